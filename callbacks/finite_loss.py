@@ -1,0 +1,50 @@
+"""Stops training when the loss is no longer a number, and names the images of the last batches."""
+
+from collections import deque
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from datamodules.refusal import Refusal
+
+
+class FiniteLoss(Callback):
+    """Keeps one flag on the device and reads it every few steps, so that no step waits for the device.
+
+    Example:
+        callbacks: {finite_loss: {every: 50}}
+
+    Args:
+        every: Steps between two looks.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self._bad: torch.Tensor | None = None
+        self._recent: deque[list[str]] = deque(maxlen=3)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Notes; looks every `every` steps."""
+        bad = ~torch.isfinite(outputs["loss"].detach())
+        self._bad = bad if self._bad is None else self._bad | bad
+        self._recent.append(batch["id"])
+        if (batch_idx + 1) % self.every == 0:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the end of an epoch too."""
+        self._look(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks before weights that are not numbers are validated and saved."""
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if self._bad is not None and bool(self._bad):
+            ids = ", ".join(id for batch in self._recent for id in batch[:4])
+            raise Refusal(
+                f"the loss was not a finite number within the {self.every} steps before step {trainer.global_step}; the last batches held {ids} ...; "
+                "lower module.optimizer.lr, or set trainer.precision=32-true"
+            )
+        self._bad = None

@@ -1,0 +1,113 @@
+"""Everything that report.json says, gathered in one dictionary."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from datamodules.base import ManifestDataModule
+from lightning_modules.evidence import Evidence
+from lightning_modules.scores import SCORES
+from lightning_modules.uncertainty import caveat, estimates
+
+SCHEMA = 1
+PACKAGES = ("torch", "lightning", "hydra-core", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished run hands to the report."""
+
+    title: str
+    run_dir: Path
+    evidence: Mapping[str, Evidence]
+    rule: list[dict[str, float]]
+    beside: dict[str, Any]
+
+
+def content(run: Run, data: ManifestDataModule) -> dict[str, Any]:
+    """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
+    return {
+        "schema": SCHEMA,
+        "title": run.title,
+        "phantom": data.phantom is not None,
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "scores": {split: scores(evidence) for split, evidence in run.evidence.items()},
+        "definitions": {score.name: score.definition for score in SCORES},
+        "caveat": {split: caveat(evidence) for split, evidence in run.evidence.items()},
+        "test_identity": run.evidence["test"].identity,
+        "grid": run.evidence["test"].grid,
+        "rule": dict(zip(run.evidence["test"].classes, run.rule, strict=True)),
+        **run.beside,
+        "data": about_data(data),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "commit": commit(),
+        "config": configuration(run.run_dir),
+    }
+
+
+def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Class -> score -> estimate."""
+    return {name: {score: asdict(value) for score, value in estimates(evidence, c).items()} for c, name in enumerate(evidence.classes)}
+
+
+def about_data(data: ManifestDataModule) -> dict[str, Any]:
+    """How many images, groups and lesions each split has, and what was found wrong with them."""
+    rows = data.table.rows
+    splits = {
+        split: {
+            "images": len(part),
+            "groups": int(part["group"].nunique()),
+            "with_lesion": int(sum(any(rle is not None for rle in data.table.rles(row)) for row in np.flatnonzero(rows["split"] == split))),
+        }
+        for split, part in rows.groupby("split")
+    }
+    pairs = data.lookalikes
+    return {
+        "root": str(data.root),
+        "group_is": data.table.group_is,
+        "splits": splits,
+        "cleaning": data.cleaning.as_dict(),
+        "leaks": data.leaks,
+        "near_duplicates": {"pairs": len(pairs), "examples": [asdict(pair) for pair in pairs[:20]]},
+    }
+
+
+def commit() -> str | None:
+    """The git commit this code stands at, with `+` where files were changed since."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def configuration(run_dir: Path) -> dict[str, Any] | None:
+    """The resolved configuration that run.py left in the run folder."""
+    path = run_dir / "config.yaml"
+    return yaml.safe_load(path.read_text()) if path.is_file() else None
+
+
+def write_json(found: dict[str, Any], path: Path) -> None:
+    """Writes valid JSON: what is not a number becomes null."""
+    path.write_text(json.dumps(_plain(found), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,67 @@
+"""Writes evidence, report.json and report.html when a test ends, and prints the short table."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from callbacks.report.cases import Case, choose, draw
+from callbacks.report.content import Run, content, write_json
+from callbacks.report.page import write_page
+from callbacks.report.table import print_table
+from callbacks.resources import Resources
+from callbacks.threshold_search import ThresholdSearch
+from lightning_modules.logit_byte import to_byte
+from lightning_modules.segmentation import SegmentationModule
+
+
+class Report(Callback):
+    """Leaves `evidence/{val,test}.npz`, `report.json` and `report.html` in the run folder.
+
+    Example:
+        callbacks: {report: {run_dir: "${paths.run}", cases: 6}}
+
+    Args:
+        run_dir: The run folder.
+        title: First line of the page.
+        cases: Pictures in each of the rows random, best and worst.
+    """
+
+    def __init__(self, run_dir: str, title: str, cases: int = 6) -> None:
+        self.run_dir = Path(run_dir)
+        self.title = title
+        self.cases = cases
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Everything follows from the evidence; only the few pictures need the net again."""
+        if not isinstance(pl_module, SegmentationModule):
+            raise TypeError("Report needs a SegmentationModule")
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for split, evidence in pl_module.evidence.items():
+            evidence.write(self.run_dir / "evidence" / f"{split}.npz")
+        pictures = self._pictures(trainer, pl_module)
+        run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer))
+        found = content(run, trainer.datamodule)  # type: ignore[attr-defined]
+        write_json(found, self.run_dir / "report.json")
+        page = write_page(found, pl_module.evidence, pictures, self.run_dir)
+        print_table(found, page)
+
+    def _beside(self, trainer: Trainer) -> dict[str, Any]:
+        """What other callbacks know."""
+        known: dict[str, Any] = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Resources):
+                known["resources"] = callback.as_dict()
+            if isinstance(callback, ThresholdSearch):
+                known["search"] = callback.as_dict()
+        return known
+
+    def _pictures(self, trainer: Trainer, module: SegmentationModule) -> list[Case]:
+        cases = choose(module.evidence["test"], self.cases)
+        batch = trainer.datamodule.samples([case.id for case in cases])  # type: ignore[attr-defined]
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
+        masks = module.rule.cpu()(logits)
+        return [draw(case, batch, i, to_byte(logits[i]), masks[i]) for i, case in enumerate(cases)]

@@ -1,0 +1,97 @@
+"""Measures what a run costs: seconds, images a second, peak memory, utilisation of CPU and GPU."""
+
+import threading
+import time
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+
+class Resources(Callback):
+    """A thread samples utilisation beside training; the steps are only counted.
+
+    Example:
+        callbacks: {resources: {every_seconds: 1.0}}
+
+    Args:
+        every_seconds: Between two samples.
+    """
+
+    def __init__(self, every_seconds: float = 1.0) -> None:
+        self.every_seconds = every_seconds
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._cpu: list[float] = []
+        self._gpu: list[float] = []
+        self._peak_rss = 0
+        self._rates: list[float] = []
+        self._images = 0
+        self._train_seconds = 0.0
+        self._epoch_start = 0.0
+        self._epoch_images = 0
+        self._fit_seconds = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock and the sampling thread."""
+        self._fit_start = time.perf_counter()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def _sample(self) -> None:
+        process = psutil.Process()
+        cores = psutil.cpu_count() or 1
+        process.cpu_percent()
+        while not self._stop.wait(self.every_seconds):
+            self._cpu.append(process.cpu_percent() / cores)
+            self._peak_rss = max(self._peak_rss, process.memory_info().rss)
+            if torch.cuda.is_available():
+                self._gpu.append(torch.cuda.utilization())
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts an epoch's clock."""
+        self._epoch_start, self._epoch_images = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts images; the clock stops at the last step, before validation."""
+        self._epoch_images += len(batch["id"])
+        if trainer.is_last_batch:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - self._epoch_start
+            self._train_seconds += seconds
+            self._images += self._epoch_images
+            self._rates.append(self._epoch_images / seconds)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops."""
+        self._fit_seconds = time.perf_counter() - self._fit_start
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ends the thread, also after an error."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report; empty where nothing was trained."""
+        if not self._rates:
+            return {}
+        gpu = {
+            "gpu_peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9,
+            "gpu_utilisation_percent": median(self._gpu) if self._gpu else None,
+        }
+        return {
+            "fit_seconds": self._fit_seconds,
+            "train_seconds": self._train_seconds,
+            "images_trained": self._images,
+            "images_per_second": median(self._rates),
+            "cpu_utilisation_percent": median(self._cpu) if self._cpu else None,
+            "peak_memory_gb": max(self._peak_rss, psutil.Process().memory_info().rss) / 1e9,
+        } | (gpu if torch.cuda.is_available() else {})

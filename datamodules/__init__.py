@@ -1,0 +1,1 @@
+"""Ground floor: files on disk become batches."""

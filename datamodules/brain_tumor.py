@@ -1,0 +1,155 @@
+"""Brain-tumour MRI slices exported from Roboflow as COCO: `train/ valid/ test/`, each with `_annotations.coco.json`.
+
+Data: https://www.kaggle.com/datasets/pkdarabi/brain-tumor-image-dataset-semantic-segmentation
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from datamodules.base import ManifestDataModule
+from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
+from datamodules.manifest import Manifest, Rle
+from datamodules.refusal import ManifestError
+
+FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+ANNOTATIONS = "_annotations.coco.json"
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+
+
+class BrainTumorDataModule(ManifestDataModule):
+    """A COCO export, cleaned: every annotation of an image becomes one binary mask, whatever its category.
+
+    Args:
+        unannotated: `drop` images without annotation (in this data set each of them shows a tumour all the same), or take
+            them as `negative`.
+        boxes: `refuse` annotations that are a box without an outline, or `fill` the box.
+        cleaned_dir: Where `<split>/_annotations.coco.cleaned.json` is written; None writes none.
+        **base: As `ManifestDataModule`; `root` is the export's folder.
+    """
+
+    def __init__(
+        self,
+        unannotated: Literal["drop", "negative"] = "drop",
+        boxes: Literal["refuse", "fill"] = "refuse",
+        cleaned_dir: str | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.unannotated = unannotated
+        self.boxes = boxes
+        self.cleaned_dir = Path(cleaned_dir) if cleaned_dir else None
+
+    def manifest(self) -> Manifest:
+        """The cleaned export; what was cleaned stands in `self.cleaning`."""
+        rows = pd.DataFrame([row for split in FOLDERS for row in self._rows_of(split)])
+        rows = self._one_side_per_original(rows)
+        for split in FOLDERS:
+            if not (rows["stratum"][rows["split"] == split] == "tumour").any():
+                raise ManifestError(
+                    f"{self.root / split} has no image with an annotated tumour left; add annotations, or split again with datamodule.split=group"
+                )
+        return Manifest(rows.reset_index(drop=True), classes=("tumour",), group_is="image")
+
+    def _rows_of(self, split: str) -> list[dict[str, Any]]:
+        folder = self._folder(split)
+        path = folder / ANNOTATIONS
+        if not path.is_file():
+            raise ManifestError(f"{path} does not exist; export the data set as COCO, or set datamodule.root to the folder that holds train/ valid/ test/")
+        content = read_coco(path)
+        annotations = defaultdict(list)
+        for annotation in content["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+        self._count_file_warts(folder, content)
+        cleaned = [(image, self._clean(split, path, image, annotations[image["id"]])) for image in content["images"]]
+        kept = [(image, parts) for image, parts in cleaned if parts or self.unannotated == "negative"]
+        self._write_cleaned(split, content, kept)
+        return [self._row(split, folder, image, parts) for image, parts in kept]
+
+    def _folder(self, split: str) -> Path:
+        for name in FOLDERS[split]:
+            if (self.root / name).is_dir():
+                return self.root / name
+        raise ManifestError(f"{self.root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO export with train/ valid/ test/")
+
+    def _count_file_warts(self, folder: Path, content: dict[str, Any]) -> None:
+        listed = {image["file_name"] for image in content["images"]}
+        for file in folder.iterdir():
+            if file.suffix.lower() in PICTURES and file.name not in listed:
+                self.cleaning.count("file that no annotation file lists: left out", f"{folder.name}/{file.name}")
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        for category in content["categories"]:
+            if category["id"] not in used:
+                self.cleaning.count("category without annotations: ignored", f"{folder.name}: {category['name']} ({category['id']})")
+
+    def _clean(self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Rle]]:
+        name = f"{split}/{image['file_name']}"
+        parts: dict[str, tuple[dict[str, Any], Rle]] = {}
+        for annotation in annotations:
+            if is_box_only(annotation) and self.boxes == "refuse":
+                raise ManifestError(
+                    f"{path}: annotation {annotation['id']} of '{image['file_name']}' is a box without an outline; "
+                    "fill boxes with datamodule.boxes=fill, or outline the lesion"
+                )
+            rle, clipped = segmentation_rle(annotation, image, path)
+            if is_box_only(annotation):
+                self.cleaning.count("box without outline: filled", name)
+            if clipped:
+                self.cleaning.count("polygon up to 2 px outside the image: clipped", name)
+            if rle["counts"] in parts:
+                self.cleaning.count("exact duplicate annotation: dropped", name)
+                continue
+            parts[rle["counts"]] = (annotation, rle)
+        if len(parts) > 1:
+            self.cleaning.count("lesion in several parts: merged into one mask", name)
+        if not parts:
+            self.cleaning.count(f"image without annotation: {'dropped' if self.unannotated == 'drop' else 'taken as negative'}", name)
+        return list(parts.values())
+
+    def _row(self, split: str, folder: Path, image: dict[str, Any], parts: list[tuple[dict[str, Any], Rle]]) -> dict[str, Any]:
+        merged = coco_mask.merge([rle for _, rle in parts]) if parts else None
+        return {
+            "id": f"{split}/{image['file_name']}",
+            "image": str(folder / image["file_name"]),
+            "group": original_name(image["file_name"]),
+            "mask": [{"size": merged["size"], "counts": merged["counts"].decode()} if merged else None],
+            "height": image["height"],
+            "width": image["width"],
+            "split": split,
+            "stratum": "tumour" if parts else "none",
+        }
+
+    def _one_side_per_original(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Of the `.rf.` copies of one original, those of the most protected split stay: test before val before train."""
+        rank = rows["split"].map({"test": 0, "val": 1, "train": 2})
+        straddling = rank > rank.groupby(rows["group"]).transform("min")
+        if self.split == "folders":
+            for name in rows["id"][straddling]:
+                self.cleaning.count("copy of an original that a more protected split holds too: dropped", name)
+            rows = rows[~straddling]
+        for group, members in rows.groupby("group"):
+            if len(members) > 1:
+                self.cleaning.count("original with several .rf. copies: kept on one side", str(group))
+        return rows
+
+    def _write_cleaned(self, split: str, content: dict[str, Any], kept: list[tuple[dict[str, Any], list]]) -> None:
+        if self.cleaned_dir is None:
+            return
+        used = {annotation["category_id"] for _, parts in kept for annotation, _ in parts}
+        cleaned = content | {
+            "images": [image for image, _ in kept],
+            "annotations": [annotation | {"area": float(coco_mask.area(rle))} for _, parts in kept for annotation, rle in parts],
+            "categories": [category for category in content["categories"] if category["id"] in used],
+        }
+        folder = self.cleaned_dir / split
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "_annotations.coco.cleaned.json").write_text(json.dumps(cleaned))
+
+
+def original_name(file_name: str) -> str:
+    """`y289_jpg.rf.003b28.jpg` -> `y289_jpg`: Roboflow names each copy of an image by its hash behind `.rf.`."""
+    return Path(file_name).name.split(".rf.")[0]

@@ -1,0 +1,101 @@
+"""A manifest row becomes a sample."""
+
+from collections.abc import Sequence
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from datamodules.cache import ImageCache
+from datamodules.letterbox import Letterbox, grid, resized
+from datamodules.sample import Content, Key, Sample
+
+
+class ManifestDataset(Dataset[Sample]):
+    """Answers `dataset[key]`; everything random about the answer follows from (seed, key).
+
+    Args:
+        cache: Decoded images and masks.
+        ids: Every row's id.
+        groups: Every row's group.
+        classes: Number of mask classes.
+        seed: Seed of the augmentation.
+        augmentation: An albumentations pipeline for uint8 images and masks, or None.
+        evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
+    """
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        ids: Sequence[str],
+        groups: Sequence[str],
+        classes: int,
+        seed: int,
+        augmentation: A.Compose | None = None,
+        evaluation_size: int | str | None = None,
+    ) -> None:
+        self.cache = cache
+        self.ids = np.asarray(ids, dtype=str)  # one block of memory: forked workers do not copy it by counting references
+        self.groups = np.asarray(groups, dtype=str)
+        self.classes = classes
+        self.seed = seed
+        self.augmentation = augmentation
+        self.evaluation_size = evaluation_size
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Key) -> Sample:
+        cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
+        image, mask = self._canvas(key)
+        if self.augmentation is not None:
+            self.augmentation.set_random_seed(sample_seed(self.seed, key))
+            augmented = self.augmentation(image=image, mask=mask)
+            image, mask = augmented["image"], augmented["mask"]
+        sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(image), mask=_channels_first(mask))
+        if self.evaluation_size is not None:
+            content = Letterbox(*map(int, self.cache.sizes[key.row]), key.image_size).content
+            sample["content"] = content
+            sample["truth"] = self._truth(key.row, mask, content)
+        return sample
+
+    def _canvas(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = np.array(self.cache.images[key.row]), np.array(self.cache.masks[key.row])
+        size = key.image_size
+        if image.shape[0] != size:
+            image = resized(image, size, size)
+            mask = (resized(mask * np.uint8(255), size, size) >= 128).astype(np.uint8)
+        return image, mask
+
+    def _truth(self, row: int, mask: np.ndarray, content: Content) -> torch.Tensor:
+        size = grid(*map(int, self.cache.sizes[row]), self.evaluation_size or "native")
+        if size == (content.height, content.width):
+            inside = mask[content.top : content.top + content.height, content.left : content.left + content.width]
+        else:
+            native = self.cache.truth(row, self.classes)
+            inside = native if native.shape[:2] == size else (resized(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+        return _channels_first(inside)
+
+
+def sample_seed(seed: int, key: Key) -> int:
+    """32 bits from (seed, row, epoch, draw), the same on every machine and in every worker."""
+    return int(np.random.SeedSequence([seed, key.row, key.epoch, key.draw]).generate_state(1)[0])
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """Stacks samples into a batch; truths of different sizes stay a list."""
+    batch = Sample(id=[s["id"] for s in samples], group=[s["group"] for s in samples])
+    for word in ("image", "mask", "label", "weight"):
+        if word in samples[0]:
+            batch[word] = default_collate([s[word] for s in samples])  # type: ignore[literal-required]
+    if "truth" in samples[0]:
+        batch["content"] = [s["content"] for s in samples]
+        truths = [s["truth"] for s in samples]
+        batch["truth"] = torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
+    return batch
+
+
+def _channels_first(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

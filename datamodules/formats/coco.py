@@ -1,0 +1,131 @@
+"""COCO annotation files: read, checked entry by entry, polygons and RLE turned into masks."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from datamodules.manifest import Rle
+from datamodules.refusal import ManifestError
+
+TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """Reads and checks one annotation file.
+
+    Returns:
+        The file's content: `images`, `annotations`, `categories` and whatever else it holds.
+
+    Raises:
+        ManifestError: malformed JSON, a missing section, ids that stand twice, references to unknown images or
+            categories, a file name that leaves the folder.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is not valid JSON ({error}); export the data set again") from error
+    for section in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(section), list):
+            raise ManifestError(f"{path} has no list '{section}'; it is not a COCO annotation file, export the data set again as COCO")
+    for section in ("images", "annotations", "categories"):
+        _check_ids(path, section, content[section])
+    _check_references(path, content)
+    for image in content["images"]:
+        _check_image(path, image)
+    return content
+
+
+def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or "id" not in entry:
+            raise ManifestError(f"{path}: entry {number} of '{section}' has no id; export the data set again")
+    twice = [id for id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: id {twice[0]} stands twice in '{section}'; ids must be unique, renumber them")
+
+
+def _check_references(path: Path, content: dict[str, Any]) -> None:
+    images = {image["id"] for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        if annotation.get("image_id") not in images:
+            raise ManifestError(f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')}, which is not listed; remove it")
+        if annotation.get("category_id") not in categories:
+            raise ManifestError(
+                f"{path}: annotation {annotation['id']} has the unknown category {annotation.get('category_id')}; add it to 'categories'"
+            )
+
+
+def _check_image(path: Path, image: dict[str, Any]) -> None:
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise ManifestError(f"{path}: image {image['id']} has no file_name; export the data set again")
+    folder = path.parent.resolve()
+    if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
+        raise ManifestError(f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below it are read, correct the name")
+    for side in ("height", "width"):
+        if not isinstance(image.get(side), int) or image[side] < 1:
+            raise ManifestError(f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data set again")
+
+
+def segmentation_rle(annotation: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[Rle, bool]:
+    """One annotation's mask as compressed RLE at the image's own size, and whether it had to be clipped.
+
+    A box stands in where the segmentation is empty; whether that is wanted is the caller's choice.
+
+    Args:
+        annotation: An entry of `annotations`.
+        image: Its entry of `images`.
+        path: The annotation file, for the error.
+
+    Raises:
+        ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels outside the image;
+            an RLE of another size.
+    """
+    height, width = image["height"], image["width"]
+    where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        return _checked_rle(segmentation, height, width, where), False
+    polygons = segmentation or [box_polygon(annotation, where)]
+    points = [_checked_polygon(polygon, height, width, where) for polygon in polygons]
+    rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}, any(clipped for _, clipped in points)
+
+
+def is_box_only(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation holds a box and no outline."""
+    return not annotation.get("segmentation")
+
+
+def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
+    """The bounding box `[x, y, width, height]` as a polygon."""
+    box = annotation.get("bbox") or []
+    if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
+        raise ManifestError(f"{where} has neither an outline nor a usable bbox; remove it")
+    x, y, w, h = box
+    return [x, y, x + w, y, x + w, y + h, x, y + h]
+
+
+def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
+    if segmentation.get("size") != [height, width]:
+        raise ManifestError(f"{where} has a mask of size {segmentation.get('size')} for an image of {[height, width]}; export it again")
+    rle = coco_mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+    counts = rle["counts"].decode() if isinstance(rle["counts"], bytes) else rle["counts"]
+    return {"size": [height, width], "counts": counts}
+
+
+def _checked_polygon(polygon: list[float], height: int, width: int, where: str) -> tuple[list[float], bool]:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise ManifestError(f"{where} has a polygon with fewer than 3 points; correct or remove it")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
+        raise ManifestError(f"{where} has a polygon with a coordinate that is not a finite number; correct or remove it")
+    limits = [width, height] * (len(polygon) // 2)
+    excess = max(max(-value, value - limit) for value, limit in zip(polygon, limits, strict=True))
+    if excess > TOLERANCE:
+        raise ManifestError(f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image; correct or remove it")
+    return [min(max(value, 0.0), limit) for value, limit in zip(polygon, limits, strict=True)], excess > 0

@@ -1,0 +1,74 @@
+"""Reads one image file into uint8 pixels, and refuses what is not one."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from datamodules.refusal import ManifestError
+
+LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
+
+
+def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:
+    """Decodes a png, jpg, bmp or tif.
+
+    Args:
+        path: The file; named in every error.
+        channels: 1 for grey, 3 for RGB.
+        data: The file's bytes where they were read already.
+
+    Returns:
+        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255.
+
+    Raises:
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
+    """
+    image = _open(path, data)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ManifestError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from error
+    pixels = _eight_bit(image, channels)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels from the file's header, nothing decoded.
+
+    Raises:
+        ManifestError: as `read_image`.
+    """
+    with _open(path, None) as image:
+        return image.height, image.width
+
+
+def _open(path: Path, data: bytes | None) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST_IMAGE is ours
+            image = Image.open(path if data is None else io.BytesIO(data))
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ManifestError(f"{path} is not an image that can be read ({_reason(error)}); replace or remove it") from error
+    if image.width * image.height > LARGEST_IMAGE:
+        raise ManifestError(
+            f"{path} claims {image.width} x {image.height} pixels, more than the {LARGEST_IMAGE:,} that are read; replace or remove it"
+        )
+    return image
+
+
+def _reason(error: Exception) -> str:
+    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
+
+
+def _eight_bit(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        wide = np.asarray(image, np.float32)
+        low, high = float(wide.min()), float(wide.max())
+        grey = Image.fromarray(((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+        return np.asarray(grey if channels == 1 else grey.convert("RGB"))
+    return np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -1,0 +1,109 @@
+"""Finds what stands on both sides of a split: the same group, the same file, nearly the same picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from datamodules.refusal import ManifestError
+
+THUMBNAIL = 32  # side in pixels
+HASH_DISTANCE = 12  # bits of 64 in which two perceptual hashes may differ and still be proposed
+CORRELATION = 0.97  # of thumbnails, from which a proposed pair is called nearly the same picture
+BLOCK = 1024  # rows compared at once, so that memory stays bounded
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two pictures of different splits that are nearly the same, perhaps mirrored or turned."""
+
+    first: str
+    second: str
+    correlation: float
+    turned: str
+
+
+def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[str]:
+    """Stops where one group or one file's content stands in two splits.
+
+    Args:
+        rows: The manifest's rows with `id`, `group`, `split`.
+        digest: Content hash of every row's image file.
+        allowed: Go on all the same; the sentences are returned for the report.
+
+    Raises:
+        ManifestError: there are leaks and `allowed` is false.
+    """
+    found = [*_across(rows, rows["group"].to_numpy(), "group"), *_across(rows, digest, "file content")]
+    if found and not allowed:
+        raise ManifestError(
+            f"{len(found)} leak(s) between splits: {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; "
+            "mend the split, or go on all the same with datamodule.allow_leaks=true"
+        )
+    return found
+
+
+def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
+    table = pd.DataFrame({"key": key, "id": rows["id"].to_numpy(), "split": rows["split"].to_numpy()})
+    sides = table.groupby("key")["split"].nunique()
+    found = []
+    for value, members in table[table["key"].isin(sides[sides > 1].index)].groupby("key"):
+        names = [f"{row.id} ({row.split})" for row in members.drop_duplicates("split").itertuples()]
+        label = f"{what} '{value}'" if what == "group" else f"the same {what}"
+        found.append(f"{label} stands in {' and '.join(names)}")
+    return found
+
+
+def thumbnail(grey: np.ndarray) -> np.ndarray:
+    """uint8 `H x W` to uint8 `THUMBNAIL x THUMBNAIL`, the whole picture squeezed."""
+    return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+
+
+def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
+    """Pairs of different splits that look the same; a perceptual hash proposes, the thumbnails' correlation confirms.
+
+    Args:
+        rows: The manifest's rows with `id` and `split`.
+        thumbnails: uint8 `N x THUMBNAIL x THUMBNAIL`.
+
+    Returns:
+        Each pair once, the most alike first. All eight turns and mirrors of the second picture are tried.
+    """
+    names, splits = rows["id"].to_numpy(), rows["split"].to_numpy()
+    flat = _standardised(thumbnails)
+    hashes = perceptual_hash(thumbnails)
+    best: dict[tuple[int, int], NearDuplicate] = {}
+    for turned, pictures in _turns(thumbnails):
+        other_hash, other = perceptual_hash(pictures), _standardised(pictures)
+        for start in range(0, len(rows), BLOCK):
+            block = slice(start, start + BLOCK)
+            distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
+            first, second = np.nonzero((distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :]))
+            first = first + start
+            correlation = np.einsum("ij,ij->i", flat[first], other[second])
+            for i, j, value in zip(first, second, correlation, strict=True):
+                if value >= CORRELATION and ((i, j) not in best or best[i, j].correlation < value):
+                    best[i, j] = NearDuplicate(names[i], names[j], float(value), turned)
+    return sorted(best.values(), key=lambda pair: -pair.correlation)
+
+
+def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
+    """64 bits per picture: which of the 8 x 8 lowest cosine coefficients exceed their median (Zauner 2010)."""
+    coefficients = np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)]) if len(thumbnails) else np.zeros((0, 64))
+    bits = coefficients > np.median(coefficients[:, 1:], axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def _standardised(thumbnails: np.ndarray) -> np.ndarray:
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat = flat - flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def _turns(thumbnails: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    for quarter in range(4):
+        turned = np.rot90(thumbnails, quarter, axes=(1, 2))
+        yield f"{90 * quarter} degrees" if quarter else "as it is", np.ascontiguousarray(turned)
+        yield f"mirrored, {90 * quarter} degrees" if quarter else "mirrored", np.ascontiguousarray(turned[:, :, ::-1])

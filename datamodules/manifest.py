@@ -1,0 +1,154 @@
+"""The table of a data set, one row per image, checked before anything expensive starts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from datamodules.images import read_image
+from datamodules.refusal import ManifestError
+
+VERSION = 1
+SPLITS = ("train", "val", "test")
+REQUIRED = ("id", "image")
+
+Rle = dict[str, Any]  # {"size": [h, w], "counts": str}, pycocotools' compressed run lengths, column-major
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One row per image and the names of the classes.
+
+    Attributes:
+        rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a path, or one compressed
+            RLE or None per class at the image's own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
+            `spacing_mm`; further columns travel along.
+        classes: Names of the mask's or label's classes, in channel order.
+        group_is: What `group` stands for: "patient", or "image" where patients are unknown.
+    """
+
+    rows: pd.DataFrame
+    classes: tuple[str, ...] = ("lesion",)
+    group_is: str = "image"
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self.rows)
+        if "group" not in self.rows:
+            self.rows["group"] = self.rows["id"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, split: str) -> np.ndarray:
+        """Row numbers of one split."""
+        return np.flatnonzero(self.rows["split"].to_numpy() == split)
+
+    def rles(self, row: int) -> list[Rle | None]:
+        """One compressed RLE per class of one row; a mask given as a path is read and encoded."""
+        mask = self.rows["mask"].iat[row] if "mask" in self.rows else None
+        if isinstance(mask, str | Path):
+            return encode(read_mask(Path(mask), len(self.classes)))
+        return [None] * len(self.classes) if mask is None else mask
+
+    def write(self, path: Path) -> Path:
+        """Writes `.csv` (its first line holds version and classes) or `.json`; `read` gives the same manifest back."""
+        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is}
+        if path.suffix == ".json":
+            path.write_text(json.dumps(head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True))
+            return path
+        table = self.rows.copy()
+        for name in {"mask", "label"} & set(table.columns):
+            table[name] = table[name].map(lambda value: value if isinstance(value, str) or value is None else json.dumps(value))
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write("# " + json.dumps(head) + "\n")
+            table.to_csv(file, index=False)
+        return path
+
+
+def read(path: Path) -> Manifest:
+    """Reads a manifest that `Manifest.write` wrote, or a plain CSV with at least the columns id and image.
+
+    Relative paths are relative to the manifest's folder.
+
+    Raises:
+        ManifestError: missing, malformed, of a later version, or without the required columns.
+    """
+    if not path.is_file():
+        raise ManifestError(f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id and image")
+    try:
+        head, rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns id,image,mask,split") from error
+    if head.get("version", VERSION) > VERSION:
+        raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
+    for name in {"image", "mask"} & set(rows.columns):
+        rows[name] = [_beside(value, path.parent) for value in rows[name]]
+    return Manifest(rows, tuple(head.get("classes", ["lesion"])), head.get("group_is", "patient" if "group" in rows else "image"))
+
+
+def read_mask(path: Path, classes: int) -> np.ndarray:
+    """A mask image as 0/1 `H x W x classes`: grey above 127 is the one class; with more, bit c of the value is class c."""
+    grey = read_image(path, channels=1)
+    if classes == 1:
+        return (grey > 127).astype(np.uint8)
+    return (grey >> np.arange(classes, dtype=np.uint8)) & 1
+
+
+def encode(mask: np.ndarray) -> list[Rle | None]:
+    """0/1 `H x W x classes` to one compressed RLE per class."""
+    return [
+        {"size": rle["size"], "counts": rle["counts"].decode()} for rle in coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    ]
+
+
+def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
+    """One RLE or None per class to 0/1 `height x width x classes`."""
+    mask = np.zeros((height, width, len(rles)), np.uint8)
+    for channel, rle in enumerate(rles):
+        if rle is not None:
+            mask[..., channel] = coco_mask.decode(rle)
+    return mask
+
+
+def _check(rows: pd.DataFrame) -> None:
+    for name in REQUIRED:
+        if name not in rows:
+            raise ManifestError(f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it")
+    twice = rows["id"][rows["id"].duplicated()]
+    if len(twice):
+        raise ManifestError(f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique")
+    if "split" in rows:
+        unknown = set(rows["split"]) - set(SPLITS)
+        if unknown:
+            raise ManifestError(f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it in the manifest")
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content, pd.DataFrame(content.pop("rows"))
+
+
+def _read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    commented = first.startswith("#")
+    table = pd.read_csv(path, skiprows=1 if commented else 0, dtype={"id": str, "group": str, "image": str, "mask": object, "split": str})
+    for name in {"mask", "label"} & set(table.columns):
+        table[name] = pd.Series([_parsed(value) for value in table[name]], dtype=object)
+    return (json.loads(first[1:]) if commented else {}), table
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    return str(folder / value) if isinstance(value, str) else value

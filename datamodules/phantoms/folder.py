@@ -1,0 +1,42 @@
+"""Writes a phantom folder once, whole or not at all, whoever else wants it at the same time."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from datamodules.refusal import Refusal
+
+MARK = "phantoms.json"
+
+
+@contextmanager
+def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
+    """Gives an empty folder to write into, or None where `root` already holds phantoms of the same numbers.
+
+    Args:
+        root: The final folder; phantoms of other numbers there are replaced, anything else is never touched.
+        numbers: What the phantoms depend on.
+
+    Raises:
+        Refusal: `root` exists and holds no phantoms.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"):
+        mark = root / MARK
+        if root.is_dir() and not mark.is_file() and any(root.iterdir()):
+            raise Refusal(f"{root} holds files that are no phantoms; set datamodule.root to a new folder, real data is never overwritten")
+        if mark.is_file() and json.loads(mark.read_text()) == numbers:
+            yield None
+            return
+        fresh = root.with_name(root.name + ".tmp")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        yield fresh
+        (fresh / MARK).write_text(json.dumps(numbers))
+        shutil.rmtree(root, ignore_errors=True)
+        fresh.rename(root)

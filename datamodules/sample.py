@@ -1,0 +1,54 @@
+"""The words of a sample: its key (which image, when, how large) and what a batch of them holds."""
+
+from typing import Any, NamedTuple, TypedDict
+
+from torch import Tensor
+
+
+class Key(NamedTuple):
+    """All that a sample depends on; its augmentation is seeded from (seed, key).
+
+    Attributes:
+        row: Row of the manifest.
+        epoch: Epoch that shows it.
+        draw: How often this row was drawn before in this epoch.
+        image_size: Side of the square canvas in pixels.
+    """
+
+    row: int
+    epoch: int
+    draw: int
+    image_size: int
+
+
+class Content(NamedTuple):
+    """Where the picture lies on its canvas, in pixels; what is outside is padding."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Sample(TypedDict, total=False):
+    """One image and what is known of it; a batch has the same words with a leading B (strings and `content` in lists).
+
+    Attributes:
+        id: Unique name of the image.
+        group: What must stay together in a split, the patient where known.
+        image: uint8 `C x H x W`, 0..255.
+        mask: uint8 `classes x H x W`, 0 or 1, on the canvas of `image`.
+        truth: uint8 `classes x h x w` on the evaluation grid (padding removed); absent in training.
+        content: The picture's place on the canvas.
+        label: int or multi-hot float `classes`.
+        weight: float, this sample's weight in the loss.
+    """
+
+    id: Any
+    group: Any
+    image: Tensor
+    mask: Tensor
+    truth: Any
+    content: Any
+    label: Tensor
+    weight: Tensor

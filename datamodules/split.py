@@ -1,0 +1,38 @@
+"""Splits by group, stratified: three parts, or k folds. A group never stands on two sides."""
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from datamodules.refusal import ManifestError
+
+
+def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+    """The fold 0..folds-1 of every row, stratified by `stratum` where there is such a column.
+
+    Raises:
+        ManifestError: fewer groups than folds.
+    """
+    groups = rows["group"].to_numpy()
+    if len(np.unique(groups)) < folds:
+        raise ManifestError(f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more patients")
+    stratum = rows["stratum"].astype(str).to_numpy() if "stratum" in rows else np.zeros(len(rows), int)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(rows), int)
+    for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
+        fold[members] = number
+    return fold
+
+
+def three_way(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
+    """`train`, `val` or `test` of every row: one tenth of the groups for val, one for test, the rest for train."""
+    fold = fold_of(rows, parts, seed)
+    return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
+
+
+def as_fold(rows: pd.DataFrame, folds: int, fold: int, seed: int) -> np.ndarray:
+    """The split of every row when train and val are pooled and fold number `fold` becomes val; test stays test."""
+    split = rows["split"].to_numpy().copy()
+    pool = split != "test"
+    split[pool] = np.where(fold_of(rows[pool], folds, seed) == fold, "val", "train")
+    return split

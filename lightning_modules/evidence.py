@@ -1,0 +1,155 @@
+"""What an evaluation keeps of each image: per class, a histogram of logit bytes split by the true mask."""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datamodules.refusal import Refusal
+from datamodules.sample import Content
+from lightning_modules.logit_byte import LEVELS, to_byte
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of N images, from which every score follows without the network.
+
+    Attributes:
+        ids: `N` strings, each once.
+        groups: `N` strings, the patient where known.
+        counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the true mask.
+        rule: float64 `N x classes x 3`, the (top, min_area, bottom) in force for each image.
+        classes: Names.
+        grid: The evaluation size they were taken at, `native` or pixels.
+        group_is: "patient" or "image".
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    counts: np.ndarray
+    rule: np.ndarray
+    classes: tuple[str, ...]
+    grid: str
+    group_is: str = "image"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def identity(self) -> str:
+        """The same for two evaluations of the same images, truths and grid: only such are compared."""
+        order = np.argsort(self.ids)
+        truth = self.counts.sum(3)[order].astype(np.int64)
+        digest = hashlib.sha256(repr((VERSION, self.grid, self.classes, self.ids[order].tolist())).encode())
+        digest.update(truth.tobytes())
+        return digest.hexdigest()[:16]
+
+    def write(self, path: Path) -> None:
+        """Writes an .npz with edges and version."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words = {"classes": np.array(self.classes), "grid": self.grid, "group_is": self.group_is, "version": VERSION}
+        np.savez_compressed(path, ids=self.ids, groups=self.groups, counts=self.counts, rule=self.rule, **words)
+
+    @classmethod
+    def read(cls, path: Path) -> "Evidence":
+        """Reads what `write` wrote.
+
+        Raises:
+            Refusal: missing, damaged or of a later version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                stored = {name: file[name] for name in file.files}
+            version = int(stored.pop("version"))
+            words = {"classes": tuple(stored.pop("classes").tolist()), "grid": str(stored.pop("grid")), "group_is": str(stored.pop("group_is"))}
+            evidence = cls(**stored, **words)
+        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise Refusal(f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]") from error
+        if version > VERSION:
+            raise Refusal(f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it")
+        return evidence
+
+    @classmethod
+    def merge(cls, parts: Sequence["Evidence"]) -> "Evidence":
+        """The evidence of several processes or folds as one; an image that stands in several counts once."""
+        ids = np.concatenate([part.ids for part in parts])
+        _, first = np.unique(ids, return_index=True)
+        first.sort()
+        stacked = {name: np.concatenate([getattr(part, name) for part in parts])[first] for name in ("groups", "counts", "rule")}
+        return cls(ids=ids[first], classes=parts[0].classes, grid=parts[0].grid, group_is=parts[0].group_is, **stacked)
+
+
+class EvidenceCollector:
+    """Gathers histograms batch by batch on the device, and hands over numpy once at the end."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.groups: list[str] = []
+        self.counts: list[Tensor] = []
+
+    def add(self, ids: list[str], groups: list[str], counts: Tensor) -> None:
+        """Adds a batch of histograms `B x classes x 2 x 256`; nothing is copied from the device."""
+        self.ids += ids
+        self.groups += groups
+        self.counts.append(counts)
+
+    def collect(self, rule: Tensor, classes: tuple[str, ...], grid: str, group_is: str) -> Evidence:
+        """The evidence of all processes; the collector is empty afterwards."""
+        counts = torch.cat(self.counts).cpu().numpy() if self.counts else np.zeros((0, len(classes), 2, LEVELS), np.int32)
+        mine = Evidence(
+            ids=np.array(self.ids, dtype=str),
+            groups=np.array(self.groups, dtype=str),
+            counts=counts,
+            rule=np.repeat(rule.numpy()[None], len(counts), axis=0),
+            classes=classes,
+            grid=grid,
+            group_is=group_is,
+        )
+        self.__init__()  # type: ignore[misc]
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return mine
+        parts: list[Evidence | None] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+        return Evidence.merge([part for part in parts if part is not None])
+
+
+def histograms(logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]) -> Tensor:
+    """Counts the bytes of each image and class on the grid of its truth.
+
+    Args:
+        logits: `B x C x S x S` on the network's canvas.
+        truth: 0/1 `C x h x w` per image, or one tensor `B x C x h x w`; logits are resized to it, never the reverse.
+        content: The picture's place on the canvas; what is outside is padding and does not count.
+
+    Returns:
+        int32 `B x C x 2 x 256`.
+    """
+    if isinstance(truth, Tensor) and len(set(content)) == 1:
+        return _count(_on_grid(logits, truth.shape[-2:], content[0]), truth)
+    one_by_one = [_count(_on_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]) for i in range(len(content))]
+    return torch.cat(one_by_one)
+
+
+def _on_grid(logits: Tensor, size: Sequence[int], content: Content) -> Tensor:
+    top, left, height, width = content
+    inside = logits[..., top : top + height, left : left + width].float()
+    if (height, width) == tuple(size):
+        return inside
+    return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _count(logits: Tensor, truth: Tensor) -> Tensor:
+    """One scatter_add for the batch: unlike bincount it does not wait for the device."""
+    images, classes = logits.shape[:2]
+    cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (2 * LEVELS)
+    index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).view(-1)
+    counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
+    counts.scatter_add_(0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape))
+    return counts.view(images, classes, 2, LEVELS)

@@ -1,0 +1,67 @@
+"""Segmentation losses of shape (B,), in fp32, so that sample weights and ranks mean what they say."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WeightedSum(nn.Module):
+    """`sum of weights[name] * terms[name]` per image.
+
+    Args:
+        terms: Losses that give one value an image.
+        weights: Their weights, by the same names.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if set(terms) != set(weights):
+            raise ValueError(f"loss terms {sorted(terms)} and weights {sorted(weights)} must have the same names")
+        self.terms = nn.ModuleDict(dict(terms))
+        self.weights = dict(weights)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and 0/1 target `B x C x H x W` to `B`."""
+        logits, target = logits.float(), target.to(logits.device, torch.float32)
+        return torch.stack([self.weights[name] * term(logits, target) for name, term in self.terms.items()]).sum(0)
+
+
+class Focal(nn.Module):
+    """Focal loss (Lin et al. 2017), mean over pixels: `-alpha_t (1 - p_t)^gamma log p_t`.
+
+    Args:
+        gamma: How much easy pixels are discounted.
+        alpha: Weight of positive pixels, 1 - alpha of negative ones; None weighs both 1.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+        super().__init__()
+        self.gamma, self.alpha = gamma, alpha
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C x H x W` to `B`."""
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        loss = (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
+        if self.alpha is not None:
+            loss = loss * (self.alpha * target + (1 - self.alpha) * (1 - target))
+        return loss.flatten(1).mean(1)
+
+
+class Dice(nn.Module):
+    """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
+
+    Args:
+        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
+    """
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C x H x W` to `B`."""
+        probability, target = logits.sigmoid().flatten(2), target.flatten(2)
+        overlap = (probability * target).sum(2)
+        return (1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)).mean(1)

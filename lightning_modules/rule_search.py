@@ -1,0 +1,106 @@
+"""Finds the mask rule that scores best on evidence: every (top, min_area, bottom) of a grid in one matrix product."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightning_modules.evidence import Evidence
+from lightning_modules.logit_byte import HALF, LEVELS, byte_of
+from lightning_modules.scores import dice, empty_dice, pixel_counts
+
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rules that are tried.
+
+    Attributes:
+        top: Bytes from which a pixel is certain; None makes top = bottom.
+        min_area: Fractions of the image that must be certain.
+        bottom: Bytes at which the mask is drawn.
+    """
+
+    top: np.ndarray | None
+    min_area: np.ndarray
+    bottom: np.ndarray
+
+    @classmethod
+    def of(cls, bottom: Sequence[float], top: Sequence[float] | None = None, min_area: Sequence[float] = (0.0,)) -> "Grid":
+        """From ranges of probabilities [lowest, highest] and a list of areas; every byte within a range is tried."""
+        return cls(None if top is None else _bytes(top), np.asarray(min_area, float), _bytes(bottom))
+
+
+def _bytes(span: Sequence[float]) -> np.ndarray:
+    return np.arange(byte_of(span[0]), min(LEVELS - 1, byte_of(span[-1])) + 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best rule of one class.
+
+    Attributes:
+        rule: (top, min_area, bottom), bytes and a fraction.
+        score: Mean Dice there.
+        at_half: Mean Dice at a plain threshold of .5.
+        trivial: Whether predicting nothing scores as well.
+    """
+
+    rule: tuple[float, float, float]
+    score: float
+    at_half: float
+    trivial: bool
+
+
+def search(evidence: Evidence, grid: Grid, lesions_only: bool = False) -> list[Found]:
+    """The best rule per class.
+
+    Args:
+        evidence: Of the images to search on; never test.
+        grid: The rules to try.
+        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; else of all images,
+            with empty/empty = 1.
+    """
+    return [_search_class(evidence.counts[:, c], grid, lesions_only) for c in range(len(evidence.classes))]
+
+
+def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
+    scores, tops = rule_scores(counts, grid, lesions_only)
+    best = np.argwhere(scores >= scores.max() - TIE)
+    middle = np.median(best, axis=0)
+    t, a, b = best[np.abs(best - middle).sum(1).argmin()]  # ties: the middle of the plateau
+    top = grid.bottom[b] if tops is None else tops[t]
+    half, _ = rule_scores(counts, Grid(None, np.zeros(1), np.array([HALF])), lesions_only)
+    nothing = float(_mean(empty_dice(counts)[:, None], counts, lesions_only)[0])
+    return Found(
+        (float(top), float(grid.min_area[a]), float(grid.bottom[b])), float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE)
+    )
+
+
+def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean Dice of every rule, `tops x areas x bottoms` (one top where the grid couples it to bottom).
+
+    Args:
+        counts: `N x 2 x 256` of one class.
+        grid: The rules.
+        lesions_only: As `search`.
+    """
+    if lesions_only:
+        counts = counts[counts[:, 1].sum(1) > 0]
+    drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
+    empty = empty_dice(counts)  # N
+    above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]  # N x 256, share of pixels >= byte
+    if grid.top is None:
+        shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B
+        scores = np.where(shows, drawn[:, None, :], empty[:, None, None]).mean(0)[None]
+        return scores, None
+    shows = (above[:, grid.top][:, :, None] >= grid.min_area).reshape(len(counts), -1).astype(np.float64)  # N x TA
+    gain = shows.T @ (drawn - empty[:, None])
+    scores = (gain + empty.sum()) / max(1, len(counts))
+    return scores.reshape(len(grid.top), len(grid.min_area), len(grid.bottom)), grid.top
+
+
+def _mean(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
+    kept = counts[:, 1].sum(1) > 0 if lesions_only else np.ones(len(counts), bool)
+    return values[kept].mean(0) if kept.any() else np.zeros(values.shape[1])
