@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,17 @@ if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
 CONF = Path(__file__).parent / "conf"
-WHITELIST = (  # a callable that a target returns counts as a target too, so networks and pipelines stand here
-    "datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*", "albumentations.*", "segmentation_models_pytorch.*", "timm.*"
+DO = ("fit", "test")
+WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
+    *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
+    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*"),
+)
+NOISE = (  # warnings of libraries that no user of ours can act on
+    ".*LeafSpec.*",
+    ".*exists and is not empty.*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 
 
@@ -25,19 +35,24 @@ def menu() -> str:
         lines.append(f"  {path.stem:<24}{said[0] if said else ''}")
     lines += [
         "",
-        "  scale=demo              any of them on phantoms, in minutes on a CPU",
-        "  do=[test] ckpt_path=RUN evaluate again;  ckpt_path=RUN go on exactly;  init_from=RUN its weights alone",
-        "  folds=5                 five fits, one out-of-fold report",
-        "  experiment=NAME --cfg job    every key and its value",
+        "  scale=demo                       any of them on phantoms, in minutes on a CPU",
+        "  do=[test] ckpt_path=RUN          evaluate again (RUN: a run folder or a .ckpt)",
+        "  ckpt_path=RUN                    go on exactly where RUN stopped",
+        "  init_from=RUN                    start from its weights alone",
+        "  folds=5                          five fits, one out-of-fold report",
+        "  experiment=NAME --cfg job        every key and its value",
     ]
     return "\n".join(lines)
 
 
 def carry_out(cfg: "DictConfig") -> float | None:
     """One run, or one run a fold; returns the monitored score."""
-    if cfg.folds and cfg.fold is None:
-        return _folds(cfg)
-    return _run(cfg)
+    from datamodules.refusal import Refusal
+
+    unknown = [step for step in cfg.do if step not in DO]
+    if unknown:
+        raise Refusal(f"do=[{unknown[0]}] is not something to do; take {' or '.join(DO)}, or both as do=[{','.join(DO)}]")
+    return _folds(cfg) if cfg.folds and cfg.fold is None else _run(cfg)
 
 
 def _folds(cfg: "DictConfig") -> float | None:
@@ -55,23 +70,14 @@ def _folds(cfg: "DictConfig") -> float | None:
 
 
 def _run(cfg: "DictConfig") -> float | None:
-    import torch
     from hydra.utils import instantiate
     from lightning import seed_everything
-    from omegaconf import OmegaConf
-
-    from lightning_modules.precision import best_precision
-
-    if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
-    Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("high")
 
     def make(part: Any, **more: Any) -> Any:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
 
+    _prepare(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
     data = make(cfg.datamodule)
     data.prepare_data()  # the data is checked before a network is built
     module = make(cfg.module)
@@ -79,31 +85,101 @@ def _run(cfg: "DictConfig") -> float | None:
     return _steps(cfg, trainer, module, data)
 
 
+def _prepare(cfg: "DictConfig") -> None:
+    """What the whole process shares: precision, the allocator, quiet libraries; and the configuration on disk."""
+    import logging
+    import warnings
+
+    import torch
+    from omegaconf import OmegaConf
+
+    from lightning_modules.memory import keep_freed_memory
+    from lightning_modules.precision import best_precision
+
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
+
+
 def _steps(cfg: "DictConfig", trainer: "Trainer", module: "LightningModule", data: "ManifestDataModule") -> float | None:
-    from datamodules.refusal import Refusal
     from lightning_modules import checkpoints
 
-    unknown = set(cfg.do) - {"fit", "test"}
-    if unknown:
-        raise Refusal(f"do=[{', '.join(sorted(map(str, unknown)))}] is not something to do; take fit, test, or both")
-    start = None
-    if cfg.ckpt_path:
-        start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best")
+    start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best") if cfg.ckpt_path else None
+    if start:
         checkpoints.refuse_misfit(module, checkpoints.read(start), start)
     if cfg.init_from:
         checkpoints.take_weights(module, checkpoints.find(cfg.init_from, "best"))
     score = None
     if "fit" in cfg.do:
-        trainer.fit(module, datamodule=data, ckpt_path=start)
-        score = trainer.callback_metrics.get(cfg.monitor.name)
-        if trainer.checkpoint_callback is not None and trainer.checkpoint_callback.best_model_score is not None:
-            score = trainer.checkpoint_callback.best_model_score
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
+        start = getattr(trainer.checkpoint_callback, "best_model_path", None) or None
+        if "test" in cfg.do:
+            trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     if "test" in cfg.do:
-        best = trainer.checkpoint_callback.best_model_path if "fit" in cfg.do and not trainer.fast_dev_run else start
-        if "fit" in cfg.do:
-            trainer.validate(module, datamodule=data, ckpt_path=best or None, verbose=False)
-        trainer.test(module, datamodule=data, ckpt_path=best or None, verbose=False)
+        trainer.test(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     return None if score is None else float(score)
+
+
+def sentence_of(error: BaseException) -> tuple[str, int] | None:
+    """What the user is told instead of a traceback, and the exit code; None for what is no mistake of theirs."""
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from datamodules.refusal import Refusal
+
+    for cause in _chain(error):
+        if isinstance(cause, Refusal):
+            return str(cause), 2
+        if type(cause).__name__ == "Interrupted":
+            return str(cause), 130
+    if isinstance(error, InstantiationException) or not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    return _about_override(str(error)), 2
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _about_override(message: str) -> str:
+    """Hydra's message as one sentence, with the key that was probably meant."""
+    import difflib
+    import re
+
+    said = " ".join(line.strip() for line in message.splitlines() if line.strip() and "full_key" not in line and "object_type" not in line)
+    wrong = re.search(r"Could not override '([^']+)'", message)
+    if not wrong:
+        return said
+    near = difflib.get_close_matches(wrong[1], _known_keys(), n=1, cutoff=0.6)
+    return f"{wrong[1]} is not a key of this experiment; " + (f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys")
+
+
+def _known_keys() -> list[str]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import DictConfig, OmegaConf
+
+    chosen = [word for word in sys.argv[1:] if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]]
+    with initialize_config_dir(str(CONF)):
+        cfg = compose("run", chosen)
+
+    def keys(node: DictConfig, prefix: str) -> Iterator[str]:
+        for name in node:
+            yield f"{prefix}{name}"
+            if not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node[name]):
+                yield from keys(node[name], f"{prefix}{name}.")
+
+    return list(keys(cfg, ""))
 
 
 def main() -> None:
@@ -115,7 +191,14 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
-    hydra.main(config_path=str(CONF), config_name="run")(carry_out)()
+    try:
+        hydra.main(config_path=str(CONF), config_name="run")(carry_out)()
+    except Exception as error:
+        told = sentence_of(error)
+        if told is None:
+            raise
+        print(told[0], file=sys.stderr)
+        sys.exit(told[1])
 
 
 if __name__ == "__main__":

@@ -134,13 +134,16 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     images, masks = create("images", np.uint8, size, size, channels), create("masks", np.uint8, size, size, classes)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
 
+    listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
+
     def one(row: int) -> list[bytes]:
         path = Path(manifest.rows["image"].iat[row])
         data = path.read_bytes()
         pixels = read_image(path, channels, data)
         height, width = pixels.shape[:2]
         rles = manifest.rles(row)
-        _refuse_other_size(path, rles, height, width)
+        said = [tuple(rle["size"]) for rle in rles if rle] + [tuple(listed[row])] * (listed is not None)
+        _refuse_other_size(path, said, height, width)
         box = Letterbox(height, width, size)
         images[row], masks[row] = box.image(pixels), box.mask(decode(rles, height, width))
         sizes[row], thumbnails[row] = (height, width), thumbnail(pixels.mean(2).astype(np.uint8))
@@ -156,11 +159,11 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         array.flush()  # type: ignore[attr-defined]
 
 
-def _refuse_other_size(path: Path, rles: list, height: int, width: int) -> None:
-    for rle in rles:
-        if rle is not None and list(rle["size"]) != [height, width]:
+def _refuse_other_size(path: Path, said: list[tuple[int, int]], height: int, width: int) -> None:
+    for other in said:
+        if tuple(map(int, other)) != (height, width):
             raise ManifestError(
-                f"{path} is {height} x {width} pixels, but its annotation says {rle['size'][0]} x {rle['size'][1]}; export image and mask together"
+                f"{path} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; export image and mask together"
             )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from datamodules.refusal import Refusal
 from datamodules.sample import Sample
 from lightning_modules.evidence import Evidence, EvidenceCollector, histograms
 from lightning_modules.mask_rule import MaskRule
@@ -32,6 +33,12 @@ class SegmentationModule(SupervisedModule):
         self.rule = MaskRule(len(classes))
         self.evidence: dict[str, Evidence] = {}
         self._collector = EvidenceCollector()
+
+    def setup(self, stage: str) -> None:
+        """Refuses a data set with other classes."""
+        of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
+        if of_data != self.classes:
+            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and module.net.classes to match")
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""

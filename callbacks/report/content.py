@@ -31,23 +31,24 @@ class Run:
     evidence: Mapping[str, Evidence]
     rule: list[dict[str, float]]
     beside: dict[str, Any]
+    judged: str = "test"  # the split whose scores the page leads with
 
 
-def content(run: Run, data: ManifestDataModule) -> dict[str, Any]:
+def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     return {
         "schema": SCHEMA,
         "title": run.title,
-        "phantom": data.phantom is not None,
+        "judged": run.judged,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "scores": {split: scores(evidence) for split, evidence in run.evidence.items()},
         "definitions": {score.name: score.definition for score in SCORES},
         "caveat": {split: caveat(evidence) for split, evidence in run.evidence.items()},
-        "test_identity": run.evidence["test"].identity,
-        "grid": run.evidence["test"].grid,
-        "rule": dict(zip(run.evidence["test"].classes, run.rule, strict=True)),
+        "identity": run.evidence[run.judged].identity,
+        "grid": run.evidence[run.judged].grid,
+        "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
         **run.beside,
-        "data": about_data(data),
+        "data": data,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "commit": commit(),
         "config": configuration(run.run_dir),
@@ -73,6 +74,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
     pairs = data.lookalikes
     return {
         "root": str(data.root),
+        "phantom": data.phantom is not None,
         "group_is": data.table.group_is,
         "splits": splits,
         "cleaning": data.cleaning.as_dict(),

@@ -7,7 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.report.cases import Case, choose, draw
-from callbacks.report.content import Run, content, write_json
+from callbacks.report.content import Run, about_data, content, write_json
 from callbacks.report.page import write_page
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
@@ -32,6 +32,7 @@ class Report(Callback):
         self.run_dir = Path(run_dir)
         self.title = title
         self.cases = cases
+        self._written: tuple[dict[str, Any], Path] | None = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything follows from the evidence; only the few pictures need the net again."""
@@ -43,10 +44,15 @@ class Report(Callback):
             evidence.write(self.run_dir / "evidence" / f"{split}.npz")
         pictures = self._pictures(trainer, pl_module)
         run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer))
-        found = content(run, trainer.datamodule)  # type: ignore[attr-defined]
+        found = content(run, about_data(trainer.datamodule))  # type: ignore[attr-defined]
         write_json(found, self.run_dir / "report.json")
-        page = write_page(found, pl_module.evidence, pictures, self.run_dir)
-        print_table(found, page)
+        self._written = found, write_page(found, pl_module.evidence, pictures, self.run_dir)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prints behind the progress bar, which closes just before."""
+        if self._written is not None:
+            print_table(*self._written)
+            self._written = None
 
     def _beside(self, trainer: Trainer) -> dict[str, Any]:
         """What other callbacks know."""

@@ -11,14 +11,15 @@ from rich.table import Table
 def print_table(found: dict[str, Any], page: Path) -> None:
     """Test scores with intervals, what no skill would score, and where the page is."""
     console = Console()
-    for name, scores in found["scores"]["test"].items():
-        table = Table(title=f"{escape(found['title'])} · test · {escape(name)}", title_justify="left")
+    judged = found["judged"]
+    for name, scores in found["scores"][judged].items():
+        table = Table(title=escape(f"{found['title']} · {judged} · {name}"), title_justify="left")
         for column in ("score", "value", "95 % interval", "n", "all empty", "all positive"):
             table.add_column(column, justify="left" if column == "score" else "right")
         for score, value in scores.items():
             table.add_row(score, number(value["value"]), interval(value), str(value["n"]), number(value["all_empty"]), number(value["all_positive"]))
         console.print(table)
-    console.print(found["caveat"]["test"], style="dim")
+    console.print(found["caveat"][judged], style="dim")
     console.print(f"page: {page}", soft_wrap=True)
 
 

@@ -1,0 +1,37 @@
+"""The folds of one run as one report: every image judged by the fit that did not see it."""
+
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from callbacks.report.content import Run, content, write_json
+from callbacks.report.page import write_page
+from callbacks.report.table import print_table
+from lightning_modules.evidence import Evidence
+
+
+def merge(folder: Path, folds: int, title: str) -> None:
+    """Reads `fold*/evidence/val.npz`, writes `evidence/out_of_fold.npz`, report.json and report.html into `folder`.
+
+    Each image keeps the rule of its own fold, which that fold's val chose.
+    """
+    parts = [Evidence.read(folder / f"fold{fold}" / "evidence" / "val.npz") for fold in range(folds)]
+    merged = Evidence.merge(parts)
+    merged.write(folder / "evidence" / "out_of_fold.npz")
+    reports = [json.loads((folder / f"fold{fold}" / "report.json").read_text()) for fold in range(folds)]
+    rows = [_row(fold, report) for fold, report in enumerate(reports)]
+    beside = {"folds": rows, "folds_mean": _over(rows, fmean), "folds_sd": _over(rows, stdev)}
+    run = Run(f"{title}, {folds} folds", folder, {"out_of_fold": merged}, [], beside, judged="out_of_fold")
+    found = content(run, reports[0]["data"] | {"splits": {}})
+    write_json(found, folder / "report.json")
+    print_table(found, write_page(found, run.evidence, [], folder))
+
+
+def _row(fold: int, report: dict[str, Any]) -> dict[str, Any]:
+    dice = {split: fmean(scores["dice"]["value"] for scores in classes.values()) for split, classes in report["scores"].items()}
+    return {"fold": fold, "val_dice": dice["val"], "test_dice": dice["test"], "page": f"fold{fold}/report.html"}
+
+
+def _over(rows: list[dict[str, Any]], measure: Any) -> dict[str, float]:
+    return {name: measure([row[name] for row in rows]) for name in ("val_dice", "test_dice")}
