@@ -142,7 +142,7 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         pixels = read_image(path, channels, data)
         height, width = pixels.shape[:2]
         rles = manifest.rles(row)
-        said = [tuple(rle["size"]) for rle in rles if rle] + [tuple(listed[row])] * (listed is not None)
+        said = [tuple(rle["size"]) for rle in rles if rle] + ([] if listed is None else [tuple(listed[row])])
         _refuse_other_size(path, said, height, width)
         box = Letterbox(height, width, size)
         images[row], masks[row] = box.image(pixels), box.mask(decode(rles, height, width))

@@ -88,7 +88,7 @@ def read(path: Path) -> Manifest:
     if head.get("version", VERSION) > VERSION:
         raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
     for name in {"image", "mask"} & set(rows.columns):
-        rows[name] = [_beside(value, path.parent) for value in rows[name]]
+        rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
     return Manifest(rows, tuple(head.get("classes", ["lesion"])), head.get("group_is", "patient" if "group" in rows else "image"))
 
 

@@ -57,6 +57,7 @@ def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
         own = encoder.state_dict().get(name)
         if own is not None and weight.ndim == 4 and weight.shape[1] == 3 and own.shape[1] == in_channels == 1:
             state[name] = weight.sum(1, keepdim=True)  # a grey image is the same in all three channels
-    missing = encoder.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False).missing_keys
+    missing = sorted(encoder.state_dict().keys() - state.keys())
     if missing:
         raise Refusal(f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]}); name the weights of the same encoder")
+    encoder.load_state_dict({name: weight for name, weight in state.items() if name in encoder.state_dict()})

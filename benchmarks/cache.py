@@ -1,0 +1,68 @@
+"""The image cache: what the first and the second run cost, and whether memory grows with the number of images.
+
+python benchmarks/cache.py
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import parts  # noqa: F401
+import psutil
+
+from datamodules import cache as module
+from datamodules.cache import build
+from datamodules.dataset import ManifestDataset
+from datamodules.manifest import Manifest, encode
+from datamodules.sample import Key
+
+
+def private_mb() -> float:
+    """Memory of this process alone, in MB: mapped pages of the cache are not part of it."""
+    return psutil.Process().memory_full_info().uss / 1e6
+
+
+def main() -> None:
+    random = np.random.default_rng(0)
+    base = cv2.GaussianBlur(random.integers(0, 255, (640, 640), np.uint8), (0, 0), 3)
+    mask = np.zeros((640, 640, 1), np.uint8)
+    mask[200:320, 150:290] = 1
+    rle = encode(mask)
+    decoded = 0
+    own = module.read_image
+
+    def counting(*arguments: object) -> np.ndarray:
+        nonlocal decoded
+        decoded += 1
+        return own(*arguments)  # type: ignore[arg-type]
+
+    module.read_image = counting
+    for number in (500, 1000, 2000):
+        with tempfile.TemporaryDirectory() as folder:
+            rows = []
+            for i in range(number):
+                path = Path(folder) / f"{i}.jpg"
+                cv2.imwrite(str(path), np.roll(base, i, axis=1))
+                rows.append({"id": str(i), "image": str(path), "mask": rle})
+            manifest = Manifest(pd.DataFrame(rows))
+            times, counts = [], []
+            for _ in range(2):
+                decoded, start = 0, time.perf_counter()
+                cache = build(manifest, 256, 1, Path(folder) / "cache")
+                times.append(time.perf_counter() - start)
+                counts.append(decoded)
+            dataset = ManifestDataset(cache, manifest.rows["id"].tolist(), manifest.rows["id"].tolist(), 1, 0, evaluation_size="native")
+            before = private_mb()
+            for i in range(number):
+                _ = dataset[Key(i, 0, 0, 256)]
+            print(
+                f"{number:>5} images of 640 px: first run {times[0]:.2f} s, {counts[0]} decoded; second {times[1]:.3f} s, {counts[1]} decoded; "
+                f"private memory grew by {private_mb() - before:.1f} MB while all were read (cache {256 * 256 * 2 * number / 1e6:.0f} MB)"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What evidence and the rule search cost beside the validation forward pass, and how close its AP is to the exact one.
+
+python benchmarks/evidence.py [--images 32] [--rounds 5]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+import parts  # noqa: F401  (puts the repository on the path)
+from sklearn.metrics import average_precision_score
+
+from datamodules.sample import Content
+from lightning_modules.evidence import Evidence, histograms
+from lightning_modules.memory import keep_freed_memory
+from lightning_modules.rule_search import Grid, search
+from lightning_modules.uncertainty import estimates
+
+
+def seconds(work: Callable) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
+    """UNet++ r34 at 256 px on all images, then its evidence at `truth_size`, then 62,500 rules on them."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net = smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=1).to(device, memory_format=torch.channels_last).eval()
+    batches = [torch.randn(8, 1, 256, 256, device=device).to(memory_format=torch.channels_last) for _ in range(images // 8)]
+    truth = (torch.rand(8, 1, truth_size, truth_size, device=device) > 0.95).to(torch.uint8)
+    content = [Content(0, 0, 256, 256)] * 8
+    grid = Grid(np.linspace(100, 200, 50).astype(int), np.linspace(0, 0.05, 25), np.linspace(90, 190, 50).astype(int))
+    logits: list[torch.Tensor] = []
+    counts: list[torch.Tensor] = []
+
+    def forward() -> None:
+        logits.clear()
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            logits.extend(net(batch) for batch in batches)
+
+    def keep() -> None:
+        counts.clear()
+        counts.extend(histograms(batch, truth, content) for batch in logits)
+
+    def find() -> None:
+        stacked = torch.cat(counts).cpu().numpy()
+        names = np.arange(len(stacked)).astype(str)
+        search(Evidence(names, names, stacked, np.zeros((len(names), 1, 3)), ("lesion",), "native"), grid)
+
+    ratios, spent = [], []
+    for round_ in range(rounds + 1):
+        times = [seconds(work) for work in (forward, keep, find)]
+        if round_:
+            ratios.append((times[1] + times[2]) / times[0])
+            spent.append(times)
+    forward_s, keep_s, find_s = (statistics.median(column) for column in zip(*spent, strict=True))
+    rules = len(grid.top) * len(grid.min_area) * len(grid.bottom)
+    print(
+        f"{images} images, truth {truth_size} px: forward {forward_s:.3f} s, evidence {keep_s:.4f} s, {rules:,} rules {find_s:.4f} s; "
+        f"(evidence + search) / forward = {100 * statistics.median(ratios):.2f} %"
+    )
+
+
+def search_alone() -> None:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 50, (1000, 1, 2, 256)).astype(np.int32)
+    names = np.arange(1000).astype(str)
+    evidence = Evidence(names, names, counts, np.zeros((1000, 1, 3)), ("lesion",), "native")
+    grid = Grid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
+    print(f"62,500 rules on 1,000 images: {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s")
+
+
+def average_precision() -> None:
+    """On logits that a network might give: 40 images, rare lesions."""
+    random = torch.Generator().manual_seed(0)
+    truth = (torch.rand(40, 1, 96, 96, generator=random) > 0.97).to(torch.uint8)
+    base = 3 * truth.float() - 4 + 2 * torch.randn(truth.shape, generator=random)
+    for name, logits in {"as they are": base, "times 3": base * 3, "plus 5": base + 5, "minus 5": base - 5, "times 3 plus 5": base * 3 + 5}.items():
+        exact = average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
+        counts = histograms(logits, truth, [Content(0, 0, 96, 96)] * 40).numpy()
+        names = np.arange(40).astype(str)
+        evidence = Evidence(names, names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)), ("lesion",), "native")
+        found = estimates(evidence, 0, resamples=2)["average_precision"].value
+        print(f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference {abs(exact - found):.4f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    keep_freed_memory()
+    forward_against_evidence(args.images, args.rounds, 256)
+    forward_against_evidence(args.images, args.rounds, 640)
+    search_alone()
+    average_precision()

@@ -1,0 +1,34 @@
+"""The parts of an experiment, composed as run.py composes them, for benchmarks to time."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import seed_everything
+
+import run
+
+
+class Parts:
+    """Data, module and trainer of one experiment; `trainer()` makes a fresh one each time."""
+
+    def __init__(self, folder: str, *overrides: str) -> None:
+        with initialize_config_dir(str(run.CONF)):
+            self.cfg = compose("run", [f"paths.run={folder}", "title=benchmark", "trainer.enable_progress_bar=false", *overrides])
+        run._prepare(self.cfg)
+        seed_everything(0, verbose=False)
+        self.data = self.make(self.cfg.datamodule)
+        self.data.prepare_data()
+        self.module = self.make(self.cfg.module)
+
+    def make(self, part: Any, **more: Any) -> Any:
+        return instantiate(part, _convert_="all", _execution_whitelist_=run.WHITELIST, **more)
+
+    def trainer(self, **more: Any) -> Any:
+        callbacks = {name: self.make(part) for name, part in self.cfg.callbacks.items()}
+        loggers = [self.make(part) for part in self.cfg.logger.values()]
+        return self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more), callbacks

@@ -1,0 +1,70 @@
+"""Training throughput: this repository, loader, Lightning and callbacks included, beside a plain fp32 loop and a bare step.
+
+python benchmarks/throughput.py [--root DIR] [--size 256] [--batch 8] [--steps 12] [--rounds 5]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+from parts import Parts
+from plain_loop import PlainLoop
+
+
+def bare(module: torch.nn.Module, batch: dict, precision: str, steps: int) -> float:
+    """Images a second of forward, loss, backward and optimizer on one batch that is in memory already."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.train().to(device)
+    image, mask = batch["image"].to(device), batch["mask"].to(device)
+    optimizer = module.optimizer(module.parameters())
+    start = time.perf_counter()
+    for _ in range(steps):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+            loss = module.loss(module(image), mask).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return steps * len(image) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", default="")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    where = [f"datamodule.root={args.root}"] if args.root else ["scale=demo"]
+    net = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
+    size = [f"image_size={args.size}", f"evaluation_size={args.size}", f"datamodule.batch_size={args.batch}"]
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Parts(folder, "experiment=unetpp_brain_tumor", *where, net, *size, f"trainer.limit_train_batches={args.steps}", "trainer.limit_val_batches=0")
+        rows = parts.data.table.rows
+        plain = PlainLoop(rows[rows["split"] == "train"].to_dict("records"), args.size, args.batch)
+        first = next(iter(parts.data.train_dataloader()))
+        rates: dict[str, list[float]] = {"plain fp32 loop": [], "bare step": [], "this repository": []}
+        for round_ in range(args.rounds + 1):
+            trainer, callbacks = parts.trainer(max_epochs=1)
+            trainer.fit(parts.module, datamodule=parts.data)
+            ours = callbacks["resources"].as_dict()["images_per_second"]
+            found = {"plain fp32 loop": plain.run(args.steps), "bare step": bare(parts.module, first, parts.cfg.trainer.precision, args.steps), "this repository": ours}
+            if round_:  # the first one warms up
+                for name, rate in found.items():
+                    rates[name].append(rate)
+    for name, values in rates.items():
+        print(f"{name:<18}{statistics.median(values):8.2f} img/s   ({', '.join(f'{v:.2f}' for v in values)})")
+    ours = rates["this repository"]
+    for name in ("plain fp32 loop", "bare step"):
+        ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
+        print(f"this repository / {name}: {ratio:.3f}   (median of paired rounds, precision {parts.cfg.trainer.precision})")
+    if torch.cuda.is_available():
+        print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What tests share: a small phantom export, and run.py called in this process as the command line calls it."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import run
+from datamodules.phantoms import brain_tumor
+
+DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"]
+SMALL = [
+    "experiment=unetpp_brain_tumor",
+    "image_size=64",
+    "evaluation_size=64",
+    "datamodule.batch_size=4",
+    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}",
+    "module.optimizer.lr=1e-3",
+    *DEMO,
+]
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom COCO export with warts: 26 train, 24 valid, 24 test slices of 96 pixels."""
+    root = tmp_path_factory.mktemp("data") / "brain"
+    brain_tumor.write(root, train=26, valid=24, test=24, size=96, seed=3)
+    return root
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Calls `run.py` with words; returns the exit code and what went to stderr."""
+    monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
+
+    def call(*words: str, folder: Path | None = None) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["run.py", *words, f"hydra.run.dir={folder or tmp_path / 'run'}"])
+        capfd.readouterr()
+        code = 0
+        try:
+            run.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, capfd.readouterr().err
+
+    return call
+
+
+def folder_hash(folder: Path) -> str:
+    """Changes when a name or a byte below the folder changes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(str(path.relative_to(folder)).encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,38 @@
+"""Keys: every rank its part, every epoch its order, and nothing twice after an interruption."""
+
+import pytest
+
+from datamodules.sampling import EvaluationKeys, TrainingKeys
+
+
+def keys(epoch=0, **more):
+    return TrainingKeys(**{"rows": range(20), "batch_size": 3, "image_size": 64, "seed": 1, "epoch": lambda: epoch} | more)
+
+
+def test_an_epoch_shows_each_row_once_and_repeats_exactly():
+    shown = [key.row for batch in keys() for key in batch]
+    assert len(shown) == 18 and len(set(shown)) == 18
+    assert list(keys()) == list(keys()) != list(keys(epoch=1))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_the_same_stream(world_size):
+    ranks = [list(keys(batch_size=2, rank=r, world_size=world_size)) for r in range(world_size)]
+    one = list(keys(batch_size=2 * world_size))
+    assert [sum((ranks[r][b] for r in range(world_size)), []) for b in range(len(one))] == one
+
+
+def test_more_batches_than_rows_draw_again():
+    drawn = [key for batch in keys(batches=10) for key in batch]
+    assert len(drawn) == 30 == len(set(drawn)) and {key.draw for key in drawn} == {0, 1}
+
+
+def test_a_skip_holds_for_one_epoch():
+    whole, sampler = list(keys()), keys()
+    sampler.skip = 4
+    assert list(sampler) == whole[4:] and list(sampler) == whole
+
+
+def test_evaluation_shows_each_row_once_over_all_ranks():
+    ranks = [[key.row for batch in EvaluationKeys(range(11), 2, 64, r, 3) for key in batch] for r in range(3)]
+    assert sorted(sum(ranks, [])) == list(range(11))

@@ -1,0 +1,37 @@
+"""Local encoder weights, colour to grey, and what is said when nothing can be fetched."""
+
+import pytest
+import torch
+
+from datamodules.refusal import Refusal
+from lightning_modules.nets import smp_net
+from lightning_modules.normalize import Normalize
+from lightning_modules.precision import best_precision, cpu_has_native_bf16
+
+SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
+
+
+def test_a_local_file_gives_the_encoder_its_weights_and_grey_sees_the_same(tmp_path):
+    colour = smp_net("Unet", "resnet18", None, in_channels=3, **SMALL)
+    torch.save(colour.encoder.state_dict(), tmp_path / "r18.pt")
+    grey = smp_net("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
+    image = torch.randn(2, 1, 64, 64)
+    features = [net.eval().encoder(x)[-1] for net, x in ((colour, image.expand(-1, 3, -1, -1)), (grey, image))]
+    assert torch.allclose(*features, atol=1e-5)
+
+
+def test_other_weights_and_other_names_are_refused(tmp_path):
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pt")
+    with pytest.raises(Refusal, match="lacks"):
+        smp_net("Unet", "resnet18", str(tmp_path / "part.pt"), in_channels=3, **SMALL)
+    with pytest.raises(Refusal, match="UnetPlusPlus"):
+        smp_net("UNetPlus", "resnet18", None, **SMALL)
+
+
+def test_normalize_by_hand():
+    image = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
+    assert torch.allclose(Normalize([0.4], [0.2])(image), torch.tensor([[[[-2.0, 3.0], [-1.0, 0.0]]]]), atol=1e-6)
+
+
+def test_precision_follows_the_hardware():
+    assert best_precision("cpu") == ("bf16-mixed" if cpu_has_native_bf16() else "32-true")

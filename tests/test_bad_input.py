@@ -1,0 +1,172 @@
+"""Bad input: exit code, one sentence with the mend that names the file, no step taken, the data folder untouched."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import SMALL, folder_hash
+
+JSON = "train/_annotations.coco.json"
+
+
+def edit(root: Path, change) -> None:
+    path = root / JSON
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def first_image(root: Path) -> Path:
+    return root / "train" / json.loads((root / JSON).read_text())["images"][0]["file_name"]
+
+
+def polygon(root: Path, points: list) -> None:
+    edit(root, lambda c: c["annotations"][1].update(segmentation=[points]))
+
+
+def rename(root: Path, name: str) -> None:
+    edit(root, lambda c: c["images"][0].update(file_name=name))
+
+
+def symlink_out(root: Path) -> None:
+    outside = root.parent / "outside.jpg"
+    shutil.move(first_image(root), outside)
+    first_image(root).symlink_to(outside)
+
+
+def bomb(root: Path) -> None:
+    first_image(root).write_bytes(b"P5 60000 60000 255\n" + b"\0" * 64)
+
+
+def truncate(root: Path) -> None:
+    path = first_image(root)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other_size(root: Path) -> None:
+    cv2.imwrite(str(first_image(root)), np.zeros((50, 60), np.uint8))
+
+
+def no_positive(root: Path) -> None:
+    path = root / "test/_annotations.coco.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+
+
+def same_file_twice(root: Path) -> None:
+    path = root / "valid/_annotations.coco.json"
+    content = json.loads(path.read_text())
+    (root / "valid" / content["images"][0]["file_name"]).write_bytes(first_image(root).read_bytes())
+
+
+def empty(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+BAD_DATA = {
+    "missing root": (shutil.rmtree, "{root} is not a folder", "DATA_ROOT"),
+    "empty root": (empty, "{root} is an empty folder", "datamodule.root"),
+    "no annotation file": (lambda r: (r / JSON).unlink(), "{root}/" + JSON + " does not exist", "export"),
+    "no split folder": (lambda r: shutil.rmtree(r / "valid"), "{root} has no folder valid or val", "train/ valid/ test/"),
+    "malformed JSON": (lambda r: (r / JSON).write_text('{"images": ['), JSON + " is not valid JSON", "export"),
+    "not COCO": (lambda r: (r / JSON).write_text("[]"), JSON + " has no list 'images'", "COCO"),
+    "name leaves the folder": (lambda r: rename(r, "../../secret.jpg"), "'../../secret.jpg' leaves the folder", "correct the name"),
+    "absolute name": (lambda r: rename(r, "/etc/passwd"), "'/etc/passwd' leaves the folder", "correct the name"),
+    "symlink out": (symlink_out, "leaves the folder", "correct the name"),
+    "listed image missing": (lambda r: first_image(r).unlink(), "{first} does not exist", "restore"),
+    "truncated": (truncate, "{first} cannot be decoded", "replace"),
+    "not an image": (lambda r: first_image(r).write_text("hello"), "{first} is not an image", "replace"),
+    "decompression bomb": (bomb, "{first} claims 60000 x 60000 pixels", "remove"),
+    "other size than annotated": (other_size, "{first} is 50 x 60 pixels, but its annotation says 96 x 96", "export"),
+    "polygon far outside": (lambda r: polygon(r, [5, 5, 120, 5, 5, 40]), "24.0 pixels outside", "correct"),
+    "polygon of two points": (lambda r: polygon(r, [5, 5, 9, 9]), "fewer than 3 points", "correct"),
+    "polygon with NaN": (lambda r: polygon(r, [5, 5, float("nan"), 5, 5, 40]), "not a finite number", "correct"),
+    "box only": (lambda r: edit(r, lambda c: c["annotations"][1].update(segmentation=[])), "a box without an outline", "datamodule.boxes=fill"),
+    "duplicate image id": (lambda r: edit(r, lambda c: c["images"][1].update(id=0)), "id 0 stands twice in 'images'", "renumber"),
+    "duplicate annotation id": (lambda r: edit(r, lambda c: c["annotations"][1].update(id=0)), "id 0 stands twice in 'annotations'", "renumber"),
+    "unknown category": (lambda r: edit(r, lambda c: c["annotations"][0].update(category_id=9)), "unknown category 9", "add it"),
+    "unknown image": (lambda r: edit(r, lambda c: c["annotations"][0].update(image_id=999)), "names image 999", "remove it"),
+    "no positive image": (no_positive, "{root}/test has no image with an annotated tumour", "datamodule.split=group"),
+    "same file on two sides": (same_file_twice, "the same file content stands in", "datamodule.allow_leaks=true"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_refused(name, cli, export, tmp_path):
+    spoil, wrong, mend = BAD_DATA[name]
+    root = tmp_path / "data"
+    shutil.copytree(export, root)
+    first = first_image(root)
+    spoil(root)
+    before = folder_hash(root) if root.exists() else None
+    code, said = cli(*SMALL, f"datamodule.root={root}", "trainer.max_epochs=1")
+    refused(code, said, tmp_path, wrong.format(root=root, first=first), mend)
+    assert (folder_hash(root) if root.exists() else None) == before
+
+
+def refused(code: int, said: str, tmp_path: Path, wrong: str, mend: str) -> None:
+    sentence = said.strip()
+    assert code == 2, said
+    assert "\n" not in sentence and wrong in sentence and mend in sentence, said
+    assert not list(tmp_path.rglob("metrics.csv")) and not list(tmp_path.rglob("*.ckpt.tmp"))
+
+
+BAD_WORDS = {
+    "unknown step": (["do=[fitt]"], "do=[fitt]", "take fit or test"),
+    "typo": (["trainer.max_epoch=3"], "trainer.max_epoch is not a key", "did you mean trainer.max_epochs?"),
+    "unknown experiment": (["experiment=unet"], "unet", "unetpp_brain_tumor"),
+    "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "image_size=96"),
+    "fold": (["folds=3", "fold=3"], "fold=3 is none of the 3 folds", "fold=0"),
+    "no checkpoint": (["ckpt_path=/nowhere"], "/nowhere does not exist", "name a .ckpt"),
+    "classes": (["module.classes=[a]"], "module.classes=['a']", "set module.classes"),
+    "weights": (["module.net.encoder_weights=imagenet"], "cannot be fetched", "module.net.encoder_weights=null"),
+    "local weights": (["module.net.encoder_weights=/nowhere/r18.pt"], "/nowhere/r18.pt is not a file", "null"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WORDS)
+def test_bad_words_are_refused(name, cli, export, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words, wrong, mend = BAD_WORDS[name]
+    code, said = cli(*SMALL, f"datamodule.root={export}", "trainer.max_epochs=1", *words)
+    refused(code, said, tmp_path, wrong, mend)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "no state", "another net"])
+def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path):
+    path = tmp_path / "x.ckpt"
+    if kind == "garbage":
+        path.write_bytes(b"not a checkpoint")
+    else:
+        torch.save({"weights": 1} if kind == "no state" else {"state_dict": {"net.conv.weight": torch.zeros(1)}}, path)
+    wrong = {"garbage": "not a checkpoint", "no state": "not a checkpoint", "another net": "another network"}[kind]
+    code, said = cli(*SMALL, f"datamodule.root={export}", f"init_from={path}")
+    refused(code, said, tmp_path, wrong, "module.net" if kind == "another net" else "name another file")
+    assert str(path) in said
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_images(cli, export, tmp_path):
+    code, said = cli(*SMALL, f"datamodule.root={export}", "module.optimizer.lr=1e30", "trainer.max_epochs=5", "callbacks.finite_loss.every=2")
+    assert code == 2 and "not a finite number" in said and "train/p" in said and "module.optimizer.lr" in said
+
+
+def test_a_symlinked_root_is_fine(cli, export, tmp_path):
+    (tmp_path / "link").symlink_to(export)
+    code, said = cli(*SMALL, f"datamodule.root={tmp_path / 'link'}", "trainer.fast_dev_run=true")
+    assert code == 0, said
+
+
+def test_pictures_of_any_mode_are_read(tmp_path):
+    from datamodules.images import read_image
+
+    for mode in ("L", "RGB", "RGBA", "P", "1", "I;16", "CMYK"):
+        path = tmp_path / f"{mode.replace(';', '')}.tif"
+        Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000).save(path) if mode == "I;16" else Image.new(mode, (8, 6)).save(path)
+        assert read_image(path, 1).shape == (6, 8, 1) and read_image(path, 3).shape == (6, 8, 3)
+        assert read_image(path, 1).dtype == np.uint8

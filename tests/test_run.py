@@ -1,0 +1,131 @@
+"""The command line: the menu, an experiment a test, repeatability, resuming, folds."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import DEMO, SMALL, folder_hash
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
+
+
+def test_help_is_a_menu_and_imports_nothing_heavy():
+    code = "import sys, run; sys.argv = ['run.py', '--help']; run.main(); print([m for m in ('torch', 'hydra', 'lightning') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in EXPERIMENTS:
+        assert re.search(rf"^  {name} +\S+", said, re.M), f"{name} has no line in the menu"
+    assert said.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_at_demo_scale(experiment, cli, tmp_path):
+    small = ["datamodule.phantom.train=16", "datamodule.phantom.valid=6", "datamodule.phantom.test=6"]
+    code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *small, *DEMO)
+    assert code == 0, said
+
+
+def fit(cli, folder: Path, root: Path, *words: str) -> pd.DataFrame:
+    code, said = cli(*SMALL, f"datamodule.root={root}", *words, folder=folder)
+    assert code == 0, said
+    return pd.read_csv(folder / "metrics.csv")
+
+
+def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_path):
+    before = folder_hash(export)
+    first = fit(cli, tmp_path / "a", export, "trainer.max_epochs=2")
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "evidence/val.npz", "evidence/test.npz", "report.json", "report.html", "config.yaml"):
+        assert (tmp_path / "a" / name).is_file(), name
+    assert folder_hash(export) == before
+    report = json.loads((tmp_path / "a/report.json").read_text())
+    dice = report["scores"]["test"]["tumour"]["dice"]
+    assert first["test/dice"].dropna().iloc[0] == pytest.approx(dice["value"], abs=1e-6)
+    assert dice["low"] <= dice["value"] <= dice["high"] and dice["all_empty"] == 0.0
+    assert report["data"]["cleaning"]["exact duplicate annotation: dropped"]["count"] > 0
+    html = (tmp_path / "a/report.html").read_text()
+    assert "http://" not in re.sub(r"http://www\.w3\.org\S*|http://purl\S*|http://creativecommons\S*", "", html) and "<script src" not in html
+
+    fit(cli, tmp_path / "b", export, "trainer.max_epochs=2", "datamodule.num_workers=2")
+    assert (tmp_path / "a/metrics.csv").read_bytes() == (tmp_path / "b/metrics.csv").read_bytes()
+
+    again = fit(cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")
+    assert again["test/dice"].iloc[0] == first["test/dice"].dropna().iloc[0]
+
+
+def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
+    whole = fit(cli, tmp_path / "whole", export, "do=[fit]", "trainer.max_epochs=3")
+    fit(cli, tmp_path / "part", export, "do=[fit]", "trainer.max_epochs=2")
+    rest = fit(cli, tmp_path / "rest", export, "do=[fit]", "trainer.max_epochs=3", f"ckpt_path={tmp_path / 'part'}")
+    pd.testing.assert_frame_equal(whole[whole.epoch == 2].reset_index(drop=True), rest[rest.epoch == 2].reset_index(drop=True))
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(cli, export, tmp_path, monkeypatch):
+    from callbacks.interrupt import Interrupt
+
+    fit(cli, tmp_path / "whole", export, "do=[fit]", "trainer.max_epochs=2")
+    own = Interrupt.on_train_batch_end
+
+    def press(self, trainer, *rest):
+        if trainer.global_step == 9:  # 6 batches an epoch: the third of the second
+            os.kill(os.getpid(), signal.SIGINT)
+        own(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "on_train_batch_end", press)
+        code, said = cli(*SMALL, f"datamodule.root={export}", "do=[fit]", "trainer.max_epochs=2", folder=tmp_path / "cut")
+    assert code == 130 and "ckpt_path=" in said
+    fit(cli, tmp_path / "rest", export, "do=[fit]", "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}")
+    weights = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "rest")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_init_from_takes_the_weights_alone(cli, export, tmp_path):
+    fit(cli, tmp_path / "a", export, "do=[fit]", "trainer.max_epochs=1")
+    table = fit(cli, tmp_path / "b", export, "do=[fit]", "trainer.max_epochs=1", "module.optimizer.lr=0", f"init_from={tmp_path / 'a'}")
+    assert set(table.epoch) == {0}
+    first = torch.load(tmp_path / "a/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    second = torch.load(tmp_path / "b/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    name = "net.encoder.conv1.weight"
+    assert torch.equal(first[name], second[name])
+
+
+def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
+    code, said = cli(*SMALL, f"datamodule.root={export}", "folds=2", "trainer.max_epochs=1")
+    assert code == 0, said
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    parts = [json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"] for k in (0, 1)]
+    judged = report["scores"]["out_of_fold"]["tumour"]["dice"]["n"]
+    assert judged == parts[0]["val"]["images"] + parts[1]["val"]["images"] == parts[0]["train"]["images"] + parts[0]["val"]["images"]
+    assert report["folds_mean"]["val_dice"] == pytest.approx(sum(f["val_dice"] for f in report["folds"]) / 2)
+
+
+def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(cli, export, tmp_path):
+    words = ["do=[fit,test]", "trainer.max_epochs=2", "+callbacks.ema={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"]
+    table = fit(cli, tmp_path / "a", export, *words)
+    again = fit(cli, tmp_path / "b", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")
+    assert again["test/dice"].iloc[0] == table["test/dice"].dropna().iloc[0]
+
+
+def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
+    from datamodules.phantoms import brain_tumor
+
+    root = tmp_path / "few"
+    brain_tumor.write(root, train=8, valid=8, test=8, size=64, seed=1)
+    for part in ("valid", "test"):  # the same pictures on all sides, as the gate for leaks must be told
+        for path in (root / part).iterdir():
+            path.unlink()
+        for path in (root / "train").iterdir():
+            (root / part / path.name).write_bytes(path.read_bytes())
+    calm = "datamodule.augmentation={flip:0,affine:0,elastic:0,blur:0,intensity:0}"
+    words = ["trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20", "module.optimizer.lr=3e-3", "module/scheduler=warmup_cosine", calm]
+    table = fit(cli, tmp_path / "run", root, *words, "datamodule.split=group", "datamodule.allow_leaks=true", "do=[fit]", "folds=0")
+    losses = table["train/loss"].dropna()
+    assert losses.iloc[-1] < 0.25 * losses.iloc[0]
