@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +182,23 @@ def _known_keys() -> list[str]:
     return list(keys(cfg, ""))
 
 
+def told(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Does the work; a mistake of the user ends the process with one sentence and no traceback."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(sentence[0], file=sys.stderr)
+        sys.exit(sentence[1])
+
+
+def job(cfg: "DictConfig") -> float | None:
+    """What Hydra runs; mistakes are told here, before Hydra adds its own words to them."""
+    return told(carry_out, cfg)
+
+
 def main() -> None:
     """The command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -191,14 +208,7 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
-    try:
-        hydra.main(config_path=str(CONF), config_name="run")(carry_out)()
-    except Exception as error:
-        told = sentence_of(error)
-        if told is None:
-            raise
-        print(told[0], file=sys.stderr)
-        sys.exit(told[1])
+    told(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 
 if __name__ == "__main__":

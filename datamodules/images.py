@@ -52,13 +52,17 @@ def _open(path: Path, data: bytes | None) -> Image.Image:
             image = Image.open(path if data is None else io.BytesIO(data))
     except FileNotFoundError as error:
         raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except (UnidentifiedImageError, OSError) as error:
         raise ManifestError(f"{path} is not an image that can be read ({_reason(error)}); replace or remove it") from error
     if image.width * image.height > LARGEST_IMAGE:
-        raise ManifestError(
-            f"{path} claims {image.width} x {image.height} pixels, more than the {LARGEST_IMAGE:,} that are read; replace or remove it"
-        )
+        raise _too_large(path)
     return image
+
+
+def _too_large(path: Path) -> ManifestError:
+    return ManifestError(f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it")
 
 
 def _reason(error: Exception) -> str:

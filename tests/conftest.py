@@ -1,11 +1,14 @@
 """What tests share: a small phantom export, and run.py called in this process as the command line calls it."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
 import run
 from datamodules.phantoms import brain_tumor

@@ -108,7 +108,7 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
 
 
 def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(cli, export, tmp_path):
-    words = ["do=[fit,test]", "trainer.max_epochs=2", "+callbacks.ema={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"]
+    words = ["do=[fit,test]", "trainer.max_epochs=2", "+callbacks.ema={_target_: callbacks.ema.Ema, decay: 0.5}"]
     table = fit(cli, tmp_path / "a", export, *words)
     again = fit(cli, tmp_path / "b", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")
     assert again["test/dice"].iloc[0] == table["test/dice"].dropna().iloc[0]
