@@ -13,10 +13,11 @@ import pandas as pd
 import parts  # noqa: F401
 import psutil
 
-from datamodules import cache as module
-from datamodules.cache import build
+from datamodules import decoding as module
 from datamodules.dataset import ManifestDataset
-from datamodules.manifest import Manifest, encode
+from datamodules.decoding import build
+from datamodules.formats.rle import encode
+from datamodules.manifest import Manifest
 from datamodules.sample import Key
 
 

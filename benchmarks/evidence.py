@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import parts  # noqa: F401  (puts the repository on the path)
 import segmentation_models_pytorch as smp
 import torch
-import parts  # noqa: F401  (puts the repository on the path)
 from sklearn.metrics import average_precision_score
 
 from datamodules.sample import Content
-from lightning_modules.evidence import Evidence, histograms
+from lightning_modules.evidence import Evidence
+from lightning_modules.histograms import histograms
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.rule_search import Grid, search
 from lightning_modules.uncertainty import estimates

@@ -26,9 +26,11 @@ class Parts:
         self.module = self.make(self.cfg.module)
 
     def make(self, part: Any, **more: Any) -> Any:
+        """One part of the configuration as an object."""
         return instantiate(part, _convert_="all", _execution_whitelist_=run.WHITELIST, **more)
 
-    def trainer(self, **more: Any) -> Any:
+    def trainer(self, **more: Any) -> tuple[Any, dict[str, Any]]:
+        """A fresh trainer and its callbacks by name."""
         callbacks = {name: self.make(part) for name, part in self.cfg.callbacks.items()}
         loggers = [self.make(part) for part in self.cfg.logger.values()]
         return self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more), callbacks

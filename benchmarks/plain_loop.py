@@ -61,7 +61,8 @@ class PlainLoop:
             self.net.to(memory_format=torch.channels_last)
         self.focal, self.dice = smp.losses.FocalLoss("binary"), smp.losses.DiceLoss("binary")
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr)
-        self.loader = DataLoader(Slices(rows, size, True), batch_size, shuffle=True, drop_last=True, num_workers=8 if torch.cuda.is_available() else 0)
+        workers = 8 if torch.cuda.is_available() else 0
+        self.loader = DataLoader(Slices(rows, size, True), batch_size, shuffle=True, drop_last=True, num_workers=workers)
 
     def steps(self) -> Iterator[int]:
         """Trains for ever; yields the number of images after each step."""

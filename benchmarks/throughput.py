@@ -43,7 +43,8 @@ def main() -> None:
     net = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
     size = [f"image_size={args.size}", f"evaluation_size={args.size}", f"datamodule.batch_size={args.batch}"]
     with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(folder, "experiment=unetpp_brain_tumor", *where, net, *size, f"trainer.limit_train_batches={args.steps}", "trainer.limit_val_batches=0")
+        short = f"datamodule.batches_per_epoch={args.steps}", "trainer.limit_val_batches=0"
+        parts = Parts(folder, "experiment=unetpp_brain_tumor", *where, net, *size, *short)
         rows = parts.data.table.rows
         plain = PlainLoop(rows[rows["split"] == "train"].to_dict("records"), args.size, args.batch)
         first = next(iter(parts.data.train_dataloader()))
@@ -52,7 +53,8 @@ def main() -> None:
             trainer, callbacks = parts.trainer(max_epochs=1)
             trainer.fit(parts.module, datamodule=parts.data)
             ours = callbacks["resources"].as_dict()["images_per_second"]
-            found = {"plain fp32 loop": plain.run(args.steps), "bare step": bare(parts.module, first, parts.cfg.trainer.precision, args.steps), "this repository": ours}
+            alone = bare(parts.module, first, parts.cfg.trainer.precision, args.steps)
+            found = {"plain fp32 loop": plain.run(args.steps), "bare step": alone, "this repository": ours}
             if round_:  # the first one warms up
                 for name, rate in found.items():
                     rates[name].append(rate)

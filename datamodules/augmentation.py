@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 def mri(

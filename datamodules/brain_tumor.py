@@ -13,11 +13,13 @@ from pycocotools import mask as coco_mask
 
 from datamodules.base import ManifestDataModule
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
-from datamodules.manifest import Manifest, Rle
+from datamodules.formats.rle import Rle
+from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
 FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 ANNOTATIONS = "_annotations.coco.json"
+Parts = list[tuple[dict[str, Any], Rle]]  # the annotations of one image that were kept, with their masks
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
@@ -25,8 +27,7 @@ class BrainTumorDataModule(ManifestDataModule):
     """A COCO export, cleaned: every annotation of an image becomes one binary mask, whatever its category.
 
     Args:
-        unannotated: `drop` images without annotation (in this data set each of them shows a tumour all the same), or take
-            them as `negative`.
+        unannotated: `drop` images without annotation (here each shows a tumour all the same), or take them as `negative`.
         boxes: `refuse` annotations that are a box without an outline, or `fill` the box.
         cleaned_dir: Where `<split>/_annotations.coco.cleaned.json` is written; None writes none.
         **base: As `ManifestDataModule`; `root` is the export's folder.
@@ -59,7 +60,7 @@ class BrainTumorDataModule(ManifestDataModule):
         folder = self._folder(split)
         path = folder / ANNOTATIONS
         if not path.is_file():
-            raise ManifestError(f"{path} does not exist; export the data set as COCO, or set datamodule.root to the folder that holds train/ valid/ test/")
+            raise ManifestError(f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/ valid/ test/")
         content = read_coco(path)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
@@ -86,7 +87,7 @@ class BrainTumorDataModule(ManifestDataModule):
             if category["id"] not in used:
                 self.cleaning.count("category without annotations: ignored", f"{folder.name}: {category['name']} ({category['id']})")
 
-    def _clean(self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Rle]]:
+    def _clean(self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Parts:
         name = f"{split}/{image['file_name']}"
         parts: dict[str, tuple[dict[str, Any], Rle]] = {}
         for annotation in annotations:
@@ -110,7 +111,7 @@ class BrainTumorDataModule(ManifestDataModule):
             self.cleaning.count(f"image without annotation: {'dropped' if self.unannotated == 'drop' else 'taken as negative'}", name)
         return list(parts.values())
 
-    def _row(self, split: str, folder: Path, image: dict[str, Any], parts: list[tuple[dict[str, Any], Rle]]) -> dict[str, Any]:
+    def _row(self, split: str, folder: Path, image: dict[str, Any], parts: Parts) -> dict[str, Any]:
         merged = coco_mask.merge([rle for _, rle in parts]) if parts else None
         return {
             "id": f"{split}/{image['file_name']}",

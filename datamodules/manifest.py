@@ -1,23 +1,20 @@
 """The table of a data set, one row per image, checked before anything expensive starts."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pycocotools import mask as coco_mask
 
+from datamodules.formats.rle import Rle, encode
 from datamodules.images import read_image
 from datamodules.refusal import ManifestError
 
 VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
-
-Rle = dict[str, Any]  # {"size": [h, w], "counts": str}, pycocotools' compressed run lengths, column-major
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,6 @@ class Manifest:
     rows: pd.DataFrame
     classes: tuple[str, ...] = ("lesion",)
     group_is: str = "image"
-    notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self.rows)
@@ -98,22 +94,6 @@ def read_mask(path: Path, classes: int) -> np.ndarray:
     if classes == 1:
         return (grey > 127).astype(np.uint8)
     return (grey >> np.arange(classes, dtype=np.uint8)) & 1
-
-
-def encode(mask: np.ndarray) -> list[Rle | None]:
-    """0/1 `H x W x classes` to one compressed RLE per class."""
-    return [
-        {"size": rle["size"], "counts": rle["counts"].decode()} for rle in coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    ]
-
-
-def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
-    """One RLE or None per class to 0/1 `height x width x classes`."""
-    mask = np.zeros((height, width, len(rles)), np.uint8)
-    for channel, rle in enumerate(rles):
-        if rle is not None:
-            mask[..., channel] = coco_mask.decode(rle)
-    return mask
 
 
 def _check(rows: pd.DataFrame) -> None:

@@ -36,3 +36,18 @@ def as_fold(rows: pd.DataFrame, folds: int, fold: int, seed: int) -> np.ndarray:
     pool = split != "test"
     split[pool] = np.where(fold_of(rows[pool], folds, seed) == fold, "val", "train")
     return split
+
+
+def final_split(rows: pd.DataFrame, anew: bool, folds: int, fold: int, seed: int) -> np.ndarray:
+    """The split of every row: its own, or anew by group; then, with folds, fold number `fold` as val.
+
+    Raises:
+        ManifestError: nothing is left in train or val.
+    """
+    split = three_way(rows, seed) if anew or "split" not in rows else rows["split"].to_numpy()
+    if folds:
+        split = as_fold(rows.assign(split=split), folds, fold, seed)
+    for name in ("train", "val"):
+        if not (split == name).any():
+            raise ManifestError(f"no image is in split {name}; add some, or split anew with datamodule.split=group")
+    return split

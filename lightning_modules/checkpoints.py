@@ -54,7 +54,8 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
         name for name in own if isinstance(own[name], torch.Tensor) and own[name].shape != stored[name].shape
     ]
     if wrong:
-        raise Refusal(f"{path} is of another network ({len(wrong)} weights differ, the first is {wrong[0]}); set module.net as it was when the checkpoint was made")
+        differ = f"{len(wrong)} weights differ, the first is {wrong[0]}"
+        raise Refusal(f"{path} is of another network ({differ}); set module.net as it was when the checkpoint was made")
 
 
 def take_weights(module: nn.Module, path: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.refusal import Refusal
-from datamodules.sample import Content
-from lightning_modules.logit_byte import LEVELS, to_byte
+from lightning_modules.logit_byte import LEVELS
 
 VERSION = 1
 
@@ -118,38 +117,3 @@ class EvidenceCollector:
         parts: list[Evidence | None] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, mine)
         return Evidence.merge([part for part in parts if part is not None])
-
-
-def histograms(logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]) -> Tensor:
-    """Counts the bytes of each image and class on the grid of its truth.
-
-    Args:
-        logits: `B x C x S x S` on the network's canvas.
-        truth: 0/1 `C x h x w` per image, or one tensor `B x C x h x w`; logits are resized to it, never the reverse.
-        content: The picture's place on the canvas; what is outside is padding and does not count.
-
-    Returns:
-        int32 `B x C x 2 x 256`.
-    """
-    if isinstance(truth, Tensor) and len(set(content)) == 1:
-        return _count(_on_grid(logits, truth.shape[-2:], content[0]), truth)
-    one_by_one = [_count(_on_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]) for i in range(len(content))]
-    return torch.cat(one_by_one)
-
-
-def _on_grid(logits: Tensor, size: Sequence[int], content: Content) -> Tensor:
-    top, left, height, width = content
-    inside = logits[..., top : top + height, left : left + width].float()
-    if (height, width) == tuple(size):
-        return inside
-    return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _count(logits: Tensor, truth: Tensor) -> Tensor:
-    """One scatter_add for the batch: unlike bincount it does not wait for the device."""
-    images, classes = logits.shape[:2]
-    cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (2 * LEVELS)
-    index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).view(-1)
-    counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
-    counts.scatter_add_(0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape))
-    return counts.view(images, classes, 2, LEVELS)

@@ -41,5 +41,6 @@ class MaskRule(nn.Module):
     def in_words(self) -> list[dict[str, float]]:
         """Per class, with probabilities in place of bytes."""
         return [
-            {"top": float(probability_of(top)), "min_area": area, "bottom": float(probability_of(bottom))} for top, area, bottom in self.numbers.tolist()
+            {"top": float(probability_of(top)), "min_area": area, "bottom": float(probability_of(bottom))}
+            for top, area, bottom in self.numbers.tolist()
         ]

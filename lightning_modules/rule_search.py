@@ -73,9 +73,8 @@ def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
     top = grid.bottom[b] if tops is None else tops[t]
     half, _ = rule_scores(counts, Grid(None, np.zeros(1), np.array([HALF])), lesions_only)
     nothing = float(_mean(empty_dice(counts)[:, None], counts, lesions_only)[0])
-    return Found(
-        (float(top), float(grid.min_area[a]), float(grid.bottom[b])), float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE)
-    )
+    rule = float(top), float(grid.min_area[a]), float(grid.bottom[b])
+    return Found(rule, float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE))
 
 
 def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:

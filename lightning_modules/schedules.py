@@ -15,9 +15,7 @@ def plateau(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], 
     return {"scheduler": scheduler, "monitor": monitor["name"], "interval": "epoch", "strict": False}
 
 
-def warmup_cosine(
-    optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], warmup: float = 0.05, final: float = 0.01
-) -> dict[str, Any]:
+def warmup_cosine(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], warmup: float = 0.05, final: float = 0.01) -> dict[str, Any]:
     """Rises linearly over the first `warmup` of all steps, then falls along a cosine to `final` times the rate."""
     total = max(1, int(trainer.estimated_stepping_batches))
     rising = max(1, round(warmup * total))

@@ -35,7 +35,7 @@ def dice(counts: PixelCounts) -> np.ndarray:
 
 
 def iou(counts: PixelCounts) -> np.ndarray:
-    """tp / (tp + fp + fn), and 1 where truth and prediction are both empty."""
+    """Tp / (tp + fp + fn), and 1 where truth and prediction are both empty."""
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
@@ -135,16 +135,18 @@ def average_precision(decided: Decided, weights: np.ndarray) -> np.ndarray:
     return _divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])
 
 
+DICE = _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
+IOU = _pooled(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
 SCORES = (
     Score("dice", "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1", "all", _mean_of(dice)),
     Score("dice_lesions", "the same mean over the images that show a lesion", "lesion", _mean_of(dice, lesions_only=True)),
-    Score("dice_pooled", "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)", "all", _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)),
+    Score("dice_pooled", "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)", "all", DICE),
     Score("iou", "mean over images of TP/(TP+FP+FN); empty/empty scores 1", "all", _mean_of(iou)),
     Score("iou_lesions", "the same mean over the images that show a lesion", "lesion", _mean_of(iou, lesions_only=True)),
-    Score("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)),
+    Score("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", IOU),
     Score("precision", "TP/(TP+FP) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fp)),
     Score("recall", "TP/(TP+FN) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fn)),
-    Score("f1", "harmonic mean of that precision and recall", "all", _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)),
+    Score("f1", "harmonic mean of that precision and recall", "all", DICE),
     Score("accuracy", "(TP+TN)/all pixels", "all", _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn)),
     Score("average_precision", "area under the precision-recall curve of all pixels together, at 256 thresholds", "all", average_precision),
 )

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
-from lightning_modules.evidence import Evidence, EvidenceCollector, histograms
+from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.histograms import histograms
 from lightning_modules.mask_rule import MaskRule
 from lightning_modules.scores import decide, dice
 from lightning_modules.supervised import Stage, SupervisedModule
@@ -38,7 +39,7 @@ class SegmentationModule(SupervisedModule):
         """Refuses a data set with other classes."""
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
-            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and module.net.classes to match")
+            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and module.net.classes")
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""

@@ -13,7 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a 
 import run
 from datamodules.phantoms import brain_tumor
 
-DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"]
+CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
+DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
 SMALL = [
     "experiment=unetpp_brain_tumor",
     "image_size=64",

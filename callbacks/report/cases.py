@@ -54,8 +54,8 @@ def draw(case: Case, batch: Sample, i: int, byte: Tensor, mask: Tensor) -> Case:
     predicted = mask.any(0).numpy()[inside].astype(np.uint8)
     heat = (probability_of(byte.amax(0).numpy()[inside]) * 255).astype(np.uint8)
     scale = SIDE / max(height, width)
-    big = [_enlarge(pixels, scale, mode) for pixels, mode in ((grey, cv2.INTER_LINEAR), (truth, cv2.INTER_NEAREST), (predicted, cv2.INTER_NEAREST), (heat, cv2.INTER_LINEAR))]
-    grey, truth, predicted, heat = big
+    grey, heat = (_enlarge(pixels, scale, cv2.INTER_LINEAR) for pixels in (grey, heat))
+    truth, predicted = (_enlarge(pixels, scale, cv2.INTER_NEAREST) for pixels in (truth, predicted))
     panes = {
         "image": grey,
         "truth": _outline(grey, truth, TRUTH),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from datamodules.manifest import Rle
+from datamodules.formats.rle import Rle
 from datamodules.refusal import ManifestError
 
 TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped

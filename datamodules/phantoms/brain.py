@@ -59,7 +59,9 @@ def _smooth_noise(random: np.random.Generator, size: int, sigma: float) -> np.nd
     return field / max(float(field.std()), 1e-6)
 
 
-def _tissue(random: np.random.Generator, size: int, x: np.ndarray, y: np.ndarray, skull: np.ndarray, wobble: np.ndarray, brain: np.ndarray) -> np.ndarray:
+def _tissue(
+    random: np.random.Generator, size: int, x: np.ndarray, y: np.ndarray, skull: np.ndarray, wobble: np.ndarray, brain: np.ndarray
+) -> np.ndarray:
     white_level, grey_level = random.permutation([random.uniform(0.5, 0.62), random.uniform(0.36, 0.46)])  # T1-like or T2-like
     fluid = random.choice([0.12, 0.8], p=[0.7, 0.3])
     folds = 0.13 * _smooth_noise(random, size, size / 38)

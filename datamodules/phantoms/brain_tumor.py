@@ -110,5 +110,3 @@ def _straddle(root: Path) -> None:
     own = next(a for a in test["annotations"] if a["image_id"] == source["id"])
     train["annotations"].append(own | {"id": len(train["annotations"]), "image_id": image["id"]})
     _write_json(root / "train", [*train["images"], image], train["annotations"])
-
-

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from datamodules.augmentation import mri
-from datamodules.cache import build
 from datamodules.dataset import ManifestDataset, collate, sample_seed
-from datamodules.manifest import Manifest, encode
+from datamodules.decoding import build
+from datamodules.formats.rle import encode
+from datamodules.manifest import Manifest
 from datamodules.sample import Key
 
 

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from datamodules.manifest import Manifest, decode, encode, read
+from datamodules.formats.rle import decode, encode
+from datamodules.manifest import Manifest, read
 from datamodules.refusal import ManifestError
 
-masks = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
+shapes = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
+masks = shapes.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
 
 
 @given(masks)

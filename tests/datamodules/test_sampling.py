@@ -19,7 +19,7 @@ def test_an_epoch_shows_each_row_once_and_repeats_exactly():
 def test_ranks_share_the_same_stream(world_size):
     ranks = [list(keys(batch_size=2, rank=r, world_size=world_size)) for r in range(world_size)]
     one = list(keys(batch_size=2 * world_size))
-    assert [sum((ranks[r][b] for r in range(world_size)), []) for b in range(len(one))] == one
+    assert [[key for rank in ranks for key in rank[b]] for b in range(len(one))] == one
 
 
 def test_more_batches_than_rows_draw_again():
@@ -35,4 +35,4 @@ def test_a_skip_holds_for_one_epoch():
 
 def test_evaluation_shows_each_row_once_over_all_ranks():
     ranks = [[key.row for batch in EvaluationKeys(range(11), 2, 64, r, 3) for key in batch] for r in range(3)]
-    assert sorted(sum(ranks, [])) == list(range(11))
+    assert sorted(row for rank in ranks for row in rank) == list(range(11))

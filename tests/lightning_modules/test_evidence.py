@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from datamodules.refusal import Refusal
 from datamodules.sample import Content
-from lightning_modules.evidence import Evidence, histograms
+from lightning_modules.evidence import Evidence
+from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import to_byte
 
 

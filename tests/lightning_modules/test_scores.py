@@ -6,7 +6,8 @@ import torch
 from sklearn import metrics
 
 from datamodules.sample import Content
-from lightning_modules.evidence import Evidence, histograms
+from lightning_modules.evidence import Evidence
+from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import to_byte
 from lightning_modules.mask_rule import MaskRule
 from lightning_modules.scores import SCORES, decide, dice, predict_all

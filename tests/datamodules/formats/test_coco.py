@@ -4,7 +4,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from datamodules.formats.coco import segmentation_rle
-from datamodules.manifest import decode
+from datamodules.formats.rle import decode
 
 IMAGE = {"file_name": "a.jpg", "height": 20, "width": 30}
 

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules import cache as module
-from datamodules.cache import build
-from datamodules.manifest import Manifest, encode
+from datamodules import decoding as module
+from datamodules.decoding import build
+from datamodules.formats.rle import encode
+from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError, Refusal
 
 

@@ -1,0 +1,32 @@
+"""What can be said to be wrong before a single file is opened."""
+
+from pathlib import Path
+
+from datamodules.refusal import ManifestError, Refusal
+
+
+def check_numbers(image_size: int, evaluation_size: int | str, folds: int, fold: int | None) -> None:
+    """Refuses sizes and folds that cannot be.
+
+    Raises:
+        Refusal: with the nearest value that can.
+    """
+    if image_size % 32:
+        nearest = max(32, round(image_size / 32) * 32)
+        raise Refusal(f"image_size={image_size} is not a multiple of 32, which the networks need; try image_size={nearest}")
+    if evaluation_size != "native" and not (isinstance(evaluation_size, int) and evaluation_size > 0):
+        raise Refusal(f"evaluation_size={evaluation_size} is neither native nor a number of pixels; take evaluation_size=native")
+    if folds and not 0 <= (fold or 0) < folds:
+        raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
+
+
+def check_root(root: Path) -> None:
+    """Refuses a data folder that is not there or empty.
+
+    Raises:
+        ManifestError: with the key that names it.
+    """
+    if not root.is_dir():
+        raise ManifestError(f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line")
+    if not any(root.iterdir()):
+        raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")

@@ -1,0 +1,120 @@
+"""Decodes and resizes every image of a manifest once, in parallel, into the cache."""
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from rich.progress import track
+
+from datamodules.cache import ImageCache
+from datamodules.formats.rle import decode
+from datamodules.images import read_image
+from datamodules.leaks import THUMBNAIL, thumbnail
+from datamodules.letterbox import Letterbox
+from datamodules.manifest import Manifest
+from datamodules.refusal import ManifestError, Refusal
+
+VERSION = 2
+
+
+def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
+    """The cache of a manifest at one size; what is there already is opened, and nothing is decoded.
+
+    Args:
+        manifest: Rows with `image` and, for segmentation, `mask`.
+        size: Side of the square canvas in pixels.
+        channels: 1 or 3.
+        folder: Where caches live; made private to the user (mode 0700).
+        workers: Threads that decode; all cores by default.
+
+    Raises:
+        ManifestError: an image that is missing, unreadable, or not of the size its mask says.
+        Refusal: not enough space on the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place = folder / f"images-{fingerprint(manifest, size, channels)}"
+    if place.is_dir():
+        return ImageCache(place)
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():  # another process may have built it while we waited
+            unfinished = folder / f"{place.name}.{os.getpid()}.tmp"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(mode=0o700)
+            try:
+                _fill(manifest, size, channels, unfinished, workers)
+                unfinished.rename(place)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return ImageCache(place)
+
+
+def fingerprint(manifest: Manifest, size: int, channels: int) -> str:
+    """Changes when a file, its size or time, a mask, or what is kept of it changes; the split does not matter."""
+    digest = hashlib.sha256(f"{VERSION} {size} {channels} {manifest.classes}".encode())
+    masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
+    for image, mask in zip(manifest.rows["image"], masks, strict=True):
+        digest.update(_stamp(image).encode())
+        digest.update((_stamp(mask) if isinstance(mask, str) else json.dumps(mask)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None) -> None:
+    n, classes = len(manifest), len(manifest.classes)
+    _refuse_full_disk(folder, n * size * size * (channels + classes))
+
+    def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
+        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
+
+    images, masks = create("images", np.uint8, size, size, channels), create("masks", np.uint8, size, size, classes)
+    sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
+
+    listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
+
+    def one(row: int) -> list[bytes]:
+        path = Path(manifest.rows["image"].iat[row])
+        data = path.read_bytes()
+        pixels = read_image(path, channels, data)
+        height, width = pixels.shape[:2]
+        rles = manifest.rles(row)
+        said = [tuple(rle["size"]) for rle in rles if rle] + ([] if listed is None else [tuple(listed[row])])
+        _refuse_other_size(path, said, height, width)
+        box = Letterbox(height, width, size)
+        images[row], masks[row] = box.image(pixels), box.mask(decode(rles, height, width))
+        sizes[row], thumbnails[row] = (height, width), thumbnail(pixels.mean(2).astype(np.uint8))
+        digests[row] = hashlib.sha256(data).hexdigest()
+        return [rle["counts"].encode() if rle else b"" for rle in rles]
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        done = track(pool.map(one, range(n)), "decoding images", total=n, transient=True)
+        counts = [text for texts in done for text in texts]
+    np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
+    np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
+    for array in (images, masks, sizes, thumbnails, digests):
+        array.flush()  # type: ignore[attr-defined]
+
+
+def _refuse_other_size(path: Path, said: list[tuple[int, int]], height: int, width: int) -> None:
+    for other in said:
+        if tuple(map(int, other)) != (height, width):
+            raise ManifestError(
+                f"{path} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; export image and mask together"
+            )
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed * 1.05 > free:
+        raise Refusal(f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs {needed / 1e9:.1f}; set paths.cache to a larger disk")

@@ -1,0 +1,68 @@
+"""Batches of keys become loaders: how many processes, pinned or not, and who tells the sampler the epoch."""
+
+import os
+import sys
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader
+
+from datamodules.dataset import ManifestDataset, collate
+from datamodules.sampling import EvaluationKeys, ResumableLoader, TrainingKeys
+
+Workers = int | Literal["auto"]
+
+
+def training_loader(
+    dataset: ManifestDataset,
+    rows: np.ndarray,
+    trainer: Trainer | None,
+    batch_size: int,
+    image_size: int,
+    batches: int | None,
+    num_workers: Workers,
+) -> DataLoader:
+    """Keys that follow from (seed, epoch), sharded over the trainer's ranks; its state is saved with a checkpoint."""
+
+    def epoch() -> int:
+        return trainer.current_epoch if trainer else 0
+
+    def consumed() -> int:
+        return trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0
+
+    keys = TrainingKeys(rows, batch_size, image_size, dataset.seed, epoch, batches, *rank_of(trainer))
+    return ResumableLoader(consumed=consumed, dataset=dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
+
+
+def evaluation_loader(
+    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: int, num_workers: Workers
+) -> DataLoader:
+    """Every row once, shared out over the trainer's ranks."""
+    keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))
+    return DataLoader(dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
+
+
+def rank_of(trainer: Trainer | None) -> tuple[int, int]:
+    """This process and the number of processes."""
+    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+
+def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
+    workers = automatic_workers() if num_workers == "auto" else num_workers
+    return {
+        "collate_fn": collate,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator().manual_seed(seed),  # else a loader draws from the global stream
+        "prefetch_factor": 4 if workers else None,
+    }
+
+
+def automatic_workers() -> int:
+    """Loader processes for one device: none on a CPU of up to two cores, where the step needs them; else up to 8."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    devices = max(1, torch.cuda.device_count())
+    return 0 if cores <= 2 and not torch.cuda.is_available() else max(1, min(8, cores // devices - 1))
