@@ -138,9 +138,7 @@ def sentence_of(error: BaseException) -> tuple[str, int] | None:
 
     for cause in _chain(error):
         if isinstance(cause, Refusal):
-            return str(cause), 2
-        if type(cause).__name__ == "Interrupted":
-            return str(cause), 130
+            return str(cause), cause.exit_code
     if isinstance(error, InstantiationException) or not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     return _about_override(str(error)), 2

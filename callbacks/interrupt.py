@@ -8,9 +8,13 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from datamodules.refusal import Refusal
 
-class Interrupted(Exception):
+
+class Interrupted(Refusal):
     """Training was stopped by the user after saving; the message says how to go on."""
+
+    exit_code = 130
 
 
 class Interrupt(Callback):

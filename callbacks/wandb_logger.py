@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 
 
 def wandb_logger(save_dir: str, project: str, mode: Literal["online", "offline", "disabled"] = "online", **arguments: Any) -> WandbLogger:
@@ -18,6 +18,11 @@ def wandb_logger(save_dir: str, project: str, mode: Literal["online", "offline",
     import wandb
 
     if mode == "online" and not wandb.api.api_key:
-        rank_zero_info("W&B: no login found, so this run is kept offline; log in with `wandb login`, or set logger.wandb.mode=disabled")
+        _say("W&B: no login found, so this run is kept offline; log in with `wandb login`, or set logger.wandb.mode=disabled")
         mode = "offline"
     return WandbLogger(save_dir=save_dir, project=project, mode=mode, offline=mode == "offline", **arguments)
+
+
+@rank_zero_only
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)

@@ -32,7 +32,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         image_size: Side of the network's square input in pixels.
         evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
         batch_size: Images a training step and device.
-        eval_batch_size: Images an evaluation step and device; `batch_size` if None.
+        eval_batch_size: Likewise of evaluation; `batch_size` if None.
         batches_per_epoch: Training steps an epoch; as many full batches as there are images if None.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: An albumentations pipeline for training.
@@ -124,15 +124,13 @@ class ManifestDataModule(LightningDataModule, ABC):
             rows["group"].astype(str).tolist(),
             len(self.table.classes),
             self.seed,
-            None if evaluation else self.augmentation,
-            self.evaluation_size if evaluation else None,
+            *((None, self.evaluation_size) if evaluation else (self.augmentation, None)),
         )
 
     def train_dataloader(self) -> DataLoader:
         """Augmented batches in an order that follows from (seed, epoch)."""
-        rows = self.table.where("train")
         sizes = self.batch_size, self.image_size, self.batches_per_epoch
-        return training_loader(self.dataset(evaluation=False), rows, self.trainer, *sizes, self.num_workers)
+        return training_loader(self.dataset(evaluation=False), self.table.where("train"), self.trainer, *sizes, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         """Every val image once, with its truth."""

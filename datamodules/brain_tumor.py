@@ -14,11 +14,10 @@ from pycocotools import mask as coco_mask
 from datamodules.base import ManifestDataModule
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
 from datamodules.formats.rle import Rle
+from datamodules.formats.roboflow import FOLDERS, annotation_file, original_name
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
-FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
-ANNOTATIONS = "_annotations.coco.json"
 Parts = list[tuple[dict[str, Any], Rle]]  # the annotations of one image that were kept, with their masks
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
@@ -57,10 +56,8 @@ class BrainTumorDataModule(ManifestDataModule):
         return Manifest(rows.reset_index(drop=True), classes=("tumour",), group_is="image")
 
     def _rows_of(self, split: str) -> list[dict[str, Any]]:
-        folder = self._folder(split)
-        path = folder / ANNOTATIONS
-        if not path.is_file():
-            raise ManifestError(f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/ valid/ test/")
+        path = annotation_file(self.root, split)
+        folder = path.parent
         content = read_coco(path)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
@@ -70,12 +67,6 @@ class BrainTumorDataModule(ManifestDataModule):
         kept = [(image, parts) for image, parts in cleaned if parts or self.unannotated == "negative"]
         self._write_cleaned(split, content, kept)
         return [self._row(split, folder, image, parts) for image, parts in kept]
-
-    def _folder(self, split: str) -> Path:
-        for name in FOLDERS[split]:
-            if (self.root / name).is_dir():
-                return self.root / name
-        raise ManifestError(f"{self.root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO export with train/ valid/ test/")
 
     def _count_file_warts(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
@@ -149,8 +140,3 @@ class BrainTumorDataModule(ManifestDataModule):
         folder = self.cleaned_dir / split
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "_annotations.coco.cleaned.json").write_text(json.dumps(cleaned))
-
-
-def original_name(file_name: str) -> str:
-    """`y289_jpg.rf.003b28.jpg` -> `y289_jpg`: Roboflow names each copy of an image by its hash behind `.rf.`."""
-    return Path(file_name).name.split(".rf.")[0]

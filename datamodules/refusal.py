@@ -2,7 +2,9 @@
 
 
 class Refusal(Exception):
-    """User input that is refused before anything expensive starts; run.py prints its sentence and exits with 2."""
+    """User input that is refused before anything expensive starts; run.py prints its sentence and exits with its code."""
+
+    exit_code = 2
 
 
 class ManifestError(Refusal):

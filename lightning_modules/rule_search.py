@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_modules.decision import dice, empty_dice, pixel_counts
 from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import HALF, LEVELS, byte_of
-from lightning_modules.scores import dice, empty_dice, pixel_counts
 
 TIE = 1e-9
 

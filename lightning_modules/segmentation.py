@@ -6,10 +6,10 @@ from torch import Tensor
 
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
+from lightning_modules.decision import decide, dice
 from lightning_modules.evidence import Evidence, EvidenceCollector
 from lightning_modules.histograms import histograms
 from lightning_modules.mask_rule import MaskRule
-from lightning_modules.scores import decide, dice
 from lightning_modules.supervised import Stage, SupervisedModule
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lightning_modules.decision import Decided, decide, predict_all
 from lightning_modules.evidence import Evidence
-from lightning_modules.scores import SCORES, Decided, Score, decide, predict_all
+from lightning_modules.scores import SCORES, Score
 
 FEWEST_GROUPS = 20
 RESAMPLES = 1000

@@ -107,8 +107,12 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
     assert report["folds_mean"]["val_dice"] == pytest.approx(sum(f["val_dice"] for f in report["folds"]) / 2)
 
 
-def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(cli, export, tmp_path):
-    words = ["do=[fit,test]", "trainer.max_epochs=2", "+callbacks.ema={_target_: callbacks.ema.Ema, decay: 0.5}"]
+AVERAGES = ["{_target_: callbacks.averaging.Ema, decay: 0.5}", "{_target_: callbacks.averaging.Swa, start_epoch: 1}"]
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(average, cli, export, tmp_path):
+    words = ["do=[fit,test]", "trainer.max_epochs=3", f"+callbacks.average={average}"]
     table = fit(cli, tmp_path / "a", export, *words)
     again = fit(cli, tmp_path / "b", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")
     assert again["test/dice"].iloc[0] == table["test/dice"].dropna().iloc[0]
@@ -129,3 +133,38 @@ def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
     table = fit(cli, tmp_path / "run", root, *words, "datamodule.split=group", "datamodule.allow_leaks=true", "do=[fit]", "folds=0")
     losses = table["train/loss"].dropna()
     assert losses.iloc[-1] < 0.25 * losses.iloc[0]
+
+
+def test_wandb_without_a_login_goes_on_offline_and_says_so(cli, export, tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(cli, tmp_path / "run", export, "do=[fit]", "trainer.max_epochs=1", "logger=wandb")
+    assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
+    fit(cli, tmp_path / "off", export, "do=[fit]", "trainer.max_epochs=1", "logger=wandb", "logger.wandb.mode=disabled")
+    assert not list(tmp_path.glob("off/wandb/*run*"))
+
+
+def test_tensorboard_is_a_choice(cli, export, tmp_path):
+    fit(cli, tmp_path / "run", export, "do=[fit]", "trainer.max_epochs=1", "logger=tensorboard")
+    assert list((tmp_path / "run/tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_any_table_is_a_data_set(cli, export, tmp_path):
+    import cv2
+    import numpy as np
+
+    from datamodules.phantoms.brain import draw_slice
+
+    random = np.random.default_rng(0)
+    lines = ["id,image,mask,group"]
+    for i in range(30):
+        drawn = draw_slice(random, 64)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), drawn.image)
+        cv2.imwrite(str(tmp_path / f"{i}m.png"), drawn.mask * 255)
+        lines.append(f"c{i},{i}.png,{i}m.png,p{i // 2}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    words = [word for word in SMALL if not word.startswith("datamodule.")]
+    code, said = cli(*words, "datamodule=table", f"datamodule.root={tmp_path}", "module.classes=[lesion]", "trainer.max_epochs=1")
+    assert code == 0, said
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["data"]["group_is"] == "patient" and sum(s["images"] for s in report["data"]["splits"].values()) == 30

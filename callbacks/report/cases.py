@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.sample import Sample
+from lightning_modules.decision import decide, dice
 from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import probability_of
-from lightning_modules.scores import decide, dice
 
 TRUTH = (70, 200, 60)  # BGR
 PREDICTION = (50, 130, 250)

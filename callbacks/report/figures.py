@@ -13,9 +13,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from lightning_modules.decision import decide, dice, pixel_counts
 from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.scores import decide, dice, pixel_counts
 
 COLOURS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
 INK = "#123456"  # replaced by currentColor, so that axes follow light and dark

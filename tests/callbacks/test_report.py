@@ -8,7 +8,7 @@ import numpy as np
 from callbacks.report.cases import choose
 from callbacks.report.content import Run, content, write_json
 from callbacks.report.page import write_page
-from lightning_modules.scores import decide, dice
+from lightning_modules.decision import decide, dice
 from tests.lightning_modules.test_scores import evidence_of, scene
 
 

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from datamodules.brain_tumor import BrainTumorDataModule, original_name
+from datamodules.brain_tumor import BrainTumorDataModule
 from datamodules.formats.rle import decode
+from datamodules.formats.roboflow import original_name
 
 
 def module(root, tmp_path, **more):

@@ -6,11 +6,12 @@ import torch
 from sklearn import metrics
 
 from datamodules.sample import Content
+from lightning_modules.decision import decide, dice, predict_all
 from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import to_byte
 from lightning_modules.mask_rule import MaskRule
-from lightning_modules.scores import SCORES, decide, dice, predict_all
+from lightning_modules.scores import SCORES
 from lightning_modules.uncertainty import caveat, estimates, group_weights
 
 RULES = [(128.0, 0.0, 128.0), (134.0, 0.04, 120.0), (131.0, 0.09, 140.0)]

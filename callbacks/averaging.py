@@ -1,0 +1,55 @@
+"""Averages of the weights: what is validated, saved and tested is the average, and it ends with the fit."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
+
+
+class Ema(EMAWeightAveraging):
+    """Exponential moving average over the steps.
+
+    Lightning 2.6 keeps swapping its average in when `trainer.validate` follows a fit, over the checkpoint that was asked
+    for; here the average is forgotten when the fit ends.
+
+    Example:
+        callbacks: {ema: {decay: 0.99}}
+    """
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The module holds the average by now, and the checkpoints do too."""
+        self._average_model = None
+
+
+class Swa(WeightAveraging):
+    """Stochastic weight averaging (Izmailov et al. 2018): the plain mean of the weights at the end of each late epoch.
+
+    Lightning's own callback of this name hands its average over after the last checkpoint was written, so nothing ever
+    tests it. BatchNorm statistics are averaged with the weights.
+
+    Example:
+        callbacks: {swa: {start_epoch: 80}}
+
+    Args:
+        start_epoch: The first epoch (from 0) that counts.
+    """
+
+    def __init__(self, start_epoch: int) -> None:
+        super().__init__(use_buffers=True)
+        self.start_epoch = start_epoch
+        self._epoch_ends = False
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """At the last step of an epoch, so that the validation behind it judges the new mean."""
+        return step_idx is not None and self._epoch_ends
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Before the first epoch that counts, the average is a copy of the weights."""
+        self._epoch_ends = trainer.is_last_batch and trainer.current_epoch >= self.start_epoch
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.is_last_batch and not self._epoch_ends and self._average_model is not None:
+            self._average_model.module.load_state_dict(pl_module.state_dict())
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As `Ema`."""
+        self._average_model = None

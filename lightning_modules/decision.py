@@ -1,0 +1,85 @@
+"""Evidence becomes a decision: pixels found, missed and invented in each image, at a threshold or at the rule in force."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lightning_modules.evidence import Evidence
+from lightning_modules.logit_byte import LEVELS
+
+
+class PixelCounts(NamedTuple):
+    """Pixels of each kind; arrays of any one shape."""
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+
+
+def pixel_counts(counts: np.ndarray, thresholds: np.ndarray) -> PixelCounts:
+    """Of histograms `N x 2 x 256` when the mask is drawn at each byte of `thresholds` (T): four arrays `N x T`."""
+    above = np.zeros((*counts.shape[:2], LEVELS + 1), np.int64)
+    above[..., :LEVELS] = counts[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
+    total = above[..., :1]
+    at = above[..., np.asarray(thresholds, int)]
+    fp, tp = at[:, 0], at[:, 1]
+    return PixelCounts(tp, fp, total[:, 1] - tp, total[:, 0] - fp)
+
+
+def dice(counts: PixelCounts) -> np.ndarray:
+    """2 tp / (2 tp + fp + fn), and 1 where truth and prediction are both empty (the SIIM-ACR convention)."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def iou(counts: PixelCounts) -> np.ndarray:
+    """Tp / (tp + fp + fn), and 1 where truth and prediction are both empty."""
+    return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
+
+
+def empty_dice(counts: np.ndarray) -> np.ndarray:
+    """The Dice of predicting nothing, per image of `N x 2 x 256`: 1 where the truth is empty, else 0."""
+    return (counts[:, 1].sum(1) == 0).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One class of an evaluation after the decision: per-image counts and the histogram that they came from."""
+
+    pixels: PixelCounts  # four arrays of N
+    histogram: np.ndarray  # N x 2 x 256
+
+    @property
+    def lesion(self) -> np.ndarray:
+        """Which images truly show the class."""
+        return self.pixels.tp + self.pixels.fn > 0
+
+
+def decide(evidence: Evidence, channel: int) -> Decided:
+    """Applies each image's rule in force to one class of it."""
+    counts = evidence.counts[:, channel].astype(np.int64)
+    top, min_area, bottom = evidence.rule[:, channel].T
+    image = np.arange(len(counts))
+    above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1]
+    above = np.concatenate([above, np.zeros((len(counts), 1), np.int64)], axis=1)
+    shows = above[image, top.astype(int)] / np.maximum(counts.sum((1, 2)), 1) >= min_area
+    threshold = np.where(shows, bottom.astype(int), LEVELS)
+    inside = np.arange(LEVELS) >= threshold[:, None]
+    tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
+    return Decided(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts)
+
+
+def predict_all(evidence: Evidence, channel: int, positive: bool) -> Decided:
+    """The trivial prediction: everything, or nothing; its scores stand beside every real one."""
+    counts = evidence.counts[:, channel].astype(np.int64)
+    lesion, rest = counts[:, 1].sum(1), counts[:, 0].sum(1)
+    nothing = np.zeros_like(lesion)
+    pixels = PixelCounts(lesion, rest, nothing, nothing) if positive else PixelCounts(nothing, nothing, lesion, rest)
+    flat = np.zeros_like(counts)
+    flat[:, 0, LEVELS // 2], flat[:, 1, LEVELS // 2] = rest, lesion
+    return Decided(pixels, flat)
