@@ -58,7 +58,7 @@ def draw(case: Case, batch: Sample, i: int, byte: Tensor, mask: Tensor) -> Case:
     truth, predicted = (_enlarge(pixels, scale, cv2.INTER_NEAREST) for pixels in (truth, predicted))
     panes = {
         "image": grey,
-        "truth": _outline(grey, truth, TRUTH),
+        "truth": _outline(grey, truth, TRUTH, width=2),
         "prediction": _outline(cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO), predicted, (255, 255, 255)),
         "overlay": _outline(_outline(_tint(_tint(grey, truth, TRUTH), predicted, PREDICTION), truth, TRUTH), predicted, PREDICTION),
     }
@@ -76,9 +76,9 @@ def _tint(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -
     return tinted
 
 
-def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], width: int = 1) -> np.ndarray:
     contours, _ = cv2.findContours((mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture.copy(), contours, -1, colour, 1, cv2.LINE_AA)
+    return cv2.drawContours(picture.copy(), contours, -1, colour, width, cv2.LINE_AA)
 
 
 def data_url(pixels: np.ndarray) -> str:

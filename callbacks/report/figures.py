@@ -60,6 +60,8 @@ def _learning(path: Path) -> str:
     if not path.is_file():
         return ""
     table = pd.read_csv(path)
+    if "train/loss" in table:  # the validation of the best checkpoint, after the fit, is no point of the curve
+        table = table[table["epoch"].isin(table["epoch"][table["train/loss"].notna()])]
     wanted = {name: table[["epoch", name]].dropna() for name in ("train/loss", "val/loss", "val/dice") if name in table}
     wanted = {name: curve for name, curve in wanted.items() if len(curve)}
 

@@ -56,7 +56,7 @@ def _head_pose(random: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tup
 
 def _smooth_noise(random: np.random.Generator, size: int, sigma: float) -> np.ndarray:
     field = gaussian_filter(random.standard_normal((size, size)).astype(np.float32), sigma, mode="wrap")
-    return field / max(float(field.std()), 1e-6)
+    return (field - field.mean()) / max(float(field.std()), 1e-6)
 
 
 def _tissue(

@@ -28,7 +28,7 @@ def write(root: Path, train: int = 120, valid: int = 40, test: int = 60, size: i
         size: Side of the pictures in pixels.
         seed: Source of everything drawn.
     """
-    numbers = {"train": train, "valid": valid, "test": test, "size": size, "seed": seed, "version": 2}
+    numbers = {"train": train, "valid": valid, "test": test, "size": size, "seed": seed, "version": 3}
     with written_once(root, numbers) as folder:
         if folder is not None:
             for number, name in enumerate(FOLDERS):
