@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_numbers, check_root
+from datamodules.checks import check_numbers, check_positives, check_root
 from datamodules.cleaning import CleaningReport
 from datamodules.dataset import ManifestDataset, collate
 from datamodules.decoding import build
@@ -37,10 +37,10 @@ class ManifestDataModule(LightningDataModule, ABC):
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: An albumentations pipeline for training.
         split: `folders` keeps the data set's own split; `group` splits anew by group, 80/10/10.
-        folds: Number of folds into which train and val together are cut; 0 for none.
+        folds: Into how many folds train and val together are cut; 0 for none.
         fold: Which of them is val.
         seed: Seed of the split, the order and the augmentation.
-        allow_leaks: Go on where a group or a file stands on two sides of the split.
+        allow_leaks: Go on where a group or a file stands on two sides.
         num_workers: Loader processes; `auto` takes what the cores allow.
         phantom: Called with `root` to write a stand-in data set there first.
     """
@@ -87,7 +87,7 @@ class ManifestDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def manifest(self) -> Manifest:
-        """One row per image of the data set under `self.root`."""
+        """One row per image under `self.root`."""
 
     @cached_property
     def table(self) -> Manifest:
@@ -103,7 +103,10 @@ class ManifestDataModule(LightningDataModule, ABC):
     def cache(self) -> ImageCache:
         """The decoded images; the gate for leaks stands here, because it needs their content."""
         cache = build(self.table, self.image_size, self.channels, self.cache_dir)
-        self.leaks = refuse_leaks(self.table.rows, cache.digests, self.allow_leaks)
+        rows = self.table.rows
+        if "mask" in rows:
+            check_positives(self.root, rows["split"].to_numpy(), cache.areas)
+        self.leaks = refuse_leaks(rows, cache.digests, self.allow_leaks)
         return cache
 
     @cached_property

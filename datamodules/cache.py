@@ -39,6 +39,11 @@ class ImageCache:
         return self._open("sizes")
 
     @cached_property
+    def areas(self) -> np.ndarray:
+        """Pixels of each class at the image's own size, `N x classes`."""
+        return self._open("areas")
+
+    @cached_property
     def thumbnails(self) -> np.ndarray:
         """Small grey pictures, `N x 32 x 32`."""
         return self._open("thumbnails")

@@ -1,6 +1,8 @@
-"""What can be said to be wrong before a single file is opened."""
+"""What can be said to be wrong before training: numbers, folders, splits without a lesion."""
 
 from pathlib import Path
+
+import numpy as np
 
 from datamodules.refusal import ManifestError, Refusal
 
@@ -30,3 +32,19 @@ def check_root(root: Path) -> None:
         raise ManifestError(f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line")
     if not any(root.iterdir()):
         raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")
+
+
+def check_positives(root: Path, split: np.ndarray, areas: np.ndarray) -> None:
+    """Refuses a split in which no image shows anything: nothing could be learned, searched or judged there.
+
+    Args:
+        root: The data set, for the sentence.
+        split: The split of each row, `N`.
+        areas: Mask pixels of each row and class, `N x classes`.
+
+    Raises:
+        ManifestError: names the split.
+    """
+    for name in np.unique(split):
+        if not areas[split == name].any():
+            raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")

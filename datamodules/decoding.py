@@ -19,7 +19,7 @@ from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError, Refusal
 
-VERSION = 2
+VERSION = 3
 
 
 def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
@@ -80,7 +80,7 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
 
     images, masks = create("images", np.uint8, size, size, channels), create("masks", np.uint8, size, size, classes)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
-
+    areas = create("areas", np.int64, classes)
     listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
 
     def one(row: int) -> list[bytes]:
@@ -92,7 +92,8 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         said = [tuple(rle["size"]) for rle in rles if rle] + ([] if listed is None else [tuple(listed[row])])
         _refuse_other_size(path, said, height, width)
         box = Letterbox(height, width, size)
-        images[row], masks[row] = box.image(pixels), box.mask(decode(rles, height, width))
+        truth = decode(rles, height, width)
+        images[row], masks[row], areas[row] = box.image(pixels), box.mask(truth), truth.sum((0, 1))
         sizes[row], thumbnails[row] = (height, width), thumbnail(pixels.mean(2).astype(np.uint8))
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
@@ -102,7 +103,7 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         counts = [text for texts in done for text in texts]
     np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
     np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
-    for array in (images, masks, sizes, thumbnails, digests):
+    for array in (images, masks, sizes, thumbnails, digests, areas):
         array.flush()  # type: ignore[attr-defined]
 
 

@@ -92,7 +92,7 @@ BAD_DATA = {
     "duplicate annotation id": (lambda r: edit(r, lambda c: c["annotations"][1].update(id=0)), "id 0 stands twice in 'annotations'", "renumber"),
     "unknown category": (lambda r: edit(r, lambda c: c["annotations"][0].update(category_id=9)), "unknown category 9", "add it"),
     "unknown image": (lambda r: edit(r, lambda c: c["annotations"][0].update(image_id=999)), "names image 999", "remove it"),
-    "no positive image": (no_positive, "{root}/test has no image with an annotated tumour", "datamodule.split=group"),
+    "no positive image": (no_positive, "{root}: no image of split test has a mask", "datamodule.split=group"),
     "same file on two sides": (same_file_twice, "the same file content stands in", "datamodule.allow_leaks=true"),
 }
 
