@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import albumentations as A
-import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -16,7 +15,7 @@ from datamodules.checks import check_numbers, check_positives, check_root
 from datamodules.cleaning import CleaningReport
 from datamodules.dataset import ManifestDataset, collate
 from datamodules.decoding import build
-from datamodules.leaks import NearDuplicate, near_duplicates, refuse_leaks
+from datamodules.leaks import refuse_leaks
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.manifest import Manifest
 from datamodules.sample import Key, Sample
@@ -108,11 +107,6 @@ class ManifestDataModule(LightningDataModule, ABC):
             check_positives(self.root, rows["split"].to_numpy(), cache.areas)
         self.leaks = refuse_leaks(rows, cache.digests, self.allow_leaks)
         return cache
-
-    @cached_property
-    def lookalikes(self) -> list[NearDuplicate]:
-        """Nearly identical pictures in different splits, for the report."""
-        return near_duplicates(self.table.rows, np.asarray(self.cache.thumbnails))
 
     def prepare_data(self) -> None:
         """Checks everything and builds the cache; safe to call from several processes at once."""

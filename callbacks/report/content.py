@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from datamodules.base import ManifestDataModule
+from datamodules.leaks import near_duplicates
 from lightning_modules.evidence import Evidence
 from lightning_modules.scores import SCORES
 from lightning_modules.uncertainty import caveat, estimates
@@ -71,7 +72,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         }
         for split, part in rows.groupby("split")
     }
-    pairs = data.lookalikes
+    pairs = near_duplicates(rows, np.asarray(data.cache.thumbnails))
     return {
         "root": str(data.root),
         "phantom": data.phantom is not None,
