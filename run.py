@@ -172,7 +172,7 @@ def _known_keys() -> list[str]:
         cfg = compose("run", chosen)
 
     def keys(node: DictConfig, prefix: str) -> Iterator[str]:
-        for name in node:
+        for name in map(str, node):
             yield f"{prefix}{name}"
             if not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node[name]):
                 yield from keys(node[name], f"{prefix}{name}.")

@@ -56,7 +56,7 @@ class ManifestDataset(Dataset[Sample]):
             image, mask = augmented["image"], augmented["mask"]
         sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(image), mask=_channels_first(mask))
         if self.evaluation_size is not None:
-            content = Letterbox(*map(int, self.cache.sizes[key.row]), key.image_size).content
+            content = Letterbox(*self._size(key.row), key.image_size).content
             sample["content"] = content
             sample["truth"] = self._truth(key.row, mask, content)
         return sample
@@ -69,8 +69,12 @@ class ManifestDataset(Dataset[Sample]):
             mask = (resized(mask * np.uint8(255), size, size) >= 128).astype(np.uint8)
         return image, mask
 
+    def _size(self, row: int) -> tuple[int, int]:
+        height, width = self.cache.sizes[row].tolist()
+        return height, width
+
     def _truth(self, row: int, mask: np.ndarray, content: Content) -> torch.Tensor:
-        size = grid(*map(int, self.cache.sizes[row]), self.evaluation_size or "native")
+        size = grid(*self._size(row), self.evaluation_size or "native")
         if size == (content.height, content.width):
             inside = mask[content.top : content.top + content.height, content.left : content.left + content.width]
         else:

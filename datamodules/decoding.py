@@ -81,10 +81,11 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     images, masks = create("images", np.uint8, size, size, channels), create("masks", np.uint8, size, size, classes)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
     areas = create("areas", np.int64, classes)
+    paths = [Path(path) for path in manifest.rows["image"].tolist()]
     listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
 
     def one(row: int) -> list[bytes]:
-        path = Path(manifest.rows["image"].iat[row])
+        path = paths[row]
         data = path.read_bytes()
         pixels = read_image(path, channels, data)
         height, width = pixels.shape[:2]

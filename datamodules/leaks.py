@@ -83,9 +83,9 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
             first, second = np.nonzero((distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :]))
             first = first + start
             correlation = np.einsum("ij,ij->i", flat[first], other[second])
-            for i, j, value in zip(first, second, correlation, strict=True):
+            for i, j, value in zip(first.tolist(), second.tolist(), correlation.tolist(), strict=True):
                 if value >= CORRELATION and ((i, j) not in best or best[i, j].correlation < value):
-                    best[i, j] = NearDuplicate(names[i], names[j], float(value), turned)
+                    best[i, j] = NearDuplicate(names[i], names[j], value, turned)
     return sorted(best.values(), key=lambda pair: -pair.correlation)
 
 

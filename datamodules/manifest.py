@@ -47,7 +47,7 @@ class Manifest:
 
     def rles(self, row: int) -> list[Rle | None]:
         """One compressed RLE per class of one row; a mask given as a path is read and encoded."""
-        mask = self.rows["mask"].iat[row] if "mask" in self.rows else None
+        mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
         if isinstance(mask, str | Path):
             return encode(read_mask(Path(mask), len(self.classes)))
         return [None] * len(self.classes) if mask is None else mask

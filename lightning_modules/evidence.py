@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +54,8 @@ class Evidence:
     def write(self, path: Path) -> None:
         """Writes an .npz with edges and version."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        words = {"classes": np.array(self.classes), "grid": self.grid, "group_is": self.group_is, "version": VERSION}
-        np.savez_compressed(path, ids=self.ids, groups=self.groups, counts=self.counts, rule=self.rule, **words)
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        np.savez_compressed(path, version=VERSION, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> "Evidence":
@@ -65,10 +66,10 @@ class Evidence:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
+                stored: dict[str, Any] = {name: file[name] for name in file.files}
             version = int(stored.pop("version"))
-            words = {"classes": tuple(stored.pop("classes").tolist()), "grid": str(stored.pop("grid")), "group_is": str(stored.pop("group_is"))}
-            evidence = cls(**stored, **words)
+            words: dict[str, Any] = {"grid": str(stored["grid"]), "group_is": str(stored["group_is"])}
+            evidence = cls(**{**stored, **words, "classes": tuple(stored["classes"].tolist())})
         except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise Refusal(f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]") from error
         if version > VERSION:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from lightning import Trainer
 from torch.optim import Optimizer
@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 def plateau(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], factor: float = 0.1, patience: int = 5) -> dict[str, Any]:
     """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
-    scheduler = ReduceLROnPlateau(optimizer, mode=monitor["mode"], factor=factor, patience=patience)
+    mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     return {"scheduler": scheduler, "monitor": monitor["name"], "interval": "epoch", "strict": False}
 
 

@@ -63,8 +63,16 @@ def _estimate(score: Score, decided: Decided, empty: Decided, full: Decided, wei
         degenerate = int(np.isnan(values).sum())
         if degenerate < len(values):
             low, high = map(float, np.nanquantile(values, [0.025, 0.975]))
-    trivial = [float(score.value(d, once)[0]) for d in (empty, full)]
-    return Estimate(float(score.value(decided, once)[0]), low, high, score.images(decided), degenerate, *trivial, score.definition)
+    return Estimate(
+        value=float(score.value(decided, once)[0]),
+        low=low,
+        high=high,
+        n=score.images(decided),
+        degenerate=degenerate,
+        all_empty=float(score.value(empty, once)[0]),
+        all_positive=float(score.value(full, once)[0]),
+        definition=score.definition,
+    )
 
 
 def caveat(evidence: Evidence) -> str:

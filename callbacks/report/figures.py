@@ -19,7 +19,7 @@ from lightning_modules.logit_byte import LEVELS, probability_of
 
 COLOURS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
 INK = "#123456"  # replaced by currentColor, so that axes follow light and dark
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -122,7 +122,7 @@ def _reliability(axes: Axes, evidence: Mapping[str, Evidence]) -> None:
 
 def _spread(axes: Axes, evidence: Mapping[str, Evidence]) -> None:
 
-    edges = np.linspace(0, 1, 21)
+    edges = np.linspace(0, 1, 21).tolist()
     for split, seen in evidence.items():
         values = np.concatenate([dice(decide(seen, c).pixels) for c in range(len(seen.classes))])
         axes.hist(values, edges, histtype="stepfilled", alpha=0.35, color=COLOURS[split], label=f"{split} (n={len(values)})")

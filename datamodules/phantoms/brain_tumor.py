@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from datamodules.images import read_image
 from datamodules.phantoms.brain import draw_slice
 from datamodules.phantoms.folder import written_once
 
@@ -104,7 +105,7 @@ def _straddle(root: Path) -> None:
     train = json.loads((root / "train/_annotations.coco.json").read_text())
     source = test["images"][0]
     name = source["file_name"].split(".rf.")[0] + f".rf.{'0' * 32}.jpg"
-    pixels = cv2.imread(str(root / "test" / source["file_name"]), cv2.IMREAD_GRAYSCALE)
+    pixels = read_image(root / "test" / source["file_name"], channels=1)
     cv2.imwrite(str(root / "train" / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
     image = source | {"id": len(train["images"]), "file_name": name}
     own = next(a for a in test["annotations"] if a["image_id"] == source["id"])
