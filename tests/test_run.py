@@ -79,6 +79,9 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
     fit(cli, tmp_path / "part", export, "do=[fit]", "trainer.max_epochs=2")
     rest = fit(cli, tmp_path / "rest", export, "do=[fit]", "trainer.max_epochs=3", f"ckpt_path={tmp_path / 'part'}")
     pd.testing.assert_frame_equal(whole[whole.epoch == 2].reset_index(drop=True), rest[rest.epoch == 2].reset_index(drop=True))
+    best = [torch.load(tmp_path / name / "checkpoints/best.ckpt", weights_only=True) for name in ("whole", "rest")]
+    assert best[0]["epoch"] == best[1]["epoch"]
+    assert all(torch.equal(value, best[1]["state_dict"][name]) for name, value in best[0]["state_dict"].items())
 
 
 def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(cli, export, tmp_path, monkeypatch):
