@@ -23,6 +23,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*exists and is not empty.*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
+    ".*The dirpath has changed from.*",
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 
@@ -52,7 +53,17 @@ def carry_out(cfg: "DictConfig") -> float | None:
     unknown = [step for step in cfg.do if step not in DO]
     if unknown:
         raise Refusal(f"do=[{unknown[0]}] is not something to do; take {' or '.join(DO)}, or both as do=[{','.join(DO)}]")
-    return _folds(cfg) if cfg.folds and cfg.fold is None else _run(cfg)
+    if list(cfg.do) != [step for step in DO if step in cfg.do]:
+        raise Refusal(f"do=[{','.join(cfg.do)}] is in no order that can be carried out; take do=[{','.join(DO)}]")
+    if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
+        raise Refusal("do=[test] needs a trained network; name a run folder or a checkpoint with ckpt_path=...")
+    if not (cfg.folds and cfg.fold is None):
+        return _run(cfg)
+    if cfg.ckpt_path or "fit" not in cfg.do:
+        raise Refusal(
+            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
+        )
+    return _folds(cfg)
 
 
 def _folds(cfg: "DictConfig") -> float | None:
@@ -81,8 +92,19 @@ def _run(cfg: "DictConfig") -> float | None:
     data = make(cfg.datamodule)
     data.prepare_data()  # the data is checked before a network is built
     module = make(cfg.module)
-    trainer = make(cfg.trainer, callbacks=[make(part) for part in cfg.callbacks.values()], logger=[make(part) for part in cfg.logger.values()])
-    return _steps(cfg, trainer, module, data)
+    loggers = [make(part) for part in cfg.logger.values()]
+    trainer = make(cfg.trainer, callbacks=list(callbacks_of(cfg, make).values()), logger=loggers)
+    try:
+        return _steps(cfg, trainer, module, data)
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
+
+
+def callbacks_of(cfg: "DictConfig", make: Callable[..., Any]) -> dict[str, Any]:
+    """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step."""
+    names = sorted(cfg.callbacks, key=lambda name: name == "interrupt")
+    return {name: make(cfg.callbacks[name]) for name in names if name != "progress" or cfg.trainer.enable_progress_bar}
 
 
 def _prepare(cfg: "DictConfig") -> None:

@@ -20,7 +20,7 @@ class Parts:
         with initialize_config_dir(str(run.CONF)):
             self.cfg = compose("run", [f"paths.run={folder}", "title=benchmark", "trainer.enable_progress_bar=false", *overrides])
         run._prepare(self.cfg)
-        seed_everything(0, verbose=False)
+        seed_everything(self.cfg.seed, workers=True, verbose=False)
         self.data = self.make(self.cfg.datamodule)
         self.data.prepare_data()
         self.module = self.make(self.cfg.module)
@@ -31,6 +31,6 @@ class Parts:
 
     def trainer(self, **more: Any) -> tuple[Any, dict[str, Any]]:
         """A fresh trainer and its callbacks by name."""
-        callbacks = {name: self.make(part) for name, part in self.cfg.callbacks.items()}
+        callbacks = run.callbacks_of(self.cfg, self.make)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
         return self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more), callbacks

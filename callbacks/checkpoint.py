@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt of a run; a run that goes on in a new folder takes its best along."""
+"""The best checkpoint of a run; a run that goes on in a new folder takes it along."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
-class BestAndLast(ModelCheckpoint):
+class Best(ModelCheckpoint):
     """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
 
     Lightning forgets the best score when the folder is another one, and the first epoch after the interruption would

@@ -44,18 +44,29 @@ class Interrupt(Callback):
         print("\nCtrl-C: finishing this step and saving; once more stops at once", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stops where the state is whole: the optimizer has stepped, the epoch is not over."""
-        if self._asked and not trainer.is_last_batch:
+        """Stops where the state is whole: the optimizer has stepped, the epoch is not over. run.py puts this callback last."""
+        if self._asked and not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.save_checkpoint(self.path)
             self._stop(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops between two epochs."""
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops between two epochs; the one that ended has written its checkpoints by now."""
         if self._asked:
             self._stop(trainer)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops behind the last epoch."""
+        if self._asked:
+            raise Interrupted(
+                f"stopped when training was complete; evaluate it with the same command, do=[test] and ckpt_path={self.path.parent.parent}"
+            )
+
     def _stop(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
         raise Interrupted(f"stopped after step {trainer.global_step}; go on with the same command and ckpt_path={self.path}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Gives Ctrl-C back after an error too."""
+        self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives Ctrl-C back."""

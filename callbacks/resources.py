@@ -72,8 +72,12 @@ class Resources(Callback):
         """Stops."""
         self._fit_seconds = time.perf_counter() - self._fit_start
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the thread after an error too."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ends the thread, also after an error."""
+        """Ends the thread."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

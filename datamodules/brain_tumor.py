@@ -46,22 +46,29 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """The cleaned export; what was cleaned stands in `self.cleaning`."""
-        rows = pd.DataFrame([row for split in FOLDERS for row in self._rows_of(split)])
-        rows = self._one_side_per_original(rows)
-        return Manifest(rows.reset_index(drop=True), classes=("tumour",), group_is="image")
+        self._contents: dict[str, dict[str, Any]] = {}
+        self._parts: dict[str, Parts] = {}
+        rows = [row for split in FOLDERS for row in self._rows_of(split)]
+        if not rows:
+            raise ManifestError(f"{self.root} has no annotated image; annotate some and export again")
+        table = self._one_side_per_original(pd.DataFrame(rows))
+        self._write_cleaned(set(table["id"]))
+        return Manifest(table.reset_index(drop=True), classes=("tumour",), group_is="image")
 
     def _rows_of(self, split: str) -> list[dict[str, Any]]:
         path = annotation_file(self.root, split)
-        folder = path.parent
-        content = read_coco(path)
+        content = self._contents[split] = read_coco(path)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
-        self._count_file_warts(folder, content)
-        cleaned = [(image, self._clean(split, path, image, annotations[image["id"]])) for image in content["images"]]
-        kept = [(image, parts) for image, parts in cleaned if parts or self.unannotated == "negative"]
-        self._write_cleaned(split, content, kept)
-        return [self._row(split, folder, image, parts) for image, parts in kept]
+        self._count_file_warts(path.parent, content)
+        rows = []
+        for image in content["images"]:
+            parts = self._clean(split, path, image, annotations[image["id"]])
+            if parts or self.unannotated == "negative":
+                rows.append(self._row(split, path.parent, image, parts))
+                self._parts[rows[-1]["id"]] = parts
+        return rows
 
     def _count_file_warts(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
@@ -90,6 +97,9 @@ class BrainTumorDataModule(ManifestDataModule):
             if rle["counts"] in parts:
                 self.cleaning.count("exact duplicate annotation: dropped", name)
                 continue
+            if not coco_mask.area(rle):
+                self.cleaning.count("outline that covers no pixel: dropped", name)
+                continue
             parts[rle["counts"]] = (annotation, rle)
         if len(parts) > 1:
             self.cleaning.count("lesion in several parts: merged into one mask", name)
@@ -102,7 +112,7 @@ class BrainTumorDataModule(ManifestDataModule):
         return {
             "id": f"{split}/{image['file_name']}",
             "image": str(folder / image["file_name"]),
-            "group": original_name(image["file_name"]),
+            "group": original_name(image["file_name"]) or f"{split}/{image['file_name']}",
             "mask": [{"size": merged["size"], "counts": merged["counts"].decode()} if merged else None],
             "height": image["height"],
             "width": image["width"],
@@ -123,15 +133,17 @@ class BrainTumorDataModule(ManifestDataModule):
                 self.cleaning.count("original with several .rf. copies: kept on one side", str(group))
         return rows
 
-    def _write_cleaned(self, split: str, content: dict[str, Any], kept: list[tuple[dict[str, Any], list]]) -> None:
-        if self.cleaned_dir is None:
-            return
-        used = {annotation["category_id"] for _, parts in kept for annotation, _ in parts}
-        cleaned = content | {
-            "images": [image for image, _ in kept],
-            "annotations": [annotation | {"area": float(coco_mask.area(rle))} for _, parts in kept for annotation, rle in parts],
-            "categories": [category for category in content["categories"] if category["id"] in used],
-        }
-        folder = self.cleaned_dir / split
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "_annotations.coco.cleaned.json").write_text(json.dumps(cleaned))
+    def _write_cleaned(self, kept: set[str]) -> None:
+        """What is trained on, as COCO: outlines as RLE, so clipped and filled ones are what they became."""
+        for split, content in self._contents.items() if self.cleaned_dir else ():
+            images = [image for image in content["images"] if f"{split}/{image['file_name']}" in kept]
+            parts = [part for image in images for part in self._parts[f"{split}/{image['file_name']}"]]
+            used = {annotation["category_id"] for annotation, _ in parts}
+            cleaned = content | {
+                "images": images,
+                "annotations": [annotation | {"area": float(coco_mask.area(rle)), "segmentation": rle} for annotation, rle in parts],
+                "categories": [category for category in content["categories"] if category["id"] in used],
+            }
+            folder = Path(self.cleaned_dir or "") / split
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "_annotations.coco.cleaned.json").write_text(json.dumps(cleaned), encoding="utf-8")

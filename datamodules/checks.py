@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.manifest import SPLITS
 from datamodules.refusal import ManifestError, Refusal
 
 
@@ -18,6 +19,8 @@ def check_numbers(image_size: int, evaluation_size: int | str, folds: int, fold:
         raise Refusal(f"image_size={image_size} is not a multiple of 32, which the networks need; try image_size={nearest}")
     if evaluation_size != "native" and not (isinstance(evaluation_size, int) and evaluation_size > 0):
         raise Refusal(f"evaluation_size={evaluation_size} is neither native nor a number of pixels; take evaluation_size=native")
+    if folds == 1 or folds < 0:
+        raise Refusal(f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the data's own split")
     if folds and not 0 <= (fold or 0) < folds:
         raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
 
@@ -45,6 +48,6 @@ def check_positives(root: Path, split: np.ndarray, areas: np.ndarray) -> None:
     Raises:
         ManifestError: names the split.
     """
-    for name in np.unique(split):
+    for name in SPLITS:
         if not areas[split == name].any():
             raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")

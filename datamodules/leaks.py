@@ -71,7 +71,7 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
     Returns:
         Each pair once, the most alike first. All eight turns and mirrors of the second picture are tried.
     """
-    names, splits = rows["id"].to_numpy(), rows["split"].to_numpy()
+    names, splits = rows["id"].tolist(), pd.factorize(rows["split"], sort=True)[0]
     flat = _standardised(thumbnails)
     hashes = perceptual_hash(thumbnails)
     best: dict[tuple[int, int], NearDuplicate] = {}
@@ -81,11 +81,12 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
             block = slice(start, start + BLOCK)
             distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
             first, second = np.nonzero((distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :]))
-            first = first + start
-            correlation = np.einsum("ij,ij->i", flat[first], other[second])
-            for i, j, value in zip(first.tolist(), second.tolist(), correlation.tolist(), strict=True):
-                if value >= CORRELATION and ((i, j) not in best or best[i, j].correlation < value):
-                    best[i, j] = NearDuplicate(names[i], names[j], value, turned)
+            for part in range(0, len(first), BLOCK):
+                i, j = first[part : part + BLOCK] + start, second[part : part + BLOCK]
+                correlation = np.einsum("ij,ij->i", flat[i], other[j])
+                for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
+                    if value >= CORRELATION and ((a, b) not in best or best[a, b].correlation < value):
+                        best[a, b] = NearDuplicate(names[a], names[b], value, turned)
     return sorted(best.values(), key=lambda pair: -pair.correlation)
 
 

@@ -1,6 +1,7 @@
 """Batches of keys become loaders: how many processes, pinned or not, and who tells the sampler the epoch."""
 
 import os
+import signal
 import sys
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ def training_loader(
         return trainer.current_epoch if trainer else 0
 
     def consumed() -> int:
-        return trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0
+        return trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches) if trainer else 0
 
     keys = TrainingKeys(rows, batch_size, image_size, dataset.seed, epoch, batches, *rank_of(trainer))
     return ResumableLoader(consumed=consumed, dataset=dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
@@ -58,7 +59,12 @@ def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator().manual_seed(seed),  # else a loader draws from the global stream
         "prefetch_factor": 4 if workers else None,
+        "worker_init_fn": _leave_ctrl_c_to_the_trainer,
     }
+
+
+def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def automatic_workers() -> int:

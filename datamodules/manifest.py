@@ -35,8 +35,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _check(self.rows)
-        if "group" not in self.rows:
-            self.rows["group"] = self.rows["id"]
+        groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
+        self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(str)  # an unknown patient is one of its own
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,6 +100,8 @@ def _check(rows: pd.DataFrame) -> None:
     for name in REQUIRED:
         if name not in rows:
             raise ManifestError(f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it")
+        if rows[name].isna().any():
+            raise ManifestError(f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name}; fill it in or remove the row")
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
         raise ManifestError(f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique")

@@ -68,11 +68,11 @@ class TrainingKeys(Sampler[list[Key]]):
 
 
 class EvaluationKeys(Sampler[list[Key]]):
-    """Every row once, in order; rank r takes each R-th batch, and nothing is padded or repeated."""
+    """Every row once, in order; rank r takes each R-th row, and nothing is padded or repeated."""
 
     def __init__(self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: int, rank: int = 0, world_size: int = 1) -> None:
-        keys = [Key(int(row), 0, 0, image_size) for row in rows]
-        self._batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)][rank::world_size]
+        keys = [Key(int(row), 0, 0, image_size) for row in rows][rank::world_size]
+        self._batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -85,7 +85,7 @@ class ResumableLoader(DataLoader):
     """A loader whose state is the number of batches already trained on in this epoch; Lightning saves and restores it.
 
     Args:
-        consumed: Asked for that number when a checkpoint is written.
+        consumed: Asked for that number when a checkpoint is written; 0 where the epoch is complete.
         **loader: As `DataLoader`, with a `TrainingKeys` as batch_sampler.
     """
 
@@ -94,8 +94,8 @@ class ResumableLoader(DataLoader):
         self._consumed = consumed
 
     def state_dict(self) -> dict[str, int]:
-        """Batches consumed; 0 where the epoch is complete."""
-        return {"batches": self._consumed() % len(self)}
+        """Batches consumed of an epoch that is not over."""
+        return {"batches": self._consumed()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next epoch starts behind the batches that were seen."""

@@ -1,5 +1,6 @@
 """Networks whose pretrained weights may have to be fetched, with a clear word when they cannot be."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = 
     try:
         net = getattr(smp, architecture)(encoder_name=encoder_name, encoder_weights=None if local else encoder_weights, **arguments)
     except (OSError, KeyError, RuntimeError, ImportError) as error:
+        if encoder_weights is None or local:
+            raise Refusal(f"module.net cannot be built ({str(error).splitlines()[0][:160]}); correct module.net.encoder_name") from error
         raise _not_fetched(encoder_name, encoder_weights, error) from error
     except Exception as error:  # the hub client has its own family of network errors
         if type(error).__module__.split(".")[0] in {"huggingface_hub", "httpx", "httpcore", "requests", "urllib3"}:
@@ -51,7 +54,10 @@ def _not_fetched(encoder_name: str, encoder_weights: str | None, error: Exceptio
 def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
     if not path.is_file():
         raise Refusal(f"module.net.encoder_weights={path} is not a file; name the encoder's state_dict, or start from scratch with null")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Refusal(f"module.net.encoder_weights={path} cannot be read as weights; name a state_dict saved by torch.save") from error
     state = state.get("state_dict", state)
     for name, weight in state.items():
         own = encoder.state_dict().get(name)

@@ -59,8 +59,8 @@ def search(evidence: Evidence, grid: Grid, lesions_only: bool = False) -> list[F
     Args:
         evidence: Of the images to search on; never test.
         grid: The rules to try.
-        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; else of all images,
-            with empty/empty = 1.
+        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of all images, with
+            empty/empty = 1, otherwise and where no image shows the class.
     """
     return [_search_class(evidence.counts[:, c], grid, lesions_only) for c in range(len(evidence.classes))]
 
@@ -85,8 +85,9 @@ def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> t
         grid: The rules.
         lesions_only: As `search`.
     """
-    if lesions_only:
-        counts = counts[counts[:, 1].sum(1) > 0]
+    lesion = counts[:, 1].sum(1) > 0
+    if lesions_only and lesion.any():
+        counts = counts[lesion]
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
     above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]  # N x 256, share of pixels >= byte
@@ -101,5 +102,5 @@ def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> t
 
 
 def _mean(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
-    kept = counts[:, 1].sum(1) > 0 if lesions_only else np.ones(len(counts), bool)
-    return values[kept].mean(0) if kept.any() else np.zeros(values.shape[1])
+    lesion = counts[:, 1].sum(1) > 0
+    return values[lesion if lesions_only and lesion.any() else slice(None)].mean(0)

@@ -13,7 +13,10 @@ def plateau(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], 
     """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": scheduler, "monitor": monitor["name"], "interval": "epoch", "strict": False}
+    _ = trainer.estimated_stepping_batches  # loads the data, so that the number of batches is known
+    # once an epoch, but counted in steps: Lightning then steps it before the epoch's checkpoint is written, not behind it
+    every = max(1, int(trainer.num_training_batches))
+    return {"scheduler": scheduler, "monitor": monitor["name"], "interval": "step", "frequency": every, "strict": False}
 
 
 def warmup_cosine(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], warmup: float = 0.05, final: float = 0.01) -> dict[str, Any]:

@@ -46,12 +46,16 @@ def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> np.ndarr
 
 
 def estimates(evidence: Evidence, channel: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """Every score of one class with its percentile interval; no interval under 20 groups."""
+    """Every score of one class with its percentile interval; no interval where fewer than 20 groups count."""
     decided = decide(evidence, channel)
     empty, full = predict_all(evidence, channel, positive=False), predict_all(evidence, channel, positive=True)
-    enough = len(np.unique(evidence.groups)) >= FEWEST_GROUPS
-    weights = group_weights(evidence.groups, resamples) if enough else None
-    return {score.name: _estimate(score, decided, empty, full, weights) for score in SCORES}
+    weights = group_weights(evidence.groups, resamples)
+
+    def enough(score: Score) -> bool:
+        counted = evidence.groups[decided.lesion] if score.over == "lesion" else evidence.groups
+        return len(np.unique(counted)) >= FEWEST_GROUPS
+
+    return {score.name: _estimate(score, decided, empty, full, weights if enough(score) else None) for score in SCORES}
 
 
 def _estimate(score: Score, decided: Decided, empty: Decided, full: Decided, weights: np.ndarray | None) -> Estimate:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_modules.supervised import SupervisedModule
 from tests.conftest import SMALL, folder_hash
 
 JSON = "train/_annotations.coco.json"
@@ -98,7 +99,7 @@ BAD_DATA = {
 
 
 @pytest.mark.parametrize("name", BAD_DATA)
-def test_bad_data_is_refused(name, cli, export, tmp_path):
+def test_bad_data_is_refused(name, cli, export, tmp_path, steps):
     spoil, wrong, mend = BAD_DATA[name]
     root = tmp_path / "data"
     shutil.copytree(export, root)
@@ -106,15 +107,23 @@ def test_bad_data_is_refused(name, cli, export, tmp_path):
     spoil(root)
     before = folder_hash(root) if root.exists() else None
     code, said = cli(*SMALL, f"datamodule.root={root}", "trainer.max_epochs=1")
-    refused(code, said, tmp_path, wrong.format(root=root, first=first), mend)
+    refused(code, said, steps, wrong.format(root=root, first=first), mend)
     assert (folder_hash(root) if root.exists() else None) == before
 
 
-def refused(code: int, said: str, tmp_path: Path, wrong: str, mend: str) -> None:
+@pytest.fixture(autouse=True)
+def steps(monkeypatch) -> list[int]:
+    """Every training step that is taken."""
+    taken, own = [], SupervisedModule.training_step
+    monkeypatch.setattr(SupervisedModule, "training_step", lambda self, batch, i: taken.append(i) or own(self, batch, i))
+    return taken
+
+
+def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> None:
     sentence = said.strip()
     assert code == 2, said
     assert "\n" not in sentence and wrong in sentence and mend in sentence, said
-    assert not list(tmp_path.rglob("metrics.csv")) and not list(tmp_path.rglob("*.ckpt.tmp"))
+    assert not steps
 
 
 BAD_WORDS = {
@@ -122,6 +131,10 @@ BAD_WORDS = {
     "typo": (["trainer.max_epoch=3"], "trainer.max_epoch is not a key", "did you mean trainer.max_epochs?"),
     "unknown experiment": (["experiment=unet"], "unet", "unetpp_brain_tumor"),
     "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "image_size=96"),
+    "order": (["do=[test,fit]"], "do=[test,fit]", "take do=[fit,test]"),
+    "test of nothing": (["do=[test]"], "do=[test] needs a trained network", "ckpt_path"),
+    "folds from one checkpoint": (["folds=2", "ckpt_path=x"], "folds=2 makes 2 fits", "fold=i"),
+    "one fold": (["folds=1"], "folds=1", "folds=2"),
     "fold": (["folds=3", "fold=3"], "fold=3 is none of the 3 folds", "fold=0"),
     "no checkpoint": (["ckpt_path=/nowhere"], "/nowhere does not exist", "name a .ckpt"),
     "classes": (["module.classes=[a]"], "module.classes=['a']", "set module.classes"),
@@ -131,14 +144,14 @@ BAD_WORDS = {
 
 
 @pytest.mark.parametrize("name", BAD_WORDS)
-def test_bad_words_are_refused(name, cli, export, tmp_path):
+def test_bad_words_are_refused(name, cli, export, steps):
     words, wrong, mend = BAD_WORDS[name]
     code, said = cli(*SMALL, f"datamodule.root={export}", "trainer.max_epochs=1", *words)
-    refused(code, said, tmp_path, wrong, mend)
+    refused(code, said, steps, wrong, mend)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "no state", "another net"])
-def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, steps):
     path = tmp_path / "x.ckpt"
     if kind == "garbage":
         path.write_bytes(b"not a checkpoint")
@@ -146,7 +159,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path):
         torch.save({"weights": 1} if kind == "no state" else {"state_dict": {"net.conv.weight": torch.zeros(1)}}, path)
     wrong = {"garbage": "not a checkpoint", "no state": "not a checkpoint", "another net": "another network"}[kind]
     code, said = cli(*SMALL, f"datamodule.root={export}", f"init_from={path}")
-    refused(code, said, tmp_path, wrong, "module.net" if kind == "another net" else "name another file")
+    refused(code, said, steps, wrong, "module.net" if kind == "another net" else "name another file")
     assert str(path) in said
 
 

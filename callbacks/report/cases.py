@@ -10,7 +10,8 @@ from torch import Tensor
 from datamodules.sample import Sample
 from lightning_modules.decision import decide, dice
 from lightning_modules.evidence import Evidence
-from lightning_modules.logit_byte import probability_of
+from lightning_modules.logit_byte import probability_of, to_byte
+from lightning_modules.mask_rule import MaskRule
 
 TRUTH = (70, 200, 60)  # BGR
 PREDICTION = (50, 130, 250)
@@ -45,14 +46,22 @@ def choose(evidence: Evidence, number: int, seed: int = 0) -> list[Case]:
     return [Case(kind, str(evidence.ids[i]), float(scores[i]), {}) for kind, chosen in rows.items() for i in chosen]
 
 
-def draw(case: Case, batch: Sample, i: int, byte: Tensor, mask: Tensor) -> Case:
-    """The four panes of image `i` of a batch; of several classes the union is drawn."""
+def draw(case: Case, batch: Sample, i: int, logits: Tensor, rule: MaskRule) -> Case:
+    """The four panes of image `i` of a batch, padding cut off as for the evidence; of several classes the union is drawn.
+
+    Args:
+        case: What to draw.
+        batch: Holds its image and mask.
+        i: Where in the batch.
+        logits: `1 x classes x S x S` on the network's canvas.
+        rule: The rule in force.
+    """
     top, left, height, width = batch["content"][i]
-    inside = (slice(top, top + height), slice(left, left + width))
-    grey = cv2.cvtColor(batch["image"][i].permute(1, 2, 0).numpy()[inside][..., :1], cv2.COLOR_GRAY2BGR)
-    truth = batch["mask"][i].amax(0).numpy()[inside]
-    predicted = mask.any(0).numpy()[inside].astype(np.uint8)
-    heat = (probability_of(byte.amax(0).numpy()[inside]) * 255).astype(np.uint8)
+    inside = (..., slice(top, top + height), slice(left, left + width))
+    grey = cv2.cvtColor(batch["image"][i, 0][inside].numpy(), cv2.COLOR_GRAY2BGR)
+    truth = batch["mask"][i].amax(0)[inside].numpy()
+    predicted = rule(logits[inside])[0].any(0).numpy().astype(np.uint8)
+    heat = (probability_of(to_byte(logits[inside])[0].amax(0).numpy()) * 255).astype(np.uint8)
     scale = SIDE / max(height, width)
     grey, heat = (_enlarge(pixels, scale, cv2.INTER_LINEAR) for pixels in (grey, heat))
     truth, predicted = (_enlarge(pixels, scale, cv2.INTER_NEAREST) for pixels in (truth, predicted))

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
         **run.beside,
         "data": data,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
         "commit": commit(),
         "config": configuration(run.run_dir),
     }
@@ -84,6 +84,14 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
     }
 
 
+def installed(package: str) -> str:
+    """Its version, or `unknown` where it came without its metadata."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def commit() -> str | None:
     """The git commit this code stands at, with `+` where files were changed since."""
     here = Path(__file__).parent
@@ -98,12 +106,12 @@ def commit() -> str | None:
 def configuration(run_dir: Path) -> dict[str, Any] | None:
     """The resolved configuration that run.py left in the run folder."""
     path = run_dir / "config.yaml"
-    return yaml.safe_load(path.read_text()) if path.is_file() else None
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_json(found: dict[str, Any], path: Path) -> None:
     """Writes valid JSON: what is not a number becomes null."""
-    path.write_text(json.dumps(_plain(found), indent=2, ensure_ascii=False))
+    path.write_text(json.dumps(_plain(found), indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -5,21 +5,24 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from callbacks.report.content import Run, content, write_json
 from callbacks.report.page import write_page
 from callbacks.report.table import print_table
 from lightning_modules.evidence import Evidence
 
 
+@rank_zero_only
 def merge(folder: Path, folds: int, title: str) -> None:
-    """Reads `fold*/evidence/val.npz`, writes `evidence/out_of_fold.npz`, report.json and report.html into `folder`.
+    """On the first process alone: reads `fold*/evidence/val.npz`, writes `evidence/out_of_fold.npz`, report.json and report.html into `folder`.
 
     Each image keeps the rule of its own fold, which that fold's val chose.
     """
     parts = [Evidence.read(folder / f"fold{fold}" / "evidence" / "val.npz") for fold in range(folds)]
     merged = Evidence.merge(parts)
     merged.write(folder / "evidence" / "out_of_fold.npz")
-    reports = [json.loads((folder / f"fold{fold}" / "report.json").read_text()) for fold in range(folds)]
+    reports = [json.loads((folder / f"fold{fold}" / "report.json").read_text(encoding="utf-8")) for fold in range(folds)]
     rows = [_row(fold, report) for fold, report in enumerate(reports)]
     beside = {"folds": rows, "folds_mean": _over(rows, fmean), "folds_sd": _over(rows, stdev)}
     run = Run(f"{title}, {folds} folds", folder, {"out_of_fold": merged}, [], beside, judged="out_of_fold")

@@ -12,7 +12,6 @@ from callbacks.report.page import write_page
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
 from callbacks.threshold_search import ThresholdSearch
-from lightning_modules.logit_byte import to_byte
 from lightning_modules.segmentation import SegmentationModule
 
 
@@ -65,9 +64,10 @@ class Report(Callback):
         return known
 
     def _pictures(self, trainer: Trainer, module: SegmentationModule) -> list[Case]:
-        cases = choose(module.evidence["test"], self.cases)
+        cases = choose(module.evidence["test"], self.cases) if self.cases else []
+        if not cases:
+            return []
         batch = trainer.datamodule.samples([case.id for case in cases])  # type: ignore[attr-defined]
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
-        masks = module.rule.cpu()(logits)
-        return [draw(case, batch, i, to_byte(logits[i]), masks[i]) for i, case in enumerate(cases)]
+        return [draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]

@@ -23,6 +23,7 @@ def annotation_file(root: Path, split: str) -> Path:
     return path
 
 
-def original_name(file_name: str) -> str:
-    """`y289_jpg.rf.003b28.jpg` -> `y289_jpg`: each copy of an image is named by its hash behind `.rf.`."""
-    return Path(file_name).name.split(".rf.")[0]
+def original_name(file_name: str) -> str | None:
+    """`y289_jpg.rf.003b28.jpg` -> `y289_jpg`: each copy of an image is named by its hash behind `.rf.`; None without one."""
+    original, mark, _ = Path(file_name).name.partition(".rf.")
+    return original if mark else None
