@@ -19,6 +19,7 @@ from datamodules.leaks import refuse_leaks
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.manifest import Manifest
 from datamodules.sample import Key, Sample
+from datamodules.sampling import full_batches
 from datamodules.split import final_split
 
 
@@ -123,6 +124,10 @@ class ManifestDataModule(LightningDataModule, ABC):
             self.seed,
             *((None, self.evaluation_size) if evaluation else (self.augmentation, None)),
         )
+
+    def batches(self, world_size: int) -> int:
+        """Training batches an epoch and rank."""
+        return self.batches_per_epoch or full_batches(len(self.table.where("train")), self.batch_size, world_size)
 
     def train_dataloader(self) -> DataLoader:
         """Augmented batches in an order that follows from (seed, epoch)."""

@@ -41,7 +41,7 @@ class TrainingKeys(Sampler[list[Key]]):
         self.image_size = image_size
         self.seed = seed
         self.epoch = epoch
-        self.batches = batches or max(1, len(self.rows) // (batch_size * world_size))
+        self.batches = batches or full_batches(len(self.rows), batch_size, world_size)
         self.rank = rank
         self.world_size = world_size
         self.skip = 0  # batches of the next epoch that were seen before an interruption
@@ -65,6 +65,11 @@ class TrainingKeys(Sampler[list[Key]]):
         for draw in range(-(-needed // len(self.rows))):
             keys += [Key(int(row), epoch, draw, self.image_size) for row in random.permutation(self.rows)]
         return keys[:needed]
+
+
+def full_batches(rows: int, batch_size: int, world_size: int = 1) -> int:
+    """Batches an epoch and rank without a last, smaller one, which BatchNorm would not bear; at least one."""
+    return max(1, rows // (batch_size * world_size))
 
 
 class EvaluationKeys(Sampler[list[Key]]):

@@ -76,7 +76,7 @@ def _learning(path: Path) -> str:
         right.set(ylabel="val/dice at the rule of its epoch", ylim=(0, 1))
         right.spines["right"].set_visible(True)
         lines = [*axes.get_lines(), *right.get_lines()]
-        axes.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
+        axes.legend(lines, [str(line.get_label()) for line in lines], loc="best")
 
     return _figure(draw) if wanted else ""
 
