@@ -11,11 +11,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_numbers, check_positives, check_root
+from datamodules.checks import check_numbers, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.dataset import ManifestDataset, collate
 from datamodules.decoding import build
-from datamodules.leaks import refuse_leaks
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.manifest import Manifest
 from datamodules.sample import Key, Sample
@@ -103,10 +102,7 @@ class ManifestDataModule(LightningDataModule, ABC):
     def cache(self) -> ImageCache:
         """The decoded images; the gate for leaks stands here, because it needs their content."""
         cache = build(self.table, self.image_size, self.channels, self.cache_dir)
-        rows = self.table.rows
-        if "mask" in rows:
-            check_positives(self.root, rows["split"].to_numpy(), cache.areas)
-        self.leaks = refuse_leaks(rows, cache.digests, self.allow_leaks)
+        self.leaks = check_splits(self.root, self.table.rows, cache, self.allow_leaks)
         return cache
 
     def prepare_data(self) -> None:

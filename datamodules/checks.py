@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
+from datamodules.cache import ImageCache
+from datamodules.leaks import refuse_leaks
 from datamodules.manifest import SPLITS
 from datamodules.refusal import ManifestError, Refusal
 
@@ -37,17 +39,22 @@ def check_root(root: Path) -> None:
         raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")
 
 
-def check_positives(root: Path, split: np.ndarray, areas: np.ndarray) -> None:
-    """Refuses a split in which no image shows anything: nothing could be learned, searched or judged there.
+def check_splits(root: Path, rows: pd.DataFrame, cache: ImageCache, allow_leaks: bool) -> list[str]:
+    """Refuses a split in which no image shows anything, and what stands in two splits.
 
     Args:
         root: The data set, for the sentence.
-        split: The split of each row, `N`.
-        areas: Mask pixels of each row and class, `N x classes`.
+        rows: The manifest's rows with their final split.
+        cache: Their content.
+        allow_leaks: Go on where a group or a file stands in two splits.
+
+    Returns:
+        The leaks that were allowed.
 
     Raises:
-        ManifestError: names the split.
+        ManifestError: names the split, or the files.
     """
-    for name in SPLITS:
-        if not areas[split == name].any():
+    for name in SPLITS if "mask" in rows else ():
+        if not cache.areas[rows["split"] == name].any():
             raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")
+    return refuse_leaks(rows, cache.digests, allow_leaks)

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("no timing", deadline=None)
+settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
 import run
