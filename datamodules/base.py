@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from datamodules.cache import ImageCache
 from datamodules.checks import check_numbers, check_root, check_splits
 from datamodules.cleaning import CleaningReport
-from datamodules.dataset import ManifestDataset, collate
+from datamodules.dataset import ManifestDataset
 from datamodules.decoding import build
+from datamodules.leaks import joined_groups
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.manifest import Manifest
-from datamodules.sample import Key, Sample
 from datamodules.sampling import full_batches
 from datamodules.split import final_split
 
@@ -39,6 +39,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         folds: Into how many folds train and val together are cut; 0 for none.
         fold: Which of them is val.
         seed: Seed of the split, the order and the augmentation.
+        lookalikes: `report` nearly identical pictures in different splits, or `join` them into one group before `split=group`.
         allow_leaks: Go on where a group or a file stands on two sides.
         num_workers: Loader processes; `auto` takes what the cores allow.
         phantom: Called with `root` to write a stand-in data set there first.
@@ -59,6 +60,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         folds: int = 0,
         fold: int | None = None,
         seed: int = 0,
+        lookalikes: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
         num_workers: Workers = "auto",
         phantom: Callable[[Path], None] | None = None,
@@ -74,9 +76,9 @@ class ManifestDataModule(LightningDataModule, ABC):
         self.channels = channels
         self.augmentation = augmentation
         self.split = split
-        self.folds = folds
-        self.fold = fold
+        self.folds, self.fold = folds, fold
         self.seed = seed
+        self.lookalikes = lookalikes
         self.allow_leaks = allow_leaks
         self.num_workers = num_workers
         self.phantom = phantom
@@ -95,6 +97,9 @@ class ManifestDataModule(LightningDataModule, ABC):
             self.phantom(self.root)
         check_root(self.root)
         manifest = self.manifest()
+        if self.lookalikes == "join":
+            thumbnails = build(manifest, self.image_size, self.channels, self.cache_dir).thumbnails
+            manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
         manifest.rows["split"] = final_split(manifest.rows, self.split == "group", self.folds, self.fold or 0, self.seed)
         return manifest
 
@@ -141,9 +146,3 @@ class ManifestDataModule(LightningDataModule, ABC):
     def _evaluation_dataloader(self, split: str) -> DataLoader:
         sizes = self.eval_batch_size, self.image_size
         return evaluation_loader(self.dataset(evaluation=True), self.table.where(split), self.trainer, *sizes, self.num_workers)
-
-    def samples(self, ids: list[str]) -> Sample:
-        """A batch of the named images as evaluation sees them, in the order asked."""
-        row = {id: number for number, id in enumerate(self.table.rows["id"])}
-        dataset = self.dataset(evaluation=True)
-        return collate([dataset[Key(row[id], 0, 0, self.image_size)] for id in ids])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from datamodules.refusal import ManifestError
 
@@ -40,7 +42,7 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
     if found and not allowed:
         raise ManifestError(
             f"{len(found)} leak(s) between splits: {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; "
-            "mend the split, or go on all the same with datamodule.allow_leaks=true"
+            "split anew by group with datamodule.split=group, or go on all the same with datamodule.allow_leaks=true"
         )
     return found
 
@@ -88,6 +90,27 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
                     if value >= CORRELATION and ((a, b) not in best or best[a, b].correlation < value):
                         best[a, b] = NearDuplicate(names[a], names[b], value, turned)
     return sorted(best.values(), key=lambda pair: -pair.correlation)
+
+
+def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
+    """Groups in which nearly identical pictures are one: whatever a group or a look-alike connects belongs together.
+
+    Args:
+        rows: The manifest's rows with `id` and `group`.
+        thumbnails: As `near_duplicates`.
+
+    Returns:
+        The group of each row: the name of the first group of its connected component.
+    """
+    each_alone = rows.assign(split=[f"{number:09d}" for number in range(len(rows))])  # so that every pair is looked at
+    row = {id: number for number, id in enumerate(rows["id"])}
+    pairs = [(row[pair.first], row[pair.second]) for pair in near_duplicates(each_alone, thumbnails)]
+    groups, _ = pd.factorize(rows["group"])
+    edges = np.array(pairs + [(number, len(rows) + group) for number, group in enumerate(groups)])
+    size = len(rows) + len(rows)
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(size, size))
+    component = connected_components(graph, directed=False)[1][: len(rows)]
+    return rows["group"].groupby(component).transform("first").to_numpy()
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Evidence:
         digest = hashlib.sha256(repr((VERSION, self.grid, self.classes, self.ids[order].tolist())).encode())
         digest.update(truth.tobytes())
         return digest.hexdigest()[:16]
+
+    def without(self, ids: set[str]) -> "Evidence":
+        """The evidence of all other images."""
+        kept = ~np.isin(self.ids, list(ids))
+        return replace(self, **{name: getattr(self, name)[kept] for name in ("ids", "groups", "counts", "rule")})
 
     def write(self, path: Path) -> None:
         """Writes an .npz with edges and version."""

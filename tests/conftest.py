@@ -13,8 +13,8 @@ settings.register_profile("no timing", deadline=None)
 settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
-import run
-from datamodules.phantoms import brain_tumor
+import run  # noqa: E402
+from datamodules.phantoms import brain_tumor  # noqa: E402
 
 CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]

@@ -29,7 +29,7 @@ class Run:
 
     title: str
     run_dir: Path
-    evidence: Mapping[str, Evidence]
+    evidence: dict[str, Evidence]
     rule: list[dict[str, float]]
     beside: dict[str, Any]
     judged: str = "test"  # the split whose scores the page leads with
@@ -37,14 +37,15 @@ class Run:
 
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
+    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"].get("test_images", ())))
     return {
         "schema": SCHEMA,
         "title": run.title,
         "judged": run.judged,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "scores": {split: scores(evidence) for split, evidence in run.evidence.items()},
+        "scores": {split: scores(evidence) for split, evidence in judged.items()},
         "definitions": {score.name: score.definition for score in SCORES},
-        "caveat": {split: caveat(evidence) for split, evidence in run.evidence.items()},
+        "caveat": {split: caveat(evidence) for split, evidence in judged.items()},
         "identity": run.evidence[run.judged].identity,
         "grid": run.evidence[run.judged].grid,
         "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
@@ -54,6 +55,14 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "commit": commit(),
         "config": configuration(run.run_dir),
     }
+
+
+def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
+    """Test without the images that stand, nearly the same, in train or val too: what was learned by heart does not count there."""
+    if "test" not in evidence or not ids:
+        return {}
+    rest = evidence["test"].without(ids)
+    return {"test_without_lookalikes": rest} if len(rest) else {}
 
 
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
@@ -73,6 +82,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         for split, part in rows.groupby("split")
     }
     pairs = near_duplicates(rows, np.asarray(data.cache.thumbnails))
+    alike = {id for pair in pairs for id in (pair.first, pair.second)}
     return {
         "root": str(data.root),
         "phantom": data.phantom is not None,
@@ -80,7 +90,11 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         "splits": splits,
         "cleaning": data.cleaning.as_dict(),
         "leaks": data.leaks,
-        "near_duplicates": {"pairs": len(pairs), "examples": [asdict(pair) for pair in pairs[:20]]},
+        "near_duplicates": {
+            "pairs": len(pairs),
+            "test_images": sorted(alike & set(rows["id"][rows["split"] == "test"])),
+            "examples": [asdict(pair) for pair in pairs[:20]],
+        },
     }
 
 

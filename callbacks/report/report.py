@@ -67,7 +67,8 @@ class Report(Callback):
         cases = choose(module.evidence["test"], self.cases) if self.cases else []
         if not cases:
             return []
-        batch = trainer.datamodule.samples([case.id for case in cases])  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.image_size)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
         return [draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.leaks import near_duplicates, refuse_leaks, thumbnail
+from datamodules.leaks import joined_groups, near_duplicates, refuse_leaks, thumbnail
 from datamodules.phantoms.brain import draw_slice
 from datamodules.refusal import ManifestError
 
@@ -38,3 +38,11 @@ def test_planted_copies_are_found_and_others_are_not():
     found = {frozenset((pair.first, pair.second)): pair.turned for pair in near_duplicates(rows, thumbnails)}
     assert set(found) == {frozenset((f"i{k}", f"i{40 + k}")) for k in range(5)}
     assert found[frozenset(("i1", "i41"))] == "mirrored" and "degrees" in found[frozenset(("i2", "i42"))]
+
+
+def test_look_alikes_are_joined_with_their_groups():
+    random = np.random.default_rng(1)
+    one, two, three = (draw_slice(random, 160).image for _ in range(3))
+    pictures = [one, two, np.ascontiguousarray(one[::-1]), three, np.ascontiguousarray(np.rot90(three))]
+    rows = table(["a", "b", "c", "c", "d"], ["train"] * 5)
+    assert joined_groups(rows, np.stack([thumbnail(p) for p in pictures])).tolist() == ["a", "b", "a", "a", "a"]
