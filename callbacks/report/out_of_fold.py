@@ -26,7 +26,9 @@ def merge(folder: Path, folds: int, title: str) -> None:
     rows = [_row(fold, report) for fold, report in enumerate(reports)]
     beside = {"folds": rows, "folds_mean": _over(rows, fmean), "folds_sd": _over(rows, stdev)}
     run = Run(f"{title}, {folds} folds", folder, {"out_of_fold": merged}, [], beside, judged="out_of_fold")
-    found = content(run, reports[0]["data"] | {"splits": {}})
+    data = reports[0]["data"] | {"splits": {}}
+    data["near_duplicates"]["test_images"] = []  # nothing of test is judged here
+    found = content(run, data)
     write_json(found, folder / "report.json")
     print_table(found, write_page(found, run.evidence, [], folder))
 

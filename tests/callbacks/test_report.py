@@ -34,3 +34,15 @@ def test_the_page_escapes_what_the_data_says_and_json_is_valid(tmp_path):
     assert again["scores"]["test"][evil]["precision"]["all_empty"] is None and again["identity"] == seen.identity
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()
     assert evil not in page and "&lt;script&gt;" in page and "Phantom data" in page
+
+
+def test_images_that_stand_in_train_too_are_scored_apart(tmp_path):
+    seen = evidence_of(*scene(images=60))
+    copies = {"pairs": 2, "test_images": ["i000", "i001"], "examples": []}
+    data = {"root": "", "phantom": False, "group_is": "image", "splits": {}, "cleaning": {}, "leaks": [], "near_duplicates": copies}
+    rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
+    found = content(Run("t", tmp_path, {"test": seen}, rule, {}), data)
+    apart = found["scores"]["test_without_lookalikes"]["lesion"]["dice"]
+    assert apart["n"] == 58 and np.isclose(apart["value"], dice(decide(seen, 0).pixels)[2:].mean())
+    page = write_page(found, {"test": seen}, [], tmp_path).read_text()
+    assert "2 of the test images stand in train or val too" in page and f"{apart['value']:.4f}" in page
