@@ -12,6 +12,7 @@ import pandas as pd
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from lightning_modules.decision import decide, dice, pixel_counts
 from lightning_modules.evidence import Evidence
@@ -73,6 +74,7 @@ def _learning(path: Path) -> str:
             side.plot(curve["epoch"] + 1, curve[name], color=colour, linestyle=style, marker="o", markersize=2.5, label=name)
         axes.set(xlabel="epoch", ylabel="loss (dashed)")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.set(ylabel="val/dice at the rule of its epoch", ylim=(0, 1))
         right.spines["right"].set_visible(True)
         lines = [*axes.get_lines(), *right.get_lines()]
@@ -128,4 +130,4 @@ def _spread(axes: Axes, evidence: Mapping[str, Evidence]) -> None:
         axes.hist(values, edges, histtype="stepfilled", alpha=0.35, color=COLOURS[split], label=f"{split} (n={len(values)})")
         axes.hist(values, edges, histtype="step", color=COLOURS[split])
     axes.set(xlabel="Dice at the rule", ylabel="images", xlim=(0, 1))
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper center")
