@@ -37,7 +37,7 @@ class Run:
 
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
-    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"].get("test_images", ())))
+    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"]))
     return {
         "schema": SCHEMA,
         "title": run.title,

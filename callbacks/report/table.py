@@ -20,7 +20,7 @@ def print_table(found: dict[str, Any], page: Path) -> None:
             table.add_row(score, number(value["value"]), interval(value), str(value["n"]), number(value["all_empty"]), number(value["all_positive"]))
         console.print(table)
     console.print(found["caveat"][judged], style="dim")
-    alike = found["data"]["near_duplicates"].get("test_images")
+    alike = found["data"]["near_duplicates"]["test_images"]
     if alike:
         rest = found["scores"].get("test_without_lookalikes", {})
         scored = "; ".join(f"on the others Dice is {number(s['dice']['value'])} (n = {s['dice']['n']})" for s in rest.values())
