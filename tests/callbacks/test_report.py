@@ -26,7 +26,8 @@ def test_the_page_escapes_what_the_data_says_and_json_is_valid(tmp_path):
     evil = "<script>alert(1)</script>"
     seen = replace(evidence_of(*scene()), classes=(evil,))
     data = {"root": evil, "phantom": True, "group_is": "image", "splits": {"test": {"images": 24, "groups": 24, "with_lesion": 18}}}
-    data |= {"cleaning": {evil: {"count": 1, "examples": [evil]}}, "leaks": [evil], "near_duplicates": {"pairs": 0, "test_images": [], "examples": []}}
+    copies = {"pairs": 0, "test_images": [], "examples": []}
+    data |= {"cleaning": {evil: {"count": 1, "examples": [evil]}}, "leaks": [evil], "near_duplicates": copies}
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
     found = content(Run(evil, tmp_path, {"test": seen}, rule, {"resources": {"images_per_second": np.float32(3.5)}}), data)
     write_json(found, tmp_path / "report.json")
