@@ -117,7 +117,7 @@ class EvidenceCollector:
             grid=grid,
             group_is=group_is,
         )
-        self.__init__()  # type: ignore[misc]
+        self.ids, self.groups, self.counts = [], [], []
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return mine
         parts: list[Evidence | None] = [None] * torch.distributed.get_world_size()
