@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning import LightningModule, Trainer
+    from lightning import Trainer
     from omegaconf import DictConfig
 
     from datamodules.base import ManifestDataModule
+    from lightning_modules.supervised import SupervisedModule
 
 CONF = Path(__file__).parent / "conf"
 DO = ("fit", "test")
 WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
-    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*"),
+    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*"),
 )
 NOISE = (  # warnings of libraries that no user of ours can act on
     ".*LeafSpec.*",
@@ -87,6 +88,8 @@ def _run(cfg: "DictConfig") -> float | None:
     def make(part: Any, **more: Any) -> Any:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
 
+    for key in ("init_from", "ckpt_path"):
+        cfg[key] = _found(cfg, key)
     _prepare(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = make(cfg.datamodule)
@@ -99,6 +102,40 @@ def _run(cfg: "DictConfig") -> float | None:
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
+
+
+def _found(cfg: "DictConfig", key: str) -> str | None:
+    """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
+    from datamodules.refusal import Refusal
+    from lightning_modules.checkpoints import latest
+
+    if not str(cfg[key]).startswith("latest:"):
+        return cfg[key]
+    name, phantom = cfg[key].removeprefix("latest:"), cfg.datamodule.phantom is not None
+    if not (CONF / "experiment" / f"{name}.yaml").is_file():
+        raise Refusal(f"{key}={cfg[key]} names no experiment; python run.py --help lists them")
+    runs = Path(cfg.paths.runs)
+    run = latest(name, runs, phantom)
+    if run is None and not phantom:
+        raise Refusal(f"{key}={cfg[key]}: there is no finished run of {name} on real data below {runs}; make one first, or name a run folder")
+    if run is None and not cfg.trainer.fast_dev_run:
+        print(f"{cfg.title} starts from a run of {name}, and there is none on phantoms yet: it is made first", file=sys.stderr)
+        run = _make_demo(cfg, name, runs)
+    return None if run is None else str(run)
+
+
+def _make_demo(cfg: "DictConfig", name: str, runs: Path) -> Path:
+    from datetime import datetime
+
+    from hydra import compose, initialize_config_dir
+
+    run = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_for_{cfg.title}"
+    same = [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "enable_progress_bar")]
+    words = [f"paths.{key}={cfg.paths[key]}" for key in ("cache", "runs", "data")]
+    with initialize_config_dir(str(CONF), version_base=None):
+        other = compose("run", [f"experiment={name}", "scale=demo", f"title={name}", f"paths.run={run}", *words, *same])
+    _run(other)
+    return run
 
 
 def callbacks_of(cfg: "DictConfig", make: Callable[..., Any]) -> dict[str, Any]:
@@ -130,7 +167,7 @@ def _prepare(cfg: "DictConfig") -> None:
     OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
 
 
-def _steps(cfg: "DictConfig", trainer: "Trainer", module: "LightningModule", data: "ManifestDataModule") -> float | None:
+def _steps(cfg: "DictConfig", trainer: "Trainer", module: "SupervisedModule", data: "ManifestDataModule") -> float | None:
     from lightning_modules import checkpoints
 
     start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best") if cfg.ckpt_path else None

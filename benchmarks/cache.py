@@ -55,7 +55,7 @@ def main() -> None:
                 cache = build(manifest, 256, 1, Path(folder) / "cache")
                 times.append(time.perf_counter() - start)
                 counts.append(decoded)
-            dataset = ManifestDataset(cache, manifest.rows["id"].tolist(), manifest.rows["id"].tolist(), 1, 0, evaluation_size="native")
+            dataset = ManifestDataset(cache, manifest, 0, evaluation_size="native")
             before = private_mb()
             for i in range(number):
                 _ = dataset[Key(i, 0, 0, 256)]

@@ -15,11 +15,15 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from datamodules.sample import Content
-from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import histograms
+from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_search import Grid, search
 from lightning_modules.memory import keep_freed_memory
-from lightning_modules.rule_search import Grid, search
 from lightning_modules.uncertainty import estimates
+
+
+def evidence_of(names: np.ndarray, counts: np.ndarray, rule: np.ndarray) -> MaskEvidence:
+    return MaskEvidence(ids=names, groups=names, counts=counts, rule=rule, classes=("lesion",), grid="native")
 
 
 def seconds(work: Callable) -> float:
@@ -53,7 +57,7 @@ def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
     def find() -> None:
         stacked = torch.cat(counts).cpu().numpy()
         names = np.arange(len(stacked)).astype(str)
-        search(Evidence(names, names, stacked, np.zeros((len(names), 1, 3)), ("lesion",), "native"), grid)
+        search(evidence_of(names, stacked, np.zeros((len(names), 1, 3))), grid)
 
     ratios, spent = [], []
     for round_ in range(rounds + 1):
@@ -73,7 +77,7 @@ def search_alone() -> None:
     random = np.random.default_rng(0)
     counts = random.integers(0, 50, (1000, 1, 2, 256)).astype(np.int32)
     names = np.arange(1000).astype(str)
-    evidence = Evidence(names, names, counts, np.zeros((1000, 1, 3)), ("lesion",), "native")
+    evidence = evidence_of(names, counts, np.zeros((1000, 1, 3)))
     grid = Grid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
     print(f"62,500 rules on 1,000 images: {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s")
 
@@ -87,8 +91,8 @@ def average_precision() -> None:
         exact = average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
         counts = histograms(logits, truth, [Content(0, 0, 96, 96)] * 40).numpy()
         names = np.arange(40).astype(str)
-        evidence = Evidence(names, names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)), ("lesion",), "native")
-        found = estimates(evidence, 0, resamples=2)["average_precision"].value
+        evidence = evidence_of(names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)))
+        found = estimates(evidence, resamples=2)["lesion"]["average_precision"].value
         print(f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference {abs(exact - found):.4f}")
 
 

@@ -43,3 +43,35 @@ def mri(
             A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
         ]
     )
+
+
+def radiograph(
+    image_size: int,
+    crop: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (0.75, 1.33),
+    flip: float = 0.5,
+    rotate_degrees: float = 15.0,
+    rotate: float = 1.0,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+) -> A.Compose:
+    """Random resized crop, horizontal flip, rotation: the published pneumonia recipe, and a change of exposure that is off there.
+
+    Args:
+        image_size: Side of the crop after its resize, in pixels.
+        crop: Smallest and largest share of the picture's area that a crop takes; torchvision's default stands here.
+        aspect: Smallest and largest width : height of a crop.
+        flip: Probability of the horizontal flip.
+        rotate_degrees: Largest rotation to either side.
+        rotate: Probability of rotating.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+    """
+    return A.Compose(
+        [
+            A.RandomResizedCrop(size=(image_size, image_size), scale=tuple(crop), ratio=tuple(aspect)),
+            A.HorizontalFlip(p=flip),
+            A.Affine(rotate=(-rotate_degrees, rotate_degrees), border_mode=0, p=rotate),
+            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=1.0 if brightness or contrast else 0.0),
+        ]
+    )

@@ -15,7 +15,7 @@ from datamodules.checks import check_numbers, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.dataset import ManifestDataset
 from datamodules.decoding import build
-from datamodules.leaks import joined_groups
+from datamodules.leaks import joined_groups, straddling
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.manifest import Manifest
 from datamodules.sampling import full_batches
@@ -29,6 +29,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         root: The data set's folder; only ever read.
         cache_dir: Where decoded images are kept between runs.
         image_size: Side of the network's square input in pixels.
+        cache_size: Side at which decoded images are kept; `image_size` if None, more where the augmentation crops.
         evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
         batch_size: Images a training step and device.
         eval_batch_size: Likewise of evaluation; `batch_size` if None.
@@ -51,6 +52,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         cache_dir: str,
         image_size: int,
         evaluation_size: int | str = "native",
+        cache_size: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         batches_per_epoch: int | None = None,
@@ -70,6 +72,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         self.cache_dir = Path(cache_dir).expanduser()
         self.image_size = image_size
         self.evaluation_size = evaluation_size
+        self.cache_size = cache_size or image_size
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.batches_per_epoch = batches_per_epoch
@@ -84,6 +87,7 @@ class ManifestDataModule(LightningDataModule, ABC):
         self.phantom = phantom
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
+        self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
         check_numbers(image_size, evaluation_size, folds, fold)
 
     @abstractmethod
@@ -98,16 +102,18 @@ class ManifestDataModule(LightningDataModule, ABC):
         check_root(self.root)
         manifest = self.manifest()
         if self.lookalikes == "join":
-            thumbnails = build(manifest, self.image_size, self.channels, self.cache_dir).thumbnails
+            thumbnails = build(manifest, self.cache_size, self.channels, self.cache_dir).thumbnails
             manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
+        if "split" in manifest.rows:
+            self.folder_leaks = straddling(manifest.rows)
         manifest.rows["split"] = final_split(manifest.rows, self.split == "group", self.folds, self.fold or 0, self.seed)
         return manifest
 
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images; the gate for leaks stands here, because it needs their content."""
-        cache = build(self.table, self.image_size, self.channels, self.cache_dir)
-        self.leaks = check_splits(self.root, self.table.rows, cache, self.allow_leaks)
+        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
+        self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
         return cache
 
     def prepare_data(self) -> None:
@@ -116,15 +122,8 @@ class ManifestDataModule(LightningDataModule, ABC):
 
     def dataset(self, evaluation: bool) -> ManifestDataset:
         """All rows, augmented for training or with their truth for evaluation."""
-        rows = self.table.rows
-        return ManifestDataset(
-            self.cache,
-            rows["id"].tolist(),
-            rows["group"].astype(str).tolist(),
-            len(self.table.classes),
-            self.seed,
-            *((None, self.evaluation_size) if evaluation else (self.augmentation, None)),
-        )
+        as_asked = (None, self.evaluation_size) if evaluation else (self.augmentation, None)
+        return ManifestDataset(self.cache, self.table, self.seed, *as_asked)
 
     def batches(self, world_size: int) -> int:
         """Training batches an epoch and rank."""

@@ -15,11 +15,11 @@ from datamodules.base import ManifestDataModule
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
 from datamodules.formats.rle import Rle
 from datamodules.formats.roboflow import FOLDERS, annotation_file, original_name
+from datamodules.images import SUFFIXES
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
 Parts = list[tuple[dict[str, Any], Rle]]  # the annotations of one image that were kept, with their masks
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
 
 class BrainTumorDataModule(ManifestDataModule):
@@ -73,7 +73,7 @@ class BrainTumorDataModule(ManifestDataModule):
     def _count_file_warts(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
-            if file.suffix.lower() in PICTURES and file.name not in listed:
+            if file.suffix.lower() in SUFFIXES and file.name not in listed:
                 self.cleaning.count("file that no annotation file lists: left out", f"{folder.name}/{file.name}")
         used = {annotation["category_id"] for annotation in content["annotations"]}
         for category in content["categories"]:

@@ -29,6 +29,11 @@ class ImageCache:
         return self._open("images")
 
     @cached_property
+    def has_masks(self) -> bool:
+        """Whether the manifest it was made from has masks."""
+        return (self.folder / "masks.npy").is_file()
+
+    @cached_property
     def masks(self) -> np.ndarray:
         """All masks, `N x size x size x classes`."""
         return self._open("masks")

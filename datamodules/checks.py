@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from datamodules.cache import ImageCache
+from datamodules.labels import exclusive, shown
 from datamodules.leaks import refuse_leaks
-from datamodules.manifest import SPLITS
+from datamodules.manifest import SPLITS, Manifest
 from datamodules.refusal import ManifestError, Refusal
 
 
@@ -39,12 +40,12 @@ def check_root(root: Path) -> None:
         raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")
 
 
-def check_splits(root: Path, rows: pd.DataFrame, cache: ImageCache, allow_leaks: bool) -> list[str]:
-    """Refuses a split in which no image shows anything, and what stands in two splits.
+def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks: bool) -> list[str]:
+    """Refuses a split in which nothing is shown, one in which a class is absent, and what stands in two splits.
 
     Args:
         root: The data set, for the sentence.
-        rows: The manifest's rows with their final split.
+        manifest: Rows with their final split.
         cache: Their content.
         allow_leaks: Go on where a group or a file stands in two splits.
 
@@ -54,7 +55,21 @@ def check_splits(root: Path, rows: pd.DataFrame, cache: ImageCache, allow_leaks:
     Raises:
         ManifestError: names the split, or the files.
     """
-    for name in SPLITS if "mask" in rows else ():
-        if not cache.areas[rows["split"] == name].any():
+    rows, shows = manifest.rows, shown(manifest, cache)
+    for name in SPLITS:
+        of_split = shows[rows["split"] == name]
+        if "mask" in rows and not of_split.any():
             raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")
+        if "label" in rows and len(of_split):
+            _refuse_absent_class(root, name, manifest, of_split)
     return refuse_leaks(rows, cache.digests, allow_leaks)
+
+
+def _refuse_absent_class(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
+    """One class or exclusive ones must occur in every split; of several independent findings a rare one may miss val or test."""
+    independent = len(manifest.classes) > 1 and not exclusive(manifest)
+    for name, column in zip(manifest.classes, shows.T, strict=True):
+        if (not column.any() and not (independent and split != "train")) or (column.all() and len(manifest.classes) == 1):
+            what = f"is without {name}" if column.all() else f"shows {name}"
+            mend = "add some, or split anew with datamodule.split=group and another seed"
+            raise ManifestError(f"{root}: no image of split {split} {what} ({len(column)} images); {mend}")

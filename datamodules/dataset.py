@@ -1,7 +1,5 @@
 """A manifest row becomes a sample."""
 
-from collections.abc import Sequence
-
 import albumentations as A
 import cv2
 import numpy as np
@@ -9,7 +7,9 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from datamodules.cache import ImageCache
+from datamodules.labels import targets
 from datamodules.letterbox import Letterbox, grid, resized
+from datamodules.manifest import Manifest
 from datamodules.sample import Content, Key, Sample
 
 
@@ -17,10 +17,8 @@ class ManifestDataset(Dataset[Sample]):
     """Answers `dataset[key]`; everything random about the answer follows from (seed, key).
 
     Args:
-        cache: Decoded images and masks.
-        ids: Every row's id.
-        groups: Every row's group.
-        classes: Number of mask classes.
+        cache: Decoded images and, where the manifest has some, masks.
+        manifest: Its rows, in the cache's order.
         seed: Seed of the augmentation.
         augmentation: An albumentations pipeline for uint8 images and masks, or None.
         evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
@@ -29,17 +27,16 @@ class ManifestDataset(Dataset[Sample]):
     def __init__(
         self,
         cache: ImageCache,
-        ids: Sequence[str],
-        groups: Sequence[str],
-        classes: int,
+        manifest: Manifest,
         seed: int,
         augmentation: A.Compose | None = None,
         evaluation_size: int | str | None = None,
     ) -> None:
         self.cache = cache
-        self.ids = np.asarray(ids, dtype=str)  # one block of memory: forked workers do not copy it by counting references
-        self.groups = np.asarray(groups, dtype=str)
-        self.classes = classes
+        self.ids = np.array(manifest.rows["id"].tolist(), str)  # one block of memory: forked workers do not copy it by counting references
+        self.groups = np.array(manifest.rows["group"].tolist(), str)
+        self.labels = targets(manifest)
+        self.classes = len(manifest.classes)
         self.seed = seed
         self.augmentation = augmentation
         self.evaluation_size = evaluation_size
@@ -49,16 +46,16 @@ class ManifestDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
-        image, mask = self._canvas(key)
-        if self.augmentation is not None:
-            self.augmentation.set_random_seed(sample_seed(self.seed, key))
-            augmented = self.augmentation(image=image, mask=mask)
-            image, mask = augmented["image"], augmented["mask"]
-        sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(image), mask=_channels_first(mask))
+        planes = self._planes(key)
+        sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(planes["image"]))
+        if self.labels is not None:
+            sample["label"] = torch.from_numpy(self.labels[key.row])
+        if "mask" in planes:
+            sample["mask"] = _channels_first(planes["mask"])
         if self.evaluation_size is not None:
-            content = Letterbox(*self._size(key.row), key.image_size).content
-            sample["content"] = content
-            sample["truth"] = self._truth(key.row, mask, content)
+            sample["content"] = Letterbox(*self._size(key.row), key.image_size).content
+            if "mask" in planes:
+                sample["truth"] = self._truth(key.row, planes["mask"], sample["content"])
         return sample
 
     def batch(self, ids: list[str], image_size: int) -> Sample:
@@ -66,13 +63,20 @@ class ManifestDataset(Dataset[Sample]):
         row = {id: number for number, id in enumerate(self.ids.tolist())}
         return collate([self[Key(row[id], 0, 0, image_size)] for id in ids])
 
-    def _canvas(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = np.array(self.cache.images[key.row]), np.array(self.cache.masks[key.row])
+    def _planes(self, key: Key) -> dict[str, np.ndarray]:
+        """Image and, where there is one, mask; augmented at the cache's size, so that a crop loses nothing, then resized."""
+        planes = {"image": np.array(self.cache.images[key.row])}
+        if self.cache.has_masks:
+            planes["mask"] = np.array(self.cache.masks[key.row])
+        if self.augmentation is not None:
+            self.augmentation.set_random_seed(sample_seed(self.seed, key))
+            planes = self.augmentation(**planes)
         size = key.image_size
-        if image.shape[0] != size:
-            image = resized(image, size, size)
-            mask = (resized(mask * np.uint8(255), size, size) >= 128).astype(np.uint8)
-        return image, mask
+        if planes["image"].shape[0] != size:
+            planes["image"] = resized(planes["image"], size, size)
+            if "mask" in planes:
+                planes["mask"] = (resized(planes["mask"] * np.uint8(255), size, size) >= 128).astype(np.uint8)
+        return planes
 
     def _size(self, row: int) -> tuple[int, int]:
         height, width = self.cache.sizes[row].tolist()
@@ -99,8 +103,9 @@ def collate(samples: list[Sample]) -> Sample:
     for word in ("image", "mask", "label", "weight"):
         if word in samples[0]:
             batch[word] = default_collate([s[word] for s in samples])  # type: ignore[literal-required]
-    if "truth" in samples[0]:
+    if "content" in samples[0]:
         batch["content"] = [s["content"] for s in samples]
+    if "truth" in samples[0]:
         truths = [s["truth"] for s in samples]
         batch["truth"] = torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
     return batch

@@ -19,7 +19,7 @@ from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError, Refusal
 
-VERSION = 3
+VERSION = 4
 
 
 def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
@@ -72,15 +72,15 @@ def _stamp(path: str) -> str:
 
 
 def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None) -> None:
-    n, classes = len(manifest), len(manifest.classes)
+    n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
     _refuse_full_disk(folder, n * size * size * (channels + classes))
 
     def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
-    images, masks = create("images", np.uint8, size, size, channels), create("masks", np.uint8, size, size, classes)
+    images = create("images", np.uint8, size, size, channels)
+    masks, areas = (create("masks", np.uint8, size, size, classes), create("areas", np.int64, classes)) if classes else (None, None)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
-    areas = create("areas", np.int64, classes)
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
     listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
 
@@ -89,12 +89,14 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         data = path.read_bytes()
         pixels = read_image(path, channels, data)
         height, width = pixels.shape[:2]
-        rles = manifest.rles(row)
+        rles = manifest.rles(row) if classes else []
         said = [tuple(rle["size"]) for rle in rles if rle] + ([] if listed is None else [tuple(listed[row])])
         _refuse_other_size(path, said, height, width)
         box = Letterbox(height, width, size)
-        truth = decode(rles, height, width)
-        images[row], masks[row], areas[row] = box.image(pixels), box.mask(truth), truth.sum((0, 1))
+        images[row] = box.image(pixels)
+        if masks is not None and areas is not None:
+            truth = decode(rles, height, width)
+            masks[row], areas[row] = box.mask(truth), truth.sum((0, 1))
         sizes[row], thumbnails[row] = (height, width), thumbnail(pixels.mean(2).astype(np.uint8))
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
@@ -102,10 +104,12 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         done = track(pool.map(one, range(n)), "decoding images", total=n, transient=True)
         counts = [text for texts in done for text in texts]
-    np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
-    np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
+    if classes:
+        np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
+        np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
     for array in (images, masks, sizes, thumbnails, digests, areas):
-        array.flush()  # type: ignore[attr-defined]
+        if array is not None:
+            array.flush()  # type: ignore[attr-defined]
 
 
 def _refuse_other_size(path: Path, said: list[tuple[int, int]], height: int, width: int) -> None:

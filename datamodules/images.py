@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.refusal import ManifestError
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # of the files that are read
 LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 

@@ -58,6 +58,24 @@ def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
     return found
 
 
+def straddling(rows: pd.DataFrame) -> dict[str, int]:
+    """How much the split of `rows` leaks: groups on two sides or more, their images, and test images of groups that train or val show.
+
+    Args:
+        rows: With `group` and `split`.
+    """
+    sides = rows.groupby("group")["split"].nunique()
+    across = rows["group"].isin(sides[sides > 1].index)
+    test = rows["split"] == "test"
+    return {
+        "groups": int((sides > 1).sum()),
+        "of_groups": len(sides),
+        "images": int(across.sum()),
+        "test_images": int((across & test).sum()),
+        "of_test_images": int(test.sum()),
+    }
+
+
 def thumbnail(grey: np.ndarray) -> np.ndarray:
     """uint8 `H x W` to uint8 `THUMBNAIL x THUMBNAIL`, the whole picture squeezed."""
     return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)

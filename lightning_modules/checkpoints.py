@@ -1,5 +1,6 @@
 """Reads checkpoints with weights_only, and says in one sentence when one does not fit."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,21 @@ import torch
 from torch import nn
 
 from datamodules.refusal import Refusal
+from lightning_modules.adapted import Adapted
+from lightning_modules.supervised import SupervisedModule
+
+
+def latest(name: str, runs: Path, phantom: bool) -> Path | None:
+    """The run folder that `latest:EXPERIMENT` means: the youngest that was reported on, None where there is none.
+
+    Args:
+        name: The experiment.
+        runs: The folder of all runs, one folder an experiment.
+        phantom: Whether the run was on phantoms.
+    """
+    finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / "checkpoints/best.ckpt").is_file()]
+    alike = [run for run in finished if json.loads((run / "report.json").read_text(encoding="utf-8"))["data"]["phantom"] == phantom]
+    return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
 
 def find(path: str, wanted: str) -> Path:
@@ -58,8 +74,19 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
         raise Refusal(f"{path} is of another network ({differ}); set module.net as it was when the checkpoint was made")
 
 
-def take_weights(module: nn.Module, path: Path) -> None:
-    """Weights alone, for `init_from`; optimizer, epoch and schedule start afresh."""
+def take_weights(module: SupervisedModule, path: Path) -> None:
+    """Weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
+
+    A network with a frozen body takes a checkpoint of the plain network too, all but its head.
+    """
     checkpoint = read(path)
+    state = checkpoint["state_dict"]
+    if isinstance(module.net, Adapted) and "net._extra_state" not in state:
+        try:
+            module.net.take_backbone({name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")})
+        except Refusal as refusal:
+            raise Refusal(f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net") from refusal
+        module.normalize.load_state_dict({name: state[f"normalize.{name}"] for name in ("mean", "std")})  # what the body is used to
+        return
     refuse_misfit(module, checkpoint, path)
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(state)

@@ -1,6 +1,6 @@
-"""Segmentation losses of shape (B,), in fp32, so that sample weights and ranks mean what they say."""
+"""Losses of shape (B,), in fp32, so that sample weights and ranks mean what they say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,11 @@ class WeightedSum(nn.Module):
 
 
 class Focal(nn.Module):
-    """Focal loss (Lin et al. 2017), mean over pixels: `-alpha_t (1 - p_t)^gamma log p_t`.
+    """Focal loss (Lin et al. 2017) of masks or labels, mean over pixels and classes: `-alpha_t (1 - p_t)^gamma log p_t`.
 
     Args:
-        gamma: How much easy pixels are discounted.
-        alpha: Weight of positive pixels, 1 - alpha of negative ones; None weighs both 1.
+        gamma: How much what is easy is discounted; 0 is cross-entropy.
+        alpha: alpha_t, the weight of positives, and 1 - alpha of negatives; None weighs both 1.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
@@ -41,12 +41,33 @@ class Focal(nn.Module):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
+        """Logits and target `B x C` or `B x C x H x W` to `B`."""
+        logits, target = logits.float(), target.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
         if self.alpha is not None:
             loss = loss * (self.alpha * target + (1 - self.alpha) * (1 - target))
         return loss.flatten(1).mean(1)
+
+
+class ExclusiveFocal(nn.Module):
+    """Focal loss of classes that exclude one another: `-alpha_t (1 - p_t)^gamma log p_t` with the softmax's p_t of the true class.
+
+    Args:
+        gamma: As `Focal`.
+        alpha: alpha_t of each class; None weighs all 1.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = None if alpha is None else list(alpha)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and one-hot target `B x C` to `B`."""
+        log_p = (logits.float().log_softmax(1) * target).sum(1)
+        loss = -((1 - log_p.exp()) ** self.gamma) * log_p
+        return loss if self.alpha is None else loss * (target @ target.new_tensor(self.alpha))
 
 
 class Dice(nn.Module):

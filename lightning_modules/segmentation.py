@@ -1,23 +1,26 @@
 """Learns masks: binary or multi-label segmentation with a searched decision rule."""
 
+from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from datamodules.refusal import Refusal
 from datamodules.sample import Sample
-from lightning_modules.decision import decide, dice
-from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.evidence import EvidenceCollector
 from lightning_modules.histograms import histograms
+from lightning_modules.logit_byte import LEVELS
+from lightning_modules.mask_decision import dice
+from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.mask_rule import MaskRule
-from lightning_modules.supervised import Stage, SupervisedModule
+from lightning_modules.supervised import Stage
 
 
-class SegmentationModule(SupervisedModule):
+class SegmentationModule(EvaluatedModule):
     """Logits `B x classes x H x W`, a sigmoid each, and a mask rule per class.
 
-    After each validation or test `evidence[stage]` holds what was seen; `val/dice` is the score at the rule in force,
-    `val/dice_at_half` that at a threshold of .5.
+    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5.
 
     Args:
         classes: Names of the classes, in channel order.
@@ -26,56 +29,23 @@ class SegmentationModule(SupervisedModule):
     """
 
     target = "mask"
+    rule: MaskRule
 
     def __init__(self, classes: list[str], evaluation_size: int | str = "native", **supervised: Any) -> None:
-        super().__init__(**supervised)
-        self.classes = tuple(classes)
+        empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
+        super().__init__(classes, MaskRule(len(classes)), EvidenceCollector(empty), **supervised)
         self.evaluation_size = evaluation_size
-        self.rule = MaskRule(len(classes))
-        self.evidence: dict[str, Evidence] = {}
-        self._collector = EvidenceCollector()
-
-    def setup(self, stage: str) -> None:
-        """Refuses a data set with other classes."""
-        of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
-        if of_data != self.classes:
-            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and module.net.classes")
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""
-        self._collector.add(batch["id"], batch["group"], histograms(logits, batch["truth"], batch["content"]))
+        self._collector.add(batch["id"], batch["group"], counts=histograms(logits, batch["truth"], batch["content"]))
 
-    def collect(self, stage: Stage) -> Evidence:
-        """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
-        group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
-        self.evidence[stage] = self._collector.collect(self.rule.numbers, self.classes, str(self.evaluation_size), group_is)
-        return self.evidence[stage]
+    def make_evidence(self, **parts: Any) -> MaskEvidence:
+        """Histograms at the mask rule in force."""
+        rule = self.rule.numbers.numpy()[None].repeat(len(parts["ids"]), axis=0)
+        return MaskEvidence(rule=rule, classes=self.classes, grid=str(self.evaluation_size), **parts)
 
-    def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
-        self.evidence.pop("val", None)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the scores that steer training."""
-        self._log_dice("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Forgets the last test."""
-        self.evidence.pop("test", None)
-
-    def on_test_epoch_end(self) -> None:
-        """Collects and logs the test scores."""
-        self._log_dice("test")
-
-    def _log_dice(self, stage: Stage) -> None:
-        evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
-        half = MaskRule(len(self.classes)).numbers.numpy()
-        plain = Evidence(**{**vars(evidence), "rule": half[None].repeat(len(evidence), axis=0)})
-        for name, judged in ((f"{stage}/dice", evidence), (f"{stage}/dice_at_half", plain)):
-            value = sum(float(dice(decide(judged, c).pixels).mean()) for c in range(len(self.classes))) / len(self.classes)
-            self.log(name, value, prog_bar=name == "val/dice", rank_zero_only=False)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the rule in force; weight averaging would else save the one of its first copy."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["state_dict"]["rule._extra_state"] = self.rule.get_extra_state()
+    def steering(self, evidence: Any) -> dict[str, float]:
+        """The mean Dice over images and classes, at the rule and at .5."""
+        judged = {"dice": evidence, "dice_at_half": evidence.ruled(self.rule.start)}
+        return {name: fmean(float(dice(seen.decided(c).pixels).mean()) for c in range(len(self.classes))) for name, seen in judged.items()}

@@ -1,15 +1,17 @@
 """Bootstrap intervals: groups (patients) are drawn with replacement, and every score is computed on each draw."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_modules.decision import Decided, decide, predict_all
 from lightning_modules.evidence import Evidence
-from lightning_modules.scores import SCORES, Score
+from lightning_modules.score import Decided, Score
 
 FEWEST_GROUPS = 20
 RESAMPLES = 1000
+BLOCK = 8_000_000  # weights that are held at once
+MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,7 @@ class Estimate:
         high: Upper end.
         n: Images it is made of.
         degenerate: Resamples on which it was undefined.
-        all_empty: The score of predicting nothing.
-        all_positive: The score of predicting everything.
+        trivial: Name of a prediction without skill -> its score.
         definition: One sentence.
     """
 
@@ -32,51 +33,71 @@ class Estimate:
     high: float | None
     n: int
     degenerate: int
-    all_empty: float
-    all_positive: float
+    trivial: dict[str, float]
     definition: str
 
 
-def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each image counts in each resample of the groups: `resamples x N`."""
+def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each image counts in each resample of the groups: blocks of `some resamples x N`, the same however they are cut."""
     names, member = np.unique(groups, return_inverse=True)
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return drawn[:, member].astype(np.float64)
+    most = max(1, BLOCK // max(1, len(groups)))
+    for start in range(0, resamples, most):
+        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(most, resamples - start))
+        yield drawn[:, member].astype(np.float64)
 
 
-def estimates(evidence: Evidence, channel: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """Every score of one class with its percentile interval; no interval where fewer than 20 groups count."""
-    decided = decide(evidence, channel)
-    empty, full = predict_all(evidence, channel, positive=False), predict_all(evidence, channel, positive=True)
-    weights = group_weights(evidence.groups, resamples)
+def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[str, Estimate]]:
+    """Class -> score -> estimate with its percentile interval; of several classes their mean too.
 
-    def enough(score: Score) -> bool:
-        counted = evidence.groups[decided.lesion] if score.over == "lesion" else evidence.groups
-        return len(np.unique(counted)) >= FEWEST_GROUPS
+    No interval where fewer than 20 groups count.
+    """
+    classes = range(len(evidence.classes))
+    decided = [evidence.decided(c) for c in classes]
+    trivial = [evidence.trivial(c) for c in classes]
+    once = np.ones((1, len(evidence)))
+    point = _values(evidence.scores, decided, once)
+    drawn = np.concatenate([_values(evidence.scores, decided, block) for block in group_weights(evidence.groups, resamples)], axis=-1)
+    baseline = {name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0] for name in trivial[0]}
+    counting = np.array([[score.counts(d) for score in evidence.scores] for d in decided])  # classes x scores x N
 
-    return {score.name: _estimate(score, decided, empty, full, weights if enough(score) else None) for score in SCORES}
+    def of_class(c: int | slice) -> dict[str, Estimate]:
+        return {
+            score.name: _estimate(
+                score,
+                evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
+                _mean(point[c, s]),
+                _mean(drawn[c, s]),
+                int(np.atleast_2d(counting[c, s]).any(0).sum()),
+                {name: float(_mean(values[c, s].reshape(-1, 1))[0]) for name, values in baseline.items()},
+            )
+            for s, score in enumerate(evidence.scores)
+        }
+
+    found = {name: of_class(c) for c, name in enumerate(evidence.classes)}
+    return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
-def _estimate(score: Score, decided: Decided, empty: Decided, full: Decided, weights: np.ndarray | None) -> Estimate:
-    once = np.ones((1, len(decided.lesion)))
+def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarray) -> np.ndarray:
+    """`classes x scores x R`."""
+    return np.array([[score.value(d, weights) for score in scores] for d in decided])
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over classes where there are several, `R`; a class on which a score is undefined does not count."""
+    several = np.atleast_2d(values)
+    defined = np.isfinite(several)
+    return np.where(defined.any(0), np.where(defined, several, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan)
+
+
+def _estimate(score: Score, groups: np.ndarray, point: np.ndarray, drawn: np.ndarray, n: int, trivial: dict[str, float]) -> Estimate:
     low = high = None
     degenerate = 0
-    if weights is not None:
-        values = score.value(decided, weights)
-        degenerate = int(np.isnan(values).sum())
-        if degenerate < len(values):
-            low, high = map(float, np.nanquantile(values, [0.025, 0.975]))
-    return Estimate(
-        value=float(score.value(decided, once)[0]),
-        low=low,
-        high=high,
-        n=score.images(decided),
-        degenerate=degenerate,
-        all_empty=float(score.value(empty, once)[0]),
-        all_positive=float(score.value(full, once)[0]),
-        definition=score.definition,
-    )
+    if len(np.unique(groups)) >= FEWEST_GROUPS:
+        degenerate = int(np.isnan(drawn).sum())
+        if degenerate < len(drawn):
+            low, high = map(float, np.nanquantile(drawn, [0.025, 0.975]))
+    return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
 
 
 def caveat(evidence: Evidence) -> str:

@@ -70,7 +70,7 @@ def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_
     report = json.loads((tmp_path / "a/report.json").read_text())
     dice = report["scores"]["test"]["tumour"]["dice"]
     assert first["test/dice"].dropna().iloc[0] == pytest.approx(dice["value"], abs=1e-6)
-    assert dice["low"] <= dice["value"] <= dice["high"] and dice["all_empty"] == 0.0
+    assert dice["low"] <= dice["value"] <= dice["high"] and dice["trivial"]["all empty"] == 0.0
     assert report["data"]["cleaning"]["exact duplicate annotation: dropped"]["count"] > 0
     html = (tmp_path / "a/report.html").read_text()
     assert "http://" not in re.sub(r"http://www\.w3\.org\S*|http://purl\S*|http://creativecommons\S*", "", html) and "<script src" not in html
@@ -133,7 +133,7 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
     parts = [json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"] for k in (0, 1)]
     judged = report["scores"]["out_of_fold"]["tumour"]["dice"]["n"]
     assert judged == parts[0]["val"]["images"] + parts[1]["val"]["images"] == parts[0]["train"]["images"] + parts[0]["val"]["images"]
-    assert report["folds_mean"]["val_dice"] == pytest.approx(sum(f["val_dice"] for f in report["folds"]) / 2)
+    assert report["folds_mean"]["val"] == pytest.approx(sum(f["val"] for f in report["folds"]) / 2)
 
 
 AVERAGES = ["{_target_: callbacks.averaging.Ema, decay: 0.5}", "{_target_: callbacks.averaging.Swa, start_epoch: 1}"]

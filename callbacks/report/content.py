@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import yaml
 
+from callbacks.report.kinds import KINDS
 from datamodules.base import ManifestDataModule
+from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
 from lightning_modules.evidence import Evidence
-from lightning_modules.scores import SCORES
 from lightning_modules.uncertainty import caveat, estimates
 
-SCHEMA = 1
-PACKAGES = ("torch", "lightning", "hydra-core", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "opencv-python-headless")
+SCHEMA = 2
+PACKAGES = ("torch", "lightning", "hydra-core", "segmentation-models-pytorch", "timm", "peft", "albumentations", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,17 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "title": run.title,
+        "kind": run.evidence[run.judged].kind,
+        "heads": run.evidence[run.judged].heads,
         "judged": run.judged,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "scores": {split: scores(evidence) for split, evidence in judged.items()},
-        "definitions": {score.name: score.definition for score in SCORES},
+        "definitions": {score.name: score.definition for score in run.evidence[run.judged].scores},
         "caveat": {split: caveat(evidence) for split, evidence in judged.items()},
         "identity": run.evidence[run.judged].identity,
-        "grid": run.evidence[run.judged].grid,
+        "judged_at": run.evidence[run.judged].judged_at,
         "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
+        **KINDS[run.evidence[run.judged].kind].tables(run.evidence),
         **run.beside,
         "data": data,
         "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
@@ -67,17 +71,17 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
 
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Class -> score -> estimate."""
-    return {name: {score: asdict(value) for score, value in estimates(evidence, c).items()} for c, name in enumerate(evidence.classes)}
+    return {name: {score: asdict(value) for score, value in found.items()} for name, found in estimates(evidence).items()}
 
 
 def about_data(data: ManifestDataModule) -> dict[str, Any]:
-    """How many images, groups and lesions each split has, and what was found wrong with them."""
-    rows = data.table.rows
+    """How many images, groups and positives of each class each split has, and what was found wrong with them."""
+    rows, shows = data.table.rows, shown(data.table, data.cache)
     splits = {
         split: {
             "images": len(part),
             "groups": int(part["group"].nunique()),
-            "with_lesion": int(data.cache.areas[data.table.where(str(split))].any(1).sum()),
+            "positive": dict(zip(data.table.classes, shows[data.table.where(str(split))].sum(0).tolist(), strict=True)),
         }
         for split, part in rows.groupby("split")
     }
@@ -90,6 +94,8 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         "splits": splits,
         "cleaning": data.cleaning.as_dict(),
         "leaks": data.leaks,
+        "split": data.split,
+        "folder_leaks": data.folder_leaks,
         "near_duplicates": {
             "pairs": len(pairs),
             "test_images": sorted(alike & set(rows["id"][rows["split"] == "test"])),

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from callbacks.report.content import Run, content, write_json
 from callbacks.report.page import write_page
 from callbacks.report.table import print_table
+from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 
 
@@ -19,12 +20,12 @@ def merge(folder: Path, folds: int, title: str) -> None:
 
     Each image keeps the rule of its own fold, which that fold's val chose.
     """
-    parts = [Evidence.read(folder / f"fold{fold}" / "evidence" / "val.npz") for fold in range(folds)]
+    parts = [evidence_file.read(folder / f"fold{fold}" / "evidence" / "val.npz") for fold in range(folds)]
     merged = Evidence.merge(parts)
-    merged.write(folder / "evidence" / "out_of_fold.npz")
+    evidence_file.write(merged, folder / "evidence" / "out_of_fold.npz")
     reports = [json.loads((folder / f"fold{fold}" / "report.json").read_text(encoding="utf-8")) for fold in range(folds)]
-    rows = [_row(fold, report) for fold, report in enumerate(reports)]
-    beside = {"folds": rows, "folds_mean": _over(rows, fmean), "folds_sd": _over(rows, stdev)}
+    rows = [_row(fold, report, merged.heads[0]) for fold, report in enumerate(reports)]
+    beside = {"folds": rows, "folds_mean": _over(rows, fmean), "folds_sd": _over(rows, stdev), "folds_score": merged.heads[0]}
     run = Run(f"{title}, {folds} folds", folder, {"out_of_fold": merged}, [], beside, judged="out_of_fold")
     data = reports[0]["data"] | {"splits": {}}
     data["near_duplicates"]["test_images"] = []  # nothing of test is judged here
@@ -33,10 +34,10 @@ def merge(folder: Path, folds: int, title: str) -> None:
     print_table(found, write_page(found, run.evidence, [], folder))
 
 
-def _row(fold: int, report: dict[str, Any]) -> dict[str, Any]:
-    dice = {split: fmean(scores["dice"]["value"] for scores in classes.values()) for split, classes in report["scores"].items()}
-    return {"fold": fold, "val_dice": dice["val"], "test_dice": dice["test"], "page": f"fold{fold}/report.html"}
+def _row(fold: int, report: dict[str, Any], head: str) -> dict[str, Any]:
+    score = {split: fmean(scores[head]["value"] for scores in classes.values()) for split, classes in report["scores"].items()}
+    return {"fold": fold, "val": score["val"], "test": score["test"], "page": f"fold{fold}/report.html"}
 
 
 def _over(rows: list[dict[str, Any]], measure: Any) -> dict[str, float]:
-    return {name: measure([row[name] for row in rows]) for name in ("val_dice", "test_dice")}
+    return {name: measure([row[name] for row in rows]) for name in ("val", "test")}

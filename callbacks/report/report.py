@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from callbacks.report.cases import Case, choose, draw
+from callbacks.report.cases import Case
 from callbacks.report.content import Run, about_data, content, write_json
+from callbacks.report.kinds import KINDS
 from callbacks.report.page import write_page
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
-from callbacks.threshold_search import ThresholdSearch
-from lightning_modules.segmentation import SegmentationModule
+from callbacks.rule_search import RuleSearch
+from lightning_modules import evidence_file
+from lightning_modules.evaluated import EvaluatedModule
 
 
 class Report(Callback):
@@ -24,7 +26,7 @@ class Report(Callback):
     Args:
         run_dir: The run folder.
         title: First line of the page.
-        cases: Pictures in each of the rows random, best and worst.
+        cases: Pictures in each row of the page.
     """
 
     def __init__(self, run_dir: str, title: str, cases: int = 6) -> None:
@@ -35,14 +37,14 @@ class Report(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything follows from the evidence; only the few pictures need the net again."""
-        if not isinstance(pl_module, SegmentationModule):
-            raise TypeError("Report needs a SegmentationModule")
+        if not isinstance(pl_module, EvaluatedModule):
+            raise TypeError("Report needs a module with evidence")
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for split, evidence in pl_module.evidence.items():
-            evidence.write(self.run_dir / "evidence" / f"{split}.npz")
+            evidence_file.write(evidence, self.run_dir / "evidence" / f"{split}.npz")
         pictures = self._pictures(trainer, pl_module)
-        run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer))
+        run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer, pl_module))
         found = content(run, about_data(trainer.datamodule))  # type: ignore[attr-defined]
         write_json(found, self.run_dir / "report.json")
         self._written = found, write_page(found, pl_module.evidence, pictures, self.run_dir)
@@ -53,22 +55,28 @@ class Report(Callback):
             print_table(*self._written)
             self._written = None
 
-    def _beside(self, trainer: Trainer) -> dict[str, Any]:
-        """What other callbacks know."""
-        known: dict[str, Any] = {}
+    def _beside(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
+        """What the trainer and other callbacks know."""
+        losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
+        sizes = {name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"] for name in ("trainable", "total")}
+        known: dict[str, Any] = {
+            "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
+            "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
+        }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Resources):
                 known["resources"] = callback.as_dict()
-            if isinstance(callback, ThresholdSearch):
-                known["search"] = callback.as_dict()
+            if isinstance(callback, RuleSearch):
+                known["search"] = callback.found
         return known
 
-    def _pictures(self, trainer: Trainer, module: SegmentationModule) -> list[Case]:
-        cases = choose(module.evidence["test"], self.cases) if self.cases else []
+    def _pictures(self, trainer: Trainer, module: EvaluatedModule) -> list[Case]:
+        kind = KINDS[module.evidence["test"].kind]
+        cases = kind.choose(module.evidence["test"], self.cases) if self.cases else []
         if not cases:
             return []
         data = trainer.datamodule  # type: ignore[attr-defined]
         batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.image_size)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
-        return [draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]
+        return [kind.draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]

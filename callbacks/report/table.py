@@ -3,31 +3,41 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from lightning_modules.uncertainty import MEAN
 
 
 def print_table(found: dict[str, Any], page: Path) -> None:
     """Test scores with intervals, what no skill would score, and where the page is."""
     console = Console()
     judged = found["judged"]
-    for name, scores in found["scores"][judged].items():
-        table = Table(title=escape(f"{found['title']} · {judged} · {name}"), title_justify="left")
-        for column in ("score", "value", "95 % interval", "n", "all empty", "all positive"):
-            table.add_column(column, justify="left" if column == "score" else "right")
-        for score, value in scores.items():
-            table.add_row(score, number(value["value"]), interval(value), str(value["n"]), number(value["all_empty"]), number(value["all_positive"]))
-        console.print(table)
+    classes = found["scores"][judged]
+    for name, scores in classes.items() if len(classes) == 1 else [(MEAN, classes[MEAN])]:
+        console.print(_table(f"{found['title']} · {judged} · {name}", scores))
     console.print(found["caveat"][judged], style="dim")
     alike = found["data"]["near_duplicates"]["test_images"]
     if alike:
         rest = found["scores"].get("test_without_lookalikes", {})
-        scored = "; ".join(f"on the others Dice is {number(s['dice']['value'])} (n = {s['dice']['n']})" for s in rest.values())
+        head = found["heads"][0]
+        scored = "; ".join(f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in rest.values())
         console.print(
             f"{len(alike)} test images stand in train or val too, nearly the same; {scored or 'no test image is free of them'}", style="yellow"
         )
     console.print(f"page: {page}", soft_wrap=True)
+
+
+def _table(title: str, scores: dict[str, Any]) -> Table:
+    baselines = list(next(iter(scores.values()))["trivial"])
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("score", "value", "95 % interval", "n", *baselines):
+        table.add_column(column, justify="left" if column == "score" else "right", no_wrap=column in ("score", "95 % interval"))
+    for score, value in scores.items():
+        table.add_row(score, number(value["value"]), interval(value), str(value["n"]), *map(number, value["trivial"].values()))
+    return table
 
 
 def number(value: float | None) -> str:

@@ -7,9 +7,11 @@ from torch.nn import functional as F
 
 from datamodules.refusal import Refusal
 from datamodules.sample import Content
+from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import to_byte
+from lightning_modules.mask_evidence import MaskEvidence
 
 
 def counted(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -36,27 +38,27 @@ def test_padding_does_not_count_and_logits_are_resized_to_the_truth():
     assert found.sum((1, 2, 3)).tolist() == [800, 160]
 
 
-def evidence(ids=("a", "b"), counts=None, **more) -> Evidence:
+def evidence(ids=("a", "b"), counts=None, **more) -> MaskEvidence:
     n = len(ids)
     counts = np.random.default_rng(0).integers(0, 9, (n, 1, 2, 256)).astype(np.int32) if counts is None else counts
     rule = np.tile([128.0, 0.0, 128.0], (n, 1, 1))
-    return Evidence(np.array(ids), np.array(ids), counts, rule, ("lesion",), "native", **more)
+    return MaskEvidence(ids=np.array(ids), groups=np.array(ids), counts=counts, rule=rule, classes=("lesion",), grid="native", **more)
 
 
 def test_written_evidence_reads_back(tmp_path):
     one = evidence(group_is="patient")
-    one.write(tmp_path / "e.npz")
-    again = Evidence.read(tmp_path / "e.npz")
+    evidence_file.write(one, tmp_path / "e.npz")
+    again = evidence_file.read(tmp_path / "e.npz")
     assert again.classes == one.classes and again.grid == "native" and again.group_is == "patient" and again.identity == one.identity
     for name in ("ids", "groups", "counts", "rule"):
         assert np.array_equal(getattr(again, name), getattr(one, name))
 
 
 def test_damaged_evidence_is_refused(tmp_path):
-    evidence().write(tmp_path / "e.npz")
+    evidence_file.write(evidence(), tmp_path / "e.npz")
     (tmp_path / "e.npz").write_bytes((tmp_path / "e.npz").read_bytes()[:200])
     with pytest.raises(Refusal, match=r"e\.npz is not evidence"):
-        Evidence.read(tmp_path / "e.npz")
+        evidence_file.read(tmp_path / "e.npz")
 
 
 def test_identity_is_of_images_truth_and_grid_not_of_predictions_or_order():

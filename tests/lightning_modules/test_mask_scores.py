@@ -6,12 +6,12 @@ import torch
 from sklearn import metrics
 
 from datamodules.sample import Content
-from lightning_modules.decision import decide, dice, predict_all
-from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import to_byte
+from lightning_modules.mask_decision import dice
+from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.mask_rule import MaskRule
-from lightning_modules.scores import SCORES
+from lightning_modules.mask_scores import SCORES
 from lightning_modules.uncertainty import caveat, estimates, group_weights
 
 RULES = [(128.0, 0.0, 128.0), (134.0, 0.04, 120.0), (131.0, 0.09, 140.0)]
@@ -27,11 +27,12 @@ def scene(images: int = 24, side: int = 32, seed: int = 0) -> tuple[torch.Tensor
     return 3 * truth.float() - 2 + 1.6 * torch.randn(truth.shape, generator=random), truth
 
 
-def evidence_of(logits: torch.Tensor, truth: torch.Tensor, rule=RULES[0], groups=None) -> Evidence:
+def evidence_of(logits: torch.Tensor, truth: torch.Tensor, rule=RULES[0], groups=None) -> MaskEvidence:
     n, side = len(logits), logits.shape[-1]
     counts = histograms(logits, truth, [Content(0, 0, side, side)] * n).numpy()
     ids = np.array([f"i{k:03d}" for k in range(n)])
-    return Evidence(ids, ids if groups is None else np.array(groups), counts, np.tile(rule, (n, 1, 1)), ("lesion",), "native")
+    groups = ids if groups is None else np.array(groups)
+    return MaskEvidence(ids=ids, groups=groups, counts=counts, rule=np.tile(rule, (n, 1, 1)), classes=("lesion",), grid="native")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -40,7 +41,7 @@ def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
     module = MaskRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks = module(logits)
-    decided = decide(evidence_of(logits, truth, rule), 0).pixels
+    decided = evidence_of(logits, truth, rule).decided(0).pixels
     for name, brute in {"tp": masks & (truth > 0), "fp": masks & (truth == 0), "fn": ~masks & (truth > 0), "tn": ~masks & (truth == 0)}.items():
         assert np.array_equal(getattr(decided, name), brute.sum((1, 2, 3)).numpy()), name
 
@@ -51,7 +52,7 @@ def test_every_score_equals_scikit_learn(rule):
     module = MaskRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks, true = module(logits).numpy().reshape(24, -1), truth.numpy().reshape(24, -1)
-    found = {name: e.value for name, e in estimates(evidence_of(logits, truth, rule), 0, resamples=10).items()}
+    found = {name: e.value for name, e in estimates(evidence_of(logits, truth, rule), resamples=10)["lesion"].items()}
     each = [metrics.f1_score(t, m, zero_division=1.0) for t, m in zip(true, masks, strict=True)]
     jaccard = [metrics.jaccard_score(t, m, zero_division=1.0) if t.any() or m.any() else 1.0 for t, m in zip(true, masks, strict=True)]
     lesion = true.any(1)
@@ -77,28 +78,28 @@ def test_average_precision_survives_sharpened_and_shifted_logits(factor, shift):
     logits, truth = scene(images=40, side=48)
     logits = logits * factor + shift
     exact = metrics.average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
-    assert estimates(evidence_of(logits, truth), 0, resamples=10)["average_precision"].value == pytest.approx(exact, abs=0.01)
+    assert estimates(evidence_of(logits, truth), resamples=10)["lesion"]["average_precision"].value == pytest.approx(exact, abs=0.01)
 
 
 def test_trivial_predictions_score_what_they_must():
     logits, truth = scene()
     seen = evidence_of(logits, truth)
     true = truth.numpy().reshape(24, -1)
-    assert dice(predict_all(seen, 0, positive=False).pixels).mean() == pytest.approx((~true.any(1)).mean())
-    assert dice(predict_all(seen, 0, positive=True).pixels).mean() == pytest.approx(np.mean([2 * t.sum() / (t.sum() + t.size) for t in true]))
-    found = estimates(seen, 0, resamples=10)
-    assert found["average_precision"].all_positive == pytest.approx(true.mean())
-    assert np.isnan(found["precision"].all_empty) and found["recall"].all_positive == 1
+    assert dice(seen.trivial(0)["all empty"].pixels).mean() == pytest.approx((~true.any(1)).mean())
+    assert dice(seen.trivial(0)["all positive"].pixels).mean() == pytest.approx(np.mean([2 * t.sum() / (t.sum() + t.size) for t in true]))
+    found = estimates(seen, resamples=10)["lesion"]
+    assert found["average_precision"].trivial["all positive"] == pytest.approx(true.mean())
+    assert np.isnan(found["precision"].trivial["all empty"]) and found["recall"].trivial["all positive"] == 1
 
 
 def test_intervals_equal_a_plain_bootstrap_by_group():
     logits, truth = scene(images=60)
     groups = [f"p{i // 2}" for i in range(60)]
     seen = evidence_of(logits, truth, groups=groups)
-    each = dice(decide(seen, 0).pixels)
-    weights = group_weights(seen.groups, 400)
+    each = dice(seen.decided(0).pixels)
+    weights = np.concatenate(list(group_weights(seen.groups, 400)))
     by_hand = [np.repeat(each, w.astype(int)).mean() for w in weights]
-    found = estimates(seen, 0, resamples=400)["dice"]
+    found = estimates(seen, resamples=400)["lesion"]["dice"]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
     assert (weights[:, ::2] == weights[:, 1::2]).all() and (weights.sum(1) == 60).all()
     assert found.low < found.value < found.high and found.n == 60 and found.degenerate == 0
@@ -107,8 +108,8 @@ def test_intervals_equal_a_plain_bootstrap_by_group():
 def test_few_groups_have_no_interval_and_undefined_resamples_are_counted():
     logits, truth = scene()
     few = evidence_of(logits, truth, groups=["a", "b"] * 12)
-    assert estimates(few, 0)["dice"].low is None and "2 groups" in caveat(few)
+    assert estimates(few)["lesion"]["dice"].low is None and "2 groups" in caveat(few)
     truth[1:] = 0  # one lesion in all: a resample without it has no recall
-    found = estimates(evidence_of(logits, truth), 0, resamples=200)["recall"]
+    found = estimates(evidence_of(logits, truth), resamples=200)["lesion"]["recall"]
     assert 40 < found.degenerate < 110 and found.low is not None
     assert "assumes independent images" in caveat(evidence_of(logits, truth))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lightning_modules.logit_byte import to_byte
-from lightning_modules.rule_search import Grid, rule_scores, search
-from tests.lightning_modules.test_scores import evidence_of, scene
+from lightning_modules.mask_search import Grid, rule_scores, search
+from tests.lightning_modules.test_mask_scores import evidence_of, scene
 
 
 def brute(logits, truth, top, area, bottom, lesions_only=False):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_modules.decision import dice, empty_dice, pixel_counts
-from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import HALF, LEVELS, byte_of
+from lightning_modules.mask_decision import dice, empty_dice, pixel_counts
+from lightning_modules.mask_evidence import MaskEvidence
 
 TIE = 1e-9
 
@@ -53,7 +53,7 @@ class Found:
     trivial: bool
 
 
-def search(evidence: Evidence, grid: Grid, lesions_only: bool = False) -> list[Found]:
+def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> list[Found]:
     """The best rule per class.
 
     Args:

@@ -1,11 +1,10 @@
-"""Evidence becomes a decision: pixels found, missed and invented in each image, at a threshold or at the rule in force."""
+"""Histograms become a decision: pixels found, missed and invented in each image, at a threshold or at the rule in force."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import LEVELS
 
 
@@ -48,22 +47,26 @@ def empty_dice(counts: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedMask:
     """One class of an evaluation after the decision: per-image counts and the histogram that they came from."""
 
     pixels: PixelCounts  # four arrays of N
     histogram: np.ndarray  # N x 2 x 256
 
     @property
-    def lesion(self) -> np.ndarray:
+    def positive(self) -> np.ndarray:
         """Which images truly show the class."""
         return self.pixels.tp + self.pixels.fn > 0
 
 
-def decide(evidence: Evidence, channel: int) -> Decided:
-    """Applies each image's rule in force to one class of it."""
-    counts = evidence.counts[:, channel].astype(np.int64)
-    top, min_area, bottom = evidence.rule[:, channel].T
+def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
+    """Applies each image's own rule.
+
+    Args:
+        counts: int64 `N x 2 x 256` of one class.
+        rule: `N x 3`, (top, min_area, bottom).
+    """
+    top, min_area, bottom = rule.T
     image = np.arange(len(counts))
     above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1]
     above = np.concatenate([above, np.zeros((len(counts), 1), np.int64)], axis=1)
@@ -71,15 +74,14 @@ def decide(evidence: Evidence, channel: int) -> Decided:
     threshold = np.where(shows, bottom.astype(int), LEVELS)
     inside = np.arange(LEVELS) >= threshold[:, None]
     tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
-    return Decided(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts)
+    return DecidedMask(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts)
 
 
-def predict_all(evidence: Evidence, channel: int, positive: bool) -> Decided:
-    """The trivial prediction: everything, or nothing; its scores stand beside every real one."""
-    counts = evidence.counts[:, channel].astype(np.int64)
+def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
+    """The trivial prediction of `N x 2 x 256`: everything, or nothing."""
     lesion, rest = counts[:, 1].sum(1), counts[:, 0].sum(1)
     nothing = np.zeros_like(lesion)
     pixels = PixelCounts(lesion, rest, nothing, nothing) if positive else PixelCounts(nothing, nothing, lesion, rest)
     flat = np.zeros_like(counts)
     flat[:, 0, LEVELS // 2], flat[:, 1, LEVELS // 2] = rest, lesion
-    return Decided(pixels, flat)
+    return DecidedMask(pixels, flat)

@@ -1,0 +1,89 @@
+"""Finds the threshold, and if asked the temperature, that suit validation evidence best, and leaves them in the module."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from callbacks.rule_search import RuleSearch
+from datamodules.refusal import Refusal
+from lightning_modules import label_search
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_rule import LabelRule
+
+MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN, which fits nothing more and searches again"
+
+
+class LabelThreshold(RuleSearch):
+    """Searches each class's threshold, and with `temperature` the divisor that calibrates its logits first.
+
+    Where the bounds cannot be kept, training goes on with what comes nearest; the best checkpoint is then not tested.
+
+    Example:
+        callbacks:
+          threshold_search:
+            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy
+            at_least: {sensitivity: 0.85}    # bounds on val, kept in this order
+            between: [0.0, 1.0]              # thresholds that may be taken
+            temperature: false
+
+    Args:
+        objective: What is maximised.
+        at_least: Lower bounds of sensitivity, specificity or precision.
+        between: Smallest and largest threshold.
+        temperature: Calibrate on val.
+
+    Raises:
+        Refusal: an unknown objective or a bound that is no share.
+    """
+
+    kind = LabelEvidence
+
+    def __init__(
+        self,
+        objective: str = "f1",
+        at_least: Mapping[str, float] | None = None,
+        between: Sequence[float] = (0.0, 1.0),
+        temperature: bool = False,
+    ) -> None:
+        super().__init__()
+        self.demand = label_search.Demand(objective, dict(at_least or {}), (float(between[0]), float(between[1])))
+        self.temperature = temperature
+        self._missed: str | None = None
+
+    def search(self, evidence: LabelEvidence) -> Tensor:
+        """Class by class; classes that exclude one another share a temperature and need no threshold."""
+        warm = torch.tensor([[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64)
+        if evidence.exclusive:
+            self.found = [{"objective": "the most probable class", "score": None, "at_half": None, "warning": None} for _ in evidence.classes]
+            return warm
+        probability = evidence.ruled(warm).probability
+        found = [label_search.search(probability[:, c], evidence.labels[:, c] > 0, self.demand) for c in range(len(evidence.classes))]
+        said = {True: "no better than always saying the same", False: None}
+        self.found = [
+            {"objective": self.demand.objective, "score": f.score, "at_half": f.at_half, "warning": f.missed or said[f.trivial]} for f in found
+        ]
+        self._missed = next((f"{name}: {f.missed}" for name, f in zip(evidence.classes, found, strict=True) if f.missed), None)
+        return torch.tensor([[f.threshold, t, float(f.missed is None)] for f, t in zip(found, warm[:, 1].tolist(), strict=True)], dtype=torch.float64)
+
+    def _temperatures(self, evidence: LabelEvidence) -> list[float]:
+        classes = range(len(evidence.classes))
+        if not self.temperature:
+            return [1.0 for _ in classes]
+        if evidence.exclusive:
+            return [label_search.temperature(evidence.logits, evidence.labels, True)] * len(classes)
+        return [label_search.temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes]
+
+    def judge(self, trainer: Trainer) -> None:
+        """During a fit the next epoch may do better; the best checkpoint is refused."""
+        if self._missed and trainer.state.fn == TrainerFn.VALIDATING:
+            raise Refusal(f"{self._missed}; {MEND}")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses a checkpoint whose rule could not keep what was demanded of it."""
+        rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
+        if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
+            raise Refusal(f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND}")

@@ -1,0 +1,99 @@
+"""The curves of a classification: ROC, precision and recall, scores against threshold, reliability, probabilities by truth."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from callbacks.report.figures import COLOURS, INK, figure
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_scores import DecidedLabel
+
+Seen = Mapping[str, LabelEvidence]
+PALETTE = ("#e8590c", "#2f81f7", "#2da44e", "#a371f7", "#d4a72c", "#1b9aaa", "#cf222e", "#8a8f98")
+
+
+def label_figures(evidence: Seen) -> dict[str, str]:
+    """Title -> SVG."""
+    drawn = {
+        "ROC": figure(lambda axes: _roc(axes, evidence)),
+        "Precision and recall": figure(lambda axes: _precision_recall(axes, evidence)),
+        "F1 against threshold": figure(lambda axes: _f1(axes, evidence)),
+        "Calibration": figure(lambda axes: _calibration(axes, evidence)),
+    }
+    return drawn | {"Probabilities by truth": figure(lambda axes: _spread(axes, evidence))}
+
+
+def _curves(evidence: Seen) -> Iterator[tuple[str, str, DecidedLabel, float]]:
+    """Label, colour, decision and threshold of every curve: one a split of one class, one a class of the split judged last."""
+    several = len(next(iter(evidence.values())).classes) > 1
+    for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
+        for c, name in enumerate(seen.classes):
+            decided = seen.decided(c)
+            if len(seen) and 0 < decided.positive.sum() < len(seen):
+                colour = PALETTE[c % len(PALETTE)] if several else COLOURS[split]
+                yield f"{split} {name}" if several else split, colour, decided, float(seen.rule[0, c, 0])
+
+
+def _rates(d: DecidedLabel) -> tuple[float, float, float]:
+    """False positive rate, recall, precision of the decision."""
+    tp, fp = (d.says & d.positive).sum(), (d.says & ~d.positive).sum()
+    return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)
+
+
+def _roc(axes: Axes, evidence: Seen) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for label, colour, decided, _ in _curves(evidence):
+        false, true, _ = roc_curve(decided.positive, decided.probability)
+        axes.plot(false, true, color=colour, label=label)
+        at = _rates(decided)
+        axes.plot(at[0], at[1], "o", color=colour, markersize=5)
+    axes.set(xlabel="false positive rate (dot: at the rule)", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower right")
+
+
+def _precision_recall(axes: Axes, evidence: Seen) -> None:
+    for label, colour, decided, _ in _curves(evidence):
+        precision, recall, _ = precision_recall_curve(decided.positive, decided.probability)
+        axes.step(recall, precision, color=colour, label=label, where="post")
+        axes.axhline(float(decided.positive.mean()), color=colour, linewidth=0.7, linestyle=":")
+        at = _rates(decided)
+        axes.plot(at[1], at[2], "o", color=colour, markersize=5)
+    axes.set(xlabel="recall (dotted: prevalence)", ylabel="precision (dot: at the rule)", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left")
+
+
+def _f1(axes: Axes, evidence: Seen) -> None:
+    thresholds = np.linspace(0, 1, 501)
+    for label, colour, decided, threshold in _curves(evidence):
+        positive, all_ = np.sort(decided.probability[decided.positive]), np.sort(decided.probability)
+        tp, says = len(positive) - np.searchsorted(positive, thresholds), len(all_) - np.searchsorted(all_, thresholds)
+        axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), color=colour, label=label)
+        axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
+    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower center")
+
+
+def _calibration(axes: Axes, evidence: Seen) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for label, colour, decided, _ in _curves(evidence):
+        bins = np.minimum((decided.probability * 10).astype(int), 9)
+        number = np.bincount(bins, minlength=10)
+        some = number > 0
+        stated = np.bincount(bins, decided.probability, 10)[some] / number[some]
+        true = np.bincount(bins, decided.positive, 10)[some] / number[some]
+        axes.plot(stated, true, "-", color=colour, linewidth=1, label=label)
+        axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=colour)
+    axes.set(xlabel="stated probability (area: images)", ylabel="share that is positive", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="upper left")
+
+
+def _spread(axes: Axes, evidence: Seen) -> None:
+    split, seen = list(evidence.items())[-1]
+    truth, probability = (seen.labels > 0).ravel(), seen.probability.ravel()
+    for positive, colour, name in ((True, PALETTE[0], "truly positive"), (False, PALETTE[1], "truly negative")):
+        values = probability[truth == positive]
+        axes.hist(values, np.linspace(0, 1, 21).tolist(), histtype="stepfilled", alpha=0.4, color=colour, label=f"{name} (n={len(values)})")
+    axes.set(xlabel=f"probability on {split}", ylabel="images", xlim=(0, 1))
+    axes.legend(loc="upper center")

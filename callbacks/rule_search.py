@@ -1,0 +1,40 @@
+"""What every search of a decision rule shares: it runs after each validation, and test uses the rule as it stands."""
+
+from abc import abstractmethod
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from datamodules.refusal import Refusal
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.evidence import Evidence
+
+GROUP = {"mask": "threshold_search", "label": "label_threshold"}  # in conf/callbacks, the search for each kind of evidence
+
+
+class RuleSearch(Callback):
+    """After each validation the rule is searched on its evidence; test uses it as it stands. A subclass says how."""
+
+    kind: type[Evidence]
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []  # per class, for the report: objective, score, at_half, warning
+
+    @abstractmethod
+    def search(self, evidence: Any) -> Tensor:
+        """The rule's numbers, `classes x 3`; leaves `self.found`."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs before the module logs its scores, so they are scores at the new rule."""
+        if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
+            return
+        evidence = pl_module.collect("val")
+        if not isinstance(evidence, self.kind):
+            raise Refusal(f"callbacks.threshold_search is one for {self.kind.kind}s; take callbacks=[...,{GROUP[evidence.kind]},...] for this module")
+        pl_module.rule.numbers = self.search(evidence)
+        pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)
+        self.judge(trainer)
+
+    def judge(self, trainer: Trainer) -> None:
+        """Looks at what was found; nothing to say here."""

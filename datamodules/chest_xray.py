@@ -1,0 +1,120 @@
+"""Chest radiographs in the Kaggle layout: `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`, the patient in the file's name.
+
+Data: https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia (Kermany et al. 2018)
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from datamodules.base import ManifestDataModule
+from datamodules.images import SUFFIXES
+from datamodules.manifest import SPLITS, Manifest
+from datamodules.refusal import ManifestError
+
+PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMAL-(\d+)-")
+
+
+class ChestXrayDataModule(ManifestDataModule):
+    """The three folders pooled and split anew by patient, 80/10/10, stratified by class; or `split=folders` as they came.
+
+    Args:
+        class_folders: The folders of a split. Of two the second is the class that is found; more exclude one another.
+        patient_patterns: Tried in this order at the start of a file name; what the first group holds is the patient's number.
+        group: `patient`, or `file` where names say nothing of patients: every image then stands for itself.
+        both_classes: `refuse` a patient whose images lie in two class folders, or `join` them into one group.
+        **base: As `ManifestDataModule`; `root` is the folder that holds train, val and test.
+    """
+
+    def __init__(
+        self,
+        class_folders: Sequence[str] = ("NORMAL", "PNEUMONIA"),
+        patient_patterns: Sequence[str] = PATIENT_PATTERNS,
+        group: Literal["patient", "file"] = "patient",
+        both_classes: Literal["refuse", "join"] = "refuse",
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.class_folders = list(class_folders)
+        self.patient_patterns = [re.compile(pattern) for pattern in patient_patterns]
+        self.group = group
+        self.both_classes = both_classes
+
+    def manifest(self) -> Manifest:
+        """One row per image file; what was left out stands in `self.cleaning`."""
+        rows = pd.DataFrame([self._row(*found) for found in self._files()])
+        if not len(rows):
+            raise ManifestError(f"{self.root} holds no image in its class folders; put some there, or set datamodule.root=...")
+        if self.group == "patient":
+            self._refuse_both_classes(rows)
+        classes = self.class_folders[1:] if len(self.class_folders) == 2 else self.class_folders
+        return Manifest(rows.drop(columns="patient"), classes=tuple(classes), group_is="patient" if self.group == "patient" else "image")
+
+    def _files(self) -> Iterator[tuple[str, int, Path]]:
+        """Split, class number and path of every image, in the order of the names."""
+        splits = [split for split in SPLITS if (self.root / split).is_dir()]
+        if not splits:
+            raise ManifestError(f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root to the folder that holds them")
+        for split in splits:
+            self._refuse_other_folders(self.root / split)
+            for number, name in enumerate(self.class_folders):
+                for path in sorted((self.root / split / name).iterdir()):
+                    if path.suffix.lower() in SUFFIXES:
+                        yield split, number, path
+                    else:
+                        self.cleaning.count("file that is no image: left out", f"{split}/{name}/{path.name}")
+
+    def _deeper(self) -> str:
+        """The zip holds its folder twice; says where train is, when it is one level down."""
+        inner = [folder for folder in sorted(self.root.iterdir()) if (folder / "train").is_dir()]
+        return f" (but {inner[0]} has)" if inner else ""
+
+    def _refuse_other_folders(self, folder: Path) -> None:
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        known = ", ".join(self.class_folders)
+        missing = [name for name in self.class_folders if name not in there]
+        if missing:
+            raise ManifestError(
+                f"{folder} has no class folder {missing[0]} (it has {', '.join(there) or 'none'}); sort the images into {known}, "
+                "or name your own folders with datamodule.class_folders=[...]"
+            )
+        unknown = [name for name in there if name not in self.class_folders]
+        if unknown:
+            mend = "move it away, or name all with datamodule.class_folders=[...]"
+            raise ManifestError(f"{folder / unknown[0]} is none of the class folders {known}; {mend}")
+
+    def _row(self, split: str, number: int, path: Path) -> dict[str, Any]:
+        name = self.class_folders[number]
+        patient = self._patient(path) if self.group == "patient" else f"{split}/{name}/{path.name}"
+        joined = self.both_classes == "join" or self.group == "file"
+        return {
+            "id": f"{split}/{name}/{path.name}",
+            "image": str(path),
+            "patient": patient,
+            "group": patient if joined else f"{name} {patient}",
+            "label": number,
+            "split": split,
+            "stratum": name,
+        }
+
+    def _patient(self, path: Path) -> str:
+        for pattern in self.patient_patterns:
+            found = pattern.match(path.name)
+            if found:
+                return path.name[: found.end(1)]
+        raise ManifestError(
+            f"{path} has no patient in its name (looked for {', '.join(p.pattern for p in self.patient_patterns)}); rename it, add your own "
+            "datamodule.patient_patterns=[...], or let every image stand for itself with datamodule.group=file"
+        )
+
+    def _refuse_both_classes(self, rows: pd.DataFrame) -> None:
+        classes = rows.groupby("patient")["label"].nunique()
+        for patient in classes.index[classes > 1] if self.both_classes == "refuse" else ():
+            of_patient = rows[rows["patient"] == patient].drop_duplicates("label")["id"].tolist()
+            raise ManifestError(
+                f"{self.root}: patient {patient} lies in two class folders ({' and '.join(of_patient)}); correct the folders, "
+                "or keep the patient on one side of the split with datamodule.both_classes=join"
+            )

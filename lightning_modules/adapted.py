@@ -1,0 +1,122 @@
+"""A frozen network with low-rank adapters and a head that is trained in full; without adapters, a linear probe."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.refusal import Refusal
+from lightning_modules import lora as low_rank
+from lightning_modules.classifiers import head_of
+
+
+class Adapted(nn.Module):
+    """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
+
+    BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is left in evaluation mode.
+
+    Args:
+        net: The classifier.
+        lora: `rank`, `alpha`, `dropout`, and `targets`: names (or ends of names) of the layers to adapt, None for every
+            Conv2d that is not grouped and every layer of an attention. None trains the head alone.
+        checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a checkpoint is only taken
+            back by a network with the same frozen weights.
+
+    Raises:
+        Refusal: rank below 1, no layer matches, or a grouped layer is asked for.
+    """
+
+    def __init__(self, net: nn.Module, lora: Mapping[str, Any] | None, checkpoint: Literal["whole", "adapter"] = "whole") -> None:
+        super().__init__()
+        self.net = net
+        self.checkpoint = checkpoint
+        self.adapts = lora is not None
+        self._fingerprint: str | None = None
+        head, module = head_of(net)
+        net.requires_grad_(False)
+        if lora is not None:
+            low_rank.inject(net, head, **lora)
+        module.requires_grad_(True)
+        self._register_state_dict_hook(_leave_frozen_out)
+        self.register_load_state_dict_pre_hook(_put_frozen_back)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images to logits."""
+        return self.net(image)
+
+    def train(self, mode: bool = True) -> "Adapted":
+        """Training mode for what is trained; frozen BatchNorm stays as it is."""
+        super().train(mode)
+        if not self.adapts:
+            self.net.eval()
+            head_of(self.net)[1].train(mode)
+        for layer in self.net.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(p.requires_grad for p in layer.parameters()):
+                layer.eval()
+        return self
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Names below `net` and values of all that is not trained and no buffer."""
+        return {name: value for name, value in self.net.named_parameters() if not value.requires_grad}
+
+    def fingerprint(self) -> str:
+        """Changes when a frozen weight does; computed once, for they never change in training."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for name, value in sorted(self.frozen().items()):
+                digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def get_extra_state(self) -> dict[str, str]:
+        """What a checkpoint says of the frozen weights."""
+        return {"frozen": self.fingerprint(), "checkpoint": self.checkpoint}
+
+    def set_extra_state(self, state: dict[str, str]) -> None:
+        """Refuses an adapter alone that was trained on other frozen weights than those in place."""
+        if state["checkpoint"] == "whole":
+            self._fingerprint = None  # other frozen weights come with it
+        elif state["frozen"] != self.fingerprint():
+            raise Refusal(
+                "the checkpoint holds an adapter alone, and its frozen weights were others than those here; give it the backbone it was "
+                "trained on, by the same init_from or module.net.net.weights and the same seed (they stand in its run's config.yaml)"
+            )
+
+    def take_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Takes the body of a plain classifier's state_dict; its head is left out.
+
+        Raises:
+            Refusal: it is of another network, or adapted itself.
+        """
+        head = head_of(self.net)[0]
+        own = {_plain_name(name): value for name, value in self.net.state_dict().items() if "lora_" not in name and not name.startswith(f"{head}.")}
+        wrong = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+        if wrong:
+            raise Refusal(f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first is {wrong[0]}")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+        self._fingerprint = None
+
+    def merged(self) -> nn.Module:
+        """A plain copy of the network with the adapters added into its weights; same logits, no trace of LoRA."""
+        return low_rank.merged(self.net)
+
+
+def _plain_name(name: str) -> str:
+    return name.replace(".base_layer.", ".")
+
+
+def _leave_frozen_out(module: Adapted, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    if module.checkpoint == "adapter":
+        for name in module.frozen():
+            state.pop(f"{prefix}net.{name}", None)
+
+
+def _put_frozen_back(module: Adapted, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    stored = state.get(f"{prefix}_extra_state", {})
+    if stored.get("checkpoint") == "adapter":
+        for name, value in module.frozen().items():
+            state.setdefault(f"{prefix}net.{name}", value.detach().clone())

@@ -1,0 +1,71 @@
+"""Learns labels: one class, several independent ones, or several that exclude one another, by one rule."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.labels import exclusive as classes_exclude
+from datamodules.refusal import Refusal
+from datamodules.sample import Sample
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_rule import LabelRule
+from lightning_modules.supervised import Stage
+
+
+class ClassificationModule(EvaluatedModule):
+    """Logits `B x classes` against labels of 0 and 1: a sigmoid and a threshold each, or a softmax where classes exclude one another.
+
+    Logged are `f1` and `accuracy` at the rule in force, `f1_at_half`, `auc`; of several classes their mean.
+
+    Args:
+        classes: Names of the classes; one for yes or no.
+        exclusive: Exactly one class holds in each image.
+        **supervised: As `SupervisedModule`.
+    """
+
+    target = "label"
+    rule: LabelRule
+
+    def __init__(self, classes: list[str], exclusive: bool = False, **supervised: Any) -> None:
+        if exclusive and len(classes) < 2:
+            raise Refusal(f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or no take one class and exclusive=false")
+        empty = {"logits": torch.zeros((0, len(classes))), "labels": torch.zeros((0, len(classes)), dtype=torch.uint8)}
+        super().__init__(classes, LabelRule(len(classes), exclusive), EvidenceCollector(empty), **supervised)
+        self.exclusive = exclusive
+
+    def setup(self, stage: str) -> None:
+        """Refuses data without labels, or with labels of the other kind."""
+        super().setup(stage)
+        table = self.trainer.datamodule.table  # type: ignore[attr-defined]
+        if "label" not in table.rows:
+            raise Refusal("this experiment learns labels, but the data has none; add a column label to the manifest")
+        if classes_exclude(table) != self.exclusive:
+            kind = "a list of 0 and 1 an image, or one class" if self.exclusive else "one class number an image"
+            given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
+            raise Refusal(f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}")
+
+    def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+        """Adds the batch's logits and labels to the evidence."""
+        self._collector.add(batch["id"], batch["group"], logits=logits.float(), labels=batch["label"].to(torch.uint8))
+
+    def make_evidence(self, **parts: Any) -> LabelEvidence:
+        """Logits and labels at the rule in force."""
+        rule = self.rule.numbers.numpy()[None].repeat(len(parts["ids"]), axis=0)
+        return LabelEvidence(rule=rule, classes=self.classes, exclusive=self.exclusive, **parts)
+
+    def steering(self, evidence: Evidence) -> dict[str, float]:
+        """Means over classes; a class that is absent does not count."""
+        at_half = evidence.ruled(self.rule.start)
+        named = {"f1": (evidence, "f1"), "f1_at_half": (at_half, "f1"), "auc": (evidence, "auc"), "accuracy": (evidence, "accuracy")}
+        return {name: _mean(seen, score) for name, (seen, score) in named.items()}
+
+
+def _mean(evidence: Evidence, name: str) -> float:
+    score = next(score for score in evidence.scores if score.name == name)
+    once = np.ones((1, len(evidence)))
+    values = np.array([score.value(evidence.decided(c), once)[0] for c in range(len(evidence.classes))])
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0

@@ -1,0 +1,98 @@
+"""Classifiers of timm and torchvision by name, whose pretrained weights may have to be fetched."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datamodules.refusal import Refusal
+from lightning_modules.pretrained import from_hub, not_fetched, read_state
+
+
+def classifier(
+    library: str,
+    architecture: str,
+    weights: str | None = "imagenet",
+    classes: int = 1,
+    in_channels: int = 1,
+    key: str = "module.net.weights",
+    **architecture_arguments: Any,
+) -> nn.Module:
+    """A classifier of timm or torchvision, by name; logits `B x classes`.
+
+    Args:
+        library: `timm` or `torchvision`.
+        architecture: As that library spells it.
+        weights: `imagenet` (fetched), a local file with the network's state_dict (of any head), or None for scratch.
+        classes: Logits.
+        in_channels: 1 for grey: pretrained weights of three channels are then summed.
+        key: What errors call `weights`.
+        **architecture_arguments: The architecture's own.
+
+    Raises:
+        Refusal: unknown name; the weights cannot be fetched or read.
+    """
+    makers = {"timm": _timm, "torchvision": _torchvision}
+    if library not in makers:
+        raise Refusal(f"module.net: library={library} is none of {', '.join(makers)}; take one of them")
+    fetch = weights == "imagenet"
+    try:
+        net = makers[library](architecture, fetch, classes, in_channels, architecture_arguments)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        if fetch and not isinstance(error, TypeError):
+            raise not_fetched(key, "imagenet", architecture, error) from error
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise Refusal(f"{library} cannot build '{architecture}' ({reason}); correct module.net's architecture") from error
+    except Exception as error:
+        if from_hub(error):
+            raise not_fetched(key, "imagenet", architecture, error) from error
+        raise
+    head_of(net)[1].reset_parameters()  # type: ignore[operator]  # EfficientNets draw the rows of a small head up to 1 / sqrt(classes)
+    if weights is not None and not fetch:
+        _load_body(net, Path(weights), key, in_channels)
+    return net
+
+
+def _timm(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
+    import timm
+
+    return timm.create_model(architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more)
+
+
+def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
+    from torchvision.models import get_model
+
+    net = get_model(architecture, weights="DEFAULT" if fetch else None, **more)
+    name, head = head_of(net)
+    _replace(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
+    first, stem = next((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d))
+    if in_channels != stem.in_channels:
+        fresh = nn.Conv2d(in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=stem.bias is not None)  # type: ignore[arg-type]
+        state = {"weight": stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels}
+        fresh.load_state_dict(state | ({"bias": stem.bias.detach()} if stem.bias is not None else {}))
+        _replace(net, first, fresh)
+    return net
+
+
+def head_of(net: nn.Module) -> tuple[str, nn.Module]:
+    """Name and layer that give the logits: what timm calls the classifier, else the last Linear."""
+    named: Any = getattr(net, "get_classifier", lambda: None)()
+    for name, layer in reversed(list(net.named_modules())):
+        if isinstance(layer, nn.Module) and (layer is named or (named is None and isinstance(layer, nn.Linear))):
+            return name, layer
+    raise Refusal(f"{type(net).__name__} has no linear head, so it is no classifier; take another module.net")
+
+
+def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, layer)
+
+
+def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
+    """Everything but a head of another size."""
+    state, own = read_state(path, key, in_channels, net), net.state_dict()
+    head = head_of(net)[0]
+    missing = [name for name in own if not name.startswith(f"{head}.") and (name not in state or state[name].shape != own[name].shape)]
+    if missing:
+        raise Refusal(f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]}); name the weights of the same architecture")
+    net.load_state_dict(own | {name: value for name, value in state.items() if name in own and value.shape == own[name].shape})

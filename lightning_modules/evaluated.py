@@ -1,0 +1,74 @@
+"""What every evaluation shares: evidence is gathered, a rule decides, the scores that steer training are logged."""
+
+from abc import abstractmethod
+from typing import Any
+
+from datamodules.refusal import Refusal
+from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.rule import Rule
+from lightning_modules.supervised import Stage, SupervisedModule
+
+
+class EvaluatedModule(SupervisedModule):
+    """A supervised module with classes, a decision rule and, after each validation or test, `evidence[stage]`.
+
+    Args:
+        classes: Names of the classes, in channel order.
+        rule: Of as many classes.
+        collector: Of the arrays that this kind of evidence has.
+        **supervised: As `SupervisedModule`.
+    """
+
+    def __init__(self, classes: list[str], rule: Rule, collector: EvidenceCollector, **supervised: Any) -> None:
+        super().__init__(**supervised)
+        self.classes = tuple(classes)
+        self.rule = rule
+        self.evidence: dict[str, Evidence] = {}
+        self._collector = collector
+
+    @abstractmethod
+    def make_evidence(self, **parts: Any) -> Evidence:
+        """Evidence from ids, groups and the collector's arrays, at the rule in force."""
+
+    @abstractmethod
+    def steering(self, evidence: Evidence) -> dict[str, float]:
+        """The scores that are logged after an evaluation, by name."""
+
+    def setup(self, stage: str) -> None:
+        """Refuses a data set with other classes."""
+        of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
+        if of_data != self.classes:
+            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and the net's classes")
+
+    def collect(self, stage: Stage) -> Evidence:
+        """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
+        group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
+        plain = self._collector.collect(lambda **parts: self.make_evidence(group_is=group_is, **parts))
+        self.evidence[stage] = plain
+        return plain
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation."""
+        self.evidence.pop("val", None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores that steer training."""
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets the last test."""
+        self.evidence.pop("test", None)
+
+    def on_test_epoch_end(self) -> None:
+        """Collects and logs the test scores."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: Stage) -> None:
+        evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
+        for name, value in self.steering(evidence).items():
+            self.log(f"{stage}/{name}", value, prog_bar=f"{stage}/{name}" == self.monitor["name"], rank_zero_only=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes the rule in force; weight averaging would else save the one of its first copy."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["state_dict"]["rule._extra_state"] = self.rule.get_extra_state()

@@ -1,0 +1,41 @@
+"""Evidence on disk: one .npz with its kind and version."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.refusal import Refusal
+from lightning_modules.evidence import Evidence
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.mask_evidence import MaskEvidence
+
+VERSION = 2
+KINDS: dict[str, type[Evidence]] = {kind.kind: kind for kind in (MaskEvidence, LabelEvidence)}
+
+
+def write(evidence: Evidence, path: Path) -> None:
+    """Writes all its arrays and words."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(evidence).items()}
+    np.savez_compressed(path, version=VERSION, kind=evidence.kind, **arrays)
+
+
+def read(path: Path) -> Evidence:
+    """Reads what `write` wrote; files of version 1 hold masks.
+
+    Raises:
+        Refusal: missing, damaged or of a later version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored: dict[str, Any] = {name: file[name] if file[name].ndim else file[name].item() for name in file.files}
+        version, kind = int(stored.pop("version")), KINDS[stored.pop("kind", "mask")]
+        stored["classes"] = tuple(stored["classes"].tolist())
+        evidence = kind(**stored) if version <= VERSION else None
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise Refusal(f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]") from error
+    if evidence is None:
+        raise Refusal(f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it")
+    return evidence

@@ -1,0 +1,75 @@
+"""What is kept of a classified image: its logits and its label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from lightning_modules.evidence import Evidence
+from lightning_modules.label_scores import EXACT_MATCH, SCORES, DecidedLabel
+from lightning_modules.score import Decided, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelEvidence(Evidence):
+    """The evidence of N classified images; `rule` holds (threshold, temperature, kept) as `LabelRule`.
+
+    Attributes:
+        logits: float32 `N x classes`.
+        labels: uint8 `N x classes`, 0 or 1.
+        exclusive: Whether exactly one class holds: then a softmax and the most probable class, else a sigmoid and a threshold each.
+    """
+
+    kind = "label"
+    arrays = ("logits", "labels")
+    heads = ("f1", "auc", "accuracy", "precision", "recall", "specificity")
+
+    logits: np.ndarray
+    labels: np.ndarray
+    exclusive: bool = False
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Of decisions, of rankings and of probabilities."""
+        return (*SCORES, EXACT_MATCH) if len(self.classes) > 1 else SCORES
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The labels."""
+        return self.labels
+
+    @property
+    def judged_at(self) -> str:
+        """Labels have no grid."""
+        return "one label an image"
+
+    @property
+    def probability(self) -> np.ndarray:
+        """float64 `N x classes`, at the temperature in force."""
+        scaled = self.logits.astype(np.float64) / self.rule[..., 1]
+        return softmax(scaled, axis=1) if self.exclusive else expit(scaled)
+
+    @property
+    def says(self) -> np.ndarray:
+        """Bool `N x classes`, the decision."""
+        probability = self.probability
+        if self.exclusive:
+            return np.arange(len(self.classes)) == probability.argmax(1, keepdims=True)
+        return probability >= self.rule[..., 0]
+
+    def decided(self, channel: int) -> DecidedLabel:
+        """One class after the rule in force."""
+        truth, says = self.labels > 0, self.says
+        exact = (truth == says).all(1)
+        return DecidedLabel(self.probability[:, channel], truth[:, channel], says[:, channel], exact)
+
+    def trivial(self, channel: int) -> dict[str, Decided]:
+        """No, yes, and the share of positives as every image's probability."""
+        truth = self.labels > 0
+
+        def always(probability: np.ndarray) -> DecidedLabel:
+            says = np.broadcast_to(probability >= 0.5, truth.shape)
+            return DecidedLabel(np.full(len(truth), probability[channel]), truth[:, channel], says[:, channel], (says == truth).all(1))
+
+        share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
+        return {"all negative": always(0 * share), "all positive": always(0 * share + 1), "prevalence": always(share)}

@@ -1,0 +1,100 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) by peft: which layers take one, putting them in, merging them into the weights."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttention
+
+from datamodules.refusal import Refusal
+
+
+def inject(net: nn.Module, head: str, rank: int, alpha: float, dropout: float = 0.0, targets: Sequence[str] | None = None) -> None:
+    """Puts adapters into a network, in place; everything else in it is frozen.
+
+    Args:
+        net: A network of timm or torchvision.
+        head: Name of its head, which is left alone.
+        rank: Of the two factors of an adapter.
+        alpha: An adapter counts alpha / rank times.
+        dropout: Of its input, in training.
+        targets: Names, or ends of names, of the layers to adapt; None for `layers_to_adapt`.
+
+    Raises:
+        Refusal: rank below 1, or no layer matches.
+    """
+    if rank < 1:
+        raise Refusal(f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or module.net.lora=null for a linear probe")
+    names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=names)  # type: ignore[arg-type]
+    try:
+        if not names:
+            raise ValueError("none")
+        inject_adapter_in_model(config, net)
+    except ValueError as error:
+        kinds = Counter(type(layer).__name__ for layer in net.modules() if not list(layer.children()))
+        there = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(8))
+        asked = "an ungrouped Conv2d or an attention" if targets is None else f"named {', '.join(targets)}"
+        said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
+        raise Refusal(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
+    _adapt_to_their_use(net)
+
+
+def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
+    """Every Conv2d with groups == 1, and the Linear layers or the MultiheadAttention of every attention; not the head.
+
+    peft can adapt a grouped convolution only where the rank is divisible by the groups, and cannot merge it.
+    """
+    inside = tuple(f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__)
+    whole = tuple(f"{name}." for name, layer in net.named_modules() if isinstance(layer, nn.MultiheadAttention))
+    for name, layer in net.named_modules():
+        if name == head or name.startswith(f"{head}.") or name.startswith(whole):
+            continue
+        linear = isinstance(layer, nn.Linear) and name.startswith(inside)
+        if linear or isinstance(layer, nn.MultiheadAttention) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
+            yield name
+
+
+def merged(net: nn.Module) -> nn.Module:
+    """A plain copy with the adapters added into the weights; the same logits, and no trace of LoRA."""
+    plain = copy.deepcopy(net).eval()
+    done: list[str] = []
+    for name, layer in [(name, layer) for name, layer in plain.named_modules() if isinstance(layer, BaseTunerLayer)]:
+        if name.startswith(tuple(done)):
+            continue  # the projection inside an adapted MultiheadAttention goes with it
+        done.append(f"{name}.")
+        parent, _, child = name.rpartition(".")
+        setattr(plain.get_submodule(parent), child, _unloaded(layer))
+    return plain.requires_grad_(True)
+
+
+def _unloaded(layer: BaseTunerLayer) -> nn.Module:
+    if hasattr(layer, "unload_and_optionally_merge_module"):
+        return layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+    layer.merge()
+    return layer.get_base_layer()
+
+
+class _WeightInUse(Linear):
+    """For an attention that takes the weights of its Linear layers without calling them, as torchvision's Swin does."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The adapted weight; dropout, which acts on an input, has no place here."""
+        weight: Any = self.base_layer.weight
+        return weight if self.merged or self.disable_adapters else weight + self.get_delta_weight("default")
+
+
+def _adapt_to_their_use(net: nn.Module) -> None:
+    for owner in net.modules():
+        for layer in owner.children() if isinstance(owner, ShiftedWindowAttention) else ():
+            if isinstance(layer, Linear):
+                layer.__class__ = _WeightInUse
+    for layer in net.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.cast_input_dtype_enabled = False  # type: ignore[assignment] # else every input goes to fp32 and back under autocast

@@ -1,0 +1,51 @@
+"""What is kept of a segmented image: per class, a histogram of logit bytes split by the true mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightning_modules.evidence import Evidence
+from lightning_modules.mask_decision import DecidedMask, decide, predict_all
+from lightning_modules.mask_scores import SCORES
+from lightning_modules.score import Decided, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEvidence(Evidence):
+    """The evidence of N segmented images; `rule` holds (top, min_area, bottom).
+
+    Attributes:
+        counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the true mask.
+        grid: The evaluation size they were taken at, `native` or pixels.
+    """
+
+    kind = "mask"
+    arrays = ("counts",)
+    heads = ("dice", "iou", "precision", "recall", "average_precision")
+
+    counts: np.ndarray
+    grid: str
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Overlap, and precision and recall of pixels."""
+        return SCORES
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Pixels outside and inside the true mask, `N x classes x 2`."""
+        return self.counts.sum(3, dtype=np.int64)
+
+    @property
+    def judged_at(self) -> str:
+        """The grid."""
+        return "judged at each image's own size" if self.grid == "native" else f"judged at {self.grid} px"
+
+    def decided(self, channel: int) -> DecidedMask:
+        """One class after the mask rule."""
+        return decide(self.counts[:, channel].astype(np.int64), self.rule[:, channel])
+
+    def trivial(self, channel: int) -> dict[str, Decided]:
+        """Nothing, and everything."""
+        counts = self.counts[:, channel].astype(np.int64)
+        return {"all empty": predict_all(counts, positive=False), "all positive": predict_all(counts, positive=True)}

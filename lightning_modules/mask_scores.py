@@ -1,0 +1,52 @@
+"""Decided masks become scores, one definition each, all of them functions of per-image pixel counts and weights."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lightning_modules.logit_byte import LEVELS
+from lightning_modules.mask_decision import DecidedMask, PixelCounts, dice, iou
+from lightning_modules.score import Score, divide
+
+Value = Callable[[DecidedMask, np.ndarray], np.ndarray]
+
+
+def _mean_of(measure: Callable[[PixelCounts], np.ndarray], lesions_only: bool = False) -> Value:
+    def value(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
+        kept = weights * decided.positive if lesions_only else weights
+        return divide(kept @ measure(decided.pixels), kept.sum(1))
+
+    return value
+
+
+def _pooled(part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCounts], np.ndarray]) -> Value:
+    def value(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
+        return divide(weights @ part(decided.pixels), weights @ whole(decided.pixels))
+
+    return value
+
+
+def average_precision(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
+    """Area under the pooled pixels' precision-recall curve as scikit-learn sums it: sum of (R_k - R_k-1) P_k."""
+    flat = decided.histogram.reshape(len(decided.histogram), -1)
+    rest, lesion = np.split((weights @ flat).reshape(len(weights), 2, LEVELS), 2, axis=1)
+    tp, fp = lesion[:, 0, ::-1].cumsum(1), rest[:, 0, ::-1].cumsum(1)
+    precision = tp / np.maximum(tp + fp, 1)
+    return divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])
+
+
+DICE = _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
+IOU = _pooled(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
+SCORES = (
+    Score("dice", "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1", "all", _mean_of(dice)),
+    Score("dice_lesions", "the same mean over the images that show a lesion", "positive", _mean_of(dice, lesions_only=True)),
+    Score("dice_pooled", "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)", "all", DICE),
+    Score("iou", "mean over images of TP/(TP+FP+FN); empty/empty scores 1", "all", _mean_of(iou)),
+    Score("iou_lesions", "the same mean over the images that show a lesion", "positive", _mean_of(iou, lesions_only=True)),
+    Score("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", IOU),
+    Score("precision", "TP/(TP+FP) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fp)),
+    Score("recall", "TP/(TP+FN) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fn)),
+    Score("f1", "harmonic mean of that precision and recall", "all", DICE),
+    Score("accuracy", "(TP+TN)/all pixels", "all", _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn)),
+    Score("average_precision", "area under the precision-recall curve of all pixels together, at 256 thresholds", "all", average_precision),
+)

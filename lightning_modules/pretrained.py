@@ -1,0 +1,47 @@
+"""Pretrained weights: read from a local file, or a clear word when they cannot be fetched."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datamodules.refusal import Refusal
+
+HUB = {"huggingface_hub", "httpx", "httpcore", "requests", "urllib3"}  # whose errors mean that weights cannot be fetched
+
+
+def from_hub(error: Exception) -> bool:
+    """Whether it is an error of a client that fetches weights."""
+    return type(error).__module__.split(".")[0] in HUB
+
+
+def not_fetched(key: str, weights: str, of: str, error: Exception) -> Refusal:
+    """What the user is told.
+
+    Args:
+        key: The config key that asked for the weights.
+        weights: Its value.
+        of: The network.
+        error: What the library said.
+    """
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return Refusal(
+        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with {key}=null, or name a local file with {key}=PATH"
+    )
+
+
+def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[str, torch.Tensor]:
+    """A state_dict from a file; weights of a colour input are summed where the network's input is grey."""
+    if not path.is_file():
+        raise Refusal(f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with null")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise Refusal(f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save") from error
+    state = state.get("state_dict", state)
+    for name, weight in state.items():
+        own = net.state_dict().get(name)
+        if own is not None and weight.ndim == 4 and weight.shape[1] == 3 and own.shape[1] == in_channels == 1:
+            state[name] = weight.sum(1, keepdim=True)  # a grey image is the same in all three channels
+    return state

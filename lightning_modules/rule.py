@@ -1,0 +1,35 @@
+"""The decision rule of a network: three numbers a class, searched on validation evidence and saved with the weights."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Rule(nn.Module):
+    """What a decision rule is, whatever is decided.
+
+    The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages every buffer it finds.
+
+    Args:
+        start: The three numbers before any search.
+        classes: Number of classes.
+    """
+
+    def __init__(self, start: tuple[float, float, float], classes: int) -> None:
+        super().__init__()
+        self.numbers = torch.tensor([start] * classes, dtype=torch.float64)  # classes x 3
+        self.start = self.numbers.clone()
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint keeps: `classes x 3` doubles."""
+        return self.numbers
+
+    def set_extra_state(self, state: Any) -> None:
+        """Takes the numbers of a checkpoint."""
+        self.numbers = state.to(torch.float64).cpu()
+
+    @abstractmethod
+    def in_words(self) -> list[dict[str, float]]:
+        """Per class, name and value."""

@@ -1,0 +1,41 @@
+"""What a score is: a name, a definition, which images count, and a function of a decision and of how often each image counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+
+class Decided(Protocol):
+    """One class of an evaluation after the decision."""
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Bool `N`: which images truly show the class."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and how it is defined.
+
+    Attributes:
+        name: As it stands in report.json.
+        definition: One sentence.
+        over: Which images count: all, or those that truly show the class, or those that do not.
+        value: From the decision and weights `R x N` (how often each image counts) to `R` values, NaN where undefined.
+    """
+
+    name: str
+    definition: str
+    over: Literal["all", "positive", "negative"]
+    value: Callable[[Any, np.ndarray], np.ndarray]
+
+    def counts(self, decided: Decided) -> np.ndarray:
+        """Bool `N`: which images the score is made of."""
+        return {"all": np.ones(len(decided.positive), bool), "positive": decided.positive, "negative": ~decided.positive}[self.over]
+
+
+def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The quotient, NaN where `whole` is 0."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
