@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lightning_modules.supervised import SupervisedModule
 
 CONF = Path(__file__).parent / "conf"
-DO = ("fit", "test")
+DO = ("fit", "test", "compare")
 WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
     *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*"),
@@ -42,6 +42,7 @@ def menu() -> str:
         "  ckpt_path=RUN                    go on exactly where RUN stopped",
         "  init_from=RUN                    start from its weights alone",
         "  folds=5                          five fits, one out-of-fold report",
+        "  do=[compare] runs=[A,B]          finished runs beside each other, with the intervals of their differences",
         "  experiment=NAME --cfg job        every key and its value",
     ]
     return "\n".join(lines)
@@ -53,9 +54,12 @@ def carry_out(cfg: "DictConfig") -> float | None:
 
     unknown = [step for step in cfg.do if step not in DO]
     if unknown:
-        raise Refusal(f"do=[{unknown[0]}] is not something to do; take {' or '.join(DO)}, or both as do=[{','.join(DO)}]")
+        raise Refusal(f"do=[{unknown[0]}] is not something to do; take fit, test, both as do=[fit,test], or compare")
     if list(cfg.do) != [step for step in DO if step in cfg.do]:
-        raise Refusal(f"do=[{','.join(cfg.do)}] is in no order that can be carried out; take do=[{','.join(DO)}]")
+        raise Refusal(f"do=[{','.join(cfg.do)}] is in no order that can be carried out; take do=[fit,test]")
+    if "compare" in cfg.do:
+        _compare(cfg)
+        return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
         raise Refusal("do=[test] needs a trained network; name a run folder or a checkpoint with ckpt_path=...")
     if not (cfg.folds and cfg.fold is None):
@@ -65,6 +69,15 @@ def carry_out(cfg: "DictConfig") -> float | None:
             f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
         )
     return _folds(cfg)
+
+
+def _compare(cfg: "DictConfig") -> None:
+    from callbacks.comparison.compare import compare
+    from datamodules.refusal import Refusal
+
+    if len(cfg.do) > 1:
+        raise Refusal("do=[compare] stands alone, because it reads finished runs; make them first, then name them with runs=[A,B]")
+    compare([str(_found(cfg, run, "runs")) for run in cfg.runs], Path(cfg.paths.run))
 
 
 def _folds(cfg: "DictConfig") -> float | None:
@@ -89,7 +102,7 @@ def _run(cfg: "DictConfig") -> float | None:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
 
     for key in ("init_from", "ckpt_path"):
-        cfg[key] = _found(cfg, key)
+        cfg[key] = _found(cfg, cfg[key], key)
     _prepare(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     data = make(cfg.datamodule)
@@ -104,20 +117,20 @@ def _run(cfg: "DictConfig") -> float | None:
             sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
 
 
-def _found(cfg: "DictConfig", key: str) -> str | None:
+def _found(cfg: "DictConfig", named: str | None, key: str) -> str | None:
     """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
     from datamodules.refusal import Refusal
     from lightning_modules.checkpoints import latest
 
-    if not str(cfg[key]).startswith("latest:"):
-        return cfg[key]
-    name, phantom = cfg[key].removeprefix("latest:"), cfg.datamodule.phantom is not None
+    if named is None or not named.startswith("latest:"):
+        return named
+    name, phantom = named.removeprefix("latest:"), cfg.datamodule.phantom is not None
     if not (CONF / "experiment" / f"{name}.yaml").is_file():
-        raise Refusal(f"{key}={cfg[key]} names no experiment; python run.py --help lists them")
+        raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
     runs = Path(cfg.paths.runs)
     run = latest(name, runs, phantom)
     if run is None and not phantom:
-        raise Refusal(f"{key}={cfg[key]}: there is no finished run of {name} on real data below {runs}; make one first, or name a run folder")
+        raise Refusal(f"{key}={named}: there is no finished run of {name} on real data below {runs}; make one first, or name a run folder")
     if run is None and not cfg.trainer.fast_dev_run:
         print(f"{cfg.title} starts from a run of {name}, and there is none on phantoms yet: it is made first", file=sys.stderr)
         run = _make_demo(cfg, name, runs)

@@ -53,23 +53,21 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     No interval where fewer than 20 groups count.
     """
     classes = range(len(evidence.classes))
-    decided = [evidence.decided(c) for c in classes]
+    point, drawn = resampled(evidence, None), resampled(evidence, resamples)
     trivial = [evidence.trivial(c) for c in classes]
     once = np.ones((1, len(evidence)))
-    point = _values(evidence.scores, decided, once)
-    drawn = np.concatenate([_values(evidence.scores, decided, block) for block in group_weights(evidence.groups, resamples)], axis=-1)
     baseline = {name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0] for name in trivial[0]}
-    counting = np.array([[score.counts(d) for score in evidence.scores] for d in decided])  # classes x scores x N
+    counting = np.array([[score.counts(evidence.decided(c)) for score in evidence.scores] for c in classes])  # classes x scores x N
 
     def of_class(c: int | slice) -> dict[str, Estimate]:
         return {
             score.name: _estimate(
                 score,
                 evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
-                _mean(point[c, s]),
-                _mean(drawn[c, s]),
+                over_classes(np.atleast_2d(point[c, s])),
+                over_classes(np.atleast_2d(drawn[c, s])),
                 int(np.atleast_2d(counting[c, s]).any(0).sum()),
-                {name: float(_mean(values[c, s].reshape(-1, 1))[0]) for name, values in baseline.items()},
+                {name: float(over_classes(values[c, s].reshape(-1, 1))[0]) for name, values in baseline.items()},
             )
             for s, score in enumerate(evidence.scores)
         }
@@ -78,16 +76,22 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
+def resampled(evidence: Evidence, resamples: int | None, seed: int = 0) -> np.ndarray:
+    """Every score of every class, `classes x scores x resamples`; on all images as they are if None."""
+    decided = [evidence.decided(c) for c in range(len(evidence.classes))]
+    blocks = [np.ones((1, len(evidence)))] if resamples is None else group_weights(evidence.groups, resamples, seed)
+    return np.concatenate([_values(evidence.scores, decided, block) for block in blocks], axis=-1)
+
+
+def over_classes(values: np.ndarray) -> np.ndarray:
+    """`classes x ...` to the mean over classes; a class on which a score is undefined does not count."""
+    defined = np.isfinite(values)
+    return np.where(defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan)
+
+
 def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarray) -> np.ndarray:
     """`classes x scores x R`."""
     return np.array([[score.value(d, weights) for score in scores] for d in decided])
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over classes where there are several, `R`; a class on which a score is undefined does not count."""
-    several = np.atleast_2d(values)
-    defined = np.isfinite(several)
-    return np.where(defined.any(0), np.where(defined, several, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan)
 
 
 def _estimate(score: Score, groups: np.ndarray, point: np.ndarray, drawn: np.ndarray, n: int, trivial: dict[str, float]) -> Estimate:

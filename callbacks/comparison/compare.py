@@ -1,0 +1,106 @@
+"""Compares finished runs on the same test set: a table of arms, ranked by val, and the difference of each to the first."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callbacks.comparison.finished import Finished, read
+from callbacks.comparison.paired import differences
+from callbacks.report.content import write_json
+from callbacks.report.table import interval, number
+from datamodules.refusal import Refusal
+from lightning_modules.uncertainty import caveat
+
+
+def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
+    """Writes comparison.json and comparison.html into `run_dir` and prints the table; runs of one title are one arm.
+
+    Raises:
+        Refusal: fewer than two runs, or runs that were judged on different images.
+    """
+    if len(folders) < 2:
+        raise Refusal("do=[compare] needs two finished runs or more; name their folders with runs=[A,B]")
+    runs = [read(Path(folder)) for folder in folders]
+    for run in runs[1:]:
+        if run.evidence.identity != runs[0].evidence.identity:
+            mend = "compare runs on one test set, with the same datamodule.seed"
+            raise Refusal(f"{runs[0].folder} and {run.folder} were judged on different images; {mend}")
+    arms = {run.arm: [other for other in runs if other.arm == run.arm] for run in runs}
+    head = runs[0].evidence.heads[0]
+    ranked = sorted(arms.values(), key=lambda arm: -fmean(run.score("val", head) for run in arm))
+    rows = [_row(arm, ranked[0]) for arm in ranked]
+    evidence = runs[0].evidence
+    found = {
+        "heads": evidence.heads,
+        "arms": rows,
+        "identity": evidence.identity,
+        "n": len(evidence),
+        "caveat": caveat(evidence),
+        "phantom": runs[0].report["data"]["phantom"],
+    }
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(found, run_dir / "comparison.json")
+    (run_dir / "comparison.html").write_text(_page(found), encoding="utf-8")
+    _print(found, run_dir / "comparison.html")
+    return found
+
+
+def _row(arm: list[Finished], first: list[Finished]) -> dict[str, Any]:
+    reports = [run.report for run in arm]
+    heads = arm[0].evidence.heads
+    test = {name: [run.score("test", name) for run in arm] for name in heads}
+    config = reports[0].get("config") or {}
+    single = next(iter(reports[0]["scores"]["test"].values()))
+    return {
+        "title": arm[0].arm,
+        "runs": [str(run.folder) for run in arm],
+        "val": fmean(run.score("val", heads[0]) for run in arm),
+        "test": {name: fmean(values) for name, values in test.items()},
+        "sd": {name: stdev(values) if len(values) > 1 else None for name, values in test.items()},
+        "interval": {name: {key: single[name][key] for key in ("low", "high")} for name in heads} if len(arm) == 1 else None,
+        "differences": None
+        if arm is first
+        else {name: asdict(gap) for name, gap in differences([r.evidence for r in first], [r.evidence for r in arm]).items()},
+        "parameters": reports[0].get("parameters"),
+        "resources": {key: fmean(r["resources"][key] for r in reports) for key in _COST} if all(r.get("resources") for r in reports) else None,
+        "start": config.get("init_from") or "no earlier run",
+    }
+
+
+_COST = ("images_per_second", "peak_memory_gb", "train_seconds")
+
+
+def _page(found: dict[str, Any]) -> str:
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"number": number, "interval": interval, "signed": _signed}
+    return environment.get_template("page.html").render(found=found)
+
+
+def _signed(gap: dict[str, Any]) -> str:
+    span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
+    return f"{gap['value']:+.4f}{span}"
+
+
+def _print(found: dict[str, Any], page: Path) -> None:
+    console = Console()
+    table = Table(title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("arm", "runs", f"val {found['heads'][0]}", *found["heads"]):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm in found["arms"]:
+        sd = arm["sd"]
+        cells = [number(arm["test"][name]) + (f" ± {sd[name]:.4f}" if sd[name] is not None else "") for name in found["heads"]]
+        table.add_row(escape(arm["title"]), str(len(arm["runs"])), number(arm["val"]), *cells)
+    console.print(table)
+    for arm in found["arms"][1:]:
+        said = "; ".join(f"{name} {_signed(arm['differences'][name])}" for name in found["heads"])
+        console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(said)}", soft_wrap=True)
+    console.print(found["caveat"], style="dim")
+    console.print(f"page: {page}", soft_wrap=True)
