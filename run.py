@@ -152,8 +152,11 @@ def _make_demo(cfg: "DictConfig", name: str, runs: Path) -> Path:
 
 
 def callbacks_of(cfg: "DictConfig", make: Callable[..., Any]) -> dict[str, Any]:
-    """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step."""
-    names = sorted(cfg.callbacks, key=lambda name: name == "interrupt")
+    """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step.
+
+    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry has no target.
+    """
+    names = sorted((name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]), key=lambda name: name == "interrupt")
     return {name: make(cfg.callbacks[name]) for name in names if name != "progress" or cfg.trainer.enable_progress_bar}
 
 
@@ -276,8 +279,12 @@ def main() -> None:
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in one sentence
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import warnings
+
     import hydra
 
+    # Hydra makes its own callbacks without a whitelist; this one is ours
+    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.comparison\.trials")
     told(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 

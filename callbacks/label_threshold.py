@@ -26,7 +26,7 @@ class LabelThreshold(RuleSearch):
         callbacks:
           threshold_search:
             objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy
-            at_least: {sensitivity: 0.85}    # bounds on val, kept in this order
+            at_least: {sensitivity: 0.85}    # bounds on val; null or absent: none
             between: [0.0, 1.0]              # thresholds that may be taken
             temperature: false
 
@@ -45,12 +45,13 @@ class LabelThreshold(RuleSearch):
     def __init__(
         self,
         objective: str = "f1",
-        at_least: Mapping[str, float] | None = None,
+        at_least: Mapping[str, float | None] | None = None,
         between: Sequence[float] = (0.0, 1.0),
         temperature: bool = False,
     ) -> None:
         super().__init__()
-        self.demand = label_search.Demand(objective, dict(at_least or {}), (float(between[0]), float(between[1])))
+        bounds = {name: least for name, least in (at_least or {}).items() if least is not None}
+        self.demand = label_search.Demand(objective, bounds, (float(between[0]), float(between[1])))
         self.temperature = temperature
         self._missed: str | None = None
 

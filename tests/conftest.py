@@ -14,7 +14,8 @@ settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
 import run  # noqa: E402
-from datamodules.phantoms import brain_tumor  # noqa: E402
+from datamodules.phantoms import brain_tumor, chest_xray  # noqa: E402
+from lightning_modules.supervised import SupervisedModule  # noqa: E402
 
 CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
@@ -27,6 +28,27 @@ SMALL = [
     "module.optimizer.lr=1e-3",
     *DEMO,
 ]
+LABELS = "callbacks=[checkpoint,label_threshold,interrupt,finite_loss,resources,report]"
+SMALL_LABELS = [
+    "experiment=lora_pneumonia",
+    "image_size=64",
+    "datamodule.cache_size=null",
+    "datamodule.batch_size=8",
+    "datamodule.seed=0",
+    "module.net.net.architecture=tf_efficientnetv2_b0",
+    "module.net.net.weights=null",
+    "module.optimizer.lr=1e-3",
+    *DEMO[:2],
+    LABELS,
+]
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantom radiographs in the Kaggle layout: 64 patients, 72 pixels."""
+    root = tmp_path_factory.mktemp("data") / "chest_xray"
+    chest_xray.write(root, patients=64, size=72, seed=3)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +75,22 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
         return code, capfd.readouterr().err
 
     return call
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every training step that is taken."""
+    taken, own = [], SupervisedModule.training_step
+    monkeypatch.setattr(SupervisedModule, "training_step", lambda self, batch, i: taken.append(i) or own(self, batch, i))
+    return taken
+
+
+def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> None:
+    """Exit code 2 and one sentence that says what is wrong and the mend, before any step."""
+    sentence = said.strip()
+    assert code == 2, said
+    assert "\n" not in sentence and wrong in sentence and mend in sentence, said
+    assert not steps
 
 
 def folder_hash(folder: Path) -> str:

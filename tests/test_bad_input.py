@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules.supervised import SupervisedModule
-from tests.conftest import SMALL, folder_hash
+from tests.conftest import SMALL, folder_hash, refused
 
 JSON = "train/_annotations.coco.json"
 
@@ -111,23 +110,8 @@ def test_bad_data_is_refused(name, cli, export, tmp_path, steps):
     assert (folder_hash(root) if root.exists() else None) == before
 
 
-@pytest.fixture(autouse=True)
-def steps(monkeypatch) -> list[int]:
-    """Every training step that is taken."""
-    taken, own = [], SupervisedModule.training_step
-    monkeypatch.setattr(SupervisedModule, "training_step", lambda self, batch, i: taken.append(i) or own(self, batch, i))
-    return taken
-
-
-def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> None:
-    sentence = said.strip()
-    assert code == 2, said
-    assert "\n" not in sentence and wrong in sentence and mend in sentence, said
-    assert not steps
-
-
 BAD_WORDS = {
-    "unknown step": (["do=[fitt]"], "do=[fitt]", "take fit or test"),
+    "unknown step": (["do=[fitt]"], "do=[fitt]", "take fit, test"),
     "typo": (["trainer.max_epoch=3"], "trainer.max_epoch is not a key", "did you mean trainer.max_epochs?"),
     "unknown experiment": (["experiment=unet"], "unet", "unetpp_brain_tumor"),
     "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "image_size=96"),

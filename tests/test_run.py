@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from datamodules.phantoms.brain import draw_slice
-from tests.conftest import DEMO, SMALL, folder_hash
+from tests.conftest import SMALL, folder_hash
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
@@ -37,10 +37,18 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
     assert "Phantom data" in page and page.count("<img") == 4 * 18 and page.count("<svg") == 5
 
 
+SMALL_PHANTOMS = {
+    "brain": {"train": 16, "valid": 6, "test": 6},
+    "pneumonia": {"patients": 48},
+    "chest": {"train": 16, "val": 8, "test": 8},
+}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_at_demo_scale(experiment, cli, tmp_path):
-    small = ["datamodule.phantom.train=16", "datamodule.phantom.valid=6", "datamodule.phantom.test=6"]
-    code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *small, *DEMO)
+    small = SMALL_PHANTOMS["pneumonia" if "pneumonia" in experiment else "chest" if "chest" in experiment else "brain"]
+    words = [f"datamodule.phantom.{name}={number}" for name, number in small.items()]
+    code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *words, "trainer.enable_progress_bar=false")
     assert code == 0, said
 
 

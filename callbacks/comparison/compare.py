@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.comparison.finished import Finished, read
+from callbacks.comparison.finished import Finished, arms, read_all
 from callbacks.comparison.paired import differences
 from callbacks.report.content import write_json
 from callbacks.report.table import interval, number
@@ -21,22 +21,21 @@ from lightning_modules.uncertainty import caveat
 
 
 def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
-    """Writes comparison.json and comparison.html into `run_dir` and prints the table; runs of one title are one arm.
+    """Writes comparison.json and comparison.html into `run_dir` and prints the table; runs that differ in their seed alone are one arm.
 
     Raises:
         Refusal: fewer than two runs, or runs that were judged on different images.
     """
-    if len(folders) < 2:
-        raise Refusal("do=[compare] needs two finished runs or more; name their folders with runs=[A,B]")
-    runs = [read(Path(folder)) for folder in folders]
+    runs = [run for folder in folders for run in read_all(Path(folder))]
+    if len(runs) < 2:
+        raise Refusal("do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a sweep's folder")
     for run in runs[1:]:
         if run.evidence.identity != runs[0].evidence.identity:
             mend = "compare runs on one test set, with the same datamodule.seed"
             raise Refusal(f"{runs[0].folder} and {run.folder} were judged on different images; {mend}")
-    arms = {run.arm: [other for other in runs if other.arm == run.arm] for run in runs}
     head = runs[0].evidence.heads[0]
-    ranked = sorted(arms.values(), key=lambda arm: -fmean(run.score("val", head) for run in arm))
-    rows = [_row(arm, ranked[0]) for arm in ranked]
+    ranked = sorted(arms(runs).items(), key=lambda named: -fmean(run.score("val", head) for run in named[1]))
+    rows = [_row(name, arm, ranked[0][1]) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
         "heads": evidence.heads,
@@ -53,22 +52,22 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def _row(arm: list[Finished], first: list[Finished]) -> dict[str, Any]:
+def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any]:
     reports = [run.report for run in arm]
     heads = arm[0].evidence.heads
-    test = {name: [run.score("test", name) for run in arm] for name in heads}
+    test = {score: [run.score("test", score) for run in arm] for score in heads}
     config = reports[0].get("config") or {}
     single = next(iter(reports[0]["scores"]["test"].values()))
     return {
-        "title": arm[0].arm,
+        "title": name,
         "runs": [str(run.folder) for run in arm],
         "val": fmean(run.score("val", heads[0]) for run in arm),
-        "test": {name: fmean(values) for name, values in test.items()},
-        "sd": {name: stdev(values) if len(values) > 1 else None for name, values in test.items()},
-        "interval": {name: {key: single[name][key] for key in ("low", "high")} for name in heads} if len(arm) == 1 else None,
+        "test": {score: fmean(values) for score, values in test.items()},
+        "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
+        "interval": {score: {end: single[score][end] for end in ("low", "high")} for score in heads} if len(arm) == 1 else None,
         "differences": None
         if arm is first
-        else {name: asdict(gap) for name, gap in differences([r.evidence for r in first], [r.evidence for r in arm]).items()},
+        else {score: asdict(gap) for score, gap in differences([r.evidence for r in first], [r.evidence for r in arm]).items()},
         "parameters": reports[0].get("parameters"),
         "resources": {key: fmean(r["resources"][key] for r in reports) for key in _COST} if all(r.get("resources") for r in reports) else None,
         "start": config.get("init_from") or "no earlier run",

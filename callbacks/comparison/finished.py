@@ -1,6 +1,7 @@
 """A finished run as a comparison reads it: its report and its test evidence."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ class Finished:
     evidence: Evidence
 
     @property
-    def arm(self) -> str:
-        """Runs of one title are repetitions of one thing, with other seeds."""
-        return str(self.report["title"])
+    def settings(self) -> dict[str, Any]:
+        """Every value of its configuration by its dotted key, without the seed and what names this very run."""
+        config = self.report.get("config") or {}
+        own = str(config.get("paths", {}).get("run"))
+        flat = {key: value for key, value in _flat(config) if own not in str(value)}
+        return {key: value for key, value in flat.items() if key not in ("seed", "title") and not key.startswith("paths.")}
 
     def score(self, split: str, name: str) -> float:
         """A score of a split; of several classes their mean."""
@@ -42,6 +46,32 @@ def score_of(report: dict[str, Any], split: str, name: str) -> float:
         return float("nan")
     value = classes.get(MEAN, next(iter(classes.values())))[name]["value"]
     return float("nan") if value is None else float(value)
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, dict):
+        for name, value in config.items():
+            yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, config
+
+
+def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
+    """Runs that differ in nothing but their seed, by title and, where that is not enough, by what they differ in."""
+    found: dict[str, list[Finished]] = {}
+    for run in runs:
+        alike = [other.settings for other in runs if other.report["title"] == run.report["title"]]
+        differing = [key for key in run.settings if any(other.get(key) != run.settings[key] for other in alike)]
+        words = ", ".join(f"{key.rsplit('.', 1)[-1]}={run.settings[key]}" for key in differing)
+        found.setdefault(f"{run.report['title']} ({words})" if words else str(run.report["title"]), []).append(run)
+    return found
+
+
+def read_all(folder: Path) -> list[Finished]:
+    """A run folder, or a sweep's folder with all its trials."""
+    if (folder / "report.json").is_file():
+        return [read(folder)]
+    return [read(path.parent) for path in sorted(folder.glob("*/report.json"))] or [read(folder)]
 
 
 def read(folder: Path) -> Finished:

@@ -6,7 +6,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from lightning_modules.losses import Dice, Focal, WeightedSum
+from lightning_modules.losses import Dice, ExclusiveFocal, Focal, WeightedSum
 
 
 def test_focal_by_hand():
@@ -37,3 +37,23 @@ def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
 def test_names_must_agree():
     with pytest.raises(ValueError, match="same names"):
         WeightedSum({"focal": Focal()}, {"dice": 1.0})
+
+
+def test_focal_weighs_positives_by_alpha_and_negatives_by_the_rest():
+    logits, target = torch.tensor([[2.0], [-1.0], [0.3]]), torch.tensor([[1.0], [1.0], [0.0]])
+    p = [1 / (1 + math.exp(-2.0)), 1 / (1 + math.exp(1.0)), 1 / (1 + math.exp(-0.3))]
+    by_hand = [-0.25 * (1 - p[0]) ** 2 * math.log(p[0]), -0.25 * (1 - p[1]) ** 2 * math.log(p[1]), -0.75 * p[2] ** 2 * math.log(1 - p[2])]
+    found = Focal(gamma=2.0, alpha=0.25)(logits.bfloat16(), target)  # what autocast hands over is taken to fp32
+    assert found.dtype == torch.float32 and found.shape == (3,)
+    assert Focal(gamma=2.0, alpha=0.25)(logits, target).tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_exclusive_focal_without_focus_is_cross_entropy_and_weighs_by_the_true_class():
+    torch.manual_seed(0)
+    logits, true = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    one_hot = torch.eye(3)[true]
+    plain = torch.nn.functional.cross_entropy(logits, true, reduction="none")
+    assert torch.allclose(ExclusiveFocal(gamma=0.0)(logits, one_hot), plain)
+    p = logits.softmax(1)[torch.arange(5), true]
+    alpha = torch.tensor([0.2, 0.5, 0.3])
+    assert torch.allclose(ExclusiveFocal(gamma=2.0, alpha=alpha.tolist())(logits, one_hot), alpha[true] * (1 - p) ** 2 * plain)

@@ -1,0 +1,69 @@
+"""Thresholds against trying all of them, bounds that cannot be kept, temperatures against a fine grid."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, recall_score
+
+from datamodules.refusal import Refusal
+from lightning_modules.label_search import Demand, search, temperature
+
+ANY = (0.0, 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=4, max_size=40))
+def test_no_threshold_scores_better_than_the_one_found(pairs):
+    p, y = np.array([a / 20 for a, _ in pairs]), np.array([b for _, b in pairs])
+    if not y.any() or y.all():
+        return
+    found = search(p, y, Demand("f1", {}, ANY))
+    tried = [f1_score(y, p >= t, zero_division=0) for t in np.linspace(0, 1.05, 211)]
+    assert found.score == pytest.approx(max(tried)) == pytest.approx(f1_score(y, p >= found.threshold))
+    assert found.trivial == (max(tried) <= f1_score(y, np.ones(len(y))) + 1e-9) and found.missed is None
+
+
+def test_youden_and_accuracy_by_hand():
+    p, y = np.array([0.1, 0.2, 0.35, 0.4, 0.7, 0.9]), np.array([False, False, True, False, True, True])
+    assert search(p, y, Demand("youden", {}, ANY)).score == pytest.approx(2 / 3)
+    found = search(p, y, Demand("accuracy", {}, ANY))
+    assert found.score == pytest.approx(5 / 6) and found.at_half == pytest.approx(5 / 6)
+    separated = search(np.array([0.1, 0.2, 0.8]), np.array([False, False, True]), Demand("f1", {}, ANY))
+    assert separated.threshold == pytest.approx(0.5) and separated.score == 1  # the middle of the gap
+
+
+def test_a_bound_is_kept_at_the_best_objective_under_it():
+    random = np.random.default_rng(0)
+    y = random.random(300) < 0.3
+    p = 1 / (1 + np.exp(-(random.normal(size=300) + 1.2 * y - 1)))
+    free, bound = search(p, y, Demand("f1", {}, ANY)), search(p, y, Demand("f1", {"sensitivity": 0.95}, ANY))
+    assert recall_score(y, p >= bound.threshold) >= 0.95 > recall_score(y, p >= free.threshold) and bound.missed is None
+    kept = [f1_score(y, p >= t) for t in np.unique(p) if recall_score(y, p >= t) >= 0.95]
+    assert bound.score == pytest.approx(max(kept))
+
+
+def test_a_bound_out_of_reach_says_the_best_that_is_reached():
+    p, y = np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True])
+    both = search(p, y, Demand("f1", {"sensitivity": 0.9, "specificity": 0.9}, ANY))
+    assert "reaches specificity >= 0.9 beside sensitivity >= 0.9 on val; the best reachable is 0.5000" in str(both.missed)
+    narrow = search(p, y, Demand("f1", {"sensitivity": 0.9}, (0.5, 0.8)))
+    assert "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is 0.5000" in str(narrow.missed)
+    assert 0.5 <= narrow.threshold <= 0.8
+
+
+@pytest.mark.parametrize("demand", [("f2", {}, ANY), ("f1", {"sensitivity": 1.2}, ANY), ("f1", {"recall": 0.5}, ANY), ("f1", {}, (0.7, 0.2))])
+def test_what_nobody_can_keep_is_refused_at_once(demand):
+    with pytest.raises(Refusal, match=r"callbacks\.threshold_search"):
+        Demand(*demand)
+
+
+@pytest.mark.parametrize("true", [0.4, 1.0, 3.0])
+def test_the_temperature_that_made_logits_too_sure_is_found(true):
+    random = np.random.default_rng(2)
+    calibrated = random.normal(size=20000) * 2
+    y = random.random(20000) < 1 / (1 + np.exp(-calibrated))
+    assert temperature(calibrated * true, y, exclusive=False) == pytest.approx(true, rel=0.05)
+    several = random.normal(size=(20000, 3)) * 2
+    share = np.exp(several) / np.exp(several).sum(1, keepdims=True)
+    label = np.eye(3)[[random.choice(3, p=row) for row in share]]
+    assert temperature(several * true, label, exclusive=True) == pytest.approx(true, rel=0.05)

@@ -1,0 +1,64 @@
+"""Bad input of a classification: exit code, one sentence with the mend, no step taken, the data folder untouched."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL_LABELS, folder_hash, refused
+
+
+def truncate(root: Path) -> None:
+    path = next((root / "train/NORMAL").glob("*.jpeg"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def nameless(root: Path) -> None:
+    shutil.copy(next(root.glob("train/NORMAL/*.jpeg")), root / "train/NORMAL/x.jpeg")
+
+
+BAD_DATA = {
+    "no class folder": (lambda r: shutil.rmtree(r / "test/NORMAL"), "has no class folder NORMAL", "datamodule.class_folders"),
+    "unknown class folder": (lambda r: (r / "val/COVID").mkdir(), "val/COVID is none of the class folders", "move it away"),
+    "no patient": (nameless, "x.jpeg has no patient", "datamodule.group=file"),
+    "corrupt": (truncate, "cannot be decoded", "replace the file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_refused(name, cli, radiographs, tmp_path, steps):
+    spoil, wrong, mend = BAD_DATA[name]
+    root = tmp_path / "data"
+    shutil.copytree(radiographs, root)
+    spoil(root)
+    before = folder_hash(root)
+    code, said = cli(*SMALL_LABELS, f"datamodule.root={root}", "trainer.max_epochs=1")
+    refused(code, said, steps, wrong, mend)
+    assert folder_hash(root) == before
+
+
+BAD_WORDS = {
+    "folder split": (["datamodule.split=folders"], "leak(s) between splits", "datamodule.allow_leaks=true"),
+    "rank": (["module.net.lora.rank=0"], "module.net.lora.rank=0 leaves nothing to train", "module.net.lora=null"),
+    "targets": (["module.net.lora.targets=[nothing]"], "no layer of EfficientNet is named nothing (it has ", "module.net.lora.targets"),
+    "library": (["module.net.net.library=keras"], "library=keras is none of timm, torchvision", "take one"),
+    "weights": (["module.net.net.weights=imagenet"], "cannot be fetched", "module.net.net.weights=null"),
+    "objective": (["callbacks.threshold_search.objective=f2"], "objective=f2 is unknown", "f1, youden"),
+    "bound": (["callbacks.threshold_search.at_least.sensitivity=1.5"], "sensitivity: 1.5", "a number from 0 to 1"),
+    "exclusive": (["module.exclusive=true"], "module.exclusive=true needs two classes", "exclusive=false"),
+    "classes": (["module.classes=[TB]"], "module.classes=['TB'], but the data has ['PNEUMONIA']", "set module.classes"),
+    "search of masks": (["callbacks=[checkpoint,threshold_search,interrupt]"], "threshold_search is one for masks", "label_threshold"),
+    "experiment": (["init_from=latest:nothing"], "init_from=latest:nothing names no experiment", "--help"),
+    "no run": (["init_from=latest:pretrain_chest"], "there is no finished run of pretrain_chest on real data", "name a run folder"),
+    "nothing to compare": (["do=[compare]"], "needs two finished runs", "runs=[A,B]"),
+    "compare and fit": (["do=[fit,compare]"], "do=[compare] stands alone", "runs=[A,B]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WORDS)
+def test_bad_words_are_refused(name, cli, radiographs, steps, tmp_path):
+    words, wrong, mend = BAD_WORDS[name]
+    code, said = cli(*SMALL_LABELS, f"datamodule.root={radiographs}", "trainer.max_epochs=1", f"paths.runs={tmp_path / 'runs'}", *words)
+    if name == "search of masks":
+        steps.clear()  # only an evaluation shows what kind of evidence there is
+    refused(code, said, steps, wrong, mend)
