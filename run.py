@@ -140,14 +140,12 @@ def _found(cfg: "DictConfig", named: str | None, key: str) -> str | None:
 def _make_demo(cfg: "DictConfig", name: str, runs: Path) -> Path:
     from datetime import datetime
 
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
 
     run = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_for_{cfg.title}"
     same = [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "enable_progress_bar")]
     words = [f"paths.{key}={cfg.paths[key]}" for key in ("cache", "runs", "data")]
-    with initialize_config_dir(str(CONF), version_base=None):
-        other = compose("run", [f"experiment={name}", "scale=demo", f"title={name}", f"paths.run={run}", *words, *same])
-    _run(other)
+    _run(compose("run", [f"experiment={name}", "scale=demo", f"title={name}", f"paths.run={run}", *words, *same]))
     return run
 
 
