@@ -2,7 +2,7 @@
 
 The plain loop runs in a process of its own, because this repository also sets the allocator of the process that it is in.
 
-python benchmarks/throughput.py [--root DIR] [--size 256] [--batch 8] [--steps 6] [--rounds 3]
+python benchmarks/throughput.py [--task brain|pneumonia] [--root DIR] [--size 256] [--batch 8] [--steps 6] [--rounds 3]
 """
 
 import argparse
@@ -22,12 +22,12 @@ def bare(module: torch.nn.Module, batch: dict, precision: str, steps: int) -> fl
     """Images a second of forward, loss, backward and optimizer on one batch that is in memory already."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.train().to(device)
-    image, mask = batch["image"].to(device), batch["mask"].to(device)
-    optimizer = module.optimizer(module.parameters())
+    image, target = batch["image"].to(device), batch[module.target].to(device)
+    optimizer = module.optimizer([parameter for parameter in module.parameters() if parameter.requires_grad])
     start = time.perf_counter()
     for _ in range(steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-            loss = module.loss(module(image), mask).mean()
+            loss = module.loss(module(image), target).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -39,33 +39,42 @@ def bare(module: torch.nn.Module, batch: dict, precision: str, steps: int) -> fl
 PLAIN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from plain_loop import PlainLoop
-loop = PlainLoop(json.load(open(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4]))
+from {module} import {name}
+loop = {name}(json.load(open(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4]))
 loop.run(2)
 print(loop.run(int(sys.argv[5])))
 """
 
 
-def plain(rows: Path, size: int, batch: int, steps: int) -> float:
+BRAIN = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
+TASKS = {  # experiment, plain loop, words that make the demo's network the published one, from scratch
+    "brain": ("unetpp_brain_tumor", ("plain_loop", "PlainLoop"), [BRAIN]),
+    "pneumonia": ("lora_pneumonia", ("plain_lora", "PlainLora"), ["module.net.net.architecture=tf_efficientnetv2_s", "init_from=null"]),
+}
+
+
+def plain(loop: tuple[str, str], rows: Path, size: int, batch: int, steps: int) -> float:
     """Images a second of the plain loop, two steps of warm-up left out."""
     words = [str(Path(__file__).parent), str(rows), str(size), str(batch), str(steps)]
-    return float(subprocess.run([sys.executable, "-c", PLAIN, *words], check=True, capture_output=True, text=True).stdout.split()[-1])
+    code = PLAIN.replace("{module}", loop[0]).replace("{name}", loop[1])
+    return float(subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--task", choices=list(TASKS), default="brain")
     parser.add_argument("--root", default="")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    where = [f"datamodule.root={args.root}"] if args.root else ["scale=demo"]
-    net = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
+    experiment, loop, net = TASKS[args.task]
+    where = ["scale=demo"] + ([f"datamodule.root={args.root}", "datamodule.phantom=null"] if args.root else [])
     size = [f"image_size={args.size}", f"evaluation_size={args.size}", f"datamodule.batch_size={args.batch}"]
     with tempfile.TemporaryDirectory() as folder:
         short = f"datamodule.batches_per_epoch={args.steps}", "trainer.limit_val_batches=0"
-        parts = Parts(folder, "experiment=unetpp_brain_tumor", *where, net, *size, *short)
+        parts = Parts(folder, f"experiment={experiment}", *where, *net, *size, *short)
         rows = parts.data.table.rows
         listed = Path(folder) / "rows.json"
         listed.write_text(json.dumps(rows[rows["split"] == "train"].to_dict("records")))
@@ -76,7 +85,7 @@ def main() -> None:
             trainer.fit(parts.module, datamodule=parts.data)
             ours = callbacks["resources"].as_dict()["images_per_second"]
             alone = bare(parts.module, first, parts.cfg.trainer.precision, args.steps)
-            found = {"plain fp32 loop": plain(listed, args.size, args.batch, args.steps), "bare step": alone, "this repository": ours}
+            found = {"plain fp32 loop": plain(loop, listed, args.size, args.batch, args.steps), "bare step": alone, "this repository": ours}
             if round_:  # the first one warms up
                 for name, rate in found.items():
                     rates[name].append(rate)

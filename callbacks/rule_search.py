@@ -1,9 +1,12 @@
 """What every search of a decision rule shares: it runs after each validation, and test uses the rule as it stands."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from datamodules.refusal import Refusal
@@ -35,6 +38,20 @@ class RuleSearch(Callback):
         pl_module.rule.numbers = self.search(evidence)
         pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)
         self.judge(trainer)
+        self._leave_in_checkpoint(trainer, pl_module)
+
+    def _leave_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
+        """Where a validated checkpoint of this run was searched otherwise, it takes the new rule: test reads it again."""
+        path = Path(str(trainer.ckpt_path))
+        own = getattr(trainer.checkpoint_callback, "dirpath", None)
+        if trainer.state.fn != TrainerFn.VALIDATING or own is None or path.parent != Path(own) or not trainer.is_global_zero:
+            return
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.numbers):
+            checkpoint["state_dict"]["rule._extra_state"] = module.rule.numbers
+            unfinished = path.with_suffix(".tmp")
+            torch.save(checkpoint, unfinished)
+            unfinished.replace(path)
 
     def judge(self, trainer: Trainer) -> None:
         """Looks at what was found; nothing to say here."""

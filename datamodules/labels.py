@@ -44,7 +44,7 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
     target = np.zeros(classes, np.float32)
     if isinstance(label, list | tuple):
         if len(label) != classes or not set(label) <= {0, 1}:
-            raise ManifestError(f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes")
+            raise ManifestError(f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes (datamodule.classes names them)")
         target[:] = label
         return target
     try:
@@ -52,7 +52,7 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
     except (TypeError, ValueError):
         number = -1
     if number < 0 or number != float(label) or number >= max(2, classes):
-        raise ManifestError(f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1}")
+        raise ManifestError(f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1} (datamodule.classes names more)")
     if classes > 1:
         target[number] = 1
     else:

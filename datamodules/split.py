@@ -8,7 +8,7 @@ from datamodules.refusal import ManifestError
 
 
 def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
-    """The fold 0..folds-1 of every row, stratified by `stratum` where there is such a column.
+    """The fold 0..folds-1 of every row, stratified by `stratum` where there is such a column, else by `label`.
 
     Raises:
         ManifestError: fewer groups than folds.
@@ -16,7 +16,8 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     groups = rows["group"].to_numpy()
     if len(np.unique(groups)) < folds:
         raise ManifestError(f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more patients")
-    stratum = rows["stratum"].astype(str).to_numpy() if "stratum" in rows else np.zeros(len(rows), int)
+    by = next((name for name in ("stratum", "label") if name in rows), None)
+    stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), int)
     for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):

@@ -41,6 +41,7 @@ class Adapted(nn.Module):
         module.requires_grad_(True)
         self._register_state_dict_hook(_leave_frozen_out)
         self.register_load_state_dict_pre_hook(_put_frozen_back)
+        self.train()  # Lightning takes a module's modes as it finds them
 
     def forward(self, image: Tensor) -> Tensor:
         """Images to logits."""

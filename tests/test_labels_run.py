@@ -136,7 +136,7 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     table = ["datamodule=table", "datamodule/augmentation=radiograph", "datamodule.classes=[NORMAL,BACTERIA,VIRUS]"]
     module = ["module.classes=[NORMAL,BACTERIA,VIRUS]", "module.exclusive=true", "module.net.net.classes=3"]
-    loss = ["module.loss={_target_:lightning_modules.losses.ExclusiveFocal}", "module.loss.alpha=null"]
+    loss = ["module/loss=exclusive_focal"]
     report = fit(cli, tmp_path / "run", tmp_path, *table, *module, *loss)
     counts = np.array(report["confusion"]["test"][0]["counts"])
     mean = report["scores"]["test"]["mean of classes"]

@@ -1,0 +1,67 @@
+"""What LoRA and the linear probe save beside full fine-tuning: peak memory of training, gradients held, size of a checkpoint.
+
+Each arm trains a few steps in a process of its own, on phantom radiographs; memory is what the process gained since its network stood.
+
+python benchmarks/adapters.py [--size 384] [--batch 8] [--steps 3]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import torch
+from parts import Parts
+
+NET = "module.net.net.architecture=tf_efficientnetv2_s"
+COMMON = ["scale=demo", "experiment=lora_pneumonia", "init_from=null", "trainer.limit_val_batches=1"]
+ARMS = {
+    "full": ["module/net=classifier", "~module.net.net", "module.net.architecture=tf_efficientnetv2_s", "module.net.weights=null"],
+    "lora": [NET],
+    "lora, adapter alone": [NET, "module.net.checkpoint=adapter"],
+    "linear probe": [NET, "module.net.lora=null"],
+}
+
+
+def arm(name: str, size: int, batch: int, steps: int) -> dict:
+    """Trains and measures in this process."""
+    short = [f"image_size={size}", f"datamodule.batch_size={batch}", f"datamodule.batches_per_epoch={steps}", "trainer.max_epochs=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Parts(folder, *COMMON, *short, *ARMS[name])
+        process = psutil.Process()
+        before = process.memory_info().rss
+        trainer, callbacks = parts.trainer()
+        trainer.fit(parts.module, datamodule=parts.data)
+        peak = callbacks["resources"].as_dict()["peak_memory_gb"]
+        gradients = sum(p.grad.numel() for p in parts.module.parameters() if p.grad is not None) * 4
+        frozen = sum(p.grad is not None for p in parts.module.parameters() if not p.requires_grad)
+        weights = Path(folder) / "weights.pt"
+        torch.save({"state_dict": parts.module.state_dict()}, weights)
+        found = {"gained_gb": peak - before / 1e9, "gradients_mb": gradients / 1e6, "frozen_with_gradient": frozen}
+        found |= {"weights_mb": weights.stat().st_size / 1e6, "checkpoint_mb": (Path(folder) / "checkpoints/last.ckpt").stat().st_size / 1e6}
+        if torch.cuda.is_available():
+            found["gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--arm", choices=list(ARMS))
+    args = parser.parse_args()
+    if args.arm:
+        print(json.dumps(arm(args.arm, args.size, args.batch, args.steps)))
+        return
+    for name in ARMS:
+        words = [sys.executable, __file__, "--arm", name, "--size", str(args.size), "--batch", str(args.batch), "--steps", str(args.steps)]
+        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        print(f"{name:<22}" + "  ".join(f"{key} {value:,.2f}" for key, value in json.loads(said).items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
