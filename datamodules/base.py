@@ -70,19 +70,16 @@ class ManifestDataModule(LightningDataModule, ABC):
         super().__init__()
         self.root = Path(root).expanduser()
         self.cache_dir = Path(cache_dir).expanduser()
-        self.image_size = image_size
+        self.image_size, self.cache_size = image_size, cache_size or image_size
         self.evaluation_size = evaluation_size
-        self.cache_size = cache_size or image_size
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.batches_per_epoch = batches_per_epoch
         self.channels = channels
         self.augmentation = augmentation
         self.split = split
         self.folds, self.fold = folds, fold
         self.seed = seed
-        self.lookalikes = lookalikes
-        self.allow_leaks = allow_leaks
+        self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
         self.num_workers = num_workers
         self.phantom = phantom
         self.cleaning = CleaningReport()

@@ -59,11 +59,7 @@ def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
 
 
 def straddling(rows: pd.DataFrame) -> dict[str, int]:
-    """How much the split of `rows` leaks: groups on two sides or more, their images, and test images of groups that train or val show.
-
-    Args:
-        rows: With `group` and `split`.
-    """
+    """How much the split of `rows` leaks: groups on two sides or more, their images, test images of groups that train or val show."""
     sides = rows.groupby("group")["split"].nunique()
     across = rows["group"].isin(sides[sides > 1].index)
     test = rows["split"] == "test"

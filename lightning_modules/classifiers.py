@@ -38,15 +38,13 @@ def classifier(
     fetch = weights == "imagenet"
     try:
         net = makers[library](architecture, fetch, classes, in_channels, architecture_arguments)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if fetch and not isinstance(error, TypeError):
-            raise not_fetched(key, "imagenet", architecture, error) from error
-        reason = (str(error).splitlines() or [""])[0][:160]
-        raise Refusal(f"{library} cannot build '{architecture}' ({reason}); correct module.net's architecture") from error
     except Exception as error:
-        if from_hub(error):
+        known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
+        if from_hub(error) or (known and fetch and not isinstance(error, TypeError)):
             raise not_fetched(key, "imagenet", architecture, error) from error
-        raise
+        if not known:
+            raise
+        raise Refusal(f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct module.net's architecture") from error
     head_of(net)[1].reset_parameters()  # type: ignore[operator]  # EfficientNets draw the rows of a small head up to 1 / sqrt(classes)
     if weights is not None and not fetch:
         _load_body(net, Path(weights), key, in_channels)

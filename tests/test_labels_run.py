@@ -13,6 +13,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 import run
 from datamodules.phantoms import chest_findings
 from lightning_modules import evidence_file
+from lightning_modules.adapted import Adapted
+from lightning_modules.classifiers import classifier
 from tests.conftest import LABELS, SMALL_LABELS, folder_hash, refused
 
 
@@ -56,6 +58,17 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     refused(code, said, steps, "its frozen weights were others than those here", "the same init_from")
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.lora.rank=4")
     refused(code, said, steps, "is of another network", "set module.net as it was")
+
+
+def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path):
+    fit(cli, tmp_path / "a", radiographs, LABELS.replace("report", "merged_weights"), "module.optimizer.lr=1e-2")
+    merged = classifier("timm", "tf_efficientnetv2_b0", str(tmp_path / "a/checkpoints/merged.pt"), 1).eval()
+    state = torch.load(tmp_path / "a/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    adapted = Adapted(classifier("timm", "tf_efficientnetv2_b0", None, 1), {"rank": 8, "alpha": 16, "dropout": 0.05}).eval()
+    adapted.load_state_dict({name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")})
+    image = torch.randn(2, 1, 64, 64)
+    assert (merged(image) - adapted(image)).abs().max() <= 1e-4
+    assert not torch.equal(merged.conv_stem.weight, adapted.net.conv_stem.base_layer.weight)
 
 
 def test_an_adapted_run_goes_on_exactly(cli, radiographs, tmp_path):

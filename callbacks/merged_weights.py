@@ -1,0 +1,31 @@
+"""Writes the adapted network as a plain one when a test ends: the adapters added into the weights, no trace of LoRA."""
+
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from datamodules.refusal import Refusal
+from lightning_modules.adapted import Adapted
+
+
+class MergedWeights(Callback):
+    """Leaves `merged.pt`, a state_dict of the plain classifier, which `module.net.weights=PATH` and timm or torchvision read.
+
+    Example:
+        callbacks: {merged_weights: {path: "${paths.run}/checkpoints/merged.pt"}}
+
+    Args:
+        path: Where to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Once, from the weights that were tested."""
+        if not isinstance(pl_module.net, Adapted):
+            raise Refusal("callbacks.merged_weights needs an adapted network; take module/net=lora, or leave the callback out")
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(pl_module.net.merged().state_dict(), self.path)
