@@ -8,6 +8,8 @@ import numpy as np
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import FEWEST_GROUPS, RESAMPLES, over_classes, resampled
 
+TIE = 1e-12  # what rounding makes of no difference
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -49,5 +51,5 @@ def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples
         gap = drawn[1][s] - drawn[0][s]
         gap = gap[np.isfinite(gap)]
         low, high = map(float, np.quantile(gap, [0.025, 0.975])) if enough and len(gap) else (None, None)
-        found[score.name] = Difference(float(point[1][s] - point[0][s]), low, high, float((gap > 0).mean()) if len(gap) else float("nan"))
+        found[score.name] = Difference(float(point[1][s] - point[0][s]), low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))
     return found

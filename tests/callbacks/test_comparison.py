@@ -1,0 +1,80 @@
+"""Differences of arms against a bootstrap by hand; runs that differ in their seed alone are one arm."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from callbacks.comparison.compare import compare
+from callbacks.comparison.finished import Finished, arms
+from callbacks.comparison.paired import differences
+from datamodules.refusal import Refusal
+from lightning_modules import evidence_file
+from lightning_modules.uncertainty import group_weights
+from tests.lightning_modules.test_label_scores import drawn, evidence_of
+
+
+def two_runs(patients=50):
+    logits, labels = drawn(n=200, ties=False)
+    groups = [f"p{i % patients}" for i in range(200)]
+    noisy = logits + np.random.default_rng(5).normal(size=logits.shape) * 2
+    return evidence_of(noisy, labels, groups=groups), evidence_of(logits, labels, groups=groups)
+
+
+def test_the_interval_of_a_difference_draws_the_same_patients_for_both():
+    worse, better = two_runs()
+    found = differences([worse], [better], resamples=300)["auc"]
+    weights = np.concatenate(list(group_weights(worse.groups, 300))).astype(int)
+    gaps = []
+    for w in weights:
+        truth, first, second = (np.repeat(values[:, 0], w) for values in (worse.labels, worse.logits, better.logits))
+        gaps.append(roc_auc_score(truth, second) - roc_auc_score(truth, first))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(gaps, [0.025, 0.975])))
+    assert found.low < found.value < found.high and found.share_above == pytest.approx(np.mean(np.array(gaps) > 1e-12))
+    back = differences([better], [worse], resamples=300)["auc"]
+    assert back.value == pytest.approx(-found.value) and back.low == pytest.approx(-found.high)
+
+
+def test_several_seeds_widen_the_interval_by_their_own_spread():
+    worse, better = two_runs()
+    hopeless = replace(better, logits=-better.logits)
+    steady = differences([worse], [better, better], resamples=400)["auc"]
+    shaky = differences([worse], [better, hopeless], resamples=400)["auc"]
+    auc = [roc_auc_score(seen.labels[:, 0], seen.logits[:, 0]) for seen in (worse, better)]
+    assert steady.value == pytest.approx(auc[1] - auc[0]) and shaky.value == pytest.approx(0.5 - auc[0])
+    assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
+    few = two_runs(patients=10)
+    assert differences([few[0]], [few[1]], resamples=20)["auc"].low is None
+
+
+def finished(folder, title="t", seed=0, rank=8, evidence=None):
+    evidence = evidence or two_runs()[0]
+    config = {"seed": seed, "title": title, "paths": {"run": str(folder)}, "module": {"rank": rank, "file": f"{folder}/x"}}
+    value = {name: {"value": 0.5, "low": None, "high": None} for name in evidence.heads}
+    report = {"title": title, "scores": {"val": {"c": value}, "test": {"c": value}}, "config": config, "data": {"phantom": True}}
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps(report))
+    evidence_file.write(evidence, folder / "evidence/test.npz")
+    return Finished(folder, report, evidence)
+
+
+def test_arms_are_told_apart_by_what_they_differ_in(tmp_path):
+    runs = [finished(tmp_path / f"{n}", rank=rank, seed=seed) for n, (rank, seed) in enumerate([(8, 0), (8, 1), (4, 0)])]
+    found = arms([*runs, finished(tmp_path / "o", "other")])
+    assert {name: len(group) for name, group in found.items()} == {"t (rank=8)": 2, "t (rank=4)": 1, "other": 1}
+
+
+def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
+    worse, better = two_runs()
+    for name, seen in (("a", worse), ("b", better)):
+        finished(tmp_path / name, f"<b>{name}</b>", evidence=seen)
+    found = compare([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "both")
+    page = (tmp_path / "both/comparison.html").read_text()
+    assert "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page and len(found["arms"]) == 2
+    finished(tmp_path / "c", evidence=two_runs()[0].without({"i000"}))
+    with pytest.raises(Refusal, match="were judged on different images"):
+        compare([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
+    with pytest.raises(Refusal, match=r"holds no report\.json"):
+        compare([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
