@@ -77,7 +77,7 @@ def _compare(cfg: "DictConfig") -> None:
 
     if len(cfg.do) > 1:
         raise Refusal("do=[compare] stands alone, because it reads finished runs; make them first, then name them with runs=[A,B]")
-    compare([str(_found(cfg, run, "runs")) for run in cfg.runs], Path(cfg.paths.run))
+    compare([str(_named(cfg, run, "runs", phantom=None) or run) for run in cfg.runs], Path(cfg.paths.run))
 
 
 def _folds(cfg: "DictConfig") -> float | None:
@@ -119,33 +119,43 @@ def _run(cfg: "DictConfig") -> float | None:
 
 def _found(cfg: "DictConfig", named: str | None, key: str) -> str | None:
     """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
-    from datamodules.refusal import Refusal
-    from lightning_modules.checkpoints import latest
-
     if named is None or not named.startswith("latest:"):
         return named
-    name, phantom = named.removeprefix("latest:"), cfg.datamodule.phantom is not None
-    if not (CONF / "experiment" / f"{name}.yaml").is_file():
-        raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
-    runs = Path(cfg.paths.runs)
-    run = latest(name, runs, phantom)
-    if run is None and not phantom:
-        raise Refusal(f"{key}={named}: there is no finished run of {name} on real data below {runs}; make one first, or name a run folder")
+    run = _named(cfg, named, key, phantom=cfg.datamodule.phantom is not None)
     if run is None and not cfg.trainer.fast_dev_run:
-        print(f"{cfg.title} starts from a run of {name}, and there is none on phantoms yet: it is made first", file=sys.stderr)
-        run = _make_demo(cfg, name, runs)
+        print(f"{cfg.title} starts from a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
+        run = _make_demo(cfg, named.removeprefix("latest:"))
     return None if run is None else str(run)
 
 
-def _make_demo(cfg: "DictConfig", name: str, runs: Path) -> Path:
+def _named(cfg: "DictConfig", named: str, key: str, phantom: bool | None) -> Path | None:
+    """The run that `latest:EXPERIMENT` means, on phantoms or not, or on either if None; a missing one is refused but for phantoms."""
+    from datamodules.refusal import Refusal
+    from lightning_modules.checkpoints import latest
+
+    if not named.startswith("latest:"):
+        return None
+    name, runs = named.removeprefix("latest:"), Path(cfg.paths.runs)
+    if not (CONF / "experiment" / f"{name}.yaml").is_file():
+        raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
+    run = latest(name, runs, phantom)
+    if run is None and not phantom:
+        kind = "" if phantom is None else " on real data"
+        raise Refusal(f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder")
+    return run
+
+
+def _make_demo(cfg: "DictConfig", name: str) -> Path:
     from datetime import datetime
 
     from hydra import compose
 
-    run = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_for_{cfg.title}"
-    same = [f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "enable_progress_bar")]
-    words = [f"paths.{key}={cfg.paths[key]}" for key in ("cache", "runs", "data")]
-    _run(compose("run", [f"experiment={name}", "scale=demo", f"title={name}", f"paths.run={run}", *words, *same]))
+    run = Path(cfg.paths.runs) / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
+    other.title, other.paths = name, {**cfg.paths, "run": str(run)}
+    for key in ("accelerator", "enable_progress_bar"):
+        other.trainer[key] = cfg.trainer[key]
+    _run(other)
     return run
 
 
@@ -182,13 +192,17 @@ def _prepare(cfg: "DictConfig") -> None:
 
 
 def _steps(cfg: "DictConfig", trainer: "Trainer", module: "SupervisedModule", data: "ManifestDataModule") -> float | None:
+    from datamodules.refusal import Refusal
     from lightning_modules import checkpoints
 
     start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best") if cfg.ckpt_path else None
     if start:
         checkpoints.refuse_misfit(module, checkpoints.read(start), start)
     if cfg.init_from:
-        checkpoints.take_weights(module, checkpoints.find(cfg.init_from, "best"))
+        whole = checkpoints.take_weights(module, checkpoints.find(cfg.init_from, "best"))
+        if not whole and not start and "fit" not in cfg.do:
+            part = f"init_from={cfg.init_from} gives its body alone"
+            raise Refusal(f"do=[test] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=...")
     score = None
     if "fit" in cfg.do:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)

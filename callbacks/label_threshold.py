@@ -14,7 +14,7 @@ from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.label_rule import LabelRule
 
-MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN, which fits nothing more and searches again"
+MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={}, which fits nothing more and searches again"
 
 
 class LabelThreshold(RuleSearch):
@@ -58,6 +58,8 @@ class LabelThreshold(RuleSearch):
     def search(self, evidence: LabelEvidence) -> Tensor:
         """Class by class; classes that exclude one another share a temperature and need no threshold."""
         warm = torch.tensor([[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64)
+        if evidence.exclusive and self.demand.at_least:
+            raise Refusal("callbacks.threshold_search.at_least bounds a threshold, and classes that exclude one another have none; leave it out")
         if evidence.exclusive:
             self.found = [{"objective": "the most probable class", "score": None, "at_half": None, "warning": None} for _ in evidence.classes]
             return warm
@@ -65,7 +67,8 @@ class LabelThreshold(RuleSearch):
         found = [label_search.search(probability[:, c], evidence.labels[:, c] > 0, self.demand) for c in range(len(evidence.classes))]
         said = {True: "no better than always saying the same", False: None}
         self.found = [
-            {"objective": self.demand.objective, "score": f.score, "at_half": f.at_half, "warning": f.missed or said[f.trivial]} for f in found
+            {"objective": self.demand.objective, "score": f.score, "at_half": f.at_half, "warning": f.unsearched or f.missed or said[f.trivial]}
+            for f in found
         ]
         self._missed = next((f"{name}: {f.missed}" for name, f in zip(evidence.classes, found, strict=True) if f.missed), None)
         return torch.tensor([[f.threshold, t, float(f.missed is None)] for f, t in zip(found, warm[:, 1].tolist(), strict=True)], dtype=torch.float64)
@@ -81,10 +84,10 @@ class LabelThreshold(RuleSearch):
     def judge(self, trainer: Trainer) -> None:
         """During a fit the next epoch may do better; the best checkpoint is refused."""
         if self._missed and trainer.state.fn == TrainerFn.VALIDATING:
-            raise Refusal(f"{self._missed}; {MEND}")
+            raise Refusal(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a checkpoint whose rule could not keep what was demanded of it."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
         if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
-            raise Refusal(f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND}")
+            raise Refusal(f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND.format('EPOCHS_OF_RUN')}")

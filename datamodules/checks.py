@@ -60,7 +60,7 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
         of_split = shows[rows["split"] == name]
         if "mask" in rows and not of_split.any():
             raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")
-        if "label" in rows and len(of_split):
+        if "label" in rows and "mask" not in rows and len(of_split):
             _refuse_absent_class(root, name, manifest, of_split)
     return refuse_leaks(rows, cache.digests, allow_leaks)
 

@@ -10,19 +10,20 @@ from torch import nn
 
 from datamodules.refusal import Refusal
 from lightning_modules.adapted import Adapted
+from lightning_modules.classifiers import head_of
 from lightning_modules.supervised import SupervisedModule
 
 
-def latest(name: str, runs: Path, phantom: bool) -> Path | None:
+def latest(name: str, runs: Path, phantom: bool | None) -> Path | None:
     """The run folder that `latest:EXPERIMENT` means: the youngest that was reported on, None where there is none.
 
     Args:
         name: The experiment.
         runs: The folder of all runs, one folder an experiment.
-        phantom: Whether the run was on phantoms.
+        phantom: Whether the run was on phantoms; None takes either.
     """
     finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / "checkpoints/best.ckpt").is_file()]
-    alike = [run for run in finished if json.loads((run / "report.json").read_text(encoding="utf-8"))["data"]["phantom"] == phantom]
+    alike = [run for run in finished if phantom is None or json.loads((run / "report.json").read_text("utf-8"))["data"]["phantom"] == phantom]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
 
@@ -74,10 +75,13 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
         raise Refusal(f"{path} is of another network ({differ}); set module.net as it was when the checkpoint was made")
 
 
-def take_weights(module: SupervisedModule, path: Path) -> None:
+def take_weights(module: SupervisedModule, path: Path) -> bool:
     """Weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
 
-    A network with a frozen body takes a checkpoint of the plain network too, all but its head.
+    A network with a frozen body takes a checkpoint of the plain network too, and a classifier one of other classes, all but the head.
+
+    Returns:
+        Whether the head was taken too.
     """
     checkpoint = read(path)
     state = checkpoint["state_dict"]
@@ -87,6 +91,20 @@ def take_weights(module: SupervisedModule, path: Path) -> None:
         except Refusal as refusal:
             raise Refusal(f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net") from refusal
         module.normalize.load_state_dict({name: state[f"normalize.{name}"] for name in ("mean", "std")})  # what the body is used to
-        return
+        return False
+    whole = _own_head_where_classes_differ(module, state)
     refuse_misfit(module, checkpoint, path)
     module.load_state_dict(state)
+    return whole
+
+
+def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:
+    """Puts the module's own head and rule into a classifier's state that is of other classes; says whether nothing had to be put."""
+    if module.target != "label" or isinstance(module.net, Adapted):
+        return True
+    head = f"net.{head_of(module.net)[0]}."
+    own = {name: value for name, value in module.state_dict().items() if name.startswith(head) or name.endswith("._extra_state")}
+    if all(name in state and (not name.startswith(head) or state[name].shape == value.shape) for name, value in own.items()):
+        return True
+    state.update(own)
+    return False

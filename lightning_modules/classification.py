@@ -9,6 +9,8 @@ from torch import Tensor
 from datamodules.labels import exclusive as classes_exclude
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
+from lightning_modules.adapted import Adapted
+from lightning_modules.classifiers import head_of
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence, EvidenceCollector
 from lightning_modules.label_evidence import LabelEvidence
@@ -36,6 +38,15 @@ class ClassificationModule(EvaluatedModule):
         empty = {"logits": torch.zeros((0, len(classes))), "labels": torch.zeros((0, len(classes)), dtype=torch.uint8)}
         super().__init__(classes, LabelRule(len(classes), exclusive), EvidenceCollector(empty), **supervised)
         self.exclusive = exclusive
+        self._refuse_other_head()
+
+    def _refuse_other_head(self) -> None:
+        """One logit would be broadcast against several labels, and learn nothing."""
+        net = self.net.net if isinstance(self.net, Adapted) else self.net
+        logits = getattr(head_of(net)[1], "out_features", len(self.classes))
+        if logits != len(self.classes):
+            key = "module.net.net.classes" if isinstance(self.net, Adapted) else "module.net.classes"
+            raise Refusal(f"the network gives {logits} logits, but module.classes names {len(self.classes)}; set {key}={len(self.classes)}")
 
     def setup(self, stage: str) -> None:
         """Refuses data without labels, or with labels of the other kind."""

@@ -1,5 +1,6 @@
 """Classifiers of timm and torchvision by name, whose pretrained weights may have to be fetched."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +33,44 @@ def classifier(
     Raises:
         Refusal: unknown name; the weights cannot be fetched or read.
     """
-    makers = {"timm": _timm, "torchvision": _torchvision}
-    if library not in makers:
-        raise Refusal(f"module.net: library={library} is none of {', '.join(makers)}; take one of them")
     fetch = weights == "imagenet"
-    try:
-        net = makers[library](architecture, fetch, classes, in_channels, architecture_arguments)
-    except Exception as error:
-        known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
-        if from_hub(error) or (known and fetch and not isinstance(error, TypeError)):
-            raise not_fetched(key, "imagenet", architecture, error) from error
-        if not known:
-            raise
-        raise Refusal(f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct module.net's architecture") from error
+    net = _build(library, architecture, fetch, classes, in_channels, architecture_arguments, key)
     head_of(net)[1].reset_parameters()  # type: ignore[operator]  # EfficientNets draw the rows of a small head up to 1 / sqrt(classes)
     if weights is not None and not fetch:
         _load_body(net, Path(weights), key, in_channels)
     return net
 
 
+def _build(library: str, architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any], key: str) -> nn.Module:
+    makers = {"timm": _timm, "torchvision": _torchvision}
+    if library not in makers:
+        raise Refusal(f"module.net: library={library} is none of {', '.join(makers)}; take one of them")
+    try:
+        return makers[library](architecture, fetch, classes, in_channels, more)
+    except Refusal:
+        raise
+    except Exception as error:
+        known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
+        if from_hub(error) or (known and fetch and not isinstance(error, TypeError)):
+            raise not_fetched(key, "imagenet", architecture, error) from error
+        if not known:
+            raise
+        raise Refusal(f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of module.net") from error
+
+
 def _timm(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
     import timm
 
+    if not timm.is_model(architecture.split(".")[0]):
+        raise _unknown("timm", architecture, timm.list_models())
     return timm.create_model(architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more)
 
 
 def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
-    from torchvision.models import get_model
+    from torchvision.models import get_model, list_models
 
+    if architecture not in list_models():
+        raise _unknown("torchvision", architecture, list_models())
     net = get_model(architecture, weights="DEFAULT" if fetch else None, **more)
     name, head = head_of(net)
     _replace(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
@@ -70,6 +81,11 @@ def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int,
         fresh.load_state_dict(state | ({"bias": stem.bias.detach()} if stem.bias is not None else {}))
         _replace(net, first, fresh)
     return net
+
+
+def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:
+    near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
+    return Refusal(f"{library} has no network '{architecture}'; take {' or '.join(near) or 'one of its list_models()'}")
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:

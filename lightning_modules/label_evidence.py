@@ -61,15 +61,18 @@ class LabelEvidence(Evidence):
         """One class after the rule in force."""
         truth, says = self.labels > 0, self.says
         exact = (truth == says).all(1)
-        return DecidedLabel(self.probability[:, channel], truth[:, channel], says[:, channel], exact)
+        probability = self.probability[:, channel]
+        ranking = probability if self.exclusive else self.logits[:, channel].astype(np.float64)
+        return DecidedLabel(probability, ranking, truth[:, channel], says[:, channel], exact)
 
     def trivial(self, channel: int) -> dict[str, Decided]:
         """No, yes, and the share of positives as every image's probability."""
         truth = self.labels > 0
+        share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
 
         def always(probability: np.ndarray) -> DecidedLabel:
-            says = np.broadcast_to(probability >= 0.5, truth.shape)
-            return DecidedLabel(np.full(len(truth), probability[channel]), truth[:, channel], says[:, channel], (says == truth).all(1))
+            said = np.arange(len(share)) == share.argmax() if self.exclusive and 0 < probability.max() < 1 else probability >= 0.5
+            says, same = np.broadcast_to(said, truth.shape), np.full(len(truth), probability[channel])
+            return DecidedLabel(same, same, truth[:, channel], says[:, channel], (says == truth).all(1))
 
-        share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
         return {"all negative": always(0 * share), "all positive": always(0 * share + 1), "prevalence": always(share)}

@@ -17,12 +17,14 @@ class DecidedLabel:
 
     Attributes:
         probability: Of the class.
+        ranking: Rises with the probability, but does not saturate.
         positive: Whether the image truly shows it.
         says: Whether the decision says so.
         exact: Whether the decision on every class of the image is right.
     """
 
     probability: np.ndarray
+    ranking: np.ndarray
     positive: np.ndarray
     says: np.ndarray
     exact: np.ndarray
@@ -44,10 +46,10 @@ def _share(right: Callable[[DecidedLabel], np.ndarray]) -> Value:
     return lambda d, weights: divide(weights @ right(d), weights.sum(1))
 
 
-def _by_probability(d: DecidedLabel, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of negatives and of positives at each distinct probability, rising: two arrays `R x distinct`."""
-    order = np.argsort(d.probability, kind="stable")
-    starts = np.flatnonzero(np.diff(d.probability[order], prepend=np.nan) != 0)
+def _by_ranking(d: DecidedLabel, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of negatives and of positives at each distinct place of the ranking, rising: two arrays `R x distinct`."""
+    order = np.argsort(d.ranking, kind="stable")
+    starts = np.flatnonzero(np.diff(d.ranking[order], prepend=np.nan) != 0)
     ordered, positive = weights[:, order], d.positive[order]
     return np.add.reduceat(ordered * ~positive, starts, axis=1), np.add.reduceat(ordered * positive, starts, axis=1)
 
@@ -56,7 +58,7 @@ def auc(d: DecidedLabel, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: how often a positive image is ranked above a negative one, ties counting half."""
     if not len(d.positive):
         return np.full(len(weights), np.nan)
-    negative, positive = _by_probability(d, weights)
+    negative, positive = _by_ranking(d, weights)
     below = negative.cumsum(1) - negative
     return divide((positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1))
 
@@ -65,7 +67,7 @@ def average_precision(d: DecidedLabel, weights: np.ndarray) -> np.ndarray:
     """Area under the precision-recall curve as scikit-learn sums it: sum of (R_k - R_k-1) P_k."""
     if not len(d.positive):
         return np.full(len(weights), np.nan)
-    negative, positive = (part[:, ::-1] for part in _by_probability(d, weights))
+    negative, positive = (part[:, ::-1] for part in _by_ranking(d, weights))
     tp, fp = positive.cumsum(1), negative.cumsum(1)
     return divide((positive * tp / np.maximum(tp + fp, EPSILON)).sum(1), tp[:, -1])
 

@@ -50,6 +50,7 @@ class Found:
         at_half: The objective at .5.
         trivial: Whether saying always the same scores as well.
         missed: Why the bounds could not be kept, in words, or None.
+        unsearched: Why nothing was searched, in words, or None.
     """
 
     threshold: float
@@ -57,6 +58,7 @@ class Found:
     at_half: float
     trivial: bool
     missed: str | None
+    unsearched: str | None = None
 
 
 def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
@@ -67,6 +69,8 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
         truth: bool `N`.
         demand: What to maximise and to keep; where it cannot be kept, the threshold that comes nearest is found.
     """
+    if truth.all() or not truth.any():
+        return Found(0.5, float("nan"), float("nan"), False, None, "val shows no other label, so there is nothing to search on")
     thresholds = _thresholds(probability, demand.between)
     measured = _measures(probability, truth, thresholds)
     values, kept, missed = measured[demand.objective], np.ones(len(thresholds), bool), None
@@ -122,6 +126,8 @@ def temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float
         exclusive: Softmax over classes instead of a sigmoid.
     """
     logits, truth = logits.astype(np.float64), truth.astype(np.float64)
+    if (truth == truth[:1]).all():
+        return 1.0  # one label alone would ask for endless certainty
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

@@ -47,6 +47,8 @@ BAD_WORDS = {
     "bound": (["callbacks.threshold_search.at_least.sensitivity=1.5"], "sensitivity: 1.5", "a number from 0 to 1"),
     "exclusive": (["module.exclusive=true"], "module.exclusive=true needs two classes", "exclusive=false"),
     "classes": (["module.classes=[TB]"], "module.classes=['TB'], but the data has ['PNEUMONIA']", "set module.classes"),
+    "head": (["module.net.net.classes=3"], "the network gives 3 logits, but module.classes names 1", "module.net.net.classes=1"),
+    "network": (["module.net.net.architecture=tf_efficientnetv2"], "timm has no network 'tf_efficientnetv2'", "take "),
     "search of masks": (["callbacks=[checkpoint,threshold_search,interrupt]"], "threshold_search is one for masks", "label_threshold"),
     "experiment": (["init_from=latest:nothing"], "init_from=latest:nothing names no experiment", "--help"),
     "no run": (["init_from=latest:pretrain_chest"], "there is no finished run of pretrain_chest on real data", "name a run folder"),

@@ -108,7 +108,9 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
     assert gap["value"] == pytest.approx(auc[found["arms"][1]["title"]] - auc[found["arms"][0]["title"]])
     assert "pretrain_chest" in (tmp_path / "both/comparison.html").read_text()
 
-    code, said = cli("do=[compare]", f"runs=[{tmp_path / 'lora'},{tmp_path / 'pretrain_chest/a'}]", folder=tmp_path / "wrong")
+    code, said = cli(*SMALL_LABELS, f"datamodule.root={radiographs}", more[0], start, "do=[test]", folder=tmp_path / "untrained")
+    assert code == 2 and "gives its body alone" in said and "ckpt_path" in said
+    code, said = cli("do=[compare]", f"runs=[{tmp_path / 'lora'},latest:pretrain_chest]", more[0], folder=tmp_path / "wrong")
     assert code == 2 and "were judged on different images" in said
 
 
@@ -121,7 +123,8 @@ def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
         return own(cfg)
 
     monkeypatch.setattr(run, "_run", shorter)
-    words = ["experiment=linear_probe_pneumonia", "scale=demo", f"paths.runs={tmp_path / 'runs'}", "trainer.enable_progress_bar=false", "do=[fit]"]
+    runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"
+    words = ["experiment=linear_probe_pneumonia", "scale=demo", runs, "trainer.enable_progress_bar=false", "do=[fit]"]
     code, said = cli(*words)
     assert code == 0 and "starts from a run of pretrain_chest" in said and made == ["linear_probe_pneumonia", "pretrain_chest"], said
     code, said = cli(*words, folder=tmp_path / "second")
@@ -154,6 +157,14 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     counts = np.array(report["confusion"]["test"][0]["counts"])
     mean = report["scores"]["test"]["mean of classes"]
     assert counts.shape == (3, 3) and mean["exact_match"]["value"] == pytest.approx(np.trace(counts) / counts.sum())
+
+
+def test_folds_make_one_out_of_fold_report(cli, radiographs, tmp_path):
+    code, said = cli(*SMALL_LABELS, f"datamodule.root={radiographs}", "folds=2", "trainer.max_epochs=1")
+    assert code == 0, said
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    parts = [json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"]["val"]["images"] for k in (0, 1)]
+    assert report["folds_score"] == "f1" and report["scores"]["out_of_fold"]["PNEUMONIA"]["auc"]["n"] == sum(parts)
 
 
 def test_a_sweep_leaves_a_table_ranked_by_val(radiographs, tmp_path, monkeypatch, capfd):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -33,8 +34,11 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
         if run.evidence.identity != runs[0].evidence.identity:
             mend = "compare runs on one test set, with the same datamodule.seed"
             raise Refusal(f"{runs[0].folder} and {run.folder} were judged on different images; {mend}")
+        if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(zip(runs[0].evidence.ids, runs[0].evidence.groups, strict=True)):
+            raise Refusal(f"{runs[0].folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group")
     head = runs[0].evidence.heads[0]
-    ranked = sorted(arms(runs).items(), key=lambda named: -fmean(run.score("val", head) for run in named[1]))
+    val = {name: fmean(run.score("val", head) for run in arm) for name, arm in arms(runs).items()}
+    ranked = sorted(arms(runs).items(), key=lambda named: (isnan(val[named[0]]), -val[named[0]]))  # without val scores: last
     rows = [_row(name, arm, ranked[0][1]) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
@@ -57,7 +61,7 @@ def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any
     heads = arm[0].evidence.heads
     test = {score: [run.score("test", score) for run in arm] for score in heads}
     config = reports[0].get("config") or {}
-    single = next(iter(reports[0]["scores"]["test"].values()))
+    single = list(reports[0]["scores"]["test"].values())[-1]  # of several classes their mean stands last
     return {
         "title": name,
         "runs": [str(run.folder) for run in arm],

@@ -28,11 +28,11 @@ class Finished:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every value of its configuration by its dotted key, without the seed and what names this very run."""
+        """Every value of its configuration by its dotted key, without the seeds and what names this very run."""
         config = self.report.get("config") or {}
         own = str(config.get("paths", {}).get("run"))
         flat = {key: value for key, value in _flat(config) if own not in str(value)}
-        return {key: value for key, value in flat.items() if key not in ("seed", "title") and not key.startswith("paths.")}
+        return {key: value for key, value in flat.items() if key not in ("seed", "datamodule.seed", "title") and not key.startswith("paths.")}
 
     def score(self, split: str, name: str) -> float:
         """A score of a split; of several classes their mean."""

@@ -32,9 +32,9 @@ def _row(trial: Path) -> dict[str, Any]:
     report = json.loads((trial / "report.json").read_text(encoding="utf-8"))
     words = yaml.safe_load((trial / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     heads = report["heads"][:3]
-    row: dict[str, Any] = {"trial": trial.name} | dict(word.lstrip("+").split("=", 1) for word in words)
+    row: dict[str, Any] = {"trial": trial.name} | dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
     row |= {f"val/{heads[0]}": score_of(report, "val", heads[0])} | {f"test/{name}": score_of(report, "test", name) for name in heads}
-    return row | {"trained_parameters": report["parameters"]["trainable"]}
+    return row | {"trained_parameters": report.get("parameters", {}).get("trainable")}
 
 
 def _write(rows: list[dict[str, Any]], folder: Path) -> None:

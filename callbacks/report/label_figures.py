@@ -25,7 +25,7 @@ def label_figures(evidence: Seen) -> dict[str, str]:
     return drawn | {"Probabilities by truth": figure(lambda axes: _spread(axes, evidence))}
 
 
-def _curves(evidence: Seen) -> Iterator[tuple[str, str, DecidedLabel, float]]:
+def _curves(evidence: Seen) -> Iterator[tuple[str, str, DecidedLabel, float | None]]:
     """Label, colour, decision and threshold of every curve: one a split of one class, one a class of the split judged last."""
     several = len(next(iter(evidence.values())).classes) > 1
     for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
@@ -33,7 +33,8 @@ def _curves(evidence: Seen) -> Iterator[tuple[str, str, DecidedLabel, float]]:
             decided = seen.decided(c)
             if len(seen) and 0 < decided.positive.sum() < len(seen):
                 colour = PALETTE[c % len(PALETTE)] if several else COLOURS[split]
-                yield f"{split} {name}" if several else split, colour, decided, float(seen.rule[0, c, 0])
+                thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
+                yield f"{split} {name}" if several else split, colour, decided, float(thresholds[0]) if len(thresholds) == 1 else None
 
 
 def _rates(d: DecidedLabel) -> tuple[float, float, float]:
@@ -45,7 +46,7 @@ def _rates(d: DecidedLabel) -> tuple[float, float, float]:
 def _roc(axes: Axes, evidence: Seen) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
     for label, colour, decided, _ in _curves(evidence):
-        false, true, _ = roc_curve(decided.positive, decided.probability)
+        false, true, _ = roc_curve(decided.positive, decided.ranking)
         axes.plot(false, true, color=colour, label=label)
         at = _rates(decided)
         axes.plot(at[0], at[1], "o", color=colour, markersize=5)
@@ -55,7 +56,7 @@ def _roc(axes: Axes, evidence: Seen) -> None:
 
 def _precision_recall(axes: Axes, evidence: Seen) -> None:
     for label, colour, decided, _ in _curves(evidence):
-        precision, recall, _ = precision_recall_curve(decided.positive, decided.probability)
+        precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
         axes.step(recall, precision, color=colour, label=label, where="post")
         axes.axhline(float(decided.positive.mean()), color=colour, linewidth=0.7, linestyle=":")
         at = _rates(decided)
@@ -70,7 +71,8 @@ def _f1(axes: Axes, evidence: Seen) -> None:
         positive, all_ = np.sort(decided.probability[decided.positive]), np.sort(decided.probability)
         tp, says = len(positive) - np.searchsorted(positive, thresholds), len(all_) - np.searchsorted(all_, thresholds)
         axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), color=colour, label=label)
-        axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
+        if threshold is not None:
+            axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
     axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc="lower center")
 

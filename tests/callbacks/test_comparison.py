@@ -51,7 +51,8 @@ def test_several_seeds_widen_the_interval_by_their_own_spread():
 
 def finished(folder, title="t", seed=0, rank=8, evidence=None):
     evidence = evidence or two_runs()[0]
-    config = {"seed": seed, "title": title, "paths": {"run": str(folder)}, "module": {"rank": rank, "file": f"{folder}/x"}}
+    config = {"seed": seed, "title": title, "paths": {"run": str(folder)}, "datamodule": {"seed": seed}}
+    config |= {"module": {"rank": rank, "file": f"{folder}/x"}}
     value = {name: {"value": 0.5, "low": None, "high": None} for name in evidence.heads}
     report = {"title": title, "scores": {"val": {"c": value}, "test": {"c": value}}, "config": config, "data": {"phantom": True}}
     folder.mkdir()

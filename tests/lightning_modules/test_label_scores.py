@@ -125,3 +125,9 @@ def test_intervals_equal_a_plain_bootstrap_by_patient():
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
     few = evidence_of(logits, labels, groups=[f"p{i % 10}" for i in range(200)])
     assert estimates(few, resamples=10)["c0"]["auc"].low is None
+
+
+def test_a_temperature_changes_no_ranking():
+    logits, labels = drawn(ties=False)
+    plain, sharp = values(evidence_of(logits * 9, labels)), values(evidence_of(logits * 9, labels, (0.5, 0.05, 1.0)))
+    assert plain["auc"] == sharp["auc"] and plain["average_precision"] == sharp["average_precision"] and plain["brier"] != sharp["brier"]

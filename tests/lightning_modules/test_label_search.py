@@ -67,3 +67,10 @@ def test_the_temperature_that_made_logits_too_sure_is_found(true):
     share = np.exp(several) / np.exp(several).sum(1, keepdims=True)
     label = np.eye(3)[[random.choice(3, p=row) for row in share]]
     assert temperature(several * true, label, exclusive=True) == pytest.approx(true, rel=0.05)
+
+
+def test_one_label_alone_leaves_nothing_to_search():
+    p = np.array([0.01, 0.02, 0.09])
+    found = search(p, np.zeros(3, bool), Demand("f1", {"sensitivity": 0.9}, ANY))
+    assert found.threshold == 0.5 and found.missed is None and "val shows no other label" in str(found.unsearched)
+    assert temperature(np.array([3.0, 2.0]), np.array([1, 1]), exclusive=False) == 1.0
