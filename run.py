@@ -25,6 +25,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
     ".*The dirpath has changed from.*",
+    ".*in eval mode at the start of training.*",  # a frozen body is meant to be
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 
