@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear
+from peft.tuners.lora import Conv2d, Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
@@ -22,7 +22,7 @@ def inject(net: nn.Module, head: str, rank: int, alpha: float, dropout: float = 
         head: Name of its head, which is left alone.
         rank: Of the two factors of an adapter.
         alpha: An adapter counts alpha / rank times.
-        dropout: Of its input, in training.
+        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et al. 2015).
         targets: Names, or ends of names, of the layers to adapt; None for `layers_to_adapt`.
 
     Raises:
@@ -98,3 +98,7 @@ def _adapt_to_their_use(net: nn.Module) -> None:
     for layer in net.modules():
         if isinstance(layer, BaseTunerLayer):
             layer.cast_input_dtype_enabled = False  # type: ignore[assignment] # else every input goes to fp32 and back under autocast
+        if isinstance(layer, Conv2d):
+            for name, dropout in layer.lora_dropout.items():
+                if isinstance(dropout, nn.Dropout):
+                    layer.lora_dropout[name] = nn.Dropout2d(dropout.p)  # whole channels: pixels of a map are nearly copies, and a draw a pixel is slow
