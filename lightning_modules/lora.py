@@ -101,4 +101,5 @@ def _adapt_to_their_use(net: nn.Module) -> None:
         if isinstance(layer, Conv2d):
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
-                    layer.lora_dropout[name] = nn.Dropout2d(dropout.p)  # whole channels: pixels of a map are nearly copies, and a draw a pixel is slow
+                    # whole channels: neighbouring pixels are nearly copies, and a draw for each is slow
+                    layer.lora_dropout[name] = nn.Dropout2d(dropout.p)

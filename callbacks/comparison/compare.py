@@ -94,14 +94,14 @@ def _signed(gap: dict[str, Any]) -> str:
 
 def _print(found: dict[str, Any], page: Path) -> None:
     console = Console()
-    table = Table(title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
     for column in ("arm", "runs", f"val {found['heads'][0]}", *found["heads"]):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
     for arm in found["arms"]:
         sd = arm["sd"]
         cells = [number(arm["test"][name]) + (f" ± {sd[name]:.4f}" if sd[name] is not None else "") for name in found["heads"]]
         table.add_row(escape(arm["title"]), str(len(arm["runs"])), number(arm["val"]), *cells)
-    console.print(table)
+    console.print(table, soft_wrap=True)
     for arm in found["arms"][1:]:
         said = "; ".join(f"{name} {_signed(arm['differences'][name])}" for name in found["heads"])
         console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(said)}", soft_wrap=True)

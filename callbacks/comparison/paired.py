@@ -17,7 +17,7 @@ class Difference:
 
     Attributes:
         value: Difference of the means over seeds.
-        low: Lower end of its 95 % interval, None under 20 groups.
+        low: Lower end of its 95 % interval, None where fewer than 20 groups count.
         high: Upper end.
         share_above: Share of resamples in which the second arm is the better one (of scores that rise).
     """
@@ -45,11 +45,12 @@ def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples
         picked = np.random.default_rng([seed, number]).integers(len(arm), size=(len(arm), resamples))
         drawn.append(each[picked, :, np.arange(resamples)].mean(0).T)  # scores x R
         point.append(once.mean(0))
-    enough = len(np.unique(first[0].groups)) >= FEWEST_GROUPS
     found = {}
     for s, score in enumerate(scores):
         gap = drawn[1][s] - drawn[0][s]
         gap = gap[np.isfinite(gap)]
+        counting = np.any([score.counts(first[0].decided(c)) for c in range(len(first[0].classes))], axis=0)
+        enough = len(np.unique(first[0].groups[counting])) >= FEWEST_GROUPS
         low, high = map(float, np.quantile(gap, [0.025, 0.975])) if enough and len(gap) else (None, None)
         found[score.name] = Difference(float(point[1][s] - point[0][s]), low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))
     return found
