@@ -2,7 +2,7 @@
 
 The plain loop runs in a process of its own, because this repository also sets the allocator of the process that it is in.
 
-python benchmarks/throughput.py [--task brain|pneumonia] [--root DIR] [--size 256] [--batch 8] [--steps 6] [--rounds 3]
+python benchmarks/throughput.py [--task brain|pneumonia] [--root DIR] [--size 256] [--batch 8] [--precision auto] [--steps 6] [--rounds 3]
 """
 
 import argparse
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--root", default="")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -73,7 +74,7 @@ def main() -> None:
     where = ["scale=demo"] + ([f"datamodule.root={args.root}", "datamodule.phantom=null"] if args.root else [])
     size = [f"image_size={args.size}", f"evaluation_size={args.size}", f"datamodule.batch_size={args.batch}"]
     with tempfile.TemporaryDirectory() as folder:
-        short = f"datamodule.batches_per_epoch={args.steps}", "trainer.limit_val_batches=0"
+        short = f"datamodule.batches_per_epoch={args.steps}", "trainer.limit_val_batches=0", f"trainer.precision={args.precision}"
         parts = Parts(folder, f"experiment={experiment}", *where, *net, *size, *short)
         rows = parts.data.table.rows
         listed = Path(folder) / "rows.json"

@@ -94,14 +94,14 @@ def _signed(gap: dict[str, Any]) -> str:
 
 def _print(found: dict[str, Any], page: Path) -> None:
     console = Console()
-    table = Table(title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, expand=False, padding=(0, 1, 0, 0))
-    for column in ("arm", "runs", f"val {found['heads'][0]}", *found["heads"]):
-        table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
+    table = Table("score", title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for arm in found["arms"]:
-        sd = arm["sd"]
-        cells = [number(arm["test"][name]) + (f" ± {sd[name]:.4f}" if sd[name] is not None else "") for name in found["heads"]]
-        table.add_row(escape(arm["title"]), str(len(arm["runs"])), number(arm["val"]), *cells)
-    console.print(table, soft_wrap=True)
+        table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
+    table.add_row(f"val {found['heads'][0]}", *(number(arm["val"]) for arm in found["arms"]))
+    for name in found["heads"]:
+        spread = [f" ± {arm['sd'][name]:.4f}" if arm["sd"][name] is not None else "" for arm in found["arms"]]
+        table.add_row(name, *(number(arm["test"][name]) + sd for arm, sd in zip(found["arms"], spread, strict=True)))
+    console.print(table)
     for arm in found["arms"][1:]:
         said = "; ".join(f"{name} {_signed(arm['differences'][name])}" for name in found["heads"])
         console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(said)}", soft_wrap=True)
