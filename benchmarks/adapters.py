@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from lightning import Callback
 from parts import Parts
 
 NET = "module.net.net.architecture=tf_efficientnetv2_s"
@@ -26,6 +27,15 @@ ARMS = {
 }
 
 
+class Gradients(Callback):
+    """What is held when the optimizer is about to step."""
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        """Counts; after a fit gradients are gone."""
+        held = [p for p in pl_module.parameters() if p.grad is not None]
+        self.bytes, self.frozen = sum(p.grad.numel() * 4 for p in held), sum(not p.requires_grad for p in held)
+
+
 def arm(name: str, size: int, batch: int, steps: int) -> dict:
     """Trains and measures in this process."""
     short = [f"image_size={size}", f"datamodule.batch_size={batch}", f"datamodule.batches_per_epoch={steps}", "trainer.max_epochs=1"]
@@ -34,13 +44,13 @@ def arm(name: str, size: int, batch: int, steps: int) -> dict:
         process = psutil.Process()
         before = process.memory_info().rss
         trainer, callbacks = parts.trainer()
+        held = Gradients()
+        trainer.callbacks.append(held)
         trainer.fit(parts.module, datamodule=parts.data)
         peak = callbacks["resources"].as_dict()["peak_memory_gb"]
-        gradients = sum(p.grad.numel() for p in parts.module.parameters() if p.grad is not None) * 4
-        frozen = sum(p.grad is not None for p in parts.module.parameters() if not p.requires_grad)
         weights = Path(folder) / "weights.pt"
         torch.save({"state_dict": parts.module.state_dict()}, weights)
-        found = {"gained_gb": peak - before / 1e9, "gradients_mb": gradients / 1e6, "frozen_with_gradient": frozen}
+        found = {"gained_gb": peak - before / 1e9, "gradients_mb": held.bytes / 1e6, "frozen_with_gradient": held.frozen}
         found |= {"weights_mb": weights.stat().st_size / 1e6, "checkpoint_mb": (Path(folder) / "checkpoints/last.ckpt").stat().st_size / 1e6}
         if torch.cuda.is_available():
             found["gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
