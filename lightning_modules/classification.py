@@ -65,8 +65,7 @@ class ClassificationModule(EvaluatedModule):
 
     def make_evidence(self, **parts: Any) -> LabelEvidence:
         """Logits and labels at the rule in force."""
-        rule = self.rule.numbers.numpy()[None].repeat(len(parts["ids"]), axis=0)
-        return LabelEvidence(rule=rule, classes=self.classes, exclusive=self.exclusive, **parts)
+        return LabelEvidence(exclusive=self.exclusive, **parts)
 
     def steering(self, evidence: Evidence) -> dict[str, float]:
         """Means over classes; a class that is absent does not count."""

@@ -3,6 +3,8 @@
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
+
 from datamodules.refusal import Refusal
 from lightning_modules.evidence import Evidence, EvidenceCollector
 from lightning_modules.rule import Rule
@@ -28,7 +30,7 @@ class EvaluatedModule(SupervisedModule):
 
     @abstractmethod
     def make_evidence(self, **parts: Any) -> Evidence:
-        """Evidence from ids, groups and the collector's arrays, at the rule in force."""
+        """This module's kind of evidence, from what all kinds have and the collector's arrays."""
 
     @abstractmethod
     def steering(self, evidence: Evidence) -> dict[str, float]:
@@ -43,9 +45,13 @@ class EvaluatedModule(SupervisedModule):
     def collect(self, stage: Stage) -> Evidence:
         """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
         group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
-        plain = self._collector.collect(lambda **parts: self.make_evidence(group_is=group_is, **parts))
-        self.evidence[stage] = plain
-        return plain
+
+        def make(ids: np.ndarray, **parts: Any) -> Evidence:
+            rule = self.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+            return self.make_evidence(ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts)
+
+        self.evidence[stage] = self._collector.collect(make)
+        return self.evidence[stage]
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation."""

@@ -40,8 +40,9 @@ def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[s
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise Refusal(f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save") from error
     state = state.get("state_dict", state)
+    of_net = net.state_dict()
     for name, weight in state.items():
-        own = net.state_dict().get(name)
+        own = of_net.get(name)
         if own is not None and weight.ndim == 4 and weight.shape[1] == 3 and own.shape[1] == in_channels == 1:
             state[name] = weight.sum(1, keepdim=True)  # a grey image is the same in all three channels
     return state

@@ -42,8 +42,7 @@ class SegmentationModule(EvaluatedModule):
 
     def make_evidence(self, **parts: Any) -> MaskEvidence:
         """Histograms at the mask rule in force."""
-        rule = self.rule.numbers.numpy()[None].repeat(len(parts["ids"]), axis=0)
-        return MaskEvidence(rule=rule, classes=self.classes, grid=str(self.evaluation_size), **parts)
+        return MaskEvidence(grid=str(self.evaluation_size), **parts)
 
     def steering(self, evidence: Any) -> dict[str, float]:
         """The mean Dice over images and classes, at the rule and at .5."""

@@ -37,8 +37,9 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(zip(runs[0].evidence.ids, runs[0].evidence.groups, strict=True)):
             raise Refusal(f"{runs[0].folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group")
     head = runs[0].evidence.heads[0]
-    val = {name: fmean(run.score("val", head) for run in arm) for name, arm in arms(runs).items()}
-    ranked = sorted(arms(runs).items(), key=lambda named: (isnan(val[named[0]]), -val[named[0]]))  # without val scores: last
+    by_name = arms(runs)
+    val = {name: fmean(run.score("val", head) for run in arm) for name, arm in by_name.items()}
+    ranked = sorted(by_name.items(), key=lambda named: (isnan(val[named[0]]), -val[named[0]]))  # without val scores: last
     rows = [_row(name, arm, ranked[0][1]) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {

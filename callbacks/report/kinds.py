@@ -21,7 +21,6 @@ class Kind:
         draw: A case, its batch, its place there, its logits and the rule, to the case with panes.
         legend: What the panes are.
         rule: How the rule decides.
-        positive: What a positive image is called.
     """
 
     figures: Callable[[Any], dict[str, str]]
@@ -30,7 +29,6 @@ class Kind:
     draw: Callable[..., Any]
     legend: str
     rule: str
-    positive: str
 
 
 KINDS = {
@@ -43,7 +41,6 @@ KINDS = {
         "Best and worst are taken from the images that show a lesion.",
         "An image shows the class if at least min area of it reaches top; then the mask is drawn at bottom. "
         "Searched on val, frozen, applied to test.",
-        "lesion",
     ),
     "label": Kind(
         label_figures,
@@ -53,6 +50,5 @@ KINDS = {
         "As the network saw them. Errors are at the rule; the surest of them come first.",
         "An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes that exclude one another the most probable "
         "is said. Searched on val, frozen, applied to test.",
-        "positive",
     ),
 }
