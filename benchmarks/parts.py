@@ -7,10 +7,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from lightning import seed_everything
 
 import run
+from callbacks.runs.one_run import callbacks_of, make, prepare
 
 
 class Parts:
@@ -19,7 +19,7 @@ class Parts:
     def __init__(self, folder: str, *overrides: str) -> None:
         with initialize_config_dir(str(run.CONF)):
             self.cfg = compose("run", [f"paths.run={folder}", "title=benchmark", "trainer.enable_progress_bar=false", *overrides])
-        run._prepare(self.cfg)
+        prepare(self.cfg)
         seed_everything(self.cfg.seed, workers=True, verbose=False)
         self.data = self.make(self.cfg.datamodule)
         self.data.prepare_data()
@@ -27,10 +27,10 @@ class Parts:
 
     def make(self, part: Any, **more: Any) -> Any:
         """One part of the configuration as an object."""
-        return instantiate(part, _convert_="all", _execution_whitelist_=run.WHITELIST, **more)
+        return make(part, **more)
 
     def trainer(self, **more: Any) -> tuple[Any, dict[str, Any]]:
         """A fresh trainer and its callbacks by name."""
-        callbacks = run.callbacks_of(self.cfg, self.make)
+        callbacks = callbacks_of(self.cfg)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
         return self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more), callbacks

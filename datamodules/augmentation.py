@@ -75,3 +75,40 @@ def radiograph(
             A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=1.0 if brightness or contrast else 0.0),
         ]
     )
+
+
+def chest(
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    rotate_degrees: float = 10.0,
+    scale: float = 0.1,
+    affine: float = 0.7,
+    elastic: float = 0.2,
+    elastic_alpha: float = 60.0,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    intensity: float = 0.5,
+) -> A.Compose:
+    """Rotations, horizontal flips, elastic deformation, brightness and contrast: the published pneumothorax recipe.
+
+    Args:
+        flip: Probability of the horizontal flip.
+        vertical_flip: Probability of the vertical flip; none by default, because a chest has an upper end.
+        rotate_degrees: Largest rotation to either side.
+        scale: Largest relative change of size to either side.
+        affine: Probability of rotating and scaling.
+        elastic: Probability of the elastic deformation.
+        elastic_alpha: Its strength; its smoothness is a twelfth of that, in pixels.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+        intensity: Probability of changing brightness and contrast.
+    """
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=flip),
+            A.VerticalFlip(p=vertical_flip),
+            A.Affine(rotate=(-rotate_degrees, rotate_degrees), scale=(1 - scale, 1 + scale), border_mode=0, p=affine),
+            A.ElasticTransform(alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic),
+            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
+        ]
+    )

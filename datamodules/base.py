@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Literal
 
 import albumentations as A
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_numbers, check_root, check_splits
+from datamodules.checks import check_image_size, check_numbers, check_root, check_splits
 from datamodules.cleaning import CleaningReport
-from datamodules.dataset import ManifestDataset
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
-from datamodules.loaders import Workers, evaluation_loader, training_loader
+from datamodules.loaders import Workers
 from datamodules.manifest import Manifest
-from datamodules.sampling import full_batches
-from datamodules.split import final_split
+from datamodules.plan import Sampling
+from datamodules.probabilities import attach
+from datamodules.serving import ServingDataModule
+from datamodules.split import final_split, of_fold
 
 
-class ManifestDataModule(LightningDataModule, ABC):
+class ManifestDataModule(ServingDataModule, ABC):
     """Checks the data once, before training, and serves train, val and test.
 
     Args:
@@ -36,9 +35,12 @@ class ManifestDataModule(LightningDataModule, ABC):
         batches_per_epoch: Training steps an epoch; as many full batches as there are images if None.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: An albumentations pipeline for training.
+        sampling: Which images an epoch shows, and how often; all alike if None.
+        cls_prob: A run of a pre-classifier, or its cls_prob.csv: the probability of each image by which hard ones are told.
         split: `folders` keeps the data set's own split; `group` splits anew by group, 80/10/10.
         folds: Into how many folds train and val together are cut; 0 for none.
         fold: Which of them is val.
+        fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are both kept out as test.
         seed: Seed of the split, the order and the augmentation.
         lookalikes: `report` nearly identical pictures in different splits, or `join` them into one group before `split=group`.
         allow_leaks: Go on where a group or a file stands on two sides.
@@ -58,9 +60,12 @@ class ManifestDataModule(LightningDataModule, ABC):
         batches_per_epoch: int | None = None,
         channels: Literal[1, 3] = 1,
         augmentation: A.Compose | None = None,
+        sampling: Sampling | None = None,
+        cls_prob: str | None = None,
         split: Literal["folders", "group"] = "folders",
         folds: int = 0,
         fold: int | None = None,
+        fold_pool: Literal["train_val", "train"] = "train_val",
         seed: int = 0,
         lookalikes: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
@@ -76,8 +81,9 @@ class ManifestDataModule(LightningDataModule, ABC):
         self.batches_per_epoch = batches_per_epoch
         self.channels = channels
         self.augmentation = augmentation
+        self.sampling, self.cls_prob = sampling or Sampling(), cls_prob
         self.split = split
-        self.folds, self.fold = folds, fold
+        self.folds, self.fold, self.fold_pool = folds, fold, fold_pool
         self.seed = seed
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
         self.num_workers = num_workers
@@ -85,7 +91,8 @@ class ManifestDataModule(LightningDataModule, ABC):
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
-        check_numbers(image_size, evaluation_size, folds, fold)
+        check_image_size(image_size, "image_size")
+        check_numbers(evaluation_size, folds, fold)
 
     @abstractmethod
     def manifest(self) -> Manifest:
@@ -103,7 +110,12 @@ class ManifestDataModule(LightningDataModule, ABC):
             manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
         if "split" in manifest.rows:
             self.folder_leaks = straddling(manifest.rows)
-        manifest.rows["split"] = final_split(manifest.rows, self.split == "group", self.folds, self.fold or 0, self.seed)
+        manifest.rows["outer_split"] = final_split(manifest.rows, self.split == "group", self.seed)
+        manifest.rows["split"] = of_fold(manifest.rows, self.folds, self.fold or 0, self.fold_pool, self.seed)
+        return self.with_split(attach(manifest, self.cls_prob) if self.cls_prob else manifest)
+
+    def with_split(self, manifest: Manifest) -> Manifest:
+        """The table as it is served, for a data set whose rows depend on their split."""
         return manifest
 
     @cached_property
@@ -116,29 +128,3 @@ class ManifestDataModule(LightningDataModule, ABC):
     def prepare_data(self) -> None:
         """Checks everything and builds the cache; safe to call from several processes at once."""
         _ = self.cache
-
-    def dataset(self, evaluation: bool) -> ManifestDataset:
-        """All rows, augmented for training or with their truth for evaluation."""
-        as_asked = (None, self.evaluation_size) if evaluation else (self.augmentation, None)
-        return ManifestDataset(self.cache, self.table, self.seed, *as_asked)
-
-    def batches(self, world_size: int) -> int:
-        """Training batches an epoch and rank."""
-        return self.batches_per_epoch or full_batches(len(self.table.where("train")), self.batch_size, world_size)
-
-    def train_dataloader(self) -> DataLoader:
-        """Augmented batches in an order that follows from (seed, epoch)."""
-        sizes = self.batch_size, self.image_size, self.batches_per_epoch
-        return training_loader(self.dataset(evaluation=False), self.table.where("train"), self.trainer, *sizes, self.num_workers)
-
-    def val_dataloader(self) -> DataLoader:
-        """Every val image once, with its truth."""
-        return self._evaluation_dataloader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Every test image once, with its truth."""
-        return self._evaluation_dataloader("test")
-
-    def _evaluation_dataloader(self, split: str) -> DataLoader:
-        sizes = self.eval_batch_size, self.image_size
-        return evaluation_loader(self.dataset(evaluation=True), self.table.where(split), self.trainer, *sizes, self.num_workers)

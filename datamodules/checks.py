@@ -11,15 +11,27 @@ from datamodules.manifest import SPLITS, Manifest
 from datamodules.refusal import ManifestError, Refusal
 
 
-def check_numbers(image_size: int, evaluation_size: int | str, folds: int, fold: int | None) -> None:
-    """Refuses sizes and folds that cannot be.
+def check_image_size(image_size: int, where: str) -> None:
+    """Refuses a side that the networks cannot halve five times.
+
+    Args:
+        image_size: Side of the network's square input in pixels.
+        where: The key it was given by.
 
     Raises:
         Refusal: with the nearest value that can.
     """
-    if image_size % 32:
+    if image_size % 32 or image_size <= 0:
         nearest = max(32, round(image_size / 32) * 32)
-        raise Refusal(f"image_size={image_size} is not a multiple of 32, which the networks need; try image_size={nearest}")
+        raise Refusal(f"{where}={image_size} is not a multiple of 32, which the networks need; try {where}={nearest}")
+
+
+def check_numbers(evaluation_size: int | str, folds: int, fold: int | None) -> None:
+    """Refuses an evaluation grid and folds that cannot be.
+
+    Raises:
+        Refusal: with a value that can.
+    """
     if evaluation_size != "native" and not (isinstance(evaluation_size, int) and evaluation_size > 0):
         raise Refusal(f"evaluation_size={evaluation_size} is neither native nor a number of pixels; take evaluation_size=native")
     if folds == 1 or folds < 0:

@@ -22,6 +22,7 @@ class ManifestDataset(Dataset[Sample]):
         seed: Seed of the augmentation.
         augmentation: An albumentations pipeline for uint8 images and masks, or None.
         evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
+        weights: Of each row in the loss, or None where all count alike.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class ManifestDataset(Dataset[Sample]):
         seed: int,
         augmentation: A.Compose | None = None,
         evaluation_size: int | str | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.cache = cache
         self.ids = np.array(manifest.rows["id"].tolist(), str)  # one block of memory: forked workers do not copy it by counting references
@@ -40,6 +42,7 @@ class ManifestDataset(Dataset[Sample]):
         self.seed = seed
         self.augmentation = augmentation
         self.evaluation_size = evaluation_size
+        self.weights = None if weights is None else weights.astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,6 +53,8 @@ class ManifestDataset(Dataset[Sample]):
         sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(planes["image"]))
         if self.labels is not None:
             sample["label"] = torch.from_numpy(self.labels[key.row])
+        if self.weights is not None:
+            sample["weight"] = torch.tensor(self.weights[key.row])
         if "mask" in planes:
             sample["mask"] = _channels_first(planes["mask"])
         if self.evaluation_size is not None:

@@ -17,6 +17,7 @@ from datamodules.images import read_image
 from datamodules.leaks import THUMBNAIL, thumbnail
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest
+from datamodules.picture import crop_of, picture, refuse_other_size
 from datamodules.refusal import ManifestError, Refusal
 
 VERSION = 4
@@ -60,6 +61,9 @@ def fingerprint(manifest: Manifest, size: int, channels: int) -> str:
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
         digest.update(_stamp(image).encode())
         digest.update((_stamp(mask) if isinstance(mask, str) else json.dumps(mask)).encode())
+    for row in range(len(manifest)) if "crop" in manifest.rows else ():
+        if crop := crop_of(manifest, row):
+            digest.update(f"{row} {crop}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -82,22 +86,19 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     masks, areas = (create("masks", np.uint8, size, size, classes), create("areas", np.int64, classes)) if classes else (None, None)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
-    listed = manifest.rows[["height", "width"]].to_numpy() if "height" in manifest.rows else None
 
     def one(row: int) -> list[bytes]:
-        path = paths[row]
-        data = path.read_bytes()
-        pixels = read_image(path, channels, data)
+        data = paths[row].read_bytes()
+        pixels = picture(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
         rles = manifest.rles(row) if classes else []
-        said = [tuple(rle["size"]) for rle in rles if rle] + ([] if listed is None else [tuple(listed[row])])
-        _refuse_other_size(path, said, height, width)
+        refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images[row] = box.image(pixels)
         if masks is not None and areas is not None:
             truth = decode(rles, height, width)
             masks[row], areas[row] = box.mask(truth), truth.sum((0, 1))
-        sizes[row], thumbnails[row] = (height, width), thumbnail(pixels.mean(2).astype(np.uint8))
+        sizes[row], thumbnails[row] = (height, width), thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8))
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
@@ -110,14 +111,6 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     for array in (images, masks, sizes, thumbnails, digests, areas):
         if array is not None:
             array.flush()  # type: ignore[attr-defined]
-
-
-def _refuse_other_size(path: Path, said: list[tuple[int, int]], height: int, width: int) -> None:
-    for other in said:
-        if tuple(map(int, other)) != (height, width):
-            raise ManifestError(
-                f"{path} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; export image and mask together"
-            )
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:

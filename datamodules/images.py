@@ -9,12 +9,12 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.refusal import ManifestError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # of the files that are read
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm"}  # of the files that are read
 LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
 def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:
-    """Decodes a png, jpg, bmp or tif.
+    """Decodes a png, jpg, bmp, tif or DICOM.
 
     Args:
         path: The file; named in every error.
@@ -22,11 +22,16 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
         data: The file's bytes where they were read already.
 
     Returns:
-        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255.
+        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255, DICOMs are windowed.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as `read_dicom`.
     """
+    if _is_dicom(path, data):
+        from datamodules.formats.dicom import read_dicom  # pydicom takes half a second to import, and most runs have no DICOM
+
+        grey = read_dicom(path, data)[..., None]
+        return grey if channels == 1 else np.repeat(grey, channels, axis=2)
     image = _open(path, data)
     try:
         image.load()
@@ -42,8 +47,22 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ManifestError: as `read_image`.
     """
+    if _is_dicom(path, None):
+        from datamodules.formats.dicom import dicom_size
+
+        return dicom_size(path)
     with _open(path, None) as image:
         return image.height, image.width
+
+
+def _is_dicom(path: Path, data: bytes | None) -> bool:
+    """Whether the name or the content says DICOM; exports often have names without a suffix."""
+    if path.suffix.lower() == ".dcm":
+        return True
+    if data is None and path.is_file():
+        with path.open("rb") as file:
+            data = file.read(132)
+    return data is not None and data[128:132] == b"DICM"
 
 
 def _open(path: Path, data: bytes | None) -> Image.Image:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -11,19 +12,15 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import ManifestDataset, collate
+from datamodules.drawing import Pool
+from datamodules.plan import Plan
 from datamodules.sampling import EvaluationKeys, ResumableLoader, TrainingKeys
 
 Workers = int | Literal["auto"]
 
 
 def training_loader(
-    dataset: ManifestDataset,
-    rows: np.ndarray,
-    trainer: Trainer | None,
-    batch_size: int,
-    image_size: int,
-    batches: int | None,
-    num_workers: Workers,
+    dataset: ManifestDataset, pool: Pool, plan: Callable[[int], Plan], trainer: Trainer | None, num_workers: Workers
 ) -> DataLoader:
     """Keys that follow from (seed, epoch), sharded over the trainer's ranks; its state is saved with a checkpoint."""
 
@@ -33,12 +30,12 @@ def training_loader(
     def consumed() -> int:
         return trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches) if trainer else 0
 
-    keys = TrainingKeys(rows, batch_size, image_size, dataset.seed, epoch, batches, *rank_of(trainer))
+    keys = TrainingKeys(pool, plan, dataset.seed, epoch, *rank_of(trainer))
     return ResumableLoader(consumed=consumed, dataset=dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
 
 
 def evaluation_loader(
-    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: int, num_workers: Workers
+    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: Callable[[], int], num_workers: Workers
 ) -> DataLoader:
     """Every row once, shared out over the trainer's ranks."""
     keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.formats.meta_json import is_meta, rows_of
 from datamodules.formats.rle import Rle, encode
 from datamodules.images import read_image
 from datamodules.refusal import ManifestError
@@ -15,6 +16,8 @@ from datamodules.refusal import ManifestError
 VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
+FILES = {"image", "mask", "cropped_mask"}  # columns of paths
+LISTS = {"mask", "label", "crop"}  # columns that may hold lists, which a CSV holds as JSON
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Manifest:
     Attributes:
         rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a path, or one compressed
             RLE or None per class at the image's own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
-            `spacing_mm`; further columns travel along.
+            `spacing_mm`, `crop` ([top, left, side] in pixels: the square of the image that stands for it); further columns travel along.
         classes: Names of the mask's or label's classes, in channel order.
         group_is: What `group` stands for: "patient", or "image" where patients are unknown.
     """
@@ -59,7 +62,7 @@ class Manifest:
             path.write_text(json.dumps(head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True))
             return path
         table = self.rows.copy()
-        for name in {"mask", "label"} & set(table.columns):
+        for name in LISTS & set(table.columns):
             table[name] = table[name].map(lambda value: value if isinstance(value, str) or value is None else json.dumps(value))
         with path.open("w", encoding="utf-8", newline="") as file:
             file.write("# " + json.dumps(head) + "\n")
@@ -68,7 +71,7 @@ class Manifest:
 
 
 def read(path: Path) -> Manifest:
-    """Reads a manifest that `Manifest.write` wrote, or a plain CSV with at least the columns id and image.
+    """Reads a manifest that `Manifest.write` wrote, a plain CSV with at least the columns id and image, or a pneumothorax meta JSON.
 
     Relative paths are relative to the manifest's folder.
 
@@ -83,7 +86,7 @@ def read(path: Path) -> Manifest:
         raise ManifestError(f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns id,image,mask,split") from error
     if head.get("version", VERSION) > VERSION:
         raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
-    for name in {"image", "mask"} & set(rows.columns):
+    for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
     return Manifest(rows, tuple(head.get("classes", ["lesion"])), head.get("group_is", "patient" if "group" in rows else "image"))
 
@@ -113,6 +116,8 @@ def _check(rows: pd.DataFrame) -> None:
 
 def _read_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     content = json.loads(path.read_text(encoding="utf-8"))
+    if is_meta(content):
+        return {"classes": ["pneumothorax"]}, rows_of(content, path)
     return content, pd.DataFrame(content.pop("rows"))
 
 
@@ -121,7 +126,7 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         first = file.readline()
     commented = first.startswith("#")
     table = pd.read_csv(path, skiprows=1 if commented else 0, dtype={"id": str, "group": str, "image": str, "mask": object, "split": str})
-    for name in {"mask", "label"} & set(table.columns):
+    for name in LISTS & set(table.columns):
         table[name] = pd.Series([_parsed(value) for value in table[name]], dtype=object)
     return (json.loads(first[1:]) if commented else {}), table
 
@@ -133,4 +138,6 @@ def _parsed(value: Any) -> Any:
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    return str(folder / value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return str(folder / value)
+    return None if isinstance(value, float) else value  # NaN: pandas knows no other nothing

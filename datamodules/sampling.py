@@ -5,85 +5,82 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
+from datamodules.drawing import Pool, dealt
+from datamodules.plan import Plan
 from datamodules.sample import Key
 
 
 class TrainingKeys(Sampler[list[Key]]):
     """Batches of keys, drawn from (seed, epoch) alone and sharded here, so that every rank sees its own part.
 
-    The stream of a whole epoch is fixed by the seed; with R ranks the global batch is `R * batch_size` consecutive keys of
-    it. An epoch that asks for more keys than there are rows starts a new permutation, and `draw` counts up.
+    What holds in an epoch, its batch and image size too, is asked anew at its start. With R ranks a step shows `R * batch_size`
+    images, the same ones whatever R, and every rank has its part of the positives.
 
     Args:
-        rows: Row numbers to draw from.
-        batch_size: Keys a batch and rank.
-        image_size: Side of the canvas in pixels.
-        seed: Seed of the order.
-        epoch: Asked at each start of an epoch for its number.
-        batches: Batches an epoch and rank; None for as many full ones as the rows give.
+        pool: The rows to draw from.
+        plan: Asked for what holds in an epoch.
+        seed: Seed of what is drawn, and of its order.
+        epoch: Asked for the number of the epoch that starts.
         rank: This process.
         world_size: Number of processes.
     """
 
     def __init__(
-        self,
-        rows: Sequence[int] | np.ndarray,
-        batch_size: int,
-        image_size: int,
-        seed: int,
-        epoch: Callable[[], int],
-        batches: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        self, pool: Pool, plan: Callable[[int], Plan], seed: int, epoch: Callable[[], int], rank: int = 0, world_size: int = 1
     ) -> None:
-        self.rows = np.asarray(rows)
-        self.batch_size = batch_size
-        self.image_size = image_size
+        self.pool = pool
+        self.plan = plan
         self.seed = seed
         self.epoch = epoch
-        self.batches = batches or full_batches(len(self.rows), batch_size, world_size)
         self.rank = rank
         self.world_size = world_size
         self.skip = 0  # batches of the next epoch that were seen before an interruption
 
     def __len__(self) -> int:
-        return self.batches
+        return self.pool.batches(self.plan(self.epoch()), self.world_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
         first, self.skip = self.skip, 0
-        keys = self.stream(self.epoch())
-        wide = self.batch_size * self.world_size
-        for batch in range(first, self.batches):
-            start = batch * wide + self.rank * self.batch_size
-            yield keys[start : start + self.batch_size]
+        epoch = self.epoch()
+        rows, draws = self.drawn(epoch)
+        size = self.plan(epoch).image_size
+        for of_batch, draw in zip(rows[first:].tolist(), draws[first:].tolist(), strict=True):
+            yield [Key(row, epoch, number, size) for row, number in zip(of_batch, draw, strict=True)]
 
-    def stream(self, epoch: int) -> list[Key]:
-        """All keys of an epoch, over all ranks."""
-        needed = self.batches * self.batch_size * self.world_size
-        random = np.random.default_rng([self.seed, epoch])
-        keys: list[Key] = []
-        for draw in range(-(-needed // len(self.rows))):
-            keys += [Key(int(row), epoch, draw, self.image_size) for row in random.permutation(self.rows)]
-        return keys[:needed]
-
-
-def full_batches(rows: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches an epoch and rank without a last, smaller one, which BatchNorm would not bear; at least one."""
-    return max(1, rows // (batch_size * world_size))
+    def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """This rank's rows of an epoch and how often each was drawn before in it, both `batches x batch_size`."""
+        plan = self.plan(epoch)
+        batches = self.pool.batches(plan, self.world_size)
+        images = batches * plan.batch_size * self.world_size
+        rows, draws, positive = self.pool.draw(plan, images, np.random.default_rng([self.seed, epoch]))
+        mine = dealt(positive, batches, plan.batch_size, self.world_size)[self.rank]
+        return rows[mine], draws[mine]
 
 
 class EvaluationKeys(Sampler[list[Key]]):
-    """Every row once, in order; rank r takes each R-th row, and nothing is padded or repeated."""
+    """Every row once, in order; rank r takes each R-th row, and nothing is padded or repeated.
 
-    def __init__(self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: int, rank: int = 0, world_size: int = 1) -> None:
-        keys = [Key(int(row), 0, 0, image_size) for row in rows][rank::world_size]
-        self._batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    Args:
+        rows: Row numbers.
+        batch_size: Of each batch, but for the last.
+        image_size: Asked at each start for the side of the canvas in pixels.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: Callable[[], int], rank: int = 0, world_size: int = 1
+    ) -> None:
+        mine = np.asarray(rows)[rank::world_size].tolist()
+        self._batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+        self.image_size = image_size
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self._batches)
+        size = self.image_size()
+        return ([Key(row, 0, 0, size) for row in batch] for batch in self._batches)
 
 
 class ResumableLoader(DataLoader):

@@ -31,23 +31,37 @@ def three_way(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
     return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
 
 
-def as_fold(rows: pd.DataFrame, folds: int, fold: int, seed: int) -> np.ndarray:
-    """The split of every row when train and val are pooled and fold number `fold` becomes val; test stays test."""
-    split = rows["split"].to_numpy().copy()
-    pool = split != "test"
-    split[pool] = np.where(fold_of(rows[pool], folds, seed) == fold, "val", "train")
+def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> np.ndarray:
+    """The split of every row when fold number `fold` becomes val.
+
+    Args:
+        rows: With their `outer_split`, which is the answer where `folds` is 0.
+        folds: How many.
+        fold: Which one.
+        pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with test, as `test`.
+        seed: Of who goes where.
+    """
+    outer = rows["outer_split"].to_numpy()
+    if not folds:
+        return outer
+    split = np.full(len(rows), "test", dtype=object)
+    pooled = outer == "train" if pool == "train" else outer != "test"
+    split[pooled] = np.where(fold_of(rows[pooled], folds, seed) == fold, "val", "train")
     return split
 
 
-def final_split(rows: pd.DataFrame, anew: bool, folds: int, fold: int, seed: int) -> np.ndarray:
-    """The split of every row: its own, or anew by group; then, with folds, fold number `fold` as val.
+def final_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
+    """The split of every row: its own, or anew by group; where only val is missing, a tenth of train's groups becomes it.
 
     Raises:
         ManifestError: nothing is left in train or val.
     """
-    split = three_way(rows, seed) if anew or "split" not in rows else rows["split"].to_numpy()
-    if folds:
-        split = as_fold(rows.assign(split=split), folds, fold, seed)
+    if anew or "split" not in rows:
+        return three_way(rows, seed)
+    split = rows["split"].to_numpy(dtype=object).copy()
+    train = split == "train"
+    if train.any() and not (split == "val").any():
+        split[train] = np.where(fold_of(rows[train], 10, seed) == 0, "val", "train")
     for name in ("train", "val"):
         if not (split == name).any():
             raise ManifestError(f"no image is in split {name}; add some, or split anew with datamodule.split=group")

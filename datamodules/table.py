@@ -1,32 +1,95 @@
 """Any data set that already is a manifest: a CSV or JSON with one row per image."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import pandas as pd
 
 from datamodules.base import ManifestDataModule
+from datamodules.formats.meta_json import is_square
+from datamodules.images import image_size
 from datamodules.manifest import Manifest, read
-from datamodules.refusal import ManifestError
+from datamodules.refusal import ManifestError, Refusal
+
+WHOLE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 
 class TableDataModule(ManifestDataModule):
     """Reads `root/manifest`: columns id, image, and where known mask, group, split, stratum; paths relative to the file.
 
     Args:
-        manifest_name: The file below root.
+        manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a pneumothorax meta JSON.
         classes: Names of the mask's classes; the manifest's own where it has some.
+        mask_column: `mask`, or `cropped_mask` to train on the squares that the columns `cropped_mask` (their masks) and `crop` say.
         **base: As `ManifestDataModule`.
     """
 
-    def __init__(self, manifest_name: str = "manifest.csv", classes: list[str] | None = None, **base: Any) -> None:
+    def __init__(
+        self,
+        manifest_name: str = "manifest.csv",
+        classes: list[str] | None = None,
+        mask_column: Literal["mask", "cropped_mask"] = "mask",
+        **base: Any,
+    ) -> None:
         super().__init__(**base)
         self.manifest_name = manifest_name
         self.class_names = tuple(classes) if classes else None
+        self.mask_column = mask_column.removesuffix("_path")  # as the meta JSON writes it
+        if self.mask_column not in ("mask", "cropped_mask"):
+            raise Refusal(f"datamodule.mask_column={mask_column} is no column of masks; take mask or cropped_mask")
 
     def manifest(self) -> Manifest:
-        """The table as it stands, every image checked to exist."""
+        """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
+        table = read(self.root / self.manifest_name)
+        return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is)
+
+    def with_split(self, manifest: Manifest) -> Manifest:
+        """Every image checked to exist, and train on its squares if they are asked for.
+
+        Raises:
+            ManifestError: a missing image, or squares that cannot be used.
+        """
         path = self.root / self.manifest_name
-        table = read(path)
-        for image in table.rows["image"]:
+        for image in manifest.rows["image"]:
             if not Path(image).is_file():
                 raise ManifestError(f"{path} names {image}, which does not exist; paths are relative to the manifest's folder")
-        return Manifest(table.rows, self.class_names or table.classes, table.group_is)
+        if self.mask_column == "mask":
+            return manifest
+        rows = manifest.rows
+        _refuse_unfit(path, rows)
+        used = rows["cropped_mask"].notna() & (rows["split"] == "train")
+        squares = rows["square"] if "square" in rows else pd.Series([None] * len(rows), dtype=object)
+        for row in used.to_numpy().nonzero()[0].tolist():
+            _refuse_no_square(path, rows.iloc[row], squares.iat[row])
+        masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
+        served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
+        return Manifest(rows.assign(**served), manifest.classes, manifest.group_is)
+
+
+def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
+    """Refuses a table without cropped masks, one with some where they would tell the answer, and positives that alone stay whole."""
+    if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
+        raise ManifestError(f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them; {WHOLE}")
+    has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
+    outside = rows[has & ~train]
+    if len(outside):
+        first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
+        raise ManifestError(
+            f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it tells where the lesion is; {WHOLE}"
+        )
+    whole = rows["id"][train & ~has & (rows["label"] == 1)] if "label" in rows else []
+    if len(whole):
+        raise ManifestError(f"{path}: {len(whole)} train images with a lesion have no cropped mask, '{whole.iloc[0]}' for one; {WHOLE}")
+
+
+def _refuse_no_square(path: Path, row: pd.Series, square: Any) -> None:
+    """Refuses a malformed square, and a cropped mask of which nothing says where it lies in a larger image."""
+    if isinstance(square, list | tuple):
+        if not is_square(square):
+            raise ManifestError(f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole pixels")
+        return
+    sizes = [image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
+    if sizes[0] != sizes[1]:
+        (height, width), whole = sizes
+        said = f"the cropped mask of '{row['id']}' is {height} x {width} pixels and its image {whole[0]} x {whole[1]}"
+        raise ManifestError(f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop anew with do=[crop]")

@@ -2,10 +2,12 @@
 
 import json
 import pickle
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningDataModule
 from torch import nn
 
 from datamodules.refusal import Refusal
@@ -96,6 +98,44 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
     refuse_misfit(module, checkpoint, path)
     module.load_state_dict(state)
     return whole
+
+
+def take_all(module: SupervisedModule, data: LightningDataModule, path: Path) -> None:
+    """Weights and rule of a checkpoint, and for the data the size of the images it was trained on; as Lightning does before a test."""
+    checkpoint = read(path)
+    module.load_state_dict(checkpoint["state_dict"])
+    of_data = checkpoint.get(type(data).__qualname__)
+    if of_data:
+        data.load_state_dict(of_data)
+
+
+def best_of(best: Path | None, number: int) -> list[Path]:
+    """The best checkpoints of a run.
+
+    Args:
+        best: The best of all; the others lie beside it.
+        number: How many.
+
+    Raises:
+        Refusal: the run did not keep so many.
+    """
+    found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
+    if len(found) != number:
+        mend = f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
+        raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
+    return found
+
+
+def nets_of(module: SupervisedModule, paths: list[Path]) -> list[nn.Module]:
+    """The module's network with the weights of each checkpoint."""
+    nets = []
+    for path in paths:
+        checkpoint = read(path)
+        refuse_misfit(module, checkpoint, path)
+        net = deepcopy(module.net)
+        net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
+        nets.append(net)
+    return nets
 
 
 def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:

@@ -4,8 +4,10 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from datamodules.refusal import Refusal
+from datamodules.sample import Sample
 from lightning_modules.evidence import Evidence, EvidenceCollector
 from lightning_modules.rule import Rule
 from lightning_modules.supervised import Stage, SupervisedModule
@@ -73,6 +75,10 @@ class EvaluatedModule(SupervisedModule):
         evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
         for name, value in self.steering(evidence).items():
             self.log(f"{stage}/{name}", value, prog_bar=f"{stage}/{name}" == self.monitor["name"], rank_zero_only=False)
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Logits on the network's canvas; a callback makes files of them."""
+        return self(batch["image"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the rule in force; weight averaging would else save the one of its first copy."""

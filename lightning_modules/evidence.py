@@ -27,7 +27,6 @@ class Evidence(ABC):
 
     kind: ClassVar[str]
     arrays: ClassVar[tuple[str, ...]]  # what a kind adds with one row an image
-    heads: ClassVar[tuple[str, ...]]  # the scores that a page leads with; the first one decides
 
     ids: np.ndarray
     groups: np.ndarray
@@ -37,6 +36,11 @@ class Evidence(ABC):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    @abstractmethod
+    def heads(self) -> tuple[str, ...]:
+        """The scores that a page leads with; the first one decides."""
 
     @property
     @abstractmethod

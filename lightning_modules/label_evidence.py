@@ -22,11 +22,14 @@ class LabelEvidence(Evidence):
 
     kind = "label"
     arrays = ("logits", "labels")
-    heads = ("f1", "auc", "accuracy", "precision", "recall", "specificity")
-
     logits: np.ndarray
     labels: np.ndarray
     exclusive: bool = False
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Decisions, and the ranking."""
+        return ("f1", "auc", "accuracy", "precision", "recall", "specificity")
 
     @property
     def scores(self) -> tuple[Score, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -46,7 +47,19 @@ def _share(right: Callable[[DecidedLabel], np.ndarray]) -> Value:
     return lambda d, weights: divide(weights @ right(d), weights.sum(1))
 
 
-def _by_ranking(d: DecidedLabel, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class Ranked(Protocol):
+    """Images by how sure a prediction is of them."""
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Bool `N`: which images truly show the class."""
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """Of `N` images; rises with how sure."""
+
+
+def _by_ranking(d: Ranked, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of negatives and of positives at each distinct place of the ranking, rising: two arrays `R x distinct`."""
     order = np.argsort(d.ranking, kind="stable")
     starts = np.flatnonzero(np.diff(d.ranking[order], prepend=np.nan) != 0)
@@ -54,7 +67,7 @@ def _by_ranking(d: DecidedLabel, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.add.reduceat(ordered * ~positive, starts, axis=1), np.add.reduceat(ordered * positive, starts, axis=1)
 
 
-def auc(d: DecidedLabel, weights: np.ndarray) -> np.ndarray:
+def auc(d: Ranked, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: how often a positive image is ranked above a negative one, ties counting half."""
     if not len(d.positive):
         return np.full(len(weights), np.nan)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.refusal import Refusal
+
 
 class WeightedSum(nn.Module):
     """`sum of weights[name] * terms[name]` per image.
@@ -13,19 +15,54 @@ class WeightedSum(nn.Module):
     Args:
         terms: Losses that give one value an image.
         weights: Their weights, by the same names.
+
+    Raises:
+        Refusal: terms and weights have other names.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
         super().__init__()
-        if set(terms) != set(weights):
-            raise ValueError(f"loss terms {sorted(terms)} and weights {sorted(weights)} must have the same names")
         self.terms = nn.ModuleDict(dict(terms))
+        self.reweigh(weights)
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Puts other weights in force, from the next batch on.
+
+        Args:
+            weights: One for each term, by its name.
+
+        Raises:
+            Refusal: a name is no term's, or a term has no weight.
+        """
+        unknown, missing = sorted(set(weights) - set(self.terms)), sorted(set(self.terms) - set(weights))
+        if unknown or missing:
+            wrong = [f"{name} is no term of this loss" for name in unknown] + [f"the term {name} has no weight" for name in missing]
+            raise Refusal(f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of {', '.join(self.terms)}, and to no other")
         self.weights = dict(weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and 0/1 target `B x C x H x W` to `B`."""
         logits, target = logits.float(), target.to(logits.device, torch.float32)
         return torch.stack([self.weights[name] * term(logits, target) for name, term in self.terms.items()]).sum(0)
+
+
+class Bce(nn.Module):
+    """Binary cross-entropy of masks or labels, mean over pixels and classes.
+
+    Args:
+        pos_weight: Weight of positives, where negatives weigh 1; None weighs both 1.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(self, pos_weight: float | None = None) -> None:
+        super().__init__()
+        self.register_buffer("pos_weight", None if pos_weight is None else torch.tensor(float(pos_weight)), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C` or `B x C x H x W` to `B`."""
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none", pos_weight=self.pos_weight)
+        return loss.flatten(1).mean(1)
 
 
 class Focal(nn.Module):
@@ -65,24 +102,7 @@ class ExclusiveFocal(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and one-hot target `B x C` to `B`."""
+        target = target.float()
         log_p = (logits.float().log_softmax(1) * target).sum(1)
         loss = -((1 - log_p.exp()) ** self.gamma) * log_p
-        return loss if self.alpha is None else loss * (target @ target.new_tensor(self.alpha))
-
-
-class Dice(nn.Module):
-    """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
-
-    Args:
-        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
-    """
-
-    def __init__(self, smooth: float = 1.0) -> None:
-        super().__init__()
-        self.smooth = smooth
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
-        probability, target = logits.sigmoid().flatten(2), target.flatten(2)
-        overlap = (probability * target).sum(2)
-        return (1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)).mean(1)
+        return loss if self.alpha is None else loss * (target * target.new_tensor(self.alpha)).sum(1)  # autocast would round a product with @

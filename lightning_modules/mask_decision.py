@@ -48,15 +48,27 @@ def empty_dice(counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DecidedMask:
-    """One class of an evaluation after the decision: per-image counts and the histogram that they came from."""
+    """One class of an evaluation after the decision: per-image counts and the histogram that they came from.
 
-    pixels: PixelCounts  # four arrays of N
-    histogram: np.ndarray  # N x 2 x 256
+    Attributes:
+        pixels: Four arrays of N.
+        histogram: `N x 2 x 256`.
+        ranking: `N`, the highest byte that would still call the image positive at the rule's min_area.
+    """
+
+    pixels: PixelCounts
+    histogram: np.ndarray
+    ranking: np.ndarray
 
     @property
     def positive(self) -> np.ndarray:
         """Which images truly show the class."""
         return self.pixels.tp + self.pixels.fn > 0
+
+    @property
+    def says(self) -> np.ndarray:
+        """For which images a mask is drawn."""
+        return self.pixels.tp + self.pixels.fp > 0
 
 
 def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
@@ -70,11 +82,13 @@ def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
     image = np.arange(len(counts))
     above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1]
     above = np.concatenate([above, np.zeros((len(counts), 1), np.int64)], axis=1)
-    shows = above[image, top.astype(int)] / np.maximum(counts.sum((1, 2)), 1) >= min_area
+    whole = np.maximum(counts.sum((1, 2)), 1)
+    shows = above[image, top.astype(int)] / whole >= min_area
     threshold = np.where(shows, bottom.astype(int), LEVELS)
     inside = np.arange(LEVELS) >= threshold[:, None]
     tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
-    return DecidedMask(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts)
+    enough = above[:, :LEVELS] >= np.maximum(1, min_area * whole)[:, None]  # falls with the byte
+    return DecidedMask(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts, enough.sum(1) - 1)
 
 
 def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
@@ -84,4 +98,4 @@ def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
     pixels = PixelCounts(lesion, rest, nothing, nothing) if positive else PixelCounts(nothing, nothing, lesion, rest)
     flat = np.zeros_like(counts)
     flat[:, 0, LEVELS // 2], flat[:, 1, LEVELS // 2] = rest, lesion
-    return DecidedMask(pixels, flat)
+    return DecidedMask(pixels, flat, nothing)

@@ -21,10 +21,15 @@ class MaskEvidence(Evidence):
 
     kind = "mask"
     arrays = ("counts",)
-    heads = ("dice", "iou", "precision", "recall", "average_precision")
-
     counts: np.ndarray
     grid: str
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Where some images show no lesion, whether they are told apart matters as much as the overlap."""
+        if (self.truth[:, :, 1] == 0).any():
+            return ("dice", "dice_lesions", "image_auc", "image_sensitivity", "image_specificity", "average_precision")
+        return ("dice", "iou", "precision", "recall", "average_precision")
 
     @property
     def scores(self) -> tuple[Score, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lightning_modules.label_scores import auc
 from lightning_modules.logit_byte import LEVELS
 from lightning_modules.mask_decision import DecidedMask, PixelCounts, dice, iou
 from lightning_modules.score import Score, divide
@@ -35,6 +36,16 @@ def average_precision(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
     return divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])
 
 
+def _share_called(right: bool) -> Value:
+    """Of the images that show a lesion (or that show none) the share that is called so."""
+
+    def value(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
+        kept = weights * (decided.positive if right else ~decided.positive)
+        return divide(kept @ (decided.says == right), kept.sum(1))
+
+    return value
+
+
 DICE = _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
 IOU = _pooled(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
 SCORES = (
@@ -49,4 +60,7 @@ SCORES = (
     Score("f1", "harmonic mean of that precision and recall", "all", DICE),
     Score("accuracy", "(TP+TN)/all pixels", "all", _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn)),
     Score("average_precision", "area under the precision-recall curve of all pixels together, at 256 thresholds", "all", average_precision),
+    Score("image_auc", "how often an image with a lesion ranks above one without, by the byte that min_area of its pixels reach; ties half", "all", auc),
+    Score("image_sensitivity", "share of images with a lesion for which a mask is drawn", "positive", _share_called(True)),
+    Score("image_specificity", "share of images without a lesion for which none is drawn", "negative", _share_called(False)),
 )

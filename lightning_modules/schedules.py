@@ -1,4 +1,4 @@
-"""Learning-rate schedules as Lightning wants them: the scheduler, and when it steps."""
+"""Learning-rate schedules as Lightning wants them: the scheduler, and when it steps. Each spans the fit, or the epochs of `span`."""
 
 import math
 from collections.abc import Mapping
@@ -6,21 +6,27 @@ from typing import Any, Literal
 
 from lightning import Trainer
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+Span = range | None
 
 
-def plateau(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], factor: float = 0.1, patience: int = 5) -> dict[str, Any]:
+def plateau(
+    optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], span: Span = None, factor: float = 0.1, patience: int = 5
+) -> dict[str, Any]:
     """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     # once an epoch, but counted in steps: Lightning then steps it before the epoch's checkpoint is written, not behind it
-    counted = {"interval": "step", "frequency": batches_per_epoch(trainer)}
+    counted = {"interval": "step", "frequency": batches_per_epoch(trainer, span.start if span else None)}
     return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
 
 
-def warmup_cosine(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], warmup: float = 0.05, final: float = 0.01) -> dict[str, Any]:
+def warmup_cosine(
+    optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], span: Span = None, warmup: float = 0.05, final: float = 0.01
+) -> dict[str, Any]:
     """Rises linearly over the first `warmup` of all steps, then falls along a cosine to `final` times the rate."""
-    total = total_steps(trainer)
+    total = total_steps(trainer, span)
     rising = max(1, round(warmup * total))
 
     def factor(step: int) -> float:
@@ -32,19 +38,36 @@ def warmup_cosine(optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
-def batches_per_epoch(trainer: Trainer) -> int:
-    """Training batches of an epoch on this rank.
+def one_cycle(
+    optimizer: Optimizer,
+    trainer: Trainer,
+    monitor: Mapping[str, str],
+    span: Span = None,
+    warmup: float = 0.3,
+    start: float = 0.04,
+    final: float = 4e-6,
+) -> dict[str, Any]:
+    """One cycle (Smith 2018), a step a batch: from `start` times the rate up to it within `warmup` of all steps, then down to `final` times it."""
+    highest = [group["lr"] for group in optimizer.param_groups]
+    total = max(2, total_steps(trainer, span))
+    scheduler = OneCycleLR(optimizer, highest, total_steps=total, pct_start=warmup, div_factor=1 / start, final_div_factor=start / final)
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def batches_per_epoch(trainer: Trainer, epoch: int | None = None) -> int:
+    """Training batches of an epoch on this rank; of the running one if None.
 
     Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a checkpoint is restored, and a
     resumed run would see the batches of another epoch.
     """
-    batches = trainer.datamodule.batches(trainer.world_size)  # type: ignore[attr-defined]
+    batches = trainer.datamodule.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)  # type: ignore[attr-defined]
     limit = trainer.limit_train_batches
     return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
 
 
-def total_steps(trainer: Trainer) -> int:
-    """Optimizer steps of the whole fit."""
-    if trainer.max_steps > 0:
+def total_steps(trainer: Trainer, span: Span = None) -> int:
+    """Optimizer steps of the epochs of `span`, of the whole fit if None."""
+    if span is None and trainer.max_steps > 0:
         return trainer.max_steps
-    return math.ceil(batches_per_epoch(trainer) / trainer.accumulate_grad_batches) * max(1, trainer.max_epochs or 1)
+    epochs = span or range(max(1, trainer.max_epochs or 1))
+    return sum(math.ceil(batches_per_epoch(trainer, epoch) / trainer.accumulate_grad_batches) for epoch in epochs)

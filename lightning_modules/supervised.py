@@ -27,6 +27,7 @@ class SupervisedModule(LightningModule):
         std: Likewise.
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
         compile: Compile the net with torch.compile.
+        encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
     """
 
     target: ClassVar[Literal["mask", "label"]]
@@ -42,6 +43,7 @@ class SupervisedModule(LightningModule):
         std: list[float] | None = None,
         channels_last: bool = True,
         compile: bool = False,
+        encoder_lr: float = 1.0,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean or [0.0], std or [1.0])
@@ -50,6 +52,7 @@ class SupervisedModule(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = dict(monitor or {"name": "val/loss", "mode": "min"})
+        self.encoder_lr = encoder_lr
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -85,10 +88,18 @@ class SupervisedModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Only what requires a gradient is optimized, so frozen and LoRA nets need nothing more."""
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = self.optimizer(self._parameter_groups())
+        if self.encoder_lr != 1.0:
+            optimizer.param_groups[0]["lr"] *= self.encoder_lr
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor)}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        encoder = [parameter for name, parameter in trained.items() if self.encoder_lr != 1.0 and name.startswith("net.encoder.")]
+        rest = [parameter for name, parameter in trained.items() if self.encoder_lr == 1.0 or not name.startswith("net.encoder.")]
+        return [{"params": encoder}, {"params": rest}] if self.encoder_lr != 1.0 else [{"params": rest}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random state, so that a resumed run draws the same dropout."""

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 import run
+from callbacks.runs import carry_out
 from datamodules.phantoms import chest_findings
 from lightning_modules import evidence_file
 from lightning_modules.adapted import Adapted
@@ -115,18 +116,18 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 
 
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
-    made, own = [], run._run
+    made, own = [], carry_out.one_run
 
     def shorter(cfg):
         cfg.trainer.max_epochs, made[len(made) :] = 1, [cfg.title]
         cfg.datamodule.phantom.update({"patients": 40} if "pneumonia" in cfg.title else {"train": 16, "val": 12, "test": 12})
         return own(cfg)
 
-    monkeypatch.setattr(run, "_run", shorter)
+    monkeypatch.setattr(carry_out, "one_run", shorter)
     runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"
     words = ["experiment=linear_probe_pneumonia", "scale=demo", runs, "trainer.enable_progress_bar=false", "do=[fit]"]
     code, said = cli(*words)
-    assert code == 0 and "starts from a run of pretrain_chest" in said and made == ["linear_probe_pneumonia", "pretrain_chest"], said
+    assert code == 0 and "needs a run of pretrain_chest" in said and made == ["pretrain_chest", "linear_probe_pneumonia"], said
     code, said = cli(*words, folder=tmp_path / "second")
     assert code == 0 and "pretrain_chest" not in said and made[2:] == ["linear_probe_pneumonia"], said
     assert "pretrain_chest" in (tmp_path / "second/config.yaml").read_text()

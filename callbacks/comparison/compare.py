@@ -7,16 +7,19 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from callbacks.comparison.courses import courses, uncounted
+from callbacks.comparison.figures import figures, key
 from callbacks.comparison.finished import Finished, arms, read_all
 from callbacks.comparison.paired import differences
+from callbacks.comparison.stages import leaders, stage_score, stages
 from callbacks.report.content import write_json
-from callbacks.report.table import interval, number
+from callbacks.report.table import number, signed
+from callbacks.report.template import render
 from datamodules.refusal import Refusal
 from lightning_modules.uncertainty import caveat
 
@@ -49,10 +52,12 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
         "n": len(evidence),
         "caveat": caveat(evidence),
         "phantom": runs[0].report["data"]["phantom"],
+        "stage_score": stage_score(runs),
+        "leaders": leaders([row["stages"] for row in rows], runs),
     }
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(found, run_dir / "comparison.json")
-    (run_dir / "comparison.html").write_text(_page(found), encoding="utf-8")
+    (run_dir / "comparison.html").write_text(_page(found, dict(ranked)), encoding="utf-8")
     _print(found, run_dir / "comparison.html")
     return found
 
@@ -76,21 +81,17 @@ def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any
         "parameters": reports[0].get("parameters"),
         "resources": {key: fmean(r["resources"][key] for r in reports) for key in _COST} if all(r.get("resources") for r in reports) else None,
         "start": config.get("init_from") or "no earlier run",
+        "stages": stages(arm),
     }
 
 
 _COST = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
-def _page(found: dict[str, Any]) -> str:
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": number, "interval": interval, "signed": _signed}
-    return environment.get_template("page.html").render(found=found)
-
-
-def _signed(gap: dict[str, Any]) -> str:
-    span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
-    return f"{gap['value']:+.4f}{span}"
+def _page(found: dict[str, Any], ranked: dict[str, list[Finished]]) -> str:
+    gone = courses(ranked)
+    words = {"title": "Comparison", "phantom": found["phantom"], "key": key(gone), "uncounted": uncounted(gone)}
+    return render(Path(__file__).parent, found=found, figures=figures(gone, f"val/{found['heads'][0]}"), **words)
 
 
 def _print(found: dict[str, Any], page: Path) -> None:
@@ -104,7 +105,7 @@ def _print(found: dict[str, Any], page: Path) -> None:
         table.add_row(name, *(number(arm["test"][name]) + sd for arm, sd in zip(found["arms"], spread, strict=True)))
     console.print(table)
     for arm in found["arms"][1:]:
-        said = "; ".join(f"{name} {_signed(arm['differences'][name])}" for name in found["heads"])
+        said = "; ".join(f"{name} {signed(arm['differences'][name])}" for name in found["heads"])
         console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(said)}", soft_wrap=True)
     console.print(found["caveat"], style="dim")
     console.print(f"page: {page}", soft_wrap=True)

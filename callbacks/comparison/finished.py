@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(config, dict):
         for name, value in config.items():
             yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(config, list) and any(isinstance(value, dict) for value in config):  # such as the stages of a curriculum
+        for number, value in enumerate(config):
+            yield from _flat(value, f"{prefix}[{number}]")
     else:
         yield prefix, config
 
@@ -62,9 +66,22 @@ def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
     for run in runs:
         alike = [other.settings for other in runs if other.report["title"] == run.report["title"]]
         differing = [key for key in run.settings if any(other.get(key) != run.settings[key] for other in alike)]
-        words = ", ".join(f"{key.rsplit('.', 1)[-1]}={run.settings[key]}" for key in differing)
+        words = ", ".join(_words(run, differing, alike))
         found.setdefault(f"{run.report['title']} ({words})" if words else str(run.report["title"]), []).append(run)
     return found
+
+
+def _words(run: Finished, differing: Sequence[str], alike: Sequence[Finished]) -> Iterator[str]:
+    """`rank=8`, `stages[1].lr=0.0001`; a list that differs in more than two places has a letter for each of its variants: `stages=B`."""
+    for stem, keys in ((stem, list(keys)) for stem, keys in groupby(differing, lambda key: key.split("[")[0])):
+        name = stem.rsplit(".", 1)[-1]
+        if len(keys) <= 2:
+            yield from (f"{name}{key.removeprefix(stem)}={run.settings[key]}" for key in keys)
+        else:
+            variants = [{key: value for key, value in other.settings.items() if key.startswith(f"{stem}[")} for other in alike]
+            distinct = [variant for n, variant in enumerate(variants) if variant and variant not in variants[:n]]
+            own = distinct.index(variants[alike.index(run)])
+            yield f"{name}={chr(ord('A') + own) if own < 26 else own}"
 
 
 def read_all(folder: Path) -> list[Finished]:

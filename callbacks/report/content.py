@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from callbacks.report.kinds import KINDS
+from callbacks.report.stages import read_stages
 from datamodules.base import ManifestDataModule
 from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
@@ -38,6 +39,7 @@ class Run:
 
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
+    stages = read_stages(run.run_dir)
     judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"]))
     return {
         "schema": SCHEMA,
@@ -54,6 +56,7 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
         **KINDS[run.evidence[run.judged].kind].tables(run.evidence),
         **run.beside,
+        **({"stages": stages} if stages else {}),
         "data": data,
         "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
         "commit": commit(),

@@ -6,12 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from callbacks.report.figures import COLOURS, INK, figure
+from callbacks.report.figures import COLOURS, INK, PALETTE, figure
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.label_scores import DecidedLabel
 
 Seen = Mapping[str, LabelEvidence]
-PALETTE = ("#e8590c", "#2f81f7", "#2da44e", "#a371f7", "#d4a72c", "#1b9aaa", "#cf222e", "#8a8f98")
 
 
 def label_figures(evidence: Seen) -> dict[str, str]:

@@ -5,25 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from callbacks.report.cases import Case
-from callbacks.report.figures import learning_curves
 from callbacks.report.kinds import KINDS
-from callbacks.report.table import interval, number
+from callbacks.report.template import render
+from callbacks.report.training_figures import training_figures
 from lightning_modules.evidence import Evidence
 
 
 def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: list[Case], run_dir: Path) -> Path:
     """Writes report.html into the run folder; all text from data is escaped."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"number": number, "interval": interval}
     kind, score = KINDS[found["kind"]], f"val/{found['heads'][0]}"
-    figures = {"Learning curves": learning_curves(run_dir / "metrics.csv", score)} | kind.figures(evidence)
+    settings = found["config"] or {}
+    monitor = settings.get("monitor", {}).get("name", score)
+    figures = training_figures(run_dir, score, found.get("stages", [])) | kind.figures(evidence)
     rows = {name: [case for case in cases if case.kind == name] for name in dict.fromkeys(case.kind for case in cases)}
-    config = yaml.safe_dump(found["config"], sort_keys=False) if found["config"] else ""
-    figures = {title: svg for title, svg in figures.items() if svg}
-    page = environment.get_template("page.html").render(found=found, kind=kind, rows=rows, figures=figures, config=config)
+    config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
+    words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
+    page = render(Path(__file__).parent, found=found, kind=kind, rows=rows, figures=figures, config=config, **words)
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path

@@ -48,3 +48,14 @@ def number(value: float | None) -> str:
 def interval(value: dict[str, Any]) -> str:
     """`low – high`, or a dash."""
     return "–" if value["low"] is None else f"{value['low']:.4f} – {value['high']:.4f}"
+
+
+def signed(gap: dict[str, Any]) -> str:
+    """A difference with its interval, where it has one."""
+    span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
+    return f"{gap['value']:+.4f}{span}"
+
+
+def mean(value: float | None) -> str:
+    """A mean of whole numbers, without decimals where it is one itself."""
+    return "–" if value is None else f"{value:,.1f}".removesuffix(".0")

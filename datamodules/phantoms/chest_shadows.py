@@ -58,10 +58,10 @@ class Chest(Organs):
             x, y = side * self.random.uniform(7, 10), top + self.random.uniform(3, 6)
             lead = [(x, y), (x - side * 3, y - 2.5), (-1.5, top + 6), (-2, 0), (self.random.uniform(2, 6), tip)]
             box = inside(np.maximum(np.abs(self.x - x) / 2.3, np.abs(self.y - y) / 1.9), 0.1) * inside(self.distance(x, y, 2.8, 2.4), 0.1)
-            return self.random.uniform(0.5, 0.9) * box + 0.3 * self.stroke([_curve(lead)], 0.25)
+            return self.random.uniform(0.5, 0.9) * box + 0.3 * self.stroke([curve(lead)], 0.25)
         line = [(side * 4, top - 6), (side * 4.5, top + 1), (-1.5, top + 6), (-2.2, self.random.uniform(-3, 2))]
         tube = [(0.2, top - 8), (0, 0), (0.8, self.bottom - 5), (4, self.bottom + 1)]
-        return self.random.uniform(0.15, 0.3) * self.stroke([_curve(line if self.random.random() < 0.6 else tube)], 0.3)
+        return self.random.uniform(0.15, 0.3) * self.stroke([curve(line if self.random.random() < 0.6 else tube)], 0.3)
 
     def clutter(self) -> np.ndarray:
         """Wires and electrodes lying on the chest."""
@@ -69,7 +69,7 @@ class Chest(Organs):
         if self.random.random() < 0.3:
             for _ in range(self.random.integers(1, 4)):
                 knots = self.random.uniform((-14, self.top), (14, self.bottom), (4, 2))
-                drawn += 0.13 * self.stroke([_curve(knots)], 0.18) + 0.2 * inside(self.distance(knots[-1, 0], knots[-1, 1], 0.6, 0.6), 0.15)
+                drawn += 0.13 * self.stroke([curve(knots)], 0.18) + 0.2 * inside(self.distance(knots[-1, 0], knots[-1, 1], 0.6, 0.6), 0.15)
         return drawn
 
     def _bronchi(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class Chest(Organs):
         return self.stroke(np.stack([xs, self.hilum() + 1.3 * np.sin(angles)[:, None] * t], 2), 0.3)
 
 
-def _curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
+def curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
     """A smooth line through the knots' neighbourhood (a Bezier curve)."""
     points, t = np.asarray(knots, float)[:, None], np.linspace(0, 1, 24)[:, None]
     while len(points) > 1:

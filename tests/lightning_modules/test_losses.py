@@ -5,8 +5,20 @@ import math
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
-from lightning_modules.losses import Dice, ExclusiveFocal, Focal, WeightedSum
+from datamodules.refusal import Refusal
+from lightning_modules.losses import Bce, ExclusiveFocal, Focal, WeightedSum
+from lightning_modules.overlap_losses import Dice
+from callbacks.runs.one_run import WHITELIST
+from run import CONF
+
+SUMS = ["focal_dice", "bce_dice_focal", "dice_focal_tversky", "lovasz"]
+
+
+def configured(name):
+    return instantiate(OmegaConf.load(CONF / f"module/loss/{name}.yaml"), _convert_="all", _execution_whitelist_=WHITELIST)
 
 
 def test_focal_by_hand():
@@ -17,12 +29,11 @@ def test_focal_by_hand():
     assert Focal(2.0, alpha=0.25)(logits, target).item() == pytest.approx((0.25 * plain[0] + 0.75 * plain[1]) / 2, rel=1e-5)
 
 
-def test_focal_and_dice_equal_smp_image_by_image():  # whose smooth counts once where ours counts twice, as in 2 TP
+def test_focal_equals_smp_image_by_image():
     logits, target = torch.randn(3, 2, 8, 8), torch.randint(0, 2, (3, 2, 8, 8)).float()
     for i in range(3):
         one, true = logits[i : i + 1], target[i : i + 1]
         assert Focal(2.0, 0.3)(one, true).item() == pytest.approx(smp.losses.FocalLoss("multilabel", alpha=0.3)(one, true).item(), rel=1e-4)
-        assert Dice(1.0)(one, true).item() == pytest.approx(smp.losses.DiceLoss("multilabel", smooth=0.5)(one, true).item(), rel=1e-4)
 
 
 def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
@@ -34,9 +45,46 @@ def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
     assert logits.grad.abs().min() > 0
 
 
+def test_bce_by_hand():
+    logits, target = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    positive, negative = math.log(2), math.log(1 + math.exp(2))
+    assert Bce()(logits, target).item() == pytest.approx((positive + negative) / 2, rel=1e-6)
+    assert Bce(pos_weight=3.0)(logits, target).item() == pytest.approx((3 * positive + negative) / 2, rel=1e-6)
+    assert not Bce(pos_weight=3.0).state_dict()  # a checkpoint does not carry it
+
+
 def test_names_must_agree():
-    with pytest.raises(ValueError, match="same names"):
-        WeightedSum({"focal": Focal()}, {"dice": 1.0})
+    terms = {"focal": Focal(), "dice": Dice()}
+    with pytest.raises(Refusal, match="dise is no term of this loss, the term dice has no weight; give a weight to each of focal, dice"):
+        WeightedSum(terms, {"focal": 1.0, "dise": 1.0})
+    loss = WeightedSum(terms, {"focal": 1.0, "dice": 1.0})
+    with pytest.raises(Refusal, match="the term dice has no weight"):
+        loss.reweigh({"focal": 1.0})
+    assert loss.weights == {"focal": 1.0, "dice": 1.0}  # what was refused left nothing behind
+
+
+def test_reweighed_the_sum_is_another():
+    logits, target = torch.randn(3, 1, 8, 8), torch.randint(0, 2, (3, 1, 8, 8))
+    loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.5, "dice": 0.5})
+    loss.reweigh({"dice": 2.0, "focal": 0.25})
+    assert torch.allclose(loss(logits, target), 0.25 * Focal()(logits, target) + 2 * Dice()(logits, target))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_configured_sums_give_one_value_an_image_and_finite_gradients_under_autocast(name):
+    loss = configured(name)
+    assert sum(loss.weights.values()) == pytest.approx(1)
+    target = torch.zeros(3, 2, 8, 8, dtype=torch.uint8)
+    target[0, :, 2:5, 2:5] = 1
+    for scale in (1.0, 1e4):
+        torch.manual_seed(0)
+        logits = (scale * torch.randn(3, 2, 8, 8)).bfloat16().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(logits, target)
+        value.sum().backward()
+        assert value.shape == (3,) and value.dtype == torch.float32 and torch.isfinite(value).all() and torch.isfinite(logits.grad).all()
+        assert torch.allclose(value, loss(logits.float(), target))
+        assert logits.grad[1:].abs().amax((1, 2, 3)).min() > 0  # the images without lesion teach something
 
 
 def test_focal_weighs_positives_by_alpha_and_negatives_by_the_rest():

@@ -56,6 +56,8 @@ def test_every_score_equals_scikit_learn(rule):
     each = [metrics.f1_score(t, m, zero_division=1.0) for t, m in zip(true, masks, strict=True)]
     jaccard = [metrics.jaccard_score(t, m, zero_division=1.0) if t.any() or m.any() else 1.0 for t, m in zip(true, masks, strict=True)]
     lesion = true.any(1)
+    enough = max(1, int(np.ceil(rule[1] * true.shape[1])))
+    surest = np.sort(to_byte(logits).numpy().reshape(24, -1), axis=1)[:, -enough]  # the byte that so many pixels reach
     flat, pooled = true.ravel(), masks.ravel()
     wanted = {
         "dice": np.mean(each),
@@ -69,6 +71,9 @@ def test_every_score_equals_scikit_learn(rule):
         "f1": metrics.f1_score(flat, pooled),
         "accuracy": metrics.accuracy_score(flat, pooled),
         "average_precision": metrics.average_precision_score(flat, to_byte(logits).numpy().ravel()),
+        "image_auc": metrics.roc_auc_score(lesion, surest),
+        "image_sensitivity": metrics.recall_score(lesion, masks.any(1)),
+        "image_specificity": metrics.recall_score(~lesion, ~masks.any(1)),
     }
     assert found == pytest.approx(wanted, abs=1e-9) and set(wanted) == {score.name for score in SCORES}
 

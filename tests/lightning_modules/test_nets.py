@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from datamodules.refusal import Refusal
 from lightning_modules.nets import smp_net
 from lightning_modules.normalize import Normalize
 from lightning_modules.precision import best_precision, cpu_has_native_bf16
+from callbacks.runs.one_run import WHITELIST
+from run import CONF
 
 SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
 
@@ -35,3 +39,14 @@ def test_normalize_by_hand():
 
 def test_precision_follows_the_hardware():
     assert best_precision("cpu") == ("bf16-mixed" if cpu_has_native_bf16() else "32-true")
+
+
+@pytest.mark.parametrize("name", ["unet", "fpn", "pspnet", "deeplabv3plus"])
+def test_configured_nets_give_logits_of_the_image_s_size(name):
+    words = ["experiment=unetpp_brain_tumor", f"module/net={name}", "module.net.encoder_name=resnet18", "module.net.encoder_weights=null"]
+    with initialize_config_dir(str(CONF)):
+        cfg = compose("run", words)
+    net = instantiate(cfg.module.net, _convert_="all", _execution_whitelist_=WHITELIST)
+    assert net.train()(torch.randn(2, 1, 64, 64)).shape == (2, 1, 64, 64)
+    with torch.no_grad():
+        assert net.eval()(torch.randn(1, 1, 96, 64)).shape == (1, 1, 96, 64)

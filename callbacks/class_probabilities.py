@@ -1,0 +1,56 @@
+"""Leaves cls_prob.csv when a test ends: each image's probability, and whether the network had seen the image."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lightning import Callback, LightningModule, Trainer
+
+from datamodules import probabilities
+from datamodules.probabilities import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD
+from datamodules.refusal import Refusal
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.label_evidence import LabelEvidence
+
+
+class ClassProbabilities(Callback):
+    """Writes the probability of every image that was judged; `merge` makes one table of those of all folds.
+
+    Example:
+        callbacks: {class_probabilities: {run_dir: "${paths.run}"}}
+
+    Args:
+        run_dir: The run folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.run_dir = Path(run_dir)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses several classes before training."""
+        if isinstance(pl_module, EvaluatedModule) and (pl_module.target != "label" or len(pl_module.classes) != 1):
+            raise Refusal("class_probabilities is of one class that is there or not; take it out of callbacks=[...] for other modules")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the fit val was judged by the best weights, then test."""
+        if not trainer.is_global_zero or trainer.fast_dev_run or not isinstance(pl_module, EvaluatedModule):  # type: ignore[attr-defined]
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        rows = data.table.rows.set_index("id")[["split", "outer_split"]]
+        judged = [_judged(evidence) for evidence in pl_module.evidence.values() if isinstance(evidence, LabelEvidence)]
+        table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
+        val = np.where(table["outer_split"] == "train", OUT_OF_FOLD, HELD_OUT)
+        table["seen"] = np.select([table["split"] == "train", table["split"] == "val"], [np.full(len(table), IN_SAMPLE), val], HELD_OUT)
+        probabilities.write(table.assign(split=table["outer_split"]), self.run_dir)
+
+
+def _judged(evidence: LabelEvidence) -> pd.DataFrame:
+    return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)
+
+
+def merge(folder: Path, folds: int) -> None:
+    """Writes cls_prob.csv of a run of k folds, where its folds left one each."""
+    parts: list[Any] = [folder / f"fold{fold}" for fold in range(folds)]
+    if all((part / probabilities.NAME).is_file() for part in parts):
+        probabilities.write(probabilities.merge([probabilities.read(part) for part in parts]), folder)

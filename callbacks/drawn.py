@@ -1,0 +1,88 @@
+"""Prints before training which images each epoch will show, and logs after each epoch which ones it really showed."""
+
+from collections import Counter
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.drawing import Pool
+from datamodules.plan import Plan
+
+POSITIVE = "positive"
+
+
+class Drawn(Callback):
+    """Logs `drawn/images`, `drawn/positive_fraction` and `drawn/<stratum>` (its share), counted over all ranks from the batches that were trained on.
+
+    Example:
+        callbacks: {drawn: {}}
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the plan, one line for each stretch of epochs."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        ids, pool = data.table.rows["id"].to_numpy()[data.pool.rows], data.pool
+        self._kind = {id: (stratum, positive) for id, stratum, positive in zip(ids, pool.stratum.tolist(), pool.positive.tolist(), strict=True)}
+        self._names = sorted(set(pool.stratum.tolist()))
+        if trainer.is_global_zero:
+            Console().print(_table(planned(data, trainer), data.pool, trainer.world_size))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts names; nothing is asked of the device."""
+        for id in batch["id"]:
+            stratum, positive = self._kind[id]
+            self._counts[stratum] += 1
+            self._counts[POSITIVE] += positive
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs what was shown."""
+        counts = torch.tensor([float(self._counts[name]) for name in (POSITIVE, *self._names)], device=pl_module.device)
+        positives, *strata = (trainer.strategy.reduce(counts, reduce_op="sum") if trainer.world_size > 1 else counts).tolist()  # type: ignore[union-attr]
+        images = max(1.0, sum(strata))
+        shares = {name: number / images for name, number in zip(self._names, strata, strict=True)}
+        known = {"images": images, "positive_fraction": positives / images} | (shares if len(shares) > 1 else {})
+        pl_module.log_dict({f"drawn/{name}": value for name, value in known.items()}, rank_zero_only=False)
+        self._counts.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts of an epoch that is not over."""
+        return {"counts": dict(self._counts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Counts on."""
+        self._counts = Counter(state_dict["counts"])
+
+
+def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
+    """Stretches of epochs and what holds in the first of each; stages that may end early stand at their full length."""
+    curriculum = next((callback for callback in trainer.callbacks if hasattr(callback, "stages")), None)  # type: ignore[attr-defined]
+    if curriculum is not None:
+        ends = np.cumsum([stage.epochs for stage in curriculum.stages]).tolist()
+        return [(range(end - stage.epochs, end), stage.plan(data.base_plan, 0)) for stage, end in zip(curriculum.stages, ends, strict=True)]
+    epochs = range(max(1, trainer.max_epochs or 1))
+    return [(range(span[0], span[-1] + 1), plan) for plan, span in ((p, list(e)) for p, e in groupby(epochs, data.plan))]
+
+
+def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> Table:
+    title = f"what is drawn from {len(pool.rows)} train images, {int(pool.positive.sum())} of them positive"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("epochs", "size", "batch", "steps", "images", "positive", "different", "an image at most"):
+        table.add_column(column, justify="right")
+    for epochs, plan in stretches:
+        steps = pool.batches(plan, world_size)
+        images = steps * plan.batch_size * world_size
+        wanted = pool.shares(plan) * images
+        positive = f"{wanted[pool.positive].sum() / images:.3f}"
+        times = int(np.ceil(wanted.max() - 1e-6))
+        numbers = [plan.image_size, plan.batch_size, steps, images, positive, round(np.minimum(wanted, 1).sum()), f"{times}x"]
+        table.add_row(f"{epochs[0] + 1}-{epochs[-1] + 1}", *map(str, numbers))
+    return table

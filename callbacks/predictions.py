@@ -1,0 +1,107 @@
+"""Writes what do=[predict] says of each image: masks as PNG and in the competition's CSV, or probabilities and decisions."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.formats.rle import to_siim
+from datamodules.formats.siim_csv import write_siim_csv
+from datamodules.sample import Sample
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.segmentation import SegmentationModule
+
+
+class Predictions(Callback):
+    """Leaves `predictions/submission.csv` (relative RLE) and `predictions/masks/*.png`, or `predictions/labels.csv`.
+
+    Masks are drawn at each image's own size by the rule in force; of several classes each has its folder and its CSV.
+
+    Example:
+        callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
+
+    Args:
+        run_dir: The run folder.
+        masks: Also write PNGs.
+        relative: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and length.
+    """
+
+    def __init__(self, run_dir: str, masks: bool = True, relative: bool = True) -> None:
+        self.folder = Path(run_dir) / "predictions"
+        self.masks = masks
+        self.relative = relative
+        self._rows: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Knows each image's own size."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self._sizes = dict(zip(data.table.rows["id"], np.asarray(data.cache.sizes).tolist(), strict=True))
+        self._rows = []
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Decides image by image."""
+        if isinstance(pl_module, SegmentationModule):
+            self._rows += [self._drawn(pl_module, id, self._whole(outputs, batch, i)) for i, id in enumerate(batch["id"])]
+        elif isinstance(pl_module, ClassificationModule):
+            self._rows += _said(pl_module, outputs, batch)
+
+    def _whole(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
+        """The logits of one image at its own size, padding cut off."""
+        top, left, height, width = batch["content"][i]
+        inside = logits[i : i + 1, :, top : top + height, left : left + width].float()
+        return F.interpolate(inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False)
+
+    def _drawn(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
+        masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
+        row = {"id": id}
+        for name, mask in zip(module.classes, masks, strict=True):
+            row[name] = to_siim(mask, self.relative)
+            if self.masks:
+                path = self.folder / "masks" / _folder(module.classes, name) / f"{quote(id, safe='')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), mask * 255)
+        return row
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the tables, of all processes."""
+        rows = self._rows
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, rows)
+            rows = [row for part in parts for row in part]
+        if not trainer.is_global_zero or not rows:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(pl_module, SegmentationModule):
+            for name in pl_module.classes:
+                table = self.folder / _folder(pl_module.classes, name) / "submission.csv"
+                table.parent.mkdir(exist_ok=True)
+                write_siim_csv(table, {row["id"]: row[name] for row in rows})
+        else:
+            pd.DataFrame(rows).to_csv(self.folder / "labels.csv", index=False)
+        print(f"predictions of {len(rows)} images: {self.folder}")
+
+
+def _folder(classes: tuple[str, ...], name: str) -> str:
+    return quote(name, safe="") if len(classes) > 1 else ""
+
+
+def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[dict[str, Any]]:
+    """Probability and decision of each class."""
+    ids = np.array(batch["id"])
+    labels = np.zeros((len(ids), len(module.classes)), np.uint8)  # nothing is known, and nothing here asks
+    rule = module.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+    parts = {"ids": ids, "groups": ids, "rule": rule, "classes": module.classes, "logits": logits.float().cpu().numpy(), "labels": labels}
+    found = module.make_evidence(**parts)
+    numbers = {f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)}
+    decisions = {f"says {name}": found.says[:, c].astype(int) for c, name in enumerate(module.classes)}
+    return pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")

@@ -1,0 +1,106 @@
+"""Carries out what `do` says: fits, tests and predictions of one run or of its folds, comparisons, steps on data alone."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks import class_probabilities
+from callbacks.comparison.compare import compare
+from callbacks.report import out_of_fold
+from callbacks.runs.named import is_latest, run_of
+from callbacks.runs.one_run import make, one_run, prepare
+from datamodules.refusal import Refusal
+
+OF_RUNS = ("fit", "test", "predict")  # together, in this order
+ALONE = ("compare", "validate", "export", "crop")
+NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob")  # keys that may name another run
+
+
+def carry_out(cfg: DictConfig) -> float | None:
+    """One run, one run a fold, or a step that stands alone; returns the monitored score of a fit."""
+    _refuse_words(cfg)
+    if cfg.do[0] == "compare":
+        runs = [str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run for run in cfg.runs]
+        compare(runs, Path(cfg.paths.run))
+        return None
+    if cfg.do[0] in ALONE:
+        _on_data(cfg)
+        return None
+    if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
+        raise Refusal(f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with ckpt_path=...")
+    _resolve(cfg)
+    if not (cfg.folds and cfg.fold is None):
+        return one_run(cfg)
+    if cfg.ckpt_path or "fit" not in cfg.do:
+        raise Refusal(
+            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
+        )
+    return _folds(cfg)
+
+
+def _refuse_words(cfg: DictConfig) -> None:
+    known = (*OF_RUNS, *ALONE)
+    unknown = [step for step in cfg.do if step not in known]
+    if unknown or not cfg.do:
+        raise Refusal(f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)}, or one of {', '.join(ALONE)}")
+    if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
+        alone = [step for step in cfg.do if step in ALONE]
+        said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
+        raise Refusal(f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]")
+
+
+def _on_data(cfg: DictConfig) -> None:
+    """A step that needs the data set and no network."""
+    from datamodules.preparation.crop import crop
+    from datamodules.preparation.export import export
+    from datamodules.preparation.validate import validate
+
+    prepare(cfg)
+    data = make(cfg.datamodule)
+    step, folder = cfg.do[0], Path(cfg.preparation.folder)
+    if step == "validate":
+        validate(data)
+        return
+    written = export(data, folder, cfg.preparation.size) if step == "export" else crop(data, folder, cfg.preparation.padding, cfg.seed)
+    print(f"written: {written}; train on it with datamodule=table datamodule.root={written.parent} datamodule.manifest_name={written.name}")
+
+
+def _folds(cfg: DictConfig) -> float | None:
+    scores, folder = [], Path(cfg.paths.run)
+    for fold in range(cfg.folds):
+        one = cfg.copy()
+        one.fold, one.paths.run, one.title = fold, str(folder / f"fold{fold}"), f"{cfg.title}, fold {fold} of {cfg.folds}"
+        scores.append(one_run(one))
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run:
+        out_of_fold.merge(folder, cfg.folds, str(cfg.title))
+        class_probabilities.merge(folder, cfg.folds)
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _resolve(cfg: DictConfig) -> None:
+    """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
+    if "fit" not in cfg.do:
+        OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training asks for hard images
+    for key in NAMING:
+        named = OmegaConf.select(cfg, key)
+        if not is_latest(named):
+            continue
+        run = run_of(named, Path(cfg.paths.runs), key, phantom=cfg.datamodule.phantom is not None)
+        if run is None and not cfg.trainer.fast_dev_run:
+            print(f"{cfg.title} needs a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
+            run = _make_demo(cfg, named.removeprefix("latest:"))
+        OmegaConf.update(cfg, key, None if run is None else str(run))
+
+
+def _make_demo(cfg: DictConfig, name: str) -> Path:
+    run = Path(cfg.paths.runs) / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
+    other.title, other.paths = name, {**cfg.paths, "run": str(run)}
+    for key in ("accelerator", "enable_progress_bar"):
+        other.trainer[key] = cfg.trainer[key]
+    carry_out(other)
+    return run

@@ -1,0 +1,38 @@
+"""Runs that another run names: a folder, or latest:EXPERIMENT for its youngest finished one."""
+
+from pathlib import Path
+
+from datamodules.refusal import Refusal
+from lightning_modules.checkpoints import latest
+
+EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
+
+
+def is_latest(named: str | None) -> bool:
+    """Whether it says `latest:EXPERIMENT`."""
+    return named is not None and named.startswith("latest:")
+
+
+def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
+    """The run that `latest:EXPERIMENT` means.
+
+    Args:
+        named: `latest:EXPERIMENT`.
+        runs: The folder of all runs.
+        key: Under which the user named it.
+        phantom: Whether on phantoms; None takes either.
+
+    Returns:
+        Its folder; None where there is none yet on phantoms, which can be made.
+
+    Raises:
+        Refusal: no such experiment, or no such run.
+    """
+    name = named.removeprefix("latest:")
+    if not (EXPERIMENTS / f"{name}.yaml").is_file():
+        raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
+    run = latest(name, runs, phantom)
+    if run is None and not phantom:
+        kind = "" if phantom is None else " on real data"
+        raise Refusal(f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder")
+    return run

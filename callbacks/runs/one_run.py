@@ -1,0 +1,77 @@
+"""One run: everything is made from the configuration, checked, and taken through fit, test and predict."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.runs.steps import steps
+from lightning_modules.memory import keep_freed_memory
+from lightning_modules.precision import best_precision
+
+WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
+    *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
+    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*"),
+)
+NOISE = (  # warnings of libraries that no user of ours can act on
+    ".*LeafSpec.*",
+    ".*exists and is not empty.*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*The dirpath has changed from.*",
+    ".*in eval mode at the start of training.*",  # a frozen body is meant to be
+    ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
+)
+
+
+def one_run(cfg: DictConfig) -> float | None:
+    """Makes the parts and carries out the steps; returns the monitored score of a fit."""
+    prepare(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    callbacks = list(callbacks_of(cfg).values())  # they refuse what cannot be before any image is read
+    data = make(cfg.datamodule)
+    data.prepare_data()  # the data is checked before a network is built
+    if "fit" in cfg.do:
+        _ = data.pool  # and so is what is to be drawn from it
+    module = make(cfg.module)
+    loggers = [make(part) for part in cfg.logger.values()]
+    trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    try:
+        return steps(cfg, trainer, module, data)
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
+
+
+def make(part: Any, **more: Any) -> Any:
+    """What a part of the configuration describes."""
+    return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
+
+
+def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
+    """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step.
+
+    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry has no target.
+    """
+    names = sorted((name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]), key=lambda name: name == "interrupt")
+    return {name: make(cfg.callbacks[name]) for name in names if name != "progress" or cfg.trainer.enable_progress_bar}
+
+
+def prepare(cfg: DictConfig) -> None:
+    """What the whole process shares: precision, the allocator, quiet libraries; and the configuration on disk."""
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)

@@ -1,0 +1,70 @@
+"""The steps of one run in their order: weights are found, a fit, a test at the rule found on val, predictions."""
+
+from pathlib import Path
+
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from datamodules.base import ManifestDataModule
+from datamodules.refusal import Refusal
+from lightning_modules import checkpoints
+from lightning_modules.supervised import SupervisedModule
+from lightning_modules.together import Together
+
+
+def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
+    """Carries out `cfg.do`; returns the monitored score of a fit."""
+    _refuse_inference(cfg, data)
+    start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best") if cfg.ckpt_path else None
+    if start:
+        checkpoints.refuse_misfit(module, checkpoints.read(start), start)
+    if cfg.init_from:
+        whole = checkpoints.take_weights(module, checkpoints.find(cfg.init_from, "best"))
+        if not whole and not start and "fit" not in cfg.do:
+            part = f"init_from={cfg.init_from} gives its body alone"
+            raise Refusal(f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=...")
+    score = None
+    if "fit" in cfg.do:
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
+        start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
+        start = start if start.is_file() else None
+    if cfg.do[-1] != "fit":
+        _judge(cfg, trainer, module, data, start)
+    return None if score is None else float(score)
+
+
+def _judge(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, start: Path | None) -> None:
+    """Test and predict, by the weights of `start` or those the module has."""
+    changed = cfg.tta != "none" or cfg.average > 1
+    if changed:
+        _put_together(cfg, module, data, start)
+        start = None
+    if "test" in cfg.do and ("fit" in cfg.do or changed):  # the rule belongs to the weights and to how they are used
+        trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
+    elif changed and data.can_validate:
+        trainer.validate(module, datamodule=data, verbose=False)
+    if "test" in cfg.do:
+        trainer.test(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
+    if "predict" in cfg.do:
+        trainer.predict(module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True)
+
+
+def _put_together(cfg: DictConfig, module: SupervisedModule, data: ManifestDataModule, start: Path | None) -> None:
+    """Several checkpoints, and mirrored views, as one network."""
+    if start is not None:
+        checkpoints.take_all(module, data, start)
+    nets = [module.net]
+    if cfg.average > 1:
+        nets = checkpoints.nets_of(module, checkpoints.best_of(start, cfg.average))
+    module.net = Together(nets, flip=cfg.tta == "hflip")
+
+
+def _refuse_inference(cfg: DictConfig, data: ManifestDataModule) -> None:
+    if cfg.tta not in ("none", "hflip"):
+        raise Refusal(f"tta={cfg.tta} is no test-time augmentation that is known; take none or hflip")
+    if cfg.average < 1:
+        raise Refusal(f"average={cfg.average} is no number of checkpoints; take average=1 for the best alone")
+    if list(cfg.do) != ["predict"] and not data.can_validate:
+        raise Refusal("a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels")

@@ -1,0 +1,150 @@
+"""Draws the rows of an epoch: at the asked share of positives, by strata, hard ones more often, each as evenly as can be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.plan import Plan
+from datamodules.refusal import Refusal
+
+ROUNDING = 1e-6  # what floating point makes of a whole number of images
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The training rows as a sampler sees them; N of each.
+
+    Attributes:
+        rows: Row numbers of the manifest.
+        positive: Which show a lesion.
+        stratum: The name of each row's stratum.
+        boost: How much more often than others a row is wanted; 1 for most.
+    """
+
+    rows: np.ndarray
+    positive: np.ndarray
+    stratum: np.ndarray
+    boost: np.ndarray
+
+    @classmethod
+    def plain(cls, rows: np.ndarray) -> "Pool":
+        """Rows that are all wanted alike."""
+        return cls(np.asarray(rows), np.ones(len(rows), bool), np.full(len(rows), "all"), np.ones(len(rows)))
+
+    def refuse(self, plan: Plan, where: str) -> None:
+        """Refuses a plan that no drawing from these rows can keep.
+
+        Args:
+            plan: What is wanted.
+            where: The key that the user wrote it under.
+
+        Raises:
+            Refusal: names what is missing.
+        """
+        known = sorted(set(self.stratum.tolist()))
+        unknown = sorted(set(plan.strata_weights or ()) - set(known))
+        if unknown:
+            raise Refusal(f"{where}.strata_weights names {unknown[0]}, but the strata of train are {', '.join(known)}; weigh those")
+        if plan.positive_fraction is None:
+            return
+        weights = self._weights(plan)
+        for wanted, sign, name in ((plan.positive_fraction, self.positive, "positive"), (1 - plan.positive_fraction, ~self.positive, "negative")):
+            if wanted > 0 and not weights[sign].any():
+                raise Refusal(
+                    f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and train has none of any weight; "
+                    "take another share, other strata_weights, or null for the data's own"
+                )
+
+    def batches(self, plan: Plan, world_size: int = 1) -> int:
+        """Batches of an epoch on each of `world_size` processes; without a last, smaller one, which BatchNorm would not bear."""
+        if plan.batches:
+            return plan.batches
+        return max(1, int(1 / self.shares(plan).max() + ROUNDING) // (plan.batch_size * world_size))
+
+    def shares(self, plan: Plan) -> np.ndarray:
+        """How much of an epoch each row is wanted to be; the sum is 1."""
+        weights = self._weights(plan)
+        if plan.positive_fraction is None:
+            return weights / weights.sum()
+        shares = np.zeros(len(weights))
+        for sign, fraction in ((self.positive, plan.positive_fraction), (~self.positive, 1 - plan.positive_fraction)):
+            if fraction > 0:
+                shares[sign] = fraction * weights[sign] / weights[sign].sum()
+        return shares
+
+    def draw(self, plan: Plan, images: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of one epoch in the order they are shown.
+
+        The number of positives is the asked one to within rounding. No row is drawn twice where the rows suffice; else each is drawn as
+        often as wanted, rounded up or down.
+
+        Args:
+            plan: What is wanted.
+            images: How many.
+            random: Source of the order and of who is rounded up.
+
+        Returns:
+            Three arrays of `images`: the row, how often it was drawn before in this epoch, and whether it is positive.
+        """
+        weights = self._weights(plan)
+        if plan.positive_fraction is None:
+            drawn = self._systematic(np.arange(len(self.rows)), weights, images, random)
+        else:
+            positives = round(plan.positive_fraction * images)
+            parts = [(np.flatnonzero(self.positive), positives), (np.flatnonzero(~self.positive), images - positives)]
+            drawn = np.concatenate([self._systematic(part, weights[part], number, random) for part, number in parts])
+        before = _before(drawn)
+        order = random.permutation(images)
+        drawn, before = drawn[order], before[order]
+        return self.rows[drawn], before, self.positive[drawn]
+
+    def _weights(self, plan: Plan) -> np.ndarray:
+        if plan.strata_weights is None:
+            return self.boost
+        names, member = np.unique(self.stratum, return_inverse=True)
+        return np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member] * self.boost
+
+    def _systematic(self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
+        """`number` of the members, each as often as its weight wants, rounded up or down; each stratum gets its share to within one."""
+        if not number:
+            return members[:0]
+        order = random.permutation(len(members))
+        order = order[np.argsort(np.unique(self.stratum[members], return_inverse=True)[1][order], kind="stable")]
+        edges = np.cumsum(weights[order])
+        edges *= number / edges[-1]
+        edges[-1] = number
+        times = np.diff(np.floor(edges + random.random()), prepend=0).astype(int)
+        return np.repeat(members[order], times)
+
+
+def _before(drawn: np.ndarray) -> np.ndarray:
+    """How often each entry stands further left; equal ones stand together."""
+    starts = np.flatnonzero(np.diff(drawn, prepend=-1))
+    return np.arange(len(drawn)) - np.repeat(starts, np.diff(starts, append=len(drawn)))
+
+
+def dealt(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
+    """Shares the images of an epoch out so that every process gets its part of the positives.
+
+    The images of a step stay the same whatever the number of processes; within it positives are dealt in turn, and the next step
+    goes on where the last stopped.
+
+    Args:
+        positive: Bools of all images of the epoch, in order.
+        batches: Steps.
+        batch_size: Images a step and process.
+        world_size: Processes.
+
+    Returns:
+        Positions `world_size x batches x batch_size` in that order.
+    """
+    wide = batch_size * world_size
+    position = np.arange(batches * wide).reshape(batches, wide)
+    if world_size == 1:
+        return position[None]
+    steps = positive.reshape(batches, wide)
+    position = np.take_along_axis(position, np.argsort(~steps, axis=1, kind="stable"), axis=1)
+    found = steps.sum(1)
+    rank = (np.arange(wide) + (np.cumsum(found) - found)[:, None]) % world_size
+    by_rank = np.take_along_axis(position, np.argsort(rank, axis=1, kind="stable"), axis=1)
+    return by_rank.reshape(batches, world_size, batch_size).transpose(1, 0, 2)

@@ -1,0 +1,53 @@
+"""Any folder of images or DICOMs, of which nothing else is known: to predict on."""
+
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from datamodules.base import ManifestDataModule
+from datamodules.cache import ImageCache
+from datamodules.checks import check_root
+from datamodules.decoding import build
+from datamodules.images import SUFFIXES
+from datamodules.manifest import Manifest
+from datamodules.refusal import ManifestError
+
+
+class FolderDataModule(ManifestDataModule):
+    """Every image below `root`, as test; `do=[predict]` alone makes sense of it.
+
+    Args:
+        classes: Names of the classes that the network knows.
+        **base: As `ManifestDataModule`.
+    """
+
+    can_validate = False
+
+    def __init__(self, classes: list[str], **base: Any) -> None:
+        super().__init__(**base)
+        self.classes = tuple(classes)
+
+    def manifest(self) -> Manifest:
+        """One row per file; its id is the path below `root`."""
+        files = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not files:
+            raise ManifestError(f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root to a folder of images")
+        return Manifest(pd.DataFrame({"id": [path.relative_to(self.root).as_posix() for path in files], "image": list(map(str, files))}), self.classes)
+
+    @cached_property
+    def table(self) -> Manifest:
+        """All of them, as test."""
+        check_root(self.root)
+        manifest = self.manifest()
+        manifest.rows["split"] = "test"
+        return manifest
+
+    @cached_property
+    def cache(self) -> ImageCache:
+        """The decoded images."""
+        return build(self.table, self.cache_size, self.channels, self.cache_dir)
+
+    def prepare_data(self) -> None:
+        """Decodes what is new."""
+        _ = self.cache

@@ -1,0 +1,89 @@
+"""What a viewer does with a DICOM's stored values before it shows them (DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2)."""
+
+import cv2
+import numpy as np
+from pydicom import Dataset
+
+
+def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Stored values to the grey picture: modality LUT or rescale, then VOI LUT or window, then MONOCHROME1 inverted.
+
+    Args:
+        stored: `H x W` as decoded, or RGB `H x W x 3`.
+        dataset: Its elements; of several windows or VOI LUTs the first is used.
+
+    Returns:
+        uint8 `H x W`. Without a window 8-bit values stay as they are, deeper ones are scaled by their own range.
+    """
+    if stored.ndim == 3:
+        stored = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
+    elif dataset.get("VOILUTSequence"):
+        stored = _looked_up(_rescaled(stored, dataset), dataset.VOILUTSequence[0], dataset)
+    elif _first(dataset, "WindowWidth") and _first(dataset, "WindowCenter") is not None:
+        stored = _windowed(_rescaled(stored, dataset), dataset)
+    elif not _plain(dataset):
+        stored = _rescaled(stored, dataset)
+    pixels = stored if stored.dtype == np.uint8 else _by_range(stored, dataset)
+    return cv2.bitwise_not(pixels) if dataset.PhotometricInterpretation == "MONOCHROME1" else pixels
+
+
+def _plain(dataset: Dataset) -> bool:
+    """Whether no modality transform can change the order of the values."""
+    return not dataset.get("ModalityLUTSequence") and float(dataset.get("RescaleSlope") or 1) > 0
+
+
+def _first(dataset: Dataset, keyword: str) -> float | None:
+    value = dataset.get(keyword)
+    if value is None or isinstance(value, int | float):
+        return value
+    return float(value[0]) if len(value) and value[0] != "" else None
+
+
+def _rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    if dataset.get("ModalityLUTSequence"):
+        item = dataset.ModalityLUTSequence[0]
+        return _table(item, dataset)[_positions(stored, item)]
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    return stored if (slope, intercept) == (1, 0) else stored * np.float32(slope) + np.float32(intercept)
+
+
+def _windowed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Values to uint8 by the first window: LINEAR as the standard writes it, LINEAR_EXACT or SIGMOID where the file says so."""
+    center, width = float(_first(dataset, "WindowCenter") or 0), float(_first(dataset, "WindowWidth") or 1)
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    distance = values.astype(np.float32) - np.float32(center)
+    if function == "SIGMOID":
+        shown = 1 / (1 + np.exp(-4 * distance / width))
+    elif function == "LINEAR_EXACT":
+        shown = distance / width + 0.5
+    else:
+        shown = (distance + 0.5) / max(width - 1, 1e-6) + 0.5  # a window of width 1 is a step
+    return (shown.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _looked_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> np.ndarray:
+    """Values through a VOI LUT, whose whole output range is shown."""
+    shown = _table(item, dataset).astype(np.float32) * (255 / (2 ** item.LUTDescriptor[2] - 1))
+    return shown.clip(0, 255).round().astype(np.uint8)[_positions(values, item)]
+
+
+def _positions(values: np.ndarray, item: Dataset) -> np.ndarray:
+    """Where values stand in a LUT; those before its first or behind its last entry stand there."""
+    entries, first, _ = item.LUTDescriptor
+    return (np.rint(values).astype(np.int64) - first).clip(0, (entries or 2**16) - 1)
+
+
+def _table(item: Dataset, dataset: Dataset) -> np.ndarray:
+    """A LUT's entries; pydicom leaves them as bytes where their VR is OW."""
+    if isinstance(item.LUTData, bytes):
+        return np.frombuffer(item.LUTData, "<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2")
+    return np.asarray(item.LUTData, np.uint16)
+
+
+def _by_range(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """8 stored bits in a wider type as they are; anything else scaled from its own range to 0..255."""
+    if dataset.BitsStored <= 8 and not dataset.PixelRepresentation and np.issubdtype(values.dtype, np.integer) and _plain(dataset):
+        return values.astype(np.uint8)
+    wide = values.astype(np.float32)
+    low, high = float(wide.min()), float(wide.max())
+    return ((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)

@@ -1,0 +1,48 @@
+"""The picture of a manifest row: an image, or the square of it that the row asks for, checked against what is said of its size."""
+
+import numpy as np
+
+from datamodules.images import LARGEST_IMAGE
+from datamodules.manifest import Manifest
+from datamodules.refusal import ManifestError
+
+
+def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
+    """What stands for a row, given its image as uint8 `H x W x C`: all of it, or the square that its column `crop` asks for.
+
+    Raises:
+        ManifestError: the image is not of the size its row says, or the crop lies beside it.
+    """
+    rows, path = manifest.rows, manifest.rows["image"].iat[row]
+    height, width = pixels.shape[:2]
+    if "height" in rows:
+        refuse_other_size(manifest, row, [[rows["height"].iat[row], rows["width"].iat[row]]], height, width)
+    crop = crop_of(manifest, row)
+    if crop and not (-crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE):
+        raise ManifestError(f"the crop {crop} of {path} does not lie on its {height} x {width} pixels; correct it, or crop anew with do=[crop]")
+    return cropped(pixels, crop) if crop else pixels
+
+
+def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
+    """The square [top, left, side] of `H x W x C` pixels, `side x side x C`; zeros where it reaches beyond them."""
+    top, left, side = crop
+    square = np.zeros((side, side, pixels.shape[2]), pixels.dtype)
+    inside = pixels[max(top, 0) : top + side, max(left, 0) : left + side]
+    square[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
+    return square
+
+
+def refuse_other_size(manifest: Manifest, row: int, said: list[list[int]], height: int, width: int) -> None:
+    """Refuses an annotation of another size than the picture it belongs to."""
+    for other in said:
+        if (int(other[0]), int(other[1])) != (height, width):
+            crop, path = crop_of(manifest, row), manifest.rows["image"].iat[row]
+            what = f"the crop {crop} of {path}" if crop else path
+            mend = "export image and mask together"
+            raise ManifestError(f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; {mend}")
+
+
+def crop_of(manifest: Manifest, row: int) -> list[int] | None:
+    """[top, left, side] in pixels of the whole image, or None where all of it is shown."""
+    crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
+    return list(crop) if isinstance(crop, list | tuple) else None

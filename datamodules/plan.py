@@ -1,0 +1,68 @@
+"""What holds in one epoch of training: how large the images are, how many a batch, and which rows are wanted how often."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from datamodules.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which training rows an epoch shows, and how often.
+
+    Attributes:
+        positive_fraction: Share of images with a lesion; None leaves it to the data.
+        strata_weights: How often a row of a stratum is wanted, relative to others of its sign (positive or negative); None wants all alike.
+        hard_at: Probability of the pre-classifier (`cls_prob`) that divides right from wrong.
+        hard_negative: How much more often a negative above it is wanted.
+        hard_positive: How much more often a positive below it is wanted.
+        hard_in_loss: Whether hard samples weigh that much more in the loss too.
+    """
+
+    positive_fraction: float | None = None
+    strata_weights: Mapping[str, float] | None = None
+    hard_at: float = 0.5
+    hard_negative: float = 1.0
+    hard_positive: float = 1.0
+    hard_in_loss: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_rates(self.positive_fraction, self.strata_weights, "datamodule.sampling")
+        if min(self.hard_negative, self.hard_positive) <= 0:
+            raise Refusal("datamodule.sampling.hard_negative and hard_positive must be above 0; 1.0 changes nothing")
+
+    @property
+    def boosts(self) -> bool:
+        """Whether hard samples are treated otherwise, so that `cls_prob` is needed."""
+        return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One epoch of training.
+
+    Attributes:
+        image_size: Side of the network's square input in pixels.
+        batch_size: Images a step and device.
+        batches: Steps; None for as many full batches as can be drawn without showing an image twice.
+        positive_fraction: As `Sampling`.
+        strata_weights: As `Sampling`.
+    """
+
+    image_size: int
+    batch_size: int
+    batches: int | None = None
+    positive_fraction: float | None = None
+    strata_weights: Mapping[str, float] | None = None
+
+
+def refuse_rates(positive_fraction: float | None, strata_weights: Mapping[str, float] | None, where: str) -> None:
+    """Refuses what can be wanted of no data set.
+
+    Raises:
+        Refusal: names the key.
+    """
+    if positive_fraction is not None and not 0 <= positive_fraction <= 1:
+        raise Refusal(f"{where}.positive_fraction={positive_fraction} is no share; take a number from 0 to 1, or null for the data's own")
+    if strata_weights is not None and (not strata_weights or min(strata_weights.values()) < 0 or max(strata_weights.values()) <= 0):
+        raise Refusal(f"{where}.strata_weights={dict(strata_weights)} must be numbers from 0 on, one of them above 0; null wants all alike")

@@ -1,0 +1,139 @@
+"""do=[crop]: square crops around the lesions of train, as masks and a meta JSON beside the user's own images."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from rich.progress import track
+
+from datamodules.formats.meta_json import write_meta
+from datamodules.formats.rle import decode
+from datamodules.images import image_size
+from datamodules.manifest import Manifest
+from datamodules.picture import cropped, refuse_other_size
+from datamodules.preparation.export import META, described, refuse_without_masks
+from datamodules.preparation.publishing import file_names, published, write_png
+from datamodules.refusal import ManifestError, Refusal
+
+if TYPE_CHECKING:
+    from datamodules.base import ManifestDataModule
+
+SMALLEST = 0.25  # side of a crop, of the image's shorter side
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Where a row's lesion lies in its image.
+
+    Attributes:
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        share: Of the image's pixels, 0 without a lesion.
+        box: Top, left, height and width in pixels, or None.
+    """
+
+    height: int
+    width: int
+    share: float
+    box: tuple[int, int, int, int] | None
+
+
+def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: int = 0) -> Path:
+    """Writes `crops/` (the masks of the crops), `masks/` (whole ones, where the data set has no files of them) and `meta.json`.
+
+    Val and test stay whole, because a crop around the truth tells where it is.
+
+    Args:
+        data: Any data set with masks of one class; only read.
+        folder: Missing or empty, and not in the data set.
+        padding: Added on each side of the lesion's box, of the box's longer side.
+        seed: Of the random squares of images without a lesion; their sizes are drawn from those with one.
+
+    Returns:
+        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json datamodule.mask_column=cropped_mask`.
+
+    Raises:
+        ManifestError: no masks, several classes, already cropped, or no lesion in train.
+        Refusal: a padding or a folder that cannot be.
+    """
+    if not padding >= 0:
+        raise Refusal(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")
+    with published(folder, data.root) as place:
+        manifest = data.table
+        refuse_without_masks(manifest, "crop")
+        if "crop" in manifest.rows:
+            raise ManifestError("the data set is cropped already; set datamodule.mask_column=mask to crop it anew")
+        for part in ("crops", "masks"):
+            (place / part).mkdir()
+        names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
+        with ThreadPoolExecutor() as pool:
+            looked = track(pool.map(lambda row: _lesion(manifest, row), range(len(manifest))), "measuring", total=len(manifest), transient=True)
+            lesions = list(looked)
+            squares = _squares(manifest, lesions, padding, seed)
+            done = pool.map(lambda row: _write(manifest, row, lesions[row], squares.get(row), place, names[row]), range(len(manifest)))
+            masks = list(track(done, "writing crops", total=len(manifest), transient=True))
+        images = [str(Path(image).absolute()) for image in manifest.rows["image"]]
+        whole = described(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
+        made = [str(place / "crops" / name) if row in squares else None for row, name in enumerate(names)]
+        more = {"cropped_mask": np.array(made, dtype=object), "crop": [squares.get(row) for row in range(len(manifest))]}
+        write_meta(Manifest(whole.rows.assign(**more), whole.classes, whole.group_is), place / META)
+    return Path(folder)
+
+
+def square_around(lesion: Lesion, padding: float) -> list[int]:
+    """[top, left, side]: the lesion's box and its padding, shifted into the image where it fits there, centred on it where it does not."""
+    if lesion.box is None:
+        raise ValueError("no lesion")
+    top, left, height, width = lesion.box
+    side = max(ceil(max(height, width) * (1 + 2 * padding)), ceil(min(lesion.height, lesion.width) * SMALLEST))
+    places = [(top + height / 2, lesion.height), (left + width / 2, lesion.width)]
+    return [*(_within(round(centre - side / 2), length - side) for centre, length in places), side]
+
+
+def _within(start: int, room: int) -> int:
+    return min(max(start, 0), room) if room >= 0 else room // 2
+
+
+def _lesion(manifest: Manifest, row: int) -> Lesion:
+    height, width = image_size(Path(manifest.rows["image"].iat[row]))
+    rle = manifest.rles(row)[0]
+    refuse_other_size(manifest, row, [rle["size"]] if rle else [], height, width)
+    area = int(coco_mask.area(rle)) if rle else 0
+    if not area:
+        return Lesion(height, width, 0.0, None)
+    left, top, box_width, box_height = map(int, coco_mask.toBbox(rle))
+    return Lesion(height, width, area / (height * width), (top, left, box_height, box_width))
+
+
+def _squares(manifest: Manifest, lesions: list[Lesion], padding: float, seed: int) -> dict[int, list[int]]:
+    """The square of each row of train."""
+    train = manifest.where("train").tolist()
+    squares = {row: square_around(lesions[row], padding) for row in train if lesions[row].box}
+    if not squares:
+        raise ManifestError("no train image has a lesion to crop around; annotate some, or split anew with datamodule.split=group")
+    shares = [side / min(lesions[row].height, lesions[row].width) for row, (_, _, side) in squares.items()]
+    for row in train:
+        if row not in squares:
+            random, image = np.random.default_rng([seed, row]), lesions[row]
+            side = max(1, round(random.choice(shares) * min(image.height, image.width)))
+            start = [int(random.integers(length - side + 1)) if side <= length else (length - side) // 2 for length in (image.height, image.width)]
+            squares[row] = [*start, side]
+    return squares
+
+
+def _write(manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str) -> str | None:
+    """Writes one row's masks; returns the path of the whole one, or None without a lesion and without a file."""
+    own = manifest.rows["mask"].iat[row]
+    if square or (lesion.box and not isinstance(own, str)):
+        mask = decode(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
+        if square:
+            write_png(place / "crops" / name, cropped(mask, square))
+        if lesion.box and not isinstance(own, str):
+            write_png(place / "masks" / name, mask)
+    if isinstance(own, str):
+        return str(Path(own).absolute())
+    return str(place / "masks" / name) if lesion.box else None

@@ -1,0 +1,100 @@
+"""do=[export]: a data set of any layout as plain 8-bit PNGs with a meta JSON, which `datamodule=table` reads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.progress import track
+
+from datamodules.formats.meta_json import write_meta
+from datamodules.formats.rle import decode
+from datamodules.images import read_image
+from datamodules.letterbox import resized, scaled
+from datamodules.manifest import Manifest
+from datamodules.picture import picture, refuse_other_size
+from datamodules.preparation.publishing import file_names, published, write_png
+from datamodules.refusal import ManifestError, Refusal
+from datamodules.strata import of_areas
+
+if TYPE_CHECKING:
+    from datamodules.base import ManifestDataModule
+
+META = "meta.json"
+
+
+def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
+    """Writes `images/`, `masks/` (0 and 255, of lesions alone) and `meta.json`.
+
+    Args:
+        data: Any data set with masks of one class; its split, groups and cls_prob are written too.
+        folder: Missing or empty, and not in the data set.
+        size: The longest side in pixels of what is written, area-averaged; None keeps each image's own.
+
+    Returns:
+        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json`.
+
+    Raises:
+        ManifestError: no masks, several classes, or an image that cannot be read.
+        Refusal: a size or a folder that cannot be.
+    """
+    if size is not None and size < 1:
+        raise Refusal(f"a longest side of {size} pixels cannot be written; take a number above 0, or null for each image's own")
+    with published(folder, data.root) as place:
+        manifest = data.table
+        refuse_without_masks(manifest, "export")
+        for part in ("images", "masks"):
+            (place / part).mkdir()
+        names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(lambda row: _write(manifest, row, data.channels, size, place, names[row]), range(len(manifest)))
+            area = np.array(list(track(done, "writing images", total=len(manifest), transient=True)))
+        masks = [str(place / "masks" / name) if share > 0 else None for name, share in zip(names, area, strict=True)]
+        write_meta(described(manifest, [str(place / "images" / name) for name in names], masks, area), place / META)
+    return Path(folder)
+
+
+def refuse_without_masks(manifest: Manifest, step: str) -> None:
+    """Refuses a data set that a meta JSON of one class cannot describe."""
+    if "mask" not in manifest.rows:
+        raise ManifestError(f"do=[{step}] writes masks, and this data set has none; name a data set for segmentation by datamodule=...")
+    if len(manifest.classes) != 1:
+        several = ", ".join(manifest.classes)
+        raise ManifestError(f"do=[{step}] writes masks of one class, and this data set has {len(manifest.classes)} ({several}); name one with one class")
+
+
+def described(manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray) -> Manifest:
+    """The manifest with other files, and with has_pnx and strata by its masks.
+
+    Args:
+        manifest: With its final split.
+        images: Path of each row's image.
+        masks: Path of each row's mask, or None.
+        area: Each lesion's share of its image, 0 for none; the quartiles are those of train.
+    """
+    rows = manifest.rows[[name for name in ("id", "group", "split", "cls_prob") if name in manifest.rows]].copy()
+    rows["image"] = images
+    rows["mask"] = np.array(masks, dtype=object)
+    rows["label"] = (area > 0).astype(int)
+    rows["stratum"] = of_areas(area, (rows["split"] == "train").to_numpy())
+    return Manifest(rows, manifest.classes, manifest.group_is)
+
+
+def _write(manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str) -> float:
+    """Writes one row's files; returns the lesion's share of the image."""
+    pixels = picture(manifest, row, read_image(Path(manifest.rows["image"].iat[row]), channels))
+    height, width = pixels.shape[:2]
+    rles = manifest.rles(row)
+    refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
+    truth = decode(rles, height, width)
+    new = (height, width) if size is None else scaled(height, width, size)
+    write_png(place / "images" / name, resized(pixels, *new))
+    if truth.any():
+        write_png(place / "masks" / name, _covered(truth, *new))
+    return float(truth.mean())
+
+
+def _covered(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A 0/1 mask as 0/255 at another size: where at least half is covered, and never empty: a tiny lesion keeps its most covered pixel."""
+    share = resized(mask.astype(np.float32), height, width)
+    return np.uint8(255) * (share >= min(0.5, float(share.max())))

@@ -1,0 +1,57 @@
+"""A folder that appears whole or not at all, never among the user's own data; and names for the files in it."""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datamodules.refusal import Refusal
+
+LONGEST = 120  # letters of a file name; file systems take 255 bytes
+
+
+@contextmanager
+def published(folder: Path, root: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to `folder` when the block ends, and removed if it fails.
+
+    Args:
+        folder: Missing or empty.
+        root: The data set's folder, below which nothing is written.
+
+    Raises:
+        Refusal: `folder` holds something, is `root` or below it, or cannot be made.
+    """
+    final = Path(folder).expanduser().absolute()
+    if final.resolve().is_relative_to(root.resolve()):
+        raise Refusal(f"{final} lies in the data set {root}, where nothing is ever written; name a folder elsewhere")
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise Refusal(f"{final} exists already and is not an empty folder; name another folder, or move it away")
+    unfinished = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise Refusal(f"{final} cannot be made ({error.strerror}); name a folder that you may write to") from error
+    try:
+        yield unfinished
+        unfinished.rename(final)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def file_names(ids: list[str]) -> list[str]:
+    """One name a row, of letters, digits and `._-` alone; those that would be alike, also where case does not count, get a hash of their id."""
+    plain = [re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:LONGEST].lstrip(".") or "_" for id in ids]
+    often = Counter(name.lower() for name in plain)
+    return [name if often[name.lower()] == 1 else f"{name}-{sha256(id.encode()).hexdigest()[:12]}" for name, id in zip(plain, ids, strict=True)]
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Writes uint8 `H x W x 1` or `H x W x 3`."""
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)

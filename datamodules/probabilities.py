@@ -1,0 +1,75 @@
+"""The probabilities of a pre-classifier, and which images it had seen: cls_prob.csv, written by its run, read by another."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datamodules.manifest import Manifest
+from datamodules.refusal import ManifestError
+
+NAME = "cls_prob.csv"
+COLUMNS = ("id", "cls_prob", "seen", "split")
+OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = "out_of_fold", "held_out", "in_sample"  # what `seen` can say: who judged an image had not, had not, had seen it
+MAKE = "make it on this very split with experiment=preclassify_pnx folds=5 and the same datamodule.seed"
+
+
+def write(rows: pd.DataFrame, folder: Path) -> Path:
+    """Writes `folder/cls_prob.csv`.
+
+    Args:
+        rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split for those who use the probability.
+        folder: Of the run.
+    """
+    rows[list(COLUMNS)].sort_values("id").to_csv(folder / NAME, index=False)
+    return folder / NAME
+
+
+def merge(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of k folds as one: train from the fold that did not see it, val and test as the mean over folds."""
+    table = pd.concat(parts)
+    table = table[table["seen"] != IN_SAMPLE]
+    return table.groupby(["id", "seen", "split"])["cls_prob"].mean().reset_index()
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The table of a run folder, or of the file itself.
+
+    Raises:
+        ManifestError: missing or not such a table.
+    """
+    file = path / NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ManifestError(f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of experiment=preclassify_pnx folds=5")
+    table = pd.read_csv(file, dtype={"id": str, "seen": str, "split": str})
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ManifestError(f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))}); {MAKE}")
+    if not table["cls_prob"].dropna().between(0, 1).all():
+        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {MAKE}")
+    return table
+
+
+def attach(manifest: Manifest, named: str) -> Manifest:
+    """Adds the column `cls_prob`.
+
+    Args:
+        manifest: With its final split in `outer_split`.
+        named: A run folder, or the file.
+
+    Raises:
+        ManifestError: some images' probabilities come from a network that was trained on them, or that was trained on images that are val or
+            test here.
+    """
+    table = read(Path(named).expanduser()).drop_duplicates("id").set_index("id")
+    ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
+    seen = ids.map(table["seen"]).to_numpy()
+    for wrong, what in (
+        (seen == IN_SAMPLE, "were made by a network that was trained on these images"),
+        ((split == "train") & (seen == HELD_OUT), "were made on another split: these images are train here and were kept out there"),
+        ((split != "train") & (seen == OUT_OF_FOLD), "were made on another split: its folds were trained on these images, which are kept out here"),
+    ):
+        if wrong.any():
+            raise ManifestError(f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what} ('{ids[wrong.argmax()]}' for one); {MAKE}")
+    manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
+    return manifest

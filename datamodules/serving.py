@@ -1,0 +1,103 @@
+"""Serves a checked table: datasets and loaders for train, val and test, and what holds in each epoch of training."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import albumentations as A
+import numpy as np
+from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from datamodules.dataset import ManifestDataset
+from datamodules.drawing import Pool
+from datamodules.loaders import Workers, evaluation_loader, training_loader
+from datamodules.plan import Plan, Sampling
+from datamodules.strata import training_pool
+
+
+class ServingDataModule(LightningDataModule):
+    """What a table and a cache are served by; `ManifestDataModule` makes both and documents the values."""
+
+    table: Any  # a Manifest
+    cache: Any  # an ImageCache
+    image_size: int
+    evaluation_size: int | str
+    batch_size: int
+    eval_batch_size: int
+    batches_per_epoch: int | None
+    augmentation: A.Compose | None
+    sampling: Sampling
+    seed: int
+    num_workers: Workers
+    can_validate = True  # False where nothing is known of the images
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan: Callable[[int], Plan] = lambda epoch: self.base_plan  # a curriculum puts its own in place
+        self.trained_size: int | None = None  # side of the images that a checkpoint's weights were trained on, where it says so
+
+    @property
+    def base_plan(self) -> Plan:
+        """What holds in every epoch unless a curriculum says otherwise."""
+        wanted = self.sampling.positive_fraction, self.sampling.strata_weights
+        return Plan(self.image_size, self.batch_size, self.batches_per_epoch, *wanted)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The training rows as the sampler sees them."""
+        pool = training_pool(self.table, self.cache, self.sampling)
+        pool.refuse(self.base_plan, "datamodule.sampling")
+        return pool
+
+    def dataset(self, evaluation: bool) -> ManifestDataset:
+        """All rows, augmented for training or with their truth for evaluation."""
+        if evaluation:
+            return ManifestDataset(self.cache, self.table, self.seed, evaluation_size=self.evaluation_size)
+        return ManifestDataset(self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights())
+
+    def _loss_weights(self) -> np.ndarray | None:
+        if not (self.sampling.hard_in_loss and self.sampling.boosts):
+            return None
+        weights = np.ones(len(self.table))
+        weights[self.pool.rows] = self.pool.boost
+        return weights
+
+    def batches(self, world_size: int, epoch: int = 0) -> int:
+        """Training batches of an epoch on each rank."""
+        return self.pool.batches(self.plan(epoch), world_size)
+
+    def seen_size(self) -> int:
+        """Side in pixels of the images that are judged: in a fit that of the running epoch, else that of the weights."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return self.plan(self.trainer.current_epoch).image_size if fitting and self.trainer else self.trained_size or self.image_size
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented batches in an order that follows from (seed, epoch)."""
+        return training_loader(self.dataset(evaluation=False), self.pool, self.plan, self.trainer, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """Every val image once, with its truth."""
+        return self._evaluation_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Every test image once, with its truth."""
+        return self._evaluation_dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Every test image once."""
+        return self._evaluation_dataloader("test")
+
+    def _evaluation_dataloader(self, split: str) -> DataLoader:
+        sizes = self.eval_batch_size, self.seen_size
+        return evaluation_loader(self.dataset(evaluation=True), self.table.where(split), self.trainer, *sizes, self.num_workers)
+
+    def state_dict(self) -> dict[str, int]:
+        """The size of the images that these weights are trained on, where it changes in the course of a fit."""
+        size = self.seen_size()
+        return {"image_size": size} if size != self.image_size else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Judges these weights on images of the size they were trained on."""
+        self.trained_size = state_dict["image_size"]

@@ -1,0 +1,75 @@
+"""Strata of a data set: negatives, and positives by quartile of their lesion's area; and how much hard ones count."""
+
+import numpy as np
+
+from datamodules.cache import ImageCache
+from datamodules.drawing import Pool
+from datamodules.labels import shown
+from datamodules.manifest import Manifest
+from datamodules.plan import Sampling
+from datamodules.refusal import ManifestError
+
+NONE = "0_none"
+QUARTILES = ("1_q1", "1_q2", "1_q3", "1_q4")  # from small to large
+
+
+def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
+    """The stratum of each row: the manifest's own column, else by the lesion's share of its image, else by the label.
+
+    The quartiles are those of the positives of train alone, so that nothing of val or test is used.
+    """
+    if "stratum" in manifest.rows:
+        return manifest.rows["stratum"].astype(str).to_numpy()
+    positive = shown(manifest, cache).any(1)
+    if not cache.has_masks:
+        return np.where(positive, "1_positive", NONE)
+    train = np.zeros(len(manifest), bool)
+    train[manifest.where("train")] = True
+    return of_areas(np.asarray(cache.areas).sum(1) / np.asarray(cache.sizes, np.int64).prod(1), train)
+
+
+def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Names of the strata.
+
+    Args:
+        area: Of each row's lesion, 0 for none, in any unit.
+        train: Which rows the quartiles are taken from.
+    """
+    known = area[train & (area > 0)]
+    edges = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else np.zeros(3)
+    quartile = np.array(QUARTILES)[np.searchsorted(edges, area, side="left")]
+    return np.where(area > 0, quartile, NONE)
+
+
+def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling) -> Pool:
+    """The rows of train as the sampler sees them.
+
+    Raises:
+        ManifestError: hard samples are wanted more often, and some rows have no `cls_prob`.
+    """
+    rows = manifest.where("train")
+    positive = np.asarray(shown(manifest, cache).any(1))[rows]
+    return Pool(rows, positive, strata(manifest, cache)[rows], hard_weights(manifest, rows, positive, sampling))
+
+
+def hard_weights(manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling) -> np.ndarray:
+    """How much each of `rows` counts: more where the pre-classifier was wrong.
+
+    Raises:
+        ManifestError: see `training_pool`.
+    """
+    weights = np.ones(len(rows))
+    if not sampling.boosts:
+        return weights
+    column = manifest.rows["cls_prob"].iloc[rows] if "cls_prob" in manifest.rows else manifest.rows["id"].iloc[rows].map(lambda _: np.nan)
+    probability = column.to_numpy(np.float64)
+    missing = np.flatnonzero(np.isnan(probability))
+    if len(missing):
+        first = manifest.rows["id"].iloc[rows[missing[0]]]
+        raise ManifestError(
+            f"cls_prob is missing for {len(missing)} of {len(rows)} train images, '{first}' for one, and hard samples are told by it; make it with "
+            "experiment=preclassify_pnx folds=5 and name that run by datamodule.cls_prob=RUN, or set datamodule/sampling=natural"
+        )
+    weights[~positive & (probability > sampling.hard_at)] = sampling.hard_negative
+    weights[positive & (probability < sampling.hard_at)] = sampling.hard_positive
+    return weights

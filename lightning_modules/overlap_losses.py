@@ -1,0 +1,65 @@
+"""Losses of how well two masks overlap: one value an image, in fp32."""
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+# Dice and Tversky are not smp's: those give one value a batch, and 0 without a gradient where the target is empty.
+
+
+class Dice(nn.Module):
+    """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
+
+    Args:
+        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
+    """
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C x H x W` to `B`."""
+        probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
+        overlap = (probability * target).sum(2)
+        return (1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)).mean(1)
+
+
+class Tversky(nn.Module):
+    """Tversky loss (Salehi et al. 2017) per image and class, mean over classes: `1 - TP / (TP + alpha FP + beta FN)`.
+
+    With alpha = beta = .5 and half its smooth it is `Dice`.
+
+    Args:
+        alpha: Weight of false positives.
+        beta: Weight of false negatives.
+        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
+    """
+
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.smooth = alpha, beta, smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C x H x W` to `B`."""
+        probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
+        hit = (probability * target).sum(2)
+        wrong = self.alpha * (probability.sum(2) - hit) + self.beta * (target.sum(2) - hit)
+        return (1 - (hit + self.smooth) / (hit + wrong + self.smooth)).mean(1)
+
+
+class Lovasz(nn.Module):
+    """Binary Lovasz hinge (Berman et al. 2018, smp's code) per image and class, mean over classes.
+
+    It bounds the Jaccard loss from above. On an image without lesion it is the hinge of the worst pixel alone, so it wants a
+    pixelwise loss beside it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hinge = smp.losses.LovaszLoss("binary")
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits and target `B x C x H x W` to `B`."""
+        pairs = zip(logits.float().flatten(0, 1), target.float().flatten(0, 1), strict=True)
+        return torch.stack([self.hinge(one, true) for one, true in pairs]).view(logits.shape[:2]).mean(1)
