@@ -25,7 +25,8 @@ def training_loader(
     """Keys that follow from (seed, epoch), sharded over the trainer's ranks; its state is saved with a checkpoint."""
 
     def epoch() -> int:
-        return trainer.current_epoch if trainer else 0
+        # not current_epoch: a fit that is resumed between two epochs starts its workers while that is still the old one
+        return trainer.fit_loop.epoch_progress.current.processed if trainer else 0
 
     def consumed() -> int:
         return trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches) if trainer else 0

@@ -1,5 +1,7 @@
 """The picture of a manifest row: an image, or the square of it that the row asks for, checked against what is said of its size."""
 
+from typing import Any
+
 import numpy as np
 
 from datamodules.images import LARGEST_IMAGE
@@ -13,13 +15,13 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
     Raises:
         ManifestError: the image is not of the size its row says, or the crop lies beside it.
     """
-    rows, path = manifest.rows, manifest.rows["image"].iat[row]
+    rows: Any = manifest.rows
     height, width = pixels.shape[:2]
     if "height" in rows:
-        refuse_other_size(manifest, row, [[rows["height"].iat[row], rows["width"].iat[row]]], height, width)
+        _refuse(rows["image"].iat[row], [[rows["height"].iat[row], rows["width"].iat[row]]], height, width)
     crop = crop_of(manifest, row)
     if crop and not (-crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE):
-        raise ManifestError(f"the crop {crop} of {path} does not lie on its {height} x {width} pixels; correct it, or crop anew with do=[crop]")
+        raise ManifestError(f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width} pixels; correct it")
     return cropped(pixels, crop) if crop else pixels
 
 
@@ -33,11 +35,14 @@ def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
 
 
 def refuse_other_size(manifest: Manifest, row: int, said: list[list[int]], height: int, width: int) -> None:
-    """Refuses an annotation of another size than the picture it belongs to."""
+    """Refuses a mask of another size than the picture it belongs to, in pixels."""
+    crop, path = crop_of(manifest, row), str(manifest.rows["image"].iat[row])
+    _refuse(f"the crop {crop} of {path}" if crop else path, said, height, width)
+
+
+def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
     for other in said:
         if (int(other[0]), int(other[1])) != (height, width):
-            crop, path = crop_of(manifest, row), manifest.rows["image"].iat[row]
-            what = f"the crop {crop} of {path}" if crop else path
             mend = "export image and mask together"
             raise ManifestError(f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; {mend}")
 

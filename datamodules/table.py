@@ -77,7 +77,7 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
         raise ManifestError(
             f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it tells where the lesion is; {WHOLE}"
         )
-    whole = rows["id"][train & ~has & (rows["label"] == 1)] if "label" in rows else []
+    whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
         raise ManifestError(f"{path}: {len(whole)} train images with a lesion have no cropped mask, '{whole.iloc[0]}' for one; {WHOLE}")
 

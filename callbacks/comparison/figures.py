@@ -1,6 +1,7 @@
 """Curves of several arms over each other, against epochs and against images seen, with their stages marked."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -8,7 +9,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from callbacks.comparison.courses import EPOCH, SEEN, Course, mean_curve
 from callbacks.report.figures import PALETTE, figure
 
-DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2), (12, 2.5), (4, 1.5, 1.5, 1.5, 1.5, 1.5))  # on, off, ... in widths of the line
+DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2), (9, 2, 3, 2), (4, 1.5, 1.5, 1.5, 1.5, 1.5))  # on, off, ... in widths of the line
 COLOURS = PALETTE[:6]
 Arms = Mapping[str, Sequence[Course]]
 
@@ -44,16 +45,19 @@ def figures(arms: Arms, score: str) -> dict[str, str]:
 
 
 def _draw(axes: Axes, arms: Arms, score: str, over: str) -> None:
+    rows = count()
     for number, runs in enumerate(arms.values()):
         colour, dashes = look(number)
         curves = [curve for curve in (run.curve(score, over) for run in runs) if len(curve)]
         dots = "." if max((len(curve) for curve in curves), default=0) < 15 else ""
         for curve in curves if len(curves) > 1 else []:
-            axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.7, alpha=0.55, dashes=dashes)
+            axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.6, alpha=0.45)
         if curves:
             mean = mean_curve(curves)
             axes.plot(mean["x"], mean["y"], color=colour, linewidth=2.2 if len(curves) > 1 else 1.8, dashes=dashes, marker=dots)
-            _mark(axes, sorted({start for run in runs for start in run.starts(over)}), colour, 1.02 + 0.035 * number)
+            starts = sorted({start for run in runs for start in run.starts(over)})
+            if starts:
+                _mark(axes, starts, colour, 1.02 + 0.035 * next(rows))
     axes.set(xlabel=over, ylabel=score)
     axes.margins(x=0.03)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

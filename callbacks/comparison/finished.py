@@ -66,22 +66,23 @@ def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
     for run in runs:
         alike = [other.settings for other in runs if other.report["title"] == run.report["title"]]
         differing = [key for key in run.settings if any(other.get(key) != run.settings[key] for other in alike)]
-        words = ", ".join(_words(run, differing, alike))
+        words = ", ".join(_words(run.settings, differing, alike))
         found.setdefault(f"{run.report['title']} ({words})" if words else str(run.report["title"]), []).append(run)
     return found
 
 
-def _words(run: Finished, differing: Sequence[str], alike: Sequence[Finished]) -> Iterator[str]:
+def _words(own: dict[str, Any], differing: Sequence[str], alike: Sequence[dict[str, Any]]) -> Iterator[str]:
     """`rank=8`, `stages[1].lr=0.0001`; a list that differs in more than two places has a letter for each of its variants: `stages=B`."""
     for stem, keys in ((stem, list(keys)) for stem, keys in groupby(differing, lambda key: key.split("[")[0])):
         name = stem.rsplit(".", 1)[-1]
-        if len(keys) <= 2:
-            yield from (f"{name}{key.removeprefix(stem)}={run.settings[key]}" for key in keys)
+        variants = [{key: value for key, value in other.items() if key.startswith(f"{stem}[")} for other in alike]
+        unequal = {key for variant in variants for key in variant if any(other.get(key) != variant[key] for other in variants)}
+        if len(unequal) <= 2:
+            yield from (f"{name}{key.removeprefix(stem)}={own[key]}" for key in keys)
         else:
-            variants = [{key: value for key, value in other.settings.items() if key.startswith(f"{stem}[")} for other in alike]
             distinct = [variant for n, variant in enumerate(variants) if variant and variant not in variants[:n]]
-            own = distinct.index(variants[alike.index(run)])
-            yield f"{name}={chr(ord('A') + own) if own < 26 else own}"
+            place = distinct.index(variants[alike.index(own)])
+            yield f"{name}={chr(ord('A') + place) if place < 26 else place}"
 
 
 def read_all(folder: Path) -> list[Finished]:

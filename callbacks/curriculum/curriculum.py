@@ -128,6 +128,8 @@ class Curriculum(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on in the stage of the checkpoint; its best weights so far are taken along into a new run folder."""
+        if not hasattr(self, "_module"):
+            return  # a test asks for no stage
         for name, value in state_dict.items():
             setattr(self, name, value)
         if len(self.starts) > len(self.stages) or self.history[0]["asked"] != self.stages[0].asked():

@@ -65,10 +65,12 @@ def _over_epochs(axes: Axes, stages: Stages) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left, right = axes.get_xlim()
-    for row, stage in enumerate(reversed(stages[1:])):  # a row each above the frame, so that no label meets a curve or another label
-        start = stage["first_epoch"] + 0.5  # between two epochs
-        axes.axvline(start, color=INK, linewidth=0.8, linestyle=":", alpha=0.7)
-        at, height, side = axes.get_xaxis_transform(), 1.03 + 0.065 * row, "left" if start < (left + right) / 2 else "right"
-        axes.plot([start, start], [1, height + 0.04], color=INK, linewidth=0.8, linestyle=":", alpha=0.7, transform=at, clip_on=False)
-        axes.annotate(label(stage), (start, height), xycoords=at, xytext=(3 if side == "left" else -3, 0), textcoords="offset points", fontsize=8, ha=side)
+    starts = [stage["first_epoch"] + 0.5 for stage in stages[1:]]  # between two epochs
+    late = sum(starts) > len(starts) * (left + right) / 2  # then the words stand left of their line, else right of it
+    marks = list(zip(starts, map(label, stages[1:]), strict=True))
+    at = axes.get_xaxis_transform()
+    for row, (start, words) in enumerate(marks if late else reversed(marks)):  # in this order no line crosses the words of another
+        height = 1.03 + 0.065 * row
+        axes.plot([start, start], [0, height + 0.045], color=INK, linewidth=0.8, linestyle=":", alpha=0.7, transform=at, clip_on=False)
+        axes.text(start, height, f"{words} " if late else f" {words}", transform=at, fontsize=8, ha="right" if late else "left")
     axes.set_xlim(left, right)

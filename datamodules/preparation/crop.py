@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
@@ -43,9 +44,7 @@ class Lesion:
 
 
 def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: int = 0) -> Path:
-    """Writes `crops/` (the masks of the crops), `masks/` (whole ones, where the data set has no files of them) and `meta.json`.
-
-    Val and test stay whole, because a crop around the truth tells where it is.
+    """Writes `crops/` (masks of train's crops; val and test stay whole), `masks/` (whole ones, where there are no files yet) and `meta.json`.
 
     Args:
         data: Any data set with masks of one class; only read.
@@ -71,16 +70,16 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
             (place / part).mkdir()
         names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
-            looked = track(pool.map(lambda row: _lesion(manifest, row), range(len(manifest))), "measuring", total=len(manifest), transient=True)
-            lesions = list(looked)
+            seen = pool.map(lambda row: _lesion(manifest, row), range(len(manifest)))
+            lesions = list(track(seen, "measuring lesions", total=len(manifest), transient=True))
             squares = _squares(manifest, lesions, padding, seed)
             done = pool.map(lambda row: _write(manifest, row, lesions[row], squares.get(row), place, names[row]), range(len(manifest)))
             masks = list(track(done, "writing crops", total=len(manifest), transient=True))
         images = [str(Path(image).absolute()) for image in manifest.rows["image"]]
         whole = described(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
-        made = [str(place / "crops" / name) if row in squares else None for row, name in enumerate(names)]
-        more = {"cropped_mask": np.array(made, dtype=object), "crop": [squares.get(row) for row in range(len(manifest))]}
-        write_meta(Manifest(whole.rows.assign(**more), whole.classes, whole.group_is), place / META)
+        whole.rows["cropped_mask"] = [str(place / "crops" / name) if row in squares else None for row, name in enumerate(names)]
+        whole.rows["crop"] = pd.Series([squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object)
+        write_meta(whole, place / META)
     return Path(folder)
 
 
@@ -99,7 +98,7 @@ def _within(start: int, room: int) -> int:
 
 
 def _lesion(manifest: Manifest, row: int) -> Lesion:
-    height, width = image_size(Path(manifest.rows["image"].iat[row]))
+    height, width = image_size(Path(str(manifest.rows["image"].iat[row])))
     rle = manifest.rles(row)[0]
     refuse_other_size(manifest, row, [rle["size"]] if rle else [], height, width)
     area = int(coco_mask.area(rle)) if rle else 0

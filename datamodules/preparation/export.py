@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from rich.progress import track
 
 from datamodules.formats.meta_json import write_meta
@@ -59,8 +60,7 @@ def refuse_without_masks(manifest: Manifest, step: str) -> None:
     if "mask" not in manifest.rows:
         raise ManifestError(f"do=[{step}] writes masks, and this data set has none; name a data set for segmentation by datamodule=...")
     if len(manifest.classes) != 1:
-        several = ", ".join(manifest.classes)
-        raise ManifestError(f"do=[{step}] writes masks of one class, and this data set has {len(manifest.classes)} ({several}); name one with one class")
+        raise ManifestError(f"do=[{step}] writes masks of one class, and this data set has {', '.join(manifest.classes)}; name one with one class")
 
 
 def described(manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray) -> Manifest:
@@ -74,7 +74,7 @@ def described(manifest: Manifest, images: list[str], masks: list[str | None], ar
     """
     rows = manifest.rows[[name for name in ("id", "group", "split", "cls_prob") if name in manifest.rows]].copy()
     rows["image"] = images
-    rows["mask"] = np.array(masks, dtype=object)
+    rows["mask"] = pd.Series(masks, rows.index, dtype=object)
     rows["label"] = (area > 0).astype(int)
     rows["stratum"] = of_areas(area, (rows["split"] == "train").to_numpy())
     return Manifest(rows, manifest.classes, manifest.group_is)
@@ -82,7 +82,7 @@ def described(manifest: Manifest, images: list[str], masks: list[str | None], ar
 
 def _write(manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str) -> float:
     """Writes one row's files; returns the lesion's share of the image."""
-    pixels = picture(manifest, row, read_image(Path(manifest.rows["image"].iat[row]), channels))
+    pixels = picture(manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels))
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)
     refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
