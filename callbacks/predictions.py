@@ -104,4 +104,5 @@ def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[d
     found = module.make_evidence(**parts)
     numbers = {f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)}
     decisions = {f"says {name}": found.says[:, c].astype(int) for c, name in enumerate(module.classes)}
-    return pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")
+    table: list[Any] = pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")
+    return table

@@ -19,12 +19,13 @@ class FolderDataModule(ManifestDataModule):
 
     Args:
         classes: Names of the classes that the network knows.
+        patients: Not used; what an experiment says of its own data set finds its place.
         **base: As `ManifestDataModule`.
     """
 
     can_validate = False
 
-    def __init__(self, classes: list[str], **base: Any) -> None:
+    def __init__(self, classes: list[str], patients: str | None = None, **base: Any) -> None:
         super().__init__(**base)
         self.classes = tuple(classes)
 
@@ -33,7 +34,8 @@ class FolderDataModule(ManifestDataModule):
         files = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not files:
             raise ManifestError(f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root to a folder of images")
-        return Manifest(pd.DataFrame({"id": [path.relative_to(self.root).as_posix() for path in files], "image": list(map(str, files))}), self.classes)
+        ids = [path.relative_to(self.root).as_posix() for path in files]
+        return Manifest(pd.DataFrame({"id": ids, "image": list(map(str, files))}), self.classes)
 
     @cached_property
     def table(self) -> Manifest:

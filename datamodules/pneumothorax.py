@@ -4,6 +4,7 @@ Data: https://www.kaggle.com/competitions/siim-acr-pneumothorax-segmentation
 """
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -81,7 +82,7 @@ class PneumothoraxDataModule(ManifestDataModule):
             with ThreadPoolExecutor() as pool:
                 labels = list(pool.map(lambda path: int((read_image(path, 1) > 127).any()), paths))
             self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unfinished = known.with_suffix(".tmp")
+            unfinished = known.with_suffix(f".{os.getpid()}.tmp")  # another process may look at the same masks
             unfinished.write_text(json.dumps(labels), encoding="utf-8")
             unfinished.replace(known)
         return json.loads(known.read_text(encoding="utf-8"))
@@ -94,7 +95,11 @@ class PneumothoraxDataModule(ManifestDataModule):
         missing = {"image", "patient"} - set(table.columns)
         if missing:
             raise ManifestError(f"{path} has no column {min(missing)} (it has {', '.join(table.columns)}); write image,patient")
-        patient = ids.map(table.drop_duplicates("image").set_index("image")["patient"])
+        table = table.drop_duplicates(["image", "patient"])
+        twice = table["image"][table["image"].duplicated()]
+        if len(twice):
+            raise ManifestError(f"{path} gives '{twice.iloc[0]}' two patients; leave one row of each image")
+        patient = ids.map(table.set_index("image")["patient"])
         if patient.isna().all():
             raise ManifestError(f"{path} names none of the images, such as '{ids.iloc[0]}'; write their ids into its column image")
         for id in ids[patient.isna()]:

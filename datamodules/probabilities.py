@@ -11,6 +11,7 @@ from datamodules.refusal import ManifestError
 NAME = "cls_prob.csv"
 COLUMNS = ("id", "cls_prob", "seen", "split")
 OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = "out_of_fold", "held_out", "in_sample"  # what `seen` can say: who judged an image had not, had not, had seen it
+SEEN = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
 MAKE = "make it on this very split with experiment=preclassify_pnx folds=5 and the same datamodule.seed"
 
 
@@ -41,13 +42,32 @@ def read(path: Path) -> pd.DataFrame:
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
         raise ManifestError(f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of experiment=preclassify_pnx folds=5")
-    table = pd.read_csv(file, dtype={"id": str, "seen": str, "split": str})
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)  # an id may look like a number, or like nothing
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {MAKE}") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ManifestError(f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))}); {MAKE}")
-    if not table["cls_prob"].dropna().between(0, 1).all():
-        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {MAKE}")
+    _refuse_rows(file, table)
     return table
+
+
+def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
+    """Refuses what no run writes, and makes numbers of the probabilities; an image that was not judged has none."""
+    try:
+        table["cls_prob"] = table["cls_prob"].replace("", "nan").astype(np.float64)
+        fit = table["cls_prob"].dropna().between(0, 1).all()
+    except ValueError:
+        fit = False
+    if not fit:
+        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {MAKE}")
+    unknown = table["seen"][~table["seen"].isin(SEEN)]
+    if len(unknown):
+        raise ManifestError(f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN)}; {MAKE}")
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {MAKE}")
 
 
 def attach(manifest: Manifest, named: str) -> Manifest:
@@ -61,7 +81,7 @@ def attach(manifest: Manifest, named: str) -> Manifest:
         ManifestError: some images' probabilities come from a network that was trained on them, or that was trained on images that are val or
             test here.
     """
-    table = read(Path(named).expanduser()).drop_duplicates("id").set_index("id")
+    table = read(Path(named).expanduser()).set_index("id")
     ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
     seen = ids.map(table["seen"]).to_numpy()
     for wrong, what in (

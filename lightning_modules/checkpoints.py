@@ -2,29 +2,35 @@
 
 import json
 import pickle
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from torch import nn
 
+from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
 from lightning_modules.supervised import SupervisedModule
 
+FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
 
-def latest(name: str, runs: Path, phantom: bool | None) -> Path | None:
+
+def latest(name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt") -> Path | None:
     """The run folder that `latest:EXPERIMENT` means: the youngest that was reported on, None where there is none.
 
     Args:
         name: The experiment.
         runs: The folder of all runs, one folder an experiment.
         phantom: Whether the run was on phantoms; None takes either.
+        holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else is wanted of all folds together.
     """
-    finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / "checkpoints/best.ckpt").is_file()]
+    finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / holding).is_file()]
+    if not holding.endswith(".ckpt"):
+        finished = [run for run in finished if not FOLD.fullmatch(run.name)]
     alike = [run for run in finished if phantom is None or json.loads((run / "report.json").read_text("utf-8"))["data"]["phantom"] == phantom]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
@@ -40,6 +46,8 @@ def find(path: str, wanted: str) -> Path:
         Refusal: there is none.
     """
     place = Path(path).expanduser()
+    if (place / "fold0").is_dir():
+        raise Refusal(f"{place} is a run of several folds, each with its own checkpoints; name one of them, such as {place / 'fold0'}")
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():
@@ -100,13 +108,14 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
     return whole
 
 
-def take_all(module: SupervisedModule, data: LightningDataModule, path: Path) -> None:
-    """Weights and rule of a checkpoint, and for the data the size of the images it was trained on; as Lightning does before a test."""
-    checkpoint = read(path)
-    module.load_state_dict(checkpoint["state_dict"])
-    of_data = checkpoint.get(type(data).__qualname__)
-    if of_data:
-        data.load_state_dict(of_data)
+def take_size(data: ManifestDataModule, path: Path) -> None:
+    """Lets the weights of a checkpoint be judged on images of the size they were trained on, whatever data set that was.
+
+    Lightning hands this on only to a data set of the same kind, and leaves what an earlier checkpoint said where this one says nothing.
+    """
+    states = [state for name, state in read(path).items() if name.endswith("DataModule")]
+    data.trained_size = next((state["image_size"] for state in states if "image_size" in state), None)
+    data.cache_size = max(data.cache_size, data.trained_size or 0)
 
 
 def best_of(best: Path | None, number: int) -> list[Path]:
@@ -121,7 +130,8 @@ def best_of(best: Path | None, number: int) -> list[Path]:
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
-        mend = f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
+        mend = f"take average={len(found)}, or " if len(found) > 1 else ""
+        mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
         raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
     return found
 

@@ -1,5 +1,6 @@
 """Segmentation networks by name, whose pretrained weights may have to be fetched."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,52 @@ def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = 
         **architecture_arguments: The architecture's own.
 
     Raises:
-        Refusal: the weights cannot be fetched or read.
+        Refusal: an unknown name, arguments of another architecture, logits that would not have the image's size, or weights that
+            cannot be fetched or read.
     """
-    if not hasattr(smp, architecture):
-        raise Refusal(f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus")
+    _refuse_arguments(architecture, encoder_name, architecture_arguments)
     local = encoder_weights is not None and ("/" in encoder_weights or Path(encoder_weights).exists())
     arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in architecture_arguments.items()}
     try:
         net = getattr(smp, architecture)(encoder_name=encoder_name, encoder_weights=None if local else encoder_weights, **arguments)
     except (OSError, KeyError, RuntimeError, ImportError) as error:
         if encoder_weights is None or local:
-            raise Refusal(f"module.net cannot be built ({str(error).splitlines()[0][:160]}); correct module.net.encoder_name") from error
+            raise _unbuilt(architecture, error, "correct module.net.encoder_name") from error
         raise not_fetched("module.net.encoder_weights", encoder_weights, encoder_name, error) from error
     except Exception as error:  # the hub client has its own family of network errors
         if encoder_weights is not None and from_hub(error):
             raise not_fetched("module.net.encoder_weights", encoder_weights, encoder_name, error) from error
-        raise
+        if not isinstance(error, TypeError | ValueError | AssertionError):
+            raise
+        raise _unbuilt(architecture, error, "correct the keys of module.net") from error
     if local:
         _load_encoder(net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3))
     return net
+
+
+def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
+    """What the library would swallow without a word: a network's class takes any key and hands it to encoders, most of which drop it."""
+    net = getattr(smp, architecture, None)
+    if not (inspect.isclass(net) and issubclass(net, nn.Module)):
+        raise Refusal(f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus")
+    known = [name for name, each in inspect.signature(net).parameters.items() if each.kind != each.VAR_KEYWORD]
+    unknown = sorted(arguments.keys() - set(known))
+    if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
+        raise Refusal(f"module.net: {architecture} does not take {', '.join(unknown)}; remove {_them(unknown)}, it takes {', '.join(known)}")
+    depth = arguments.get("encoder_depth", 3 if architecture == "PSPNet" else 5)
+    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(architecture)  # of the logits before they are upsampled
+    said = arguments.get("upsampling", coarseness)
+    if said != coarseness and coarseness:
+        raise Refusal(f"module.net.upsampling={said} gives logits of another size than the image; set module.net.upsampling={coarseness}")
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _unbuilt(architecture: str, error: Exception, mend: str) -> Refusal:
+    reason = " ".join(str(error).split()).rstrip(".")[:160]
+    return Refusal(f"module.net: {architecture} cannot be built ({reason}); {mend}")
 
 
 def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:

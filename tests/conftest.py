@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
 import run  # noqa: E402
-from datamodules.phantoms import brain_tumor, chest_xray  # noqa: E402
+from datamodules.phantoms import brain_tumor, chest_xray, pneumothorax  # noqa: E402
 from lightning_modules.supervised import SupervisedModule  # noqa: E402
 
 CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
@@ -41,6 +42,21 @@ SMALL_LABELS = [
     *DEMO[:2],
     LABELS,
 ]
+STAGES = "callbacks=[checkpoint,curriculum,threshold_search,drawn,interrupt,finite_loss,resources,report]"
+SMALL_PNX = [
+    "experiment=curriculum_pnx",
+    "image_size=32",
+    "evaluation_size=32",
+    "datamodule/sampling=natural",
+    "datamodule.cls_prob=null",
+    "datamodule.cache_size=64",
+    "datamodule.seed=0",
+    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}",
+    "module.optimizer.lr=1e-3",
+    *DEMO[:2],
+    STAGES,
+]
+THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +65,23 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "chest_xray"
     chest_xray.write(root, patients=64, size=72, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def thorax(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantom DICOMs in Kaggle's layout: 90 images of 64 pixels, every third with a pneumothorax."""
+    root = tmp_path_factory.mktemp("data") / "pneumothorax"
+    pneumothorax.write(root, **THORAX)
+    return root
+
+
+@pytest.fixture(scope="session")
+def layouts(tmp_path_factory: pytest.TempPathFactory, thorax: Path) -> dict[str, Path]:
+    """The images of `thorax` in all three layouts, by their names."""
+    folder = tmp_path_factory.mktemp("layouts")
+    for layout in ("png", "tree"):
+        pneumothorax.write(folder / layout, layout=layout, **THORAX)
+    return {"kaggle": thorax, "png": folder / "png", "tree": folder / "tree"}
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +126,25 @@ def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> No
     assert not steps
 
 
+@pytest.fixture
+def refuses_spoilt(cli: Callable, steps: list[int], tmp_path: Path) -> Callable[..., None]:
+    """Spoils a copy of a data set and looks that it is refused; `{root}` in what should be said is the copy's folder."""
+
+    def look(words: list[str], original: Path, spoil: Callable[[Path], object], wrong: str, mend: str) -> None:
+        root = tmp_path / "data"
+        shutil.copytree(original, root)
+        spoil(root)
+        before = folder_hash(root)
+        code, said = cli(*words, f"datamodule.root={root}")
+        refused(code, said, steps, wrong.format(root=root), mend)
+        assert folder_hash(root) == before
+
+    return look
+
+
 def folder_hash(folder: Path) -> str:
-    """Changes when a name or a byte below the folder changes."""
-    digest = hashlib.sha256()
+    """Changes when a name or a byte below the folder changes, or the folder comes or goes."""
+    digest = hashlib.sha256(str(folder.exists()).encode())
     for path in sorted(folder.rglob("*")):
         digest.update(str(path.relative_to(folder)).encode())
         if path.is_file():

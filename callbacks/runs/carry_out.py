@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hydra import compose
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks import class_probabilities
@@ -16,6 +17,7 @@ from datamodules.refusal import Refusal
 
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
 ALONE = ("compare", "validate", "export", "crop")
+CROPPED = ("datamodule.mask_column=cropped_mask",)
 NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob")  # keys that may name another run
 
 
@@ -31,8 +33,11 @@ def carry_out(cfg: DictConfig) -> float | None:
         return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
         raise Refusal(f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with ckpt_path=...")
+    judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
+    if cfg.do != ["predict"] and not judges:
+        raise Refusal("a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels")
     _resolve(cfg)
-    if not (cfg.folds and cfg.fold is None):
+    if not (cfg.folds and cfg.fold is None and judges):
         return one_run(cfg)
     if cfg.ckpt_path or "fit" not in cfg.do:
         raise Refusal(
@@ -55,7 +60,7 @@ def _refuse_words(cfg: DictConfig) -> None:
 def _on_data(cfg: DictConfig) -> None:
     """A step that needs the data set and no network."""
     from datamodules.preparation.crop import crop
-    from datamodules.preparation.export import export
+    from datamodules.preparation.export import META, export
     from datamodules.preparation.validate import validate
 
     prepare(cfg)
@@ -65,7 +70,8 @@ def _on_data(cfg: DictConfig) -> None:
         validate(data)
         return
     written = export(data, folder, cfg.preparation.size) if step == "export" else crop(data, folder, cfg.preparation.padding, cfg.seed)
-    print(f"written: {written}; train on it with datamodule=table datamodule.root={written.parent} datamodule.manifest_name={written.name}")
+    words = ["datamodule=table", f"datamodule.root={written}", f"datamodule.manifest_name={META}", *CROPPED * (step == "crop")]
+    print(f"written: {written}; train on it with {' '.join(words)}")
 
 
 def _folds(cfg: DictConfig) -> float | None:
@@ -93,6 +99,8 @@ def _resolve(cfg: DictConfig) -> None:
         if run is None and not cfg.trainer.fast_dev_run:
             print(f"{cfg.title} needs a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
             run = _make_demo(cfg, named.removeprefix("latest:"))
+        if run is None and key == "datamodule.cls_prob":  # one batch, to see whether it runs: no image is hard
+            cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
 
 
@@ -100,6 +108,9 @@ def _make_demo(cfg: DictConfig, name: str) -> Path:
     run = Path(cfg.paths.runs) / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
     other.title, other.paths = name, {**cfg.paths, "run": str(run)}
+    if other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_:  # of the same images in the same split
+        for key in ("phantom", "root", "seed"):
+            other.datamodule[key] = cfg.datamodule[key]
     for key in ("accelerator", "enable_progress_bar"):
         other.trainer[key] = cfg.trainer[key]
     carry_out(other)

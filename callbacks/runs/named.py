@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from datamodules import probabilities
 from datamodules.refusal import Refusal
 from lightning_modules.checkpoints import latest
 
@@ -31,7 +32,8 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
-    run = latest(name, runs, phantom)
+    holding = {"holding": probabilities.NAME} if key == "datamodule.cls_prob" else {}
+    run = latest(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
         raise Refusal(f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder")

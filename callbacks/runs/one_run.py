@@ -11,7 +11,8 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.runs.steps import steps
+from callbacks.runs.steps import named, refuse, steps
+from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.precision import best_precision
 
@@ -34,14 +35,18 @@ def one_run(cfg: DictConfig) -> float | None:
     """Makes the parts and carries out the steps; returns the monitored score of a fit."""
     prepare(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    callbacks = list(callbacks_of(cfg).values())  # they refuse what cannot be before any image is read
+    callbacks = callbacks_of(cfg)  # they refuse what cannot be before any image is read
+    refuse(cfg, callbacks)
     data = make(cfg.datamodule)
+    judged = named(cfg, "ckpt_path") or named(cfg, "init_from")
+    if judged and "fit" not in cfg.do:
+        checkpoints.take_size(data, judged)  # no image is kept smaller than the network wants it
     data.prepare_data()  # the data is checked before a network is built
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
     loggers = [make(part) for part in cfg.logger.values()]
-    trainer = make(cfg.trainer, callbacks=callbacks, logger=loggers)
+    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers)
     try:
         return steps(cfg, trainer, module, data)
     finally:

@@ -1,10 +1,13 @@
 """The steps of one run in their order: weights are found, a fit, a test at the rule found on val, predictions."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from lightning import Trainer
 from omegaconf import DictConfig
 
+from callbacks.predictions import Predictions
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
@@ -14,8 +17,7 @@ from lightning_modules.together import Together
 
 def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
     """Carries out `cfg.do`; returns the monitored score of a fit."""
-    _refuse_inference(cfg, data)
-    start = checkpoints.find(cfg.ckpt_path, "last" if "fit" in cfg.do else "best") if cfg.ckpt_path else None
+    start = named(cfg, "ckpt_path")
     if start:
         checkpoints.refuse_misfit(module, checkpoints.read(start), start)
     if cfg.init_from:
@@ -38,33 +40,57 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
 def _judge(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, start: Path | None) -> None:
     """Test and predict, by the weights of `start` or those the module has."""
     changed = cfg.tta != "none" or cfg.average > 1
+    if start is not None:
+        checkpoints.take_size(data, start)
     if changed:
-        _put_together(cfg, module, data, start)
+        _put_together(cfg, module, start)
         start = None
     if "test" in cfg.do and ("fit" in cfg.do or changed):  # the rule belongs to the weights and to how they are used
         trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     elif changed and data.can_validate:
         trainer.validate(module, datamodule=data, verbose=False)
+    elif changed:
+        print("a folder has no truth to search a rule by: the run's own is used, though it was searched for another inference", file=sys.stderr)
     if "test" in cfg.do:
         trainer.test(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     if "predict" in cfg.do:
         trainer.predict(module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True)
 
 
-def _put_together(cfg: DictConfig, module: SupervisedModule, data: ManifestDataModule, start: Path | None) -> None:
-    """Several checkpoints, and mirrored views, as one network."""
+def named(cfg: DictConfig, key: str) -> Path | None:
+    """The checkpoint that `ckpt_path` or `init_from` names."""
+    if not cfg[key]:
+        return None
+    return checkpoints.find(cfg[key], "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
+
+
+def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
+    """Several checkpoints, and mirrored views, as one network; the rule is that of the best until another is found."""
     if start is not None:
-        checkpoints.take_all(module, data, start)
+        module.load_state_dict(checkpoints.read(start)["state_dict"])
     nets = [module.net]
     if cfg.average > 1:
         nets = checkpoints.nets_of(module, checkpoints.best_of(start, cfg.average))
     module.net = Together(nets, flip=cfg.tta == "hflip")
 
 
-def _refuse_inference(cfg: DictConfig, data: ManifestDataModule) -> None:
+def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
+    """Refuses steps that cannot be, before any image is read.
+
+    Args:
+        cfg: Of the run.
+        callbacks: By their names in conf.
+
+    Raises:
+        Refusal: names the key.
+    """
+    if "predict" in cfg.do and not any(isinstance(callback, Predictions) for callback in callbacks.values()):
+        raise Refusal("do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]")
     if cfg.tta not in ("none", "hflip"):
         raise Refusal(f"tta={cfg.tta} is no test-time augmentation that is known; take none or hflip")
     if cfg.average < 1:
         raise Refusal(f"average={cfg.average} is no number of checkpoints; take average=1 for the best alone")
-    if list(cfg.do) != ["predict"] and not data.can_validate:
-        raise Refusal("a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels")
+    kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
+    if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
+        mend = f"take callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={cfg.average}"
+        raise Refusal(f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept} of its best ones; {mend}")

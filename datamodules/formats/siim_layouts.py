@@ -1,6 +1,7 @@
 """The three layouts in which SIIM-ACR pneumothorax is passed on, told apart by looking: Kaggle's DICOM + CSV, and two of PNGs."""
 
 import csv
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]
 
 def _is_kaggle(root: Path) -> Path | None:
     tables = any(root.glob("*.csv")) or any(root.glob("*.csv.gz"))
-    return root if tables and next(root.rglob("*.dcm"), None) is not None else None
+    return root if tables and next(_dicoms(root), None) is not None else None
 
 
 def _is_png(root: Path) -> Path | None:
@@ -71,12 +72,18 @@ def _is_tree(root: Path) -> Path | None:
     return next((place for place in (root, root / "siim-acr-png") if (place / "images").is_dir() and (place / "masks").is_dir()), None)
 
 
+def _dicoms(root: Path) -> Iterator[Path]:
+    """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out."""
+    for folder, _, names in os.walk(root, followlinks=True):
+        yield from (Path(folder, name) for name in names if name.endswith(".dcm"))
+
+
 LAYOUTS = {"kaggle": _is_kaggle, "png": _is_png, "tree": _is_tree}
 
 
 def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
     texts = read_siim_csv(_annotations(root))
-    files = {path.stem: path for path in sorted(root.rglob("*.dcm"))}
+    files = {path.stem: path for path in sorted(_dicoms(root))}
     _match(root, sorted(texts.keys() - files.keys()), "row of the CSV without its DICOM", unmatched, cleaning)
     _match(root, sorted(files.keys() - texts.keys()), "DICOM without a row in the CSV", unmatched, cleaning)
     for image, own in texts.items():

@@ -18,7 +18,7 @@ def draw_area(random: np.random.Generator) -> float:
 
 
 def draw_pneumothorax(
-    random: np.random.Generator, height: int, width: int, patient: Patient, area: float | None, confounders: bool = True
+    random: np.random.Generator, height: int, width: int, patient: Patient, area: float | None, confounders: bool = True, contrast: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """One image of a patient in its own pose, breath and exposure, with or without a pneumothorax.
 
@@ -30,6 +30,7 @@ def draw_pneumothorax(
         patient: Whose image it is.
         area: Of the pneumothorax as a share of the image; at least 6 pixels and at most most of a lung are drawn. None for none.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
+        contrast: Of the pneumothorax; 1 is about that of real ones, more makes up for few images or few pixels.
 
     Returns:
         The image, uint8 `height x width`, and the pleural air, uint8 0/1 `height x width`.
@@ -45,9 +46,9 @@ def draw_pneumothorax(
         side = int(of_lesion.choice(SIDES, p=[0.55, 0.45]))
         collapse = collapsed(chest, of_lesion, (lungs > 0.25) & (heart < 0.5) & (side * chest.x > 0), side, area)
         mask = (collapse.air > 0.5).astype(np.uint8)
-        denser = collapse.lung * (0.02 + 0.4 * collapse.share) * of_lesion.uniform(0.5, 1.2)
-        lost = lost * (1 - collapse.air) + denser - of_lesion.uniform(0.02, 0.09) * collapse.air
-        vessels = vessels * (1 - collapse.air) + of_lesion.uniform(0.05, 0.11) * collapse.line
+        denser = collapse.lung * (0.02 + 0.4 * collapse.share) * of_lesion.uniform(0.5, 1.2) * contrast
+        lost = lost * (1 - collapse.air) + denser - contrast * of_lesion.uniform(0.02, 0.09) * collapse.air
+        vessels = vessels * (1 - collapse.air) + contrast * of_lesion.uniform(0.05, 0.11) * collapse.line
     signal += air * (vessels - patient.air * (1 - lost)) + chest.clutter()
     if confounders:
         overlaid = copy(chest)

@@ -30,7 +30,14 @@ class _Planned:
 
 
 def write(
-    root: Path, images: int = 400, size: int = 160, positive: float = 0.22, layout: str = "kaggle", confounders: bool = True, seed: int = 0
+    root: Path,
+    images: int = 400,
+    size: int = 160,
+    positive: float = 0.22,
+    layout: str = "kaggle",
+    confounders: bool = True,
+    contrast: float = 1.0,
+    seed: int = 0,
 ) -> None:
     """Writes the same drawn images below `root`, once, in one of three layouts; each has the warts of the real one.
 
@@ -42,6 +49,7 @@ def write(
         layout: "kaggle" for DICOM files with train-rle.csv, and patients.csv that the real set lacks; "png" for png_images
             with png_masks; "tree" for siim-acr-png/{images,masks}/{train,test}. The latter two hold out about 15 % of the patients.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
+        contrast: Of the pneumothoraces, see `draw_pneumothorax`.
         seed: Source of everything drawn.
 
     Raises:
@@ -49,13 +57,14 @@ def write(
     """
     if layout not in LAYOUTS:
         raise Refusal(f"datamodule.phantom.layout={layout} is no layout of SIIM-ACR; set one of {', '.join(LAYOUTS)}")
-    numbers = {"images": images, "size": size, "positive": positive, "layout": layout, "confounders": confounders, "seed": seed, "version": 1}
+    numbers = {"images": images, "size": size, "positive": positive, "layout": layout, "confounders": confounders, "contrast": contrast}
+    numbers |= {"seed": seed, "version": 1}
     with written_once(root, numbers) as folder:
         if folder is not None:
-            LAYOUTS[layout](folder, draw_all(images, size, positive, confounders, seed), np.random.default_rng([seed, 2]))
+            LAYOUTS[layout](folder, draw_all(images, size, positive, confounders, seed, contrast), np.random.default_rng([seed, 2]))
 
 
-def draw_all(images: int, size: int, positive: float, confounders: bool, seed: int) -> Iterator[Drawn]:
+def draw_all(images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0) -> Iterator[Drawn]:
     """All images of a set, a patient's one after another; see `write` for the arguments."""
     random = np.random.default_rng([seed, 0])
     patients = _plan(random, images, positive)
@@ -64,7 +73,7 @@ def draw_all(images: int, size: int, positive: float, confounders: bool, seed: i
         for one in planned:
             own = np.random.default_rng([seed, 1, one.number])
             name = IMAGE_ID.format(numbers[one.number], own.integers(100), own.integers(10**5, 10**6))
-            image, mask = draw_pneumothorax(own, size, size, patient, draw_area(own) if one.positive else None, confounders)
+            image, mask = draw_pneumothorax(own, size, size, patient, draw_area(own) if one.positive else None, confounders, contrast)
             yield Drawn(name, f"p{group:05d}", image, mask, one.test)
 
 

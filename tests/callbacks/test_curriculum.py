@@ -9,34 +9,10 @@ import torch
 
 from callbacks.curriculum.curriculum import Curriculum
 from callbacks.curriculum.stage import Stage, stages_of
-from datamodules.phantoms import pneumothorax
 from datamodules.plan import Plan
 from datamodules.refusal import Refusal
 from lightning_modules.supervised import SupervisedModule
-from tests.conftest import DEMO, refused
-
-CALLBACKS = "callbacks=[checkpoint,curriculum,threshold_search,drawn,interrupt,finite_loss,resources,report]"
-SMALL_PNX = [
-    "experiment=curriculum_pnx",
-    "image_size=32",
-    "evaluation_size=32",
-    "datamodule/sampling=natural",
-    "datamodule.cls_prob=null",
-    "datamodule.cache_size=64",
-    "datamodule.seed=0",
-    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}",
-    "module.optimizer.lr=1e-3",
-    *DEMO[:2],
-    CALLBACKS,
-]
-
-
-@pytest.fixture(scope="session")
-def thorax(tmp_path_factory):
-    """Phantom DICOMs in Kaggle's layout: 90 images of 64 pixels, every third with a pneumothorax."""
-    root = tmp_path_factory.mktemp("data") / "pneumothorax"
-    pneumothorax.write(root, images=90, size=64, positive=0.33, seed=3)
-    return root
+from tests.conftest import SMALL_PNX, refused
 
 
 def staged(stages) -> list[str]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.refusal import ManifestError
-from datamodules.split import as_fold, fold_of, three_way
+from datamodules.split import final_split, fold_of, of_fold, three_way
 
 
 @settings(max_examples=30, deadline=None)
@@ -29,11 +29,43 @@ def test_strata_are_shared_out():
     assert (split == "test").sum() == (split == "val").sum() == 20
 
 
+def outer(train: int, val: int, test: int, images: int = 1) -> pd.DataFrame:
+    """So many groups of each split, of so many images each."""
+    split = np.repeat(["train", "val", "test"], [train, val, test])
+    groups = [str(group) for group in range(len(split))]
+    return pd.DataFrame({"group": np.repeat(groups, images), "outer_split": np.repeat(split, images)})
+
+
 def test_folds_share_out_train_and_val_and_leave_test():
-    rows = pd.DataFrame({"group": [str(i) for i in range(60)], "split": ["train"] * 40 + ["val"] * 10 + ["test"] * 10})
-    splits = [as_fold(rows, 5, k, 0) for k in range(5)]
+    rows = outer(40, 10, 10)
+    splits = [of_fold(rows, 5, k, "train_val", 0) for k in range(5)]
     assert all((s[50:] == "test").all() for s in splits)
     assert (np.stack([s == "val" for s in splits]).sum(0)[:50] == 1).all()
+    assert of_fold(rows, 0, 0, "train_val", 0).tolist() == rows["outer_split"].tolist()
+
+
+def test_folds_of_train_alone_keep_val_and_test_both_out():
+    rows = outer(20, 5, 5, images=2)
+    splits = [of_fold(rows, 4, k, "train", 0) for k in range(4)]
+    assert all((s[40:] == "test").all() and not (s[:40] == "test").any() for s in splits)
+    assert (np.stack([s == "val" for s in splits]).sum(0)[:40] == 1).all()
+    assert all((pd.Series(s).groupby(rows["group"]).nunique() == 1).all() for s in splits)
+
+
+def test_a_tenth_of_train_s_groups_becomes_the_val_that_is_missing():
+    rows = outer(50, 0, 10, images=3).rename(columns={"outer_split": "split"})
+    split = final_split(rows, False, 0)
+    assert (split[150:] == "test").all() and (split == "val").sum() == 15
+    assert (pd.Series(split).groupby(rows["group"]).nunique() == 1).all()
+    assert split.tolist() == final_split(rows, False, 0).tolist() != final_split(rows, False, 1).tolist()
+
+
+def test_a_split_of_its_own_is_kept_and_one_anew_is_not():
+    rows = outer(40, 5, 5).rename(columns={"outer_split": "split"})
+    assert final_split(rows, False, 0).tolist() == rows["split"].tolist()
+    assert final_split(rows, True, 0).tolist() == final_split(rows.drop(columns="split"), False, 0).tolist() == three_way(rows, 0).tolist()
+    with pytest.raises(ManifestError, match="no image is in split train"):
+        final_split(rows.assign(split="test"), False, 0)
 
 
 def test_too_few_groups_are_refused():
