@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from datamodules.phantoms.pneumothorax import draw_all
 
+ROOT = Path(__file__).parent.parent
 ARMS = {"with confounders": True, "train without": False}
 
 

@@ -26,7 +26,7 @@ def training_loader(
 
     def epoch() -> int:
         # not current_epoch: a fit that is resumed between two epochs starts its workers while that is still the old one
-        return trainer.fit_loop.epoch_progress.current.processed if trainer else 0
+        return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]
 
     def consumed() -> int:
         return trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches) if trainer else 0

@@ -31,9 +31,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
-    def __init__(
-        self, patients: str | None = None, unmatched: Literal["drop", "refuse"] = "drop", relative: bool = True, **base: Any
-    ) -> None:
+    def __init__(self, patients: str | None = None, unmatched: Literal["drop", "refuse"] = "drop", relative: bool = True, **base: Any) -> None:
         super().__init__(**base)
         self.patients = Path(patients).expanduser() if patients else None
         self.unmatched = unmatched

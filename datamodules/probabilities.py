@@ -57,7 +57,7 @@ def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
     """Refuses what no run writes, and makes numbers of the probabilities; an image that was not judged has none."""
     try:
         table["cls_prob"] = table["cls_prob"].replace("", "nan").astype(np.float64)
-        fit = table["cls_prob"].dropna().between(0, 1).all()
+        fit = bool(table["cls_prob"].dropna().between(0, 1).all())
     except ValueError:
         fit = False
     if not fit:

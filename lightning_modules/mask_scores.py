@@ -60,7 +60,7 @@ SCORES = (
     Score("f1", "harmonic mean of that precision and recall", "all", DICE),
     Score("accuracy", "(TP+TN)/all pixels", "all", _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn)),
     Score("average_precision", "area under the precision-recall curve of all pixels together, at 256 thresholds", "all", average_precision),
-    Score("image_auc", "how often an image with a lesion ranks above one without, by the byte that min_area of its pixels reach; ties half", "all", auc),
+    Score("image_auc", "how often an image with a lesion ranks above one without, by the byte that min_area of it reaches; ties half", "all", auc),
     Score("image_sensitivity", "share of images with a lesion for which a mask is drawn", "positive", _share_called(True)),
     Score("image_specificity", "share of images without a lesion for which none is drawn", "negative", _share_called(False)),
 )

@@ -50,14 +50,15 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise Refusal(f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus")
-    known = [name for name, each in inspect.signature(net).parameters.items() if each.kind != each.VAR_KEYWORD]
-    unknown = sorted(arguments.keys() - set(known))
+    known = {name: each.default for name, each in inspect.signature(net).parameters.items() if each.kind != each.VAR_KEYWORD}
+    unknown = sorted(arguments.keys() - known.keys())
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
         raise Refusal(f"module.net: {architecture} does not take {', '.join(unknown)}; remove {_them(unknown)}, it takes {', '.join(known)}")
-    depth = arguments.get("encoder_depth", 3 if architecture == "PSPNet" else 5)
-    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(architecture)  # of the logits before they are upsampled
-    said = arguments.get("upsampling", coarseness)
-    if said != coarseness and coarseness:
+    depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
+    if not isinstance(depth, int) or said is None:
+        return  # the library says what it thinks of it
+    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(architecture, said)  # of logits not upsampled yet
+    if said != coarseness:
         raise Refusal(f"module.net.upsampling={said} gives logits of another size than the image; set module.net.upsampling={coarseness}")
 
 

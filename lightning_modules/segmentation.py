@@ -3,6 +3,7 @@
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,12 +16,14 @@ from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.mask_rule import MaskRule
 from lightning_modules.supervised import Stage
+from lightning_modules.uncertainty import over_classes
 
 
 class SegmentationModule(EvaluatedModule):
     """Logits `B x classes x H x W`, a sigmoid each, and a mask rule per class.
 
-    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5.
+    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5. Where most images show no lesion both say little
+    until the network is good; `val/average_precision` and `val/dice_lesions` say more.
 
     Args:
         classes: Names of the classes, in channel order.
@@ -45,6 +48,11 @@ class SegmentationModule(EvaluatedModule):
         return MaskEvidence(grid=str(self.evaluation_size), **parts)
 
     def steering(self, evidence: Any) -> dict[str, float]:
-        """The mean Dice over images and classes, at the rule and at .5."""
+        """Means over classes: Dice of all images at the rule and at .5, and two scores that no empty prediction can have."""
         judged = {"dice": evidence, "dice_at_half": evidence.ruled(self.rule.start)}
-        return {name: fmean(float(dice(seen.decided(c).pixels).mean()) for c in range(len(self.classes))) for name, seen in judged.items()}
+        found = {name: fmean(float(dice(seen.decided(c).pixels).mean()) for c in range(len(self.classes))) for name, seen in judged.items()}
+        once = np.ones((1, len(evidence)))
+        for score in (score for score in evidence.scores if score.name in ("dice_lesions", "average_precision")):
+            values = over_classes(np.array([score.value(evidence.decided(c), once) for c in range(len(self.classes))]))
+            found[score.name] = float(np.nan_to_num(values[0]))
+        return found

@@ -19,7 +19,7 @@ from datamodules.formats.siim_csv import read_siim_csv
 from datamodules.images import read_image
 from datamodules.letterbox import Letterbox
 from lightning_modules import evidence_file
-from tests.conftest import SMALL_PNX
+from tests.conftest import SMALL_PNX, refused
 
 CALLBACKS = "callbacks=[checkpoint,curriculum,threshold_search,drawn,finite_loss,predictions,top_checkpoints,report]"
 WORDS = [
@@ -58,7 +58,7 @@ def scores_of(folder: Path, split: str) -> dict:
 
 def logits_by_hand(checkpoints: list[Path], files: dict[str, Path], flip: bool = False) -> dict[str, np.ndarray]:
     """The logit of the mean probability of all members and views, at each image's own size; float64."""
-    with initialize_config_dir(str(CONF), version_base=None):
+    with initialize_config_dir(str(CONF)):
         cfg = compose("run", WORDS)
     modules = [make(cfg.module).eval() for _ in checkpoints]
     for module, path in zip(modules, checkpoints, strict=True):
@@ -134,7 +134,7 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(w
     members = sorted(checkpoint.parent.glob("top-*.ckpt")) if "average=2" in words else [checkpoint]
     by_hand = {split: logits_by_hand(members, files_of(trained, thorax, split), "tta=hflip" in words) for split in ("val", "test")}
     evidence = evidence_file.read(tmp_path / "run/evidence/val.npz")
-    rule = evidence.rule[0]
+    rule = evidence.rule[0, 0]
 
     def score(split: str, rule: np.ndarray, lesions_only: bool) -> float:
         truths = {id: truth_of(thorax, id) for id in by_hand[split]}
@@ -148,3 +148,23 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(w
     assert set(masks) == set(by_hand["test"])
     assert np.mean([(mask > 0) != drawn(by_hand["test"][id], rule) for id, mask in masks.items()]) < 1e-3
     assert not np.array_equal(evidence.counts, evidence_file.read(trained / "evidence/val.npz").counts)  # another inference than the run's own
+
+
+REFUSED = {
+    "nothing to do": (["do=[]"], "do=[] is not something to do", "fit, test, predict"),
+    "a wrong order": (["do=[test,fit]"], "do=[test,fit]: this is no order that can be carried out", "take do=[fit,test]"),
+    "not alone": (["do=[compare,fit]"], "compare stands alone", "take do=[compare]"),
+    "predict without a network": (["do=[predict]"], "needs a trained network", "ckpt_path"),
+    "predict without its callback": (["do=[fit,predict]", CALLBACKS.replace("predictions,", "")], "would write nothing", "callbacks=[...,pred"),
+    "an unknown view": (["tta=vflip"], "tta=vflip is no test-time augmentation", "take none or hflip"),
+    "no checkpoints": (["average=0"], "average=0 is no number of checkpoints", "average=1"),
+    "more than a fit will keep": (["average=3"], "needs 3 checkpoints, and this fit would keep 2", "save_top_k=3"),
+    "more than a run kept": (["average=3", "do=[test]", "ckpt_path={trained}"], "needs 3 checkpoints, and the run kept 2", "take average=2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_refused_before_any_step(case, trained, thorax, cli, steps):
+    words, wrong, mend = REFUSED[case]
+    code, said = cli(*WORDS, f"datamodule.root={thorax}", *(word.format(trained=trained) for word in words))
+    refused(code, said, steps, wrong, mend)

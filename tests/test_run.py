@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from datamodules.phantoms.brain import draw_slice
-from tests.conftest import SMALL, folder_hash
+from tests.conftest import SMALL, SMALL_PNX, folder_hash
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
@@ -41,12 +41,13 @@ SMALL_PHANTOMS = {
     "brain": {"train": 16, "valid": 6, "test": 6},
     "pneumonia": {"patients": 48},
     "chest": {"train": 16, "val": 8, "test": 8},
+    "pnx": {"images": 90, "size": 64},
 }
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_at_demo_scale(experiment, cli, tmp_path):
-    small = SMALL_PHANTOMS["pneumonia" if "pneumonia" in experiment else "chest" if "chest" in experiment else "brain"]
+    small = SMALL_PHANTOMS[next((kind for kind in ("pneumonia", "chest", "pnx") if kind in experiment), "brain")]
     words = [f"datamodule.phantom.{name}={number}" for name, number in small.items()]
     code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *words, "trainer.enable_progress_bar=false")
     assert code == 0, said
@@ -189,3 +190,23 @@ def test_any_table_is_a_data_set(cli, tmp_path):
     assert code == 0, said
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report["data"]["group_is"] == "patient" and sum(s["images"] for s in report["data"]["splits"].values()) == 30
+
+
+PNX_TABLE = ["datamodule=table", "datamodule.manifest_name=meta.json", "do=[fit]", "trainer.limit_train_batches=1"]
+ONE_STAGE = ["callbacks.curriculum.stages=[{epochs:1,lr:1e-3}]", "trainer.max_epochs=1", "datamodule.batch_size=4"]
+
+
+@pytest.mark.parametrize(("step", "words"), [("export", []), ("crop", ["datamodule.mask_column=cropped_mask"])])
+def test_what_is_exported_or_cropped_trains_as_a_table(step, words, cli, thorax, tmp_path):
+    before = folder_hash(thorax)
+    code, said = cli("experiment=curriculum_pnx", f"datamodule.root={thorax}", f"do=[{step}]", folder=tmp_path / step)
+    written = tmp_path / step / "prepared"
+    assert code == 0 and (written / "meta.json").is_file() and folder_hash(thorax) == before, said
+    code, said = cli(*SMALL_PNX, *ONE_STAGE, *PNX_TABLE, *words, f"datamodule.root={written}", folder=tmp_path / "fit")
+    assert code == 0, said
+
+
+def test_validate_reads_everything_and_changes_nothing(cli, thorax):
+    before = folder_hash(thorax)
+    code, said = cli("experiment=curriculum_pnx", f"datamodule.root={thorax}", "do=[validate]")
+    assert code == 0 and folder_hash(thorax) == before, said

@@ -13,7 +13,9 @@ from callbacks.comparison.compare import compare
 from callbacks.report import out_of_fold
 from callbacks.runs.named import is_latest, run_of
 from callbacks.runs.one_run import make, one_run, prepare
+from datamodules import probabilities
 from datamodules.refusal import Refusal
+from lightning_modules.checkpoints import latest
 
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
 ALONE = ("compare", "validate", "export", "crop")
@@ -63,6 +65,9 @@ def _on_data(cfg: DictConfig) -> None:
     from datamodules.preparation.export import META, export
     from datamodules.preparation.validate import validate
 
+    if is_latest(cfg.datamodule.cls_prob):  # written where it is known; only training cannot do without
+        found = latest(cfg.datamodule.cls_prob[7:], Path(cfg.paths.runs), cfg.datamodule.phantom is not None, probabilities.NAME)
+        cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare(cfg)
     data = make(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)

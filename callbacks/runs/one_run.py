@@ -27,6 +27,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*does not have many workers.*",
     ".*The dirpath has changed from.*",
     ".*in eval mode at the start of training.*",  # a frozen body is meant to be
+    ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 

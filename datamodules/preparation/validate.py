@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,8 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
         data: Any data set; only read.
 
     Returns:
-        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`, `problems` (what -> count and examples).
+        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`, and what -> count and examples as
+        `cleaning`, which was mended or left out, and as `problems`.
 
     Raises:
         ManifestError: something is wrong, said after all was printed; or the manifest itself cannot be read.
@@ -48,7 +50,7 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
     problems = CleaningReport()
     for what, where in (problem for wrong, _ in found for problem in wrong):
         problems.count(what, where)
-    summary = {**_summary(manifest, np.array([area for _, area in found])), "problems": problems.as_dict()}
+    summary = {**_summary(manifest, np.array([area for _, area in found])), "cleaning": data.cleaning.as_dict(), "problems": problems.as_dict()}
     _print(data.root, summary)
     if summary["problems"]:
         raise ManifestError(_sentence(data.root, summary))
@@ -60,7 +62,7 @@ def _row(manifest: Manifest, row: int) -> tuple[list[tuple[str, str]], float]:
     rows: Any = manifest.rows
     entry = {name: rows[name].iat[row] for name in ("id", "image", "mask", "cropped_mask", "crop", "square", "label", "cls_prob") if name in rows}
     wrong: list[tuple[str, str]] = []
-    pixels = _read(entry["image"], "image", wrong, _grey)
+    pixels = _read(entry["image"], "image", wrong, partial(read_image, channels=1))
     mask = _mask(manifest, entry, wrong)
     if pixels is not None and mask is not None and pixels.shape[:2] != mask.shape[:2]:
         wrong.append(("mask of another size than its image", _named(entry)))
@@ -90,7 +92,7 @@ def _mask(manifest: Manifest, entry: dict[str, Any], wrong: list[tuple[str, str]
 def _crop(entry: dict[str, Any], pixels: np.ndarray | None) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    mask = _read(file, "cropped mask", wrong, _grey)
+    mask = _read(file, "cropped mask", wrong, partial(read_image, channels=1))
     yield from wrong
     if mask is not None and pixels is not None:
         size = (square[2], square[2]) if isinstance(square, list | tuple) else pixels.shape[:2]
@@ -107,10 +109,6 @@ def _read(file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[
     except (ManifestError, OSError):
         wrong.append((f"unreadable {what}", file))
         return None
-
-
-def _grey(path: Path) -> np.ndarray:
-    return read_image(path, 1)
 
 
 def _named(entry: dict[str, Any]) -> str:
@@ -141,8 +139,9 @@ def _print(root: Path, summary: dict[str, Any]) -> None:
     table.add_row("cls_prob", f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}" if known["known"] else "none")
     console.print(escape(str(root)), soft_wrap=True)
     console.print(table)
-    for what, cases in summary["problems"].items():
-        console.print(escape(f"{cases['count']} times {what}: {', '.join(cases['examples'])}"), style="red", soft_wrap=True, highlight=False)
+    for kind, style in (("cleaning", None), ("problems", "red")):
+        for what, cases in summary[kind].items():
+            console.print(escape(f"{cases['count']} times {what}: {', '.join(cases['examples'])}"), style=style, soft_wrap=True, highlight=False)
 
 
 def _sentence(root: Path, summary: dict[str, Any]) -> str:

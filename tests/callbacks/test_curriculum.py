@@ -156,7 +156,9 @@ def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(cli, th
     fit(cli, tmp_path / "run", thorax, stages)
     assert set(sizes) == {64}  # though image_size=32
     sizes.clear()
-    code, said = cli(*SMALL_PNX, f"datamodule.root={thorax}", *staged(stages), "do=[test]", f"ckpt_path={tmp_path / 'run'}", folder=tmp_path / "again")
+    code, said = cli(
+        *SMALL_PNX, f"datamodule.root={thorax}", *staged(stages), "do=[test]", f"ckpt_path={tmp_path / 'run'}", folder=tmp_path / "again"
+    )
     assert code == 0 and 64 in sizes, said
     scores = [json.loads((tmp_path / name / "report.json").read_text())["scores"]["test"] for name in ("run", "again")]
     assert scores[0]["pneumothorax"]["dice"]["value"] == scores[1]["pneumothorax"]["dice"]["value"]
@@ -165,7 +167,12 @@ def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(cli, th
 WRONG = {
     "an unknown key": ([{"epochs": 1, "learning_rate": 1}], [], "has the key learning_rate", "the keys are epochs, lr, image_size"),
     "a size no network takes": ([{"epochs": 1, "image_size": 50}], [], "stages[0].image_size=50 is not a multiple of 32", "try"),
-    "more than the cache keeps": ([{"epochs": 1, "image_size": 96}], [], "image_size=96 is more than datamodule.cache_size=64", "set datamodule.cache_size=96"),
+    "more than the cache keeps": (
+        [{"epochs": 1, "image_size": 96}],
+        [],
+        "image_size=96 is more than datamodule.cache_size=64",
+        "set datamodule.cache_size=96",
+    ),
     "epochs that do not add up": ([{"epochs": 2}], ["trainer.max_epochs=5"], "2 = 2 epochs, but trainer.max_epochs=5", "set trainer.max_epochs=2"),
     "a stratum that is none": ([{"epochs": 1, "strata_weights": {"1_q7": 1}}], [], "names 1_q7", "the strata of train are 0_none, 1_q1"),
     "positives of no weight": (
@@ -178,7 +185,12 @@ WRONG = {
     "half a ramp": ([{"epochs": 1, "positive_fraction": {"from": 0.5}}], [], "is neither a share nor", "{from: .8, to: .22}"),
     "a term that the loss lacks": ([{"epochs": 1, "loss_weights": {"lovasz": 1}}], [], "are not those of module.loss", "dice, focal, tversky"),
     "no epochs": ([{"epochs": 0}], ["trainer.max_epochs=1"], "stages[0].epochs=0", "1 or more"),
-    "early stopping": ([{"epochs": 1}], ["+callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/dice}"], "early_stopping would cut", "patience"),
+    "early stopping": (
+        [{"epochs": 1}],
+        ["+callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/dice}"],
+        "early_stopping would cut",
+        "patience",
+    ),
 }
 
 

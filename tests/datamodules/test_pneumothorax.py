@@ -1,9 +1,8 @@
-"""SIIM-ACR: three layouts are one data set, patients stay together, and what is made of it comes from train alone."""
+"""SIIM-ACR: three layouts are one data set, patients stay together, and its splits and run lengths are read as they are."""
 
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +10,9 @@ from pydicom import dcmread
 
 from datamodules.formats.rle import as_siim, from_siim, to_siim
 from datamodules.formats.siim_csv import read_siim_csv, write_siim_csv
-from datamodules.manifest import read_mask
 from datamodules.phantoms.pneumothorax import draw_all
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.refusal import ManifestError
-from datamodules.strata import NONE, QUARTILES, of_areas, strata
 from tests.conftest import THORAX, folder_hash
 
 SIZE = THORAX["size"]
@@ -24,12 +21,20 @@ SIZE = THORAX["size"]
 @pytest.fixture
 def data(tmp_path):
     """Makes the datamodule of a folder."""
-    return lambda root, **more: PneumothoraxDataModule(**{"root": str(root), "cache_dir": str(tmp_path / "cache"), "image_size": SIZE, "split": "group"} | more)
+    fixed = {"cache_dir": str(tmp_path / "cache"), "image_size": SIZE}
+    return lambda root, split="group", **more: PneumothoraxDataModule(root=str(root), split=split, **fixed, **more)
 
 
 @pytest.fixture(scope="module")
 def drawn():
     return {one.name: one for one in draw_all(THORAX["images"], SIZE, THORAX["positive"], True, THORAX["seed"])}
+
+
+def linked(thorax: Path, root: Path) -> Path:
+    """A folder with a link to the DICOMs and no table yet."""
+    root.mkdir()
+    (root / "dicom").symlink_to(thorax / "dicom")
+    return root
 
 
 def name_of(id: str) -> str:
@@ -84,7 +89,7 @@ def test_an_unknown_patient_is_one_of_its_own_and_is_counted(thorax, data, tmp_p
 def test_an_image_of_two_patients_is_refused(thorax, data, tmp_path):
     table = pd.read_csv(thorax / "patients.csv", dtype=str)
     pd.concat([table, table.iloc[:1].assign(patient="other")]).to_csv(tmp_path / "both.csv", index=False)
-    with pytest.raises(ManifestError, match="gives .* two patients.*leave one row"):
+    with pytest.raises(ManifestError, match=r"gives .* two patients.*leave one row"):
         _ = data(thorax, patients=str(tmp_path / "both.csv")).table
 
 
@@ -103,27 +108,21 @@ def test_kaggle_s_layout_has_no_split_to_keep(thorax, data):
 
 
 def test_absolute_run_lengths_are_read_where_they_are_said_to_be(thorax, data, tmp_path, drawn):
-    root = tmp_path / "absolute"
-    root.mkdir()
-    (root / "dicom").symlink_to(thorax / "dicom")
+    root = linked(thorax, tmp_path / "absolute")
     texts = {id: as_siim(from_siim(own, SIZE, SIZE), relative=False) for id, own in read_siim_csv(thorax / "train-rle.csv").items()}
     write_siim_csv(root / "train-rle.csv", texts)
     assert {texts[name] for name, one in drawn.items()} == {to_siim(one.mask, relative=False) for one in drawn.values()}
     made = data(root, relative=False)
     for row, id in enumerate(made.table.rows["id"]):
         assert np.array_equal(made.cache.truth(row, 1)[..., 0], drawn[id].mask)
-    with pytest.raises(ManifestError, match="datamodule.relative=false if the numbers are starts"):
+    with pytest.raises(ManifestError, match=r"datamodule\.relative=false if the numbers are starts"):
         _ = data(root).table
 
 
 def test_overlapping_rows_are_their_union(thorax, data, tmp_path):
-    root = tmp_path / "overlapping"
-    root.mkdir()
-    (root / "dicom").symlink_to(thorax / "dicom")
-    (root / "train-rle.csv").write_text((thorax / "train-rle.csv").read_text())
-    made = data(root)
+    root, made = linked(thorax, tmp_path / "overlapping"), data(thorax)
     id = made.table.rows["id"][made.table.rows["label"] == 0].iloc[0]
-    others = [line for line in (root / "train-rle.csv").read_text().splitlines() if not line.startswith(f"{id},")]
+    others = [line for line in (thorax / "train-rle.csv").read_text().splitlines() if not line.startswith(f"{id},")]
     (root / "train-rle.csv").write_text("\n".join([*others, f"{id},100 10 20 5", f"{id},105 10", f"{id}, 100 2"]))
     again = data(root)
     row = again.table.rows["id"].tolist().index(id)
@@ -132,30 +131,8 @@ def test_overlapping_rows_are_their_union(thorax, data, tmp_path):
     assert again.cleaning["mask in several rows: joined"] == made.cleaning["mask in several rows: joined"] + 1
 
 
-def test_strata_by_hand():
-    area = np.array([0, 4, 1, 2, 3, 100, 0.5, 0, 50])
-    train = np.array([True, True, True, True, True, False, False, False, False])
-    q1, q2, q3, q4 = QUARTILES  # the edges of 1, 2, 3, 4 are 1.75, 2.5, 3.25
-    assert of_areas(area, train).tolist() == [NONE, q4, q1, q2, q3, q4, q1, NONE, q4]
-    assert of_areas(np.array([0.0, 3.0]), np.array([True, False])).tolist() == [NONE, q4]
-
-
-def test_quartiles_are_those_of_train_alone(layouts, data, tmp_path):
-    root = tmp_path / "copy"
-    shutil.copytree(layouts["png"], root)
-
-    def looked_at():
-        made = data(root, split="folders")
-        share = np.array([read_mask(mask, 1).mean() for mask in map(Path, made.table.rows["mask"])])
-        return made.table.rows, share, strata(made.table, made.cache)
-
-    rows, share, names = looked_at()
-    of_train = share[(rows["split"] == "train") & (share > 0)]
-    expected = np.array(QUARTILES)[(share[:, None] > np.percentile(of_train, [25, 50, 75])).sum(1)]
-    assert names.tolist() == np.where(share > 0, expected, NONE).tolist()
-    for mask in rows["mask"][(rows["split"] != "train") & (share > 0)]:
-        cv2.imwrite(mask, np.full((SIZE, SIZE), 255, np.uint8))
-    again, larger, after = looked_at()
-    train = rows["split"] == "train"
-    assert again["split"].tolist() == rows["split"].tolist() and (larger[~train & (share > 0)] == 1).all()
-    assert (after[train] == names[train]).all() and set(after[~train & (share > 0)]) == {QUARTILES[3]}
+def test_a_list_of_patients_is_not_taken_for_the_annotations(thorax, data, tmp_path):
+    root = linked(thorax, tmp_path / "named")
+    for name, copy in (("train-rle.csv", "annotations.csv"), ("patients.csv", "who.csv")):
+        shutil.copy(thorax / name, root / copy)
+    assert data(root).table.rows["label"].tolist() == data(thorax).table.rows["label"].tolist()

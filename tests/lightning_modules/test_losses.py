@@ -8,10 +8,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import Refusal
 from lightning_modules.losses import Bce, ExclusiveFocal, Focal, WeightedSum
 from lightning_modules.overlap_losses import Dice
-from callbacks.runs.one_run import WHITELIST
 from run import CONF
 
 SUMS = ["focal_dice", "bce_dice_focal", "dice_focal_tversky", "lovasz"]

@@ -5,11 +5,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import Refusal
 from lightning_modules.nets import smp_net
 from lightning_modules.normalize import Normalize
 from lightning_modules.precision import best_precision, cpu_has_native_bf16
-from callbacks.runs.one_run import WHITELIST
 from run import CONF
 
 SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
