@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -116,36 +115,6 @@ def take_size(data: ManifestDataModule, path: Path) -> None:
     states = [state for name, state in read(path).items() if name.endswith("DataModule")]
     data.trained_size = next((state["image_size"] for state in states if "image_size" in state), None)
     data.cache_size = max(data.cache_size, data.trained_size or 0)
-
-
-def best_of(best: Path | None, number: int) -> list[Path]:
-    """The best checkpoints of a run.
-
-    Args:
-        best: The best of all; the others lie beside it.
-        number: How many.
-
-    Raises:
-        Refusal: the run did not keep so many.
-    """
-    found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
-    if len(found) != number:
-        mend = f"take average={len(found)}, or " if len(found) > 1 else ""
-        mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
-        raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
-    return found
-
-
-def nets_of(module: SupervisedModule, paths: list[Path]) -> list[nn.Module]:
-    """The module's network with the weights of each checkpoint."""
-    nets = []
-    for path in paths:
-        checkpoint = read(path)
-        refuse_misfit(module, checkpoint, path)
-        net = deepcopy(module.net)
-        net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
-        nets.append(net)
-    return nets
 
 
 def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:

@@ -51,6 +51,8 @@ class ClassificationModule(EvaluatedModule):
     def setup(self, stage: str) -> None:
         """Refuses data without labels, or with labels of the other kind."""
         super().setup(stage)
+        if stage == "predict":
+            return  # a folder of images has no labels, and nothing here asks for them
         table = self.trainer.datamodule.table  # type: ignore[attr-defined]
         if "label" not in table.rows:
             raise Refusal("this experiment learns labels, but the data has none; add a column label to the manifest")

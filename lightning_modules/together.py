@@ -1,10 +1,16 @@
 """Several networks, and their views of the mirrored image, as one network for evaluation."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from datamodules.refusal import Refusal
+from lightning_modules.checkpoints import read, refuse_misfit
+from lightning_modules.supervised import SupervisedModule
 
 FINITE = torch.finfo(torch.float32).max
 
@@ -41,3 +47,30 @@ class Together(nn.Module):
             if self.flip:
                 logits = net(image.flip(-1)).float().clamp(-FINITE, FINITE)
                 yield logits.flip(-1) if logits.ndim == 4 else logits
+
+
+def members(module: SupervisedModule, best: Path | None, number: int) -> list[nn.Module]:
+    """The module's network with the weights of each of the best checkpoints of a run.
+
+    Args:
+        module: Whose network it is.
+        best: The best checkpoint of all; the others lie beside it as top-*.ckpt.
+        number: How many.
+
+    Raises:
+        Refusal: the run did not keep so many, or one is of another network.
+    """
+    found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
+    if len(found) != number:
+        mend = f"take average={len(found)}, or " if len(found) > 1 else ""
+        mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
+        raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
+    return [_with_weights(module, path) for path in found]
+
+
+def _with_weights(module: SupervisedModule, path: Path) -> nn.Module:
+    checkpoint = read(path)
+    refuse_misfit(module, checkpoint, path)
+    net = deepcopy(module.net)
+    net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
+    return net

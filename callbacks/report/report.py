@@ -76,7 +76,7 @@ class Report(Callback):
         if not cases:
             return []
         data = trainer.datamodule  # type: ignore[attr-defined]
-        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.image_size)
+        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
         return [kind.draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]

@@ -12,7 +12,7 @@ from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
-from lightning_modules.together import Together
+from lightning_modules.together import Together, members
 
 
 def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
@@ -70,7 +70,7 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
         module.load_state_dict(checkpoints.read(start)["state_dict"])
     nets = [module.net]
     if cfg.average > 1:
-        nets = checkpoints.nets_of(module, checkpoints.best_of(start, cfg.average))
+        nets = members(module, start, cfg.average)
     module.net = Together(nets, flip=cfg.tta == "hflip")
 
 

@@ -83,7 +83,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _refuse_size(path: Path, dataset: Dataset) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
-        raise ManifestError(f"{path} is a DICOM without a picture (no Rows and Columns); take it out of the data set")
+        raise ManifestError(f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file or take it out of the data set")
     if dataset.Rows * dataset.Columns > LARGEST_IMAGE:
         raise ManifestError(f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it")
 

@@ -34,6 +34,15 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
     return texts
 
 
+def has_masks(path: Path) -> bool:
+    """Whether the table's header has the column EncodedPixels; a list of patients has not."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
+            return COLUMNS[1] in [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error):
+        return False
+
+
 def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
     """Writes one row an image under the competition's header `ImageId,EncodedPixels`; gzipped where the name ends in .gz."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "wt", newline="", encoding="utf-8") as file:

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from datamodules.cleaning import CleaningReport
-from datamodules.formats.siim_csv import COLUMNS, read_siim_csv
+from datamodules.formats.siim_csv import has_masks, read_siim_csv
 from datamodules.refusal import ManifestError
 
 PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
@@ -97,19 +95,11 @@ def _annotations(root: Path) -> Path:
     """The one CSV with the column EncodedPixels."""
     tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
     named = [path for path in tables if "rle" in path.name or "train" in path.name] or tables
-    named = [path for path in named if _has_masks(path)] or named
+    named = [path for path in named if has_masks(path)] or named
     if len(named) != 1:
         names = ", ".join(path.name for path in named)
         raise ManifestError(f"{root} has {len(named)} tables that could be the annotations ({names}); leave one with ImageId,EncodedPixels there")
     return named[0]
-
-
-def _has_masks(path: Path) -> bool:
-    """Whether the table's header has the column EncodedPixels; a list of patients has not."""
-    try:
-        return any(str(name).strip() == COLUMNS[1] for name in pd.read_csv(path, nrows=0))
-    except (OSError, EOFError, ValueError):
-        return False
 
 
 def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:

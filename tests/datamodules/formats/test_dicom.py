@@ -76,7 +76,7 @@ def test_run_lengths_need_no_codec(dicom, tmp_path):
     [
         ({"NumberOfFrames": 2, "data": RAMP.astype(np.uint8).tobytes() * 2}, "holds 2 frames.*own file"),
         ({"PixelData": None}, "no pixel data"),
-        ({"Rows": None}, "without a picture"),
+        ({"Rows": None}, "holds no picture"),
         ({"Rows": 60000, "Columns": 60000}, "larger than the 100,000,000 pixels"),
         ({"data": b"\0" * 20}, "truncated or damaged.*replace"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
