@@ -12,17 +12,20 @@ class Dice(nn.Module):
 
     Args:
         smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
+        lesions_only: An image without the class costs nothing, as with smp's. Where such images are many, the loss is lowest, or is for a long
+            time, where nothing is drawn at all.
     """
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: float = 1.0, lesions_only: bool = False) -> None:
         super().__init__()
-        self.smooth = smooth
+        self.smooth, self.lesions_only = smooth, lesions_only
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and target `B x C x H x W` to `B`."""
         probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
         overlap = (probability * target).sum(2)
-        return (1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)).mean(1)
+        loss = 1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)
+        return (loss * (target.sum(2) > 0) if self.lesions_only else loss).mean(1)
 
 
 class Tversky(nn.Module):
@@ -33,19 +36,21 @@ class Tversky(nn.Module):
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
+        smooth: As of `Dice`.
+        lesions_only: As of `Dice`.
     """
 
-    def __init__(self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0) -> None:
+    def __init__(self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, lesions_only: bool = False) -> None:
         super().__init__()
-        self.alpha, self.beta, self.smooth = alpha, beta, smooth
+        self.alpha, self.beta, self.smooth, self.lesions_only = alpha, beta, smooth, lesions_only
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and target `B x C x H x W` to `B`."""
         probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
         hit = (probability * target).sum(2)
         wrong = self.alpha * (probability.sum(2) - hit) + self.beta * (target.sum(2) - hit)
-        return (1 - (hit + self.smooth) / (hit + wrong + self.smooth)).mean(1)
+        loss = 1 - (hit + self.smooth) / (hit + wrong + self.smooth)
+        return (loss * (target.sum(2) > 0) if self.lesions_only else loss).mean(1)
 
 
 class Lovasz(nn.Module):

@@ -68,3 +68,12 @@ def test_an_empty_image_has_a_gradient_and_huge_logits_a_finite_one(loss):
             value = loss(logits, target)
             value.sum().backward()
             assert torch.isfinite(value).all() and torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("loss", [Dice, Tversky])
+def test_images_without_lesion_cost_nothing_where_lesions_alone_count(loss):
+    logits, target = torch.randn(3, 2, 8, 8), torch.zeros(3, 2, 8, 8)
+    target[0, 0, 2:5, 2:5] = target[1, :, 1:3, 1:7] = 1
+    counted, alone = loss()(logits, target), loss(lesions_only=True)(logits, target)
+    assert alone[2] == 0 < counted[2] and alone[1] == counted[1]
+    assert alone[0] == pytest.approx(loss()(logits[:1, :1], target[:1, :1]).item() / 2)  # one of its two classes
