@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callbacks.runs.menu import menu
-
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -39,6 +37,8 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
 def main() -> None:
     """The command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
+        from callbacks.runs.menu import menu
+
         print(menu(CONF))
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in one sentence

@@ -18,11 +18,12 @@ class Best(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies the best checkpoint of the folder that is continued into this one."""
-        best = Path(state_dict.get("best_model_path") or "")
-        if self.dirpath is not None and str(self.dirpath) != str(state_dict.get("dirpath")) and best.is_file():
+        """Copies the best checkpoints of the folder that is continued into this one."""
+        kept = {path: score for path, score in state_dict.get("best_k_models", {}).items() if Path(path).is_file()}
+        if self.dirpath is not None and str(self.dirpath) != str(state_dict.get("dirpath")) and kept:
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
-            copy = str(shutil.copyfile(best, Path(self.dirpath) / best.name))
-            moved = {"dirpath": self.dirpath, "best_model_path": copy, "kth_best_model_path": copy, "last_model_path": ""}
-            state_dict = state_dict | moved | {"best_k_models": {copy: state_dict["best_model_score"]}}
+            copies = {path: str(shutil.copyfile(path, Path(self.dirpath) / Path(path).name)) for path in kept}
+            paths = {key: copies.get(state_dict.get(key, ""), "") for key in ("best_model_path", "kth_best_model_path")}
+            models = {copies[path]: score for path, score in kept.items()}
+            state_dict = state_dict | paths | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
         super().load_state_dict(state_dict)

@@ -40,7 +40,8 @@ class ClassProbabilities(Callback):
         rows = data.table.rows.set_index("id")[["split", "outer_split"]]
         judged = [_judged(evidence) for evidence in pl_module.evidence.values() if isinstance(evidence, LabelEvidence)]
         table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
-        val = np.where(table["outer_split"] == "train", OUT_OF_FOLD, HELD_OUT)
+        pooled = data.folds > 0 and data.fold_pool == "train_val"  # then other folds were trained on what is val here
+        val = np.where((table["outer_split"] == "train") | pooled, OUT_OF_FOLD, HELD_OUT)
         table["seen"] = np.select([table["split"] == "train", table["split"] == "val"], [np.full(len(table), IN_SAMPLE), val], HELD_OUT)
         probabilities.write(table.assign(split=table["outer_split"]), self.run_dir)
 

@@ -63,17 +63,18 @@ class Drawn(Callback):
 
 
 def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
-    """Stretches of epochs and what holds in the first of each; stages that may end early stand at their full length."""
+    """Stretches of epochs and what holds in each of them; stages that may end early stand at their full length."""
     curriculum = next((callback for callback in trainer.callbacks if hasattr(callback, "stages")), None)  # type: ignore[attr-defined]
-    if curriculum is not None:
-        ends = np.cumsum([stage.epochs for stage in curriculum.stages]).tolist()
-        return [(range(end - stage.epochs, end), stage.plan(data.base_plan, 0)) for stage, end in zip(curriculum.stages, ends, strict=True)]
-    epochs = range(max(1, trainer.max_epochs or 1))
-    return [(range(span[0], span[-1] + 1), plan) for plan, span in ((p, list(e)) for p, e in groupby(epochs, data.plan))]
+    if curriculum is None:
+        plans = [data.plan(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
+    else:
+        plans = [stage.plan(data.base_plan, epoch) for stage in curriculum.stages for epoch in range(stage.epochs)]
+    spans = [list(span) for _, span in groupby(range(len(plans)), lambda epoch: plans[epoch])]
+    return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
 
 
 def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> Table:
-    title = f"what is drawn from {len(pool.rows)} train images, {int(pool.positive.sum())} of them positive"
+    title = f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of them positive"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("epochs", "size", "batch", "steps", "images", "positive", "different", "an image at most"):
         table.add_column(column, justify="right")

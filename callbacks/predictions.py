@@ -2,9 +2,7 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 
 from datamodules.formats.rle import to_siim
 from datamodules.formats.siim_csv import write_siim_csv
+from datamodules.preparation.publishing import file_names, write_png
 from datamodules.sample import Sample
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.segmentation import SegmentationModule
@@ -42,7 +41,9 @@ class Predictions(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Knows each image's own size."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._sizes = dict(zip(data.table.rows["id"], np.asarray(data.cache.sizes).tolist(), strict=True))
+        ids = data.table.rows["id"].tolist()
+        self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
+        self._names = dict(zip(ids, file_names(ids), strict=True))
         self._rows = []
 
     def on_predict_batch_end(
@@ -66,9 +67,9 @@ class Predictions(Callback):
         for name, mask in zip(module.classes, masks, strict=True):
             row[name] = to_siim(mask, self.relative)
             if self.masks:
-                path = self.folder / "masks" / _folder(module.classes, name) / f"{quote(id, safe='')}.png"
+                path = self.folder / "masks" / _folder(module.classes, name) / f"{self._names[id]}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), mask * 255)
+                write_png(path, mask[..., None] * 255)
         return row
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,6 +81,8 @@ class Predictions(Callback):
             rows = [row for part in parts for row in part]
         if not trainer.is_global_zero or not rows:
             return
+        place = {id: number for number, id in enumerate(self._sizes)}
+        rows.sort(key=lambda row: place[row["id"]])
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(pl_module, SegmentationModule):
             for name in pl_module.classes:
@@ -92,7 +95,7 @@ class Predictions(Callback):
 
 
 def _folder(classes: tuple[str, ...], name: str) -> str:
-    return quote(name, safe="") if len(classes) > 1 else ""
+    return file_names(list(classes))[classes.index(name)] if len(classes) > 1 else ""
 
 
 def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[dict[str, Any]]:

@@ -28,8 +28,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         refuse_rates(self.positive_fraction, self.strata_weights, "datamodule.sampling")
-        if min(self.hard_negative, self.hard_positive) <= 0:
-            raise Refusal("datamodule.sampling.hard_negative and hard_positive must be above 0; 1.0 changes nothing")
+        for name in ("hard_negative", "hard_positive"):
+            if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
+                raise Refusal(f"datamodule.sampling.{name}={getattr(self, name)} must be a number above 0; 1.0 changes nothing")
+        if not (isinstance(self.hard_at, int | float) and 0 < self.hard_at < 1):
+            raise Refusal(f"datamodule.sampling.hard_at={self.hard_at} is no probability between 0 and 1; take 0.5")
 
     @property
     def boosts(self) -> bool:
@@ -62,7 +65,10 @@ def refuse_rates(positive_fraction: float | None, strata_weights: Mapping[str, f
     Raises:
         Refusal: names the key.
     """
-    if positive_fraction is not None and not 0 <= positive_fraction <= 1:
+    if positive_fraction is not None and not (isinstance(positive_fraction, int | float) and 0 <= positive_fraction <= 1):
         raise Refusal(f"{where}.positive_fraction={positive_fraction} is no share; take a number from 0 to 1, or null for the data's own")
-    if strata_weights is not None and (not strata_weights or min(strata_weights.values()) < 0 or max(strata_weights.values()) <= 0):
-        raise Refusal(f"{where}.strata_weights={dict(strata_weights)} must be numbers from 0 on, one of them above 0; null wants all alike")
+    if strata_weights is None:
+        return
+    numbers = list(strata_weights.values()) if isinstance(strata_weights, Mapping) else []
+    if not numbers or not all(isinstance(number, int | float) and number >= 0 for number in numbers) or max(numbers) <= 0:
+        raise Refusal(f"{where}.strata_weights={strata_weights} must give numbers from 0 on, one of them above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}")

@@ -4,7 +4,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-# Dice and Tversky are not smp's: those give one value a batch, and 0 without a gradient where the target is empty.
+# Dice and Tversky are not smp's: those give one value a batch, and leave images without lesion out whether one wants it or not.
 
 
 class Dice(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,18 +59,21 @@ def members(module: SupervisedModule, best: Path | None, number: int) -> list[nn
         number: How many.
 
     Raises:
-        Refusal: the run did not keep so many, or one is of another network.
+        Refusal: the run did not keep so many, one is of another network, or they were trained on images of different sizes.
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
         mend = f"take average={len(found)}, or " if len(found) > 1 else ""
         mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
         raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
-    return [_with_weights(module, path) for path in found]
+    read_all = [(path, read(path)) for path in found]
+    sizes = {str([state for name, state in checkpoint.items() if name.endswith("DataModule")]) for _, checkpoint in read_all}
+    if len(sizes) > 1:
+        raise Refusal(f"average={number}: the best checkpoints come from stages with images of different sizes; take average=1")
+    return [_with_weights(module, path, checkpoint) for path, checkpoint in read_all]
 
 
-def _with_weights(module: SupervisedModule, path: Path) -> nn.Module:
-    checkpoint = read(path)
+def _with_weights(module: SupervisedModule, path: Path, checkpoint: dict[str, Any]) -> nn.Module:
     refuse_misfit(module, checkpoint, path)
     net = deepcopy(module.net)
     net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})

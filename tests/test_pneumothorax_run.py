@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -49,7 +48,7 @@ def trained(thorax, tmp_path_factory):
 
 def masks_of(folder: Path) -> dict[str, np.ndarray]:
     files = sorted((folder / "predictions/masks").glob("*.png"))
-    return {unquote(path.stem): cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files}
+    return {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files}
 
 
 def scores_of(folder: Path, split: str) -> dict:

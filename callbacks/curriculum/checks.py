@@ -24,12 +24,15 @@ def refuse_neighbours(trainer: Trainer) -> None:
             raise Refusal("averaged weights know nothing of stages; take ema and swa out of callbacks=[...], or train without a curriculum")
 
 
-def refuse_stages(stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule) -> None:
+def refuse_stages(stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule, world_size: int) -> None:
     """Refuses what this data or this module cannot give.
 
     Raises:
         Refusal: names the stage and the key.
     """
+    frozen = [stage.freeze_encoder for stage in stages]
+    if world_size > 1 and any(frozen) and not all(frozen):
+        raise Refusal("freeze_encoder in some stages alone works on one device, because DDP fixes what it averages at the start; freeze all or none")
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):

@@ -63,7 +63,8 @@ class Stage:
     def asked(self) -> dict[str, Any]:
         """What was asked for, in plain values."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
-        said["scheduler"] = getattr(getattr(self.scheduler, "func", None), "__name__", None)
+        made = getattr(self.scheduler, "func", None)
+        said["scheduler"] = None if made is None else {"name": made.__name__} | dict(getattr(self.scheduler, "keywords", {}))
         plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in said.items()}
         return {name: value for name, value in plain.items() if value is not None and value is not False}
 
@@ -79,6 +80,8 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
         Refusal: an unknown key, a value that cannot be, or other epochs than the fit's.
     """
     known = [field.name for field in fields(Stage)]
+    if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
+        raise Refusal(f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr: 1e-3}}, ...]")
     for number, stage in enumerate(wanted):
         where = f"callbacks.curriculum.stages[{number}]"
         unknown = [key for key in stage if key not in known]
@@ -93,16 +96,28 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
 
 
 def _refuse_values(stage: Mapping[str, Any], where: str) -> None:
-    for key in ("epochs", "batch_size", "patience"):
+    for key in ("epochs", "batch_size", "patience", "image_size"):
         value = stage.get(key)
-        if (key == "epochs" or value is not None) and not (isinstance(value, int) and value > 0):
-            raise Refusal(f"{where}.{key}={value} is not a number of 1 or more; write {key}: 10, for instance")
-    if stage.get("lr") is not None and not stage["lr"] > 0:
-        raise Refusal(f"{where}.lr={stage['lr']} is no learning rate; take one above 0, or leave it out for module.optimizer.lr")
+        if (key == "epochs" or value is not None) and not (type(value) is int and value > 0):
+            raise Refusal(f"{where}.{key}={value} is not a whole number of 1 or more; write {key}: 32, for instance")
     if stage.get("image_size") is not None:
         check_image_size(stage["image_size"], f"{where}.image_size")
+    if stage.get("lr") is not None and not (_is_number(stage["lr"]) and stage["lr"] > 0):
+        raise Refusal(f"{where}.lr={stage['lr']} is no learning rate; take a number above 0, or leave it out for module.optimizer.lr")
+    if type(stage.get("freeze_encoder", False)) is not bool:
+        raise Refusal(f"{where}.freeze_encoder={stage['freeze_encoder']} is neither true nor false; write one of them")
+    if stage.get("scheduler") is not None and not callable(stage["scheduler"]):
+        mend = "write {_target_: lightning_modules.schedules.one_cycle, _partial_: true}, for instance"
+        raise Refusal(f"{where}.scheduler={stage['scheduler']} is no schedule; {mend}")
+    weights = stage.get("loss_weights")
+    if weights is not None and not (isinstance(weights, Mapping) and all(map(_is_number, weights.values()))):
+        raise Refusal(f"{where}.loss_weights={weights} is no weight a term; write {{dice: 0.4, focal: 0.6}}, by the names of module.loss.terms")
     fraction = stage.get("positive_fraction")
     if isinstance(fraction, Mapping) and set(fraction) != {"from", "to"}:
         raise Refusal(f"{where}.positive_fraction={dict(fraction)} is neither a share nor {{from: .8, to: .22}}; write one of the two")
     for share in fraction.values() if isinstance(fraction, Mapping) else [fraction]:
         refuse_rates(share, stage.get("strata_weights"), where)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,5 +1,6 @@
 """Carries out what `do` says: fits, tests and predictions of one run or of its folds, comparisons, steps on data alone."""
 
+import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -101,12 +102,21 @@ def _resolve(cfg: DictConfig) -> None:
         if not is_latest(named):
             continue
         run = run_of(named, Path(cfg.paths.runs), key, phantom=cfg.datamodule.phantom is not None)
+        if run is not None and key == "datamodule.cls_prob" and not _same_phantoms(cfg, run):
+            run = None
         if run is None and not cfg.trainer.fast_dev_run:
             print(f"{cfg.title} needs a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
             run = _make_demo(cfg, named.removeprefix("latest:"))
         if run is None and key == "datamodule.cls_prob":  # one batch, to see whether it runs: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
+
+
+def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
+    """Whether a run saw these very phantoms, and not others of the same names; real data has none, and is told apart by its split."""
+    seen = json.loads((run / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
+    own = OmegaConf.to_container(cfg.datamodule, resolve=True)
+    return all(seen.get(key) == own.get(key) for key in ("phantom", "seed")) if own["phantom"] else True  # type: ignore[index,call-overload,union-attr]
 
 
 def _make_demo(cfg: DictConfig, name: str) -> Path:

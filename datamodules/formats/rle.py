@@ -71,10 +71,7 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
 
 def as_siim(rle: Rle | None, relative: bool = True) -> str:
     """A compressed RLE as SIIM-ACR text, see `to_siim`; None is "-1"."""
-    if rle is None:
-        return EMPTY
-    counts = _counts(rle["counts"])
-    return _text(np.cumsum(counts)[: len(counts) // 2 * 2], relative)
+    return EMPTY if rle is None else to_siim(decode([rle], *rle["size"])[..., 0], relative)
 
 
 def _text(edges: np.ndarray, relative: bool) -> str:
@@ -82,18 +79,6 @@ def _text(edges: np.ndarray, relative: bool) -> str:
     lengths = np.diff(edges, prepend=0)
     pairs = np.column_stack([(lengths if relative else edges)[::2], lengths[1::2]])
     return " ".join(map(str, pairs.ravel().tolist())) or EMPTY
-
-
-def _counts(compressed: str) -> np.ndarray:
-    """The run lengths in a compressed string, as pycocotools' rleFrString: 5 bits a character, from the 4th on the change since two before."""
-    characters = np.frombuffer(compressed.encode(), np.uint8).astype(np.int64) - 48
-    first = np.append(True, characters[:-1] & 32 == 0)  # bit 5: the number goes on
-    start = np.flatnonzero(first)
-    shift = 5 * (np.arange(len(characters)) - start[np.cumsum(first) - 1])
-    signed = np.where(characters & 48 == 16, (characters & 31) - 32, characters & 31)  # bit 4 of the last character is the sign
-    counts = np.add.reduceat(signed << shift, start)
-    counts[1::2], counts[2::2] = np.cumsum(counts[1::2]), np.cumsum(counts[2::2])
-    return counts
 
 
 def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:

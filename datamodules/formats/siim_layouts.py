@@ -73,9 +73,12 @@ def _is_tree(root: Path) -> Path | None:
 
 
 def _dicoms(root: Path) -> Iterator[Path]:
-    """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out."""
-    for folder, _, names in os.walk(root, followlinks=True):
-        yield from (Path(folder, name) for name in names if name.endswith(".dcm"))
+    """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out; a circle of links is walked once."""
+    seen: set[Path] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if Path(folder, name).resolve() not in seen]
+        seen |= {Path(folder, name).resolve() for name in below}
+        yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
 
 
 LAYOUTS = {"kaggle": _is_kaggle, "png": _is_png, "tree": _is_tree}
@@ -83,7 +86,10 @@ LAYOUTS = {"kaggle": _is_kaggle, "png": _is_png, "tree": _is_tree}
 
 def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
     texts = read_siim_csv(_annotations(root))
-    files = {path.stem: path for path in sorted(_dicoms(root))}
+    files: dict[str, Path] = {}
+    for path in sorted(_dicoms(root)):
+        if files.setdefault(path.stem, path) != path:
+            cleaning.count("second DICOM of the same name: left out", str(path))
     _match(root, sorted(texts.keys() - files.keys()), "row of the CSV without its DICOM", unmatched, cleaning)
     _match(root, sorted(files.keys() - texts.keys()), "DICOM without a row in the CSV", unmatched, cleaning)
     for image, own in texts.items():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from callbacks.curriculum.curriculum import Curriculum
+from callbacks.curriculum.progress import Progress
 from callbacks.curriculum.stage import Stage, stages_of
 from datamodules.plan import Plan
 from datamodules.refusal import Refusal
@@ -139,12 +140,47 @@ def test_a_rate_may_fall_from_epoch_to_epoch(cli, thorax, tmp_path):
     assert drawn["drawn/images"].is_monotonic_increasing and drawn["drawn/images"].nunique() >= 3
 
 
-def test_patience_goes_on_early_and_ends_the_last_stage(cli, thorax, tmp_path, monkeypatch):
-    monkeypatch.setattr(Curriculum, "_judge", lambda self, trainer, epoch: None)  # nothing ever is better
+def test_patience_goes_on_early_and_ends_the_last_stage_for_good(cli, thorax, tmp_path, monkeypatch, steps):
+    own = Progress.judge
+    monkeypatch.setattr(Progress, "judge", lambda self, epoch, score, *more: own(self, epoch, 0.5, *more))  # the first is never beaten
     stages = [{"epochs": 5, "lr": 1e-9, "patience": 2}, {"epochs": 5, "lr": 1e-9, "patience": 1}]
     table = fit(cli, tmp_path / "run", thorax, stages, "do=[fit]", "trainer.limit_train_batches=2")
     history = json.loads((tmp_path / "run/stages.json").read_text())
-    assert [stage["first_epoch"] for stage in history] == [0, 2] and table["epoch"].max() == 2
+    assert [stage["first_epoch"] for stage in history] == [0, 3] and table["epoch"].max() == 4
+    assert history[0]["best"] == {"epoch": 0, "score": 0.5} and "val/dice" in history[1]["scores"][0]["metrics"]
+    steps.clear()
+    code, said = cli(*SMALL_PNX, f"datamodule.root={thorax}", *staged(stages), f"ckpt_path={tmp_path / 'run'}", folder=tmp_path / "over")
+    assert code == 0 and not steps, said  # it was over, so it is only tested
+
+
+def test_an_epoch_that_was_not_validated_has_no_score(cli, thorax, tmp_path):
+    words = ["do=[fit]", "trainer.check_val_every_n_epoch=2", "trainer.limit_train_batches=2"]
+    fit(cli, tmp_path / "run", thorax, [{"epochs": 2}, {"epochs": 2}], *words)
+    history = json.loads((tmp_path / "run/stages.json").read_text())
+    assert [[score["score"] is None for score in stage["scores"]] for stage in history] == [[True, False], [True, False]]
+    assert [stage["best"]["epoch"] for stage in history] == [1, 3]
+
+
+def test_a_frozen_encoder_thaws_with_its_stage(cli, thorax, tmp_path, monkeypatch):
+    seen, own = [], SupervisedModule.training_step
+
+    def step(module, batch, batch_idx):
+        bn = module.net.encoder.bn1
+        seen.append((module.trainer.current_epoch, bn.training, bn.weight.requires_grad, module.net.decoder.training))
+        return own(module, batch, batch_idx)
+
+    monkeypatch.setattr(SupervisedModule, "training_step", step)
+    fit(cli, tmp_path / "run", thorax, [{"epochs": 1, "freeze_encoder": True}, {"epochs": 2}], "do=[fit]", "trainer.limit_train_batches=2")
+    assert {(epoch, *how) for epoch, *how in seen} == {(0, False, False, True), (1, True, True, True), (2, True, True, True)}
+
+
+def test_a_changed_later_stage_is_refused_when_it_had_begun(cli, thorax, tmp_path, steps):
+    stages = [{"epochs": 1}, {"epochs": 2, "lr": 1e-3}]
+    fit(cli, tmp_path / "run", thorax, stages, "do=[fit]", "trainer.limit_train_batches=1")
+    steps.clear()
+    changed = [stages[0], {"epochs": 3, "lr": 1e-4}]
+    code, said = cli(*SMALL_PNX, f"datamodule.root={thorax}", *staged(changed), f"ckpt_path={tmp_path / 'run'}", folder=tmp_path / "other")
+    refused(code, said, steps, "is of another curriculum in its first 2 stage(s)", "init_from")
 
 
 def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(cli, thorax, tmp_path, monkeypatch):
