@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from datamodules.phantoms.pneumothorax import draw_all
 
 ROOT = Path(__file__).parent.parent
-ARMS = {"with confounders": True, "train without": False}
+ARMS = {"with_confounders": True, "train_without": False}
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 
 def write(folder: Path, images: int, size: int, contrast: float) -> None:
     """Draws both sets, and a table for each arm; patients are split by their number."""
-    if (folder / "with confounders.csv").is_file():
+    if (folder / "with_confounders.csv").is_file():
         return
     for kind, confounders in (("plain", False), ("confounded", True)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -64,9 +64,9 @@ def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
     name, seed = run_dir.parent.name, run_dir.name
     run(
         *("experiment=curriculum_pnx", "datamodule=table", "datamodule/augmentation=chest", "datamodule/sampling=natural"),
-        *(f"datamodule.root={folder}", f"'datamodule.manifest_name={name}.csv'", "datamodule.classes=[pneumothorax]", "datamodule.cls_prob=null"),
+        *(f"datamodule.root={folder}", f"datamodule.manifest_name={name}.csv", "datamodule.classes=[pneumothorax]", "datamodule.cls_prob=null"),
         *("module.net.encoder_name=resnet18", "module.net.encoder_weights=null", "module.encoder_lr=1.0", "datamodule.batch_size=8"),
-        *(f"image_size={size}", f"evaluation_size={size}", f"seed={seed}", f"'title={name}'", f"'hydra.run.dir={run_dir}'"),
+        *(f"image_size={size}", f"evaluation_size={size}", f"seed={seed}", f"title={name}", f"hydra.run.dir={run_dir}"),
         *("trainer.enable_progress_bar=false", "trainer.max_epochs=12", "callbacks.curriculum.stages=[{epochs:12,lr:2e-3,positive_fraction:0.5}]"),
         *words,
     )
@@ -79,7 +79,7 @@ def run(*words: str) -> None:
 
 def brightness(folder: Path) -> float:
     """Mean Dice over test lesions of the band of grey values that is best on val."""
-    table = [line.split(",") for line in (folder / "with confounders.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    table = [line.split(",") for line in (folder / "with_confounders.csv").read_text(encoding="utf-8").splitlines()[1:]]
     bands = [(low, high) for low, high in itertools.product(range(0, 256, 8), range(0, 257, 8)) if low < high]
     scores = {}
     for split in ("val", "test"):

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run; a run that goes on in a new folder takes it along."""
+"""The best checkpoints of a run; a run that goes on in a new folder takes them along."""
 
 import shutil
 from pathlib import Path
@@ -27,3 +27,11 @@ class Best(ModelCheckpoint):
             models = {copies[path]: score for path, score in kept.items()}
             state_dict = state_dict | paths | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
         super().load_state_dict(state_dict)
+
+
+class Top(Best):
+    """The best few of a run beside the best one; a class of its own, because Lightning tells callbacks apart by class and monitor.
+
+    Example:
+        callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename: "top-{epoch:03d}", save_top_k: 3}}
+    """
