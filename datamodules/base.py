@@ -73,21 +73,16 @@ class ManifestDataModule(ServingDataModule, ABC):
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         self.image_size, self.cache_size = image_size, cache_size or image_size
-        self.evaluation_size = evaluation_size
+        self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.batches_per_epoch = batches_per_epoch
-        self.channels = channels
-        self.augmentation = augmentation
+        self.channels, self.augmentation = channels, augmentation
         self.sampling, self.cls_prob = sampling or Sampling(), cls_prob
-        self.split = split
+        self.split, self.seed = split, seed
         self.folds, self.fold, self.fold_pool = folds, fold, fold_pool
-        self.seed = seed
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
-        self.num_workers = num_workers
-        self.phantom = phantom
+        self.num_workers, self.phantom = num_workers, phantom
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
@@ -112,7 +107,12 @@ class ManifestDataModule(ServingDataModule, ABC):
             self.folder_leaks = straddling(manifest.rows)
         manifest.rows["outer_split"] = final_split(manifest.rows, self.split == "group", self.seed)
         manifest.rows["split"] = of_fold(manifest.rows, self.folds, self.fold or 0, self.fold_pool, self.seed)
-        return self.with_split(attach(manifest, self.cls_prob) if self.cls_prob else manifest)
+        if self.cls_prob:
+            manifest = attach(manifest, self.cls_prob)
+        elif self.sampling.boosts and "cls_prob" in manifest.rows:
+            for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
+                self.cleaning.count("cls_prob came with the table: whether its network had seen the image is not known", id)
+        return self.with_split(manifest)
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """The table as it is served, for a data set whose rows depend on their split."""

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datamodules.refusal import ManifestError
+from datamodules.refusal import LARGEST_IMAGE, ManifestError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm"}  # of the files that are read
-LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
 def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.images import LARGEST_IMAGE
 from datamodules.manifest import Manifest
-from datamodules.refusal import ManifestError
+from datamodules.refusal import LARGEST_IMAGE, ManifestError
 
 
 def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:

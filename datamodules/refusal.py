@@ -1,5 +1,7 @@
 """The exception of every user mistake: one sentence that says what is wrong, where, and the mend."""
 
+LARGEST_IMAGE = 100_000_000  # pixels that are read at most; the largest scanned radiographs have about 25 million
+
 
 class Refusal(Exception):
     """User input that is refused before anything expensive starts; run.py prints its sentence and exits with its code."""

@@ -16,8 +16,7 @@ from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from datamodules.formats.grey_levels import displayed
-from datamodules.images import LARGEST_IMAGE
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.refusal import LARGEST_IMAGE, ManifestError, Refusal
 
 SIZE = ["Rows", "Columns"]
 SAMPLES = ["NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"]

@@ -2,15 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from datamodules.refusal import ManifestError
-
-if TYPE_CHECKING:
-    from datamodules.manifest import Manifest
 
 KEYS = {"image_path": "image", "mask_path": "mask", "cropped_mask_path": "cropped_mask", "has_pnx": "label", "strata": "stratum"}
 STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.strata names them
@@ -54,18 +51,19 @@ def rows_of(content: Any, path: Path) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=DTYPES.get(name)) for name in names})
 
 
-def write_meta(manifest: "Manifest", path: Path) -> Path:
+def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     """Writes the rows as such a list; files below the list's folder are named relative to it, others by their absolute path.
 
     Args:
-        manifest: Rows whose masks are files. `label` says has_pnx, else whether there is a mask; `cropped_mask`, `crop`, `stratum`,
-            `cls_prob` and `split` are written where they are columns, `group` where it is the patient.
+        rows: Of a manifest, whose masks are files. `label` says has_pnx, else whether there is a mask; `cropped_mask`, `crop`, `stratum`,
+            `cls_prob` and `split` are written where they are columns.
+        patients: Whether `group` is the patient; else it is not written.
         path: The file to write.
 
     Raises:
         ManifestError: a mask that is an RLE and not a file.
     """
-    entries = [_entry(row, manifest.group_is == "patient", path) for row in manifest.rows.to_dict("records")]
+    entries = [_entry(row, patients, path) for row in rows.to_dict("records")]
     path.write_text(json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return path
 

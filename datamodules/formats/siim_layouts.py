@@ -12,6 +12,7 @@ from datamodules.formats.siim_csv import has_masks, read_siim_csv
 from datamodules.refusal import ManifestError
 
 PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
+NAMES = "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
 UNSUITABLE = "set datamodule.root to the folder that holds one of them"
 
 
@@ -50,8 +51,7 @@ def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]
     found = {name: place for name, look in LAYOUTS.items() if (place := look(root))}
     if len(found) != 1:
         said = f"holds several layouts ({', '.join(found)})" if found else "holds none of the layouts of SIIM-ACR"
-        layouts = "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
-        raise ManifestError(f"{root} {said}: {layouts}; {UNSUITABLE}")
+        raise ManifestError(f"{root} {said}: {NAMES}; {UNSUITABLE}")
     name, place = next(iter(found.items()))
     images = list({"kaggle": _kaggle, "png": _png, "tree": _tree}[name](place, unmatched, cleaning))
     if not images:
@@ -76,8 +76,7 @@ def _dicoms(root: Path) -> Iterator[Path]:
     """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out; a circle of links is walked once."""
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if Path(folder, name).resolve() not in seen]
-        seen |= {Path(folder, name).resolve() for name in below}
+        below[:] = [name for name in below if (place := Path(folder, name).resolve()) not in seen and not seen.add(place)]  # type: ignore[func-returns-value]
         yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
 
 

@@ -79,7 +79,7 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         whole = described(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
         whole.rows["cropped_mask"] = [str(place / "crops" / name) if row in squares else None for row, name in enumerate(names)]
         whole.rows["crop"] = pd.Series([squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object)
-        write_meta(whole, place / META)
+        write_meta(whole.rows, whole.group_is == "patient", place / META)
     return Path(folder)
 
 

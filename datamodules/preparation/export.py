@@ -51,7 +51,8 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
             done = pool.map(lambda row: _write(manifest, row, data.channels, size, place, names[row]), range(len(manifest)))
             area = np.array(list(track(done, "writing images", total=len(manifest), transient=True)))
         masks = [str(place / "masks" / name) if share > 0 else None for name, share in zip(names, area, strict=True)]
-        write_meta(described(manifest, [str(place / "images" / name) for name in names], masks, area), place / META)
+        written = described(manifest, [str(place / "images" / name) for name in names], masks, area)
+        write_meta(written.rows, written.group_is == "patient", place / META)
     return Path(folder)
 
 
