@@ -107,7 +107,9 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
     rule, by_hand = rule_of(trained / "checkpoints/best.ckpt"), logits_by_hand([trained / "checkpoints/best.ckpt"], files)
     for id, mask in masks.items():
         assert np.array_equal(decode([from_siim(table[id], *mask.shape)], *mask.shape)[..., 0] * 255, mask)
-        assert np.array_equal(drawn(by_hand[id], rule), mask > 0) and mask.shape == (64, 64)
+        # but for pixels within .02 of a byte's edge, where one sum rounds up and another down
+        differs = (drawn(by_hand[id], rule) != (mask > 0)) & (np.abs((by_hand[id] + 16) * 8 - np.rint((by_hand[id] + 16) * 8)) > 0.02)
+        assert not differs.any() and mask.shape == (64, 64), (differs.sum(), id)
     assert 0 < np.mean([mask.any() for mask in masks.values()]) and 0 < np.mean([mask.mean() for mask in masks.values()]) < 250
     mean = np.mean([dice(masks[id] > 0, truth_of(thorax, id)) for id in masks])
     assert scores_of(trained, "test")["dice"]["value"] == pytest.approx(mean)

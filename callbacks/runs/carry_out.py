@@ -114,7 +114,8 @@ def _resolve(cfg: DictConfig) -> None:
 
 def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
     """Whether a run saw these very phantoms, and not others of the same names; real data has none, and is told apart by its split."""
-    seen = json.loads((run / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
+    place = run / "fold0" if (run / "fold0").is_dir() else run
+    seen = json.loads((place / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
     own = OmegaConf.to_container(cfg.datamodule, resolve=True)
     return all(seen.get(key) == own.get(key) for key in ("phantom", "seed")) if own["phantom"] else True  # type: ignore[index,call-overload,union-attr]
 
