@@ -34,7 +34,7 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
     code, said = cli(*small, "trainer.enable_progress_bar=false")
     assert code == 0, said
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    assert "Phantom data" in page and page.count("<img") == 4 * 18 and page.count("<svg") == 5
+    assert "Phantom data" in page and page.count("<img") == 4 * 18 and page.count("<svg") == 6
 
 
 SMALL_PHANTOMS = {
