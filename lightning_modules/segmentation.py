@@ -49,10 +49,14 @@ class SegmentationModule(EvaluatedModule):
 
     def steering(self, evidence: Any) -> dict[str, float]:
         """Means over classes: Dice of all images at the rule and at .5, and two scores that no empty prediction can have."""
-        judged = {"dice": evidence, "dice_at_half": evidence.ruled(self.rule.start)}
-        found = {name: fmean(float(dice(seen.decided(c).pixels).mean()) for c in range(len(self.classes))) for name, seen in judged.items()}
+        decided = [evidence.decided(c) for c in range(len(self.classes))]
+        at_half = evidence.ruled(self.rule.start)
+        found = {
+            "dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided),
+            "dice_at_half": fmean(float(dice(at_half.decided(c).pixels).mean()) for c in range(len(self.classes))),
+        }
         once = np.ones((1, len(evidence)))
         for score in (score for score in evidence.scores if score.name in ("dice_lesions", "average_precision")):
-            values = over_classes(np.array([score.value(evidence.decided(c), once) for c in range(len(self.classes))]))
+            values = over_classes(np.array([score.value(of_class, once) for of_class in decided]))
             found[score.name] = float(np.nan_to_num(values[0]))
         return found

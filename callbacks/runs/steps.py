@@ -20,8 +20,9 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
     start = named(cfg, "ckpt_path")
     if start:
         checkpoints.refuse_misfit(module, checkpoints.read(start), start)
-    if cfg.init_from:
-        whole = checkpoints.take_weights(module, checkpoints.find(cfg.init_from, "best"))
+    begin = named(cfg, "init_from")
+    if begin:
+        whole = checkpoints.take_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
             raise Refusal(f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=...")
