@@ -7,12 +7,14 @@ from datamodules.phantoms.chest_shading import inside, soften
 from datamodules.phantoms.chest_shadows import Chest, curve
 
 
-def confounding(chest: Chest, side: int) -> np.ndarray:
+def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
     """All that lies over the lungs of one image.
 
     Args:
         chest: Of the image; its `random` is the source of everything drawn.
         side: -1 or 1, the side of a pneumothorax, where a chest tube is a little likelier; 0 for none.
+        contrast: Of what resembles a pneumothorax (skin folds, shoulder blades, clothes, hair): the same as that of the
+            pneumothoraces, or else these would no longer be mistaken for each other. Tubes and wires stay as they are.
 
     Returns:
         float32 `height x width`, absorption as a share of the torso's own.
@@ -22,13 +24,13 @@ def confounding(chest: Chest, side: int) -> np.ndarray:
     if random.random() < 0.22:
         drawn += chest.device()
     for _ in range(random.choice(3, p=[0.55, 0.3, 0.15])):
-        drawn += _skin_fold(chest)
+        drawn += contrast * _skin_fold(chest)
     if random.random() < 0.3:
-        drawn += _scapula(chest, int(random.choice(SIDES)))
+        drawn += contrast * _scapula(chest, int(random.choice(SIDES)))
     if random.random() < 0.2:
-        drawn += _cloth(chest)
+        drawn += contrast * _cloth(chest)
     if random.random() < 0.12:
-        drawn += _hair(chest, int(random.choice(SIDES)))
+        drawn += contrast * _hair(chest, int(random.choice(SIDES)))
     if random.random() < (0.24 if side else 0.16):  # last, so that all else is the same with and without a pneumothorax
         drawn += _chest_tube(chest, side if side and random.random() < 0.7 else int(random.choice(SIDES)))
     return drawn

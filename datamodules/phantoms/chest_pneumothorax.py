@@ -30,7 +30,8 @@ def draw_pneumothorax(
         patient: Whose image it is.
         area: Of the pneumothorax as a share of the image; at least 6 pixels and at most most of a lung are drawn. None for none.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
-        contrast: Of the pneumothorax; 1 is about that of real ones, more makes up for few images or few pixels.
+        contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of real ones, more makes up for
+            few images or few pixels.
 
     Returns:
         The image, uint8 `height x width`, and the pleural air, uint8 0/1 `height x width`.
@@ -53,5 +54,5 @@ def draw_pneumothorax(
     if confounders:
         overlaid = copy(chest)
         overlaid.random = of_confounders
-        signal += confounding(overlaid, side)
+        signal += confounding(overlaid, side, contrast)
     return acquire(random, signal * beam(chest), chest.scale), mask

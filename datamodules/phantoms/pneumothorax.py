@@ -58,7 +58,7 @@ def write(
     if layout not in LAYOUTS:
         raise Refusal(f"datamodule.phantom.layout={layout} is no layout of SIIM-ACR; set one of {', '.join(LAYOUTS)}")
     numbers = {"images": images, "size": size, "positive": positive, "layout": layout, "confounders": confounders, "contrast": contrast}
-    numbers |= {"seed": seed, "version": 1}
+    numbers |= {"seed": seed, "version": 2}
     with written_once(root, numbers) as folder:
         if folder is not None:
             LAYOUTS[layout](folder, draw_all(images, size, positive, confounders, seed, contrast), np.random.default_rng([seed, 2]))
