@@ -13,6 +13,7 @@ from rich.table import Table
 
 from datamodules.drawing import Pool
 from datamodules.plan import Plan
+from lightning_modules.losses import BalancedBce
 
 POSITIVE = "positive"
 
@@ -35,6 +36,8 @@ class Drawn(Callback):
         self._names = sorted(set(pool.stratum.tolist()))
         if trainer.is_global_zero:
             Console().print(_table(planned(data, trainer), data.pool, trainer.world_size))
+            for line in _class_weights(pl_module):
+                Console().print(line)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts names; nothing is asked of the device."""
@@ -60,6 +63,16 @@ class Drawn(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counts on."""
         self._counts = Counter(state_dict["counts"])
+
+
+def _class_weights(module: LightningModule) -> list[str]:
+    """What the pixels of each class weigh in the loss, where they do not weigh alike."""
+    terms = [term for term in module.modules() if isinstance(term, BalancedBce)]
+    return [
+        f"loss: a pixel of {name} weighs {inside:.2f}, one outside {outside:.2f}"
+        for term in terms
+        for name, (outside, inside) in zip(module.classes, term.weights.tolist(), strict=False)  # type: ignore[call-overload,arg-type]
+    ]
 
 
 def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:

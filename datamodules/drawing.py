@@ -18,13 +18,15 @@ class Pool:
         rows: Row numbers of the manifest.
         positive: Which show a lesion.
         stratum: The name of each row's stratum.
-        boost: How much more often than others a row is wanted; 1 for most.
+        boost: How much more often than others a row is wanted because it is hard; 1 for most.
+        oversample: How much more often a positive row is wanted than a negative one.
     """
 
     rows: np.ndarray
     positive: np.ndarray
     stratum: np.ndarray
     boost: np.ndarray
+    oversample: float = 1.0
 
     @classmethod
     def plain(cls, rows: np.ndarray) -> "Pool":
@@ -99,10 +101,11 @@ class Pool:
         return self.rows[drawn], before, self.positive[drawn]
 
     def _weights(self, plan: Plan) -> np.ndarray:
+        wanted = self.boost * np.where(self.positive, self.oversample, 1.0)
         if plan.strata_weights is None:
-            return self.boost
+            return wanted
         names, member = np.unique(self.stratum, return_inverse=True)
-        return np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member] * self.boost
+        return np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member] * wanted
 
     def _systematic(self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
         """`number` of the members, each as often as its weight wants, rounded up or down; each stratum gets its share to within one."""

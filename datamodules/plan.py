@@ -17,6 +17,8 @@ class Sampling:
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
         hard_in_loss: Whether hard samples weigh that much more in the loss too.
+        keep_negatives: Share of train's images without lesion that are used at all, drawn once by the seed; val and test keep all of theirs.
+        oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
 
     positive_fraction: float | None = None
@@ -25,12 +27,18 @@ class Sampling:
     hard_negative: float = 1.0
     hard_positive: float = 1.0
     hard_in_loss: bool = False
+    keep_negatives: float = 1.0
+    oversample_positives: float = 1.0
 
     def __post_init__(self) -> None:
         refuse_rates(self.positive_fraction, self.strata_weights, "datamodule.sampling")
-        for name in ("hard_negative", "hard_positive"):
+        for name in ("hard_negative", "hard_positive", "oversample_positives"):
             if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
                 raise Refusal(f"datamodule.sampling.{name}={getattr(self, name)} must be a number above 0; 1.0 changes nothing")
+        if not (isinstance(self.keep_negatives, int | float) and 0 <= self.keep_negatives <= 1):
+            raise Refusal(f"datamodule.sampling.keep_negatives={self.keep_negatives} is no share of them; take a number from 0 to 1, 1.0 for all")
+        if self.positive_fraction is not None and self.oversample_positives != 1.0:
+            raise Refusal("datamodule.sampling.positive_fraction already says how many positives there are; take oversample_positives=1.0 with it")
         if not (isinstance(self.hard_at, int | float) and 0 < self.hard_at < 1):
             raise Refusal(f"datamodule.sampling.hard_at={self.hard_at} is no probability between 0 and 1; take 0.5")
 

@@ -14,7 +14,7 @@ from datamodules.dataset import ManifestDataset
 from datamodules.drawing import Pool
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.plan import Plan, Sampling
-from datamodules.strata import training_pool
+from datamodules.strata import kept, training_pool
 
 
 class ServingDataModule(LightningDataModule):
@@ -47,9 +47,16 @@ class ServingDataModule(LightningDataModule):
     @cached_property
     def pool(self) -> Pool:
         """The training rows as the sampler sees them."""
-        pool = training_pool(self.table, self.cache, self.sampling)
+        pool = training_pool(self.table, self.cache, self.sampling, self.seed)
         pool.refuse(self.base_plan, "datamodule.sampling")
         return pool
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Pixels outside and inside the masks of each class, `classes x 2`, of the training rows that are used, at each image's own size."""
+        rows, _ = kept(self.table, self.cache, self.sampling, self.seed)
+        inside = np.asarray(self.cache.areas)[rows].sum(0)
+        return np.stack([np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1)
 
     def dataset(self, evaluation: bool) -> ManifestDataset:
         """All rows, augmented for training or with their truth for evaluation."""

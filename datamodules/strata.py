@@ -41,15 +41,31 @@ def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.where(area > 0, quartile, NONE)
 
 
-def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling) -> Pool:
+def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -> Pool:
     """The rows of train as the sampler sees them.
+
+    Args:
+        manifest: Rows with their final split.
+        cache: Their content.
+        sampling: Which of them are wanted, and how often.
+        seed: Of which negatives are kept, where not all are.
 
     Raises:
         ManifestError: hard samples are wanted more often, and some rows have no `cls_prob`.
     """
+    rows, positive = kept(manifest, cache, sampling, seed)
+    hard = hard_weights(manifest, rows, positive, sampling)
+    return Pool(rows, positive, strata(manifest, cache)[rows], hard, sampling.oversample_positives)
+
+
+def kept(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of train that are used: all positives, and the wanted share of the negatives to within one image; and which are positive."""
     rows = manifest.where("train")
     positive = np.asarray(shown(manifest, cache).any(1))[rows]
-    return Pool(rows, positive, strata(manifest, cache)[rows], hard_weights(manifest, rows, positive, sampling))
+    negatives = np.random.default_rng([seed, 15]).permutation(np.flatnonzero(~positive))
+    used = positive.copy()
+    used[negatives[: round(sampling.keep_negatives * len(negatives))]] = True
+    return rows[used], positive[used]
 
 
 def hard_weights(manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling) -> np.ndarray:

@@ -38,7 +38,7 @@ def _count(logits: Tensor, truth: Tensor) -> Tensor:
     """One scatter_add for the batch: unlike bincount it does not wait for the device."""
     images, classes = logits.shape[:2]
     cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (2 * LEVELS)
-    index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).view(-1)
+    index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).reshape(-1)
     counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
     counts.scatter_add_(0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape))
     return counts.view(images, classes, 2, LEVELS)

@@ -16,7 +16,7 @@ def from_hub(error: Exception) -> bool:
     return type(error).__module__.split(".")[0] in HUB
 
 
-def not_fetched(key: str, weights: str, of: str, error: Exception) -> Refusal:
+def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = "file") -> Refusal:
     """What the user is told.
 
     Args:
@@ -24,10 +24,11 @@ def not_fetched(key: str, weights: str, of: str, error: Exception) -> Refusal:
         weights: Its value.
         of: The network.
         error: What the library said.
+        place: What a local path may name.
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return Refusal(
-        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with {key}=null, or name a local file with {key}=PATH"
+        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with {key}=null, or name a local {place} with {key}=PATH"
     )
 
 

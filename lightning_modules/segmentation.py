@@ -12,6 +12,7 @@ from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import EvidenceCollector
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import LEVELS
+from lightning_modules.losses import BalancedBce
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.mask_rule import MaskRule
@@ -38,6 +39,14 @@ class SegmentationModule(EvaluatedModule):
         empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
         super().__init__(classes, MaskRule(len(classes)), EvidenceCollector(empty), **supervised)
         self.evaluation_size = evaluation_size
+
+    def setup(self, stage: str) -> None:
+        """Weighs classes by how rare their pixels are in train, where the loss wants to know."""
+        super().setup(stage)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        for term in self.loss.modules():
+            if isinstance(term, BalancedBce) and data.cache.has_masks:
+                term.balance(data.pixels)
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""

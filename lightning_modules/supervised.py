@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from datamodules.sample import Sample
 from lightning_modules.normalize import Normalize
+from lightning_modules.parameter_groups import groups
 
 Stage = Literal["train", "val", "test"]
 
@@ -28,6 +29,8 @@ class SupervisedModule(LightningModule):
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
         compile: Compile the net with torch.compile.
         encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
+        layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind it; of nets that have `depth_of`.
+        auxiliary_weight: Weight in training of the loss of each further output of `net`, where it gives several.
     """
 
     target: ClassVar[Literal["mask", "label"]]
@@ -44,6 +47,8 @@ class SupervisedModule(LightningModule):
         channels_last: bool = True,
         compile: bool = False,
         encoder_lr: float = 1.0,
+        layer_decay: float = 1.0,
+        auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean or [0.0], std or [1.0])
@@ -52,14 +57,15 @@ class SupervisedModule(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = dict(monitor or {"name": "val/loss", "mode": "min"})
-        self.encoder_lr = encoder_lr
+        self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
+        self.auxiliary_weight = auxiliary_weight
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
             self.net.compile()  # in place: the names in a checkpoint stay the same
 
-    def forward(self, image: Tensor) -> Tensor:
-        """uint8 images `B x C x H x W` to logits."""
+    def forward(self, image: Tensor) -> Any:
+        """uint8 images `B x C x H x W` to logits; in training to a tuple of them where the net has auxiliary heads."""
         return self.net(self.normalize(image).contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
@@ -75,8 +81,12 @@ class SupervisedModule(LightningModule):
         return self._step(batch, "test")
 
     def _step(self, batch: Sample, stage: Stage) -> Tensor:
-        logits = self(batch["image"])
-        each = self.loss(logits, batch[self.target])  # type: ignore[literal-required]
+        output = self(batch["image"])
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        target = batch[self.target]  # type: ignore[literal-required]
+        each = self.loss(logits, target)
+        for further in auxiliary:
+            each = each + self.auxiliary_weight * self.loss(further, target)
         loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(each), sync_dist=True)
         if stage != "train":
@@ -88,18 +98,12 @@ class SupervisedModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Only what requires a gradient is optimized, so frozen and LoRA nets need nothing more."""
-        optimizer = self.optimizer(self._parameter_groups())
-        if self.encoder_lr != 1.0:
-            optimizer.param_groups[0]["lr"] *= self.encoder_lr
+        optimizer = self.optimizer(groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay))
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_factor")
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor)}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        encoder = [parameter for name, parameter in trained.items() if self.encoder_lr != 1.0 and name.startswith("net.encoder.")]
-        rest = [parameter for name, parameter in trained.items() if self.encoder_lr == 1.0 or not name.startswith("net.encoder.")]
-        return [{"params": encoder}, {"params": rest}] if self.encoder_lr != 1.0 else [{"params": rest}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random state, so that a resumed run draws the same dropout."""

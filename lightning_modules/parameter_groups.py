@@ -1,0 +1,36 @@
+"""Which parameters learn how fast: the encoder slower than the rest, its early layers slower than its late ones."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from datamodules.refusal import Refusal
+
+
+def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr: float = 1.0, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """What an optimizer is called with: of all that requires a gradient, one group a learning rate, the slowest first.
+
+    Args:
+        net: What `depth_of` is asked of, where layers differ.
+        named: The module's parameters; the net's names start with `net.`.
+        encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
+        layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao et al. 2022, BEiT).
+
+    Returns:
+        Groups with `params` and `lr_factor`, by which the optimizer's rate is to be multiplied.
+
+    Raises:
+        Refusal: `layer_decay` of a network that does not say how deep its layers lie.
+    """
+    if layer_decay != 1.0 and not hasattr(net, "depth_of"):
+        raise Refusal(f"module.layer_decay={layer_decay} needs a network that knows its layers, such as upernet_swin; set module.layer_decay=1.0")
+    found: dict[float, list[nn.Parameter]] = {}
+    deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
+    for name, parameter in named:
+        if parameter.requires_grad:
+            factor = encoder_lr if name.startswith("net.encoder.") else 1.0
+            if layer_decay != 1.0:
+                factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
+            found.setdefault(factor, []).append(parameter)
+    return [{"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())]

@@ -1,0 +1,118 @@
+"""UPerNet (Xiao et al. 2018) of transformers with a Swin backbone (Liu et al. 2021): from the hub, from a local folder, or from scratch."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from datamodules.refusal import Refusal
+from lightning_modules.upernet_weights import STAGES, load
+
+
+class UperNet(nn.Module):
+    """Float `B x in_channels x H x W` to logits `B x classes x H x W`; in training a pair of them, the second from the auxiliary head.
+
+    Args:
+        backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size, drop_path_rate, ...
+        weights: A UPerNet or a Swin of the hub (`openmmlab/upernet-swin-base`), a local folder that holds one (config.json and
+            model.safetensors), or None for scratch. A head of other classes starts afresh.
+        classes: Logits.
+        in_channels: 1 for grey: pretrained weights of three channels are then summed.
+        hidden_size: Channels of the fused map.
+        auxiliary: Whether training also has a small head on the third stage.
+        norm: `batch`, as published, or `group` (32 groups), which does not care how few images a device sees.
+        gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less memory, more time.
+
+    Raises:
+        Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another shape.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        weights: str | None = None,
+        classes: int = 1,
+        in_channels: int = 1,
+        hidden_size: int = 512,
+        auxiliary: bool = True,
+        norm: str = "batch",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+        if norm not in ("batch", "group"):
+            raise Refusal(f"module.net.norm={norm} is no normalisation of this network; take batch or group")
+        try:
+            swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
+            sizes = {"hidden_size": hidden_size, "num_labels": classes, "use_auxiliary_head": auxiliary}
+            config = UperNetConfig(backbone_config=swin, **sizes)  # type: ignore[arg-type]
+            whole = UperNetForSemanticSegmentation(config)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Refusal(f"module.net.backbone={dict(backbone)} is no Swin that can be built ({_line(error)}); correct it") from error
+        if weights is not None:
+            load(whole, weights)
+        self.encoder, self.decode_head, self.auxiliary_head = whole.backbone, whole.decode_head, whole.auxiliary_head
+        self.encoder.swin.layernorm.requires_grad_(False)  # behind the last stage; nothing here looks at what it gives
+        self.depths = list(swin.depths)
+        if norm == "group":
+            _group_norms(self.decode_head)
+            _group_norms(self.auxiliary_head)
+        if gradient_checkpointing:
+            _checkpoint_blocks(self.encoder)
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits at the size of `image`."""
+        maps = self.encoder(image.contiguous()).feature_maps
+        logits = _upsampled(self.decode_head(maps), image)
+        if self.training and self.auxiliary_head is not None:
+            return logits, _upsampled(self.auxiliary_head(maps), image)
+        return logits
+
+    def depth_of(self, name: str) -> int:
+        """How deep a parameter lies, from 0, the patch embedding, to `sum(depths) + 1`, all that comes behind the backbone.
+
+        Args:
+            name: As in `named_parameters`.
+        """
+        last = sum(self.depths) + 1
+        if not name.startswith("encoder."):
+            return last
+        block = re.search(r"layers\.(\d+)\.blocks\.(\d+)\.", name)
+        if block:
+            return sum(self.depths[: int(block[1])]) + int(block[2]) + 1
+        stage = re.search(r"layers\.(\d+)\.downsample\.", name) or re.search(r"hidden_states_norms\.stage(\d)", name)
+        if stage is None:
+            return 0
+        return sum(self.depths[: int(stage[1]) + ("downsample" in name)])
+
+
+def _upsampled(logits: Tensor, image: Tensor) -> Tensor:
+    return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _group_norms(head: nn.Module | None) -> None:
+    """Puts group normalisation wherever the head has BatchNorm."""
+    for module in [] if head is None else list(head.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, nn.BatchNorm2d):
+                groups = next(number for number in (32, 16, 8, 4, 2, 1) if layer.num_features % number == 0)
+                setattr(module, name, nn.GroupNorm(groups, layer.num_features))
+
+
+def _checkpoint_blocks(encoder: nn.Module) -> None:
+    """Of the backbone's two nested levels the inner one alone: both would compute everything three times."""
+    from transformers.models.swin.modeling_swin import SwinLayer
+
+    for layer in encoder.modules():
+        if isinstance(layer, SwinLayer):
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:160]

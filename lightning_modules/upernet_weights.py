@@ -1,0 +1,61 @@
+"""Pretrained weights of a UPerNet or of a Swin, from the hub or a local folder, into a UPerNet of any number of classes and channels."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from datamodules.refusal import Refusal
+from lightning_modules.pretrained import from_hub, not_fetched
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SHAPE = ("patch_size", "embed_dim", "depths", "num_heads", "window_size", "mlp_ratio")  # what weights of another network differ in
+
+
+def load(net: nn.Module, weights: str) -> None:
+    """Pretrained weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
+
+    Args:
+        net: What is filled.
+        weights: A name on the hub, or a local folder.
+
+    Raises:
+        Refusal: they cannot be fetched or read, or are of another shape.
+    """
+    from transformers import AutoConfig, SwinBackbone, UperNetForSemanticSegmentation
+
+    try:
+        config = AutoConfig.from_pretrained(weights)
+        if config.model_type not in ("upernet", "swin"):
+            raise Refusal(f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a Swin; name one of these")
+        whole = config.model_type == "upernet"
+        _refuse_other_shape(net.config.backbone_config, config.backbone_config if whole else config, weights)
+        own: Any = UperNetForSemanticSegmentation if whole else partial(SwinBackbone.from_pretrained, out_features=STAGES)
+        stored = (own.from_pretrained if whole else own)(weights).state_dict()
+    except Refusal:
+        raise
+    except Exception as error:
+        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError)):
+            raise
+        raise not_fetched("module.net.weights", weights, "UPerNet", error, "folder (config.json and model.safetensors)") from error
+    _fill(net, stored if whole else {f"backbone.{name}": value for name, value in stored.items()}, weights, whole)
+
+
+def _refuse_other_shape(own: Any, other: Any, weights: str) -> None:
+    differ = [key for key in SHAPE if getattr(other, key, None) != getattr(own, key)]
+    if differ:
+        said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
+        raise Refusal(f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or take the module/net of its size")
+
+
+def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
+    own = net.state_dict()
+    for name, value in stored.items():
+        if name.endswith("patch_embeddings.projection.weight") and value.shape[1] == 3 and own[name].shape[1] == 1:
+            stored[name] = value.sum(1, keepdim=True)  # a grey image is the same in all three channels
+    fits = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
+    free = ("decode_head.classifier.", "auxiliary_head.", *(() if whole else ("decode_head.", "backbone.hidden_states_norms.")))
+    missing = [name for name in own if name not in fits and not name.startswith(free)]
+    if missing:
+        raise Refusal(f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or set null")
+    net.load_state_dict(own | fits)
