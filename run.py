@@ -16,8 +16,9 @@ CONF = Path(__file__).parent / "conf"
 def job(cfg: "DictConfig") -> float | None:
     """What Hydra runs; mistakes are told here, before Hydra adds its own words to them."""
     from callbacks.runs.carry_out import carry_out
+    from callbacks.runs.trial import is_trial, trial
 
-    return told(carry_out, cfg)
+    return told(trial, carry_out, cfg) if is_trial() else told(carry_out, cfg)
 
 
 def told(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -30,8 +31,28 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
         sentence = sentence_of(error)
         if sentence is None:
             raise
-        print(sentence[0], file=sys.stderr)
+        print(f"{said_by()}{sentence[0]}", file=sys.stderr)
         sys.exit(sentence[1])
+
+
+def said_by() -> str:
+    """Which of several processes speaks; nothing where it is the first."""
+    from callbacks.runs.launched import rank
+
+    return f"[rank {rank()}] " if rank() else ""
+
+
+def one_folder() -> None:
+    """Ranks that torchrun or srun started agree on one run folder, unless the user named it."""
+    from callbacks.runs.launched import folder_name
+
+    if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
+        try:
+            name = folder_name()
+        except ValueError as error:
+            sys.exit(str(error))
+        if name:
+            sys.argv.append(f"hydra.run.dir=${{paths.runs}}/${{hydra:runtime.choices.experiment}}/{name}")
 
 
 def main() -> None:
@@ -45,6 +66,7 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
+    one_folder()
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.comparison\.trials")
     told(hydra.main(config_path=str(CONF), config_name="run")(job))

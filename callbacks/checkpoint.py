@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class Best(ModelCheckpoint):
@@ -22,11 +23,18 @@ class Best(ModelCheckpoint):
         kept = {path: score for path, score in state_dict.get("best_k_models", {}).items() if Path(path).is_file()}
         if self.dirpath is not None and str(self.dirpath) != str(state_dict.get("dirpath")) and kept:
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
-            copies = {path: str(shutil.copyfile(path, Path(self.dirpath) / Path(path).name)) for path in kept}
+            copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
+            _copy(copies)  # the other ranks only have to know the names
             paths = {key: copies.get(state_dict.get(key, ""), "") for key in ("best_model_path", "kth_best_model_path")}
             models = {copies[path]: score for path, score in kept.items()}
             state_dict = state_dict | paths | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
         super().load_state_dict(state_dict)
+
+
+@rank_zero_only
+def _copy(copies: dict[str, str]) -> None:
+    for path, copy in copies.items():
+        shutil.copyfile(path, copy)
 
 
 class Top(Best):

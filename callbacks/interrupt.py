@@ -1,14 +1,20 @@
-"""Ctrl-C finishes the step, saves last.ckpt and says how to go on; a second Ctrl-C stops at once."""
+"""Ctrl-C, a termination or a preemption finishes the step, saves last.ckpt and says how to go on; a second Ctrl-C stops at once."""
 
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.agreement import Agreement
 from datamodules.refusal import Refusal
+
+PATIENCE = 60  # seconds within which a requeued job is ended
+REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit tells a job that its time is over; Windows has no such signal
 
 
 class Interrupted(Refusal):
@@ -18,7 +24,9 @@ class Interrupted(Refusal):
 
 
 class Interrupt(Callback):
-    """Turns SIGINT into a clean stop at the end of the running step.
+    """Turns SIGINT and SIGTERM into a clean stop at the end of the running step, on all ranks at the same one.
+
+    A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by submitit, which owns that.
 
     Example:
         callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
@@ -29,47 +37,79 @@ class Interrupt(Callback):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self._asked = False
-        self._before: Any = None
+        self._asked = 0  # the signal that was heard
+        self._before: dict[int, Any] = {}
+        self._ranks = Agreement(1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens from now on."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._hear)
+        """All ranks are here at the same time."""
+        self._ranks = Agreement(trainer.world_size)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listens from now on; Lightning has set its own handlers by now, and its one for SIGTERM would wait for the other ranks."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._hear)
+        if REQUEUE is not None and callable(signal.getsignal(REQUEUE)):  # somebody will requeue us
+            self._before[REQUEUE] = signal.signal(REQUEUE, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._asked == signal.SIGINT == number:
             raise KeyboardInterrupt
-        self._asked = True
-        print("\nCtrl-C: finishing this step and saving; once more stops at once", flush=True)
+        self._asked = self._asked or number
+        by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"
+        _say(by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stops where the state is whole: the optimizer has stepped, the epoch is not over. run.py puts this callback last."""
-        if self._asked and not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        agreed = self._ranks.step(bool(self._asked))
+        if not agreed:
+            return
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.save_checkpoint(self.path)
             self._stop(trainer)
+        self._asked = self._asked or signal.SIGINT  # at the epoch's end all ranks know
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops between two epochs; the one that ended has written its checkpoints by now."""
-        if self._asked:
+        if self._ranks.now(bool(self._asked)):
             self._stop(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *about: Any) -> None:
+        """A job that is about to be requeued does not wait for the end of a validation; last.ckpt is that of the epoch before."""
+        if self._asked == REQUEUE:
+            self._requeue()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops behind the last epoch."""
-        if self._asked:
+        if self._ranks.now(bool(self._asked)):
+            self._requeue()
             raise Interrupted(
                 f"stopped when training was complete; evaluate it with the same command, do=[test] and ckpt_path={self.path.parent.parent}"
             )
 
     def _stop(self, trainer: Trainer) -> None:
+        self._requeue()
         raise Interrupted(f"stopped after step {trainer.global_step}; go on with the same command and ckpt_path={self.path}")
 
+    def _requeue(self) -> None:
+        """Hands a preemption on to whoever listened before: the first rank asks for the requeue and ends, which ends the others too."""
+        if REQUEUE in self._before and self._asked == REQUEUE:
+            self._before[REQUEUE](REQUEUE, None)
+            time.sleep(PATIENCE)  # a rank that ended earlier would take the first one with it
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Gives Ctrl-C back after an error too."""
+        """Gives the signals back after an error too."""
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives Ctrl-C back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+@rank_zero_only
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)

@@ -44,14 +44,20 @@ class RuleSearch(Callback):
         """Where a validated checkpoint of this run was searched otherwise, it takes the new rule: test reads it again."""
         path = Path(str(trainer.ckpt_path))
         own = getattr(trainer.checkpoint_callback, "dirpath", None)
-        if trainer.state.fn != TrainerFn.VALIDATING or own is None or path.parent != Path(own) or not trainer.is_global_zero:
+        if trainer.state.fn != TrainerFn.VALIDATING or own is None or path.parent != Path(own):
             return
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.numbers):
-            checkpoint["state_dict"]["rule._extra_state"] = module.rule.numbers
-            unfinished = path.with_suffix(".tmp")
-            torch.save(checkpoint, unfinished)
-            unfinished.replace(path)
+        if trainer.is_global_zero:
+            _write_rule(path, module)
+        trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
 
     def judge(self, trainer: Trainer) -> None:
         """Looks at what was found; nothing to say here."""
+
+
+def _write_rule(path: Path, module: EvaluatedModule) -> None:
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.numbers):
+        checkpoint["state_dict"]["rule._extra_state"] = module.rule.numbers
+        unfinished = path.with_suffix(".tmp")
+        torch.save(checkpoint, unfinished)
+        unfinished.replace(path)

@@ -40,6 +40,7 @@ class EvaluatedModule(SupervisedModule):
 
     def setup(self, stage: str) -> None:
         """Refuses a data set with other classes."""
+        super().setup(stage)
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
             raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and the net's classes")

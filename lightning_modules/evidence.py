@@ -87,11 +87,17 @@ class Evidence(ABC):
         return self.at(~np.isin(self.ids, list(ids)))
 
     @staticmethod
-    def merge(parts: Sequence["Evidence"]) -> "Evidence":
-        """The evidence of several processes or folds as one; an image that stands in several counts once."""
+    def merge(parts: Sequence["Evidence"], order: np.ndarray | None = None) -> "Evidence":
+        """The evidence of several processes or folds as one; an image that stands in several counts once.
+
+        Args:
+            parts: One or more.
+            order: In which their images stand then, by their number in `parts` one behind the other.
+        """
         names = ("ids", "groups", "rule", *parts[0].arrays)
         joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         whole = replace(parts[0], **joined)
+        whole = whole if order is None else whole.at(order)
         _, first = np.unique(whole.ids, return_index=True)
         return whole.at(np.sort(first))
 
@@ -130,6 +136,7 @@ class EvidenceCollector:
         self._clear()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return mine
-        parts: list[Evidence | None] = [None] * torch.distributed.get_world_size()
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, mine)
-        return Evidence.merge([part for part in parts if part is not None])
+        dealt = np.argsort(np.concatenate([np.arange(len(part)) for part in parts]), kind="stable")  # as rows were dealt out, in turn
+        return Evidence.merge(parts, dealt)

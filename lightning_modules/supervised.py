@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.sample import Sample
+from lightning_modules import random_states
 from lightning_modules.normalize import Normalize
 from lightning_modules.parameter_groups import groups
 
@@ -105,11 +106,15 @@ class SupervisedModule(LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor)}
 
+    def setup(self, stage: str) -> None:
+        """Lets every rank draw its own dropout; the weights of all are those of the first."""
+        if stage == "fit":
+            random_states.part_ways(self.global_rank)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random state, so that a resumed run draws the same dropout."""
-        checkpoint["random_state"] = torch.get_rng_state()
+        """Adds the random states of all ranks, so that a resumed run draws the same dropout."""
+        checkpoint["random_states"] = random_states.of_all_ranks(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the random state back."""
-        if "random_state" in checkpoint:
-            torch.set_rng_state(checkpoint["random_state"])
+        """Takes this rank's random state back."""
+        random_states.take_back(checkpoint.get("random_states", []), self.global_rank, self.device)

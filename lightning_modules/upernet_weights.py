@@ -29,7 +29,8 @@ def load(net: nn.Module, weights: str) -> None:
         if config.model_type not in ("upernet", "swin"):
             raise Refusal(f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a Swin; name one of these")
         whole = config.model_type == "upernet"
-        _refuse_other_shape(net.config.backbone_config, config.backbone_config if whole else config, weights)
+        own_config: Any = net.config
+        _refuse_other_shape(own_config.backbone_config, config.backbone_config if whole else config, weights)
         own: Any = UperNetForSemanticSegmentation if whole else partial(SwinBackbone.from_pretrained, out_features=STAGES)
         stored = (own.from_pretrained if whole else own)(weights).state_dict()
     except Refusal:
@@ -57,5 +58,5 @@ def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) 
     free = ("decode_head.classifier.", "auxiliary_head.", *(() if whole else ("decode_head.", "backbone.hidden_states_norms.")))
     missing = [name for name in own if name not in fits and not name.startswith(free)]
     if missing:
-        raise Refusal(f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or set null")
+        raise Refusal(f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or null")
     net.load_state_dict(own | fits)

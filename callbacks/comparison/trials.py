@@ -1,5 +1,6 @@
 """What a multirun leaves: one line a trial, ranked by val. Imports nothing heavy, because Hydra loads it before every run."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class Trials(Callback):
-    """After a multirun writes trials.csv into the sweep's folder and prints it.
+    """After a multirun writes trials.csv into the sweep's folder and prints it, and says which trials failed; then the exit code is 1.
 
     Example:
         hydra: {callbacks: {trials: {_target_: callbacks.comparison.trials.Trials}}}
@@ -20,6 +21,17 @@ class Trials(Callback):
         rows = [_row(path.parent) for path in sorted(folder.glob("*/report.json"))]
         if rows:
             _write(rows, folder)
+        failed = {path.parent.name: told for path in sorted(folder.glob("*/outcome.json")) if (told := _failure(path))}
+        if failed:
+            lines = [f"  {name}: {told}" for name, told in failed.items()]
+            print(f"{len(failed)} trials failed, the others went on:", *lines, sep="\n", file=sys.stderr)
+            raise SystemExit(1)
+
+
+def _failure(path: Path) -> str | None:
+    import json
+
+    return json.loads(path.read_text(encoding="utf-8"))["failure"]
 
 
 def _row(trial: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from callbacks.curriculum.stage import Stage
 from datamodules.refusal import Refusal
 
@@ -104,6 +106,11 @@ class Progress:
         if self.score is not None and not (before / self.file).is_file():
             missing = before / self.file
             raise Refusal(f"{missing}, the best weights of the stage to go on with, does not exist; bring it back, or start with init_from=...")
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in before.glob("stage*.ckpt"):
-            shutil.copyfile(path, folder / path.name)
+        _copy_stages(before, folder)
+
+
+@rank_zero_only
+def _copy_stages(before: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in before.glob("stage*.ckpt"):
+        shutil.copyfile(path, folder / path.name)

@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import seed_everything
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
+from callbacks.runs import outcome
+from callbacks.runs.devices import refuse_devices, several_processes, uses_cuda
+from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.steps import named, refuse, steps
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
@@ -28,6 +32,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*The dirpath has changed from.*",
     ".*in eval mode at the start of training.*",  # a frozen body is meant to be
     ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
+    ".*It is recommended to use `self.log.*sync_dist.*",  # every rank has the gathered evidence, and the same score
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 
@@ -35,6 +40,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
 def one_run(cfg: DictConfig) -> float | None:
     """Makes the parts and carries out the steps; returns the monitored score of a fit."""
     prepare(cfg)
+    refuse_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     callbacks = callbacks_of(cfg)  # they refuse what cannot be before any image is read
     refuse(cfg, callbacks)
@@ -47,9 +53,12 @@ def one_run(cfg: DictConfig) -> float | None:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
     loggers = [make(part) for part in cfg.logger.values()]
-    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers)
+    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
     try:
-        return steps(cfg, trainer, module, data)
+        score = steps(cfg, trainer, module, data)
+        if trainer.is_global_zero:
+            outcome.write(Path(cfg.paths.run), score)
+        return score
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
@@ -79,5 +88,15 @@ def prepare(cfg: DictConfig) -> None:
     torch.set_float32_matmul_precision("high")
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    if cfg.trainer.sync_batchnorm == "auto":
+        cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
+    if cfg.trainer.strategy == "auto" and several_processes(cfg):
+        cfg.trainer.strategy = {"_target_": "lightning.pytorch.strategies.DDPStrategy", "gradient_as_bucket_view": True}  # gradients are kept once
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
+    if rank() == 0:
+        OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
+
+
+def plugins() -> list[Any]:
+    """Below srun, Lightning must not requeue the job too: whoever submitted it does, once its last.ckpt is written."""
+    return [SLURMEnvironment(auto_requeue=False)] if by_srun() else []

@@ -8,6 +8,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from callbacks.predictions import Predictions
+from callbacks.runs import resume
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
@@ -17,10 +18,13 @@ from lightning_modules.together import Together, members
 
 def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
     """Carries out `cfg.do`; returns the monitored score of a fit."""
-    start = named(cfg, "ckpt_path")
+    own = resume.own_checkpoint(cfg)
+    start = own or named(cfg, "ckpt_path")
     if start:
         checkpoints.refuse_misfit(module, checkpoints.read(start), start)
-    begin = named(cfg, "init_from")
+    if own:
+        resume.keep_metrics(trainer, Path(cfg.paths.run), own)
+    begin = None if own else named(cfg, "init_from")
     if begin:
         whole = checkpoints.take_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:

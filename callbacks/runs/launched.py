@@ -1,0 +1,46 @@
+"""Who started this process: a user, torchrun, srun, or Lightning as a further rank of a run. Imports nothing heavy, because run.py asks first."""
+
+import os
+from datetime import datetime
+
+# what a trial with processes of its own must not inherit
+OF_A_RANK = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun started this process, one of several or alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def by_srun() -> bool:
+    """Whether srun started this process as one of several."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+
+
+def rank() -> int:
+    """Of this process among those of its run, as far as the environment says; 0 where it says nothing."""
+    if by_srun():
+        return int(os.environ["SLURM_PROCID"])
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def folder_name() -> str | None:
+    """The last part of the run folder's name where several ranks were started from outside and have to agree on it; None where Hydra's will do.
+
+    Raises:
+        ValueError: torchrun on several nodes, where nothing tells the ranks a common name.
+    """
+    if by_srun():
+        return f"slurm-{os.environ['SLURM_JOB_ID']}"  # the same again when the job is requeued
+    if not by_torchrun():
+        return None
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+        raise ValueError("torchrun on several nodes: nothing tells the ranks a common run folder; name one for all with hydra.run.dir=runs/NAME")
+    import psutil
+
+    return datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()).strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def cleaned_environment() -> dict[str, str]:
+    """The environment without what makes a process a rank of another run."""
+    return {name: value for name, value in os.environ.items() if name not in OF_A_RANK}

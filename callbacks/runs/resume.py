@@ -1,0 +1,39 @@
+"""resume=auto: a run that starts again in its own folder, as a requeued job does, goes on from its last checkpoint."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig
+
+from datamodules.refusal import Refusal
+from lightning_modules import checkpoints
+
+
+def own_checkpoint(cfg: DictConfig) -> Path | None:
+    """The run folder's own last.ckpt, where `resume=auto` and there is one."""
+    if cfg.resume not in (None, "auto"):
+        raise Refusal(f"resume={cfg.resume} is neither auto nor null; name another run's checkpoint by ckpt_path=...")
+    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
+    return last if cfg.resume == "auto" and "fit" in cfg.do and last.is_file() else None
+
+
+def keep_metrics(trainer: Trainer, run_dir: Path, start: Path) -> None:
+    """Lets metrics.csv go on where the checkpoint stands; Lightning would begin it anew and delete what was there.
+
+    Args:
+        trainer: Whose loggers write it.
+        run_dir: The run folder.
+        start: The checkpoint of the same run from which it goes on.
+    """
+    path = run_dir / "metrics.csv"
+    if not path.is_file() or not trainer.is_global_zero:
+        return
+    step = int(checkpoints.read(start)["global_step"])
+    with path.open(encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            logger.experiment.metrics = [row for row in rows if int(row.get("step", 0)) < step]

@@ -1,0 +1,70 @@
+"""One trial of a multirun: it may fail without ending the others, and of several processes it has its own set."""
+
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from callbacks.runs import outcome
+from callbacks.runs.devices import several_processes
+from callbacks.runs.launched import by_srun, by_torchrun, cleaned_environment, rank
+from callbacks.runs.sentences import sentence_of
+
+OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
+STOPPED = 130  # exit code of what the user stopped
+
+
+def is_trial() -> bool:
+    """Whether this is a job of a multirun."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
+    """Carries out one trial; a failure is told and left in its `outcome.json`, and the sweep goes on.
+
+    Args:
+        work: What one run is.
+        cfg: Of the trial.
+
+    Returns:
+        The monitored score, None where the trial failed.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if "basic_launcher" in HydraConfig.get().launcher._target_:
+        if by_torchrun() or by_srun():
+            sys.exit("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
+        if several_processes(cfg):
+            return _in_its_own_processes(folder)
+    try:
+        return work(cfg)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is not None and sentence[1] == STOPPED:
+            print(sentence[0], file=sys.stderr)
+            sys.exit(STOPPED)
+        if sentence is None:
+            traceback.print_exc()
+        said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
+        if rank() == 0:
+            outcome.write(folder, None, said)
+        print(f"trial {folder.name} failed: {said}", file=sys.stderr)
+        return None
+
+
+def _in_its_own_processes(folder: Path) -> float | None:
+    """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
+    overrides = HydraConfig.get().overrides
+    own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
+    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, f"hydra.run.dir={folder}"]
+    code = subprocess.run(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()).returncode
+    if code == STOPPED:
+        sys.exit(STOPPED)
+    found = outcome.read(folder)
+    if code != 0 and (found is None or found["status"] != "failed"):
+        outcome.write(folder, None, f"its processes ended with exit code {code}")
+    return found["score"] if code == 0 and found else None
