@@ -11,7 +11,7 @@ from datamodules.formats.rle import decode
 class ImageCache:
     """What `datamodules.decoding.build` wrote, opened lazily so that a pickled copy (spawned workers) holds only the path.
 
-    Images are uint8 and letterboxed, masks 0 or 1, sizes each image's own in pixels, digests the sha256 of its file.
+    Images are uint8 and letterboxed, masks bits, sizes each image's own in pixels, digests the sha256 of its file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class ImageCache:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """All masks, `N x size x size x classes`."""
+        """All masks, `N x size x size x bytes`, 8 classes a byte: bit c is class c."""
         return self._open("masks")
 
     @cached_property
@@ -57,6 +57,11 @@ class ImageCache:
     def digests(self) -> np.ndarray:
         """Content hashes, `N`."""
         return self._open("digests")
+
+    def mask(self, row: int, classes: int) -> np.ndarray:
+        """The mask on the canvas, 0/1 `size x size x classes`."""
+        packed = np.array(self.masks[row])
+        return packed if classes == 1 else np.unpackbits(packed, axis=2, count=classes, bitorder="little")
 
     @cached_property
     def _truth(self) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ class ManifestDataset(Dataset[Sample]):
         """Image and, where there is one, mask; augmented at the cache's size, so that a crop loses nothing, then resized."""
         planes = {"image": np.array(self.cache.images[key.row])}
         if self.cache.has_masks:
-            planes["mask"] = np.array(self.cache.masks[key.row])
+            planes["mask"] = self.cache.mask(key.row, self.classes)
         if self.augmentation is not None:
             self.augmentation.set_random_seed(sample_seed(self.seed, key))
             planes = self.augmentation(**planes)

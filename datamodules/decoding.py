@@ -20,7 +20,7 @@ from datamodules.manifest import Manifest
 from datamodules.picture import crop_of, picture, refuse_other_size
 from datamodules.refusal import ManifestError, Refusal
 
-VERSION = 4
+VERSION = 5
 
 
 def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
@@ -77,13 +77,14 @@ def _stamp(path: str) -> str:
 
 def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
-    _refuse_full_disk(folder, n * size * size * (channels + classes))
+    packed = -(-classes // 8)  # bytes of a mask's pixel: one a class would be most of the cache
+    _refuse_full_disk(folder, n * size * size * (channels + packed))
 
     def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
     images = create("images", np.uint8, size, size, channels)
-    masks, areas = (create("masks", np.uint8, size, size, classes), create("areas", np.int64, classes)) if classes else (None, None)
+    masks, areas = (create("masks", np.uint8, size, size, packed), create("areas", np.int64, classes)) if classes else (None, None)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 
@@ -97,7 +98,7 @@ def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         images[row] = box.image(pixels)
         if masks is not None and areas is not None:
             truth = decode(rles, height, width)
-            masks[row], areas[row] = box.mask(truth), truth.sum((0, 1))
+            masks[row], areas[row] = np.packbits(box.mask(truth), axis=2, bitorder="little"), truth.sum((0, 1))
         sizes[row], thumbnails[row] = (height, width), thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8))
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]

@@ -17,6 +17,7 @@ VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
 FILES = {"image", "mask", "cropped_mask"}  # columns of paths
+BITS = 8  # of a grey mask picture's value, one a class
 LISTS = {"mask", "label", "crop"}  # columns that may hold lists, which a CSV holds as JSON
 
 
@@ -92,7 +93,11 @@ def read(path: Path) -> Manifest:
 
 
 def read_mask(path: Path, classes: int) -> np.ndarray:
-    """A mask image as 0/1 `H x W x classes`: grey above 127 is the one class; with more, bit c of the value is class c."""
+    """A mask image as 0/1 `H x W x classes`: grey above 127 is the one class; with up to 8, bit c of the value is class c."""
+    if classes > BITS:
+        raise ManifestError(
+            f"{path} is a grey picture of at most {BITS} classes, and there are {classes}; write one compressed RLE per class instead"
+        )
     grey = read_image(path, channels=1)
     if classes == 1:
         return (grey > 127).astype(np.uint8)

@@ -1,5 +1,7 @@
 """Splits by group, stratified: three parts, or k folds. A group never stands on two sides."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
@@ -20,8 +22,10 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), int)
-    for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
-        fold[members] = number
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # a stratum with fewer members than folds is spread as far as it goes
+        for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
+            fold[members] = number
     return fold
 
 

@@ -41,13 +41,14 @@ SMALL_PHANTOMS = {
     "brain": {"train": 16, "valid": 6, "test": 6},
     "pneumonia": {"patients": 48},
     "chest": {"train": 16, "val": 8, "test": 8},
+    "chestx": {"train": 50, "test": 20},
     "pnx": {"images": 90, "size": 64},
 }
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_at_demo_scale(experiment, cli, tmp_path):
-    small = SMALL_PHANTOMS[next((kind for kind in ("pneumonia", "chest", "pnx") if kind in experiment), "brain")]
+    small = SMALL_PHANTOMS[next((kind for kind in ("pneumonia", "chestx", "chest", "pnx") if kind in experiment), "brain")]
     words = [f"datamodule.phantom.{name}={number}" for name, number in small.items()]
     code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *words, "trainer.enable_progress_bar=false")
     assert code == 0, said

@@ -1,0 +1,95 @@
+"""Writes phantom radiographs as ChestX-Det is passed on: two JSONs of outlined findings with the images beside them, warts and all."""
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datamodules.phantoms.chest import draw_patient
+from datamodules.phantoms.chest_overlapping import KINDS, Film, draw_overlapping
+from datamodules.phantoms.folder import written_once
+
+EMPTY = 0.17  # share of images without findings, in the real set 611 of 3578
+SHARES = {"Cardiomegaly": 0.3, "Consolidation": 0.55, "Effusion": 0.5, "Mass": 0.25, "Nodule": 0.3, "Pneumothorax": 0.25}  # of the others
+FIRST = 36199  # the number in the first file's name, as in the real set
+
+
+def write(root: Path, train: int = 240, test: int = 60, size: int = 160, contrast: float = 1.0, seed: int = 0) -> None:
+    """Writes ChestX_Det_train.json, ChestX_Det_test.json, train_data/*.png and test_data/*.png below `root`, once.
+
+    As in the real set: findings overlap and one outline may count for two classes, numbers in file names that the two parts share out
+    among them, boxes that differ from their polygon, one finding annotated twice. Besides, as in downloads: a polygon 2 px outside, an
+    annotated image that is missing, an image that no annotation names.
+
+    Args:
+        root: The folder to write; left alone when it holds the same phantoms already.
+        train: Images in train, strays not counted; one patient each.
+        test: Images in test.
+        size: Side of the pictures in pixels.
+        contrast: Of faint findings, see `draw_overlapping`.
+        seed: Source of everything drawn.
+    """
+    numbers = {"train": train, "test": test, "size": size, "contrast": contrast, "seed": seed, "version": 1}
+    with written_once(root, numbers) as folder:
+        if folder is None:
+            return
+        order = np.random.default_rng([seed, 1]).permutation(train + test)
+        for split, places in (("train", np.sort(order[:train])), ("test", np.sort(order[train:]))):
+            (folder / f"{split}_data").mkdir()
+            entries = []
+            for place, film in zip(places, films(places, size, contrast, seed), strict=True):
+                entries.append(_entry(f"{FIRST + place}.png", film, place))
+                cv2.imwrite(str(folder / f"{split}_data" / entries[-1]["file_name"]), film.image)
+            if split == "train":
+                _spoil(folder, entries, train + test)
+            (folder / f"ChestX_Det_{split}.json").write_text(json.dumps(entries))
+
+
+def films(places: Collection[int], size: int, contrast: float, seed: int) -> Iterator[Film]:
+    """The drawn images of these numbers, each from a seed of its own; see `write` for the other arguments."""
+    for place in places:
+        random = np.random.default_rng([seed, 0, place])
+        kinds = [kind for kind in KINDS if random.random() < SHARES[kind]] if random.random() >= EMPTY else []
+        yield draw_overlapping(random, size, size, draw_patient(random), kinds, contrast)
+
+
+def outline(mask: np.ndarray) -> list[list[int]]:
+    """The border of one piece without holes along its pixels' corners: filled, it is the piece again, pixel by pixel.
+
+    Args:
+        mask: uint8 0/1 `height x width`.
+
+    Returns:
+        `[x, y]` of each corner in pixels.
+    """
+    doubled = np.kron(mask, np.ones((2, 2), np.uint8))  # so that a pixel's two sides are told apart
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    corners = (max(contours, key=cv2.contourArea)[:, 0] + 1) // 2
+    corners = corners[np.any(corners != np.roll(corners, 1, 0), 1)]
+    before, after = corners - np.roll(corners, 1, 0), np.roll(corners, -1, 0) - corners
+    return corners[np.any(before != after, 1)].tolist()
+
+
+def _entry(name: str, film: Film, place: int) -> dict[str, Any]:
+    findings = [(kind, outline(mask)) for kind, mask in film.findings]
+    if place % 5 == 0:  # annotators outline consolidation and fluid together at times
+        findings += [("Effusion", polygon) for kind, polygon in findings if kind == "Consolidation"][:1]
+    boxes = [[*np.min(polygon, 0).tolist(), *np.max(polygon, 0).tolist()] for _, polygon in findings]
+    return {"file_name": name, "syms": [kind for kind, _ in findings], "boxes": boxes, "polygons": [polygon for _, polygon in findings]}
+
+
+def _spoil(folder: Path, entries: list[dict[str, Any]], number: int) -> None:
+    """Makes one of each wart, in train."""
+    ill = [entry for entry in entries if entry["syms"]]
+    ill[0]["boxes"][0][2] += 5
+    for part in ("syms", "boxes", "polygons"):
+        ill[1][part].append(ill[1][part][0])
+    polygon = ill[2]["polygons"][0]
+    leftmost = min(range(len(polygon)), key=lambda i: polygon[i][0])
+    polygon[leftmost] = [-2, polygon[leftmost][1]]
+    entries.append({"file_name": f"{FIRST + number}.png", "syms": [], "boxes": [], "polygons": []})
+    blank = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+    cv2.imwrite(str(folder / "train_data" / f"{FIRST + number + 1}.png"), blank)
