@@ -7,6 +7,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 
 from datamodules.sample import Sample
 from lightning_modules import random_states
@@ -60,6 +61,7 @@ class SupervisedModule(LightningModule):
         self.monitor = dict(monitor or {"name": "val/loss", "mode": "min"})
         self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
         self.auxiliary_weight = auxiliary_weight
+        self.mean_loss = MeanMetric(nan_strategy="disable")  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -89,9 +91,12 @@ class SupervisedModule(LightningModule):
         for further in auxiliary:
             each = each + self.auxiliary_weight * self.loss(further, target)
         loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
-        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(each), sync_dist=True)
-        if stage != "train":
-            self.keep(logits, batch, stage)
+        if stage == "train":
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(each), sync_dist=True)
+            return loss
+        self.mean_loss.update(each.detach())
+        self.log(f"{stage}/loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(each))
+        self.keep(logits, batch, stage)
         return loss
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:

@@ -24,7 +24,7 @@ class UperNet(nn.Module):
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
         hidden_size: Channels of the fused map.
         auxiliary: Whether training also has a small head on the third stage.
-        norm: `batch`, as published, or `group` (32 groups), which does not care how few images a device sees.
+        norm: `batch`, as published, or `group` (up to 32 groups), which does not care how few images a device sees.
         gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less memory, more time.
 
     Raises:
@@ -100,8 +100,9 @@ def _group_norms(head: nn.Module | None) -> None:
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
-                groups = next(number for number in (32, 16, 8, 4, 2, 1) if layer.num_features % number == 0)
-                setattr(module, name, nn.GroupNorm(groups, layer.num_features))
+                channels = layer.num_features  # at least 8 a group: a map that was pooled to one pixel has no other values
+                groups = next(number for number in (32, 16, 8, 4, 2, 1) if number == 1 or channels % number == 0 and channels >= 8 * number)
+                setattr(module, name, nn.GroupNorm(groups, channels))
 
 
 def _checkpoint_blocks(encoder: nn.Module) -> None:

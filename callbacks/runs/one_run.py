@@ -59,6 +59,10 @@ def one_run(cfg: DictConfig) -> float | None:
         if trainer.is_global_zero:
             outcome.write(Path(cfg.paths.run), score)
         return score
+    except Exception as error:
+        if trainer.is_global_zero:
+            outcome.write(Path(cfg.paths.run), None, f"{type(error).__name__}: {error}")
+        raise
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
