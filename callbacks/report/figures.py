@@ -1,6 +1,7 @@
 """What the curves of pages share: their colours and style, and SVG that takes the page's colours."""
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 COLOURS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
 # Each stands out from a white and a dark page by 3.2 : 1 or more.
 PALETTE = ("#e8590c", "#2f81f7", "#2da44e", "#a371f7", "#b08800", "#d6409f", "#1b9aaa", "#8a8f98")
+WITHIN = 4  # entries of a legend that the axes have room for
 INK = "#123456"  # replaced by currentColor, so that axes follow light and dark
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -31,13 +33,31 @@ STYLE: Any = {
 }
 
 
-def figure(draw: Callable[[Axes], None], width: float = 4.6) -> str:
-    """What `draw` puts on its axes, as SVG."""
+def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3) -> str:
+    """What `draw` puts on its axes, as SVG of so many inches."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, 3.3), layout="constrained")
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         draw(axes)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         plt.close(figure)
     svg = file.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def legend(axes: Axes, loc: Any) -> None:
+    """The legend within the axes; of many entries below them, where it covers no curve, and the figure grows by it."""
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) <= WITHIN:
+        if names:
+            axes.legend(loc=loc)
+        return
+    columns = 3 if max(map(len, names)) < 18 else 2
+    figure: Any = axes.figure
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(names) / columns))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8.5, handlelength=1.6, columnspacing=1.2)
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour and dashes of one curve of many; when the colours come again, it is with other dashes."""
+    return {"color": PALETTE[number % len(PALETTE)], "linestyle": ("-", "--", ":", "-.")[number // len(PALETTE) % 4]}

@@ -1,12 +1,13 @@
 """The curves of a classification: ROC, precision and recall, scores against threshold, reliability, probabilities by truth."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from callbacks.report.figures import COLOURS, INK, PALETTE, figure
+from callbacks.report.figures import COLOURS, INK, PALETTE, figure, legend, look
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.label_scores import DecidedLabel
 
@@ -24,16 +25,16 @@ def label_figures(evidence: Seen) -> dict[str, str]:
     return drawn | {"Probabilities by truth": figure(lambda axes: _spread(axes, evidence))}
 
 
-def _curves(evidence: Seen) -> Iterator[tuple[str, str, DecidedLabel, float | None]]:
-    """Label, colour, decision and threshold of every curve: one a split of one class, one a class of the split judged last."""
+def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel, float | None]]:
+    """Label, style, decision and threshold of every curve: one a split of one class, one a class of the split judged last."""
     several = len(next(iter(evidence.values())).classes) > 1
     for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
         for c, name in enumerate(seen.classes):
             decided = seen.decided(c)
             if len(seen) and 0 < decided.positive.sum() < len(seen):
-                colour = PALETTE[c % len(PALETTE)] if several else COLOURS[split]
+                style = look(c) if several else {"color": COLOURS[split]}
                 thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
-                yield f"{split} {name}" if several else split, colour, decided, float(thresholds[0]) if len(thresholds) == 1 else None
+                yield f"{split} {name}" if several else split, style, decided, float(thresholds[0]) if len(thresholds) == 1 else None
 
 
 def _rates(d: DecidedLabel) -> tuple[float, float, float]:
@@ -44,50 +45,50 @@ def _rates(d: DecidedLabel) -> tuple[float, float, float]:
 
 def _roc(axes: Axes, evidence: Seen) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-    for label, colour, decided, _ in _curves(evidence):
+    for label, style, decided, _ in _curves(evidence):
         false, true, _ = roc_curve(decided.positive, decided.ranking)
-        axes.plot(false, true, color=colour, label=label)
+        axes.plot(false, true, label=label, **style)
         at = _rates(decided)
-        axes.plot(at[0], at[1], "o", color=colour, markersize=5)
+        axes.plot(at[0], at[1], "o", color=style["color"], markersize=5)
     axes.set(xlabel="false positive rate (dot: at the rule)", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower right")
+    legend(axes, "lower right")
 
 
 def _precision_recall(axes: Axes, evidence: Seen) -> None:
-    for label, colour, decided, _ in _curves(evidence):
+    for label, style, decided, _ in _curves(evidence):
         precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
-        axes.step(recall, precision, color=colour, label=label, where="post")
-        axes.axhline(float(decided.positive.mean()), color=colour, linewidth=0.7, linestyle=":")
+        axes.step(recall, precision, label=label, where="post", **style)
+        axes.axhline(float(decided.positive.mean()), color=style["color"], linewidth=0.7, linestyle=":")
         at = _rates(decided)
-        axes.plot(at[1], at[2], "o", color=colour, markersize=5)
+        axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
     axes.set(xlabel="recall (dotted: prevalence)", ylabel="precision (dot: at the rule)", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left")
+    legend(axes, "lower left")
 
 
 def _f1(axes: Axes, evidence: Seen) -> None:
     thresholds = np.linspace(0, 1, 501)
-    for label, colour, decided, threshold in _curves(evidence):
+    for label, style, decided, threshold in _curves(evidence):
         positive, all_ = np.sort(decided.probability[decided.positive]), np.sort(decided.probability)
         tp, says = len(positive) - np.searchsorted(positive, thresholds), len(all_) - np.searchsorted(all_, thresholds)
-        axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), color=colour, label=label)
+        axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), label=label, **style)
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
     axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower center")
+    legend(axes, "lower center")
 
 
 def _calibration(axes: Axes, evidence: Seen) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-    for label, colour, decided, _ in _curves(evidence):
+    for label, style, decided, _ in _curves(evidence):
         bins = np.minimum((decided.probability * 10).astype(int), 9)
         number = np.bincount(bins, minlength=10)
         some = number > 0
         stated = np.bincount(bins, decided.probability, 10)[some] / number[some]
         true = np.bincount(bins, decided.positive, 10)[some] / number[some]
-        axes.plot(stated, true, "-", color=colour, linewidth=1, label=label)
-        axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=colour)
+        axes.plot(stated, true, linewidth=1, label=label, **style)
+        axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=style["color"])
     axes.set(xlabel="stated probability (area: images)", ylabel="share that is positive", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="upper left")
+    legend(axes, "upper left")
 
 
 def _spread(axes: Axes, evidence: Seen) -> None:
@@ -97,4 +98,4 @@ def _spread(axes: Axes, evidence: Seen) -> None:
         values = probability[truth == positive]
         axes.hist(values, np.linspace(0, 1, 21).tolist(), histtype="stepfilled", alpha=0.4, color=colour, label=f"{name} (n={len(values)})")
     axes.set(xlabel=f"probability on {split}", ylabel="images", xlim=(0, 1))
-    axes.legend(loc="upper center")
+    legend(axes, "upper center")

@@ -1,51 +1,73 @@
 """The curves of a segmentation: Dice against threshold, precision and recall, reliability, spread."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from callbacks.report.figures import COLOURS, INK, figure
+from callbacks.report.figures import COLOURS, INK, figure, legend
+from callbacks.report.pooled import at_the_rule, best_byte, curve
 from lightning_modules.logit_byte import LEVELS, probability_of
 from lightning_modules.mask_decision import dice, pixel_counts
 from lightning_modules.mask_evidence import MaskEvidence
 
-
-def mask_figures(evidence: Mapping[str, MaskEvidence]) -> dict[str, str]:
-    """Title -> SVG."""
-    return {
-        "Dice against threshold": figure(lambda axes: _dice_curves(axes, evidence)),
-        "Precision and recall of pixels": figure(lambda axes: _precision_recall(axes, evidence)),
-        "Reliability of pixel probabilities": figure(lambda axes: _reliability(axes, evidence)),
-        "Dice of single images": figure(lambda axes: _spread(axes, evidence)),
-    }
+Seen = Mapping[str, MaskEvidence]
+THRESHOLDS = np.arange(80, 177)
 
 
-def _dice_curves(axes: Axes, evidence: Mapping[str, MaskEvidence]) -> None:
-    thresholds = np.arange(80, 177)
+def mask_figures(evidence: Seen) -> dict[str, str]:
+    """Title -> SVG; of several classes precision and recall have a panel each instead."""
+    single = len(next(iter(evidence.values())).classes) == 1
+    found = {"Dice against threshold": figure(lambda axes: dice_curve(axes, evidence, 0) if single else _dice_means(axes, evidence))}
+    if single:
+        found["Precision and recall of pixels"] = figure(lambda axes: precision_recall(axes, evidence, 0))
+    found["Reliability of pixel probabilities"] = figure(lambda axes: _reliability(axes, evidence))
+    return found | {"Dice of single images": figure(lambda axes: _spread(axes, evidence))}
+
+
+def _mean_dice(seen: MaskEvidence, channel: int) -> np.ndarray:
+    return dice(pixel_counts(seen.counts[:, channel], THRESHOLDS)).mean(0)
+
+
+def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
+    """Mean Dice of one class against the threshold, a curve a split, with the threshold that the rule draws at."""
     for split, seen in evidence.items():
-        for c, name in enumerate(seen.classes):
-            curve = dice(pixel_counts(seen.counts[:, c], thresholds)).mean(0)
-            axes.plot(probability_of(thresholds), curve, color=COLOURS[split], label=f"{split}" + (f" {name}" if len(seen.classes) > 1 else ""))
-            axes.axvline(float(probability_of(seen.rule[0, c, 2])), color=COLOURS["val"], linewidth=0.8, linestyle=":")
+        axes.plot(probability_of(THRESHOLDS), _mean_dice(seen, channel), color=COLOURS[split], label=split)
+        axes.axvline(float(probability_of(seen.rule[0, channel, 2])), color=COLOURS["val"], linewidth=0.8, linestyle=":")
     axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="mean Dice of images", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower center")
+    legend(axes, "lower center")
 
 
-def _precision_recall(axes: Axes, evidence: Mapping[str, MaskEvidence]) -> None:
+def _dice_means(axes: Axes, evidence: Seen) -> None:
+    """The mean over classes bold, each class thin."""
     for split, seen in evidence.items():
-        pooled = seen.counts.sum((0, 1))[None]
-        counts = pixel_counts(pooled, np.arange(LEVELS))
-        recall = counts.tp[0] / max(1, (counts.tp + counts.fn)[0, 0])
-        precision = counts.tp[0] / np.maximum(1, (counts.tp + counts.fp)[0])
-        axes.plot(recall, precision, color=COLOURS[split], label=split)
-        at = int(seen.rule[0, 0, 2])
-        axes.plot(recall[at], precision[at], "o", color=COLOURS[split], markersize=5)
-    axes.set(xlabel="recall", ylabel="precision (dot: at the rule)", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left")
+        curves = [_mean_dice(seen, c) for c in range(len(seen.classes))]
+        for of_class in curves:
+            axes.plot(probability_of(THRESHOLDS), of_class, color=COLOURS[split], linewidth=0.7, alpha=0.45)
+        axes.plot(probability_of(THRESHOLDS), np.mean(curves, axis=0), color=COLOURS[split], linewidth=2.4, label=f"{split}, mean of classes")
+    axes.set(xlabel="threshold (thin: single classes)", ylabel="mean Dice of images", xlim=(0, 1), ylim=(0, 1))
+    legend(axes, "best")
 
 
-def _reliability(axes: Axes, evidence: Mapping[str, MaskEvidence]) -> None:
+def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
+    """Of the pixels of one class; a dot where the threshold of val's best F1 falls on each curve, a ring for the rule in force."""
+    byte = best_byte(evidence["val"], channel) if "val" in evidence else None
+    for split, seen in evidence.items():
+        points, colour = curve(seen, channel), COLOURS[split]
+        words = split.replace("_", " ")
+        if byte is not None and np.isfinite(points.f1[byte]):
+            axes.plot(points.recall[byte], points.precision[byte], "o", color=colour, markersize=6, zorder=4)
+            words += f": F1 {points.f1[byte]:.3f} at {float(probability_of(byte)):.3f}"
+        some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
+        axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
+        ring, style = at_the_rule(seen, channel), {"color": colour, "fillstyle": "none", "markersize": 9}
+        axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
+    axes.set(xlabel="recall (dot: best F1 of val)", ylabel="precision (ring: at the rule)", xlim=(0, 1.02), ylim=(0, 1.02))
+    legend(axes, "best")
+
+
+def _reliability(axes: Axes, evidence: Seen) -> None:
     probability = probability_of(np.arange(LEVELS) + 0.5)
     bins = np.minimum((probability * 10).astype(int), 9)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
@@ -57,14 +79,17 @@ def _reliability(axes: Axes, evidence: Mapping[str, MaskEvidence]) -> None:
         some = total > 0
         axes.plot(stated[some] / total[some], true[some] / total[some], "o-", color=COLOURS[split], markersize=4, label=split)
     axes.set(xlabel="stated probability", ylabel="share that is lesion", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="upper left")
+    legend(axes, "upper left")
 
 
-def _spread(axes: Axes, evidence: Mapping[str, MaskEvidence]) -> None:
+def _spread(axes: Axes, evidence: Seen) -> None:
     edges = np.linspace(0, 1, 21).tolist()
     for split, seen in evidence.items():
-        values = np.concatenate([dice(seen.decided(c).pixels) for c in range(len(seen.classes))])
+        decided = [seen.decided(c) for c in range(len(seen.classes))]
+        there: Any = [d.positive | d.says if len(decided) > 1 else slice(None) for d in decided]
+        values = np.concatenate([dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)])
         axes.hist(values, edges, histtype="stepfilled", alpha=0.35, color=COLOURS[split], label=f"{split} (n={len(values)})")
         axes.hist(values, edges, histtype="step", color=COLOURS[split])
-    axes.set(xlabel="Dice at the rule", ylabel="images", xlim=(0, 1))
-    axes.legend(loc="upper center")
+    several = " (classes there or said)" if len(next(iter(evidence.values())).classes) > 1 else ""
+    axes.set(xlabel=f"Dice at the rule{several}", ylabel="images", xlim=(0, 1))
+    legend(axes, "upper center")

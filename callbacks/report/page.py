@@ -1,28 +1,46 @@
 """report.html: one self-contained page, made from report.json's content, the evidence and a few pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from callbacks.report.cases import Case
+from callbacks.report.figures import COLOURS
 from callbacks.report.kinds import KINDS
+from callbacks.report.section import Section
 from callbacks.report.template import render
 from callbacks.report.training_figures import training_figures
 from lightning_modules.evidence import Evidence
 
 
-def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: list[Case], run_dir: Path) -> Path:
-    """Writes report.html into the run folder; all text from data is escaped."""
+def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: list[Case], run_dir: Path, sections: Sequence[Section] = ()) -> Path:
+    """Writes report.html into the run folder; all text from data is escaped.
+
+    Args:
+        found: As in report.json.
+        evidence: Split -> evidence.
+        cases: With their pictures.
+        run_dir: The run folder.
+        sections: What other callbacks show.
+    """
     kind, score = KINDS[found["kind"]], f"val/{found['heads'][0]}"
     settings = found["config"] or {}
     monitor = settings.get("monitor", {}).get("name", score)
     figures = training_figures(run_dir, score, found.get("stages", [])) | kind.figures(evidence)
     rows = {name: [case for case in cases if case.kind == name] for name in dict.fromkeys(case.kind for case in cases)}
     config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
+    classes = evidence[found["judged"]].classes
+    pictures = {
+        "rows": rows,
+        "panels": kind.panels(evidence),
+        "chips": kind.key(classes),
+        "legend": kind.legend[len(classes) > 1],
+        "colours": COLOURS,
+    }
     words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
-    page = render(Path(__file__).parent, found=found, kind=kind, rows=rows, figures=figures, config=config, **words)
+    page = render(Path(__file__).parent, found=found, kind=kind, figures=figures, sections=sections, config=config, **pictures, **words)
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path

@@ -1,15 +1,18 @@
 """Writes evidence, report.json and report.html when a test ends, and prints the short table."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
-from callbacks.report.cases import Case
+from callbacks.report.cases import Case, data_url
 from callbacks.report.content import Run, about_data, content, write_json
 from callbacks.report.kinds import KINDS
+from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.page import write_page
+from callbacks.report.section import Section, Showing
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
 from callbacks.rule_search import RuleSearch
@@ -47,7 +50,8 @@ class Report(Callback):
         run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer, pl_module))
         found = content(run, about_data(trainer.datamodule))  # type: ignore[attr-defined]
         write_json(found, self.run_dir / "report.json")
-        self._written = found, write_page(found, pl_module.evidence, pictures, self.run_dir)
+        sections = self._sections(trainer, pl_module)
+        self._written = found, write_page(found, pl_module.evidence, pictures, self.run_dir, sections)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Prints behind the progress bar, which closes just before."""
@@ -70,13 +74,23 @@ class Report(Callback):
                 known["search"] = callback.found
         return known
 
+    def _sections(self, trainer: Trainer, module: EvaluatedModule) -> list[Section]:
+        """What other callbacks have to show."""
+        asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
+        return [section for callback in asked if (section := callback.section(trainer, module)) is not None]
+
     def _pictures(self, trainer: Trainer, module: EvaluatedModule) -> list[Case]:
         kind = KINDS[module.evidence["test"].kind]
-        cases = kind.choose(module.evidence["test"], self.cases) if self.cases else []
+        cases: list[Case] = kind.choose(module.evidence["test"], self.cases) if self.cases else []
+        if cases and not holds_the_network(trainer):
+            print("the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto", file=sys.stderr)
+            return []
         if not cases:
             return []
         data = trainer.datamodule  # type: ignore[attr-defined]
         batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            logits = torch.cat([module(image[None].to(module.device)).float().cpu() for image in batch["image"]])
-        return [kind.draw(case, batch, i, logits[i : i + 1], module.rule) for i, case in enumerate(cases)]
+        found = []
+        for i, case in enumerate(cases):
+            panes = kind.panes(batch, i, logits_of(trainer, module, batch["image"][i]), module.rule)
+            found.append(replace(case, panes={title: data_url(pixels) for title, pixels in panes.items()}))
+        return found

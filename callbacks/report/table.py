@@ -23,7 +23,8 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     if alike:
         rest = found["scores"].get("test_without_lookalikes", {})
         head = found["heads"][0]
-        scored = "; ".join(f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in rest.values())
+        last = list(rest.values())[-1:]  # of several classes their mean
+        scored = "".join(f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in last)
         console.print(
             f"{len(alike)} test images stand in train or val too, nearly the same; {scored or 'no test image is free of them'}", style="yellow"
         )

@@ -1,0 +1,1 @@
+"""Feature maps of a network as pictures."""

@@ -1,0 +1,35 @@
+"""What is shown: which of several networks, which images, how many; and what is refused of it."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from lightning import LightningModule
+from torch import nn
+
+from datamodules.manifest import Manifest
+from datamodules.refusal import Refusal
+from lightning_modules.together import Together
+
+KEY = "callbacks.feature_maps"
+
+
+def one_of(module: LightningModule) -> nn.Module:
+    """The module's network, the first where it is several together."""
+    net: Any = module.net
+    return net.nets[0] if isinstance(net, Together) else net
+
+
+def refuse_number(name: str, value: Any, at_least: int) -> None:
+    """Refuses what is no whole number of at least so many."""
+    if type(value) is not int or value < at_least:
+        raise Refusal(f"{KEY}.{name}={value} is not a whole number of {at_least} or more; write {KEY}.{name}=4, for instance")
+
+
+def refuse_images(ids: Sequence[str], table: Manifest) -> None:
+    """Refuses an image that test does not have, and names the nearest ones."""
+    known = table.rows["id"][table.rows["split"] == "test"].tolist()
+    for id in ids:
+        if id not in known:
+            near = get_close_matches(id, known, n=3, cutoff=0.4) or known[:3]
+            raise Refusal(f"{KEY}.ids names {id}, which is no image of test; did you mean {' or '.join(near)}?")

@@ -1,0 +1,87 @@
+"""Maps become colours: the channels' principal components as red, green and blue, and the strongest channels one by one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.linalg import eigh
+
+from datamodules.sample import Content
+
+SPAN = (1, 99)  # percentiles of the cells that become the darkest and the brightest
+KEPT = 3  # principal components
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The maps of one layer for all images that are shown; what colours mean is found over them together, so that they compare.
+
+    Attributes:
+        maps: Float32 `C x h x w` each.
+        side: Of the network's square canvas in pixels.
+        contents: The picture's place on the canvas, each; what is outside is padding and does not count.
+    """
+
+    maps: Sequence[np.ndarray]
+    side: int
+    contents: Sequence[Content]
+
+    def cells(self) -> np.ndarray:
+        """Float32 `N x C`: the cells of all maps that the pictures touch."""
+        parts = [self._inside(i) for i in range(len(self.maps))]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).T
+
+    def _inside(self, i: int) -> np.ndarray:
+        top, left, height, width = self.contents[i]
+        rows, columns = self.maps[i].shape[1:]
+        down, right = -(-(top + height) * rows // self.side), -(-(left + width) * columns // self.side)  # rounded up
+        return self.maps[i][:, top * rows // self.side : down, left * columns // self.side : right]
+
+    def components(self, cells: np.ndarray) -> list[np.ndarray]:
+        """Each image as uint8 RGB `height x width x 3` of its content; fewer than three components leave blue, then green dark."""
+        centre, axes = principal(cells)
+        low, high = np.percentile((cells - centre) @ axes, SPAN, axis=0)
+        found = []
+        for i, each in enumerate(self.maps):
+            colours = _scaled(np.einsum("chw,ck->hwk", each - centre[:, None, None], axes), low, high)
+            found.append(self._placed(np.pad(colours, ((0, 0), (0, 0), (0, KEPT - axes.shape[1]))), i))
+        return found
+
+    def channel(self, cells: np.ndarray, number: int) -> list[np.ndarray]:
+        """Each image as uint8 `height x width` of its content: one channel."""
+        low, high = np.percentile(cells[:, number], SPAN)
+        return [self._placed(_scaled(each[number], low, high), i) for i, each in enumerate(self.maps)]
+
+    def _placed(self, pixels: np.ndarray, i: int) -> np.ndarray:
+        """Cells as squares on the canvas, padding cut off."""
+        top, left, height, width = self.contents[i]
+        canvas = cv2.resize(pixels, (self.side, self.side), interpolation=cv2.INTER_NEAREST)
+        return canvas[top : top + height, left : left + width]
+
+
+def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and the (up to three) axes of greatest variance; each axis points where its largest loading is positive.
+
+    Args:
+        cells: Float32 `N x C`.
+
+    Returns:
+        `C` and `C x k`.
+    """
+    centre, channels = cells.mean(0), cells.shape[1]
+    moved = cells - centre
+    _, axes = eigh((moved.T @ moved).astype(np.float64), subset_by_index=[max(0, channels - KEPT), channels - 1])
+    axes = axes[:, ::-1]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
+    return centre, (axes * np.where(largest < 0, -1, 1)).astype(np.float32)
+
+
+def strongest(cells: np.ndarray, number: int) -> list[int]:
+    """The channels that vary most over `N x C` cells; one that is high everywhere would tell no place from another."""
+    return np.argsort(-cells.var(0), kind="stable")[:number].tolist()
+
+
+def _scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    span = np.where(high > low, high - low, 1)
+    return (np.clip((values - low) / span, 0, 1) * 255).round().astype(np.uint8)

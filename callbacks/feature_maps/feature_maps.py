@@ -1,0 +1,128 @@
+"""Shows what a network makes of a few test images, stage by stage: principal components as colours, and the strongest channels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.feature_maps.choice import one_of, refuse_images, refuse_number
+from callbacks.feature_maps.colours import Layer
+from callbacks.feature_maps.layers import listening, refuse_unknown, stages_of
+from callbacks.feature_maps.pictures import paint, stacked, write
+from callbacks.report.cases import SIDE, data_url
+from callbacks.report.kinds import KINDS
+from callbacks.report.look import holds_the_network, logits_of
+from callbacks.report.section import Column, Section, Showing
+from datamodules.sample import Sample
+from lightning_modules.evaluated import EvaluatedModule
+
+LEGEND = (
+    "Each column is a layer; each square of a picture is a cell of its map. Above: the first three principal components of the channels as red, "
+    "green and blue, fitted over these images together, so that a colour means the same in every row of a column, and nothing across columns. "
+    "Below: the channels that vary most over these images, dark low, bright high, the same ones in every row."
+)
+
+
+class FeatureMaps(Showing):
+    """After test: a section of the page, and `feature_maps/<image>/*.png` in the run folder. Costs nothing in training.
+
+    Example:
+        callbacks:
+          feature_maps:
+            layers: {stage: encoder, fused: decoder}    # null finds them
+            images: 4
+            ids: null
+            channels: 4
+
+    Args:
+        run_dir: The run folder.
+        layers: Title -> name of a layer of the net, as in `named_modules`; None finds the stages and the map that fuses them. A layer that gives
+            several maps has a column for each. Of several networks together (tta, average) the first is shown.
+        images: How many. Of masks the best, the worst and the largest lesion, in turn; of labels the surest errors, then random ones.
+        ids: Instead, images of test by name.
+        channels: Of each layer the number of strongest channels, those of the greatest variance, that are shown.
+    """
+
+    def __init__(
+        self, run_dir: str, layers: Mapping[str, str] | None = None, images: int = 4, ids: Sequence[str] | None = None, channels: int = 4
+    ) -> None:
+        refuse_number("images", images, at_least=1)
+        refuse_number("channels", channels, at_least=0)
+        self.folder = Path(run_dir) / "feature_maps"
+        self.layers, self.images, self.channels = layers, images, channels
+        self.ids = None if ids is None else [str(id) for id in ids]
+        self._section: Section | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses before training what cannot be shown after it."""
+        if stage in ("fit", "test"):
+            refuse_unknown(one_of(pl_module), self._layers(pl_module))
+            refuse_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
+
+    def _layers(self, module: LightningModule) -> Mapping[str, str]:
+        return stages_of(one_of(module)) if self.layers is None else self.layers
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets an earlier test."""
+        self._section = None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws, unless the page has asked already."""
+        self.section(trainer, pl_module)
+
+    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
+        """The pictures of this test, drawn once, by the first process alone; None where no process holds the whole network."""
+        if not trainer.is_global_zero or trainer.fast_dev_run or not holds_the_network(trainer):  # type: ignore[attr-defined]
+            return None
+        if self._section is None and isinstance(pl_module, EvaluatedModule):
+            self._section = self._draw(trainer, pl_module)
+        return self._section
+
+    def _draw(self, trainer: Trainer, module: EvaluatedModule) -> Section | None:
+        evidence, data = module.evidence["test"], trainer.datamodule  # type: ignore[attr-defined]
+        kind = KINDS[evidence.kind]
+        cases = kind.few(evidence, self.images, self.ids)
+        if not cases:  # the test was cut short, and none of the named images was judged
+            return None
+        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
+        logits, layers = self._run(trainer, module, batch)
+        painted = {title: paint(layer, self.channels) for title, layer in layers.items()}
+
+        def panes(i: int, side: int) -> dict[str, np.ndarray]:
+            found = kind.panes(batch, i, logits[i], module.rule, side)
+            return {"image": found["image"], "outlines": found.get("overlay", found["image"])}
+
+        large = [panes(i, max(batch["content"][i][2:]))["outlines"] for i in range(len(cases))]
+        write(self.folder, [case.id for case in cases], large, painted)
+        rows = []
+        for i, case in enumerate(cases):
+            small = panes(i, SIDE)
+            tiles = {"image": stacked([small["outlines"], small["image"]])} | {title: layer.tile(i) for title, layer in painted.items()}
+            rows.append(replace(case, panes={title: data_url(pixels) for title, pixels in tiles.items()}))
+        image = Column("image", kind.overlay[len(evidence.classes) > 1])
+        silent = [title for title in self._layers(module) if not any(shown == title or shown.startswith(f"{title} ") for shown in painted)]
+        left_out = f" Left out, because they gave no map: {', '.join(silent)}." if silent else ""
+        return Section("Feature maps", LEGEND + left_out, [image, *(Column(title, layer.about) for title, layer in painted.items())], rows)
+
+    def _run(self, trainer: Trainer, module: EvaluatedModule, batch: Sample) -> tuple[list[Tensor], dict[str, Layer]]:
+        """Logits of each image, and the maps of each column."""
+        logits, maps = [], []
+        with listening(one_of(module), self._layers(module)) as heard:
+            for image in batch["image"]:
+                heard.clear()
+                logits.append(logits_of(trainer, module, image))
+                maps.append(_titled(heard))
+        side, contents = batch["image"].shape[-1], batch["content"]
+        return logits, {title: Layer([of_image[title] for of_image in maps], side, contents) for title in maps[0]}
+
+
+def _titled(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    """A title for each map: that of its layer, numbered where a layer gives several."""
+    found = {}
+    for title, maps in heard.items():
+        for number, each in enumerate(maps, 1):
+            found[f"{title} {number}" if len(maps) > 1 else title] = each.numpy()
+    return found

@@ -1,0 +1,114 @@
+"""Finds the layers of a network whose maps are shown, refuses names it does not have, and listens to what they give."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.refusal import Refusal
+
+BODIES = ("encoder", "backbone")
+FUSING = ("decode_head.fpn_bottleneck", "decoder")
+KEY = "callbacks.feature_maps.layers"
+EXTRA = 8  # tokens before those of the grid (of the class, registers) at most
+
+
+def stages_of(net: nn.Module) -> dict[str, str]:
+    """Title -> layer: the body whose output holds all stages, and the layer that fuses them; of a timm network without either its stages."""
+    names = dict(net.named_modules())
+    for path in names:
+        body = next((_below(path, name) for name in BODIES if _below(path, name) in names), None)
+        fusing = next((_below(path, name) for name in FUSING if _below(path, name) in names), None)
+        if body and fusing:
+            return {"stage": body, "fused": fusing}
+    for path, module in names.items():
+        info = getattr(module, "feature_info", None)
+        stages = [_below(path, entry["module"]) for entry in info if "module" in entry] if isinstance(info, list) else []
+        if stages and all(stage in names for stage in stages):
+            return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
+    known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
+    mend = f"write {KEY}={{title: NAME}} with names such as {known}"
+    raise Refusal(f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder; {mend}")
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
+    """Refuses a name that the network does not have, or that never gives anything.
+
+    Raises:
+        Refusal: names it, and the nearest ones.
+    """
+    names = dict(net.named_modules())
+    if not layers:
+        raise Refusal(f"{KEY}={{}} names no layer; write null to have the stages found, or title: NAME")
+    for name in map(str, layers.values()):
+        if name not in names or not name:
+            near = get_close_matches(name, names, n=3, cutoff=0.4) or [known for known in names if known][:3]
+            raise Refusal(f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?")
+        if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
+            parts = [_below(name, part) for part, _ in names[name].named_children()][:3]
+            raise Refusal(f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them, such as {' or '.join(parts)}")
+
+
+@contextmanager
+def listening(net: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What the layers give, from `clear()` on, each the first time it is called: a mirrored view comes later.
+
+    Args:
+        net: Runs as it is, without torch.compile, as long as it is listened to.
+        layers: Title -> name.
+
+    Yields:
+        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that gives several maps is title 1, title 2, ...
+    """
+    heard: dict[str, list[Tensor]] = {}
+
+    def hook_of(title: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            if title not in heard:
+                heard[title] = [grid for each in _maps(output, given) if (grid := channels_first(each[0].detach())) is not None]
+
+        return hook
+
+    names = dict(net.named_modules())
+    handles = [names[name].register_forward_hook(hook_of(title)) for title, name in layers.items()]
+    try:
+        with torch.compiler.set_stance("force_eager"):  # what was compiled before does not know the hooks
+            yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _maps(output: Any, given: Any) -> list[Tensor]:
+    """The maps that a layer gives; encoders hand the image itself through, which is none of theirs, and some leave an empty place."""
+    output = getattr(output, "feature_maps", output)  # as backbones of transformers call them
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    parts = list(output) if isinstance(output, list | tuple) else [output]
+    parts = [part for part in parts if isinstance(part, Tensor)]
+    return [part for part in parts if part.ndim in (3, 4) and part.numel() and not any(part is each for each in given)]
+
+
+def channels_first(image: Tensor) -> Tensor | None:
+    """One image's output as float32 `C x h x w` on the CPU, None where it is no map.
+
+    Args:
+        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the grid. The canvas is square, so the two equal
+            sides are h and w; where all three are equal, channels are taken to come first, as in torch.
+    """
+    if image.ndim == 2:
+        side = isqrt(len(image))
+        if len(image) - side**2 > EXTRA:
+            return None
+        image = image[len(image) - side**2 :].T.unflatten(1, (side, side))
+    elif image.shape[0] == image.shape[1] != image.shape[2]:
+        image = image.permute(2, 0, 1)
+    return image.float().nan_to_num(0.0, 0.0, 0.0).cpu()

@@ -1,0 +1,23 @@
+"""Runs the network over single images again, for the few that are shown."""
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from torch import Tensor
+
+
+def holds_the_network(trainer: Trainer) -> bool:
+    """Whether a process can run the network by itself: not where its weights are shared out, and all would have to run it together."""
+    return not isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy)
+
+
+def logits_of(trainer: Trainer, module: LightningModule, image: Tensor) -> Tensor:
+    """Float32 logits `1 x classes ...` on the CPU, in the precision of the test.
+
+    Args:
+        trainer: Knows the precision.
+        module: Takes uint8 images `B x C x H x W`.
+        image: uint8 `C x H x W`.
+    """
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        return module(image[None].to(module.device)).float().cpu()

@@ -1,0 +1,32 @@
+"""One small figure a class, where there are several: thirteen curves in one would cover each other."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from callbacks.report.figures import figure
+from callbacks.report.mask_figures import dice_curve, precision_recall
+from lightning_modules.mask_evidence import MaskEvidence
+
+Draw = Callable[[Axes, Mapping[str, MaskEvidence], int], None]
+
+
+def mask_panels(evidence: Mapping[str, MaskEvidence]) -> dict[str, dict[str, str]]:
+    """Title -> class -> SVG; nothing of a single class, whose figures stand on the page in full size."""
+    classes = next(iter(evidence.values())).classes
+    if len(classes) == 1:
+        return {}
+    draws: dict[str, Draw] = {"Precision and recall of pixels, by class": precision_recall, "Dice against threshold, by class": dice_curve}
+    return {title: {name: figure(_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)} for title, draw in draws.items()}
+
+
+def _small(draw: Draw, evidence: Mapping[str, MaskEvidence], channel: int) -> Callable[[Axes], None]:
+    def drawn(axes: Axes) -> None:
+        draw(axes, evidence, channel)
+        axes.set(xlabel="", ylabel="", xticks=np.linspace(0, 1, 3), yticks=np.linspace(0, 1, 3))
+        found = axes.get_legend()
+        if found is not None:
+            found.remove()
+
+    return drawn

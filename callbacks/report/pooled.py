@@ -1,0 +1,65 @@
+"""Precision and recall of the pixels of all images together, and the threshold of the best F1: chosen on val, judged on test."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lightning_modules.logit_byte import LEVELS, probability_of
+from lightning_modules.mask_decision import PixelCounts, pixel_counts
+from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_scores import average_precision
+from lightning_modules.score import divide
+
+
+class Point(NamedTuple):
+    """Precision, recall and F1; arrays of any one shape, NaN where undefined."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def _point(counts: PixelCounts) -> Point:
+    tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
+    return Point(divide(tp, said), divide(tp, true), np.where(true > 0, divide(2 * tp, said + true), np.nan))
+
+
+def curve(evidence: MaskEvidence, channel: int) -> Point:
+    """Of one class at each of the 256 bytes."""
+    pooled = evidence.counts[:, channel].sum(0, dtype=np.int64)[None]
+    counts = pixel_counts(pooled, np.arange(LEVELS))
+    return _point(PixelCounts(*(part[0] for part in counts)))
+
+
+def at_the_rule(evidence: MaskEvidence, channel: int) -> Point:
+    """Of one class as the rule in force decides, image by image: with min_area it need not lie on the curve."""
+    counts = evidence.decided(channel).pixels
+    return _point(PixelCounts(*(part.sum() for part in counts)))
+
+
+def best_byte(evidence: MaskEvidence, channel: int) -> int | None:
+    """The threshold of the best F1; of equal ones the middle of the plateau, None where no pixel is of the class."""
+    f1 = curve(evidence, channel).f1
+    if np.isnan(f1).all():
+        return None
+    ties = np.flatnonzero(f1 >= np.nanmax(f1) - 1e-12)
+    return int(ties[np.abs(ties - np.median(ties)).argmin()])
+
+
+def mask_tables(evidence: Mapping[str, MaskEvidence]) -> dict[str, Any]:
+    """`pooled_f1`: class -> threshold (a probability, the best on val) and split -> F1, precision, recall there, and average precision."""
+    if "val" not in evidence:
+        return {}
+    return {"pooled_f1": {name: _of_class(evidence, c) for c, name in enumerate(evidence["val"].classes)}}
+
+
+def _of_class(evidence: Mapping[str, MaskEvidence], channel: int) -> dict[str, Any]:
+    byte = best_byte(evidence["val"], channel)
+    found: dict[str, Any] = {"threshold": None if byte is None else float(probability_of(byte)), "splits": {}}
+    for split, seen in evidence.items():
+        points = curve(seen, channel)._asdict()
+        judged = {name: None if byte is None or np.isnan(values[byte]) else float(values[byte]) for name, values in points.items()}
+        area = float(average_precision(seen.decided(channel), np.ones((1, len(seen))))[0])
+        found["splits"][split] = judged | {"average_precision": None if np.isnan(area) else area}
+    return found
