@@ -45,6 +45,7 @@ class UperNet(nn.Module):
         super().__init__()
         from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
 
+        _refuse_uneven(backbone)
         if norm not in ("batch", "group"):
             raise Refusal(f"module.net.norm={norm} is no normalisation of this network; take batch or group")
         try:
@@ -91,6 +92,14 @@ class UperNet(nn.Module):
         return sum(self.depths[: int(stage[1]) + ("downsample" in name)])
 
 
+def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
+    """The library builds such a network, and fails at its first image."""
+    width, heads, depths = backbone.get("embed_dim", 96), list(backbone.get("num_heads", [3, 6, 12, 24])), list(backbone.get("depths", [2, 2, 6, 2]))
+    if len(depths) != 4 or len(heads) != 4 or any(width * 2**stage % number for stage, number in enumerate(heads)):
+        said = f"embed_dim={width} num_heads={heads} depths={depths}"
+        raise Refusal(f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels evenly; correct one of them")
+
+
 def _upsampled(logits: Tensor, image: Tensor) -> Tensor:
     return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
 
@@ -101,7 +110,7 @@ def _group_norms(head: nn.Module | None) -> None:
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
                 channels = layer.num_features  # at least 8 a group: a map that was pooled to one pixel has no other values
-                groups = next(number for number in (32, 16, 8, 4, 2, 1) if number == 1 or channels % number == 0 and channels >= 8 * number)
+                groups = next(number for number in (32, 16, 8, 4, 2, 1) if number == 1 or (channels % number == 0 and channels >= 8 * number))
                 setattr(module, name, nn.GroupNorm(groups, channels))
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks import class_probabilities
 from callbacks.comparison.compare import compare
+from callbacks.doctor.doctor import doctor
 from callbacks.report import out_of_fold
 from callbacks.runs.named import is_latest, run_of
 from callbacks.runs.one_run import make, one_run, prepare
@@ -19,14 +20,19 @@ from datamodules.refusal import Refusal
 from lightning_modules.checkpoints import latest
 
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
-ALONE = ("compare", "validate", "export", "crop")
+ALONE = ("compare", "validate", "export", "crop", "doctor")
 CROPPED = ("datamodule.mask_column=cropped_mask",)
 NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob")  # keys that may name another run
 
 
 def carry_out(cfg: DictConfig) -> float | None:
     """One run, one run a fold, or a step that stands alone; returns the monitored score of a fit."""
+    if isinstance(cfg.do, str):
+        cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     _refuse_words(cfg)
+    if cfg.do[0] == "doctor":
+        doctor(cfg, Path(cfg.paths.run))
+        return None
     if cfg.do[0] == "compare":
         runs = [str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run for run in cfg.runs]
         compare(runs, Path(cfg.paths.run))

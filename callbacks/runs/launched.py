@@ -17,6 +17,11 @@ def by_srun() -> bool:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
 
 
+def requeued() -> bool:
+    """Whether this process belongs to a job of Slurm that was started before."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
 def rank() -> int:
     """Of this process among those of its run, as far as the environment says; 0 where it says nothing."""
     if by_srun():

@@ -9,6 +9,7 @@ LINES = """
   do=[compare] runs=[A,B]          finished runs beside each other, with the intervals of their differences
   do=[validate]                    look at every file of the data set, and say what is wrong
   do=[export]                      the data set as PNGs and a meta.json; do=[crop]: its train images as squares around the lesion
+  do=[doctor]                      what this machine has, how fast it is, and what would stop a run
   ckpt_path=RUN                    go on exactly where RUN stopped
   init_from=RUN                    start from its weights alone
   folds=5                          five fits, one out-of-fold report

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 
 from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import Refusal
-from lightning_modules.losses import Bce, ExclusiveFocal, Focal, WeightedSum
+from lightning_modules.losses import BalancedBce, Bce, ExclusiveFocal, Focal, WeightedSum
 from lightning_modules.overlap_losses import Dice
 from run import CONF
 
@@ -105,3 +106,29 @@ def test_exclusive_focal_without_focus_is_cross_entropy_and_weighs_by_the_true_c
     p = logits.softmax(1)[torch.arange(5), true]
     alpha = torch.tensor([0.2, 0.5, 0.3])
     assert torch.allclose(ExclusiveFocal(gamma=2.0, alpha=alpha.tolist())(logits, one_hot), alpha[true] * (1 - p) ** 2 * plain)
+
+
+def test_balanced_cross_entropy_is_the_weighted_softmax_of_class_and_background():
+    """One class: a softmax over (background, class) with the weights total / (2 n), by torch."""
+    random = torch.Generator().manual_seed(4)
+    logits, target = torch.randn(3, 1, 8, 8, generator=random), (torch.rand(3, 1, 8, 8, generator=random) < 0.1).float()
+    pixels = np.array([[900, 100]])
+    loss = BalancedBce()
+    assert torch.allclose(loss(logits, target), Bce()(logits, target))
+    loss.balance(pixels)
+    assert loss.weights.tolist() == [pytest.approx([1000 / 1800, 1000 / 200])]
+    two = torch.cat([torch.zeros_like(logits), logits], 1)
+    theirs = torch.nn.functional.cross_entropy(two, target[:, 0].long(), weight=loss.weights[0], reduction="none").flatten(1).mean(1)
+    assert torch.allclose(loss(logits, target), theirs, atol=1e-6)
+
+
+def test_balanced_cross_entropy_weighs_each_class_by_itself_and_leaves_what_is_not_there():
+    logits, target = torch.randn(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    loss = BalancedBce()
+    loss.balance(np.array([[50, 50], [75, 25], [100, 0]]))
+    assert loss.weights.tolist() == [[1, 1], pytest.approx([100 / 150, 2]), [1, 1]]
+    each = [Bce()(logits[:, c : c + 1], target[:, c : c + 1]) * weight for c, weight in enumerate((1, 2, 1))]
+    assert torch.allclose(loss(logits, target), torch.stack(each).mean(0), atol=1e-6)
+    given = BalancedBce([[0.5, 54.22]])
+    given.balance(np.array([[1, 1]]))
+    assert given.weights.tolist() == [pytest.approx([0.5, 54.22])]

@@ -1,0 +1,65 @@
+"""What a container or a batch system leaves to this process: limits of Linux control groups, versions 1 and 2."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a control group; None where it sets none.
+
+    Attributes:
+        cores: How many cores' worth of time it may use.
+        memory: Bytes.
+    """
+
+    cores: float | None = None
+    memory: int | None = None
+
+
+def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
+    """The smallest limits among the process's groups and all above them; a limit of any of them holds.
+
+    Args:
+        root: Where the groups are mounted.
+        own: The file that names those of this process, one line a hierarchy: `number:controllers:path`.
+    """
+    if not own.is_file():
+        return Limits()  # not Linux
+    cores: list[float] = []
+    memory: list[int] = []
+    for line in own.read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in controllers.split(",") if controllers else [""]:
+            for group in _upwards(root / name, path):
+                cores += _cores(group)
+                memory += _memory(group)
+    return Limits(min(cores, default=None), min(memory, default=None))
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    group = mount / path.lstrip("/")
+    while group != mount and mount in group.parents:  # a container sees the path of its host, which is not there
+        yield group
+        group = group.parent
+    yield mount
+
+
+def _cores(group: Path) -> list[float]:
+    words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+    return [] if len(words) < 2 or words[0] in ("max", "-1") else [int(words[0]) / int(words[1])]
+
+
+def _memory(group: Path) -> list[int]:
+    words = _words(group / "memory.max") + _words(group / "memory.limit_in_bytes")
+    return [int(word) for word in words if word != "max" and int(word) < 2**62]  # version 1 says none by a number near 2**63
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except OSError:
+        return []

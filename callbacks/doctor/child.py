@@ -1,0 +1,76 @@
+"""A module of this repository in a process of its own, which never outlives its time."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+OF_A_RANK = ("SLURM_", "TORCHELASTIC_", "LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_")  # beginnings of names that would make it one of a group
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended.
+
+    Attributes:
+        code: Its exit code, negative where a signal ended it; None where its time was over.
+        said: What it wrote to stdout until then.
+        error: The last line of its stderr that is not empty.
+    """
+
+    code: int | None
+    said: str
+    error: str
+
+
+class Child:
+    """Starts at once, and is waited for later.
+
+    Args:
+        module: As after `python -m`.
+        words: Its arguments.
+    """
+
+    def __init__(self, module: str, *words: str) -> None:
+        # a pipe that is full would hold it up
+        self._said, self._error = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_RANK)}
+        streams = {"stdin": subprocess.PIPE, "stdout": self._said, "stderr": self._error}
+        self._process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT, env=environment, text=True, **streams)  # type: ignore[call-overload]
+
+    def outcome(self, seconds: float, given: str = "") -> Outcome:
+        """Waits so long at most; then it is ended, with all the processes that it started.
+
+        Args:
+            seconds: From now on.
+            given: Its stdin, which it may wait for.
+        """
+        code: int | None = None
+        try:
+            self._process.communicate(given, max(0.0, seconds))
+            code = self._process.returncode
+        except subprocess.TimeoutExpired:
+            self.end()
+        for file in (self._said, self._error):
+            file.seek(0)
+        said, error = self._said.read(), self._error.read()
+        lines = [line.strip() for line in error.splitlines() if line.strip()]
+        return Outcome(code, said, lines[-1] if lines else "")
+
+    def end(self) -> None:
+        """Ends it and what it started; does nothing where it ended by itself."""
+        try:
+            family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in family:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self._process.wait(5)

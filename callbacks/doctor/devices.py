@@ -1,0 +1,146 @@
+"""GPUs, whether torch can use them, whether there are as many as asked for, and the precision that will be chosen."""
+
+import math
+import os
+import re
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from callbacks.doctor.finding import Answer, Finding, gigabytes
+from callbacks.doctor.machine import allowed_cores
+from lightning_modules.precision import best_precision, cpu_has_native_bf16
+
+
+def devices(cfg: DictConfig) -> Answer:
+    """Every GPU by name, memory, free memory and compute capability; MPS; and what is wrong with them."""
+    gpus = [_gpu(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    mps = torch.backends.mps.is_available()
+    said = {
+        f"GPU {gpu['index']}": f"{gpu['name']}, compute capability {gpu['capability']}, {gigabytes(gpu['total'])}, {gigabytes(gpu['free'])} free"
+        for gpu in gpus
+    }
+    if not gpus:
+        said["GPU"] = "MPS" if mps else "none that torch can use"
+    found = [*_unseen(cfg, gpus), *(wrong for gpu in gpus for wrong in _unfit(gpu)), *_asked(cfg, len(gpus))]
+    return Answer(said, {"gpus": gpus, "mps": mps}, tuple(found))
+
+
+def kind(cfg: DictConfig) -> str:
+    """`cuda`, `mps` or `cpu`: what trainer.accelerator comes to here."""
+    asked = cfg.trainer.accelerator
+    if asked in ("auto", "gpu") and not torch.cuda.is_available():
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "cuda" if asked in ("auto", "gpu") else asked
+
+
+def number(cfg: DictConfig) -> int:
+    """Processes a node, one a device, that trainer.devices comes to here."""
+    asked = cfg.trainer.devices
+    there = torch.cuda.device_count() if kind(cfg) == "cuda" else 1
+    if str(asked) in ("auto", "-1"):
+        return there
+    indices = _indices(asked)
+    return int(asked) if indices is None else len(indices)
+
+
+def _indices(asked: Any) -> list[int] | None:
+    """Devices named one by one, `[0,2]` or `0,2`; None for a number of them."""
+    if isinstance(asked, int) or re.fullmatch(r"-?\d+|auto", str(asked)):
+        return None
+    return [int(word) for word in re.findall(r"\d+", str(asked))]
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    properties, (free, total) = torch.cuda.get_device_properties(index), torch.cuda.mem_get_info(index)
+    return {"index": index, "name": properties.name, "capability": f"{properties.major}.{properties.minor}", "free": free, "total": total}
+
+
+def nvidia_gpus() -> int:
+    """How many the driver knows, whatever torch says."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # no driver, no library: every way says none
+        return 0
+
+
+def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
+    there, wanted = nvidia_gpus(), cfg.trainer.accelerator in ("gpu", "cuda")
+    if not gpus and there and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
+        what = f"the driver knows {there} NVIDIA GPU{'s' * (there > 1)}, but torch {torch.__version__} cannot use any"
+        mend = "update the driver, or install the torch build for its CUDA version (pytorch.org/get-started)"
+        return [Finding("stops a run" if wanted else "warning", what, mend)]
+    if not gpus and wanted and kind(cfg) != "mps":
+        return [Finding("stops a run", f"trainer.accelerator={cfg.trainer.accelerator}, but there is no GPU here", "take trainer.accelerator=auto")]
+    return []
+
+
+def _unfit(gpu: dict[str, Any]) -> list[Finding]:
+    found, name = [], f"GPU {gpu['index']} ({gpu['name']})"
+    built = torch.cuda.get_arch_list()
+    if not _supported(gpu["capability"], built):
+        what = f"{name} has compute capability {gpu['capability']}, for which this torch build has no code ({', '.join(built)})"
+        mend = f"install a torch build that has, or leave it out with CUDA_VISIBLE_DEVICES or trainer.devices=[...] (not {gpu['index']})"
+        found.append(Finding("stops a run", what, mend))
+    if gpu["free"] < gpu["total"] / 2:
+        what = f"{name} has {gigabytes(gpu['free'])} free of {gigabytes(gpu['total'])}: another process holds the rest"
+        found.append(Finding("warning", what, "end it (nvidia-smi names it), or choose another GPU with CUDA_VISIBLE_DEVICES"))
+    return found
+
+
+def _supported(capability: str, built: list[str]) -> bool:
+    """A binary runs on its own major version from its minor on; PTX (`compute_80`) is compiled anew for anything later."""
+    own = tuple(map(int, capability.split(".")))
+    for name in built:
+        matched = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name)
+        if matched is None:
+            return True  # of AMD, which has other names
+        version = int(matched[2]), int(matched[3])
+        if version <= own and (matched[1] == "compute" or version[0] == own[0]):
+            return True
+    return not built
+
+
+def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
+    asked, of = cfg.trainer.devices, kind(cfg)
+    wanted, indices = number(cfg), _indices(asked) or []
+    if wanted < 1:
+        return [Finding("stops a run", f"trainer.devices={asked} is no device at all", "take trainer.devices=1, or auto for all there are")]
+    there = {"cuda": gpus, "mps": 1}.get(of, math.inf)
+    if wanted > there or any(index >= there for index in indices):
+        what = f"trainer.devices={asked}, but there {'is' if there == 1 else 'are'} {there} {'GPU' if there == 1 else 'GPUs'} here"
+        return [Finding("stops a run", what, f"take trainer.devices={there}")] if there else []  # none at all is said elsewhere
+    if of == "cpu" and wanted > allowed_cores():
+        what = f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()} core{'s' * (allowed_cores() > 1)}"
+        return [Finding("warning", what, f"take trainer.devices={allowed_cores()} or fewer")]
+    return []
+
+
+def chosen_precision(cfg: DictConfig, of: str) -> str:
+    """What a device of that kind computes in."""
+    return best_precision(of) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
+
+
+def precision(cfg: DictConfig) -> Answer:
+    """The precision of a run here, and why."""
+    of = kind(cfg)
+    chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_native_bf16()
+    capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)
+    why = {
+        "cuda": f"compute capability {capability[0]}.{capability[1]} {'multiplies' if capability >= (8, 0) else 'does not multiply'} bfloat16",
+        "cpu": f"this CPU {'does not multiply' if low else 'multiplies'} bfloat16 in hardware",
+        "mps": "autocast is not relied on with MPS",
+    }.get(of, "")
+    low = low or (of == "cuda" and capability < (8, 0))
+    found = []
+    if chosen.startswith("bf16") and low:
+        found.append(Finding("warning", f"trainer.precision={chosen}, but {why}, so it is slow", "take trainer.precision=auto"))
+    if chosen == "16-mixed" and of == "cpu":
+        what = "trainer.precision=16-mixed does not exist on a CPU, where bf16-mixed takes its place"
+        found.append(Finding("warning", what, "take trainer.precision=auto"))
+    asked = "auto" if cfg.trainer.precision == "auto" else "as asked"
+    return Answer({"precision": f"{chosen} ({asked}): {why}"}, {"device": of, "precision": chosen, "asked": str(cfg.trainer.precision)}, tuple(found))

@@ -1,0 +1,79 @@
+"""Disks and folders: room below the cache and the runs, and whether the data set is there and can be read."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from callbacks.doctor.finding import Answer, Finding, gigabytes
+from datamodules.checks import check_root
+from datamodules.refusal import ManifestError
+
+COUNTED = 1_000_000  # files at most; more say nothing more
+
+
+def cache_folder(cfg: DictConfig) -> Answer:
+    """Where decoded images go."""
+    return _room("cache", cfg.paths.cache)
+
+
+def runs_folder(cfg: DictConfig) -> Answer:
+    """Where checkpoints and reports go."""
+    return _room("runs", cfg.paths.runs)
+
+
+def _room(name: str, configured: str) -> Answer:
+    """Free space below a folder that is made when first needed, and whether one may write there; nothing is left behind."""
+    key, place = f"paths.{name}={configured}", Path(configured).expanduser().absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        mend = f"make it writable, or set paths.{name}=... to a folder that is"
+        wrong = Finding("stops a run", f"{key} cannot be written ({error.strerror or type(error).__name__})", mend)
+        return Answer({name: f"{configured}: cannot be written"}, {"path": configured, "writable": False}, (wrong,))
+    usage = shutil.disk_usage(place)
+    found = []
+    if usage.free < 10e9 or usage.free < usage.total / 50:
+        what = f"the disk of {key} is nearly full: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"
+        mend = f"delete what is no longer needed, or set paths.{name}=... to another disk"
+        found.append(Finding("stops a run" if usage.free < 1e9 else "warning", what, mend))
+    known = {"path": configured, "writable": True, "free_bytes": usage.free, "total_bytes": usage.total}
+    return Answer({name: f"{configured}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"}, known, tuple(found))
+
+
+def data(cfg: DictConfig) -> Answer:
+    """The data set's folder, and DATA_ROOT."""
+    configured, drawn = cfg.datamodule.root, cfg.datamodule.phantom is not None
+    root, found = Path(configured).expanduser(), []
+    named = os.environ.get("DATA_ROOT")
+    known = {"root": configured, "phantom": drawn, "DATA_ROOT": named, "files": None}
+    said = {"DATA_ROOT": named or "not set"}
+    if named and not Path(named).is_dir():
+        found.append(Finding("warning", f"DATA_ROOT={named} is not a folder", "correct it, or unset it and name datamodule.root=..."))
+    if drawn and not root.exists():
+        return Answer({"data": f"{configured}: phantoms, drawn when first needed", **said}, known, tuple(found))
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        found.append(Finding("stops a run", f"datamodule.root={configured} cannot be read by this user", "ask its owner for read access"))
+        return Answer({"data": f"{configured}: cannot be read", **said}, known, tuple(found))
+    try:
+        check_root(root)
+    except ManifestError as error:
+        what, _, mend = str(error).partition("; ")
+        found.append(Finding("stops a run", what, mend))
+        return Answer({"data": f"{configured}: nothing there", **said}, known, tuple(found))
+    known["files"] = number = _files(root)
+    return Answer({"data": f"{configured}: {number:,}{' or more' * (number == COUNTED)} files", **said}, known, tuple(found))
+
+
+def _files(root: Path) -> int:
+    number = 0
+    for _, _, files in os.walk(root):
+        number += len(files)
+        if number >= COUNTED:
+            return COUNTED
+    return number

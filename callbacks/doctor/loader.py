@@ -1,0 +1,59 @@
+"""Times the loader: phantom slices on disk through this repository's cache, dataset, augmentation and loader."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from callbacks.runs.one_run import make
+from datamodules.brain_tumor import BrainTumorDataModule
+from datamodules.phantoms.brain_tumor import write
+
+SILENT = 30  # seconds without a batch, after which a loader counts as dead
+
+
+def images_per_second(cfg: DictConfig, size: int, workers: list[int], seconds: float) -> Iterator[tuple[int, float]]:
+    """The rate of training images with each number of loader processes, one number after the other.
+
+    Args:
+        cfg: Whose augmentation, channels, batch and size of cached images are taken.
+        size: Side of the images in pixels.
+        workers: Numbers of loader processes.
+        seconds: For each, after the first batch.
+    """
+    kept = round((cfg.datamodule.cache_size or cfg.image_size) * size / cfg.image_size)
+    pipeline = cfg.datamodule.get("augmentation")
+    with tempfile.TemporaryDirectory() as folder:
+        data = partial(
+            BrainTumorDataModule,
+            root=f"{folder}/phantoms",
+            cache_dir=f"{folder}/cache",
+            image_size=size,
+            cache_size=kept,
+            evaluation_size=size,
+            batch_size=min(cfg.datamodule.batch_size, 16),
+            batches_per_epoch=10_000,
+            channels=cfg.datamodule.channels,
+            allow_leaks=True,
+            phantom=_phantoms,
+        )
+        for count in workers:
+            yield count, _rate(data(augmentation=make(pipeline) if pipeline else None, num_workers=count), seconds)
+
+
+def _phantoms(root: Path) -> None:
+    write(root, train=24, valid=2, test=2, size=128)
+
+
+def _rate(data: BrainTumorDataModule, seconds: float) -> float:
+    loader = data.train_dataloader()
+    loader.timeout = SILENT if loader.num_workers else 0
+    batches = iter(loader)
+    next(batches)
+    start, images = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        images += len(next(batches)["image"])
+    return images / (time.perf_counter() - start)

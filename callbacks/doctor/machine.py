@@ -1,0 +1,93 @@
+"""Cores, memory, shared memory and open files: what this process may really use."""
+
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+from omegaconf import DictConfig
+
+from callbacks.doctor.cgroup import limits
+from callbacks.doctor.finding import Answer, Finding, gigabytes
+from datamodules.loaders import automatic_workers
+
+SHARED = Path("/dev/shm")
+PREFETCHED = 4  # batches a worker holds ready, see datamodules/loaders.py
+
+
+def cores(cfg: DictConfig) -> Answer:
+    """Cores seen, allowed by affinity, and paid for by a cgroup's quota; torch's threads beside them."""
+    seen, allowed = os.cpu_count() or 1, allowed_cores()
+    quota, threads = limits().cores, torch.get_num_threads()
+    found, known = [], {"seen": seen, "allowed": allowed, "cgroup_quota": quota, "threads": threads}
+    if quota is not None and quota < allowed and threads > math.ceil(quota):
+        fewer = max(1, math.floor(quota))
+        what = f"the cgroup's quota is {quota:g} cores' worth of time, but {allowed} cores are seen and torch starts {threads} threads"
+        found.append(Finding("warning", what, f"set OMP_NUM_THREADS={fewer} and datamodule.num_workers={fewer - 1}"))
+    usable = min(allowed, math.ceil(quota or allowed))
+    if workers(cfg) > usable:
+        what = f"datamodule.num_workers={workers(cfg)} is more than the {usable} cores that this process may use"
+        found.append(Finding("warning", what, f"set datamodule.num_workers={max(0, usable - 1)}, or auto"))
+    said = f"{allowed} allowed of {seen}; quota {f'{quota:g}' if quota else 'none'}; {threads} thread{'s' * (threads > 1)} of torch"
+    return Answer({"CPU cores": said}, known, tuple(found))
+
+
+def allowed_cores() -> int:
+    """Cores that this process may be scheduled on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def workers(cfg: DictConfig) -> int:
+    """Loader processes that a run would start for each loader."""
+    asked = cfg.datamodule.num_workers
+    return automatic_workers() if asked == "auto" else int(asked)
+
+
+def memory(cfg: DictConfig) -> Answer:
+    """Memory of the machine, or of the cgroup where that is less."""
+    machine, limit = psutil.virtual_memory(), limits().memory
+    total = min(machine.total, limit or machine.total)
+    free = min(machine.available, total)
+    known = {"total_bytes": total, "available_bytes": free, "cgroup_limit_bytes": limit}
+    said = f"{gigabytes(total)}, {gigabytes(free)} available; cgroup limit {gigabytes(limit) if limit else 'none'}"
+    found = []
+    if free < 4e9:
+        mend = "end other programs, ask for more, or lower datamodule.batch_size"
+        found.append(Finding("stops a run" if free < 1e9 else "warning", f"only {gigabytes(free)} of memory are available", mend))
+    return Answer({"memory": said}, known, tuple(found))
+
+
+def shared_memory(cfg: DictConfig) -> Answer:
+    """What loader processes hand their batches over in."""
+    if not SHARED.is_dir():
+        return Answer({"shared memory": "none to measure on this system"}, {})
+    usage, count = shutil.disk_usage(SHARED), workers(cfg)
+    planes = cfg.datamodule.channels + len(cfg.module.classes)
+    need = 2 * count * PREFETCHED * cfg.datamodule.batch_size * planes * cfg.image_size**2  # of train and of val
+    known = {"total_bytes": usage.total, "free_bytes": usage.free, "loader_needs_bytes": need}
+    said = f"{SHARED}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}; "
+    said += f"{count} loader workers need up to {gigabytes(need)}" if count else "no loader workers that need any"
+    found = []
+    if count and (usage.total < 1e9 or usage.free < need):
+        what = f"{SHARED} has {gigabytes(usage.free)} free of {gigabytes(usage.total)}, where {count} loader workers need up to {gigabytes(need)}"
+        mend = "give the container more (docker run --shm-size=8g), or set datamodule.num_workers=0"
+        found.append(Finding("stops a run" if usage.free < need else "warning", what, mend))
+    return Answer({"shared memory": said}, known, tuple(found))
+
+
+def open_files(cfg: DictConfig) -> Answer:
+    """The limit of open files; every batch that a worker hands over holds some."""
+    try:
+        import resource
+    except ImportError:
+        return Answer({"open files": "no limit on this system"}, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    boundless = soft == resource.RLIM_INFINITY
+    found = []
+    if not boundless and soft < 1024:
+        mend = f"run ulimit -n {4096 if hard == resource.RLIM_INFINITY else min(4096, hard)} first, or set datamodule.num_workers=0"
+        found.append(Finding("warning", f"at most {soft} files may be open, which loader workers use up", mend))
+    return Answer({"open files": "no limit" if boundless else f"{soft:,} at most"}, {"limit": None if boundless else soft}, tuple(found))

@@ -1,0 +1,86 @@
+"""Measures step and loader in a process of its own, so that what kills it kills no doctor: python -m callbacks.doctor.measuring < CONFIG."""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.doctor import loader, step
+from callbacks.doctor.devices import chosen_precision, kind
+from callbacks.doctor.machine import workers
+from callbacks.doctor.network import network
+from datamodules.loaders import automatic_workers
+from lightning_modules.memory import keep_freed_memory
+from lightning_modules.supervised import SupervisedModule
+
+SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
+LOADER_SECONDS = 1.5
+FULL = "32-true"
+LARGEST = 256  # side of the images that a CPU is measured with, in pixels
+
+
+def main() -> None:
+    """Reads a resolved configuration from stdin and prints a line of JSON for each thing measured, so that what is known is kept."""
+    warnings.filterwarnings("ignore")
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    cfg = OmegaConf.create(sys.stdin.read())
+    assert isinstance(cfg, DictConfig)
+    torch.backends.cudnn.benchmark = bool(cfg.trainer.benchmark)
+    for line in (*loaders(cfg), *steps(cfg)):
+        print(json.dumps(line), flush=True)
+
+
+def size_on(cfg: DictConfig, device: str) -> int:
+    """Side of the images in pixels."""
+    return min(cfg.image_size, LARGEST) if device == "cpu" else int(cfg.image_size)
+
+
+def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
+    """`loader` lines: `workers`, `image_size`, `images_per_second`."""
+    size, counts = size_on(cfg, kind(cfg)), sorted({0, automatic_workers(), workers(cfg)})
+    try:
+        for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
+            yield {"line": "loader", "workers": count, "image_size": size, "images_per_second": rate}
+    except Exception as error:
+        yield {"line": "failed", "of": "the loader", "why": reason(error)}
+
+
+def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
+    """`network` lines with a `device`, and `step` lines: of a setting, with `images_per_second`; or `failed` ones."""
+    built: dict[str, SupervisedModule] = {}
+    for device, index in there():
+        if device not in built:
+            built[device], said = network(cfg, device)
+            yield {"line": "network", "device": device, **said}
+        size, chosen = size_on(cfg, device), chosen_precision(cfg, device)
+        images = step.batch_size(cfg.datamodule.batch_size, size, device)
+        for precision in dict.fromkeys((FULL, FULL if chosen == "32" else chosen)):
+            setting = step.Setting(device, index, precision, images, size, cfg.datamodule.channels)
+            try:
+                yield {"line": "step", **asdict(setting), "images_per_second": step.images_per_second(built[device], setting, SECONDS[device])}
+            except Exception as error:
+                yield {"line": "failed", **asdict(setting), "of": "a step", "why": reason(error), "memory": isinstance(error, torch.OutOfMemoryError)}
+            if device == "cuda":
+                torch.cuda.empty_cache()
+
+
+def there() -> list[tuple[str, int]]:
+    """The devices that can be measured: the CPU, each GPU, MPS."""
+    gpus = [("cuda", index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [("cpu", 0), *gpus, *([("mps", 0)] if torch.backends.mps.is_available() else [])]
+
+
+def reason(error: Exception) -> str:
+    """An exception in a line; of a file that is the matter, not its name."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {' '.join(said.split())[:120]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The network whose step is measured: the experiment's own without pretrained weights, else a small U-Net."""
+
+from functools import partial
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.doctor.services import weights_asked
+from callbacks.runs.one_run import make
+from callbacks.runs.sentences import sentence_of
+from lightning_modules.losses import Bce
+from lightning_modules.segmentation import SegmentationModule
+from lightning_modules.supervised import SupervisedModule
+
+TOO_MANY = "too many for a minute on a CPU"
+LARGEST = 40e6  # parameters that a CPU is measured with
+
+
+def network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[str, Any]]:
+    """The module, and what is said of it.
+
+    Args:
+        cfg: Of the experiment; left as it is.
+        device: `cpu`, `cuda` or `mps`, on which it is to be measured.
+
+    Returns:
+        A module, and its `name`, `parameters`, whether it is the experiment's `own`, and where it is not, `why`, and as `refused` the
+        sentence that a run would end with.
+    """
+    said: dict[str, Any] = {"own": True, "name": _name(cfg.module.net)}
+    try:
+        module = make(_from_scratch(cfg).module)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        if parameters > LARGEST and device == "cpu":
+            module, said = _small(cfg, f"{said['name']} has {parameters / 1e6:.0f} M, {TOO_MANY}")
+    except Exception as error:
+        sentence = sentence_of(error)
+        module, said = _small(cfg, f"{type(error).__name__} in {said['name']}")
+        said["refused"] = sentence[0] if sentence else None
+    return module, {**said, "parameters": sum(parameter.numel() for parameter in module.parameters())}
+
+
+def _name(net: DictConfig) -> str:
+    return str(net.architecture) if "architecture" in net else _name(net.net) if "net" in net else str(net._target_).split(".")[-1]
+
+
+def _from_scratch(cfg: DictConfig) -> DictConfig:
+    plain = cfg.copy()
+    for key, _ in weights_asked(cfg):
+        OmegaConf.update(plain, key, None)
+    OmegaConf.update(plain, "module.compile", False)  # it would take minutes
+    return plain
+
+
+def _small(cfg: DictConfig, why: str) -> tuple[SupervisedModule, dict[str, Any]]:
+    net = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[64, 32, 16], in_channels=cfg.datamodule.channels)
+    module = SegmentationModule(["lesion"], net=net, loss=Bce(), optimizer=partial(torch.optim.AdamW, lr=1e-4))
+    return module, {"own": False, "name": "small U-Net", "why": why}

@@ -1,0 +1,39 @@
+"""The doctor's page on a terminal or in a log: what is there, line by line, and what is wrong, the worst first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callbacks.doctor.finding import Answer, Finding
+
+STYLES = {"stops a run": "bold red", "warning": "yellow"}
+
+
+def show(title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float, file: Path) -> None:
+    """Prints it.
+
+    Args:
+        title: The experiment.
+        answers: By their checks.
+        findings: In order.
+        seconds: All took.
+        file: Where the same stands as JSON.
+    """
+    console = Console()
+    table = Table(title=f"doctor · {escape(title)}", title_justify="left", box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for answer in answers.values():
+        for name, words in answer.said.items():
+            table.add_row(escape(name), escape(words))
+    console.print(table)
+    for position, finding in enumerate(findings, 1):
+        style = STYLES[finding.severity]
+        console.print(f"{position}. [{style}]{finding.severity}:[/] {escape(finding.sentence)}", highlight=False, overflow="fold")
+    if not findings:
+        console.print("nothing is wrong")
+    console.print(f"{seconds:.0f} s; as JSON: {escape(str(file))}", style="dim", soft_wrap=True, highlight=False)

@@ -1,0 +1,41 @@
+"""One of the processes that try whether gradients can be exchanged: python -m callbacks.doctor.peer BACKEND RANK PROCESSES PORT."""
+
+import sys
+import time
+from datetime import timedelta
+from statistics import median
+
+import torch
+from torch import distributed
+
+NUMBERS = 1_000_000  # float32, so 4 MB an exchange
+SECONDS = 30
+
+
+def main() -> None:
+    """Joins the group, adds numbers up over it, and prints how many MB of them a second."""
+    backend, rank, processes, port = sys.argv[1], *map(int, sys.argv[2:])
+    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    where = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group(backend, where, timedelta(seconds=SECONDS), rank=rank, world_size=processes)
+    seconds = [_exchange(device, rank, processes) for _ in range(6)]
+    distributed.destroy_process_group()
+    print(NUMBERS * 4 / 1e6 / median(seconds[1:]))
+
+
+def _exchange(device: torch.device, rank: int, processes: int) -> float:
+    numbers = torch.full((NUMBERS,), rank + 1.0, device=device)
+    distributed.barrier()
+    start = time.perf_counter()
+    distributed.all_reduce(numbers)
+    total = float(numbers[0])  # waits for the device
+    seconds = time.perf_counter() - start
+    if total != processes * (processes + 1) / 2:
+        raise RuntimeError(f"the sum over {processes} processes came out as {total:g}")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What lies beyond this machine, without asking it: W&B's login, the cache of the hub, Slurm."""
+
+import netrc
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.doctor.devices import number
+from callbacks.doctor.finding import Answer, Finding
+
+YES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads it
+HOME = "~/.cache/huggingface"
+
+
+def wandb(cfg: DictConfig) -> Answer:
+    """Whether there is a login; nothing of it is shown."""
+    login = bool(os.environ.get("WANDB_API_KEY")) or _in_netrc()
+    mode = os.environ.get("WANDB_MODE", "online")
+    logger = cfg.logger.get("wandb")
+    said = f"{'login found' if login else 'no login'}, WANDB_MODE={mode}, {'used' if logger else 'not used'} by this run"
+    known = {"login": login, "mode": mode, "used": logger is not None}
+    if logger and not login and mode == "online" and logger.mode == "online":
+        what = "logger=wandb, but there is no login, so the run will be kept offline"
+        return Answer({"W&B": said}, known, (Finding("warning", what, "log in with wandb login, or set WANDB_API_KEY"),))
+    return Answer({"W&B": said}, known)
+
+
+def _in_netrc() -> bool:
+    file = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(str(file)).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def hub(cfg: DictConfig) -> Answer:
+    """Whether pretrained weights that the experiment asks for can come from somewhere."""
+    place = os.environ.get("HF_HOME", HOME)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in YES
+    stored = len(list(Path(place).expanduser().glob("hub/models--*")))
+    asked = dict(weights_asked(cfg))
+    wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
+    said = f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run asks for {wants}"
+    known = {"home": place, "offline": offline, "models": stored, "asked": list(asked)}
+    if asked and offline and not stored:
+        key = next(iter(asked))
+        what = f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place} holds no model"
+        mend = f"unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with {key}=null"
+        return Answer({"hub": said}, known, (Finding("stops a run", what, mend),))
+    return Answer({"hub": said}, known)
+
+
+def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Keys of the network that name weights of a hub, and what they name; local files and folders are left out."""
+
+    def below(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in node.items():
+            if OmegaConf.is_dict(value):
+                yield from below(value, f"{prefix}{name!s}.")
+            elif str(name).split("_")[-1] == "weights" and isinstance(value, str) and not Path(value).expanduser().exists():
+                yield f"{prefix}{name!s}", value
+
+    yield from below(cfg.module.net, "module.net.")
+
+
+def slurm(cfg: DictConfig) -> Answer:
+    """Whether jobs can be sent off, and whether the job that this is fits the run."""
+    sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
+    said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
+    known = {"sbatch": sends, "job": job is not None}
+    alone = "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if job is None or alone:  # then Lightning starts its processes itself
+        return Answer({"Slurm": said}, known)
+    asked = (("SLURM_NTASKS_PER_NODE", "devices", number(cfg)), ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes))
+    found = []
+    for variable, key, here in asked:
+        given = os.environ.get(variable)
+        if given and int(given) != here:
+            what = f"the Slurm job has {variable}={given}, but trainer.{key} comes to {here}"
+            found.append(Finding("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}"))
+    return Answer({"Slurm": said}, known, tuple(found))

@@ -1,0 +1,91 @@
+"""Times a training step on one device in one precision, as Lightning takes it."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from lightning import Fabric
+
+from lightning_modules.supervised import SupervisedModule
+
+PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Attributes:
+        device: `cpu`, `cuda` or `mps`.
+        index: Which of several.
+        precision: As the Trainer's.
+        images: A batch.
+        image_size: Their side in pixels.
+        channels: Of the images.
+    """
+
+    device: str
+    index: int
+    precision: str
+    images: int
+    image_size: int
+    channels: int
+
+
+def batch_size(asked: int, size: int, device: str) -> int:
+    """As asked for, fewer on a CPU; two at least, which batch normalisation needs."""
+    return asked if device != "cpu" else min(asked, max(2, PIXELS // size**2))
+
+
+def images_per_second(module: SupervisedModule, setting: Setting, seconds: float) -> float:
+    """Forward, loss, backward and optimizer on one batch of noise that is on the device already; the median after a warm-up.
+
+    Args:
+        module: Left as it is.
+        setting: What to measure.
+        seconds: Within which to stop, warm-up included; two steps are always taken.
+    """
+    devices = 1 if setting.device == "cpu" else [setting.index]
+    fabric = Fabric(accelerator=setting.device, devices=devices, precision=setting.precision)  # type: ignore[arg-type]
+    own = copy.deepcopy(module).train()
+    optimizer = own.optimizer([parameter for parameter in own.parameters() if parameter.requires_grad])
+    learner, optimizer = fabric.setup(own, optimizer)
+    batch = _noise(module, setting, fabric.device)
+
+    def step() -> None:
+        with fabric.autocast():  # on one device Fabric puts only `forward` into the precision
+            loss = learner.training_step(batch, 0)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        float(loss.detach())  # waits for the device
+
+    return setting.images / _median_seconds(step, seconds)
+
+
+def _noise(module: SupervisedModule, setting: Setting, device: torch.device) -> dict[str, Any]:
+    random, images, size = torch.Generator().manual_seed(0), setting.images, setting.image_size
+    classes = len(getattr(module, "classes", ["lesion"]))
+    batch: dict[str, Any] = {"image": torch.randint(0, 256, (images, setting.channels, size, size), dtype=torch.uint8, generator=random)}
+    if module.target == "mask":
+        batch["mask"] = torch.randint(0, 2, (images, classes, size, size), dtype=torch.uint8, generator=random)
+    else:
+        batch["label"] = torch.eye(max(2, classes))[torch.arange(images) % max(2, classes), :classes]
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _median_seconds(step: Callable[[], None], seconds: float) -> float:
+    taken: list[float] = []
+    start = time.perf_counter()
+    step()
+    if time.perf_counter() - start < seconds / 4:
+        step()  # the first one also chooses kernels
+    while not taken or (len(taken) < 10 and time.perf_counter() - start < seconds):
+        before = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - before)
+    return median(taken)

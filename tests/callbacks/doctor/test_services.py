@@ -1,0 +1,52 @@
+"""Logins, hubs and Slurm jobs, without asking any of them."""
+
+import os
+
+from callbacks.doctor import services
+from tests.callbacks.doctor.conftest import STOPS, WARNS, config, only
+
+
+def test_the_login_of_wandb_is_looked_for_and_not_shown(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    only(services.wandb(config("logger=wandb")), WARNS, "there is no login", "wandb login")
+    assert not services.wandb(config()).findings
+    assert not services.wandb(config("logger=wandb", "logger.wandb.mode=offline")).findings
+    (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password 5ecret\n")
+    answer = services.wandb(config("logger=wandb"))
+    assert answer.known["login"] and not answer.findings and "5ecret" not in repr(answer)
+    (tmp_path / "netrc").write_text("machine example.org\n  login user\n  password 5ecret\n")
+    assert services.wandb(config("logger=wandb")).findings
+    monkeypatch.setenv("WANDB_API_KEY", "5ecret")
+    assert not services.wandb(config("logger=wandb")).findings and "5ecret" not in repr(services.wandb(config()))
+
+
+def test_pretrained_weights_need_a_hub_or_a_filled_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    only(services.hub(config()), STOPS, "module.net.encoder_weights=imagenet asks for pretrained weights", "module.net.encoder_weights=null")
+    assert not services.hub(config("module.net.encoder_weights=null")).findings
+    (tmp_path / "own.pt").write_text("")
+    assert not services.hub(config(f"module.net.encoder_weights={tmp_path / 'own.pt'}")).findings
+    assert dict(services.weights_asked(config("experiment=lora_pneumonia"))) == {"module.net.net.weights": "imagenet"}
+    (tmp_path / "hub/models--timm--resnet34").mkdir(parents=True)
+    assert not services.hub(config()).findings and services.hub(config()).known["models"] == 1
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert not services.hub(config()).findings
+
+
+def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    two = config("trainer.devices=2", "trainer.accelerator=cpu")
+    assert not services.slurm(two).findings
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    only(services.slurm(two), STOPS, "SLURM_NTASKS_PER_NODE=4, but trainer.devices comes to 2", "trainer.devices=4")
+    assert not services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")).findings
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    only(services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")), STOPS, "SLURM_NNODES=2", "trainer.num_nodes=2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert not services.slurm(two).findings
