@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import nn
 
 from datamodules.refusal import Refusal
@@ -42,7 +43,18 @@ def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = 
         raise _unbuilt(architecture, error, "correct the keys of module.net") from error
     if local:
         _load_encoder(net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3))
+    if architecture_arguments.get("encoder_depth", 5) < 5:
+        _freeze_unused(net, architecture_arguments.get("in_channels", 3))
     return net
+
+
+def _freeze_unused(net: nn.Module, in_channels: int) -> None:
+    """An encoder of less depth keeps its last stages, on which no logit depends: DDP would wait for their gradients."""
+    net.eval()(torch.zeros(1, in_channels, 64, 64)).sum().backward()
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    net.train()
 
 
 def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Two ranks and one: the same images, the same losses, the same evidence; stopped and resumed on any number of them."""
 
+import json
 import os
 import signal
 import time
@@ -7,9 +8,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lightning_modules.evidence_file import read
-from tests.conftest import DEMO
+from tests.conftest import DEMO, SMALL_PNX
 from tests.ranked import ranks, start
 
 SWIN = "module.net.backbone={embed_dim:8,depths:[1,1,1,1],num_heads:[1,1,2,2],window_size:4,drop_path_rate:0.0}"
@@ -82,9 +84,8 @@ def test_a_run_of_two_ranks_that_was_stopped_goes_on_alone_with_the_same_samples
 
 def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the_same_weights(words, tmp_path):
     """The signal goes to one rank alone; both go on exactly, each with its own dropout."""
-    import torch
-
-    words = [*words, "datamodule.batch_size=2", "trainer.max_epochs=2", "datamodule.batches_per_epoch=12", "trainer.devices=2", "do=[fit]", "resume=auto"]
+    words = [*words, "datamodule.batch_size=2", "trainer.max_epochs=2", "datamodule.batches_per_epoch=12"]
+    words += ["trainer.devices=2", "do=[fit]", "resume=auto"]
     words = [word for word in words if word != SWIN] + [SWIN.replace("drop_path_rate:0.0", "drop_path_rate:0.3")]
     ranks(2, words, tmp_path / "whole")
     folder = tmp_path / "cut"
@@ -104,3 +105,17 @@ def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the
     assert not torch.equal(whole["random_states"][0]["cpu"], whole["random_states"][1]["cpu"])
     one, two = (pd.read_csv(path / "metrics.csv") for path in (tmp_path / "whole", folder))
     assert one["step"].tolist() == two["step"].tolist() and one["train/loss"].dropna().iloc[0] == two["train/loss"].dropna().iloc[0]
+
+
+def test_a_curriculum_on_two_ranks_keeps_every_stages_length_and_rate_and_writes_once(thorax, tmp_path):
+    stages = "[{epochs:1,lr:1e-3,batch_size:2,positive_fraction:0.5},{epochs:1,lr:5e-4,batch_size:3,positive_fraction:0.3,image_size:64}]"
+    words = [*SMALL_PNX, f"datamodule.root={thorax}", f"paths.cache={tmp_path / 'cache'}", f"callbacks.curriculum.stages={stages}"]
+    said = ranks(2, [*words, "trainer.max_epochs=2"], tmp_path / "run")
+    table = epochs(tmp_path / "run").dropna(subset=["drawn/images"])
+    for epoch, (batch, share) in enumerate([(2, 0.5), (3, 0.3)]):
+        images = table["drawn/images"][epoch]
+        assert images > 20 and images % (2 * batch) == 0
+        assert abs(table["drawn/positive_fraction"][epoch] - share) * images <= 1
+    history = json.loads((tmp_path / "run/stages.json").read_text())
+    assert [stage["first_epoch"] for stage in history] == [0, 1] and said.count("page:") == 1
+    assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "stage0.ckpt", "stage1.ckpt"}

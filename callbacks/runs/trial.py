@@ -14,6 +14,7 @@ from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
 from callbacks.runs.launched import by_srun, by_torchrun, cleaned_environment, rank
 from callbacks.runs.sentences import sentence_of
+from datamodules.refusal import Refusal
 
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
 STOPPED = 130  # exit code of what the user stopped
@@ -37,7 +38,7 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     folder = Path(HydraConfig.get().runtime.output_dir)
     if "basic_launcher" in HydraConfig.get().launcher._target_:
         if by_torchrun() or by_srun():
-            sys.exit("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
+            raise Refusal("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
         if several_processes(cfg):
             return _in_its_own_processes(folder)
     try:

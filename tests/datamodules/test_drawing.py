@@ -106,3 +106,16 @@ def test_what_no_sampler_can_give_is_refused(plan, wrong):
 def test_rates_that_are_none_are_refused(values):
     with pytest.raises(Refusal, match=r"datamodule\.sampling"):
         Sampling(**values)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("batches", [None, 40])
+def test_oversampled_positives_are_shown_that_much_more_often_on_every_rank(batches, world_size):
+    plain, plan = pool(60, 180), Plan(64, 4, batches)
+    rows = Pool(plain.rows, plain.positive, plain.stratum, plain.boost, oversample=1.5)
+    is_positive = dict(zip(rows.rows.tolist(), rows.positive.tolist(), strict=True))
+    share = 1.5 * 60 / (1.5 * 60 + 180)
+    for rank in range(world_size):
+        seen = [is_positive[key.row] for batch in TrainingKeys(rows, lambda _: plan, 5, lambda: 3, rank, world_size) for key in batch]
+        assert abs(sum(seen) - share * len(seen)) <= 2  # four strata of positives, each to within one image over all ranks
+    assert np.array_equal(rows.boost, np.ones(240))  # the loss does not weigh them

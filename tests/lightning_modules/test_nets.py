@@ -50,3 +50,17 @@ def test_configured_nets_give_logits_of_the_image_s_size(name):
     assert net.train()(torch.randn(2, 1, 64, 64)).shape == (2, 1, 64, 64)
     with torch.no_grad():
         assert net.eval()(torch.randn(1, 1, 96, 64)).shape == (1, 1, 96, 64)
+
+
+SHALLOW = {"Unet": {"decoder_channels": [16, 8, 8]}, "PSPNet": {"upsampling": 8}, "FPN": {"upsampling": 1}, "DeepLabV3Plus": {}}
+
+
+@pytest.mark.parametrize("architecture", SHALLOW)
+def test_of_a_shallow_encoder_only_what_is_used_is_trained(architecture):
+    """DDP waits for the gradient of every parameter that requires one."""
+    net = smp_net(architecture, "resnet18", None, in_channels=1, classes=1, encoder_depth=3, **SHALLOW[architecture])
+    assert net.training and not any(parameter.grad is not None for parameter in net.parameters())
+    assert all(layer.num_batches_tracked == 0 for layer in net.modules() if isinstance(layer, torch.nn.BatchNorm2d))
+    net(torch.randn(2, 1, 64, 64)).sum().backward()
+    assert [name for name, parameter in net.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
+    assert not all(parameter.requires_grad for parameter in net.encoder.layer4.parameters())

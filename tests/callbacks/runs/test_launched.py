@@ -1,0 +1,77 @@
+"""Who started a process: ranks agree on a folder, and a trial of its own inherits nothing of another run."""
+
+import os
+import time
+
+import psutil
+import pytest
+from omegaconf import OmegaConf
+
+from callbacks.runs import launched
+from callbacks.runs.devices import refuse_devices, several_processes
+from datamodules.refusal import Refusal
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"}
+SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_ID": "17"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC")) or name in launched.OF_A_RANK:
+            monkeypatch.delenv(name)
+
+    def put(**values):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+def test_alone_nothing_has_to_be_agreed_on(environment):
+    assert launched.folder_name() is None and launched.rank() == 0 and not launched.requeued()
+    environment(SLURM_JOB_ID="17", SLURM_NTASKS="1", SLURM_PROCID="0")  # one task of a batch job
+    assert launched.folder_name() is None
+
+
+def test_ranks_of_torchrun_name_the_folder_by_when_it_was_started(environment):
+    environment(**TORCHRUN)
+    agent = psutil.Process(os.getppid()).create_time()
+    assert launched.folder_name() == time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(agent)) and launched.rank() == 3
+    environment(GROUP_WORLD_SIZE="2")
+    with pytest.raises(ValueError, match=r"hydra\.run\.dir"):
+        launched.folder_name()
+
+
+def test_tasks_of_srun_name_it_by_their_job_so_that_a_requeued_one_finds_it_again(environment):
+    environment(**SRUN)
+    assert launched.folder_name() == "slurm-17" and launched.rank() == 2 and not launched.requeued()
+    environment(SLURM_RESTART_COUNT="1")
+    assert launched.requeued() and launched.folder_name() == "slurm-17"
+
+
+def test_a_trial_of_its_own_is_no_rank_of_another_run(environment):
+    environment(**TORCHRUN, MASTER_ADDR="x", MASTER_PORT="1", KEPT="2")
+    assert launched.cleaned_environment().keys() & set(launched.OF_A_RANK) == set() and launched.cleaned_environment()["KEPT"] == "2"
+
+
+def config(**trainer):
+    return OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto"} | trainer})
+
+
+def test_more_gpus_than_there_are_are_refused_and_what_there_is_is_said(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(Refusal, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"):
+        refuse_devices(config(devices=3))
+    for fine in ({"devices": 2}, {"devices": "auto"}, {"devices": 3, "accelerator": "cpu"}):
+        refuse_devices(config(**fine))
+
+
+def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refuse_devices(config(devices=3))
+    with pytest.raises(Refusal, match=r"finds no GPU.*trainer\.accelerator=cpu"):
+        refuse_devices(config(accelerator="gpu"))
+    assert not several_processes(config()) and several_processes(config(devices=3)) and several_processes(config(num_nodes=2))
