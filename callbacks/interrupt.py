@@ -97,6 +97,7 @@ class Interrupt(Callback):
         """Hands a preemption on to whoever listened before: the first rank asks for the requeue and ends, which ends the others too."""
         if REQUEUE in self._before and self._asked == REQUEUE:
             self._before[REQUEUE](REQUEUE, None)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(PATIENCE)  # a rank that ended earlier would take the first one with it
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

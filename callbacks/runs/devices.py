@@ -16,6 +16,8 @@ def refuse_devices(cfg: DictConfig) -> None:
     there = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and there == 0:
         raise Refusal(f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set trainer.accelerator=cpu, or run do=doctor")
+    if "FSDP" in str(cfg.trainer.strategy) and not uses_cuda(accelerator):
+        raise Refusal("trainer=fsdp cuts a network into parts for GPUs, and this run has none; take trainer=auto, or run do=doctor")
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return
     if wanted > there:
