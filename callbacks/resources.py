@@ -13,6 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 class Resources(Callback):
     """A thread samples utilisation beside training; the steps are only counted.
 
+    Images are those of all processes, which take batches of one size; memory and utilisation are this process's own.
+
     Example:
         callbacks: {resources: {every_seconds: 1.0}}
 
@@ -59,7 +61,7 @@ class Resources(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts images; the clock stops at the last step, before validation."""
-        self._epoch_images += len(batch["id"])
+        self._epoch_images += len(batch["id"]) * trainer.world_size
         if trainer.is_last_batch:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
