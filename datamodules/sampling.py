@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from datamodules.drawing import Pool, dealt
+from datamodules.dealing import dealt
+from datamodules.drawing import Pool
 from datamodules.plan import Plan
 from datamodules.sample import Key
 

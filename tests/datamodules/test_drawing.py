@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.drawing import Pool, dealt
+from datamodules.dealing import dealt
+from datamodules.drawing import Pool
 from datamodules.plan import Plan, Sampling
 from datamodules.refusal import Refusal
 from datamodules.sampling import TrainingKeys
