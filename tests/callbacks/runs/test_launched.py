@@ -5,11 +5,14 @@ import time
 
 import psutil
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from callbacks.runs import launched
 from callbacks.runs.devices import refuse_devices, several_processes
+from callbacks.runs.one_run import prepare
 from datamodules.refusal import Refusal
+from lightning_modules.upernet import UperNet
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"}
 SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_ID": "17"}
@@ -56,7 +59,7 @@ def test_a_trial_of_its_own_is_no_rank_of_another_run(environment):
 
 
 def config(**trainer):
-    return OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto"} | trainer})
+    return OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto", "strategy": "auto"} | trainer})
 
 
 def test_more_gpus_than_there_are_are_refused_and_what_there_is_is_said(monkeypatch):
@@ -75,3 +78,32 @@ def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkey
     with pytest.raises(Refusal, match=r"finds no GPU.*trainer\.accelerator=cpu"):
         refuse_devices(config(accelerator="gpu"))
     assert not several_processes(config()) and several_processes(config(devices=3)) and several_processes(config(num_nodes=2))
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+def test_what_follows_from_the_devices_is_written_into_the_configuration(cuda, monkeypatch, tmp_path, environment):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
+    asked = {"precision": "auto", "sync_batchnorm": "auto"}
+    cfg = OmegaConf.create({"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}})
+    prepare(cfg)
+    assert cfg.trainer.sync_batchnorm is cuda  # PyTorch's works on GPUs alone
+    assert cfg.trainer.strategy._target_.endswith("DDPStrategy") and cfg.trainer.precision != "auto"
+    assert OmegaConf.load(tmp_path / "run/config.yaml").trainer.sync_batchnorm is cuda
+    alone = OmegaConf.create({"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "alone")}})
+    prepare(alone)
+    assert alone.trainer.strategy == "auto"
+    environment(RANK="1")
+    other = OmegaConf.create({"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}})
+    prepare(other)
+    assert not (tmp_path / "other/config.yaml").exists()  # the first rank writes
+
+
+def test_every_batchnorm_of_the_net_is_one_of_all_gpus():
+    """What Lightning does where sync_batchnorm is true."""
+    from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+
+    net = UperNet({"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4}, hidden_size=16)
+    of_one = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    synced = TorchSyncBatchNorm().apply(net)
+    assert of_one and [name for name, layer in synced.named_modules() if isinstance(layer, torch.nn.SyncBatchNorm)] == of_one
