@@ -1,6 +1,7 @@
 """Finds the mask rule that scores best on validation evidence and leaves it in the module."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,8 +43,14 @@ class ThresholdSearch(RuleSearch):
         self.lesions_only = lesions_only
 
     def search(self, evidence: MaskEvidence) -> Tensor:
-        """By the mean Dice."""
+        """By the mean Dice; a class that val does not show has a rule and no score."""
         found = mask_search.search(evidence, self.grid, self.lesions_only)
-        said = {True: "no better than predicting nothing", False: None}
-        self.found = [{"objective": "dice", "score": f.score, "at_half": f.at_half, "warning": said[f.trivial]} for f in found]
+        self.found = [self._told(f, shown) for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)]
         return torch.tensor([f.rule for f in found], dtype=torch.float64)
+
+    def _told(self, found: mask_search.Found, shown: bool) -> dict[str, Any]:
+        objective = "dice of lesions" if self.lesions_only else "dice"
+        if not shown:
+            return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}
+        warning = "no better than predicting nothing" if found.trivial else None
+        return {"objective": objective, "score": found.score, "at_half": found.at_half, "warning": warning}

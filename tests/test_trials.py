@@ -41,8 +41,9 @@ def test_trials_of_two_processes_run_once_each(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     reports = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("report.json"))
     assert [str(path) for path in reports] == ["sweep/0/report.json", "sweep/1/report.json"]
-    configs = [json.loads((tmp_path / path).read_text())["config"] for path in reports]
-    assert [config["module"]["optimizer"]["lr"] for config in configs] == [1e-4, 3e-4]
+    found = [json.loads((tmp_path / path).read_text()) for path in reports]
+    assert [report["config"]["module"]["optimizer"]["lr"] for report in found] == [1e-4, 3e-4]
+    assert [(report["devices"]["processes"], report["devices"]["strategy"]) for report in found] == [(2, "DDP")] * 2
     assert done.stdout.count("what each epoch draws") == 2 and done.stdout.count("page:") == 2
     assert {name: found["status"] for name, found in outcomes(tmp_path / "sweep").items()} == {"0": "finished", "1": "finished"}
 

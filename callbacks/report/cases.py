@@ -12,7 +12,7 @@ SIDE = 224  # pixels of one pane
 
 @dataclass(frozen=True)
 class Chip:
-    """A colour and what it stands for."""
+    """A colour, or none, and what it stands for."""
 
     title: str
     colour: str

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -47,15 +47,18 @@ def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3
 
 def legend(axes: Axes, loc: Any) -> None:
     """The legend within the axes; of many entries below them, where it covers no curve, and the figure grows by it."""
-    names = axes.get_legend_handles_labels()[1]
-    if len(names) <= WITHIN:
-        if names:
-            axes.legend(loc=loc)
-        return
-    columns = 3 if max(map(len, names)) < 18 else 2
+    lines, names = axes.get_legend_handles_labels()
+    if len(names) > WITHIN:
+        legend_below(axes, lines, names, 3 if max(map(len, names)) < 18 else 2)
+    elif names:
+        axes.legend(loc=loc)
+
+
+def legend_below(axes: Axes, lines: Sequence[Any], names: Sequence[str], columns: int) -> None:
+    """A legend below the axes; the figure grows by it."""
     figure: Any = axes.figure
     figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(names) / columns))
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=8.5, handlelength=1.6, columnspacing=1.2)
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, fontsize=8.5, handlelength=1.6, columnspacing=1.2)
 
 
 def look(number: int) -> dict[str, Any]:

@@ -53,8 +53,8 @@ KINDS = {
         (
             "From left: image, truth, probability with the predicted outline, overlay (truth green, prediction orange). "
             "Best and worst are taken from the images that show a lesion.",
-            "From left: image, truth as outlines, prediction filled, both. Below: the Dice of each class that an image shows or is said to show, and "
-            "their mean, by which best and worst are told among the images that show a lesion.",
+            "From left: image, truth as outlines, prediction filled, both. Below: the mean Dice of the classes that an image shows or is said to, "
+            "by which best and worst are told among the images that show a lesion, and the Dice of each; beyond six classes the rest is counted.",
         ),
         ("truth green, prediction orange", "truth outlined, prediction filled"),
         "An image shows the class if at least min area of it reaches top; then the mask is drawn at bottom. "

@@ -16,6 +16,7 @@ from lightning_modules.rule import Rule
 
 TRUTH = (70, 200, 60)  # BGR, of a single class
 PREDICTION = (50, 130, 250)
+CHIPS = 6  # of one image
 
 
 def choose(evidence: MaskEvidence, number: int, seed: int = 0) -> list[Case]:
@@ -62,16 +63,20 @@ def _cases(evidence: MaskEvidence, decided: list[DecidedMask], kind: str, places
 
 
 def _chips(classes: Sequence[str], decided: list[DecidedMask], i: int) -> tuple[Chip, ...]:
-    """Of several classes those that the image shows or is said to show, each with its Dice."""
+    """Of several classes those that the image shows, each with its Dice, then false alarms; beyond a few they are only counted."""
     if len(classes) == 1:
         return ()
-    found = []
-    for c, (name, of_class) in enumerate(zip(classes, decided, strict=True)):
-        there, said = bool(of_class.positive[i]), bool(of_class.says[i])
-        if there or said:
-            words = "missed" if not said else "false alarm" if not there else f"{dice(of_class.pixels)[i]:.2f}"
-            found.append(Chip(f"{name} {words}", colour_of(c)))
-    return tuple(found)
+    there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
+    false = [c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]]
+    words = {c: f"{dice(decided[c].pixels)[i]:.2f}" if decided[c].says[i] else "missed" for c in there} | dict.fromkeys(false, "false alarm")
+    chips = [Chip(f"{classes[c]} {said}", colour_of(c)) for c, said in words.items()]
+    return (*chips[:CHIPS], *_counted(len(there[CHIPS:]), len(false[max(0, CHIPS - len(there)) :])))
+
+
+def _counted(there: int, false: int) -> tuple[Chip, ...]:
+    """One chip without a colour for the classes that have none of their own."""
+    words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [f"{false} false alarm{'s' * (false > 1)}"] * (false > 0)
+    return (Chip(f"+{', '.join(words)}", ""),) if words else ()
 
 
 def key(classes: Sequence[str]) -> tuple[Chip, ...]:

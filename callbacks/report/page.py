@@ -10,6 +10,7 @@ from callbacks.report.cases import Case
 from callbacks.report.figures import COLOURS
 from callbacks.report.kinds import KINDS
 from callbacks.report.section import Section
+from callbacks.report.strata import strata_table
 from callbacks.report.template import render
 from callbacks.report.training_figures import training_figures
 from lightning_modules.evidence import Evidence
@@ -28,13 +29,15 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
     kind, score = KINDS[found["kind"]], f"val/{found['heads'][0]}"
     settings = found["config"] or {}
     monitor = settings.get("monitor", {}).get("name", score)
-    figures = training_figures(run_dir, score, found.get("stages", [])) | kind.figures(evidence)
+    stages = found.get("stages", [])
+    figures = training_figures(run_dir, monitor, score, stages) | kind.figures(evidence)
     rows = {name: [case for case in cases if case.kind == name] for name in dict.fromkeys(case.kind for case in cases)}
     config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
     classes = evidence[found["judged"]].classes
     pictures = {
         "rows": rows,
         "panels": kind.panels(evidence),
+        "strata": strata_table(run_dir, stages),
         "chips": kind.key(classes),
         "legend": kind.legend[len(classes) > 1],
         "colours": COLOURS,

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from callbacks.report.cases import Case, data_url
 from callbacks.report.content import Run, about_data, content, write_json
+from callbacks.report.devices import devices
 from callbacks.report.kinds import KINDS
 from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.page import write_page
@@ -66,6 +67,7 @@ class Report(Callback):
         known: dict[str, Any] = {
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
             "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
+            "devices": devices(trainer),
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Resources):

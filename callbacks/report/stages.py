@@ -28,10 +28,10 @@ def read_stages(run_dir: Path) -> list[dict[str, Any]]:
 def _enriched(stage: dict[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     last = max((score["epoch"] for score in stage["scores"]), default=stage["first_epoch"])
     best = stage.get("best") or {"epoch": None, "score": None}
-    return stage | {"last_epoch": last, "best": best, "drawn": _drawn(table[(table.index >= stage["first_epoch"]) & (table.index <= last)])}
+    return stage | {"last_epoch": last, "best": best, "drawn": drawn(table[(table.index >= stage["first_epoch"]) & (table.index <= last)])}
 
 
-def _drawn(rows: pd.DataFrame) -> dict[str, float]:
+def drawn(rows: pd.DataFrame) -> dict[str, float]:
     """Images drawn in all, and shares of them; an epoch counts by its images."""
     if IMAGES not in rows or rows[IMAGES].notna().sum() == 0:
         return {}

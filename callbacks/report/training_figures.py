@@ -7,56 +7,66 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from callbacks.report.figures import COLOURS, INK, PALETTE, figure
+from callbacks.report.figures import COLOURS, INK, PALETTE, figure, legend, legend_below, look
 from callbacks.report.metrics import per_epoch
-from callbacks.report.stages import POSITIVE, label, shares_of
+from callbacks.report.stages import POSITIVE, label
+from callbacks.report.strata import curves_of
 
 Stages = Sequence[dict[str, Any]]
+LOSSES = ("train/loss", "val/loss")
+BESIDE = PALETTE[3]  # of a score that is not monitored
 
 
-def training_figures(run_dir: Path, score: str, stages: Stages) -> dict[str, str]:
+def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) -> dict[str, str]:
     """Title -> SVG, nothing where nothing was trained.
 
     Args:
         run_dir: With metrics.csv.
-        score: Such as `val/dice`.
+        monitor: The score by which the best epoch was chosen, such as `val/average_precision`.
+        score: The one that stands beside it, such as `val/dice`.
         stages: As `read_stages` gives them.
     """
     table = per_epoch(run_dir / "metrics.csv")
-    wanted = {name: table[name].dropna() for name in ("train/loss", "val/loss", score) if name in table}
+    wanted = {name: table[name].dropna() for name in dict.fromkeys((*LOSSES, monitor, score)) if name in table}
     wanted = {name: curve for name, curve in wanted.items() if len(curve)}
-    found = {"Learning curves": figure(lambda axes: _learning_curves(axes, wanted, score, stages))} if wanted else {}
-    shares = {name: table[name].dropna() for name in shares_of(table)}
-    return found | ({"What was drawn": figure(lambda axes: _drawn(axes, shares, stages))} if shares else {})
+    found = {"Learning curves": figure(lambda axes: learning_curves(axes, wanted, monitor, stages))} if wanted else {}
+    shares = {name: table[name].dropna() for name in curves_of(table)}
+    return found | ({"What was drawn": figure(lambda axes: drawn_shares(axes, shares, stages))} if shares else {})
 
 
-def _learning_curves(axes: Axes, wanted: dict[str, Any], score: str, stages: Stages) -> None:
+def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: Stages) -> None:
+    """Losses to the left, scores to the right, the monitored one named as such; another beside it is thin."""
     right = axes.twinx()
+    scores = [name for name in wanted if name not in LOSSES]
     for name, curve in wanted.items():
-        side, colour = (right if name == score else axes), COLOURS[name.split("/")[0]]
-        style = "solid" if name == score else "dashed"
-        side.plot(curve.index + 1, curve, color=colour, linestyle=style, marker="o", markersize=2.5, label=name)
+        side, beside = (axes if name in LOSSES else right), name != monitor and name in scores and monitor in scores
+        colour, style = (BESIDE if beside else COLOURS.get(name.split("/")[0], INK)), ("dashed" if name in LOSSES else "solid")
+        words, width = (f"{name} (monitored)" if name == monitor else name), (1 if beside else 1.8)
+        side.plot(curve.index + 1, curve, color=colour, linestyle=style, linewidth=width, marker="o", markersize=2.5, label=words)
     axes.set_ylabel("loss (dashed)")
     axes.set_ylim(bottom=0)
-    right.set(ylabel=f"{score} at the rule of its epoch", ylim=(0, 1))
+    ends = [end for name in scores for end in (wanted[name].min(), wanted[name].max())]
+    words = f"{scores[0]} at the rule of its epoch" if len(scores) == 1 else "scores of val at the rule of their epoch"
+    right.set(ylabel=words, ylim=(min(0, *ends), max(1, *ends)) if ends else (0, 1))
     right.spines["right"].set_visible(True)
-    best = [stage["best"]["epoch"] for stage in stages if score in wanted and stage["best"]["epoch"] in wanted[score].index]
+    best = [stage["best"]["epoch"] for stage in stages if monitor in wanted and stage["best"]["epoch"] in wanted[monitor].index]
     if best:
         ring: dict[str, Any] = {"color": COLOURS["test"], "fillstyle": "none", "markersize": 8, "label": "best of its stage"}
-        right.plot([epoch + 1 for epoch in best], wanted[score][best], "o", **ring)
+        (axes if monitor in LOSSES else right).plot([epoch + 1 for epoch in best], wanted[monitor][best], "o", **ring)
     lines = [*axes.get_lines(), *right.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], loc="best")
+    legend_below(axes, lines, [str(line.get_label()) for line in lines], columns=2)  # no place within is free of the curves of both axes
     _over_epochs(axes, stages)
 
 
-def _drawn(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
+def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
+    """The share of positives bold, that of each stratum thin."""
     for k, (name, curve) in enumerate(shares.items()):
         bold = name == POSITIVE
-        colour = COLOURS["test"] if bold else PALETTE[1 + k % (len(PALETTE) - 1)]
+        style = look(0) if bold else look(k if k < len(PALETTE) else k + 1)  # the colour of the positives is theirs alone
         words = "positive" if bold else name.removeprefix("drawn/")
-        axes.plot(curve.index + 1, curve, color=colour, linewidth=2.2 if bold else 0.9, zorder=3 if bold else 2, label=words)
+        axes.plot(curve.index + 1, curve, linewidth=2.2 if bold else 1, zorder=3 if bold else 2, label=words, **style)
     axes.set(ylabel="share of the images drawn", ylim=(0, 1.02))
-    axes.legend(loc="best", ncols=1 if len(shares) < 5 else 2)
+    legend(axes, "best")
     _over_epochs(axes, stages)
 
 

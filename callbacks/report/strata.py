@@ -1,0 +1,38 @@
+"""Which strata training showed, as a table, where they are too many to be told apart as curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from callbacks.report.metrics import per_epoch
+from callbacks.report.stages import POSITIVE, drawn, shares_of
+
+MOST = 8  # strata that a figure shows
+NO_STRATA = ("images", "positive_fraction")
+
+
+def curves_of(table: pd.DataFrame) -> list[str]:
+    """The columns that the figure shows: the share of positives, and those of the strata where they are not too many."""
+    names = shares_of(table)
+    return [name for name in names if name == POSITIVE] if _many(names) else names
+
+
+def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Column -> stratum -> its share of the images, where the figure leaves the strata out; else empty.
+
+    Args:
+        run_dir: With metrics.csv.
+        stages: As `read_stages` gives them; each has a column, without any the first and the last epoch have.
+    """
+    table = per_epoch(run_dir / "metrics.csv")
+    if not _many(shares_of(table)):
+        return {}
+    ends = {f"epoch {table.index[row] + 1}": drawn(table.iloc[[row]]) for row in (0, -1) if len(table) > 1}
+    columns = {"all epochs": drawn(table)} | ({f"stage {stage['stage']}": stage["drawn"] for stage in stages} or ends)
+    return {title: {name: share for name, share in shares.items() if name not in NO_STRATA} for title, shares in columns.items()}
+
+
+def _many(names: Sequence[str]) -> bool:
+    return len([name for name in names if name != POSITIVE]) > MOST
