@@ -23,6 +23,8 @@ from parts import Parts
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from callbacks.runs.devices import ddp
+
 ROOT = Path(__file__).parent.parent
 BARE = ["callbacks=[interrupt,finite_loss,drawn,resources,report]", "callbacks.report.cases=0", "trainer.limit_val_batches=0"]
 
@@ -70,7 +72,7 @@ def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
     os.chdir(ROOT)
     torch.set_num_threads(1)
     parts = Parts(folder, *words, "trainer.devices=2", "datamodule.batch_size=2", "datamodule.batches_per_epoch=3", "trainer.max_epochs=1")
-    trainer, callbacks = parts.trainer()
+    trainer, callbacks = parts.trainer(strategy=parts.make(ddp(parts.module)))
     sent = Sent()
     trainer.callbacks = [callbacks["interrupt"], sent]
     trainer.fit(parts.module, datamodule=parts.data)

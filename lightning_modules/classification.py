@@ -11,8 +11,9 @@ from datamodules.refusal import Refusal
 from datamodules.sample import Sample
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
+from lightning_modules.collector import EvidenceCollector
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.label_rule import LabelRule
 from lightning_modules.supervised import Stage

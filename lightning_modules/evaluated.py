@@ -8,7 +8,8 @@ from torch import Tensor
 
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
-from lightning_modules.evidence import Evidence, EvidenceCollector
+from lightning_modules.collector import EvidenceCollector
+from lightning_modules.evidence import Evidence
 from lightning_modules.rule import Rule
 from lightning_modules.supervised import Stage, SupervisedModule
 
@@ -58,6 +59,7 @@ class EvaluatedModule(SupervisedModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation."""
+        super().on_validation_epoch_start()
         self.evidence.pop("val", None)
 
     def on_validation_epoch_end(self) -> None:

@@ -2,12 +2,11 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lightning_modules.score import Decided, Score
@@ -95,48 +94,9 @@ class Evidence(ABC):
             order: In which their images stand then, by their number in `parts` one behind the other.
         """
         names = ("ids", "groups", "rule", *parts[0].arrays)
-        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        whole = replace(parts[0], **joined)
-        whole = whole if order is None else whole.at(order)
-        _, first = np.unique(whole.ids, return_index=True)
-        return whole.at(np.sort(first))
-
-
-class EvidenceCollector:
-    """Gathers a kind's arrays batch by batch on the device, and hands over numpy once at the end.
-
-    Args:
-        empty: Each array without any image, for a process that sees none.
-    """
-
-    def __init__(self, empty: Mapping[str, Tensor]) -> None:
-        self.empty = dict(empty)
-        self._clear()
-
-    def _clear(self) -> None:
-        self.ids: list[str] = []
-        self.groups: list[str] = []
-        self.parts: dict[str, list[Tensor]] = {name: [] for name in self.empty}
-
-    def add(self, ids: list[str], groups: list[str], **parts: Tensor) -> None:
-        """Adds a batch; nothing is copied from the device."""
-        self.ids += ids
-        self.groups += groups
-        for name, part in parts.items():
-            self.parts[name].append(part.detach())
-
-    def collect(self, make: Callable[..., Evidence]) -> Evidence:
-        """The evidence of all processes; the collector is empty afterwards.
-
-        Args:
-            make: Called with ids, groups and the arrays by name.
-        """
-        arrays = {name: torch.cat(parts or [self.empty[name]]).cpu().numpy() for name, parts in self.parts.items()}
-        mine = make(ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays)
-        self._clear()
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return mine
-        parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, mine)
-        dealt = np.argsort(np.concatenate([np.arange(len(part)) for part in parts]), kind="stable")  # as rows were dealt out, in turn
-        return Evidence.merge(parts, dealt)
+        ids = np.concatenate([part.ids for part in parts])
+        rows = np.arange(len(ids)) if order is None else order
+        _, first = np.unique(ids[rows], return_index=True)
+        taken = rows[np.sort(first)]
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts])[taken] for name in names}
+        return replace(parts[0], **joined)

@@ -1,11 +1,19 @@
 """Histograms become a decision: pixels found, missed and invented in each image, at a threshold or at the rule in force."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from lightning_modules.logit_byte import LEVELS
+
+FEW = 2048  # images whose histograms are worked on at once: what is made of them is many times as large
+
+
+def a_few_at_a_time(images: int) -> Iterator[slice]:
+    """Slices that cover all images."""
+    return (slice(start, start + FEW) for start in range(0, max(1, images), FEW))
 
 
 class PixelCounts(NamedTuple):
@@ -52,7 +60,7 @@ class DecidedMask:
 
     Attributes:
         pixels: Four arrays of N.
-        histogram: `N x 2 x 256`.
+        histogram: `N x 2 x levels`, pixels of each certainty outside and inside the truth.
         ranking: `N`, the highest byte that would still call the image positive at the rule's min_area.
     """
 
@@ -75,9 +83,16 @@ def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
     """Applies each image's own rule.
 
     Args:
-        counts: int64 `N x 2 x 256` of one class.
+        counts: `N x 2 x 256` of one class.
         rule: `N x 3`, (top, min_area, bottom).
     """
+    parts = [_decide(counts[few].astype(np.int64), rule[few]) for few in a_few_at_a_time(len(counts))]
+    *pixels, ranking = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
+    return DecidedMask(PixelCounts(*pixels), counts, ranking)
+
+
+def _decide(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The four pixel counts and the ranking of a few images."""
     top, min_area, bottom = rule.T
     image = np.arange(len(counts))
     above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1]
@@ -88,14 +103,12 @@ def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
     inside = np.arange(LEVELS) >= threshold[:, None]
     tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
     enough = above[:, :LEVELS] >= np.maximum(1, min_area * whole)[:, None]  # falls with the byte
-    return DecidedMask(PixelCounts(tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp), counts, enough.sum(1) - 1)
+    return tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp, enough.sum(1) - 1
 
 
 def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
     """The trivial prediction of `N x 2 x 256`: everything, or nothing."""
-    lesion, rest = counts[:, 1].sum(1), counts[:, 0].sum(1)
+    rest, lesion = counts.sum(2, dtype=np.int64).T
     nothing = np.zeros_like(lesion)
     pixels = PixelCounts(lesion, rest, nothing, nothing) if positive else PixelCounts(nothing, nothing, lesion, rest)
-    flat = np.zeros_like(counts)
-    flat[:, 0, LEVELS // 2], flat[:, 1, LEVELS // 2] = rest, lesion
-    return DecidedMask(pixels, flat, nothing)
+    return DecidedMask(pixels, np.stack([rest, lesion], 1)[..., None], nothing)

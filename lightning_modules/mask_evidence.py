@@ -48,9 +48,9 @@ class MaskEvidence(Evidence):
 
     def decided(self, channel: int) -> DecidedMask:
         """One class after the mask rule."""
-        return decide(self.counts[:, channel].astype(np.int64), self.rule[:, channel])
+        return decide(self.counts[:, channel], self.rule[:, channel])
 
     def trivial(self, channel: int) -> dict[str, Decided]:
         """Nothing, and everything."""
-        counts = self.counts[:, channel].astype(np.int64)
+        counts = self.counts[:, channel]
         return {"all empty": predict_all(counts, positive=False), "all positive": predict_all(counts, positive=True)}

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lightning_modules.label_scores import auc
-from lightning_modules.logit_byte import LEVELS
-from lightning_modules.mask_decision import DecidedMask, PixelCounts, dice, iou
+from lightning_modules.mask_decision import DecidedMask, PixelCounts, a_few_at_a_time, dice, iou
 from lightning_modules.score import Score, divide
 
 Value = Callable[[DecidedMask, np.ndarray], np.ndarray]
@@ -29,8 +28,11 @@ def _pooled(part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCou
 
 def average_precision(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
     """Area under the pooled pixels' precision-recall curve as scikit-learn sums it: sum of (R_k - R_k-1) P_k."""
-    flat = decided.histogram.reshape(len(decided.histogram), -1)
-    rest, lesion = np.split((weights @ flat).reshape(len(weights), 2, LEVELS), 2, axis=1)
+    images, _, levels = decided.histogram.shape
+    pooled = np.zeros((len(weights), 2 * levels))
+    for few in a_few_at_a_time(images):
+        pooled += weights[:, few] @ decided.histogram[few].reshape(-1, 2 * levels)
+    rest, lesion = np.split(pooled.reshape(len(weights), 2, levels), 2, axis=1)
     tp, fp = lesion[:, 0, ::-1].cumsum(1), rest[:, 0, ::-1].cumsum(1)
     precision = tp / np.maximum(tp + fp, 1)
     return divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])

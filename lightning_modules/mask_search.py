@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_modules.logit_byte import HALF, LEVELS, byte_of
-from lightning_modules.mask_decision import dice, empty_dice, pixel_counts
+from lightning_modules.mask_decision import a_few_at_a_time, dice, empty_dice, pixel_counts
 from lightning_modules.mask_evidence import MaskEvidence
 
 TIE = 1e-9
@@ -88,17 +88,21 @@ def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> t
     lesion = counts[:, 1].sum(1) > 0
     if lesions_only and lesion.any():
         counts = counts[lesion]
+    sums = np.sum([_summed(counts[few], grid) for few in a_few_at_a_time(len(counts))], axis=0)
+    return sums / max(1, len(counts)), grid.top
+
+
+def _summed(counts: np.ndarray, grid: Grid) -> np.ndarray:
+    """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
     above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]  # N x 256, share of pixels >= byte
     if grid.top is None:
         shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B
-        scores = np.where(shows, drawn[:, None, :], empty[:, None, None]).mean(0)[None]
-        return scores, None
+        return np.where(shows, drawn[:, None, :], empty[:, None, None]).sum(0)[None]
     shows = (above[:, grid.top][:, :, None] >= grid.min_area).reshape(len(counts), -1).astype(np.float64)  # N x TA
     gain = shows.T @ (drawn - empty[:, None])
-    scores = (gain + empty.sum()) / max(1, len(counts))
-    return scores.reshape(len(grid.top), len(grid.min_area), len(grid.bottom)), grid.top
+    return (gain + empty.sum()).reshape(len(grid.top), len(grid.min_area), len(grid.bottom))
 
 
 def _mean(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:

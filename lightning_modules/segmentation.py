@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datamodules.sample import Sample
+from lightning_modules.collector import EvidenceCollector
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.evidence import EvidenceCollector
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import LEVELS
 from lightning_modules.losses import BalancedBce

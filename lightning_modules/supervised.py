@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from datamodules.sample import Sample
-from lightning_modules import random_states
+from lightning_modules import buffers, random_states
 from lightning_modules.normalize import Normalize
 from lightning_modules.parameter_groups import groups
 
@@ -115,6 +115,10 @@ class SupervisedModule(LightningModule):
         """Lets every rank draw its own dropout; the weights of all are those of the first."""
         if stage == "fit":
             random_states.part_ways(self.global_rank)
+
+    def on_validation_epoch_start(self) -> None:
+        """All ranks judge the network that a checkpoint would hold."""
+        buffers.of_first_rank(self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random states of all ranks, so that a resumed run draws the same dropout."""

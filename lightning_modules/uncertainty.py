@@ -57,7 +57,8 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     trivial = [evidence.trivial(c) for c in classes]
     once = np.ones((1, len(evidence)))
     baseline = {name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0] for name in trivial[0]}
-    counting = np.array([[score.counts(evidence.decided(c)) for score in evidence.scores] for c in classes])  # classes x scores x N
+    decided = [evidence.decided(c) for c in classes]
+    counting = np.array([[score.counts(of_class) for score in evidence.scores] for of_class in decided])  # classes x scores x N
 
     def of_class(c: int | slice) -> dict[str, Estimate]:
         return {

@@ -74,6 +74,14 @@ def test_the_evidence_of_two_ranks_is_that_of_one(alone, words, tmp_path):
     assert one.identity == two.identity and np.array_equal(one.rule, two.rule)
 
 
+def test_all_ranks_validate_the_network_that_is_saved(words, tmp_path):
+    """BatchNorm's statistics are each rank's own while it trains; the last row is of the checkpoint."""
+    words = [word for word in words if word != "module.net.norm=group"]
+    ranks(2, [*words, "datamodule.batch_size=2", "trainer.max_epochs=1"], tmp_path / "two")
+    in_fit, of_checkpoint = pd.read_csv(tmp_path / "two/metrics.csv")["val/loss"].dropna()
+    assert in_fit == of_checkpoint
+
+
 def test_a_run_of_two_ranks_that_was_stopped_goes_on_alone_with_the_same_samples(alone, words, tmp_path):
     ranks(2, [*words, "datamodule.batch_size=2", "trainer.max_epochs=1"], tmp_path / "part")
     ranks(1, [*words, "datamodule.batch_size=4", "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'part'}"], tmp_path / "rest")

@@ -1,9 +1,14 @@
 """Looks whether the machine has the devices that are asked for, and what follows from their number."""
 
+from typing import Any
+
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from datamodules.refusal import Refusal
+
+BUCKETS = 6  # at least so many, of at most 25 MB
 
 
 def refuse_devices(cfg: DictConfig) -> None:
@@ -33,3 +38,17 @@ def uses_cuda(accelerator: str) -> bool:
 def several_processes(cfg: DictConfig) -> bool:
     """Whether the run will have more ranks than this process, as far as is known before they are started."""
     return cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1
+
+
+def ddp(net: nn.Module) -> dict[str, Any]:
+    """What `strategy: auto` means for several processes: DDP as this network needs it.
+
+    Gradients are kept once, in buckets of which several are on their way while the backward pass goes on, also where the network is small. Buffers
+    are not sent at every step: the module sends the first rank's before a validation.
+
+    Args:
+        net: Whose gradients are sent.
+    """
+    megabytes = sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20
+    buckets = {"gradient_as_bucket_view": True, "bucket_cap_mb": max(1, min(25, round(megabytes / BUCKETS)))}
+    return {"_target_": "lightning.pytorch.strategies.DDPStrategy", "broadcast_buffers": False, "find_unused_parameters": False, **buckets}

@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.runs import outcome
-from callbacks.runs.devices import refuse_devices, several_processes, uses_cuda
+from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.steps import named, refuse, steps
 from lightning_modules import checkpoints
@@ -53,6 +53,8 @@ def one_run(cfg: DictConfig) -> float | None:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
     loggers = [make(part) for part in cfg.logger.values()]
+    if cfg.trainer.strategy == "auto" and several_processes(cfg):
+        cfg.trainer.strategy = ddp(module)
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
     try:
         score = steps(cfg, trainer, module, data)
@@ -94,8 +96,6 @@ def prepare(cfg: DictConfig) -> None:
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
     if cfg.trainer.sync_batchnorm == "auto":
         cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
-    if cfg.trainer.strategy == "auto" and several_processes(cfg):
-        cfg.trainer.strategy = {"_target_": "lightning.pytorch.strategies.DDPStrategy", "gradient_as_bucket_view": True}  # gradients are kept once
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
     if rank() == 0:
         OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from callbacks.runs import launched
-from callbacks.runs.devices import refuse_devices, several_processes
+from callbacks.runs.devices import ddp, refuse_devices, several_processes
 from callbacks.runs.one_run import prepare
 from datamodules.refusal import Refusal
 from lightning_modules.upernet import UperNet
@@ -88,15 +88,17 @@ def test_what_follows_from_the_devices_is_written_into_the_configuration(cuda, m
     cfg = OmegaConf.create({"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}})
     prepare(cfg)
     assert cfg.trainer.sync_batchnorm is cuda  # PyTorch's works on GPUs alone
-    assert cfg.trainer.strategy._target_.endswith("DDPStrategy") and cfg.trainer.precision != "auto"
+    assert cfg.trainer.precision != "auto" and cfg.trainer.strategy == "auto"
     assert OmegaConf.load(tmp_path / "run/config.yaml").trainer.sync_batchnorm is cuda
-    alone = OmegaConf.create({"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "alone")}})
-    prepare(alone)
-    assert alone.trainer.strategy == "auto"
     environment(RANK="1")
     other = OmegaConf.create({"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}})
     prepare(other)
     assert not (tmp_path / "other/config.yaml").exists()  # the first rank writes
+
+
+def test_gradients_go_out_in_several_buckets_of_at_most_25_megabytes():
+    sizes = {megabytes: ddp(torch.nn.Linear(1024, 256 * megabytes, bias=False))["bucket_cap_mb"] for megabytes in (1, 12, 60, 300)}
+    assert sizes == {1: 1, 12: 2, 60: 10, 300: 25}
 
 
 def test_every_batchnorm_of_the_net_is_one_of_all_gpus():
