@@ -32,6 +32,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*The dirpath has changed from.*",
     ".*in eval mode at the start of training.*",  # a frozen body is meant to be
     ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
+    ".*`srun` command is available on your system but is not used.*",  # a run on the login node is one of the user's choice
     ".*It is recommended to use `self.log.*sync_dist.*",  # every rank has the gathered evidence, and the same score
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
