@@ -55,7 +55,7 @@ class Interrupt(Callback):
             self._before[REQUEUE] = signal.signal(REQUEUE, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._asked == signal.SIGINT == number:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = self._asked or number
         by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"

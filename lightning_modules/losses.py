@@ -76,12 +76,10 @@ class BalancedBce(nn.Module):
         weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from train.
     """
 
-    weights: Tensor
-
     def __init__(self, weights: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
         self.asked = weights is not None
-        self.register_buffer("weights", torch.tensor(weights or [[1.0, 1.0]], dtype=torch.float32), persistent=False)
+        self.weights = torch.tensor(weights or [[1.0, 1.0]], dtype=torch.float32)  # no buffer: averages of a network's weights average those too
 
     def balance(self, pixels: np.ndarray) -> None:
         """Takes the weights from the pixels of train.
@@ -92,11 +90,12 @@ class BalancedBce(nn.Module):
         if not self.asked:
             balanced = pixels.sum(1, keepdims=True) / (2.0 * np.maximum(pixels, 1))
             known = (pixels > 0).all(1, keepdims=True)
-            self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32, device=self.weights.device)
+            self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and target `B x C x H x W` to `B`."""
         logits, target = logits.float(), target.float()
+        self.weights = self.weights.to(logits.device)
         outside, inside = self.weights.view(1, -1, 2, 1, 1).unbind(2)
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return (loss * (outside + (inside - outside) * target)).flatten(1).mean(1)

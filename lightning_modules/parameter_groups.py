@@ -28,6 +28,7 @@ def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr
     found: dict[float, list[nn.Parameter]] = {}
     deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
     for name, parameter in named:
+        name = name.replace("_fsdp_wrapped_module.", "")
         if parameter.requires_grad:
             factor = encoder_lr if name.startswith("net.encoder.") else 1.0
             if layer_decay != 1.0:

@@ -13,6 +13,8 @@ from callbacks import class_probabilities
 from callbacks.comparison.compare import compare
 from callbacks.doctor.doctor import doctor
 from callbacks.report import out_of_fold
+from callbacks.runs import outcome
+from callbacks.runs.launched import rank
 from callbacks.runs.named import is_latest, run_of
 from callbacks.runs.one_run import make, one_run, prepare
 from datamodules import probabilities
@@ -96,7 +98,10 @@ def _folds(cfg: DictConfig) -> float | None:
         out_of_fold.merge(folder, cfg.folds, str(cfg.title))
         class_probabilities.merge(folder, cfg.folds)
     known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if known else None
+    mean = sum(known) / len(known) if known else None
+    if rank() == 0:
+        outcome.write(folder, mean)
+    return mean
 
 
 def _resolve(cfg: DictConfig) -> None:

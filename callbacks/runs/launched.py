@@ -36,7 +36,8 @@ def folder_name() -> str | None:
         ValueError: torchrun on several nodes, where nothing tells the ranks a common name.
     """
     if by_srun():
-        return f"slurm-{os.environ['SLURM_JOB_ID']}"  # the same again when the job is requeued
+        step = int(os.environ.get("SLURM_STEP_ID") or 0)  # of several srun of one job
+        return f"slurm-{os.environ['SLURM_JOB_ID']}" + (f".{step}" if step else "")  # the same again when the job is requeued
     if not by_torchrun():
         return None
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:

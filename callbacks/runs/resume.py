@@ -38,3 +38,4 @@ def keep_metrics(trainer: Trainer, run_dir: Path, start: Path) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             logger.experiment.metrics = [row for row in rows if int(row.get("step", 0)) < step]
+            logger.save()  # Lightning has deleted the file by now

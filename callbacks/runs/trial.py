@@ -1,5 +1,6 @@
 """One trial of a multirun: it may fail without ending the others, and of several processes it has its own set."""
 
+import signal
 import subprocess
 import sys
 import traceback
@@ -36,6 +37,8 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
         The monitored score, None where the trial failed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if rank() == 0:
+        (folder / outcome.NAME).unlink(missing_ok=True)  # of an earlier run in this folder
     if "basic_launcher" in HydraConfig.get().launcher._target_:
         if by_torchrun() or by_srun():
             raise Refusal("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
@@ -51,9 +54,11 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
         if sentence is None:
             traceback.print_exc()
         said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
-        if rank() == 0:
+        if rank() == 0 or by_srun():
             outcome.write(folder, None, said)
         print(f"trial {folder.name} failed: {said}", file=sys.stderr)
+        if by_srun():
+            sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
         return None
 
 
@@ -61,11 +66,24 @@ def _in_its_own_processes(folder: Path) -> float | None:
     """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
     overrides = HydraConfig.get().overrides
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
-    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, f"hydra.run.dir={folder}"]
-    code = subprocess.run(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()).returncode
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")  # a name may hold what Hydra's grammar reads otherwise
+    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, f"hydra.run.dir='{quoted}'"]
+    code = _waited_for(subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()))
     if code == STOPPED:
         sys.exit(STOPPED)
     found = outcome.read(folder)
     if code != 0 and (found is None or found["status"] != "failed"):
         outcome.write(folder, None, f"its processes ended with exit code {code}")
     return found["score"] if code == 0 and found else None
+
+
+def _waited_for(child: subprocess.Popen) -> int:
+    """The exit code of a trial's first process. Ctrl-C reaches it from the terminal, a termination from here: it saves, and is not hurried."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
