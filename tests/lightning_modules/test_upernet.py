@@ -87,6 +87,19 @@ def test_wrong_weights_are_refused_with_the_mend(folder, tmp_path):
         net(norm="layer")
 
 
+def test_weights_that_lack_a_layer_are_refused(folder, tmp_path):
+    """The library would draw it at random."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path / "cut")
+    state = load_file(tmp_path / "cut/model.safetensors")
+    save_file({name: value for name, value in state.items() if ".layers.2." not in name}, tmp_path / "cut/model.safetensors", {"format": "pt"})
+    with pytest.raises(Refusal, match=r"lacks \d+ of the net's weights.*layers\.2"):
+        net(weights=str(tmp_path / "cut"))
+
+
 def test_every_trained_parameter_gets_a_gradient():
     """DDP waits for all of them."""
     own = net(classes=2).train()
