@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from callbacks.runs.launched import requeued
 from datamodules.refusal import Refusal
-from lightning_modules import checkpoints
 
 
 def own_checkpoint(cfg: DictConfig) -> Path | None:
@@ -21,18 +20,17 @@ def own_checkpoint(cfg: DictConfig) -> Path | None:
     return last if (cfg.resume == "auto" or requeued()) and "fit" in cfg.do and last.is_file() else None
 
 
-def keep_metrics(trainer: Trainer, run_dir: Path, start: Path) -> None:
+def keep_metrics(trainer: Trainer, run_dir: Path, step: int) -> None:
     """Lets metrics.csv go on where the checkpoint stands; Lightning would begin it anew and delete what was there.
 
     Args:
         trainer: Whose loggers write it.
         run_dir: The run folder.
-        start: The checkpoint of the same run from which it goes on.
+        step: Optimizer steps of the same run's checkpoint from which it goes on.
     """
     path = run_dir / "metrics.csv"
     if not path.is_file() or not trainer.is_global_zero:
         return
-    step = int(checkpoints.read(start)["global_step"])
     with path.open(encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
     for logger in trainer.loggers:

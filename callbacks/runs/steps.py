@@ -21,9 +21,10 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
     own = resume.own_checkpoint(cfg)
     start = own or named(cfg, "ckpt_path")
     if start:
-        checkpoints.refuse_misfit(module, checkpoints.read(start), start)
-    if own:
-        resume.keep_metrics(trainer, Path(cfg.paths.run), own)
+        checkpoint = checkpoints.read(start)
+        checkpoints.refuse_misfit(module, checkpoint, start)
+        if own:
+            resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"])
     begin = None if own else named(cfg, "init_from")
     if begin:
         whole = checkpoints.take_weights(module, begin)

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from callbacks.interrupt import Interrupted
 from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
 from callbacks.runs.launched import by_srun, by_torchrun, cleaned_environment, rank
@@ -18,7 +19,7 @@ from callbacks.runs.sentences import sentence_of
 from datamodules.refusal import Refusal
 
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
-STOPPED = 130  # exit code of what the user stopped
+STOPPED = Interrupted.exit_code
 
 
 def is_trial() -> bool:
