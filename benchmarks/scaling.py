@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import run
 from callbacks.doctor.step import Setting, images_per_second
 from callbacks.runs.one_run import make
+from datamodules.sample import Canvas
 from lightning_modules.precision import best_precision
 
 BUCKET = 25 * 2**20  # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
@@ -106,7 +107,7 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
     with torch.device("meta"):
         net = make(cfg.module.net).train()
         with FlopCounterMode(display=False) as counter:
-            outputs = net(torch.empty(images, cfg.datamodule.channels, cfg.image_size, cfg.image_size))
+            outputs = net(torch.empty(images, cfg.datamodule.channels, *Canvas.of(cfg.image_size)))
             forward = counter.get_total_flops()
             sum(output.sum() for output in outputs).backward()
     return sum(p.numel() for p in net.parameters() if p.requires_grad), counter.get_total_flops(), 1 - forward / counter.get_total_flops()
@@ -115,7 +116,7 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
 def measured(cfg: DictConfig, images: int) -> float:
     """Seconds of a step on the first device of this machine, in the precision that a run would choose."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = Setting(device, 0, best_precision("auto"), images, cfg.image_size, cfg.datamodule.channels)
+    setting = Setting(device, 0, best_precision("auto"), images, Canvas.of(cfg.image_size), cfg.datamodule.channels)
     return images / images_per_second(make(cfg.module), setting, 90.0)
 
 

@@ -6,6 +6,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 
 import albumentations as A
 
+from datamodules.sample import Canvas, Size
+
 
 def mri(
     flip: float = 0.5,
@@ -46,7 +48,7 @@ def mri(
 
 
 def radiograph(
-    image_size: int,
+    image_size: Size,
     crop: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (0.75, 1.33),
     flip: float = 0.5,
@@ -58,7 +60,7 @@ def radiograph(
     """Random resized crop, horizontal flip, rotation: the published pneumonia recipe, and a change of exposure that is off there.
 
     Args:
-        image_size: Side of the crop after its resize, in pixels.
+        image_size: Of the crop after its resize, in pixels: the side of a square, or [height, width].
         crop: Smallest and largest share of the picture's area that a crop takes; torchvision's default stands here.
         aspect: Smallest and largest width : height of a crop.
         flip: Probability of the horizontal flip.
@@ -69,7 +71,7 @@ def radiograph(
     """
     return A.Compose(
         [
-            A.RandomResizedCrop(size=(image_size, image_size), scale=tuple(crop), ratio=tuple(aspect)),
+            A.RandomResizedCrop(size=Canvas.of(image_size), scale=tuple(crop), ratio=tuple(aspect)),
             A.HorizontalFlip(p=flip),
             A.Affine(rotate=(-rotate_degrees, rotate_degrees), border_mode=0, p=rotate),
             A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=1.0 if brightness or contrast else 0.0),

@@ -9,7 +9,7 @@ from typing import Literal
 import albumentations as A
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_image_size, check_numbers, check_root, check_splits
+from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
@@ -17,6 +17,7 @@ from datamodules.loaders import Workers
 from datamodules.manifest import Manifest
 from datamodules.plan import Sampling
 from datamodules.probabilities import attach
+from datamodules.sample import Canvas, Size
 from datamodules.serving import ServingDataModule
 from datamodules.split import final_split, of_fold
 
@@ -27,8 +28,8 @@ class ManifestDataModule(ServingDataModule, ABC):
     Args:
         root: The data set's folder; only ever read.
         cache_dir: Where decoded images are kept between runs.
-        image_size: Side of the network's square input in pixels.
-        cache_size: Side at which decoded images are kept; `image_size` if None, more where the augmentation crops.
+        image_size: The network's input in pixels: the side of a square, or [height, width].
+        cache_size: Likewise, at which decoded images are kept; `image_size` if None, more where the augmentation crops.
         evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
         batch_size: Images a training step and device.
         eval_batch_size: Likewise of evaluation; `batch_size` if None.
@@ -52,9 +53,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         self,
         root: str,
         cache_dir: str,
-        image_size: int,
+        image_size: Size,
         evaluation_size: int | str = "native",
-        cache_size: int | None = None,
+        cache_size: Size | None = None,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         batches_per_epoch: int | None = None,
@@ -74,7 +75,9 @@ class ManifestDataModule(ServingDataModule, ABC):
     ) -> None:
         super().__init__()
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
-        self.image_size, self.cache_size = image_size, cache_size or image_size
+        check_image_size(image_size, "image_size")
+        self.image_size = Canvas.of(image_size)
+        self.cache_size = self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
         self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.channels, self.augmentation = channels, augmentation
@@ -86,7 +89,6 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
-        check_image_size(image_size, "image_size")
         check_numbers(evaluation_size, folds, fold)
 
     @abstractmethod

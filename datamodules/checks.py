@@ -1,6 +1,7 @@
 """What can be said to be wrong before training: numbers, folders, splits without a lesion."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,21 +10,41 @@ from datamodules.labels import exclusive, shown
 from datamodules.leaks import refuse_leaks
 from datamodules.manifest import SPLITS, Manifest
 from datamodules.refusal import ManifestError, Refusal
+from datamodules.sample import Canvas
 
 
-def check_image_size(image_size: int, where: str) -> None:
-    """Refuses a side that the networks cannot halve five times.
+def check_image_size(image_size: Any, where: str) -> None:
+    """Refuses a canvas whose sides the networks cannot halve five times.
 
     Args:
-        image_size: Side of the network's square input in pixels.
+        image_size: The side of a square in pixels, or [height, width].
         where: The key it was given by.
 
     Raises:
         Refusal: with the nearest value that can.
     """
-    if image_size % 32 or image_size <= 0:
-        nearest = max(32, round(image_size / 32) * 32)
-        raise Refusal(f"{where}={image_size} is not a multiple of 32, which the networks need; try {where}={nearest}")
+    sides = [image_size] if isinstance(image_size, int) else list(image_size) if isinstance(image_size, list | tuple) else []
+    if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
+        raise Refusal(f"{where}={image_size} is no size; write the side of a square in pixels, such as 512, or [height,width], such as [1024,512]")
+    if any(side % 32 or side <= 0 for side in sides):
+        nearest = [max(32, round(side / 32) * 32) for side in sides]
+        said, near = (str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]" for numbers in (sides, nearest))
+        raise Refusal(f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}")
+
+
+def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
+    """The canvas at which images are kept; one of another shape than the network's would not come back to it.
+
+    Raises:
+        Refusal: with one that would.
+    """
+    if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
+        check_image_size(cache_size, "datamodule.cache_size")
+    kept = Canvas.of(cache_size)
+    if kept.height * image_size.width != kept.width * image_size.height:
+        like = "" if image_size.width == image_size.height else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
+        raise Refusal(f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set datamodule.cache_size=null")
+    return kept
 
 
 def check_numbers(evaluation_size: int | str, folds: int, fold: int | None) -> None:

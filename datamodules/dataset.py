@@ -10,7 +10,7 @@ from datamodules.cache import ImageCache
 from datamodules.labels import targets
 from datamodules.letterbox import Letterbox, grid, resized
 from datamodules.manifest import Manifest
-from datamodules.sample import Content, Key, Sample
+from datamodules.sample import Canvas, Content, Key, Sample
 
 
 class ManifestDataset(Dataset[Sample]):
@@ -63,7 +63,7 @@ class ManifestDataset(Dataset[Sample]):
                 sample["truth"] = self._truth(key.row, planes["mask"], sample["content"])
         return sample
 
-    def batch(self, ids: list[str], image_size: int) -> Sample:
+    def batch(self, ids: list[str], image_size: Canvas) -> Sample:
         """The named images as one batch, in the order asked."""
         row = {id: number for number, id in enumerate(self.ids.tolist())}
         return collate([self[Key(row[id], 0, 0, image_size)] for id in ids])
@@ -76,11 +76,11 @@ class ManifestDataset(Dataset[Sample]):
         if self.augmentation is not None:
             self.augmentation.set_random_seed(sample_seed(self.seed, key))
             planes = self.augmentation(**planes)
-        size = key.image_size
-        if planes["image"].shape[0] != size:
-            planes["image"] = resized(planes["image"], size, size)
+        size = Canvas.of(key.image_size)
+        if planes["image"].shape[:2] != size:
+            planes["image"] = resized(planes["image"], *size)
             if "mask" in planes:
-                planes["mask"] = (resized(planes["mask"] * np.uint8(255), size, size) >= 128).astype(np.uint8)
+                planes["mask"] = (resized(planes["mask"] * np.uint8(255), *size) >= 128).astype(np.uint8)
         return planes
 
     def _size(self, row: int) -> tuple[int, int]:

@@ -19,16 +19,17 @@ from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest
 from datamodules.picture import crop_of, picture, refuse_other_size
 from datamodules.refusal import ManifestError, Refusal
+from datamodules.sample import Canvas, Size
 
 VERSION = 5
 
 
-def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
+def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
     """The cache of a manifest at one size; what is there already is opened, and nothing is decoded.
 
     Args:
         manifest: Rows with `image` and, for segmentation, `mask`.
-        size: Side of the square canvas in pixels.
+        size: The canvas in pixels: the side of a square, or (height, width).
         channels: 1 or 3.
         folder: Where caches live; made private to the user (mode 0700).
         workers: Threads that decode; all cores by default.
@@ -38,6 +39,7 @@ def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
         Refusal: not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    size = Canvas.of(size)
     place = folder / f"images-{fingerprint(manifest, size, channels)}"
     if place.is_dir():
         return ImageCache(place)
@@ -54,7 +56,7 @@ def build(manifest: Manifest, size: int, channels: int, folder: Path, workers: i
     return ImageCache(place)
 
 
-def fingerprint(manifest: Manifest, size: int, channels: int) -> str:
+def fingerprint(manifest: Manifest, size: Canvas, channels: int) -> str:
     """Changes when a file, its size or time, a mask, or what is kept of it changes; the split does not matter."""
     digest = hashlib.sha256(f"{VERSION} {size} {channels} {manifest.classes}".encode())
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
@@ -75,16 +77,16 @@ def _stamp(path: str) -> str:
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def _fill(manifest: Manifest, size: int, channels: int, folder: Path, workers: int | None) -> None:
+def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers: int | None) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
     packed = -(-classes // 8)  # bytes of a mask's pixel: one a class would be most of the cache
-    _refuse_full_disk(folder, n * size * size * (channels + packed))
+    _refuse_full_disk(folder, n * size.height * size.width * (channels + packed))
 
     def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
-    images = create("images", np.uint8, size, size, channels)
-    masks, areas = (create("masks", np.uint8, size, size, packed), create("areas", np.int64, classes)) if classes else (None, None)
+    images = create("images", np.uint8, *size, channels)
+    masks, areas = (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes)) if classes else (None, None)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 

@@ -1,51 +1,96 @@
-"""The aspect-keeping resize onto a canvas, and where the picture lies on it."""
+"""The aspect-keeping resize onto a canvas, where the picture lies on it, and the exact way back."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from datamodules.sample import Content
+from datamodules.sample import Canvas, Content, Size
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Fits a `height x width` picture into a square canvas of side `size`, centred, longest side filled.
+    """Fits a `height x width` picture onto a canvas, centred, as large as it can be.
 
     Args:
         height: Rows of the picture in pixels.
         width: Columns of the picture in pixels.
-        size: Side of the canvas in pixels.
+        size: The canvas in pixels: the side of a square, or (height, width).
     """
 
     height: int
     width: int
-    size: int
+    size: Size
+
+    @property
+    def canvas(self) -> Canvas:
+        """Height and width of the canvas in pixels."""
+        return Canvas.of(self.size)
 
     @property
     def content(self) -> Content:
         """Top, left, height and width of the picture on the canvas, in canvas pixels."""
-        height, width = scaled(self.height, self.width, self.size)
-        return Content((self.size - height) // 2, (self.size - width) // 2, height, width)
+        canvas = self.canvas
+        height, width = scaled(self.height, self.width, canvas)
+        return Content((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
+
+    @property
+    def scale(self) -> float:
+        """Canvas pixels per pixel of the picture, before the content is rounded to whole ones."""
+        return min(self.canvas.height / self.height, self.canvas.width / self.width)
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Places uint8 `H x W x C` on a black canvas `size x size x C`; area-averaged where it shrinks."""
+        """Places uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
         return self._place(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
         """Places a 0/1 mask `H x W x C`: a canvas pixel is 1 where at least half of it is covered."""
         return (self._place(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(np.uint8)
 
+    def back(self, pixels: np.ndarray) -> np.ndarray:
+        """What lies on the canvas, `h x w` of floats such as a heat map, at the picture's own size; the padding is cut off."""
+        top, left, height, width = self.content
+        return resized(pixels[top : top + height, left : left + width, None], self.height, self.width)[..., 0]
+
+    def mask_back(self, pixels: np.ndarray) -> np.ndarray:
+        """A 0/1 mask on the canvas, `h x w`, at the picture's own size: a pixel is 1 where at least half of it is covered."""
+        return (self.back(pixels.astype(np.uint8) * np.uint8(255)) >= 128).astype(np.uint8)
+
+    def points(self, own: np.ndarray) -> np.ndarray:
+        """Points `N x 2` (x, y) in pixels of the picture to pixels of the canvas; the corner of the first pixel is (0, 0)."""
+        factor, shift = self._affine
+        return np.asarray(own, np.float64).reshape(-1, 2) * factor + shift
+
+    def points_back(self, on_canvas: np.ndarray) -> np.ndarray:
+        """The inverse of `points`."""
+        factor, shift = self._affine
+        return (np.asarray(on_canvas, np.float64).reshape(-1, 2) - shift) / factor
+
+    def boxes(self, own: np.ndarray) -> np.ndarray:
+        """Boxes `N x 4` (x1, y1, x2, y2) in pixels of the picture to pixels of the canvas."""
+        return self.points(own).reshape(-1, 4)
+
+    def boxes_back(self, on_canvas: np.ndarray) -> np.ndarray:
+        """The inverse of `boxes`."""
+        return self.points_back(on_canvas).reshape(-1, 4)
+
+    @property
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and shift of x and y; the content has whole pixels, so the two factors may differ a little."""
+        top, left, height, width = self.content
+        return np.array([width / self.width, height / self.height]), np.array([left, top], np.float64)
+
     def _place(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
         top, left, height, width = self.content
-        canvas = np.zeros((self.size, self.size, pixels.shape[2]), np.uint8)
+        canvas = np.zeros((*self.canvas, pixels.shape[2]), np.uint8)
         canvas[top : top + height, left : left + width] = resized(pixels, height, width, shrink)
         return canvas
 
 
-def scaled(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width when the longest side becomes `size`, each at least one pixel."""
-    factor = size / max(height, width)
+def scaled(height: int, width: int, size: Size) -> tuple[int, int]:
+    """Height and width in pixels of a picture that is as large as a canvas lets it, each at least one pixel."""
+    canvas = Canvas.of(size)
+    factor = min(canvas.height / height, canvas.width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 

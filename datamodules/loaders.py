@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from datamodules.dataset import ManifestDataset, collate
 from datamodules.drawing import Pool
 from datamodules.plan import Plan
+from datamodules.sample import Canvas
 from datamodules.sampling import EvaluationKeys, ResumableLoader, TrainingKeys
 
 Workers = int | Literal["auto"]
@@ -36,7 +37,7 @@ def training_loader(
 
 
 def evaluation_loader(
-    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: Callable[[], int], num_workers: Workers
+    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: Callable[[], Canvas], num_workers: Workers
 ) -> DataLoader:
     """Every row once, shared out over the trainer's ranks."""
     keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datamodules.refusal import Refusal
+from datamodules.sample import Canvas
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class Plan:
     """One epoch of training.
 
     Attributes:
-        image_size: Side of the network's square input in pixels.
+        image_size: The network's input.
         batch_size: Images a step and device.
         batches: Steps; None for as many full batches as can be drawn without showing an image twice.
         positive_fraction: As `Sampling`.
         strata_weights: As `Sampling`.
     """
 
-    image_size: int
+    image_size: Canvas
     batch_size: int
     batches: int | None = None
     positive_fraction: float | None = None

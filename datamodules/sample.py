@@ -1,8 +1,35 @@
 """The words of a sample: its key (which image, when, how large) and what a batch of them holds."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from torch import Tensor
+
+Size = int | Sequence[int]  # of a canvas, as a user writes it: the side of a square, or [height, width]
+
+
+class Canvas(NamedTuple):
+    """The network's input in pixels."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, size: Size) -> "Canvas":
+        """From the side of a square, or (height, width)."""
+        return cls(size, size) if isinstance(size, int) else cls(*map(int, size))
+
+    @property
+    def plain(self) -> int | list[int]:
+        """As a user writes it, and as a file may hold it."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+    def __str__(self) -> str:
+        return f"{self.height}" if self.height == self.width else f"{self.height} x {self.width}"
+
+    def holds(self, other: "Canvas") -> bool:
+        """Whether a picture on this canvas loses nothing for the other one: as large, and of the same shape."""
+        return self.height >= other.height and self.height * other.width == self.width * other.height
 
 
 class Key(NamedTuple):
@@ -12,13 +39,13 @@ class Key(NamedTuple):
         row: Row of the manifest.
         epoch: Epoch that shows it.
         draw: How often this row was drawn before in this epoch.
-        image_size: Side of the square canvas in pixels.
+        image_size: The canvas in pixels: the side of a square, or (height, width).
     """
 
     row: int
     epoch: int
     draw: int
-    image_size: int
+    image_size: Size
 
 
 class Content(NamedTuple):

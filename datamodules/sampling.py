@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Sampler
 from datamodules.dealing import dealt
 from datamodules.drawing import Pool
 from datamodules.plan import Plan
-from datamodules.sample import Key
+from datamodules.sample import Canvas, Key
 
 
 class TrainingKeys(Sampler[list[Key]]):
@@ -64,13 +64,13 @@ class EvaluationKeys(Sampler[list[Key]]):
     Args:
         rows: Row numbers.
         batch_size: Of each batch, but for the last.
-        image_size: Asked at each start for the side of the canvas in pixels.
+        image_size: Asked at each start for the canvas.
         rank: This process.
         world_size: Number of processes.
     """
 
     def __init__(
-        self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: Callable[[], int], rank: int = 0, world_size: int = 1
+        self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: Callable[[], Canvas], rank: int = 0, world_size: int = 1
     ) -> None:
         mine = np.asarray(rows)[rank::world_size].tolist()
         self._batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]

@@ -14,6 +14,7 @@ from datamodules.dataset import ManifestDataset
 from datamodules.drawing import Pool
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.plan import Plan, Sampling
+from datamodules.sample import Canvas
 from datamodules.strata import kept, training_pool
 
 
@@ -22,7 +23,7 @@ class ServingDataModule(LightningDataModule):
 
     table: Any  # a Manifest
     cache: Any  # an ImageCache
-    image_size: int
+    image_size: Canvas
     evaluation_size: int | str
     batch_size: int
     eval_batch_size: int
@@ -36,7 +37,7 @@ class ServingDataModule(LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self.plan: Callable[[int], Plan] = lambda epoch: self.base_plan  # a curriculum puts its own in place
-        self.trained_size: int | None = None  # side of the images that a checkpoint's weights were trained on, where it says so
+        self.trained_size: Canvas | None = None  # that a checkpoint's weights were trained on, where it says so
 
     @property
     def base_plan(self) -> Plan:
@@ -75,8 +76,8 @@ class ServingDataModule(LightningDataModule):
         """Training batches of an epoch on each rank."""
         return self.pool.batches(self.plan(epoch), world_size)
 
-    def seen_size(self) -> int:
-        """Side in pixels of the images that are judged: in a fit that of the running epoch, else that of the weights."""
+    def seen_size(self) -> Canvas:
+        """The canvas on which images are judged: in a fit that of the running epoch, else that of the weights."""
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         return self.plan(self.trainer.current_epoch).image_size if fitting and self.trainer else self.trained_size or self.image_size
 
@@ -100,11 +101,11 @@ class ServingDataModule(LightningDataModule):
         sizes = self.eval_batch_size, self.seen_size
         return evaluation_loader(self.dataset(evaluation=True), self.table.where(split), self.trainer, *sizes, self.num_workers)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The size of the images that these weights are trained on, where it changes in the course of a fit."""
         size = self.seen_size()
-        return {"image_size": size} if size != self.image_size else {}
+        return {"image_size": size.plain} if size != self.image_size else {}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Judges these weights on images of the size they were trained on."""
-        self.trained_size = state_dict["image_size"]
+        self.trained_size = Canvas.of(state_dict["image_size"])

@@ -11,6 +11,7 @@ from torch import nn
 
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
+from datamodules.sample import Canvas
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
 from lightning_modules.supervised import SupervisedModule
@@ -113,8 +114,9 @@ def take_size(data: ManifestDataModule, path: Path) -> None:
     Lightning hands this on only to a data set of the same kind, and leaves what an earlier checkpoint said where this one says nothing.
     """
     states = [state for name, state in read(path).items() if name.endswith("DataModule")]
-    data.trained_size = next((state["image_size"] for state in states if "image_size" in state), None)
-    data.cache_size = max(data.cache_size, data.trained_size or 0)
+    data.trained_size = next((Canvas.of(state["image_size"]) for state in states if "image_size" in state), None)
+    if data.trained_size and not data.cache_size.holds(data.trained_size):
+        data.cache_size = data.trained_size
 
 
 def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from callbacks.curriculum.stage import Stage
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
+from datamodules.sample import Canvas
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -37,7 +38,7 @@ def refuse_stages(stages: Sequence[Stage], module: SupervisedModule, data: Manif
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):
             data.pool.refuse(stage.plan(data.base_plan, epoch), where)
-        if (stage.image_size or 0) > data.cache_size:
+        if stage.image_size is not None and not data.cache_size.holds(Canvas.of(stage.image_size)):
             kept = f"datamodule.cache_size={data.cache_size}"
             raise Refusal(f"{where}.image_size={stage.image_size} is more than {kept} keeps; set datamodule.cache_size={stage.image_size}")
         if stage.loss_weights is not None:

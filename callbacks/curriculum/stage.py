@@ -7,6 +7,7 @@ from typing import Any
 from datamodules.checks import check_image_size
 from datamodules.plan import Plan, refuse_rates
 from datamodules.refusal import Refusal
+from datamodules.sample import Canvas, Size
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Stage:
     Attributes:
         epochs: How many.
         lr: Learning rate at which the stage's own optimizer starts, of all but the encoder.
-        image_size: Side of the network's square input in pixels.
+        image_size: The network's input in pixels: the side of a square, or [height, width].
         batch_size: Images a step and device.
         positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly from the first epoch to the last.
         strata_weights: How often a row of a stratum is wanted.
@@ -28,7 +29,7 @@ class Stage:
 
     epochs: int
     lr: float | None = None
-    image_size: int | None = None
+    image_size: Size | None = None
     batch_size: int | None = None
     positive_fraction: float | Mapping[str, float] | None = None
     strata_weights: Mapping[str, float] | None = None
@@ -53,7 +54,7 @@ class Stage:
         """
         fraction = self.fraction(epoch)
         return Plan(
-            self.image_size or base.image_size,
+            base.image_size if self.image_size is None else Canvas.of(self.image_size),
             self.batch_size or base.batch_size,
             base.batches,
             base.positive_fraction if fraction is None else fraction,
@@ -96,7 +97,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
 
 
 def _refuse_values(stage: Mapping[str, Any], where: str) -> None:
-    for key in ("epochs", "batch_size", "patience", "image_size"):
+    for key in ("epochs", "batch_size", "patience"):
         value = stage.get(key)
         if (key == "epochs" or value is not None) and not (type(value) is int and value > 0):
             raise Refusal(f"{where}.{key}={value} is not a whole number of 1 or more; write {key}: 32, for instance")

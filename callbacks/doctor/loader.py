@@ -11,20 +11,21 @@ from omegaconf import DictConfig
 from callbacks.runs.one_run import make
 from datamodules.brain_tumor import BrainTumorDataModule
 from datamodules.phantoms.brain_tumor import write
+from datamodules.sample import Canvas
 
 SILENT = 30  # seconds without a batch, after which a loader counts as dead
 
 
-def images_per_second(cfg: DictConfig, size: int, workers: list[int], seconds: float) -> Iterator[tuple[int, float]]:
+def images_per_second(cfg: DictConfig, size: Canvas, workers: list[int], seconds: float) -> Iterator[tuple[int, float]]:
     """The rate of training images with each number of loader processes, one number after the other.
 
     Args:
         cfg: Whose augmentation, channels, batch and size of cached images are taken.
-        size: Side of the images in pixels.
+        size: Of the images.
         workers: Numbers of loader processes.
         seconds: For each, after the first batch.
     """
-    kept = round((cfg.datamodule.cache_size or cfg.image_size) * size / cfg.image_size)
+    more = Canvas.of(cfg.datamodule.cache_size or cfg.image_size).height / Canvas.of(cfg.image_size).height
     pipeline = cfg.datamodule.get("augmentation")
     with tempfile.TemporaryDirectory() as folder:
         data = partial(
@@ -32,8 +33,8 @@ def images_per_second(cfg: DictConfig, size: int, workers: list[int], seconds: f
             root=f"{folder}/phantoms",
             cache_dir=f"{folder}/cache",
             image_size=size,
-            cache_size=kept,
-            evaluation_size=size,
+            cache_size=[round(side * more) for side in size],
+            evaluation_size=max(size),
             batch_size=min(cfg.datamodule.batch_size, 16),
             batches_per_epoch=10_000,
             channels=cfg.datamodule.channels,

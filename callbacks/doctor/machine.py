@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from callbacks.doctor.cgroup import limits
 from callbacks.doctor.finding import Answer, Finding, gigabytes
 from datamodules.loaders import automatic_workers
+from datamodules.sample import Canvas
 
 SHARED = Path("/dev/shm")
 PREFETCHED = 4  # batches a worker holds ready, see datamodules/loaders.py
@@ -66,7 +67,7 @@ def shared_memory(cfg: DictConfig) -> Answer:
         return Answer({"shared memory": "none to measure on this system"}, {})
     usage, count = shutil.disk_usage(SHARED), workers(cfg)
     planes = cfg.datamodule.channels + len(cfg.module.classes)
-    need = 2 * count * PREFETCHED * cfg.datamodule.batch_size * planes * cfg.image_size**2  # of train and of val
+    need = 2 * count * PREFETCHED * cfg.datamodule.batch_size * planes * math.prod(Canvas.of(cfg.image_size))  # of train and of val
     known = {"total_bytes": usage.total, "free_bytes": usage.free, "loader_needs_bytes": need}
     said = f"{SHARED}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}; "
     said += f"{count} loader workers need up to {gigabytes(need)}" if count else "no loader workers that need any"

@@ -15,13 +15,14 @@ from callbacks.doctor.devices import chosen_precision, kind
 from callbacks.doctor.machine import workers
 from callbacks.doctor.network import network
 from datamodules.loaders import automatic_workers
+from datamodules.sample import Canvas
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.supervised import SupervisedModule
 
 SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
 LOADER_SECONDS = 1.5
 FULL = "32-true"
-LARGEST = 256  # side of the images that a CPU is measured with, in pixels
+LARGEST = 256  # longest side of the images that a CPU is measured with, in pixels
 
 
 def main() -> None:
@@ -36,9 +37,11 @@ def main() -> None:
         print(json.dumps(line), flush=True)
 
 
-def size_on(cfg: DictConfig, device: str) -> int:
-    """Side of the images in pixels."""
-    return min(cfg.image_size, LARGEST) if device == "cpu" else int(cfg.image_size)
+def size_on(cfg: DictConfig, device: str) -> Canvas:
+    """Of the images; on a CPU smaller ones of the same shape."""
+    asked = Canvas.of(cfg.image_size)
+    smaller = LARGEST / max(asked)
+    return asked if device != "cpu" or smaller >= 1 else Canvas.of([max(32, round(side * smaller / 32) * 32) for side in asked])
 
 
 def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
@@ -46,7 +49,7 @@ def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     size, counts = size_on(cfg, kind(cfg)), sorted({0, automatic_workers(), workers(cfg)})
     try:
         for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
-            yield {"line": "loader", "workers": count, "image_size": size, "images_per_second": rate}
+            yield {"line": "loader", "workers": count, "image_size": size.plain, "images_per_second": rate}
     except Exception as error:
         yield {"line": "failed", "of": "the loader", "why": reason(error)}
 
@@ -62,10 +65,11 @@ def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
         images = step.batch_size(cfg.datamodule.batch_size, size, device)
         for precision in dict.fromkeys((FULL, FULL if chosen == "32" else chosen)):
             setting = step.Setting(device, index, precision, images, size, cfg.datamodule.channels)
+            said_of = asdict(setting) | {"image_size": size.plain}
             try:
-                yield {"line": "step", **asdict(setting), "images_per_second": step.images_per_second(built[device], setting, SECONDS[device])}
+                yield {"line": "step", **said_of, "images_per_second": step.images_per_second(built[device], setting, SECONDS[device])}
             except Exception as error:
-                yield {"line": "failed", **asdict(setting), "of": "a step", "why": reason(error), "memory": isinstance(error, torch.OutOfMemoryError)}
+                yield {"line": "failed", **said_of, "of": "a step", "why": reason(error), "memory": isinstance(error, torch.OutOfMemoryError)}
             if device == "cuda":
                 torch.cuda.empty_cache()
 

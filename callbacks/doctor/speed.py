@@ -11,6 +11,7 @@ from callbacks.doctor.finding import Answer, Finding
 from callbacks.doctor.machine import allowed_cores, workers
 from callbacks.doctor.measuring import FULL
 from callbacks.doctor.network import TOO_MANY
+from datamodules.sample import Canvas
 
 SECONDS = 120.0
 CLEARLY = 0.9  # of a rate; less is more than the noise of a busy machine
@@ -56,10 +57,10 @@ def judged(cfg: DictConfig, lines: Lines) -> tuple[dict[str, str], list[Finding]
     for step in of["step"]:
         name = f"step, {NAMES[step['device']]}" + (f" {step['index']}" if step["device"] == "cuda" else "")
         text = f"{step['precision']} {step['images_per_second']:,.1f} images/s"
-        said[name] = f"{said[name]}, {text}" if name in said else f"{step['images']} x {step['image_size']} px: {text}"
+        said[name] = f"{said[name]}, {text}" if name in said else f"{step['images']} x {Canvas.of(step['image_size'])} px: {text}"
     if of["loader"]:
         each = [f"{_processes(line['workers'])} {line['images_per_second']:,.0f} images/s" for line in of["loader"]]
-        said["loader"] = f"{of['loader'][0]['image_size']} px: {', '.join(each)}"
+        said["loader"] = f"{Canvas.of(of['loader'][0]['image_size'])} px: {', '.join(each)}"
     limit, slow = _limit(cfg, of["step"], of["loader"])
     if any(net["device"] == kind(cfg) and not net["own"] for net in of["network"]):
         limit, slow = "not told, because the step is not that of the experiment's own network", []
@@ -94,7 +95,8 @@ def _failed(cfg: DictConfig, failures: Lines, networks: Lines) -> list[Finding]:
             found.append(Finding("warning", f"{line['of']} could not be measured ({line['why']})", "try datamodule.num_workers=0"))
         elif line.get("memory"):
             meant = line["device"] in own and line["device"] == kind(cfg) and line["precision"] == chosen_precision(cfg, kind(cfg))
-            what = f"a step of {line['images']} images of {line['image_size']} px in {line['precision']} does not fit into the memory of the GPU"
+            of = f"{line['images']} images of {Canvas.of(line['image_size'])} px in {line['precision']}"
+            what = f"a step of {of} does not fit into the memory of the GPU"
             mend = "lower datamodule.batch_size and raise trainer.accumulate_grad_batches as much"
             found += [Finding("stops a run", what, mend)] if meant else []
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning import Fabric
 
+from datamodules.sample import Canvas
 from lightning_modules.supervised import SupervisedModule
 
 PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
@@ -24,7 +25,7 @@ class Setting:
         index: Which of several.
         precision: As the Trainer's.
         images: A batch.
-        image_size: Their side in pixels.
+        image_size: Their canvas.
         channels: Of the images.
     """
 
@@ -32,13 +33,13 @@ class Setting:
     index: int
     precision: str
     images: int
-    image_size: int
+    image_size: Canvas
     channels: int
 
 
-def batch_size(asked: int, size: int, device: str) -> int:
+def batch_size(asked: int, size: Canvas, device: str) -> int:
     """As asked for, fewer on a CPU; two at least, which batch normalisation needs."""
-    return asked if device != "cpu" else min(asked, max(2, PIXELS // size**2))
+    return asked if device != "cpu" else min(asked, max(2, PIXELS // (size.height * size.width)))
 
 
 def images_per_second(module: SupervisedModule, setting: Setting, seconds: float) -> float:
@@ -70,9 +71,9 @@ def images_per_second(module: SupervisedModule, setting: Setting, seconds: float
 def _noise(module: SupervisedModule, setting: Setting, device: torch.device) -> dict[str, Any]:
     random, images, size = torch.Generator().manual_seed(0), setting.images, setting.image_size
     classes = len(getattr(module, "classes", ["lesion"]))
-    batch: dict[str, Any] = {"image": torch.randint(0, 256, (images, setting.channels, size, size), dtype=torch.uint8, generator=random)}
+    batch: dict[str, Any] = {"image": torch.randint(0, 256, (images, setting.channels, *size), dtype=torch.uint8, generator=random)}
     if module.target == "mask":
-        batch["mask"] = torch.randint(0, 2, (images, classes, size, size), dtype=torch.uint8, generator=random)
+        batch["mask"] = torch.randint(0, 2, (images, classes, *size), dtype=torch.uint8, generator=random)
     else:
         batch["label"] = torch.eye(max(2, classes))[torch.arange(images) % max(2, classes), :classes]
     return {name: tensor.to(device) for name, tensor in batch.items()}

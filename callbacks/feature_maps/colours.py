@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from scipy.linalg import eigh
 
-from datamodules.sample import Content
+from datamodules.sample import Canvas, Content
 
 SPAN = (1, 99)  # percentiles of the cells that become the darkest and the brightest
 KEPT = 3  # principal components
@@ -19,12 +19,12 @@ class Layer:
 
     Attributes:
         maps: Float32 `C x h x w` each.
-        side: Of the network's square canvas in pixels.
+        canvas: The network's input.
         contents: The picture's place on the canvas, each; what is outside is padding and does not count.
     """
 
     maps: Sequence[np.ndarray]
-    side: int
+    canvas: Canvas
     contents: Sequence[Content]
 
     def cells(self) -> np.ndarray:
@@ -35,8 +35,8 @@ class Layer:
     def _inside(self, i: int) -> np.ndarray:
         top, left, height, width = self.contents[i]
         rows, columns = self.maps[i].shape[1:]
-        down, right = -(-(top + height) * rows // self.side), -(-(left + width) * columns // self.side)  # rounded up
-        return self.maps[i][:, top * rows // self.side : down, left * columns // self.side : right]
+        down, right = -(-(top + height) * rows // self.canvas.height), -(-(left + width) * columns // self.canvas.width)  # rounded up
+        return self.maps[i][:, top * rows // self.canvas.height : down, left * columns // self.canvas.width : right]
 
     def components(self, cells: np.ndarray) -> list[np.ndarray]:
         """Each image as uint8 RGB `height x width x 3` of its content; fewer than three components leave blue, then green dark."""
@@ -56,7 +56,7 @@ class Layer:
     def _placed(self, pixels: np.ndarray, i: int) -> np.ndarray:
         """Cells as squares on the canvas, padding cut off."""
         top, left, height, width = self.contents[i]
-        canvas = cv2.resize(pixels, (self.side, self.side), interpolation=cv2.INTER_NEAREST)
+        canvas = cv2.resize(pixels, self.canvas[::-1], interpolation=cv2.INTER_NEAREST)
         return canvas[top : top + height, left : left + width]
 
 

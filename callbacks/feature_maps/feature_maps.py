@@ -16,7 +16,7 @@ from callbacks.report.cases import SIDE, data_url
 from callbacks.report.kinds import KINDS
 from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.section import Column, Section, Showing
-from datamodules.sample import Sample
+from datamodules.sample import Canvas, Sample
 from lightning_modules.evaluated import EvaluatedModule
 
 LEGEND = (
@@ -110,13 +110,13 @@ class FeatureMaps(Showing):
     def _run(self, trainer: Trainer, module: EvaluatedModule, batch: Sample) -> tuple[list[Tensor], dict[str, Layer]]:
         """Logits of each image, and the maps of each column."""
         logits, maps = [], []
-        with listening(one_of(module), self._layers(module)) as heard:
+        canvas, contents = Canvas(*batch["image"].shape[-2:]), batch["content"]
+        with listening(one_of(module), self._layers(module), aspect=canvas.height / canvas.width) as heard:
             for image in batch["image"]:
                 heard.clear()
                 logits.append(logits_of(trainer, module, image))
                 maps.append(_titled(heard))
-        side, contents = batch["image"].shape[-1], batch["content"]
-        return logits, {title: Layer([of_image[title] for of_image in maps], side, contents) for title in maps[0]}
+        return logits, {title: Layer([of_image[title] for of_image in maps], canvas, contents) for title in maps[0]}
 
 
 def _titled(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from math import isqrt
+from math import sqrt
 from typing import Any
 
 import torch
@@ -58,12 +58,13 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def listening(net: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str, list[Tensor]]]:
+def listening(net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0) -> Iterator[dict[str, list[Tensor]]]:
     """What the layers give, from `clear()` on, each the first time it is called: a mirrored view comes later.
 
     Args:
         net: Runs as it is, without torch.compile, as long as it is listened to.
         layers: Title -> name.
+        aspect: Height of the canvas / its width.
 
     Yields:
         Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that gives several maps is title 1, title 2, ...
@@ -73,7 +74,7 @@ def listening(net: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str, l
     def hook_of(title: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
             if title not in heard:
-                heard[title] = [grid for each in _maps(output, given) if (grid := channels_first(each[0].detach())) is not None]
+                heard[title] = [grid for each in _maps(output, given) if (grid := channels_first(each[0].detach(), aspect)) is not None]
 
         return hook
 
@@ -97,18 +98,19 @@ def _maps(output: Any, given: Any) -> list[Tensor]:
     return [part for part in parts if part.ndim in (3, 4) and part.numel() and not any(part is each for each in given)]
 
 
-def channels_first(image: Tensor) -> Tensor | None:
+def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:
     """One image's output as float32 `C x h x w` on the CPU, None where it is no map.
 
     Args:
-        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the grid. The canvas is square, so the two equal
-            sides are h and w; where all three are equal, channels are taken to come first, as in torch.
+        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the grid.
+        aspect: h / w of the canvas, by which h and w are told; where that does not tell, channels are taken to come first, as in torch.
     """
     if image.ndim == 2:
-        side = isqrt(len(image))
-        if len(image) - side**2 > EXTRA:
+        width = int(sqrt(len(image) / aspect) + 1e-6)
+        height = round(width * aspect)
+        if not 0 <= len(image) - height * width <= EXTRA:
             return None
-        image = image[len(image) - side**2 :].T.unflatten(1, (side, side))
-    elif image.shape[0] == image.shape[1] != image.shape[2]:
+        image = image[len(image) - height * width :].T.unflatten(1, (height, width))
+    elif image.shape[0] == image.shape[1] * aspect and image.shape[1] != image.shape[2] * aspect:
         image = image.permute(2, 0, 1)
     return image.float().nan_to_num(0.0, 0.0, 0.0).cpu()

@@ -16,7 +16,7 @@ from callbacks.feature_maps.colours import Layer, principal, strongest
 from callbacks.feature_maps.feature_maps import FeatureMaps
 from callbacks.feature_maps.layers import channels_first, listening, stages_of
 from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.sample import Canvas, Content
 from lightning_modules.together import Together
 from lightning_modules.upernet import UperNet
 from tests.conftest import CALLBACKS, SMALL, refused
@@ -91,7 +91,7 @@ def layer(padding: float) -> Layer:
     maps = np.random.default_rng(0).normal(size=(2, 5, 8, 8)).astype(np.float32)
     maps[:, 3] *= 9
     maps[:, :, :2], maps[:, :, 6:] = padding, padding
-    return Layer(list(maps), 32, [Content(8, 0, 16, 32)] * 2)
+    return Layer(list(maps), Canvas(32, 32), [Content(8, 0, 16, 32)] * 2)
 
 
 def test_colours_are_common_to_all_images_and_padding_does_not_count():

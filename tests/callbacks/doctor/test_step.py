@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from callbacks.doctor import loader, measuring, network, speed, step
+from datamodules.sample import Canvas
 from tests.callbacks.doctor.conftest import SMALL_NET, STOPS, WARNS, config
 
 
@@ -60,10 +61,11 @@ def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
     module.net.register_forward_hook(lambda net, given, logits: seen.append(logits.dtype))
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         seen.clear()
-        assert step.images_per_second(module, step.Setting("cpu", 0, precision, 2, 64, 1), 0.0) > 0
+        assert step.images_per_second(module, step.Setting("cpu", 0, precision, 2, Canvas(64, 96), 1), 0.0) > 0
         assert len(seen) == 2 and set(seen) == {dtype}  # a warm-up and one that counts, in no time
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert step.batch_size(16, 128, "cpu") == 8 and step.batch_size(16, 640, "cpu") == 2 and step.batch_size(16, 640, "cuda") == 16
+    assert step.batch_size(16, Canvas.of(128), "cpu") == 8 and step.batch_size(16, Canvas.of(640), "cpu") == 2
+    assert step.batch_size(16, Canvas.of(640), "cuda") == 16
 
 
 def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypatch):
