@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from callbacks.threshold_search import ThresholdSearch
 from datamodules.dataset import collate
 from datamodules.sample import Content, Sample
-from lightning_modules.losses import Bce
+from lightning_modules.cross_entropy import Bce
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.segmentation import SegmentationModule
 from lightning_modules.uncertainty import estimates

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from datamodules.drawing import Pool
 from datamodules.plan import Plan
-from lightning_modules.losses import BalancedBce
+from lightning_modules.cross_entropy import BalancedBce
 
 POSITIVE = "positive"
 

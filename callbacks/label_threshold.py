@@ -1,6 +1,9 @@
 """Finds the threshold, and if asked the temperature, that suit validation evidence best, and leaves them in the module."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -13,7 +16,9 @@ from lightning_modules import label_search
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.label_rule import LabelRule
+from lightning_modules.temperature import temperature
 
+NAME = "selected_threshold.json"
 MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={}, which fits nothing more and searches again"
 
 
@@ -25,13 +30,17 @@ class LabelThreshold(RuleSearch):
     Example:
         callbacks:
           threshold_search:
-            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy
+            run_dir: ${paths.run}
+            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy, sensitivity, specificity
             at_least: {sensitivity: 0.85}    # bounds on val; null or absent: none
             between: [0.0, 1.0]              # thresholds that may be taken
             temperature: false
 
+    After a fit `selected_threshold.json` in the run folder says what was selected, and what it reaches on val.
+
     Args:
-        objective: What is maximised.
+        run_dir: The run folder.
+        objective: What is maximised; `specificity` under `at_least: {sensitivity: .85}`, and the reverse, is what others call sens_atleast.
         at_least: Lower bounds of sensitivity, specificity or precision.
         between: Smallest and largest threshold.
         temperature: Calibrate on val.
@@ -44,12 +53,14 @@ class LabelThreshold(RuleSearch):
 
     def __init__(
         self,
+        run_dir: str,
         objective: str = "f1",
         at_least: Mapping[str, float | None] | None = None,
         between: Sequence[float] = (0.0, 1.0),
         temperature: bool = False,
     ) -> None:
         super().__init__()
+        self.path = Path(run_dir) / NAME
         bounds = {name: least for name, least in (at_least or {}).items() if least is not None}
         self.demand = label_search.Demand(objective, bounds, (float(between[0]), float(between[1])))
         self.temperature = temperature
@@ -78,13 +89,29 @@ class LabelThreshold(RuleSearch):
         if not self.temperature:
             return [1.0 for _ in classes]
         if evidence.exclusive:
-            return [label_search.temperature(evidence.logits, evidence.labels, True)] * len(classes)
-        return [label_search.temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes]
+            return [temperature(evidence.logits, evidence.labels, True)] * len(classes)
+        return [temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes]
 
-    def judge(self, trainer: Trainer) -> None:
-        """During a fit the next epoch may do better; the best checkpoint is refused."""
-        if self._missed and trainer.state.fn == TrainerFn.VALIDATING:
+    def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
+        """During a fit the next epoch may do better; the best checkpoint is refused, or its threshold written down."""
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return
+        if self._missed:
             raise Refusal(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
+        evidence = module.evidence["val"]
+        if trainer.is_global_zero and not trainer.fast_dev_run and isinstance(evidence, LabelEvidence):  # type: ignore[attr-defined]
+            self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
+
+    def _selected(self, evidence: LabelEvidence) -> dict[str, Any]:
+        """Class -> the numbers in force, what they were selected by, and what they reach on val."""
+        demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
+        found: dict[str, Any] = {}
+        for c, name in enumerate(evidence.classes):
+            threshold, divisor, _ = evidence.rule[0, c].tolist()
+            reached = label_search.measures_at(evidence.probability[:, c], evidence.labels[:, c] > 0, threshold)
+            number = {"temperature": divisor}
+            found[name] = number if evidence.exclusive else {"threshold": threshold} | number | demand | {"val": reached}
+        return found
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a checkpoint whose rule could not keep what was demanded of it."""

@@ -37,7 +37,7 @@ class RuleSearch(Callback):
             raise Refusal(f"callbacks.threshold_search is one for {self.kind.kind}s; take callbacks=[...,{GROUP[evidence.kind]},...] for this module")
         pl_module.rule.numbers = self.search(evidence)
         pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)
-        self.judge(trainer)
+        self.judge(trainer, pl_module)
         self._leave_in_checkpoint(trainer, pl_module)
 
     def _leave_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
@@ -50,7 +50,7 @@ class RuleSearch(Callback):
             _write_rule(path, module)
         trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
 
-    def judge(self, trainer: Trainer) -> None:
+    def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
         """Looks at what was found; nothing to say here."""
 
 

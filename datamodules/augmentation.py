@@ -114,3 +114,34 @@ def chest(
             A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
         ]
     )
+
+
+def bone_scan(
+    rotate_degrees: float = 5.0,
+    translate: float = 0.02,
+    affine: float = 1.0,
+    brightness: float = 0.1,
+    contrast: float = 0.1,
+    intensity: float = 1.0,
+) -> A.Compose:
+    """Small rotations and shifts, a light change of brightness and contrast, no flips: the published bone-scan recipe.
+
+    Args:
+        rotate_degrees: Largest rotation to either side.
+        translate: Largest shift along each axis, as a share of the canvas.
+        affine: Probability of rotating and shifting.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+        intensity: Probability of changing brightness and contrast.
+    """
+    return A.Compose(
+        [
+            A.Affine(
+                rotate=(-rotate_degrees, rotate_degrees),
+                translate_percent={"x": (-translate, translate), "y": (-translate, translate)},
+                border_mode=0,
+                p=affine,
+            ),
+            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
+        ]
+    )

@@ -1,7 +1,7 @@
 """A manifest in, loaders out: the DataModule that every data set shares. A subclass writes `manifest()` alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from typing import Literal
 import albumentations as A
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_root, check_splits
+from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_predict_splits, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
@@ -45,6 +45,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         seed: Seed of the split, the order and the augmentation.
         lookalikes: `report` nearly identical pictures in different splits, or `join` them into one group before `split=group`.
         allow_leaks: Go on where a group or a file stands on two sides.
+        predict_splits: Whose images do=[predict] looks at.
         num_workers: Loader processes; `auto` takes what the cores allow.
         phantom: Called with `root` to write a stand-in data set there first.
     """
@@ -70,6 +71,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         seed: int = 0,
         lookalikes: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
+        predict_splits: Sequence[str] = ("test",),
         num_workers: Workers = "auto",
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.split, self.seed = split, seed
         self.folds, self.fold, self.fold_pool = folds, fold, fold_pool
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
+        self.predict_splits = check_predict_splits(predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []

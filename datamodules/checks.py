@@ -61,6 +61,18 @@ def check_numbers(evaluation_size: int | str, folds: int, fold: int | None) -> N
         raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
 
 
+def check_predict_splits(splits: Any) -> tuple[str, ...]:
+    """Refuses splits that do not exist.
+
+    Raises:
+        Refusal: names them.
+    """
+    known = tuple(name for name in SPLITS if not isinstance(splits, str) and name in splits)
+    if not known or len(known) < len(splits):
+        raise Refusal(f"datamodule.predict_splits={splits} are no splits; take a list of some of {', '.join(SPLITS)}, such as [test]")
+    return known
+
+
 def check_root(root: Path) -> None:
     """Refuses a data folder that is not there or empty.
 

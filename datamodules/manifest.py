@@ -16,9 +16,9 @@ from datamodules.refusal import ManifestError
 VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
-FILES = {"image", "mask", "cropped_mask"}  # columns of paths
+FILES = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
 BITS = 8  # of a grey mask picture's value, one a class
-LISTS = {"mask", "label", "crop"}  # columns that may hold lists, which a CSV holds as JSON
+LISTS = {"mask", "label", "crop", "boxes", "physiological"}  # columns that may hold lists, which a CSV holds as JSON
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class Manifest:
             `spacing_mm`, `crop` ([top, left, side] in pixels: the square of the image that stands for it); further columns travel along.
         classes: Names of the mask's or label's classes, in channel order.
         group_is: What `group` stands for: "patient", or "image" where patients are unknown.
+        phantom: Whether the images are drawn.
     """
 
     rows: pd.DataFrame
     classes: tuple[str, ...] = ("lesion",)
     group_is: str = "image"
+    phantom: bool = False
 
     def __post_init__(self) -> None:
         _check(self.rows)
@@ -58,7 +60,7 @@ class Manifest:
 
     def write(self, path: Path) -> Path:
         """Writes `.csv` (its first line holds version and classes) or `.json`; `read` gives the same manifest back."""
-        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is}
+        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | ({"phantom": True} if self.phantom else {})
         if path.suffix == ".json":
             path.write_text(json.dumps(head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True))
             return path
@@ -89,7 +91,8 @@ def read(path: Path) -> Manifest:
         raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
     for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
-    return Manifest(rows, tuple(head.get("classes", ["lesion"])), head.get("group_is", "patient" if "group" in rows else "image"))
+    group_is = head.get("group_is", "patient" if "group" in rows else "image")
+    return Manifest(rows, tuple(head.get("classes", ["lesion"])), group_is, head.get("phantom", False))
 
 
 def read_mask(path: Path, classes: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.dataset import ManifestDataset
 from datamodules.drawing import Pool
+from datamodules.labels import shown
 from datamodules.loaders import Workers, evaluation_loader, training_loader
 from datamodules.plan import Plan, Sampling
 from datamodules.sample import Canvas
@@ -31,6 +32,7 @@ class ServingDataModule(LightningDataModule):
     augmentation: A.Compose | None
     sampling: Sampling
     seed: int
+    predict_splits: tuple[str, ...]
     num_workers: Workers
     can_validate = True  # False where nothing is known of the images
 
@@ -51,6 +53,13 @@ class ServingDataModule(LightningDataModule):
         pool = training_pool(self.table, self.cache, self.sampling, self.seed)
         pool.refuse(self.base_plan, "datamodule.sampling")
         return pool
+
+    @property
+    def images(self) -> np.ndarray:
+        """Training images that are used and do not show, and show, each class, `classes x 2`."""
+        rows, _ = kept(self.table, self.cache, self.sampling, self.seed)
+        there = shown(self.table, self.cache)[rows].sum(0)
+        return np.stack([len(rows) - there, there], 1)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -94,12 +103,12 @@ class ServingDataModule(LightningDataModule):
         return self._evaluation_dataloader("test")
 
     def predict_dataloader(self) -> DataLoader:
-        """Every test image once."""
-        return self._evaluation_dataloader("test")
+        """Every image of `predict_splits` once."""
+        return self._evaluation_dataloader(*self.predict_splits)
 
-    def _evaluation_dataloader(self, split: str) -> DataLoader:
-        sizes = self.eval_batch_size, self.seen_size
-        return evaluation_loader(self.dataset(evaluation=True), self.table.where(split), self.trainer, *sizes, self.num_workers)
+    def _evaluation_dataloader(self, *splits: str) -> DataLoader:
+        rows, sizes = np.flatnonzero(self.table.rows["split"].isin(splits)), (self.eval_batch_size, self.seen_size)
+        return evaluation_loader(self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """The size of the images that these weights are trained on, where it changes in the course of a fit."""

@@ -41,7 +41,7 @@ class TableDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
         table = read(self.root / self.manifest_name)
-        return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is)
+        return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is, table.phantom)
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """Every image checked to exist, and train on its squares if they are asked for.
@@ -53,6 +53,9 @@ class TableDataModule(ManifestDataModule):
         for image in manifest.rows["image"]:
             if not Path(image).is_file():
                 raise ManifestError(f"{path} names {image}, which does not exist; paths are relative to the manifest's folder")
+        if "mask_is" in manifest.rows:  # where masks come from, which a page of their scores has to say
+            for id, split, kind in zip(manifest.rows["id"], manifest.rows["split"], manifest.rows["mask_is"], strict=True):
+                self.cleaning.count(f"{split}: {kind}", id)
         if self.mask_column == "mask":
             return manifest
         rows = manifest.rows
@@ -63,7 +66,7 @@ class TableDataModule(ManifestDataModule):
             _refuse_no_square(path, rows.iloc[row], squares.iat[row])
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
-        return Manifest(rows.assign(**served), manifest.classes, manifest.group_is)
+        return Manifest(rows.assign(**served), manifest.classes, manifest.group_is, manifest.phantom)
 
 
 def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:

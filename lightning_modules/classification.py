@@ -12,6 +12,7 @@ from datamodules.sample import Sample
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
 from lightning_modules.collector import EvidenceCollector
+from lightning_modules.cross_entropy import Bce
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import LabelEvidence
@@ -50,7 +51,7 @@ class ClassificationModule(EvaluatedModule):
             raise Refusal(f"the network gives {logits} logits, but module.classes names {len(self.classes)}; set {key}={len(self.classes)}")
 
     def setup(self, stage: str) -> None:
-        """Refuses data without labels, or with labels of the other kind."""
+        """Refuses data without labels, or with labels of the other kind; weighs positives by how rare they are, where the loss wants to know."""
         super().setup(stage)
         if stage == "predict":
             return  # a folder of images has no labels, and nothing here asks for them
@@ -61,6 +62,9 @@ class ClassificationModule(EvaluatedModule):
             kind = "a list of 0 and 1 an image, or one class" if self.exclusive else "one class number an image"
             given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
             raise Refusal(f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}")
+        for term in self.loss.modules():
+            if isinstance(term, Bce):
+                term.balance(self.trainer.datamodule.images)  # type: ignore[attr-defined]
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's logits and labels to the evidence."""

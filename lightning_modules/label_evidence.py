@@ -1,6 +1,6 @@
 """What is kept of a classified image: its logits and its label."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -67,6 +67,16 @@ class LabelEvidence(Evidence):
         probability = self.probability[:, channel]
         ranking = probability if self.exclusive else self.logits[:, channel].astype(np.float64)
         return DecidedLabel(probability, ranking, truth[:, channel], says[:, channel], exact)
+
+    def by_group(self) -> "LabelEvidence":
+        """One row a group (patient): the most suspicious of its images decides, and one that shows a class makes the group show it."""
+        names, member = np.unique(self.groups, return_inverse=True)
+        logits = np.full((len(names), len(self.classes)), -np.inf, self.logits.dtype)
+        labels = np.zeros((len(names), len(self.classes)), self.labels.dtype)
+        np.maximum.at(logits, member, self.logits)
+        np.maximum.at(labels, member, self.labels)
+        first = np.unique(member, return_index=True)[1]
+        return replace(self, ids=names, groups=names, logits=logits, labels=labels, rule=self.rule[first])
 
     def trivial(self, channel: int) -> dict[str, Decided]:
         """No, yes, and the share of positives as every image's probability."""

@@ -1,16 +1,18 @@
-"""Finds the threshold and the temperature that suit validation evidence best."""
+"""Finds the threshold that suits validation evidence best."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
 
 from datamodules.refusal import Refusal
 
-OBJECTIVES = ("f1", "youden", "accuracy")
+OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
 MEASURES = ("sensitivity", "specificity", "precision")
+OTHERS_SAY = {  # names that other repositories use
+    "sens_atleast": "take specificity with callbacks.threshold_search.at_least.sensitivity=0.85",
+    "spec_atleast": "take sensitivity with callbacks.threshold_search.at_least.specificity=0.85",
+}
 TIE = 1e-9
 
 
@@ -19,7 +21,7 @@ class Demand:
     """What a threshold has to maximise and to keep.
 
     Attributes:
-        objective: `f1`, `youden` (sensitivity + specificity - 1) or `accuracy`.
+        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or `specificity` while the other is bounded.
         at_least: Lower bounds of sensitivity, specificity or precision.
         between: Smallest and largest threshold that may be taken.
     """
@@ -30,11 +32,16 @@ class Demand:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            raise Refusal(f"callbacks.threshold_search.objective={self.objective} is unknown; take {', '.join(OBJECTIVES)}")
+            told = OTHERS_SAY.get(self.objective, f"take {', '.join(OBJECTIVES)}")
+            raise Refusal(f"callbacks.threshold_search.objective={self.objective} is unknown; {told}")
         for name, value in self.at_least.items():
             if name not in MEASURES or not 0 < value <= 1:
                 bounds = f"bound {', '.join(MEASURES)} by a number from 0 to 1"
                 raise Refusal(f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept; {bounds}")
+        if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {self.objective}:
+            other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
+            mend = f"set callbacks.threshold_search.at_least.{other}=0.85"
+            raise Refusal(f"callbacks.threshold_search.objective={self.objective} alone is best where always the same is said; {mend}")
         low, high = self.between
         if not 0 <= low < high <= 1:
             raise Refusal(f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities; take two numbers from 0 to 1")
@@ -83,8 +90,14 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
     best = np.flatnonzero(kept & (values >= values[kept].max() - TIE))
     chosen = best[np.abs(best - np.median(best)).argmin()]
     at_half = float(_measures(probability, truth, np.array([0.5]))[demand.objective][0])
-    always = _measures(probability, truth, np.array([0.0, 2.0]))[demand.objective].max()
-    return Found(float(thresholds[chosen]), float(values[chosen]), at_half, bool(values[chosen] <= always + TIE), missed)
+    judge = "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective  # either alone is had for nothing
+    always = _measures(probability, truth, np.array([0.0, 2.0]))[judge].max()
+    return Found(float(thresholds[chosen]), float(values[chosen]), at_half, bool(measured[judge][chosen] <= always + TIE), missed)
+
+
+def measures_at(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
+    """f1, youden, accuracy, sensitivity, specificity and precision of one class at one threshold; both arrays `N`, truth bool."""
+    return {name: float(value[0]) for name, value in _measures(probability, truth, np.array([threshold])).items()}
 
 
 def _missed(demand: Demand, number: int, best: float) -> str:
@@ -115,25 +128,3 @@ def _measures(probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray
         "specificity": specificity,
         "precision": tp / np.maximum(1, tp + fp),
     }
-
-
-def temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
-    """The divisor of logits that makes their probabilities most likely (Guo et al. 2017), from .05 to 20.
-
-    Args:
-        logits: `N` of one class, or `N x C` of exclusive ones.
-        truth: 0 or 1, of the same shape.
-        exclusive: Softmax over classes instead of a sigmoid.
-    """
-    logits, truth = logits.astype(np.float64), truth.astype(np.float64)
-    if (truth == truth[:1]).all():
-        return 1.0  # one label alone would ask for endless certainty
-
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        if exclusive:
-            return float(-(truth * log_softmax(scaled, axis=1)).sum(1).mean())
-        return float(-(truth * log_expit(scaled) + (1 - truth) * log_expit(-scaled)).mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
-

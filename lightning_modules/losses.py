@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,60 +44,6 @@ class WeightedSum(nn.Module):
         """Logits and 0/1 target `B x C x H x W` to `B`."""
         logits, target = logits.float(), target.to(logits.device, torch.float32)
         return torch.stack([self.weights[name] * term(logits, target) for name, term in self.terms.items()]).sum(0)
-
-
-class Bce(nn.Module):
-    """Binary cross-entropy of masks or labels, mean over pixels and classes.
-
-    Args:
-        pos_weight: Weight of positives, where negatives weigh 1; None weighs both 1.
-    """
-
-    pos_weight: Tensor | None
-
-    def __init__(self, pos_weight: float | None = None) -> None:
-        super().__init__()
-        self.register_buffer("pos_weight", None if pos_weight is None else torch.tensor(float(pos_weight)), persistent=False)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C` or `B x C x H x W` to `B`."""
-        loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none", pos_weight=self.pos_weight)
-        return loss.flatten(1).mean(1)
-
-
-class BalancedBce(nn.Module):
-    """Cross-entropy of each class against its background, each weighed by how rare its pixels are in train: `total / (2 n)`, mean over pixels.
-
-    For one class it is the softmax cross-entropy of two classes with these weights, up to their sum. The module calls `balance` before
-    training starts; until then all weigh 1.
-
-    Args:
-        weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from train.
-    """
-
-    def __init__(self, weights: Sequence[Sequence[float]] | None = None) -> None:
-        super().__init__()
-        self.asked = weights is not None
-        self.weights = torch.tensor(weights or [[1.0, 1.0]], dtype=torch.float32)  # no buffer: averages of a network's weights average those too
-
-    def balance(self, pixels: np.ndarray) -> None:
-        """Takes the weights from the pixels of train.
-
-        Args:
-            pixels: `classes x 2`, how many lie outside and inside each class's masks; where there are none the class keeps 1.
-        """
-        if not self.asked:
-            balanced = pixels.sum(1, keepdims=True) / (2.0 * np.maximum(pixels, 1))
-            known = (pixels > 0).all(1, keepdims=True)
-            self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
-        logits, target = logits.float(), target.float()
-        self.weights = self.weights.to(logits.device)
-        outside, inside = self.weights.view(1, -1, 2, 1, 1).unbind(2)
-        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return (loss * (outside + (inside - outside) * target)).flatten(1).mean(1)
 
 
 class Focal(nn.Module):

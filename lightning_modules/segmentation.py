@@ -9,10 +9,10 @@ from torch import Tensor
 
 from datamodules.sample import Sample
 from lightning_modules.collector import EvidenceCollector
+from lightning_modules.cross_entropy import BalancedBce, Bce
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.histograms import histograms
 from lightning_modules.logit_byte import LEVELS
-from lightning_modules.losses import BalancedBce
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.mask_rule import MaskRule
@@ -45,7 +45,7 @@ class SegmentationModule(EvaluatedModule):
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         for term in self.loss.modules():
-            if isinstance(term, BalancedBce) and data.cache.has_masks:
+            if isinstance(term, Bce | BalancedBce) and data.cache.has_masks:
                 term.balance(data.pixels)
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.doctor.services import weights_asked
 from callbacks.runs.one_run import make
 from callbacks.runs.sentences import sentence_of
-from lightning_modules.losses import Bce
+from lightning_modules.cross_entropy import Bce
 from lightning_modules.segmentation import SegmentationModule
 from lightning_modules.supervised import SupervisedModule
 

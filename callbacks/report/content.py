@@ -19,6 +19,7 @@ from datamodules.base import ManifestDataModule
 from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
 from lightning_modules.evidence import Evidence
+from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.uncertainty import caveat, estimates
 
 SCHEMA = 2
@@ -40,7 +41,7 @@ class Run:
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     stages = read_stages(run.run_dir)
-    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"]))
+    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"])) | by_patient(run.evidence, run.judged)
     return {
         "schema": SCHEMA,
         "title": run.title,
@@ -72,6 +73,14 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
     return {"test_without_lookalikes": rest} if len(rest) else {}
 
 
+def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
+    """The judged split once more with one decision a patient, where labels are judged and some patient has several images."""
+    seen = evidence[judged]
+    if not isinstance(seen, LabelEvidence) or seen.exclusive or seen.group_is != "patient" or len(np.unique(seen.groups)) == len(seen):
+        return {}
+    return {f"{judged}_by_patient": seen.by_group()}
+
+
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Class -> score -> estimate."""
     return {name: {score: asdict(value) for score, value in found.items()} for name, found in estimates(evidence).items()}
@@ -92,7 +101,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
     alike = {id for pair in pairs for id in (pair.first, pair.second)}
     return {
         "root": str(data.root),
-        "phantom": data.phantom is not None,
+        "phantom": data.phantom is not None or data.table.phantom,
         "group_is": data.table.group_is,
         "splits": splits,
         "cleaning": data.cleaning.as_dict(),

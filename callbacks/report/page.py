@@ -47,3 +47,10 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
+    """Writes a report.html of sections alone, where nothing was tested."""
+    path = run_dir / "report.html"
+    path.write_text(render(Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections), encoding="utf-8")
+    return path

@@ -12,13 +12,14 @@ from callbacks.report.content import Run, about_data, content, write_json
 from callbacks.report.devices import devices
 from callbacks.report.kinds import KINDS
 from callbacks.report.look import holds_the_network, logits_of
-from callbacks.report.page import write_page
+from callbacks.report.page import write_page, write_predicted
 from callbacks.report.section import Section, Showing
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
 from callbacks.rule_search import RuleSearch
 from lightning_modules import evidence_file
 from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.evidence import Evidence
 
 
 class Report(Callback):
@@ -38,6 +39,7 @@ class Report(Callback):
         self.title = title
         self.cases = cases
         self._written: tuple[dict[str, Any], Path] | None = None
+        self._judged: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything follows from the evidence; only the few pictures need the net again."""
@@ -49,13 +51,26 @@ class Report(Callback):
             evidence_file.write(evidence, self.run_dir / "evidence" / f"{split}.npz")
         pictures = self._pictures(trainer, pl_module)
         run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer, pl_module))
-        found = content(run, about_data(trainer.datamodule))  # type: ignore[attr-defined]
+        self._judged = content(run, about_data(trainer.datamodule)), dict(pl_module.evidence), pictures  # type: ignore[attr-defined]
+        self._written = self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> tuple[dict[str, Any], Path] | None:
+        """report.json and the page, with what other callbacks have to say by now; without a test a page of that alone."""
+        sections, callbacks = self._sections(trainer, module), trainer.callbacks  # type: ignore[attr-defined]
+        if self._judged is None:
+            if sections:
+                write_predicted(self.title, trainer.datamodule.phantom is not None, self.run_dir, sections)  # type: ignore[attr-defined]
+            return None
+        found, evidence, pictures = self._judged
+        for callback in callbacks:
+            found |= callback.known() if isinstance(callback, Showing) else {}
         write_json(found, self.run_dir / "report.json")
-        sections = self._sections(trainer, pl_module)
-        self._written = found, write_page(found, pl_module.evidence, pictures, self.run_dir, sections)
+        return found, write_page(found, evidence, pictures, self.run_dir, sections)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prints behind the progress bar, which closes just before."""
+        """Writes again what a prediction added, then prints behind the progress bar, which closes just before."""
+        if stage == "predict" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._write(trainer, pl_module)
         if self._written is not None:
             print_table(*self._written)
             self._written = None
@@ -76,7 +91,7 @@ class Report(Callback):
                 known["search"] = callback.found
         return known
 
-    def _sections(self, trainer: Trainer, module: EvaluatedModule) -> list[Section]:
+    def _sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
         """What other callbacks have to show."""
         asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
         return [section for callback in asked if (section := callback.section(trainer, module)) is not None]

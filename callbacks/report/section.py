@@ -1,8 +1,9 @@
-"""What other callbacks may add to the page: a section of pictures, one row an image, one column whatever they show of it."""
+"""What other callbacks may add to the page: sentences, figures, tables, and pictures, one row an image, one column whatever is shown of it."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -23,25 +24,52 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of a section.
+
+    Attributes:
+        title: Above it.
+        head: Of each column.
+        rows: Cells in words; the first of each row is its name.
+        note: Below it.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of the page.
 
     Attributes:
         title: Its heading.
         legend: What is to be seen.
-        columns: From left to right.
+        columns: Of the pictures, from left to right.
         rows: One an image.
+        said: Sentences that stand first.
+        figures: Title -> SVG.
+        tables: Behind the figures.
     """
 
     title: str
     legend: str
-    columns: Sequence[Column]
-    rows: Sequence[Case]
+    columns: Sequence[Column] = ()
+    rows: Sequence[Case] = ()
+    said: Sequence[str] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
 
 
 class Showing(Callback):
-    """A callback with something to show: `Report` asks each of them when a test ends, in whatever order they stand."""
+    """A callback with something to show: `Report` asks each of them when a test or a prediction ends, in whatever order they stand."""
 
     @abstractmethod
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
         """What the page shows, None for nothing; called on the first process alone."""
+
+    def known(self) -> dict[str, Any]:
+        """What report.json holds besides, by name."""
+        return {}

@@ -11,9 +11,9 @@ from callbacks.report.table import interval, mean, number, signed
 FILTERS = {"number": number, "interval": interval, "signed": signed, "mean": mean, "rate": rate, "share": share, "settings": settings}
 
 
-def render(folder: Path, **words: Any) -> str:
-    """`page.html` of a folder, which extends `base.html` beside this file; all text from data is escaped."""
+def render(folder: Path, page: str = "page.html", **words: Any) -> str:
+    """A page of a folder, which extends `base.html` beside this file; all text from data is escaped."""
     loader = FileSystemLoader([folder, Path(__file__).parent])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= FILTERS
-    return environment.get_template("page.html").render(**words)
+    return environment.get_template(page).render(**words)

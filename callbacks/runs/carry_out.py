@@ -15,7 +15,7 @@ from callbacks.doctor.doctor import doctor
 from callbacks.report import out_of_fold
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
-from callbacks.runs.named import is_latest, run_of
+from callbacks.runs.named import is_latest, on_phantoms, run_of
 from callbacks.runs.one_run import make, one_run, prepare
 from datamodules import probabilities
 from datamodules.refusal import Refusal
@@ -24,7 +24,7 @@ from lightning_modules.checkpoints import latest
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
 ALONE = ("compare", "validate", "export", "crop", "doctor")
 CROPPED = ("datamodule.mask_column=cropped_mask",)
-NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob")  # keys that may name another run
+NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob", "datamodule.root")  # keys that may name another run
 
 
 def carry_out(cfg: DictConfig) -> float | None:
@@ -112,10 +112,10 @@ def _resolve(cfg: DictConfig) -> None:
         named = OmegaConf.select(cfg, key)
         if not is_latest(named):
             continue
-        run = run_of(named, Path(cfg.paths.runs), key, phantom=cfg.datamodule.phantom is not None)
+        run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
         if run is not None and key == "datamodule.cls_prob" and not _same_phantoms(cfg, run):
             run = None
-        if run is None and not cfg.trainer.fast_dev_run:
+        if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
             print(f"{cfg.title} needs a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
             run = _make_demo(cfg, named.removeprefix("latest:"))
         if run is None and key == "datamodule.cls_prob":  # one batch, to see whether it runs: no image is hard
@@ -135,7 +135,7 @@ def _make_demo(cfg: DictConfig, name: str) -> Path:
     run = Path(cfg.paths.runs) / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
     other.title, other.paths = name, {**cfg.paths, "run": str(run)}
-    if other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_:  # of the same images in the same split
+    if cfg.datamodule.phantom and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_:  # of the same images in the same split
         for key in ("phantom", "root", "seed"):
             other.datamodule[key] = cfg.datamodule[key]
     for key in ("accelerator", "enable_progress_bar"):

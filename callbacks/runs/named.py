@@ -2,16 +2,25 @@
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
 from datamodules import probabilities
 from datamodules.refusal import Refusal
 from lightning_modules.checkpoints import latest
 
+HOLDING = {"datamodule.cls_prob": probabilities.NAME, "datamodule.root": "pseudo_labels/manifest.csv"}  # what a run must have left
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 
 
 def is_latest(named: str | None) -> bool:
     """Whether it says `latest:EXPERIMENT`."""
     return named is not None and named.startswith("latest:")
+
+
+def on_phantoms(cfg: DictConfig) -> bool:
+    """Whether a run looks at drawn images: its data set says so, or, where that is another run's, the scale."""
+    return cfg.datamodule.phantom is not None or HydraConfig.get().runtime.choices.get("scale") == "demo"
 
 
 def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
@@ -32,7 +41,7 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
-    holding = {"holding": probabilities.NAME} if key == "datamodule.cls_prob" else {}
+    holding = {"holding": HOLDING[key]} if key in HOLDING else {}
     run = latest(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.runs import outcome
 from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
 from callbacks.runs.launched import by_srun, rank
+from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.steps import named, refuse, steps
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
@@ -65,6 +66,9 @@ def one_run(cfg: DictConfig) -> float | None:
     except Exception as error:
         if trainer.is_global_zero:
             outcome.write(Path(cfg.paths.run), None, f"{type(error).__name__}: {error}")
+        refusal = too_large(error, cfg, trainer)
+        if refusal is not None:
+            raise refusal from error
         raise
     finally:
         if "wandb" in sys.modules:

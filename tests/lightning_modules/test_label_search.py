@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
 from datamodules.refusal import Refusal
-from lightning_modules.label_search import Demand, search, temperature
+from lightning_modules.label_search import Demand, search
+from lightning_modules.temperature import temperature
 
 ANY = (0.0, 1.0)
 
@@ -42,6 +43,22 @@ def test_a_bound_is_kept_at_the_best_objective_under_it():
     assert bound.score == pytest.approx(max(kept))
 
 
+def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
+    random = np.random.default_rng(1)
+    y = random.random(400) < 0.4
+    p = 1 / (1 + np.exp(-(random.normal(size=400) + 1.5 * y - 1)))
+    found = search(p, y, Demand("specificity", {"sensitivity": 0.85}, ANY))
+    kept = [recall_score(~y, p < t) for t in np.unique(p) if recall_score(y, p >= t) >= 0.85]
+    assert found.score == pytest.approx(max(kept)) and recall_score(y, p >= found.threshold) >= 0.85 and not found.trivial
+    reverse = search(p, y, Demand("sensitivity", {"specificity": 0.85}, ANY))
+    kept = [recall_score(y, p >= t) for t in np.unique(p) if recall_score(~y, p < t) >= 0.85]
+    assert reverse.score == pytest.approx(max(kept))
+    useless = search(np.full(400, 0.3), y, Demand("specificity", {"sensitivity": 0.85}, ANY))
+    assert useless.trivial
+    with pytest.raises(Refusal, match=r"sens_atleast is unknown; take specificity with callbacks\.threshold_search\.at_least\.sensitivity=0\.85"):
+        Demand("sens_atleast", {}, ANY)
+
+
 def test_a_bound_out_of_reach_says_the_best_that_is_reached():
     p, y = np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True])
     both = search(p, y, Demand("f1", {"sensitivity": 0.9, "specificity": 0.9}, ANY))
@@ -51,7 +68,7 @@ def test_a_bound_out_of_reach_says_the_best_that_is_reached():
     assert 0.5 <= narrow.threshold <= 0.8
 
 
-@pytest.mark.parametrize("demand", [("f2", {}, ANY), ("f1", {"sensitivity": 1.2}, ANY), ("f1", {"recall": 0.5}, ANY), ("f1", {}, (0.7, 0.2))])
+@pytest.mark.parametrize("demand", [("f2", {}, ANY), ("f1", {"sensitivity": 1.2}, ANY), ("f1", {"recall": 0.5}, ANY), ("f1", {}, (0.7, 0.2)), ("specificity", {}, ANY)])
 def test_what_nobody_can_keep_is_refused_at_once(demand):
     with pytest.raises(Refusal, match=r"callbacks\.threshold_search"):
         Demand(*demand)

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import Refusal
-from lightning_modules.losses import BalancedBce, Bce, ExclusiveFocal, Focal, WeightedSum
+from lightning_modules.cross_entropy import BalancedBce, Bce
+from lightning_modules.losses import ExclusiveFocal, Focal, WeightedSum
 from lightning_modules.overlap_losses import Dice
 from run import CONF
 
@@ -132,3 +133,19 @@ def test_balanced_cross_entropy_weighs_each_class_by_itself_and_leaves_what_is_n
     given = BalancedBce([[0.5, 54.22]])
     given.balance(np.array([[1, 1]]))
     assert given.weights.tolist() == [pytest.approx([0.5, 54.22])]
+
+
+def test_the_weight_of_positives_may_come_from_train():
+    logits, target = torch.randn(6, 2), torch.tensor([[1, 0]] * 6)
+    loss = Bce(pos_weight="train")
+    assert torch.allclose(loss(logits, target), Bce()(logits, target))
+    loss.balance(np.array([[30, 10], [5, 0]]))
+    each = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor([3.0, 1.0]))(logits, target.float()).mean(1)
+    assert torch.allclose(loss(logits, target), each)
+    maps = torch.randn(2, 2, 4, 5)
+    assert loss(maps, (maps > 0).float()).shape == (2,)
+    fixed = Bce(pos_weight=2.0)
+    fixed.balance(np.array([[30, 10]]))
+    assert fixed.pos_weight == 2.0
+    with pytest.raises(Refusal, match="pos_weight=often"):
+        Bce(pos_weight="often")

@@ -1,0 +1,105 @@
+"""Heat maps of a classifier: images a second of a plain loop, image by image, beside ours, a batch at a time in the forward of the prediction.
+
+The plain loop is the public bone-scan project's: fp32, a forward for the probability, then GradCAM of the grad-cam library, which goes forward again
+and back through the whole network. Both end with a map at canvas size. Weights are random, which costs the same.
+
+python benchmarks/cams.py [--net resnetrs50] [--canvas 1024 512] [--method GradCAM] [--batch 8] [--images 8] [--precision auto] [--rounds 3]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import parts  # noqa: F401
+import pytorch_grad_cam
+import timm
+import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from callbacks.pseudo_labels.activation_maps import upsampled
+from callbacks.pseudo_labels.grad_cam import HeatMaps
+from callbacks.pseudo_labels.layers import last_stage
+from lightning_modules.classifiers import head_of
+from lightning_modules.precision import best_precision
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def made(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    net = timm.create_model(name, in_chans=3, num_classes=1).eval()
+    head_of(net)[1].weight.data.abs_()  # else the maps of random weights may be all zero, and agree for no reason
+    return net.to(DEVICE)
+
+
+def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
+    """Image by image."""
+    found = []
+    layer = net.get_submodule(last_stage(net, "layer"))
+    with getattr(pytorch_grad_cam, method)(net, [layer]) as cam:
+        for image in images:
+            one = image[None].to(DEVICE)
+            with torch.no_grad():
+                net(one).sigmoid().item()
+            found.append(cam(one, [ClassifierOutputTarget(0)]))
+    return np.concatenate(found)
+
+
+def ours(net: nn.Module, images: torch.Tensor, maps: HeatMaps, batch: int, bf16: bool) -> np.ndarray:
+    """A batch at a time, as the prediction loop of Lightning does it."""
+    found = []
+    with torch.no_grad(), maps.listening(net) as listener:
+        for part in images.split(batch):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
+                logits = net(part.to(DEVICE).contiguous(memory_format=torch.channels_last))
+            logits.float().sigmoid().tolist()
+            found.append(upsampled(listener.heat(), images.shape[2:]))
+    return np.concatenate(found)
+
+
+def rate(make: Callable[[], np.ndarray], images: int) -> float:
+    start = time.perf_counter()
+    make()
+    return images / (time.perf_counter() - start)
+
+
+def stretched(maps: np.ndarray) -> np.ndarray:
+    low = maps.min((1, 2), keepdims=True)
+    return (maps - low) / (maps.max((1, 2), keepdims=True) - low + 1e-7)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--net", default="resnetrs50")
+    parser.add_argument("--canvas", type=int, nargs=2, default=[1024, 512], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--method", default="GradCAM")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    precision = best_precision("auto") if args.precision == "auto" else args.precision
+    images = torch.rand(args.images, 3, *args.canvas)
+    theirs, own, maps = made(args.net), made(args.net).to(memory_format=torch.channels_last), HeatMaps(args.method)
+
+    def loop() -> np.ndarray:
+        return plain(theirs, images, args.method)
+
+    def batched() -> np.ndarray:
+        return ours(own, images, maps, args.batch, precision.startswith("bf16"))
+
+    difference = np.abs(stretched(loop()) - stretched(batched())).mean()  # which also warms up
+    print(f"{args.net}, {args.method}, {args.canvas[0]} x {args.canvas[1]}, {torch.get_num_threads()} threads, {DEVICE.type}; ours {precision}")
+    print(f"the maps differ by {difference:.4f} on average, of 0..1")
+    rates = []
+    for _ in range(args.rounds):
+        rates.append((rate(loop, args.images), rate(batched, args.images)))
+        print(f"plain loop {rates[-1][0]:7.2f} images/s   ours {rates[-1][1]:7.2f} images/s   ratio {rates[-1][1] / rates[-1][0]:.2f}")
+    print(f"median ratio of paired rounds {statistics.median(after / before for before, after in rates):.2f}")
+
+
+if __name__ == "__main__":
+    main()

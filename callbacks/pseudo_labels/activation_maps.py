@@ -1,0 +1,89 @@
+"""Class activation maps from activations and gradients by the grad-cam library's own classes, brought to 0..1, and enlarged."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from datamodules.refusal import Refusal
+
+PLAIN = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "GradCAMElementWise", "LayerCAM", "FEM")
+BY_SVD = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
+METHODS = PLAIN + BY_SVD  # those of the library that need nothing but a layer's activations and their gradients
+LARGEST_SVD = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
+
+
+class ActivationMaps:
+    """The mathematics of a method, by the library's class of that name; nothing here listens to a network.
+
+    Args:
+        method: One of METHODS.
+        key: What errors call it.
+    """
+
+    def __init__(self, method: str, key: str) -> None:
+        import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
+
+        self._cam = getattr(pytorch_grad_cam, method)(nn.Linear(1, 1), [])  # it wants a network, and asks it nothing
+        self.method, self.key = method, key
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the method looks at a class at all."""
+        return self._cam.uses_gradients
+
+    def of(self, activations: Sequence[np.ndarray], gradients: Sequence[np.ndarray]) -> np.ndarray:
+        """Heat maps: without the negative part, divided by each image's maximum; those of several layers averaged on the finest grid.
+
+        Args:
+            activations: Of each layer float32 `B x C x h x w`.
+            gradients: Of the score by them, likewise; not looked at where none are needed.
+
+        Returns:
+            float32 `B x h x w` in 0..1; all zero for an image without positive evidence, or with numbers that are not finite.
+
+        Raises:
+            Refusal: a method by SVD, and a layer with so many cells that the SVD would not fit into memory.
+        """
+        by = list(gradients) if self.needs_gradients else [None for _ in activations]
+        maps = [scaled(self._of_layer(*pair)) for pair in zip(activations, by, strict=True)]
+        if len(maps) == 1:
+            return maps[0]
+        finest = max((each.shape[1:] for each in maps), key=np.prod)
+        return scaled(np.mean([upsampled(each, finest) for each in maps], axis=0))
+
+    def _of_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+        height, width = activations.shape[2:]
+        if self.method in BY_SVD and height * width > LARGEST_SVD:
+            wrong = f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells, more than {LARGEST_SVD}"
+            raise Refusal(f"{wrong}; name a later layer in {self.key}.layers, or take another method such as LayerCAM")
+        if not len(activations):
+            return np.zeros((0, height, width), np.float32)
+        return self._cam.get_cam_image(None, None, None, activations, gradients, False)
+
+
+def scaled(maps: np.ndarray) -> np.ndarray:
+    """`B x h x w` without the negative part, each divided by its maximum: float32 in 0..1; zero where there is nothing, or anything not finite."""
+    maps = np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0).clip(0).astype(np.float64)
+    highest = maps.max(axis=(1, 2), keepdims=True, initial=0)
+    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
+
+
+def upsampled(heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
+    """Heat maps `B x h x w` at canvas size: bilinear between the cells' centres, as OpenCV and the library do it.
+
+    The highest pixel may lie a little below the highest cell: a cell's centre falls between pixels where cells are an even number of them wide.
+
+    Args:
+        heat: Of cells that share the canvas out evenly.
+        canvas: Height and width in pixels, such as a `Canvas`.
+
+    Returns:
+        float32 `B x height x width`.
+    """
+    height, width = canvas
+    if not len(heat):
+        return np.zeros((0, height, width), np.float32)
+    return F.interpolate(torch.from_numpy(heat).float()[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0].numpy()

@@ -1,0 +1,134 @@
+"""Boxes of fixed or adaptive size around the peaks of a heat map."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+
+from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
+from datamodules.refusal import Refusal
+from datamodules.sample import Content
+
+SIZES = ("fixed", "adaptive")
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Where a heat map points to, strongest first, in canvas pixels.
+
+    Attributes:
+        boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
+        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5, .5).
+        heights: float64 `N`, the heat at the peaks.
+    """
+
+    boxes: np.ndarray
+    peaks: np.ndarray
+    heights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class PeakBoxes:
+    """A box around each peak of a heat map, the strongest ones, hardly overlapping.
+
+    Example:
+        boxes: {size: adaptive, share: 0.5, smallest: 24, largest: 192}
+
+    Args:
+        size: `fixed`: `width x height` around the peak. `adaptive`: what encloses the connected region around the peak above a share of its
+            height; peaks whose valleys are less deep have one region, and so one box.
+        width: Of fixed boxes, in canvas pixels.
+        height: Likewise.
+        share: Of adaptive boxes: of the peak's height.
+        smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows about the region's middle.
+        largest: Of adaptive boxes: greatest length of a side; a longer one is cut, about the peak.
+        per_image: Boxes at most.
+        at_least: Height of a peak, as a share of the image's highest one.
+        min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the higher counts.
+        iou: Of two boxes that overlap more (intersection over union) the one with the higher peak is kept.
+        key: What errors call this object.
+
+    Raises:
+        Refusal: an unknown size, a number out of its range.
+    """
+
+    def __init__(
+        self,
+        size: str = "fixed",
+        width: float = 48,
+        height: float = 48,
+        share: float = 0.5,
+        smallest: float = 24,
+        largest: float = 192,
+        per_image: int = 5,
+        at_least: float = 0.5,
+        min_distance: float = 16,
+        iou: float = 0.15,
+        key: str = "callbacks.pseudo_labels.boxes",
+    ) -> None:
+        if size not in SIZES:
+            raise Refusal(f"{key}.size={size} is none of {', '.join(SIZES)}; take one of them")
+        for name, value in {"width": width, "height": height, "smallest": smallest}.items():
+            _refuse(f"{key}.{name}", value, 1)
+        _refuse(f"{key}.largest", largest, smallest)
+        _refuse(f"{key}.min_distance", min_distance, 0)
+        _refuse(f"{key}.per_image", per_image, 1, whole=True)
+        for name, value in {"share": share, "at_least": at_least, "iou": iou}.items():
+            _refuse(f"{key}.{name}", value, 0, 1)
+        self.size, self.width, self.height, self.share, self.smallest, self.largest = size, width, height, share, smallest, largest
+        self.per_image, self.at_least, self.min_distance, self.iou = per_image, at_least, min_distance, iou
+
+    def __call__(self, heat: np.ndarray, content: Content) -> Proposals:
+        """The boxes of one image; none where the heat is all zero, or the same everywhere.
+
+        Args:
+            heat: `H x W` at canvas size, 0 or more.
+            content: The picture's place on the canvas. Peaks on the padding are not taken. A box that sticks out of the content is shifted
+                inside; one that is larger is cut to it.
+        """
+        top, left, height, width = content
+        peaks, heights = peaks_of(heat, content)
+        peaks, heights = (each[heights >= self.at_least * heights.max(initial=0)] for each in (peaks, heights))
+        far = spaced(peaks, self.min_distance)
+        peaks, heights = peaks[far], heights[far]
+        boxes = self._fixed(peaks) if self.size == "fixed" else self._adaptive(heat, content, peaks, heights)
+        boxes = shifted_inside(boxes, np.array([left, top, left + width, top + height], float))
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(heights), self.iou).numpy()[: self.per_image]
+        return Proposals(boxes[kept], peaks[kept], heights[kept])
+
+    def _fixed(self, peaks: np.ndarray) -> np.ndarray:
+        half = np.array([self.width, self.height]) / 2
+        return np.concatenate([peaks - half, peaks + half], axis=1)
+
+    def _adaptive(self, heat: np.ndarray, content: Content, peaks: np.ndarray, heights: np.ndarray) -> np.ndarray:
+        top, left, height, width = content
+        picture, corner = heat[top : top + height, left : left + width], np.array([left, top], float)
+        own = peaks - corner
+        boxes = [self._bounded(region_around(peak, picture, self.share * high), peak) for peak, high in zip(own, heights, strict=True)]
+        return np.array(boxes, float).reshape(-1, 4) + np.tile(corner, 2)
+
+    def _bounded(self, region: np.ndarray, peak: np.ndarray) -> np.ndarray:
+        sides = region[2:] - region[:2]
+        wanted = sides.clip(self.smallest, self.largest)
+        cut = peak.clip(region[:2] + wanted / 2, np.maximum(region[:2] + wanted / 2, region[2:] - wanted / 2))
+        middle = np.where(wanted < sides, cut, (region[:2] + region[2:]) / 2)
+        return np.concatenate([middle - wanted / 2, middle + wanted / 2])
+
+
+def shifted_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Boxes `N x 4` shifted into a frame (x1, y1, x2, y2) with their size kept; a box larger than the frame is cut to it."""
+    sides = np.minimum(boxes[:, 2:] - boxes[:, :2], frame[2:] - frame[:2])
+    starts = ((boxes[:, :2] + boxes[:, 2:] - sides) / 2).clip(frame[:2], frame[2:] - sides)
+    return np.concatenate([starts, starts + sides], axis=1)
+
+
+def _refuse(key: str, value: Any, least: float, most: float = inf, whole: bool = False) -> None:
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        wanted = f"a {'whole ' if whole else ''}number {f'of {least} or more' if most == inf else f'from {least} to {most}'}"
+        raise Refusal(f"{key}={value} is not {wanted}; write {key}={least if most == inf else most / 2}, for instance")

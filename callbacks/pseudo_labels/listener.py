@@ -1,0 +1,116 @@
+"""Hooks that keep what a classifier's layers gave in its last forward, and the graph behind them, for one backward a batch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from callbacks.feature_maps.layers import channels_first
+from callbacks.pseudo_labels.activation_maps import ActivationMaps
+from datamodules.refusal import Refusal
+
+HALF_SCALE = 2.0**10  # gradients pass a float16 network enlarged, lest small ones become zero
+
+
+class Listener:
+    """Makes the heat maps of the last forward; comes from `HeatMaps.listening`.
+
+    Args:
+        maps: The mathematics.
+        names: Of the layers.
+    """
+
+    def __init__(self, maps: ActivationMaps, names: Sequence[str]) -> None:
+        self._maps, self._names = maps, names
+        self._heard: dict[str, Tensor] = {}
+        self._logits: Tensor | None = None
+        self._recorded: bool | None = None  # whether gradients were, before the forward that runs now
+
+    def heat(self, channel: int = 0, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Heat maps of the last forward, once: one backward for the whole batch, from the logits to the first layer.
+
+        Args:
+            channel: Of the logits.
+            rows: Images of the batch that are mapped, None for all.
+
+        Returns:
+            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `HeatMaps` says; B is the number of rows.
+
+        Raises:
+            Refusal: the forward does not pass a layer, a layer gives no map, the logits do not depend on the layers, or have no such channel.
+            RuntimeError: there was no forward since the last call.
+        """
+        if self._logits is None:
+            raise RuntimeError("heat() belongs to one forward of the network, and there was none since the last")
+        logits, self._logits = self._logits, None
+        kept = [self._kept(name) for name in self._names]
+        gradients = self._gradients(logits, channel, kept) if self._maps.needs_gradients else []
+        self._heard.clear()
+        which = list(range(len(logits)) if rows is None else rows)
+        return self._maps.of([self._grids(each, which) for each in kept], [self._grids(each, which) for each in gradients])
+
+    def _kept(self, name: str) -> Tensor:
+        if name not in self._heard:
+            raise Refusal(f"{self._maps.key}.layers names {name}, which the network does not pass on its way to the logits; name another layer")
+        return self._heard[name]
+
+    def _gradients(self, logits: Tensor, channel: int, kept: Sequence[Tensor]) -> list[Tensor]:
+        logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
+        if not 0 <= channel < logits.shape[1]:
+            raise Refusal(f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]} logits; count them from 0")
+        if not logits.requires_grad:
+            names = ", ".join(self._names)
+            raise Refusal(f"{self._maps.key}.layers: the logits do not depend on {names} in a way that gradients follow; name another layer")
+        scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
+        with torch.enable_grad():  # images do not touch one another in evaluation mode, so the sum's gradient is that of each image
+            score = logits[:, channel].float().sum() * scale
+        return [each / scale for each in torch.autograd.grad(score, list(kept), materialize_grads=True)]
+
+    def _grids(self, tensor: Tensor, rows: Sequence[int]) -> np.ndarray:
+        """float32 `B x C x h x w` of some images, whatever the layout."""
+        tensor = tensor.detach()
+        grids = [channels_first(tensor[row], self._aspect) for row in (rows or [0])]
+        if grids[0] is None or grids[0][0].numel() < 2:
+            raise Refusal(f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map; name a stage of the network")
+        return torch.stack(grids)[: len(rows)].numpy()  # type: ignore[arg-type]
+
+    def hook_of(self, name: str) -> Callable[..., Tensor | None]:
+        """Makes a layer's output the start of the graph, or a part of it behind an earlier layer, and hands on a copy."""
+
+        def hook(module: nn.Module, given: Any, output: Any) -> Tensor | None:
+            if name in self._heard:
+                return None
+            if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+                raise Refusal(f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the network")
+            kept = output if output.requires_grad else output.detach().float().requires_grad_(self._maps.needs_gradients)
+            self._heard[name] = kept
+            return kept.to(output.dtype, copy=True)  # what follows may work in place
+
+        return hook
+
+    def before(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward begins: gradients are recorded, which costs nothing up to the first layer."""
+        self._recorded, self._logits = torch.is_grad_enabled(), None
+        self._heard.clear()
+        if self._maps.needs_gradients and torch.is_inference_mode_enabled():
+            wrong = f"{self._maps.key}.method={self._maps.method} needs gradients, which inference mode forbids"
+            raise Refusal(f"{wrong}; set trainer.inference_mode=false")
+        height, width = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)).shape[-2:]
+        self._aspect = height / width
+        torch.set_grad_enabled(self._maps.needs_gradients)
+
+    def after(self, net: nn.Module, args: Any, output: Any) -> Any:
+        """The forward is over, or failed: its logits are kept with their graph; everyone else has them without, as ever."""
+        self.restore()
+        if isinstance(output, Tensor):
+            self._logits = output
+            return output.detach()
+        return None
+
+    def restore(self) -> None:
+        """Recording of gradients is as it was before the forward."""
+        if self._recorded is not None:
+            torch.set_grad_enabled(self._recorded)
+            self._recorded = None

@@ -1,0 +1,82 @@
+"""By what rules localisation is scored, and one sentence for each score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datamodules.refusal import Refusal
+from lightning_modules.uncertainty import RESAMPLES
+
+RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class LocalisationRules:
+    """The rules; they are the same for all methods that are compared.
+
+    ```yaml
+    rules: {_target_: callbacks.pseudo_labels.localisation_rules.LocalisationRules, tolerance: 0, iou: 0.1, budgets: 5}
+    ```
+
+    Args:
+        tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is common on photographs of about 500 pixels.
+        iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a fixed size say where, not how large.
+        budgets: Hit rates are given for the first 1, 2, ... so many boxes of an image.
+        rates: False positives an image at which the FROC is read; the seven of Niemeijer et al. 2011 and LUNA16.
+        area_to: False positives an image up to which the partial area below the FROC goes.
+        resamples: Draws of the patients.
+        seed: Of the draws; methods are compared on the same ones.
+
+    Raises:
+        Refusal: a rule out of its range.
+    """
+
+    tolerance: float = 0.0
+    iou: float = 0.1
+    budgets: int = 5
+    rates: Sequence[float] = RATES
+    area_to: float = 1.0
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse(self.tolerance >= 0, "tolerance", self.tolerance, "0 pixels or more", 0)
+        _refuse(0 < self.iou <= 1, "iou", self.iou, "above 0 and at most 1", 0.1)
+        _refuse(self.budgets >= 1, "budgets", self.budgets, "1 box or more", 5)
+        _refuse(len(self.rates) > 0 and min(self.rates, default=0) > 0, "rates", list(self.rates), "a list of rates above 0", "[0.5,1,2]")
+        _refuse(self.area_to > 0, "area_to", self.area_to, "above 0", 1)
+        _refuse(self.resamples >= 1, "resamples", self.resamples, "1 or more", RESAMPLES)
+
+    def definitions(self) -> dict[str, str]:
+        """Score -> its definition, in the order of a table."""
+        off = f" or within {self.tolerance:g} pixels of it" if self.tolerance else ""
+        found = {
+            "pointing_box": f"share of images with a lesion whose heat map's maximum lies in a true box{off}; no maximum is a miss",
+            "pointing_mask": f"share of images with a true mask whose heat map's maximum lies in it{off}; no maximum is a miss",
+        }
+        hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
+        for b in range(1, self.budgets + 1):
+            first = "the first box" if b == 1 else f"one of the first {b} boxes"
+            found |= {f"hit_rate_{kind}_at_{b}": f"share of lesions that {first} of their image hits {how}" for kind, how in hit.items()}
+            found |= {
+                f"image_hit_{kind}_at_{b}": f"share of images with a lesion of which {first} hits one or more {how}" for kind, how in hit.items()
+            }
+            found[f"iou_at_{b}"] = f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
+        rule = f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of several on one lesion one counts, none is false"
+        for rate in self.rates:
+            found[froc_at(rate)] = f"share of lesions found at {rate:g} false positives an image, over all images; {rule}"
+        return found | {
+            "froc_mean": f"mean of the sensitivities at {', '.join(f'{rate:g}' for rate in self.rates)} false positives an image (CPM)",
+            "froc_area": f"mean sensitivity over 0 to {self.area_to:g} false positives an image (partial area below the FROC)",
+            "dice": "mean Dice of pseudo mask and true mask over images with a true mask; an image without a pseudo mask counts 0",
+            "dice_drawn": "the same mean over those of them that have a pseudo mask",
+        }
+
+
+def froc_at(rate: float) -> str:
+    """Name of the sensitivity at so many false positives an image."""
+    return f"froc_at_{rate:g}"
+
+
+def _refuse(right: bool, name: str, value: object, wanted: str, mend: object) -> None:
+    if not right:
+        raise Refusal(f"the rules of localisation have {name}={value}, which is not {wanted}; write {name}={mend}, for instance")

@@ -1,0 +1,89 @@
+"""Boxes become masks: what every segmenter that is prompted with boxes takes and gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+import numpy as np
+
+from datamodules.refusal import Refusal
+
+KEY = "callbacks.pseudo_labels"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one image, in its own pixels.
+
+    Attributes:
+        masks: Bool `N x H x W`, one a box; without any pixel where the segmenter found nothing.
+        scores: Float32 `N`, how sure the segmenter is of each, as it says itself; 0 for an empty mask.
+    """
+
+    masks: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def union(self, kept: Sequence[bool]) -> np.ndarray:
+        """One mask of the image, bool `H x W`: all that are kept, together; empty where none is.
+
+        Args:
+            kept: `N`.
+        """
+        return self.masks[np.asarray(kept, bool)].any(0)
+
+
+class Segmenter(Protocol):
+    """What masks the boxes of one image; chosen in conf by `_target_`."""
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
+        """A mask a box.
+
+        Args:
+            image: Uint8 `H x W`, grey, lesions bright.
+            boxes: Float `N x 4`, x1, y1, x2, y2: the edges in pixels.
+            points: Float `N x 2`, x, y: the peak of the heat map in each box; it may miss the lesion by some pixels.
+        """
+        ...
+
+
+def none(image: np.ndarray) -> Masks:
+    """The masks of no boxes."""
+    return Masks(np.zeros((0, *image.shape), bool), np.zeros(0, np.float32))
+
+
+def within(box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0) -> tuple[slice, slice]:
+    """The rows and columns of the pixels whose centres a box holds; none where it lies outside the image.
+
+    Args:
+        box: Float x1, y1, x2, y2.
+        shape: H, W.
+        margin: By how much the box is grown on each side, as a share of its width or height.
+    """
+    (low, high), limits = box.reshape(2, 2), np.array(shape[1::-1])
+    grown = margin * (high - low)
+    start = np.clip(np.ceil(low - grown - 0.5), 0, limits).astype(int)
+    stop = np.clip(np.floor(high + grown + 0.5), 0, limits).astype(int)
+    return slice(start[1], max(start[1], stop[1])), slice(start[0], max(start[0], stop[0]))
+
+
+def refuse_outside(name: str, value: object, low: float, high: float = inf, whole: bool = False) -> None:
+    """Refuses what is no number from `low` to `high`, both included.
+
+    Args:
+        name: Below `callbacks.pseudo_labels`, such as `segmenter.sigma`.
+        value: What the user set.
+        low: Smallest.
+        high: Largest.
+        whole: Whether it must be an int.
+
+    Raises:
+        Refusal: names the key and the mend.
+    """
+    kind = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        allowed = f"a {'whole ' if whole else ''}number {f'of {low:g} or more' if high == inf else f'from {low:g} to {high:g}'}"
+        raise Refusal(f"{KEY}.{name}={value} is not {allowed}; correct {KEY}.{name}")

@@ -1,0 +1,142 @@
+"""Which pseudo masks can be believed: measures of each, bounds on them, and why a mask was rejected."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from callbacks.pseudo_labels.jitter import jittered, segment_with_jitter
+from callbacks.pseudo_labels.masks import KEY, Masks, Segmenter, refuse_outside
+from callbacks.pseudo_labels.measures import measure
+from datamodules.refusal import Refusal
+
+STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
+    "no heat": "heat",
+    "empty mask": "a mask",
+    "too small": "large enough",
+    "too large": "small enough",
+    "in pieces": "in one piece",
+    "far from the peak": "near the peak",
+    "image not suspicious": "image suspicious",
+    "heat elsewhere": "heat agrees",
+    "segmenter unsure": "segmenter sure",
+    "unstable": "stable",
+}
+FRACTIONS = ("min_area", "max_area", "min_largest", "min_probability", "min_stability")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one mask.
+
+    Attributes:
+        measures: Name -> value: those of `measures.measure`, and `probability` (of the image), `score` (the segmenter's own), `stability` (mean IoU
+            with the masks of moved boxes; NaN where nothing was moved).
+        reason: The first reason of rejection, one of `STEPS`; None where the mask is accepted.
+    """
+
+    measures: dict[str, float]
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The bounds that a mask has to keep; what lies on a bound passes.
+
+    Args:
+        min_area: Share of the image.
+        max_area: Likewise.
+        max_components: Pieces that a mask may have, corners touching.
+        min_largest: Share of the mask that its largest piece has.
+        max_distance: From the peak to the mask, in longer sides of the box.
+        min_probability: Of the image, as the classifier says.
+        min_agreement: Mean heat within the mask minus mean heat of the rest of the box, -1 to 1; -1 asks nothing.
+        min_score: The segmenter's own score. Of those without weights it is the contrast: noise alone has up to about 0.1, a lesion more.
+        min_stability: Mean IoU with the masks of moved boxes.
+        jitters: How often each box is moved; 0 leaves stability out.
+        jitter: By how much each edge is moved at most, as a share of the box's width or height.
+        seed: Of the moves.
+
+    Raises:
+        Refusal: a bound that is impossible.
+    """
+
+    min_area: float = 1e-4
+    max_area: float = 3e-2
+    max_components: int = 2
+    min_largest: float = 0.8
+    max_distance: float = 0.25
+    min_probability: float = 0.0
+    min_agreement: float = 0.0
+    min_score: float = 0.1
+    min_stability: float = 0.8
+    jitters: int = 4
+    jitter: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in FRACTIONS:
+            refuse_outside(f"quality.{name}", getattr(self, name), 0, 1)
+        for name, low, high in [("max_distance", 0, inf), ("min_agreement", -1, 1), ("min_score", 0, inf), ("jitter", 0, 0.49)]:
+            refuse_outside(f"quality.{name}", getattr(self, name), low, high)
+        for name, low, high in [("max_components", 1, inf), ("jitters", 0, 1000), ("seed", 0, inf)]:
+            refuse_outside(f"quality.{name}", getattr(self, name), low, high, whole=True)
+        if self.min_area > self.max_area:
+            raise Refusal(f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no mask could pass; correct one of them")
+
+    def segment(self, segmenter: Segmenter, image: np.ndarray, id: str, boxes: np.ndarray, points: np.ndarray) -> tuple[Masks, np.ndarray]:
+        """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `jitter.segment_with_jitter`."""
+        moved = jittered(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
+        return segment_with_jitter(segmenter, image, boxes, points, moved)
+
+    def judge(
+        self, found: Masks, stability: np.ndarray, boxes: np.ndarray, points: np.ndarray, heat: np.ndarray, probability: float
+    ) -> list[Verdict]:
+        """A verdict of each mask of one image.
+
+        Args:
+            found: `N` masks, `H x W`.
+            stability: `N`.
+            boxes: Float `N x 4`, which the masks are of.
+            points: Float `N x 2`, the peaks.
+            heat: Float `H x W`, at the image's own size, 0 to 1.
+            probability: Of the image.
+        """
+        verdicts = []
+        for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
+            measures = measure(found.masks[i], box, point, heat)
+            measures |= {"probability": float(probability), "score": float(found.scores[i]), "stability": float(stability[i])}
+            verdicts.append(Verdict(measures, self._reason(measures, bool(heat.max() > 0))))
+        return verdicts
+
+    def _reason(self, of: dict[str, float], heat: bool) -> str | None:
+        fails = {
+            "no heat": not heat,
+            "empty mask": of["area"] == 0,
+            "too small": of["area"] < self.min_area,
+            "too large": of["area"] > self.max_area,
+            "in pieces": of["components"] > self.max_components or of["largest"] < self.min_largest,
+            "far from the peak": of["distance"] > self.max_distance,
+            "image not suspicious": of["probability"] < self.min_probability,
+            "heat elsewhere": of["agreement"] < self.min_agreement,
+            "segmenter unsure": of["score"] < self.min_score,
+            "unstable": of["stability"] < self.min_stability,
+        }
+        return next((reason for reason in STEPS if fails[reason]), None)
+
+
+def funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
+    """How many boxes are left after each question: first all of them, last the accepted ones; the losses are what each reason rejected.
+
+    Args:
+        reasons: `Verdict.reason` of every box.
+    """
+    lost = Counter(reasons)
+    left = sum(lost.values())
+    steps = [("boxes", left)]
+    for reason, step in STEPS.items():
+        left -= lost[reason]
+        steps.append((step, left))
+    return [*steps, ("accepted", left)]

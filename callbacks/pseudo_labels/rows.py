@@ -1,0 +1,63 @@
+"""What the table of a data set knows of each image: its place, label and size, its pixels, and its true lesions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from callbacks.pseudo_labels.chain import Known
+from callbacks.pseudo_labels.truth import Truth, boxes_by_label
+from datamodules.base import ManifestDataModule
+from datamodules.images import read_image
+from datamodules.labels import targets
+from datamodules.letterbox import Letterbox
+from datamodules.manifest import read_mask
+from datamodules.picture import picture
+
+
+class Rows:
+    """The images of a data set by their ids.
+
+    Args:
+        data: Prepared.
+        channel: The class that is looked for.
+    """
+
+    def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
+        self._table, self._canvas = data.table, data.seen_size()
+        self._sizes = np.asarray(data.cache.sizes).tolist()
+        labels = targets(data.table)
+        self._labels = None if labels is None else labels[:, channel].astype(int).tolist()
+        rows: Any = data.table.rows
+        self._columns = {name: rows[name].tolist() for name in ("image", "split", "group", "boxes", "true_mask") if name in rows}
+        self.place = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
+
+    def known(self, id: str) -> Known:
+        """Split, label and letterbox."""
+        row = self.place[id]
+        label = None if self._labels is None else self._labels[row]
+        height, width = self._sizes[row]
+        return Known(id, self._columns["split"][row], label, Letterbox(height, width, self._canvas))
+
+    def image(self, id: str) -> np.ndarray:
+        """uint8 `H x W`, at its own size."""
+        row = self.place[id]
+        return picture(self._table, row, read_image(Path(self._columns["image"][row]), channels=1))[..., 0]
+
+    def truth(self, id: str) -> Truth:
+        """Its lesions, where boxes or a mask tell of them."""
+        row = self.place[id]
+        height, width = self._sizes[row]
+        path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
+        mask = read_mask(Path(path), 1)[..., 0] > 0 if isinstance(path, str) else None
+        boxes = self._columns["boxes"][row] if "boxes" in self._columns else None
+        boxes = boxes if isinstance(boxes, list) else None
+        if self._labels is not None:
+            boxes = boxes_by_label(self._labels[row], boxes)
+        return Truth(id, self._columns["group"][row], height, width, boxes, mask)
+
+    def has_lesions(self, split: str) -> bool:
+        """Whether the lesions of any image of a split are known."""
+        there = [row for row, of in enumerate(self._columns["split"]) if of == split]
+        boxes = any(self._columns["boxes"][row] for row in there) if "boxes" in self._columns else False
+        return boxes or ("true_mask" in self._columns and any(isinstance(self._columns["true_mask"][row], str) for row in there))

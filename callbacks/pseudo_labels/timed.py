@@ -1,0 +1,39 @@
+"""A callback that knows how long the fit, the search of the threshold and the test took before it."""
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from callbacks.pseudo_labels.clock import Clock
+from callbacks.report.section import Showing
+
+
+class Timed(Showing):
+    """Counts the steps that come before a prediction on `clock`."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of the fit, its validations included."""
+        self.clock.start("fit")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It is over."""
+        self.clock.stop("fit")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The threshold is searched once more after the fit, on the best weights."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.clock.start("threshold")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It is found."""
+        self.clock.stop("threshold")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The classifier is tested."""
+        self.clock.start("test")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It was."""
+        self.clock.stop("test")

@@ -1,0 +1,31 @@
+"""A run that needs more memory than there is: what to lower, and to how much."""
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig
+
+from datamodules.refusal import Refusal
+
+OF_CPU = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
+
+
+def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | None:
+    """The sentence of an error of memory, with the batch size to try; None for other errors.
+
+    Args:
+        error: What ended the run.
+        cfg: Of the run.
+        trainer: In the state that it stopped in.
+    """
+    if not (isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and OF_CPU in str(error))):
+        return None
+    training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+    name, own = ("datamodule.batch_size", None) if training else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
+    size = own or cfg.datamodule.batch_size
+    where = "a training step" if training else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
+    said = f"out of memory in {where} of {size} images"
+    if size == 1:
+        return Refusal(f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a device with more memory")
+    more = f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}" if training else ""
+    return Refusal(f"{said}; try {name}={max(1, size // 2)}{more}")

@@ -1,0 +1,105 @@
+"""Pascal VOC annotations: one XML an image, with the size it was drawn on and named boxes. Read by defusedxml, because anybody may have written it.
+
+Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as LabelImg writes it
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from datamodules.refusal import ManifestError
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+AGAIN = "export it again, or remove the file"
+Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, edges
+
+
+@dataclass(frozen=True)
+class Voc:
+    """One annotation file.
+
+    Attributes:
+        path: Where it came from, for later errors.
+        size: Height and width in pixels of the image it was drawn on; None where it does not say, or says 0.
+        objects: Name and corners of every box, in the file's order; `x1 <= x2` and `y1 <= y2`, finite.
+    """
+
+    path: Path
+    size: tuple[int, int] | None
+    objects: tuple[tuple[str, Corners], ...]
+
+
+def read_voc(path: Path) -> Voc:
+    """Reads one file; corners are taken as edges, as they stand.
+
+    Raises:
+        ManifestError: missing, no XML, one that declares entities (they can grow without bounds, or read other files), no annotation, an object
+            without a name or a corner, a corner that is no finite number, or an inverted box.
+    """
+    try:
+        root = parse(path).getroot()
+    except DefusedXmlException as error:
+        raise ManifestError(f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {AGAIN}") from error
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        raise ManifestError(f"{path} is not XML that can be read ({error}); {AGAIN}") from error
+    if root is None or root.tag != "annotation":
+        raise ManifestError(f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>); {AGAIN}")
+    objects = [_object(entry, f"object {number} of {path}") for number, entry in enumerate(root.findall("object"), start=1)]
+    return Voc(path, _size(root, path), tuple(objects))
+
+
+def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float) -> Corners:
+    """One of the annotation's boxes, cut off at the image's border; may be left without an area.
+
+    Args:
+        voc: Holds the box.
+        corners: The box.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+        tolerance: By how many pixels the box may stand out.
+
+    Raises:
+        ManifestError: it stands out further.
+    """
+    x1, y1, x2, y2 = corners
+    excess = max(-x1, -y1, x2 - width, y2 - height)
+    if excess > tolerance:
+        raise ManifestError(
+            f"{voc.path} has the box {_said(corners)}, {excess:g} pixels outside the {width} x {height} image; correct it, or remove the file"
+        )
+    return min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(max(x2, 0.0), width), min(max(y2, 0.0), height)
+
+
+def _object(entry: Element, where: str) -> tuple[str, Corners]:
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise ManifestError(f"{where} has no <name>; name it, or remove it")
+    x1, y1, x2, y2 = (_number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')") for corner in CORNERS)
+    if x1 > x2 or y1 > y2:
+        raise ManifestError(f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax and ymin < ymax")
+    return name, (x1, y1, x2, y2)
+
+
+def _size(root: Element, path: Path) -> tuple[int, int] | None:
+    if root.find("size") is None:
+        return None
+    height, width = (_number(root.findtext(f"size/{side}"), side, f"the size of {path}") for side in ("height", "width"))
+    return (int(height), int(width)) if height > 0 and width > 0 else None
+
+
+def _number(text: str | None, what: str, where: str) -> float:
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ManifestError(f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite number there")
+    return number
+
+
+def _said(corners: Corners) -> str:
+    return ", ".join(f"{value:g}" for value in corners)

@@ -1,0 +1,52 @@
+"""Draws the lesions of phantom bone scans: where in the bones they lie, how large they are, how much they take up."""
+
+import numpy as np
+
+from datamodules.phantoms.bone_gantry import Gantry, Site
+from datamodules.phantoms.bone_outlines import Shape, blot
+
+BONES = {"rib": 26, "thoracic spine": 18, "lumbar spine": 16, "ilium": 10, "sacrum": 5, "sternum": 5, "scapula": 5, "femur": 6, "skull": 5}
+BONES |= {"ischium or pubis": 4, "humerus": 4, "cervical spine": 3, "clavicle": 2, "tibia": 1}
+NUMBER = (0.26, 0.2, 0.16, 0.12, 0.09, 0.07, 0.06, 0.04)  # chances of 1 to 8 lesions
+APART = 3.5  # cm between the middles of two lesions of a patient at least
+
+
+def draw_lesions(gantry: Gantry, random: np.random.Generator, uptake: float = 1.0) -> list[np.ndarray]:
+    """What both heads see of each lesion, float32 `2 x height x width`; the bones must be drawn already.
+
+    Args:
+        gantry: The patient.
+        random: Source of everything drawn.
+        uptake: Of all lesions, 1 for from subtle to hot as in real scans.
+    """
+    lesions: list[np.ndarray] = []
+    taken: list[Site] = []
+    for _ in range(int(random.choice(len(NUMBER), p=NUMBER)) + 1):
+        site = _site(gantry, random, taken)
+        taken.append(site)
+        lesions.append(gantry.seen(site.part, _shapes(random, site, uptake), site.front, site.back))
+    return lesions
+
+
+def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Site:
+    """A place in a bone drawn by `BONES`, not too near another lesion's where that can be helped."""
+    names, weights = list(BONES), np.array(list(BONES.values()))
+    bone = random.choice(names, p=weights / weights.sum())
+    sites = [site for site in gantry.sites if site.bone == bone]
+    free = [site for site in sites if all(np.hypot(site.x - other.x, site.y - other.y) > APART for other in taken)] or sites
+    return free[random.integers(len(free))]
+
+
+def _shapes(random: np.random.Generator, site: Site, uptake: float) -> list[Shape]:
+    """An irregular spot along the bone, one to three cores in it; a thick lesion is brighter than a thin one of the same tissue."""
+    along = float(np.clip(random.lognormal(np.log(1.15), 0.42), 0.55, 2.6))
+    across = min(along * random.uniform(0.55, 1.0), 0.6 * site.width)
+    level = uptake * across**0.5 * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))
+    x, y = np.array([site.x, site.y]) + random.normal(0, 0.12, 2) * site.width
+    cos, sin = np.cos(site.turn), np.sin(site.turn)
+    shapes = [(blot(random, (x, y), along, across, site.turn), 0.7 * level)]
+    for _ in range(random.integers(1, 4)):
+        u, v = random.normal(0, 0.35, 2) * (along, across)
+        core = blot(random, (x + cos * u - sin * v, y + sin * u + cos * v), 0.5 * along, 0.5 * across, site.turn)
+        shapes.append((core, level * random.uniform(0.8, 1.2)))
+    return shapes

@@ -1,0 +1,83 @@
+"""Draws phantom patients with and without bone lesions, an anterior and a posterior scan each, and writes them as BS-80K."""
+
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.phantoms.bone_counts import Visibility
+from datamodules.phantoms.bone_examination import examine
+from datamodules.phantoms.bone_layout import Layout
+from datamodules.phantoms.folder import written_once
+from datamodules.refusal import Refusal
+
+SHORTEST = 128  # rows below which ribs can no longer be told apart
+
+
+def write(
+    root: Path,
+    patients: int = 300,
+    height: int = 384,
+    abnormal: float = 0.5,
+    counts: tuple[float, float] = (4e5, 1.8e6),
+    uptake: float = 1.0,
+    visible_contrast: float = 0.35,
+    visible_rose: float = 5.0,
+    visible_greys: float = 4.0,
+    mask_share: float = 0.4,
+    seed: int = 0,
+) -> None:
+    """Writes whole-body scans below `root`, once, with their labels, boxes and some regions, and `masks/`, which the real set lacks.
+
+    As in the real set: the number of a file is that of the patient in all folders, an XML exists for healthy scans too and a few are missing,
+    what is hot and healthy has boxes named Normal, some bright spots overflow, and one patient is there twice, see `twins`.
+
+    Args:
+        root: The folder to write; left alone when it holds the same phantoms already.
+        patients: How many; each has two scans.
+        height: Of the scans in pixels, 1024 in the real set; they are a quarter as wide.
+        abnormal: Share of patients with 1 to 8 lesions; all have one that is seen in one view at least, so that fewer images than patients are
+            abnormal. In the real set 36 % of the anterior and 32 % of the posterior images are.
+        counts: Least and most counts of skeleton and soft tissue in the anterior view.
+        uptake: Of all lesions, 1 for from subtle to hot; more makes up for few images or few pixels.
+        visible_contrast: Counts of a lesion over all others in its mask that it needs to count as seen in a view.
+        visible_rose: Its ratio of signal to noise there, likewise.
+        visible_greys: Grey levels of its peak, likewise.
+        mask_share: Of a lesion's peak above which a pixel belongs to its mask.
+        seed: Source of everything drawn.
+
+    Raises:
+        Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists and holds no phantoms.
+    """
+    _check(patients, height, abnormal, counts)
+    numbers = {"patients": patients, "height": height, "abnormal": abnormal, "counts": [float(count) for count in counts], "uptake": uptake}
+    numbers |= {"visible": [visible_contrast, visible_rose, visible_greys, mask_share], "seed": seed, "version": 1, "set": "bone_scan"}
+    visibility = Visibility(visible_contrast, visible_rose, visible_greys, mask_share)
+    with written_once(root, numbers) as folder:
+        if folder is None:
+            return
+        ill = np.random.default_rng([seed, 0]).permutation(patients) < round(abnormal * patients)
+        originals = {last: first for first, last in twins(patients)}
+        layout = Layout(folder)
+        for number in range(1, patients + 1):
+            drawn = originals.get(number, number)
+            random = np.random.default_rng([seed, drawn])
+            scans = examine(random, height, bool(ill[drawn - 1]), (counts[0], counts[1]), uptake, visibility)
+            layout.write(number, scans, random)
+        layout.close()
+
+
+def twins(patients: int) -> list[tuple[int, int]]:
+    """The pairs of numbers that are one patient with identical images, as four are in the real set: one pair, none among fewer than four."""
+    return [(2, patients)] if patients >= 4 else []
+
+
+def _check(patients: int, height: int, abnormal: float, counts: tuple[float, float]) -> None:
+    place = "datamodule.phantom"
+    if patients < 1:
+        raise Refusal(f"{place}.patients={patients} draws nobody; set at least 1")
+    if height < SHORTEST or height % 4:
+        raise Refusal(f"{place}.height={height} is no height of a scan four times as high as wide; set a multiple of 4 from {SHORTEST} on, as 384")
+    if not 0 <= abnormal <= 1:
+        raise Refusal(f"{place}.abnormal={abnormal} is no share of the patients; set a number from 0 to 1")
+    if len(counts) != 2 or not 0 < counts[0] <= counts[1]:
+        raise Refusal(f"{place}.counts={list(counts)} is no range of counts; set the least and the most, as [4e5, 1.8e6]")

@@ -1,0 +1,33 @@
+"""Maps are brought to 0..1 image by image, and enlarged so that a cell's centre stays where it is."""
+
+import numpy as np
+import pytest
+from pytorch_grad_cam.utils.image import scale_cam_image
+
+from callbacks.pseudo_labels.activation_maps import ActivationMaps, scaled, upsampled
+from datamodules.refusal import Refusal
+from datamodules.sample import Canvas
+
+
+def test_an_svd_that_no_memory_holds_is_refused():
+    with pytest.raises(Refusal, match=r"SVD of 256 x 128 cells.*such as LayerCAM"):
+        ActivationMaps("EigenCAM", "key").of([np.zeros((1, 2, 256, 128), np.float32)], [])
+
+
+def test_only_the_image_without_evidence_is_zero():
+    maps = np.array([[[-1, 0], [-2, -3]], [[0, 2], [4, -8]], [[1, np.nan], [0, 0]], [[0, 1e-40], [0, 0]]], np.float32)
+    found = scaled(maps)
+    assert np.array_equal(found[:3], [[[0, 0], [0, 0]], [[0, 0.5], [1, 0]], [[0, 0], [0, 0]]]) and found[3, 0, 1] == 1 and found[3].sum() == 1
+
+
+@pytest.mark.parametrize("cell", [(3, 1), (0, 0), (7, 3)])
+def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
+    heat = np.zeros((1, 8, 4), np.float32)
+    heat[0][cell] = 1
+    canvas = upsampled(heat, Canvas(256, 128))
+    rows, columns = np.nonzero(canvas[0] == canvas.max())
+    middle = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
+    at_border = cell != (3, 1)  # where there is no cell beyond, the maximum reaches to the border
+    centre = (cell[0] + 0.5) * 32, (cell[1] + 0.5) * 32
+    assert all(abs(a - b) <= 8 if at_border else a == b for a, b in zip(middle, centre, strict=True))
+    assert np.allclose(canvas, scale_cam_image(heat, (128, 256)), atol=1e-5) and upsampled(heat[:0], (4, 2)).shape == (0, 4, 2)

@@ -1,0 +1,65 @@
+"""The curves of localisation: where their points lie, and that every method is named."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from callbacks.pseudo_labels import localisation_figures
+from callbacks.pseudo_labels.localisation import estimates
+from callbacks.pseudo_labels.localisation_figures import froc_figure, hit_rate_figure
+from callbacks.pseudo_labels.localisation_rules import LocalisationRules
+from callbacks.pseudo_labels.measured import Localised, measure
+from callbacks.pseudo_labels.truth import Said, Truth
+
+RULES = LocalisationRules(resamples=50)
+
+
+@pytest.fixture
+def methods():
+    """One that finds every lesion and one false positive an image, one that says nothing, one that is always right."""
+    truths = [Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]) for i in range(30)]
+    said = {
+        "all": Said((3, 3), [[2, 2, 6, 6], [10, 10, 14, 14]], [0.4, 0.8]),
+        "silent": Said(),
+        "right": Said((3, 3), [[2, 2, 6, 6]], [0.7]),
+    }
+    return {name: Localised.of([measure(truth, each, RULES) for truth in truths]) for name, each in said.items()}
+
+
+def drawn(monkeypatch, call):
+    """The axes that a figure is drawn on."""
+    kept = []
+
+    def figure(draw):
+        axes = plt.figure().add_subplot()
+        draw(axes)
+        kept.append(axes)
+        return ""
+
+    monkeypatch.setattr(localisation_figures, "figure", figure)
+    call()
+    plt.close("all")
+    return kept[0]
+
+
+def test_a_froc_ends_where_no_box_is_left(methods, monkeypatch):
+    found = {name: estimates(each, RULES) for name, each in methods.items()}
+    axes = drawn(monkeypatch, lambda: froc_figure(methods, found, RULES))
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines if not line.get_label().startswith("_")}
+    dots = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_label().startswith("_")]
+    assert dots == [(1, 1), (0.125, 0), (0.125, 1)] and list(lines) == ["all", "silent", "right"]
+    assert lines["all"][-1].tolist() == [1, 1] and np.allclose(lines["all"][:-1, 1], 0)  # all false positives come first, then all lesions
+
+
+def test_hit_rates_stand_at_each_number_of_boxes_with_their_intervals(methods, monkeypatch):
+    found = {name: estimates(each, RULES) for name, each in methods.items()}
+    axes = drawn(monkeypatch, lambda: hit_rate_figure(found, RULES))
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 5}
+    assert {name: list(y) for name, y in lines.items()} == {"all": [0, 1, 1, 1, 1], "silent": [0] * 5, "right": [1] * 5}
+    assert len(axes.lines) == 3 + 15
+
+
+def test_pages_get_svg_with_the_names_of_all_methods(methods):
+    found = {name: estimates(each, RULES) for name, each in methods.items()}
+    for svg in (froc_figure(methods, found, RULES), hit_rate_figure(found, RULES, "iou")):
+        assert svg.startswith("<svg") and all(f">{name}<" in svg for name in methods)
