@@ -15,8 +15,9 @@ settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 
 import run  # noqa: E402
-from datamodules.phantoms import brain_tumor, chest_xray, pneumothorax  # noqa: E402
+from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothorax  # noqa: E402
 from lightning_modules.supervised import SupervisedModule  # noqa: E402
+from tests.ranked import ranks  # noqa: E402
 
 CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
@@ -56,6 +57,24 @@ SMALL_PNX = [
     *DEMO[:2],
     STAGES,
 ]
+SMALL_BONES = [
+    "experiment=weak_bone_scan",
+    "image_size=[128,64]",
+    "datamodule.view=both",
+    "datamodule.batch_size=8",
+    "datamodule.seed=0",
+    "module.net.architecture=resnet18",
+    "module.net.weights=null",
+    "module.optimizer.lr=1e-3",
+    "trainer.max_epochs=1",
+    "callbacks.pseudo_labels.heat_maps={method:LayerCAM,layers:[layer2,layer3]}",
+    "callbacks.pseudo_labels.boxes={width:12,height:12,min_distance:6}",
+    "callbacks.pseudo_labels.quality={min_stability:0.3,min_score:0.0}",
+    "callbacks.pseudo_labels.localisation.random_networks=1",
+    *DEMO[:2],
+    "callbacks=[checkpoint,label_threshold,interrupt,finite_loss,resources,pseudo_labels,report]",
+]
+NEARLY_ALL = "callbacks.threshold_search.between=[0.0,0.001]"  # above the threshold
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
@@ -65,6 +84,28 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "chest_xray"
     chest_xray.write(root, patients=64, size=72, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def bone_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantom bone scans of 64 patients, 128 pixels high."""
+    root = tmp_path_factory.mktemp("data") / "bone_scan"
+    bone_scan.write(root, patients=64, height=128, uptake=2.0, seed=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def bone_words(bone_scans: Path) -> list[str]:
+    """What trains a small classifier on them."""
+    return [*SMALL_BONES, f"datamodule.root={bone_scans}", f"datamodule.true_masks={bone_scans}/masks"]
+
+
+@pytest.fixture(scope="session")
+def bone_chain(bone_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the whole chain, with nearly every image above the threshold; its cache lies beside it."""
+    folder = tmp_path_factory.mktemp("chain") / "run"
+    ranks(1, [*bone_words, NEARLY_ALL, "trainer.precision=32-true", f"paths.cache={folder.parent / 'cache'}"], folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

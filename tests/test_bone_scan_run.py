@@ -12,63 +12,23 @@ import torch
 from datamodules.formats.rle import decode
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import read
-from datamodules.phantoms import bone_scan
 from lightning_modules.classification import ClassificationModule
 from tests.conftest import DEMO, folder_hash, refused
 from tests.ranked import ranks
 
-CALLBACKS = "callbacks=[checkpoint,label_threshold,interrupt,finite_loss,resources,pseudo_labels,report]"
-WORDS = [
-    "experiment=weak_bone_scan",
-    "image_size=[128,64]",
-    "datamodule.view=both",
-    "datamodule.batch_size=8",
-    "datamodule.seed=0",
-    "module.net.architecture=resnet18",
-    "module.net.weights=null",
-    "module.optimizer.lr=1e-3",
-    "trainer.max_epochs=1",
-    "callbacks.pseudo_labels.heat_maps={method:LayerCAM,layers:[layer2,layer3]}",
-    "callbacks.pseudo_labels.boxes={width:12,height:12,min_distance:6}",
-    "callbacks.pseudo_labels.localisation.random_networks=1",
-    *DEMO[:2],
-    CALLBACKS,
-]
-NEARLY_ALL = "callbacks.threshold_search.between=[0.0,0.001]"
 NONE = "callbacks.threshold_search.between=[0.999,1.0]"
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory) -> Path:
-    """Phantom bone scans of 64 patients, 128 pixels high."""
-    root = tmp_path_factory.mktemp("data") / "bone_scan"
-    bone_scan.write(root, patients=64, height=128, uptake=2.0, seed=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def words(scans) -> list[str]:
-    return [*WORDS, f"datamodule.root={scans}", f"datamodule.true_masks={scans}/masks"]
-
-
-@pytest.fixture(scope="module")
-def chain(words, tmp_path_factory) -> Path:
-    """The run folder of the whole chain, with nearly every image above the threshold."""
-    folder = tmp_path_factory.mktemp("chain") / "run"
-    ranks(1, [*words, NEARLY_ALL, "trainer.precision=32-true", f"paths.cache={folder.parent / 'cache'}"], folder)
-    return folder
 
 
 def table(run: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(run / "pseudo_labels" / name)
 
 
-def test_the_chain_leaves_every_image_and_its_boxes_in_both_coordinates(chain, scans):
-    seen = [table(chain, f"preds_{split}.csv") for split in ("train", "val", "test")]
+def test_the_chain_leaves_every_image_and_its_boxes_in_both_coordinates(bone_chain, bone_scans):
+    seen = [table(bone_chain, f"preds_{split}.csv") for split in ("train", "val", "test")]
     ids = pd.concat(seen)["id"]
     assert ids.is_unique and len(ids) == 128 and {id.split("/")[0] for id in ids} == {"wholeBodyANT", "wholeBodyPOST"}
     for split, images in zip(("train", "val", "test"), seen, strict=True):
-        canvas, own = table(chain, f"pseudo_boxes_{split}.csv"), table(chain, f"pseudo_boxes_{split}_orig.csv")
+        canvas, own = table(bone_chain, f"pseudo_boxes_{split}.csv"), table(bone_chain, f"pseudo_boxes_{split}_orig.csv")
         of_image = images.set_index("id").loc[canvas["id"]]
         assert len(canvas) and (of_image["pred"] == 1).all() and canvas.groupby("id").size().max() <= 5
         assert (canvas["x2"] - canvas["x1"] == 12).all() and (canvas["y2"] - canvas["y1"] == 12).all()
@@ -78,13 +38,13 @@ def test_the_chain_leaves_every_image_and_its_boxes_in_both_coordinates(chain, s
     numbers = seen[0].iloc[0]
     box = Letterbox(int(numbers["height"]), int(numbers["width"]), (128, 64))
     assert (numbers["scale"], numbers["pad_left"], numbers["pad_top"]) == (box.scale, box.content.left, box.content.top)
-    assert len(list((chain / "pseudo_labels/heat").glob("*.npy"))) == sum(int(images["pred"].sum()) for images in seen)
-    assert len(table(chain, "index.csv")) > 128, "regions are indexed too"
+    assert len(list((bone_chain / "pseudo_labels/heat").glob("*.npy"))) == sum(int(images["pred"].sum()) for images in seen)
+    assert len(table(bone_chain, "index.csv")) > 128, "regions are indexed too"
 
 
-def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(chain, scans):
-    manifest, true = (read(chain / "pseudo_labels" / f"{name}.csv") for name in ("manifest", "true_manifest"))
-    rows, images = manifest.rows, pd.concat([table(chain, f"preds_{split}.csv") for split in ("train", "val", "test")]).set_index("id")
+def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_chain, bone_scans):
+    manifest, true = (read(bone_chain / "pseudo_labels" / f"{name}.csv") for name in ("manifest", "true_manifest"))
+    rows, images = manifest.rows, pd.concat([table(bone_chain, f"preds_{split}.csv") for split in ("train", "val", "test")]).set_index("id")
     assert manifest.phantom and manifest.group_is == "patient"
     assert rows.groupby("group")["split"].nunique().max() == 1
     fitted = rows[rows["split"] != "test"]
@@ -93,7 +53,7 @@ def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(chain
     drawn = fitted[fitted["mask_is"] == "pseudo mask"]
     assert len(drawn) and (images.loc[drawn["id"], "accepted"] > 0).all()
     for id, mask in zip(drawn["id"], drawn["mask"], strict=True):
-        own = pd.concat([table(chain, f"pseudo_boxes_{split}_orig.csv") for split in ("train", "val")])
+        own = pd.concat([table(bone_chain, f"pseudo_boxes_{split}_orig.csv") for split in ("train", "val")])
         kept = own[(own["id"] == id) & own["rejected"].isna()]
         within = np.zeros((128, 32), bool)
         for x1, y1, x2, y2 in kept[["x1", "y1", "x2", "y2"]].to_numpy():
@@ -101,40 +61,40 @@ def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(chain
         pixels = decode(mask, 128, 32)[..., 0] > 0
         assert pixels.any() and not (pixels & ~within).any()
     for id, mask in zip(*(rows[rows["split"] == "test"][name] for name in ("id", "mask")), strict=True):
-        truth = cv2.imread(str(scans / "masks" / id.replace(".jpg", ".png")), 0)
+        truth = cv2.imread(str(bone_scans / "masks" / id.replace(".jpg", ".png")), 0)
         assert (mask is not None) == (truth is not None)
     assert len(true) == 128 and set(true.rows["mask_is"]) == {"true mask", "no lesion"}
     assert true.rows.set_index("id")["split"].loc[rows["id"]].tolist() == rows["split"].tolist()
 
 
-def test_the_page_and_the_report_tell_of_the_chain(chain):
-    told = json.loads((chain / "report.json").read_text())
+def test_the_page_and_the_report_tell_of_the_chain(bone_chain):
+    told = json.loads((bone_chain / "report.json").read_text())
     chained = told["pseudo_labels"]
     for split in ("train", "val", "test"):
         left = list(chained["images"][split].values())
-        assert left == sorted(left, reverse=True) and left[0] == len(table(chain, f"preds_{split}.csv"))
-        masks, own = list(chained["masks"][split].values()), table(chain, f"pseudo_boxes_{split}_orig.csv")
+        assert left == sorted(left, reverse=True) and left[0] == len(table(bone_chain, f"preds_{split}.csv"))
+        masks, own = list(chained["masks"][split].values()), table(bone_chain, f"pseudo_boxes_{split}_orig.csv")
         assert masks == sorted(masks, reverse=True) and masks[-1] == int((own["rejected"].isna() & own["mask_area"].notna()).sum())
     assert set(chained["localisation"]["table"]) >= {"the heat maps", "randomised weights", "the brightest blob"}
     assert {"fit", "threshold", "test", "classifier", "heat maps", "boxes", "masks and their quality"} <= set(chained["seconds"])
-    page = (chain / "report.html").read_text()
+    page = (bone_chain / "report.html").read_text()
     assert "Pseudo labels" in page and chained["localisation"]["said"] in page.replace("&#39;", "'") and "One decision a patient" in page
-    selected = json.loads((chain / "selected_threshold.json").read_text())["abnormal"]
+    selected = json.loads((bone_chain / "selected_threshold.json").read_text())["abnormal"]
     assert selected["threshold"] == told["rule"]["abnormal"]["threshold"] and selected["objective"] == "youden"
     assert selected["val"]["sensitivity"] == pytest.approx(told["scores"]["val"]["abnormal"]["recall"]["value"])
 
 
-def test_two_processes_leave_what_one_leaves(chain, words, tmp_path):
-    again = [*words, "do=[predict]", f"ckpt_path={chain}", "trainer.precision=32-true", f"paths.cache={chain.parent / 'cache'}"]
+def test_two_processes_leave_what_one_leaves(bone_chain, bone_words, tmp_path):
+    again = [*bone_words, "do=[predict]", f"ckpt_path={bone_chain}", "trainer.precision=32-true", f"paths.cache={bone_chain.parent / 'cache'}"]
     ranks(2, again, tmp_path / "two")
     for split in ("train", "val", "test"):
-        one, two = table(chain, f"pseudo_boxes_{split}.csv"), table(tmp_path / "two", f"pseudo_boxes_{split}.csv")
+        one, two = table(bone_chain, f"pseudo_boxes_{split}.csv"), table(tmp_path / "two", f"pseudo_boxes_{split}.csv")
         assert one["id"].tolist() == two["id"].tolist() and np.allclose(one.drop(columns="id"), two.drop(columns="id"), atol=1e-4)
     assert "Pseudo labels" in (tmp_path / "two/report.html").read_text()
 
 
-def test_a_segmenter_learns_from_what_the_chain_left(chain, scans, cli, tmp_path):
-    before = folder_hash(scans), folder_hash(chain)
+def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli, tmp_path):
+    before = folder_hash(bone_scans), folder_hash(bone_chain)
     small = "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}"
     common = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", "datamodule.batch_size=8", small, "trainer.max_epochs=1", *DEMO[:2]]
     callbacks = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
@@ -148,39 +108,39 @@ def test_a_segmenter_learns_from_what_the_chain_left(chain, scans, cli, tmp_path
     code, said = cli(*common, callbacks, f"datamodule.root={chain}", true, folder=tmp_path / "true")
     assert code == 0, said
     assert json.loads((tmp_path / "true/report.json").read_text())["identity"] == report["identity"], "both are judged on the same test set"
-    assert (folder_hash(scans), folder_hash(chain)) == before
+    assert (folder_hash(bone_scans), folder_hash(bone_chain)) == before
 
 
-def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(words, chain, cli, tmp_path, capfd):
-    code, said = cli(*words, NONE, "do=[fit,test,predict]", f"paths.cache={chain.parent / 'cache'}")
+def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(bone_words, bone_chain, cli, tmp_path, capfd):
+    code, said = cli(*bone_words, NONE, "do=[fit,test,predict]", f"paths.cache={bone_chain.parent / 'cache'}")
     assert code == 0, said
     told = json.loads((tmp_path / "run/report.json").read_text())["pseudo_labels"]
     assert sum(counts["above the threshold"] for counts in told["images"].values()) == 0
     assert "No image reaches the threshold" in (tmp_path / "run/report.html").read_text()
     for split in ("train", "val", "test"):
         boxes = table(tmp_path / "run", f"pseudo_boxes_{split}_orig.csv")
-        assert len(boxes) == 0 and list(boxes) == list(table(chain, f"pseudo_boxes_{split}_orig.csv"))
+        assert len(boxes) == 0 and list(boxes) == list(table(bone_chain, f"pseudo_boxes_{split}_orig.csv"))
     assert set(read(tmp_path / "run/pseudo_labels/manifest.csv").rows["mask_is"]) == {"normal by label", "true mask", "no lesion"}
 
 
-def test_heat_maps_that_are_all_zero_are_counted(words, chain, cli, tmp_path, monkeypatch):
+def test_heat_maps_that_are_all_zero_are_counted(bone_words, bone_chain, cli, tmp_path, monkeypatch):
     from callbacks.pseudo_labels.listener import Listener
 
     own = Listener.heat
     monkeypatch.setattr(Listener, "heat", lambda self, *rest: own(self, *rest) * 0)
-    again = ["do=[predict]", f"ckpt_path={chain}", f"paths.cache={chain.parent / 'cache'}", "callbacks.pseudo_labels.max_images=3"]
-    code, said = cli(*words, *again)
+    again = ["do=[predict]", f"ckpt_path={bone_chain}", f"paths.cache={bone_chain.parent / 'cache'}", "callbacks.pseudo_labels.max_images=3"]
+    code, said = cli(*bone_words, *again)
     assert code == 0, said
     assert "The heat maps of 9 images above the threshold are all zero" in (tmp_path / "run/report.html").read_text()
     assert table(tmp_path / "run", "preds_test.csv")["heat"].dropna().tolist() == [0, 0, 0]
 
 
-def test_too_little_memory_says_which_batch_size_to_try(words, chain, cli, monkeypatch):
+def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, cli, monkeypatch):
     def full(self, batch, i):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr(ClassificationModule, "predict_step", full)
-    code, said = cli(*words, "do=[predict]", f"ckpt_path={chain}", f"paths.cache={chain.parent / 'cache'}")
+    code, said = cli(*bone_words, "do=[predict]", f"ckpt_path={bone_chain}", f"paths.cache={bone_chain.parent / 'cache'}")
     assert code == 2 and "out of memory" in said and "try datamodule.eval_batch_size=4" in said and "Traceback" not in said
     monkeypatch.undo()
 
@@ -197,6 +157,6 @@ def test_too_little_memory_says_which_batch_size_to_try(words, chain, cli, monke
         (["callbacks/pseudo_labels/segmenter=sam2", "callbacks.pseudo_labels.segmenter.weights=/nowhere"], "is no folder and cannot be fetched", "GrabCut"),
     ],
 )
-def test_what_cannot_be_is_refused_before_training(words, more, wrong, mend, cli, steps):
-    code, said = cli(*words, *more)
+def test_what_cannot_be_is_refused_before_training(bone_words, more, wrong, mend, cli, steps):
+    code, said = cli(*bone_words, *more)
     refused(code, said, steps, wrong, mend)

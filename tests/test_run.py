@@ -43,13 +43,16 @@ SMALL_PHANTOMS = {
     "chest": {"train": 16, "val": 8, "test": 8},
     "chestx": {"train": 50, "test": 20},
     "pnx": {"images": 90, "size": 64},
+    "weak_bone": {"patients": 60, "height": 128},
 }
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs_at_demo_scale(experiment, cli, tmp_path):
-    small = SMALL_PHANTOMS[next((kind for kind in ("pneumonia", "chestx", "chest", "pnx") if kind in experiment), "brain")]
+def test_every_experiment_runs_at_demo_scale(experiment, cli, request):
+    small = SMALL_PHANTOMS[next((kind for kind in ("pneumonia", "chestx", "chest", "pnx", "weak_bone") if kind in experiment), "brain")]
     words = [f"datamodule.phantom.{name}={number}" for name, number in small.items()]
+    if experiment == "pseudo_mask_bone_scan":  # whose data is another run
+        words = [f"datamodule.root={request.getfixturevalue('bone_chain')}"]
     code, said = cli(f"experiment={experiment}", "scale=demo", "trainer.fast_dev_run=true", *words, "trainer.enable_progress_bar=false")
     assert code == 0, said
 

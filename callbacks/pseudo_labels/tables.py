@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from callbacks.pseudo_labels.chain import Labelled
-from callbacks.pseudo_labels.quality import measure
+from callbacks.pseudo_labels.measures import measure
 from datamodules.base import ManifestDataModule
 from datamodules.manifest import FILES, Manifest, read_mask
 

@@ -131,3 +131,13 @@ def test_a_temperature_changes_no_ranking():
     logits, labels = drawn(ties=False)
     plain, sharp = values(evidence_of(logits * 9, labels)), values(evidence_of(logits * 9, labels, (0.5, 0.05, 1.0)))
     assert plain["auc"] == sharp["auc"] and plain["average_precision"] == sharp["average_precision"] and plain["brier"] != sharp["brier"]
+
+
+def test_by_patient_the_most_suspicious_image_decides():
+    logits, labels = [[-2.0], [1.0], [0.5], [-1.0], [-3.0], [2.0]], [[0], [0], [1], [0], [0], [1]]
+    patients = ["b", "a", "b", "a", "c", "c"]
+    found = evidence_of(logits, labels, rule=(0.7, 1.0, 1.0), groups=patients).by_group()
+    assert found.ids.tolist() == found.groups.tolist() == ["a", "b", "c"]
+    assert found.logits[:, 0].tolist() == [1.0, 0.5, 2.0] and found.labels[:, 0].tolist() == [0, 1, 1]
+    assert found.says[:, 0].tolist() == [True, False, True]  # sigmoid(1) = .731
+    assert values(found)["auc"] == pytest.approx(metrics.roc_auc_score([0, 1, 1], [1.0, 0.5, 2.0]))
