@@ -52,3 +52,11 @@ class Agreement:
         self._work.wait()
         self._work = None
         return bool(self._flag)
+
+
+def gathered(world_size: int, *mine: list[Any]) -> list[list[Any]]:
+    """Each of several lists, of all processes together."""
+    parts: list[Any] = [mine] * world_size
+    if world_size > 1:
+        torch.distributed.all_gather_object(parts, mine)
+    return [[each for part in parts for each in part[number]] for number in range(len(mine))]

@@ -91,8 +91,8 @@ def read(path: Path) -> Manifest:
         raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
     for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
-    group_is = head.get("group_is", "patient" if "group" in rows else "image")
-    return Manifest(rows, tuple(head.get("classes", ["lesion"])), group_is, head.get("phantom", False))
+    head = {"classes": ["lesion"], "group_is": "patient" if "group" in rows else "image", "phantom": False} | head
+    return Manifest(rows, tuple(head["classes"]), head["group_is"], head["phantom"])
 
 
 def read_mask(path: Path, classes: int) -> np.ndarray:
@@ -146,6 +146,4 @@ def _parsed(value: Any) -> Any:
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    if isinstance(value, str):
-        return str(folder / value)
-    return None if isinstance(value, float) else value  # NaN: pandas knows no other nothing
+    return str(folder / value) if isinstance(value, str) else None if isinstance(value, float) else value  # NaN: pandas knows no other nothing

@@ -28,6 +28,7 @@ class SupervisedModule(LightningModule):
         monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
         mean: Per input channel, of pixels scaled to 0..1.
         std: Likewise.
+        gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
         compile: Compile the net with torch.compile.
         encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
@@ -46,6 +47,7 @@ class SupervisedModule(LightningModule):
         monitor: Mapping[str, str] | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        gamma: float = 1.0,
         channels_last: bool = True,
         compile: bool = False,
         encoder_lr: float = 1.0,
@@ -53,7 +55,7 @@ class SupervisedModule(LightningModule):
         auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(mean or [0.0], std or [1.0])
+        self.normalize = Normalize(mean or [0.0], std or [1.0], gamma)
         self.net = net
         self.loss = loss
         self.optimizer = optimizer

@@ -16,6 +16,7 @@ from lightning_modules.classification import ClassificationModule
 from tests.conftest import DEMO, folder_hash, refused
 from tests.ranked import ranks
 
+SAM = ["callbacks/pseudo_labels/segmenter=sam2", "callbacks.pseudo_labels.segmenter.weights=/nowhere"]
 NONE = "callbacks.threshold_search.between=[0.999,1.0]"
 
 
@@ -48,7 +49,8 @@ def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_
     assert manifest.phantom and manifest.group_is == "patient"
     assert rows.groupby("group")["split"].nunique().max() == 1
     fitted = rows[rows["split"] != "test"]
-    assert set(fitted["mask_is"]) == {"pseudo mask", "normal by label"} and set(rows["mask_is"][rows["split"] == "test"]) <= {"true mask", "no lesion"}
+    assert set(fitted["mask_is"]) == {"pseudo mask", "normal by label"}
+    assert set(rows["mask_is"][rows["split"] == "test"]) <= {"true mask", "no lesion"}
     assert (fitted["label"] == (fitted["mask_is"] == "pseudo mask")).all()
     drawn = fitted[fitted["mask_is"] == "pseudo mask"]
     assert len(drawn) and (images.loc[drawn["id"], "accepted"] > 0).all()
@@ -98,14 +100,14 @@ def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli
     small = "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}"
     common = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", "datamodule.batch_size=8", small, "trainer.max_epochs=1", *DEMO[:2]]
     callbacks = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
-    code, said = cli(*common, callbacks, f"datamodule.root={chain}")
+    code, said = cli(*common, callbacks, f"datamodule.root={bone_chain}")
     assert code == 0, said
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report["data"]["phantom"] and report["data"]["cleaning"]["train: pseudo mask"]["count"] > 0
     assert {name for name in report["data"]["cleaning"] if name.startswith("test: ")} <= {"test: true mask", "test: no lesion"}
 
     true = "datamodule.manifest_name=pseudo_labels/true_manifest.csv"
-    code, said = cli(*common, callbacks, f"datamodule.root={chain}", true, folder=tmp_path / "true")
+    code, said = cli(*common, callbacks, f"datamodule.root={bone_chain}", true, folder=tmp_path / "true")
     assert code == 0, said
     assert json.loads((tmp_path / "true/report.json").read_text())["identity"] == report["identity"], "both are judged on the same test set"
     assert (folder_hash(bone_scans), folder_hash(bone_chain)) == before
@@ -154,7 +156,7 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
         (["callbacks.pseudo_labels.localisation.split=holdout"], "localisation.split=holdout", "train, val, test"),
         (["callbacks.pseudo_labels.max_images=-1"], "max_images=-1 is no number of images", "null for all"),
         (["datamodule.predict_splits=[all]"], "datamodule.predict_splits=['all'] are no splits", "[test]"),
-        (["callbacks/pseudo_labels/segmenter=sam2", "callbacks.pseudo_labels.segmenter.weights=/nowhere"], "is no folder and cannot be fetched", "GrabCut"),
+        (SAM, "segmenter.weights=/nowhere is no folder and cannot be fetched", "GrabCut"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(bone_words, more, wrong, mend, cli, steps):

@@ -8,6 +8,7 @@ import numpy as np
 
 from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.chain import Labelled
+from callbacks.pseudo_labels.quota import Quota
 from callbacks.pseudo_labels.truth import Truth
 from callbacks.report.cases import Case, data_url, enlarge
 from callbacks.report.mask_cases import PREDICTION, TRUTH
@@ -30,7 +31,7 @@ class Pictures:
         overlays: Pictures at most, of each split.
     """
 
-    def __init__(self, folder: Path, overlays: int) -> None:
+    def __init__(self, folder: Path, overlays: Quota) -> None:
         self.folder, self.overlays = folder, overlays
         self.shown: list[Case] = []
 
@@ -43,7 +44,7 @@ class Pictures:
         """
         ids = data.table.rows["id"].tolist()
         self._names, self._writing = dict(zip(ids, file_names(ids), strict=True)), writing
-        self._drawn = dict.fromkeys(data.predict_splits, 0)
+        self.overlays.begin()
         self.shown = []
         for part in ("heat", "overlays", "masks") if writing else ():
             (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -60,14 +61,13 @@ class Pictures:
         name, split = self._names[found.known.id], found.known.split
         kind = KINDS[2 if found.known.label is None else 1 - found.known.label]
         shows = split == "test" and sum(case.kind == kind for case in self.shown) < SHOWN
-        draws = self._writing and self._drawn.get(split, 0) < self.overlays
+        draws = self._writing and self.overlays.takes(split)
         panes = drawn(found, heat, image, truth) if shows or draws else {}
         if self._writing:
             np.save(self.folder / "heat" / f"{name}.npy", heat)
             if found.mask is not None:
                 cv2.imwrite(str(self.folder / "masks" / f"{name}.png"), decode([found.mask], *image.shape) * 255)
         if draws:
-            self._drawn[split] += 1
             cv2.imwrite(str(self.folder / "overlays" / f"{name}.png"), np.concatenate(list(panes.values()), axis=1))
         if shows:
             caption = f"p = {found.probability:.3f}, {len(found.found)} boxes, {found.accepted} masks kept"

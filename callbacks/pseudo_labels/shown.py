@@ -25,7 +25,11 @@ SHORT = {
     froc_at(1): "FROC at 1 false positive an image",
     "dice": "Dice of masks",
 }
-COLUMNS = (Column("image", "true boxes green"), Column("heat map", "dark 0, bright 1"), Column("boxes and masks", "orange kept, grey rejected, green true"))
+COLUMNS = (
+    Column("image", "true boxes green"),
+    Column("heat map", "dark 0, bright 1"),
+    Column("boxes and masks", "orange kept, grey rejected, green true"),
+)
 STEPS = (
     *("images", "above the threshold", "heat map made", "heat map not all zero"),
     *("with a box", "not known to be normal", "with a mask that was kept"),

@@ -4,15 +4,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 
+from callbacks.agreement import gathered
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.chain import Chain, Labelled
 from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.masks import Segmenter
 from callbacks.pseudo_labels.pictures import Pictures
 from callbacks.pseudo_labels.quality import Quality
+from callbacks.pseudo_labels.quota import Quota
 from callbacks.pseudo_labels.rows import Rows
 from callbacks.pseudo_labels.scored import Nothing
 from callbacks.pseudo_labels.scoring import Localisation
@@ -30,8 +31,7 @@ KEY = "callbacks.pseudo_labels"
 class PseudoLabels(Timed):
     """Leaves `pseudo_labels/` in the run folder: tables, heat maps, pictures, and manifest.csv, which `datamodule=table` reads.
 
-    The heat maps come from the forward that the prediction makes anyway. An image known to be normal gets boxes where the classifier calls it
-    abnormal, but no masks. Of an image above the threshold without any heat it is counted that it has none.
+    An image known to be normal gets boxes where the classifier calls it abnormal, but no masks.
 
     Example:
         callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, boxes: {size: adaptive}, max_images: 500}}
@@ -61,17 +61,13 @@ class PseudoLabels(Timed):
         overlays: int = 200,
     ) -> None:
         super().__init__()
-        for name, number in {"max_images": max_images, "overlays": overlays}.items():
-            if number is not None and not (isinstance(number, int) and number >= 0):
-                raise Refusal(f"{KEY}.{name}={number} is no number of images; take 0 or more{', or null for all' if name == 'max_images' else ''}")
         self.folder = Path(run_dir) / "pseudo_labels"
-        self.heat_maps, self.of, self.max_images = heat_maps, of, max_images
+        self.heat_maps, self.of, self._quota = heat_maps, of, Quota(max_images, f"{KEY}.max_images")
         self.localisation = localisation or Nothing()
         self.chain = Chain(boxes, segmenter, quality, self.clock)
-        self.pictures = Pictures(self.folder, overlays)
-        self._stack = ExitStack()
+        self.pictures = Pictures(self.folder, Quota(overlays, f"{KEY}.overlays"))
+        self._stack, self._known = ExitStack(), dict[str, Any]()
         self._section: Section | None = None
-        self._known: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be mapped, before any training."""
@@ -80,14 +76,16 @@ class PseudoLabels(Timed):
         if self.of is not None and self.of not in pl_module.classes:
             raise Refusal(f"{KEY}.of={self.of} is none of module.classes={list(pl_module.classes)}; take one of them")
         if trainer.predict_loop.inference_mode and self.heat_maps.needs_gradients:
-            raise Refusal(f"{KEY}.heat_maps.method={self.heat_maps.method} needs gradients, which inference mode forbids; set trainer.inference_mode=false")
+            said = f"{KEY}.heat_maps.method={self.heat_maps.method} needs gradients, which inference mode forbids"
+            raise Refusal(f"{said}; set trainer.inference_mode=false")
         with self.heat_maps.listening(pl_module.net):
             self._channel = 0 if self.of is None else pl_module.classes.index(self.of)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Random networks are drawn, then the trained one is listened to."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._rows, self._found, self._taken = Rows(data, self._channel), list[Labelled](), dict.fromkeys(data.predict_splits, 0)
+        self._rows, self._found = Rows(data, self._channel), list[Labelled]()
+        self._quota.begin()
         self.pictures.begin(data, writing=not trainer.fast_dev_run)  # type: ignore[attr-defined]
         with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
             self.localisation.begin(pl_module, data, self._rows, self.chain.boxes)
@@ -106,11 +104,11 @@ class PseudoLabels(Timed):
         called = pl_module.rule(outputs)[:, self._channel].tolist()
         self.clock.stop("classifier")
         known = [self._rows.known(id) for id in batch["id"]]
-        wanted = [i for i, each in enumerate(known) if called[i] and self._still(each.split)]
+        wanted = [i for i, each in enumerate(known) if called[i] and self._quota.takes(each.split)]
         scored = [i for i, each in enumerate(known) if self.localisation.asks(each)]
         rows = sorted({*wanted, *scored})
         with self.clock("heat maps"):
-            heats = dict(zip(rows, self._listener.heat(self._channel, rows), strict=True)) if rows else {}
+            heats = dict(zip(rows, self._listener.heat(self._channel, rows) if rows else (), strict=True))
         found = [Labelled(each, probability[i], called[i]) for i, each in enumerate(known)]
         for i in wanted:
             image = self._rows.image(known[i].id)
@@ -123,13 +121,6 @@ class PseudoLabels(Timed):
                 said = [(found[i], heats[i]) for i in scored]
                 self.localisation.look(pl_module, batch["image"][scored], said, self.heat_maps, self._channel)
 
-    def _still(self, split: str) -> bool:
-        """Whether another image above the threshold is wanted of a split; then it counts as taken."""
-        if self.max_images is not None and self._taken[split] >= self.max_images:
-            return False
-        self._taken[split] += 1
-        return True
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stops listening."""
         self._stack.close()
@@ -137,21 +128,18 @@ class PseudoLabels(Timed):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers what all processes found, and writes it down on the first."""
         self._stack.close()
-        found, measured, shown = _gathered(trainer.world_size, self._found, self.localisation.measured, self.pictures.shown)
+        found, measured, shown = gathered(trainer.world_size, self._found, self.localisation.measured, self.pictures.shown)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        place = self._rows.place
+        place, threshold = self._rows.place, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
         found.sort(key=lambda each: place[each.known.id])
         with self.clock("scoring the localisation"):
             scored = self.localisation.scored(sorted(measured, key=lambda each: place[next(iter(each.values())).id]))
         with self.clock("files and pictures"):
-            threshold = float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
             write_down(self.folder, trainer.datamodule, found, threshold)  # type: ignore[attr-defined]
         told = summary(found, scored, self.clock.seconds)
         self._known, self._section = {"pseudo_labels": told}, section_of(told, scored, cases_of(shown))
-        for sentence in self._section.said:
-            print(sentence)
-        print(f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}")
+        print(*self._section.said, f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}", sep="\n")
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
         """What the last prediction found; None before."""
@@ -160,11 +148,3 @@ class PseudoLabels(Timed):
     def known(self) -> dict[str, Any]:
         """Funnel, scores and seconds for report.json."""
         return self._known
-
-
-def _gathered(world_size: int, *mine: list[Any]) -> list[list[Any]]:
-    """Each of the lists, of all processes together."""
-    parts: list[Any] = [mine] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(parts, mine)
-    return [[each for part in parts for each in part[number]] for number in range(len(mine))]

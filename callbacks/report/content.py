@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from callbacks.report.judged import by_patient, without_lookalikes
 from callbacks.report.kinds import KINDS
 from callbacks.report.stages import read_stages
 from datamodules.base import ManifestDataModule
 from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.uncertainty import caveat, estimates
 
 SCHEMA = 2
@@ -63,22 +63,6 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "commit": commit(),
         "config": configuration(run.run_dir),
     }
-
-
-def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
-    """Test without the images that stand, nearly the same, in train or val too: what was learned by heart does not count there."""
-    if "test" not in evidence or not ids:
-        return {}
-    rest = evidence["test"].without(ids)
-    return {"test_without_lookalikes": rest} if len(rest) else {}
-
-
-def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
-    """The judged split once more with one decision a patient, where labels are judged and some patient has several images."""
-    seen = evidence[judged]
-    if not isinstance(seen, LabelEvidence) or seen.exclusive or seen.group_is != "patient" or len(np.unique(seen.groups)) == len(seen):
-        return {}
-    return {f"{judged}_by_patient": seen.by_group()}
 
 
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from datamodules.phantoms.bone_counts import Visibility, acquire, boxes, gain
 from datamodules.phantoms.bone_gantry import VIEWS, Gantry
 from datamodules.phantoms.bone_head import draw_head
 from datamodules.phantoms.bone_hot_spots import draw_hot_spots
-from datamodules.phantoms.bone_lesions import draw_lesions
+from datamodules.phantoms.bone_lesions import Lesions, draw_lesions
 from datamodules.phantoms.bone_limbs import draw_limbs
 from datamodules.phantoms.bone_patient import draw_patient
 from datamodules.phantoms.bone_soft_tissue import draw_soft_tissue
@@ -42,7 +42,13 @@ class Scan:
 
 
 def examine(
-    random: np.random.Generator, height: int, ill: bool, counts: tuple[float, float], uptake: float, visibility: Visibility
+    random: np.random.Generator,
+    height: int,
+    ill: bool,
+    counts: tuple[float, float],
+    lesions_as: Lesions,
+    urine: float,
+    visibility: Visibility,
 ) -> dict[str, Scan]:
     """Draws a patient and both of its scans, "ANT" and "POST", taken at once.
 
@@ -51,7 +57,8 @@ def examine(
         height: Of the scans in pixels; they are a quarter as wide.
         ill: Whether there are lesions; at least one is then seen in at least one view.
         counts: See `draw_patient`.
-        uptake: Of the lesions, see `draw_lesions`.
+        lesions_as: How hot and how large they are.
+        urine: See `draw_hot_spots`.
         visibility: When a lesion, or anything else hot, counts as seen in a view.
 
     Raises:
@@ -64,18 +71,19 @@ def examine(
         draw(gantry)
     body = gantry.body()
     exposure = patient.counts / float(body[0].sum())
-    spots = [exposure * spot for spot in draw_hot_spots(gantry, of_spots)]
+    spots = [exposure * spot for spot in draw_hot_spots(gantry, of_spots, urine)]
     healthy = exposure * body + np.sum(spots, 0)
     masks: list[list[np.ndarray]] = [[], []]
     expected = gantry.with_scatter(healthy)
     for _ in range(TRIES if ill else 0):
-        lesions = [exposure * lesion for lesion in draw_lesions(gantry, of_lesions, uptake)]
+        lesions = [exposure * lesion for lesion in draw_lesions(gantry, of_lesions, lesions_as)]
         expected = gantry.with_scatter(healthy + np.sum(lesions, 0))
         masks = _seen(lesions, expected, visibility)
         if any(masks):
             break
     if ill and not any(masks):
-        raise Refusal(f"no lesion of uptake {uptake} is seen at {visibility} in {TRIES} draws; raise datamodule.phantom.uptake or see less strictly")
+        said = f"no lesion of uptake {lesions_as.uptake} is seen at {visibility} in {TRIES} draws"
+        raise Refusal(f"{said}; raise datamodule.phantom.uptake or see less strictly")
     normal, overflow, scans = _seen(spots, expected, visibility), bool(of_noise.random() < OVERFLOW), {}
     for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, masks, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)

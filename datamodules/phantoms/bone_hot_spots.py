@@ -8,14 +8,15 @@ from datamodules.phantoms.bone_outlines import Shape, blot, ellipse
 WORN = {"knee": 5, "shoulder": 4, "foot": 4, "jaw": 4, "facet joint": 3, "wrist": 2, "ankle": 2, "sternoclavicular joint": 2, "elbow": 1, "hip": 1}
 
 
-def draw_hot_spots(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray]:
+def draw_hot_spots(gantry: Gantry, random: np.random.Generator, urine: float = 1.0) -> list[np.ndarray]:
     """What both heads see of each spot, float32 `2 x height x width`; the bones must be drawn already.
 
     Args:
         gantry: The patient.
         random: Source of everything drawn.
+        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; 1 as in real scans. Worn joints stay as they are.
     """
-    spots = [_bladder(gantry, random), *_kidneys(gantry, random), *_worn_joints(gantry, random)]
+    spots, worn = [_bladder(gantry, random), *_kidneys(gantry, random)], _worn_joints(gantry, random)
     if random.random() < 0.2:
         spots.append(_injection(gantry, random))
     for _ in range(random.choice([0, 1, 2, 3], p=[0.62, 0.2, 0.12, 0.06])):
@@ -23,7 +24,7 @@ def draw_hot_spots(gantry: Gantry, random: np.random.Generator) -> list[np.ndarr
     if random.random() < 0.04:  # a bag or a bottle beside the thigh
         place = (random.uniform(-14, 14), random.uniform(101, 125))
         spots.append(gantry.seen("trunk", [(blot(random, place, random.uniform(1.5, 3.5), 1.6, 0.3), random.uniform(8, 40))], 0, 16))
-    return spots
+    return [*(urine * spot for spot in spots), *worn]
 
 
 def _bladder(gantry: Gantry, random: np.random.Generator) -> np.ndarray:

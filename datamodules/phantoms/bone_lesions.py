@@ -1,5 +1,7 @@
 """Draws the lesions of phantom bone scans: where in the bones they lie, how large they are, how much they take up."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from datamodules.phantoms.bone_gantry import Gantry, Site
@@ -11,20 +13,33 @@ NUMBER = (0.26, 0.2, 0.16, 0.12, 0.09, 0.07, 0.06, 0.04)  # chances of 1 to 8 le
 APART = 3.5  # cm between the middles of two lesions of a patient at least
 
 
-def draw_lesions(gantry: Gantry, random: np.random.Generator, uptake: float = 1.0) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Lesions:
+    """What all lesions have in common.
+
+    Attributes:
+        uptake: 1 for from subtle to hot as in real scans.
+        extent: Of their diameters, 1 for about 1.5 to 6.5 cm.
+    """
+
+    uptake: float = 1.0
+    extent: float = 1.0
+
+
+def draw_lesions(gantry: Gantry, random: np.random.Generator, like: Lesions) -> list[np.ndarray]:
     """What both heads see of each lesion, float32 `2 x height x width`; the bones must be drawn already.
 
     Args:
         gantry: The patient.
         random: Source of everything drawn.
-        uptake: Of all lesions, 1 for from subtle to hot as in real scans.
+        like: How hot and how large they are.
     """
     lesions: list[np.ndarray] = []
     taken: list[Site] = []
     for _ in range(int(random.choice(len(NUMBER), p=NUMBER)) + 1):
         site = _site(gantry, random, taken)
         taken.append(site)
-        lesions.append(gantry.seen(site.part, _shapes(random, site, uptake), site.front, site.back))
+        lesions.append(gantry.seen(site.part, _shapes(random, site, like), site.front, site.back))
     return lesions
 
 
@@ -37,11 +52,12 @@ def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Sit
     return free[random.integers(len(free))]
 
 
-def _shapes(random: np.random.Generator, site: Site, uptake: float) -> list[Shape]:
+def _shapes(random: np.random.Generator, site: Site, like: Lesions) -> list[Shape]:
     """An irregular spot along the bone, one to three cores in it; a thick lesion is brighter than a thin one of the same tissue."""
     along = float(np.clip(random.lognormal(np.log(1.15), 0.42), 0.55, 2.6))
     across = min(along * random.uniform(0.55, 1.0), 0.6 * site.width)
-    level = uptake * across**0.5 * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))
+    level = like.uptake * across**0.5 * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))
+    along, across = like.extent * along, like.extent * across
     x, y = np.array([site.x, site.y]) + random.normal(0, 0.12, 2) * site.width
     cos, sin = np.cos(site.turn), np.sin(site.turn)
     shapes = [(blot(random, (x, y), along, across, site.turn), 0.7 * level)]

@@ -7,6 +7,7 @@ import numpy as np
 from datamodules.phantoms.bone_counts import Visibility
 from datamodules.phantoms.bone_examination import examine
 from datamodules.phantoms.bone_layout import Layout
+from datamodules.phantoms.bone_lesions import Lesions
 from datamodules.phantoms.folder import written_once
 from datamodules.refusal import Refusal
 
@@ -20,6 +21,8 @@ def write(
     abnormal: float = 0.5,
     counts: tuple[float, float] = (4e5, 1.8e6),
     uptake: float = 1.0,
+    extent: float = 1.0,
+    urine: float = 1.0,
     visible_contrast: float = 0.35,
     visible_rose: float = 5.0,
     visible_greys: float = 4.0,
@@ -39,6 +42,8 @@ def write(
             abnormal. In the real set 36 % of the anterior and 32 % of the posterior images are.
         counts: Least and most counts of skeleton and soft tissue in the anterior view.
         uptake: Of all lesions, 1 for from subtle to hot; more makes up for few images or few pixels.
+        extent: Of all lesions' diameters, likewise; 1 for about 1.5 to 6.5 cm.
+        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; more of it outshines the lesions.
         visible_contrast: Counts of a lesion over all others in its mask that it needs to count as seen in a view.
         visible_rose: Its ratio of signal to noise there, likewise.
         visible_greys: Grey levels of its peak, likewise.
@@ -49,7 +54,8 @@ def write(
         Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists and holds no phantoms.
     """
     _check(patients, height, abnormal, counts)
-    numbers = {"patients": patients, "height": height, "abnormal": abnormal, "counts": [float(count) for count in counts], "uptake": uptake}
+    numbers = {"patients": patients, "height": height, "abnormal": abnormal, "counts": [float(count) for count in counts]}
+    numbers |= {"uptake": uptake, "extent": extent, "urine": urine}
     numbers |= {"visible": [visible_contrast, visible_rose, visible_greys, mask_share], "seed": seed, "version": 1, "set": "bone_scan"}
     visibility = Visibility(visible_contrast, visible_rose, visible_greys, mask_share)
     with written_once(root, numbers) as folder:
@@ -61,7 +67,7 @@ def write(
         for number in range(1, patients + 1):
             drawn = originals.get(number, number)
             random = np.random.default_rng([seed, drawn])
-            scans = examine(random, height, bool(ill[drawn - 1]), (counts[0], counts[1]), uptake, visibility)
+            scans = examine(random, height, bool(ill[drawn - 1]), (counts[0], counts[1]), Lesions(uptake, extent), urine, visibility)
             layout.write(number, scans, random)
         layout.close()
 

@@ -10,6 +10,7 @@ from datamodules.phantoms import bone_scan
 from datamodules.phantoms.bone_counts import Visibility
 from datamodules.phantoms.bone_examination import examine
 from datamodules.phantoms.bone_layout import REGION_FOLDERS
+from datamodules.phantoms.bone_lesions import Lesions
 from datamodules.refusal import Refusal
 
 PATIENTS, HEIGHT, COUNTS = 60, 384, (4e5, 1.8e6)
@@ -89,7 +90,7 @@ def silhouette(image) -> np.ndarray:
 
 
 def test_the_posterior_view_is_the_same_patient_mirrored():
-    patients = [examine(np.random.default_rng(seed), HEIGHT, True, COUNTS, 3.0, Visibility()).values() for seed in range(12)]
+    patients = [examine(np.random.default_rng(seed), HEIGHT, True, COUNTS, Lesions(3.0), 1.0, Visibility()).values() for seed in range(12)]
     outlines = [[silhouette(image) for image in (ant.image, post.image[:, ::-1])] for ant, post in patients]
     sums: list[int] = []
     for number, (ant, post) in enumerate(patients):

@@ -35,6 +35,8 @@ def test_other_weights_and_other_names_are_refused(tmp_path):
 def test_normalize_by_hand():
     image = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
     assert torch.allclose(Normalize([0.4], [0.2])(image), torch.tensor([[[[-2.0, 3.0], [-1.0, 0.0]]]]), atol=1e-6)
+    roots = ((image / 255.0).sqrt() - 0.4) / 0.2
+    assert torch.allclose(Normalize([0.4], [0.2], gamma=0.5)(image), roots, atol=1e-6)
 
 
 def test_precision_follows_the_hardware():
