@@ -66,7 +66,7 @@ class PeakBoxes:
         smallest: float = 24,
         largest: float = 192,
         per_image: int = 5,
-        at_least: float = 0.5,
+        at_least: float = 0.2,
         min_distance: float = 16,
         iou: float = 0.15,
         key: str = "callbacks.pseudo_labels.boxes",
