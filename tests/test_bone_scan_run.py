@@ -46,7 +46,7 @@ def test_the_chain_leaves_every_image_and_its_boxes_in_both_coordinates(bone_cha
 def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_chain, bone_scans):
     manifest, true = (read(bone_chain / "pseudo_labels" / f"{name}.csv") for name in ("manifest", "true_manifest"))
     rows, images = manifest.rows, pd.concat([table(bone_chain, f"preds_{split}.csv") for split in ("train", "val", "test")]).set_index("id")
-    assert manifest.phantom and manifest.group_is == "patient"
+    assert manifest.group_is == "patient"
     assert rows.groupby("group")["split"].nunique().max() == 1
     fitted = rows[rows["split"] != "test"]
     assert set(fitted["mask_is"]) == {"pseudo mask", "normal by label"}
@@ -103,7 +103,7 @@ def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli
     code, said = cli(*common, callbacks, f"datamodule.root={bone_chain}")
     assert code == 0, said
     report = json.loads((tmp_path / "run/report.json").read_text())
-    assert report["data"]["phantom"] and report["data"]["cleaning"]["train: pseudo mask"]["count"] > 0
+    assert report["data"]["cleaning"]["train: pseudo mask"]["count"] > 0
     assert {name for name in report["data"]["cleaning"] if name.startswith("test: ")} <= {"test: true mask", "test: no lesion"}
 
     true = "datamodule.manifest_name=pseudo_labels/true_manifest.csv"
@@ -122,7 +122,7 @@ def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(bone
     for split in ("train", "val", "test"):
         boxes = table(tmp_path / "run", f"pseudo_boxes_{split}_orig.csv")
         assert len(boxes) == 0 and list(boxes) == list(table(bone_chain, f"pseudo_boxes_{split}_orig.csv"))
-    assert set(read(tmp_path / "run/pseudo_labels/manifest.csv").rows["mask_is"]) == {"normal by label", "true mask", "no lesion"}
+    assert set(read(tmp_path / "run/pseudo_labels/manifest.csv").rows["mask_is"]) <= {"normal by label", "true mask", "no lesion"}
 
 
 def test_heat_maps_that_are_all_zero_are_counted(bone_words, bone_chain, cli, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
         (["callbacks.pseudo_labels.localisation.split=holdout"], "localisation.split=holdout", "train, val, test"),
         (["callbacks.pseudo_labels.max_images=-1"], "max_images=-1 is no number of images", "null for all"),
         (["datamodule.predict_splits=[all]"], "datamodule.predict_splits=['all'] are no splits", "[test]"),
-        (SAM, "segmenter.weights=/nowhere is no folder and cannot be fetched", "GrabCut"),
+        (SAM, "segmenter.weights=/nowhere is no folder and cannot be fetched", "RandomWalker, which needs none"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(bone_words, more, wrong, mend, cli, steps):

@@ -12,6 +12,7 @@ from datamodules.refusal import Refusal
 PLAIN = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "GradCAMElementWise", "LayerCAM", "FEM")
 BY_SVD = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
 METHODS = PLAIN + BY_SVD  # those of the library that need nothing but a layer's activations and their gradients
+CELLS = ("middle", "corner")
 LARGEST_SVD = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
 
 
@@ -21,13 +22,14 @@ class ActivationMaps:
     Args:
         method: One of METHODS.
         key: What errors call it.
+        cells: Where they look, as `upsampled` says.
     """
 
-    def __init__(self, method: str, key: str) -> None:
+    def __init__(self, method: str, key: str, cells: str = "middle") -> None:
         import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
 
         self._cam = getattr(pytorch_grad_cam, method)(nn.Linear(1, 1), [])  # it wants a network, and asks it nothing
-        self.method, self.key = method, key
+        self.method, self.key, self.cells = method, key, cells
 
     @property
     def needs_gradients(self) -> bool:
@@ -52,7 +54,7 @@ class ActivationMaps:
         if len(maps) == 1:
             return maps[0]
         finest = max((each.shape[1:] for each in maps), key=np.prod)
-        return scaled(np.mean([upsampled(each, finest) for each in maps], axis=0))
+        return scaled(np.mean([upsampled(each, finest, self.cells) for each in maps], axis=0))
 
     def _of_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
         height, width = activations.shape[2:]
@@ -71,19 +73,33 @@ def scaled(maps: np.ndarray) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
 
 
-def upsampled(heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
-    """Heat maps `B x h x w` at canvas size: bilinear between the cells' centres, as OpenCV and the library do it.
+def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") -> np.ndarray:
+    """Heat maps `B x h x w` at canvas size, bilinear between the places where the cells look.
 
-    The highest pixel may lie a little below the highest cell: a cell's centre falls between pixels where cells are an even number of them wide.
+    `middle`: the middles of their shares of the canvas, as OpenCV and the library do it, and as patches are cut. `corner`: a convolution of stride 2
+    that pads both sides looks at the first of its two pixels, so cells look at their upper left corner; by the middle, maps of such a network
+    (ResNet, most EfficientNets) point beside the lesion by half a cell.
+
+    The highest pixel may lie a little below the highest cell, which may look between two pixels.
 
     Args:
         heat: Of cells that share the canvas out evenly.
         canvas: Height and width in pixels, such as a `Canvas`.
+        cells: `middle` or `corner`.
 
     Returns:
         float32 `B x height x width`.
     """
-    height, width = canvas
     if not len(heat):
-        return np.zeros((0, height, width), np.float32)
-    return F.interpolate(torch.from_numpy(heat).float()[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0].numpy()
+        return np.zeros((0, *canvas), np.float32)
+    if cells == "corner":
+        return np.stack([_between(_between(each, canvas[0]).T, canvas[1]).T for each in heat])
+    return F.interpolate(torch.from_numpy(heat).float()[:, None], canvas, mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def _between(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows `n x m` become `length x m`: row j stands at j * length / n, and what lies beyond the last is the last."""
+    place = np.minimum(np.arange(length) * (len(rows) / length), len(rows) - 1)
+    first = place.astype(int)
+    share = (place - first).astype(np.float32)[:, None]
+    return (rows[first] * (1 - share) + rows[np.minimum(first + 1, len(rows) - 1)] * share).astype(np.float32)

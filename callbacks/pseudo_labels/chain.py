@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
 from callbacks.pseudo_labels.clock import Clock
+from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.masks import Segmenter
 from callbacks.pseudo_labels.quality import Quality, Verdict
 from datamodules.formats.rle import Rle, encode
@@ -70,14 +70,15 @@ class Chain:
     """Heat map -> boxes -> masks -> quality, for one image after the other.
 
     Args:
+        heat_maps: Which know where their cells look.
         boxes: How peaks become boxes.
         segmenter: How boxes become masks.
         quality: Which masks are kept.
         clock: Counts the seconds of each step.
     """
 
-    def __init__(self, boxes: PeakBoxes, segmenter: Segmenter, quality: Quality, clock: Clock) -> None:
-        self.boxes, self.segmenter, self.quality, self.clock = boxes, segmenter, quality, clock
+    def __init__(self, heat_maps: HeatMaps, boxes: PeakBoxes, segmenter: Segmenter, quality: Quality, clock: Clock) -> None:
+        self.heat_maps, self.boxes, self.segmenter, self.quality, self.clock = heat_maps, boxes, segmenter, quality, clock
 
     def __call__(self, known: Known, probability: float, heat: np.ndarray, image: np.ndarray | None) -> Labelled:
         """An image above the threshold.
@@ -90,7 +91,7 @@ class Chain:
         """
         box = known.letterbox
         with self.clock("boxes"):
-            large = upsampled(heat[None], box.canvas)[0]
+            large = self.heat_maps.enlarged(heat, box.canvas)
             found = self.boxes(large, box.content)
             boxes, peaks = box.boxes_back(found.boxes), box.points_back(found.peaks)
         said = Labelled(known, probability, called=True, mapped=True, warm=bool(heat.max() > 0), found=found, boxes=boxes, peaks=peaks)

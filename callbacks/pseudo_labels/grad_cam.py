@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from callbacks.pseudo_labels.activation_maps import METHODS, ActivationMaps
+from callbacks.pseudo_labels.activation_maps import CELLS, METHODS, ActivationMaps, upsampled
 from callbacks.pseudo_labels.layers import at_rest, chosen
 from callbacks.pseudo_labels.listener import Listener
 from datamodules.refusal import Refusal
@@ -33,17 +33,30 @@ class HeatMaps:
             happens to give, and the wrong one shows the background; SegEigenCAM mends that.
         layers: Names as in `named_modules`; the maps of several are averaged on the finest grid. None is the last stage. Of a transformer that
             reads its class token name the first norm of its last block: behind it the other tokens no longer count.
+        cells: `middle` or `corner` of its share of the canvas is where a cell looks, see `activation_maps.upsampled`.
         key: What errors call this object.
 
     Raises:
-        Refusal: the method is unknown.
+        Refusal: the method or `cells` is unknown.
     """
 
-    def __init__(self, method: str = "GradCAM", layers: Sequence[str] | str | None = None, key: str = "callbacks.pseudo_labels.heat_maps") -> None:
+    def __init__(
+        self,
+        method: str = "GradCAM",
+        layers: Sequence[str] | str | None = None,
+        cells: str = "middle",
+        key: str = "callbacks.pseudo_labels.heat_maps",
+    ) -> None:
         if method not in METHODS:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
             raise Refusal(f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?")
-        self.method, self.layers, self.key = method, layers, key
+        if cells not in CELLS:
+            raise Refusal(f"{key}.cells={cells} is none of {', '.join(CELLS)}; take corner for a ResNet, middle where patches are cut")
+        self.method, self.layers, self.cells, self.key = method, layers, cells, key
+
+    def enlarged(self, heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
+        """One heat map `h x w` at canvas size, float32."""
+        return upsampled(heat[None], canvas, self.cells)[0]
 
     @property
     def needs_gradients(self) -> bool:
@@ -66,7 +79,7 @@ class HeatMaps:
         """
         listened = net.nets[0] if isinstance(net, Together) else net
         names = chosen(listened, self.layers, f"{self.key}.layers")
-        listener = Listener(ActivationMaps(self.method, self.key), names)
+        listener = Listener(ActivationMaps(self.method, self.key, self.cells), names)
         handles = [listened.get_submodule(name).register_forward_hook(listener.hook_of(name)) for name in names]
         handles.append(net.register_forward_pre_hook(listener.before, with_kwargs=True))
         handles.append(net.register_forward_hook(listener.after, always_call=True))

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.chain import Labelled
+from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.quota import Quota
 from callbacks.pseudo_labels.truth import Truth
 from callbacks.report.cases import Case, data_url, enlarge
@@ -17,7 +17,7 @@ from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode
 from datamodules.preparation.publishing import file_names
 
-REJECTED = (150, 150, 150)
+REJECTED, FALSE = (150, 150, 150), (230, 120, 200)
 SMALLEST = 512  # pixels of a picture's longer side at least
 SHOWN, SIDE = 3, 420  # images of each kind on the page, and their longest side in pixels
 KINDS = ("abnormal, above the threshold", "normal, above the threshold", "unknown, above the threshold")
@@ -28,11 +28,12 @@ class Pictures:
 
     Args:
         folder: Where they go.
+        heat_maps: Which know where their cells look.
         overlays: Pictures at most, of each split.
     """
 
-    def __init__(self, folder: Path, overlays: Quota) -> None:
-        self.folder, self.overlays = folder, overlays
+    def __init__(self, folder: Path, heat_maps: HeatMaps, overlays: Quota) -> None:
+        self.folder, self.heat_maps, self.overlays = folder, heat_maps, overlays
         self.shown: list[Case] = []
 
     def begin(self, data: ManifestDataModule, writing: bool) -> None:
@@ -62,7 +63,7 @@ class Pictures:
         kind = KINDS[2 if found.known.label is None else 1 - found.known.label]
         shows = split == "test" and sum(case.kind == kind for case in self.shown) < SHOWN
         draws = self._writing and self.overlays.takes(split)
-        panes = drawn(found, heat, image, truth) if shows or draws else {}
+        panes = drawn(found, self.heat_maps.enlarged(heat, found.known.letterbox.canvas), image, truth) if shows or draws else {}
         if self._writing:
             np.save(self.folder / "heat" / f"{name}.npy", heat)
             if found.mask is not None:
@@ -83,12 +84,13 @@ def drawn(found: Labelled, heat: np.ndarray, image: np.ndarray, truth: Truth) ->
         return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
     grey = cv2.cvtColor(large(image), cv2.COLOR_GRAY2BGR)
-    warm = np.clip(box.back(upsampled(heat[None], box.canvas)[0]), 0, 1)
+    warm = np.clip(box.back(heat), 0, 1)
     colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
     true = boxed(grey, () if truth.lesions is None else truth.lesions, TRUTH, factor)
-    kept = [verdict.reason is None for verdict in found.verdicts] or [True] * len(found.boxes)
-    said = boxed(grey, found.boxes[~np.array(kept, bool)], REJECTED, factor) if len(found.boxes) else grey
-    said = boxed(said, found.boxes[np.array(kept, bool)], PREDICTION, factor) if len(found.boxes) else said
+    said = grey
+    for i, one in enumerate(found.boxes):  # of an image known to be normal no masks are drawn
+        colour = FALSE if not found.verdicts else PREDICTION if found.verdicts[i].reason is None else REJECTED
+        said = boxed(said, [one], colour, factor)
     if found.mask is not None:
         mask = large(decode([found.mask], *image.shape)[..., 0])
         said = outlined_one(tinted(said, mask, PREDICTION), mask, PREDICTION)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.baselines import BrightestBlob
 from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
 from callbacks.pseudo_labels.chain import Known, Labelled
@@ -28,6 +27,7 @@ from datamodules.manifest import SPLITS
 from datamodules.refusal import Refusal
 
 NETWORK, CHAIN, RANDOM, BLOB = "the heat maps", "the chain, above the threshold alone", "randomised weights", "the brightest blob"
+WEIGHED = "the brightest blob, weighed by the classifier"
 KEY = "callbacks.pseudo_labels.localisation"
 
 
@@ -35,7 +35,8 @@ class Localisation:
     """Measures one image after the other for all methods; the boxes of all of them are made alike.
 
     The pointing game asks every image with a lesion, whatever the classifier says of it. A box's score is the probability of its image times its
-    peak; that of a random network has the trained one's probability, so that only the place is compared.
+    peak; that of a random network has the trained one's probability, so that only the
+    place is compared; the brightest blob is scored both ways.
 
     Args:
         split: Whose images are scored.
@@ -91,17 +92,17 @@ class Localisation:
         for i, (said, heat) in enumerate(found):
             truth, box = self._rows.truth(said.known.id), said.known.letterbox
             mask = None if said.mask is None else decode([said.mask], truth.height, truth.width)[..., 0] > 0
-            ways = {
-                NETWORK: Said.of(self._proposals(heat, said), box),
-                CHAIN: Said.of(weighed(said.found, said.probability), box, mask) if said.called else Said(),
-                BLOB: Said.of(self._blob(greys[i], box.content), box),
-            }
-            ways |= {f"{RANDOM} {seed}": Said.of(self._proposals(each[i], said), box) for seed, each in enumerate(random)}
+            blob = self._blob(greys[i], box.content)
+            own = weighed(said.found, said.probability) if said.mapped else self._proposals(heat, said, heat_maps)
+            ways = {NETWORK: Said.of(own, box), BLOB: Said.of(blob, box), WEIGHED: Said.of(weighed(blob, said.probability), box)}
+            if said.mapped or not said.called:  # else max_images left it out, and nothing can be said of the chain
+                ways[CHAIN] = Said.of(own, box, mask) if said.called else Said()
+            ways |= {f"{RANDOM} {seed}": Said.of(self._proposals(each[i], said, heat_maps), box) for seed, each in enumerate(random)}
             self.measured.append({name: measure(truth, way, self.rules) for name, way in ways.items()})
 
-    def _proposals(self, heat: np.ndarray, said: Labelled) -> Proposals:
+    def _proposals(self, heat: np.ndarray, said: Labelled, heat_maps: HeatMaps) -> Proposals:
         box = said.known.letterbox
-        return weighed(self._boxes(upsampled(heat[None], box.canvas)[0], box.content), said.probability)
+        return weighed(self._boxes(heat_maps.enlarged(heat, box.canvas), box.content), said.probability)
 
     def scored(self, measured: Sequence[dict[str, Measured]]) -> Scored | None:
         """The scores of all images; None where no lesion is known.
@@ -114,19 +115,20 @@ class Localisation:
         random = [Localised.of([each[f"{RANDOM} {seed}"] for each in measured], masks=False) for seed in range(self._random.number)]
         seen = {
             NETWORK: Localised.of([each[NETWORK] for each in measured], masks=False),
-            CHAIN: Localised.of([each[CHAIN] for each in measured]),
+            CHAIN: Localised.of([each[CHAIN] for each in measured if CHAIN in each]),
             RANDOM: Localised.pooled(random),
             BLOB: Localised.of([each[BLOB] for each in measured], masks=False),
+            WEIGHED: Localised.of([each[WEIGHED] for each in measured], masks=False),
         }
         found = {name: estimates(way, self.rules) for name, way in seen.items()}
-        gaps = {name: differences(seen[NETWORK], seen[name], self.rules, COMPARED) for name in (RANDOM, BLOB)}
-        heads = {name: found[name][HEAD] for name in gaps}
+        gaps = {name: differences(seen[NETWORK], seen[name], self.rules, COMPARED) for name in (RANDOM, BLOB, WEIGHED)}
+        heads = {name: found[name][HEAD] for name in (RANDOM, BLOB)}
         figures = {
             "FROC": froc_figure(seen, found, self.rules),
             "Lesions hit by the first boxes": hit_rate_figure(found, self.rules),
         }
         plain = {name: {score: asdict(gap) for score, gap in each.items()} for name, each in gaps.items()}
-        return Scored(as_table(found), plain, verdict(found[NETWORK][HEAD], heads, {name: each[HEAD] for name, each in gaps.items()}), figures)
+        return Scored(as_table(found), plain, verdict(found[NETWORK][HEAD], heads, {name: gaps[name][HEAD] for name in heads}), figures)
 
 
 def weighed(found: Proposals, probability: float) -> Proposals:

@@ -14,7 +14,8 @@ from callbacks.report.table import interval, number
 
 LEGEND = (
     "Of the images above the threshold the heat map's peaks become boxes and the boxes masks, all in the images' own pixels. "
-    "A row of pictures: image with true boxes (green, where known), heat map, boxes (orange: mask kept, grey: rejected) with masks and, where known, "
+    "A row of pictures: image with true boxes (green, where known), heat map, boxes with masks (orange: kept, "
+    "grey: rejected, violet: of an image known to be normal, where none is wanted) and, where known, "
     "the true mask's outline (green)."
 )
 SHORT = {
@@ -28,7 +29,11 @@ SHORT = {
 COLUMNS = (
     Column("image", "true boxes green"),
     Column("heat map", "dark 0, bright 1"),
-    Column("boxes and masks", "orange kept, grey rejected, green true"),
+    Column("boxes and masks", "orange kept, grey rejected, violet false, green true"),
+)
+WEIGHED = (
+    "Boxes are ranked by the probability of their image times their peak; random networks and the weighed blob have the trained classifier's "
+    "probability, so that only the place differs."
 )
 STEPS = (
     *("images", "above the threshold", "heat map made", "heat map not all zero"),
@@ -36,8 +41,8 @@ STEPS = (
 )
 
 
-def summary(found: Sequence[Labelled], scored: Scored | None, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Plain values for report.json: funnels of images and masks by split, seconds by step, scores of localisation."""
+def summary(found: Sequence[Labelled], scored: Scored | None, seconds: Mapping[str, float], made: int) -> dict[str, Any]:
+    """Plain values for report.json: funnels of images and masks by split, seconds by step and heat maps made in them, scores of localisation."""
     splits = list(dict.fromkeys(each.known.split for each in found))
     of_split = {split: [each for each in found if each.known.split == split] for split in splits}
     reasons = {split: [verdict.reason for each in part for verdict in each.verdicts] for split, part in of_split.items()}
@@ -45,14 +50,9 @@ def summary(found: Sequence[Labelled], scored: Scored | None, seconds: Mapping[s
         "images": {split: images_left(part) for split, part in of_split.items()},
         "masks": {split: dict(funnel(part)) for split, part in reasons.items()},
         "seconds": dict(seconds),
-        "heat_maps_per_second": _rate(sum(each.mapped for each in found), seconds, "heat maps", "classifier"),
+        "heat_maps_per_second": made / seconds["heat maps"] if made and seconds.get("heat maps") else None,
         "localisation": None if scored is None else asdict(scored) | {"figures": None},
     }
-
-
-def _rate(number: int, seconds: Mapping[str, float], *steps: str) -> float | None:
-    spent = sum(seconds.get(step, 0.0) for step in steps)
-    return number / spent if number and spent else None
 
 
 def images_left(found: Sequence[Labelled]) -> dict[str, int]:
@@ -108,20 +108,24 @@ def _funnel(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
 def _scores(scored: Scored) -> Table:
     names = [name for name in SHORT if any(name in scores for scores in scored.table.values())]
     rows = [
-        [method, *(f"{number(scores[name]['value'])} [{interval(scores[name])}]" if name in scores else "–" for name in names)]
+        [method, *(_with_interval(scores[name]) if name in scores else "–" for name in names)]
         for method, scores in scored.table.items()
     ]
-    first = next(iter(scored.table.values()))
-    said = "; ".join(f"{SHORT[name]}: {first[name]['definition']} (n = {first[name]['n']})" for name in names if name in first)
-    note = f"{said}. In brackets: 95 % bootstrap intervals over patients."
+    of = {name: max((scores[name] for scores in scored.table.values() if name in scores), key=lambda score: score["n"]) for name in names}
+    said = "; ".join(f"{SHORT[name]}: {score['definition']} (n = {score['n']})" for name, score in of.items())
+    note = f"{said}. In brackets: 95 % bootstrap intervals over patients. {WEIGHED}"
     return Table("Where it points to", ("method", *(SHORT[name] for name in names)), rows, note)
+
+
+def _with_interval(score: dict[str, Any]) -> str:
+    return number(score["value"]) + (f" [{interval(score)}]" if score["low"] is not None else "")
 
 
 def _seconds(seconds: Mapping[str, float], rate: float | None) -> Table:
     whole = sum(seconds.values()) or 1.0
     rows = [[step, f"{spent:.1f}", f"{100 * spent / whole:.1f} %"] for step, spent in seconds.items()]
-    note = "" if rate is None else f"Classifier and heat maps together: {rate:.1f} images a second that got a heat map."
-    return Table("Time of each step", ("step", "seconds", "share"), rows, f"{note} Of several processes the first one's.".strip())
+    note = "" if rate is None else f"{rate:.1f} heat maps a second, beside the classifier's forward, which they share. "
+    return Table("Time of each step", ("step", "seconds", "share"), rows, f"{note}Of several processes the first one's.")
 
 
 def cases_of(shown: Sequence[Case]) -> list[Case]:

@@ -97,12 +97,12 @@ def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
         boxes: Its abnormal boxes, None where nobody drew any.
 
     Returns:
-        No boxes of a normal image that nobody drew on; None (unknown) of an abnormal one without a box, which would count as normal
-        otherwise; else the boxes as they are.
+        No boxes of a normal image, whatever was drawn: the label is believed; None (unknown) of an abnormal one without a box, which would count
+        as normal otherwise; else the boxes as they are.
     """
-    if label:
-        return None if boxes is None or not len(boxes) else boxes
-    return np.zeros((0, 4)) if boxes is None else boxes
+    if not label:
+        return np.zeros((0, 4))
+    return None if boxes is None or not len(boxes) else boxes
 
 
 def components(mask: np.ndarray) -> np.ndarray:

@@ -64,8 +64,8 @@ class PseudoLabels(Timed):
         self.folder = Path(run_dir) / "pseudo_labels"
         self.heat_maps, self.of, self._quota = heat_maps, of, Quota(max_images, f"{KEY}.max_images")
         self.localisation = localisation or Nothing()
-        self.chain = Chain(boxes, segmenter, quality, self.clock)
-        self.pictures = Pictures(self.folder, Quota(overlays, f"{KEY}.overlays"))
+        self.chain = Chain(heat_maps, boxes, segmenter, quality, self.clock)
+        self.pictures = Pictures(self.folder, heat_maps, Quota(overlays, f"{KEY}.overlays"))
         self._stack, self._known = ExitStack(), dict[str, Any]()
         self._section: Section | None = None
 
@@ -84,7 +84,7 @@ class PseudoLabels(Timed):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Random networks are drawn, then the trained one is listened to."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._rows, self._found = Rows(data, self._channel), list[Labelled]()
+        self._rows, self._found, self._made = Rows(data, self._channel), list[Labelled](), 0
         self._quota.begin()
         self.pictures.begin(data, writing=not trainer.fast_dev_run)  # type: ignore[attr-defined]
         with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
@@ -109,6 +109,7 @@ class PseudoLabels(Timed):
         rows = sorted({*wanted, *scored})
         with self.clock("heat maps"):
             heats = dict(zip(rows, self._listener.heat(self._channel, rows) if rows else (), strict=True))
+            self._made += len(rows)
         found = [Labelled(each, probability[i], called[i]) for i, each in enumerate(known)]
         for i in wanted:
             image = self._rows.image(known[i].id)
@@ -137,7 +138,7 @@ class PseudoLabels(Timed):
             scored = self.localisation.scored(sorted(measured, key=lambda each: place[next(iter(each.values())).id]))
         with self.clock("files and pictures"):
             write_down(self.folder, trainer.datamodule, found, threshold)  # type: ignore[attr-defined]
-        told = summary(found, scored, self.clock.seconds)
+        told = summary(found, scored, self.clock.seconds, self._made)
         self._known, self._section = {"pseudo_labels": told}, section_of(told, scored, cases_of(shown))
         print(*self._section.said, f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}", sep="\n")
 

@@ -4,10 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
+from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
-from callbacks.predictions import Predictions
 from callbacks.runs import resume
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
@@ -90,7 +89,7 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     Raises:
         Refusal: names the key.
     """
-    if "predict" in cfg.do and not any(isinstance(callback, Predictions) for callback in callbacks.values()):
+    if "predict" in cfg.do and not any(type(callback).on_predict_end is not Callback.on_predict_end for callback in callbacks.values()):
         raise Refusal("do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]")
     if cfg.tta not in ("none", "hflip"):
         raise Refusal(f"tta={cfg.tta} is no test-time augmentation that is known; take none or hflip")

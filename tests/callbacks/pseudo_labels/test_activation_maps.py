@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from callbacks.pseudo_labels.activation_maps import ActivationMaps, scaled, upsampled
@@ -31,3 +32,18 @@ def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
     centre = (cell[0] + 0.5) * 32, (cell[1] + 0.5) * 32
     assert all(abs(a - b) <= 8 if at_border else a == b for a, b in zip(middle, centre, strict=True))
     assert np.allclose(canvas, scale_cam_image(heat, (128, 256)), atol=1e-5) and upsampled(heat[:0], (4, 2)).shape == (0, 4, 2)
+
+
+def test_cells_that_look_at_their_corner_are_placed_there():
+    heat = np.zeros((1, 8, 4), np.float32)
+    heat[0, 3, 2] = 1
+    canvas = upsampled(heat, (64, 32), "corner")[0]
+    assert np.unravel_index(canvas.argmax(), canvas.shape) == (24, 16) and canvas.max() == 1  # the first pixel of the cell
+    assert canvas[20, 16] == canvas[28, 16] == 0.5 and canvas[24, 12] == 0.5 and canvas[16, 16] == canvas[32, 16] == 0
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, 2, 1), torch.nn.Conv2d(1, 1, 3, 2, 1), torch.nn.Conv2d(1, 1, 3, 2, 1))
+    for layer in net:
+        torch.nn.init.ones_(layer.weight)
+    image = torch.zeros(1, 1, 64, 32, requires_grad=True)
+    (seen,) = torch.autograd.grad(net(image)[0, 0, 3, 2], image)
+    rows, columns = seen[0, 0].sum(1), seen[0, 0].sum(0)
+    assert (rows * torch.arange(64)).sum() / rows.sum() == 24 and (columns * torch.arange(32)).sum() / columns.sum() == 16  # where it looks
