@@ -44,6 +44,7 @@ class Predictions(Callback):
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
         self._names = dict(zip(ids, file_names(ids), strict=True))
+        self._splits = dict(zip(ids, data.table.rows["split"], strict=True)) if len(data.predict_splits) > 1 else {}
         self._rows = []
 
     def on_predict_batch_end(
@@ -90,7 +91,10 @@ class Predictions(Callback):
                 table.parent.mkdir(exist_ok=True)
                 write_siim_csv(table, {row["id"]: row[name] for row in rows})
         else:
-            pd.DataFrame(rows).to_csv(self.folder / "labels.csv", index=False)
+            labels = pd.DataFrame(rows)
+            if self._splits:  # what was trained on must not look like what was not
+                labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
+            labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
 
 

@@ -18,6 +18,7 @@ from datamodules.images import image_size
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import SPLITS, Manifest
 from datamodules.refusal import ManifestError, Refusal
+from datamodules.truths import check_truths
 
 VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
 IDENTICAL = ((828, 2244), (312, 570), (831, 3216), (832, 3245))  # patients of BS-80K that stand there twice
@@ -100,7 +101,9 @@ class BoneScanDataModule(ManifestDataModule):
             if not self.true_masks.is_dir():
                 raise ManifestError(f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set datamodule.true_masks=null")
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
-        return Manifest(rows, manifest.classes, manifest.group_is)
+        found = Manifest(rows, manifest.classes, manifest.group_is)
+        check_truths(found)
+        return found
 
     def _place(self, image: str) -> dict[str, float]:
         height, width = image_size(Path(image))

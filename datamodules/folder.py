@@ -13,20 +13,21 @@ from datamodules.images import SUFFIXES
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
+UNUSED = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
+
 
 class FolderDataModule(ManifestDataModule):
     """Every image below `root`, as test; `do=[predict]` alone makes sense of it.
 
     Args:
         classes: Names of the classes that the network knows.
-        patients: Not used; what an experiment says of its own data set finds its place.
-        **base: As `ManifestDataModule`.
+        **base: As `ManifestDataModule`, and what an experiment says of its own data set, which is not used: see UNUSED.
     """
 
     can_validate = False
 
-    def __init__(self, classes: list[str], patients: str | None = None, **base: Any) -> None:
-        super().__init__(**base)
+    def __init__(self, classes: list[str], **base: Any) -> None:
+        super().__init__(**{name: value for name, value in base.items() if name not in UNUSED})
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:

@@ -8,8 +8,9 @@ import pandas as pd
 from datamodules.base import ManifestDataModule
 from datamodules.formats.meta_json import is_square
 from datamodules.images import image_size
-from datamodules.manifest import Manifest, read
+from datamodules.manifest import SPLITS, Manifest, read
 from datamodules.refusal import ManifestError, Refusal
+from datamodules.truths import check_truths
 
 WHOLE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
@@ -40,7 +41,14 @@ class TableDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
-        table = read(self.root / self.manifest_name)
+        path = self.root / self.manifest_name
+        if not path.is_file() and (self.root / "fold0" / self.manifest_name).is_file():
+            one = self.root / "fold0"
+            raise ManifestError(f"{self.root} is a run of several folds, each with its own {self.manifest_name}; name one of them, such as {one}")
+        table = read(path)
+        if "mask_is" in table.rows and self.split == "group":
+            said = "its split is that of the classifier, and what was its test, with true masks, would be trained on"
+            raise Refusal(f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders")
         return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is, table.phantom)
 
     def with_split(self, manifest: Manifest) -> Manifest:
@@ -53,9 +61,8 @@ class TableDataModule(ManifestDataModule):
         for image in manifest.rows["image"]:
             if not Path(image).is_file():
                 raise ManifestError(f"{path} names {image}, which does not exist; paths are relative to the manifest's folder")
-        if "mask_is" in manifest.rows:  # where masks come from, which a page of their scores has to say
-            for id, split, kind in zip(manifest.rows["id"], manifest.rows["split"], manifest.rows["mask_is"], strict=True):
-                self.cleaning.count(f"{split}: {kind}", id)
+        check_truths(manifest)
+        self._tell_masks(path, manifest.rows)
         if self.mask_column == "mask":
             return manifest
         rows = manifest.rows
@@ -67,6 +74,17 @@ class TableDataModule(ManifestDataModule):
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
         return Manifest(rows.assign(**served), manifest.classes, manifest.group_is, manifest.phantom)
+
+    def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
+        """Counts where masks come from, which a page of their scores has to say; refuses pseudo masks that a split is without."""
+        if "mask_is" not in rows:
+            return
+        for id, split, kind in zip(rows["id"], rows["split"], rows["mask_is"], strict=True):
+            self.cleaning.count(f"{split}: {kind}", id)
+        for split in SPLITS:
+            if not rows["mask"][rows["split"] == split].notna().any():
+                mend = "loosen callbacks.pseudo_labels.quality or the threshold of the run that wrote it, with do=[predict] ckpt_path=RUN"
+                raise ManifestError(f"{path}: no image of split {split} has a mask; {mend}")
 
 
 def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
 from lightning_modules.supervised import SupervisedModule
 
+GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
 FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
@@ -80,6 +81,9 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
     wrong = sorted(own.keys() ^ stored.keys()) or [
         name for name in own if isinstance(own[name], torch.Tensor) and own[name].shape != stored[name].shape
     ]
+    gammas = [next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0) for state in (own, stored)]
+    if gammas[0] != gammas[1]:
+        raise Refusal(f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}")
     if wrong:
         differ = f"{len(wrong)} weights differ, the first is {wrong[0]}"
         raise Refusal(f"{path} is of another network ({differ}); set module.net as it was when the checkpoint was made")
@@ -97,15 +101,20 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
     state = checkpoint["state_dict"]
     if isinstance(module.net, Adapted) and "net._extra_state" not in state:
         try:
-            module.net.take_backbone({name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")})
+            module.net.take_backbone(_below(state, "net."))
         except Refusal as refusal:
             raise Refusal(f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net") from refusal
-        module.normalize.load_state_dict({name: state[f"normalize.{name}"] for name in ("mean", "std")})  # what the body is used to
+        refuse_misfit(module.normalize, {"state_dict": _below(state, "normalize.")}, path)
+        module.normalize.load_state_dict(_below(state, "normalize."))  # what the body is used to
         return False
     whole = _own_head_where_classes_differ(module, state)
     refuse_misfit(module, checkpoint, path)
     module.load_state_dict(state)
     return whole
+
+
+def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def take_size(data: ManifestDataModule, path: Path) -> None:

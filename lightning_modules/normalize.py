@@ -26,6 +26,8 @@ class Normalize(nn.Module):
         if not gamma > 0:
             raise Refusal(f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for none")
         self.gamma = float(gamma)
+        if self.gamma != 1:  # a checkpoint of another gamma does not fit then
+            self.register_buffer("exponent", torch.tensor(self.gamma))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 

@@ -64,7 +64,7 @@ def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_
         assert pixels.any() and not (pixels & ~within).any()
     for id, mask in zip(*(rows[rows["split"] == "test"][name] for name in ("id", "mask")), strict=True):
         truth = cv2.imread(str(bone_scans / "masks" / id.replace(".jpg", ".png")), 0)
-        assert (mask is not None) == (truth is not None)
+        assert (mask is not None) == bool(truth.any())
     assert len(true) == 128 and set(true.rows["mask_is"]) == {"true mask", "no lesion"}
     assert true.rows.set_index("id")["split"].loc[rows["id"]].tolist() == rows["split"].tolist()
 
@@ -162,3 +162,52 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
 def test_what_cannot_be_is_refused_before_training(bone_words, more, wrong, mend, cli, steps):
     code, said = cli(*bone_words, *more)
     refused(code, said, steps, wrong, mend)
+
+
+SEGMENTER = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", *DEMO[:2]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "wrong", "mend"),
+    [
+        (None, ["datamodule.split=group"], "datamodule.split=group would mix", "take datamodule.split=folders"),
+        ("masks", [], "no image of split train has a mask", "loosen callbacks.pseudo_labels.quality"),
+        ("folds", [], "is a run of several folds", "such as"),
+        ("boxes", [], "the boxes of 'wholeBodyANT/1.jpg' are [[1, 2, 3]]", "write a list of [x1, y1, x2, y2]"),
+    ],
+)
+def test_a_segmenter_refuses_what_it_cannot_learn_from(spoil, more, wrong, mend, bone_chain, cli, steps, tmp_path):
+    root = tmp_path / "labels"
+    place = root / "fold0/pseudo_labels" if spoil == "folds" else root / "pseudo_labels"
+    place.mkdir(parents=True)
+    manifest = read(bone_chain / "pseudo_labels/manifest.csv")
+    if spoil == "masks":
+        manifest.rows["mask"] = manifest.rows["mask"].where(manifest.rows["mask_is"] != "pseudo mask", None)
+    if spoil == "boxes":
+        manifest.rows["boxes"] = [[[1, 2, 3]], *manifest.rows["boxes"].tolist()[1:]]
+    manifest.write(place / "manifest.csv")
+    code, said = cli(*SEGMENTER, f"datamodule.root={root}", *more)
+    refused(code, said, steps, wrong, mend)
+
+
+def test_a_checkpoint_of_other_grey_values_is_refused(bone_chain, bone_words, cli, steps):
+    code, said = cli(*bone_words, "module.gamma=0.5", "do=[predict]", f"ckpt_path={bone_chain}", f"paths.cache={bone_chain.parent / 'cache'}")
+    refused(code, said, steps, "was trained with module.gamma=1, and here module.gamma=0.5", "set module.gamma=1")
+
+
+def test_a_folder_of_unknown_scans_gets_boxes_and_masks(bone_chain, bone_words, bone_scans, cli, tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number in (3, 4):
+        (folder / f"{number}.jpg").write_bytes((bone_scans / f"wholeBodyPOST/{number}.jpg").read_bytes())
+    words = [word for word in bone_words if not word.startswith(("datamodule.root", "datamodule.true_masks"))]
+    code, said = cli(*words, "datamodule=folder", f"datamodule.root={folder}", "do=[predict]", f"ckpt_path={bone_chain}")
+    assert code == 0, said
+    assert len(table(tmp_path / "run", "preds_test.csv")) == 2 and len(table(tmp_path / "run", "pseudo_boxes_test_orig.csv"))
+    assert "this run tested nothing" in (tmp_path / "run/report.html").read_text()
+    assert json.loads((tmp_path / "run/pseudo_labels/summary.json").read_text())["images"]["test"]["images"] == 2
+
+
+def test_a_step_on_data_alone_says_that_a_run_is_missing(cli, steps, tmp_path):
+    code, said = cli("experiment=pseudo_mask_bone_scan", "do=[validate]", f"paths.runs={tmp_path}")
+    refused(code, said, steps, "there is no finished run of weak_bone_scan on real data", "make one first")

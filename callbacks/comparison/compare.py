@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.table import Table
 from callbacks.comparison.courses import courses, uncounted
 from callbacks.comparison.figures import figures, key
 from callbacks.comparison.finished import Finished, arms, read_all
+from callbacks.comparison.leaderboard import leaderboard, ranked_by
 from callbacks.comparison.paired import differences
 from callbacks.comparison.stages import leaders, stage_score, stages
 from callbacks.report.content import write_json
@@ -39,14 +41,15 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
             raise Refusal(f"{runs[0].folder} and {run.folder} were judged on different images; {mend}")
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(zip(runs[0].evidence.ids, runs[0].evidence.groups, strict=True)):
             raise Refusal(f"{runs[0].folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group")
-    head = runs[0].evidence.heads[0]
+    head = ranked_by(runs)
     by_name = arms(runs)
     val = {name: fmean(run.score("val", head) for run in arm) for name, arm in by_name.items()}
     ranked = sorted(by_name.items(), key=lambda named: (isnan(val[named[0]]), -val[named[0]]))  # without val scores: last
-    rows = [_row(name, arm, ranked[0][1]) for name, arm in ranked]
+    rows = [_row(name, arm, ranked[0][1], head) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
         "heads": evidence.heads,
+        "ranked_by": head,
         "arms": rows,
         "identity": evidence.identity,
         "n": len(evidence),
@@ -57,12 +60,14 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     }
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(found, run_dir / "comparison.json")
-    (run_dir / "comparison.html").write_text(_page(found, dict(ranked)), encoding="utf-8")
+    board = leaderboard(runs)
+    board.to_csv(run_dir / "leaderboard.csv", index=False)
+    (run_dir / "comparison.html").write_text(_page(found, dict(ranked), board), encoding="utf-8")
     _print(found, run_dir / "comparison.html")
     return found
 
 
-def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any]:
+def _row(name: str, arm: list[Finished], first: list[Finished], by: str) -> dict[str, Any]:
     reports = [run.report for run in arm]
     heads = arm[0].evidence.heads
     test = {score: [run.score("test", score) for run in arm] for score in heads}
@@ -71,7 +76,7 @@ def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any
     return {
         "title": name,
         "runs": [str(run.folder) for run in arm],
-        "val": fmean(run.score("val", heads[0]) for run in arm),
+        "val": fmean(run.score("val", by) for run in arm),
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
         "interval": {score: {end: single[score][end] for end in ("low", "high")} for score in heads} if len(arm) == 1 else None,
@@ -88,10 +93,10 @@ def _row(name: str, arm: list[Finished], first: list[Finished]) -> dict[str, Any
 _COST = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
-def _page(found: dict[str, Any], ranked: dict[str, list[Finished]]) -> str:
+def _page(found: dict[str, Any], ranked: dict[str, list[Finished]], board: pd.DataFrame) -> str:
     gone = courses(ranked)
-    words = {"title": "Comparison", "phantom": found["phantom"], "key": key(gone), "uncounted": uncounted(gone)}
-    return render(Path(__file__).parent, found=found, figures=figures(gone, f"val/{found['heads'][0]}"), **words)
+    words = {"title": "Comparison", "phantom": found["phantom"], "key": key(gone), "uncounted": uncounted(gone), "board": board.to_dict("records")}
+    return render(Path(__file__).parent, found=found, figures=figures(gone, f"val/{found['ranked_by']}"), **words)
 
 
 def _print(found: dict[str, Any], page: Path) -> None:
@@ -99,7 +104,7 @@ def _print(found: dict[str, Any], page: Path) -> None:
     table = Table("score", title=f"test, n = {found['n']}; ranked by val", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for arm in found["arms"]:
         table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
-    table.add_row(f"val {found['heads'][0]}", *(number(arm["val"]) for arm in found["arms"]))
+    table.add_row(f"val {found['ranked_by']}", *(number(arm["val"]) for arm in found["arms"]))
     for name in found["heads"]:
         spread = [f" ± {arm['sd'][name]:.4f}" if arm["sd"][name] is not None else "" for arm in found["arms"]]
         table.add_row(name, *(number(arm["test"][name]) + sd for arm, sd in zip(found["arms"], spread, strict=True)))

@@ -77,7 +77,7 @@ class FeatureMaps(Showing):
         """The pictures of this test, drawn once, by the first process alone; None where no process holds the whole network."""
         if not trainer.is_global_zero or trainer.fast_dev_run or not holds_the_network(trainer):  # type: ignore[attr-defined]
             return None
-        if self._section is None and isinstance(pl_module, EvaluatedModule):
+        if self._section is None and isinstance(pl_module, EvaluatedModule) and "test" in pl_module.evidence:
             self._section = self._draw(trainer, pl_module)
         return self._section
 

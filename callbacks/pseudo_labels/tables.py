@@ -1,6 +1,7 @@
 """What the chain leaves as tables: every image, every box on the canvas and in the image's own pixels, and the manifest of a segmenter."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from callbacks.pseudo_labels.measures import measure
 from datamodules.base import ManifestDataModule
 from datamodules.manifest import FILES, Manifest, read_mask
 
+Drawn = tuple[Any, str]  # a mask, and what it is
 IMAGES = ("id", "label", "probability", "threshold", "pred", "heat", "boxes", "accepted", "height", "width", "scale", "pad_left", "pad_top")
 CORNERS = ("x1", "y1", "x2", "y2")
 BOXES = ("id", "number", *CORNERS, "peak_x", "peak_y", "heat", "probability", "score")
@@ -63,7 +65,15 @@ def write_tables(folder: Path, found: Sequence[Labelled], threshold: float) -> N
         box_rows(of_split, own=True).to_csv(folder / f"pseudo_boxes_{split}_orig.csv", index=False)
 
 
-def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled], threshold: float) -> None:
+def remove_old(folder: Path) -> None:
+    """Takes away what an earlier prediction left here, so that no old file stands among new ones."""
+    for part in ("heat", "overlays", "masks"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    for path in folder.glob("p*_*.csv"):
+        path.unlink()
+
+
+def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled], threshold: float, name: str) -> None:
     """Writes all tables: those of `write_tables`, manifest.csv, true_manifest.csv where true masks are known, index.csv of a set that has one.
 
     Args:
@@ -71,60 +81,70 @@ def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled]
         data: What was looked at.
         found: The images, in its order.
         threshold: In force.
+        name: Of the class that was looked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = replace(data.table, phantom=data.table.phantom or data.phantom is not None)
     write_tables(folder, found, threshold)
-    pseudo_manifest(table, found).write(folder / "manifest.csv")
-    true = true_manifest(table)
-    if true is not None:
-        true.write(folder / "true_manifest.csv")
+    table = replace(data.table, phantom=data.table.phantom or data.phantom is not None)
+    for file, kind in (("manifest.csv", pseudo_mask), ("true_manifest.csv", true_mask)):
+        if kind is pseudo_mask or "true_mask" in table.rows:
+            segmenters_manifest(table, found, kind, name).write(folder / file)
     index = getattr(data, "index", None)
     if index is not None:
         index.to_csv(folder / "index.csv", index=False)
 
 
-def pseudo_manifest(table: Manifest, found: Sequence[Labelled]) -> Manifest:
+def segmenters_manifest(table: Manifest, found: Sequence[Labelled], mask_of: Callable[[Labelled, Any], Drawn | None], name: str) -> Manifest:
     """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
 
-    A normal image has an empty mask, an abnormal one (or one of unknown label) the accepted masks; without any it is left out. Test has its
-    true masks instead where there are some, so that a segmenter is judged by the truth. Column `mask_is` says which it was; `split` is that
-    of the classifier, so that what was test never trains.
+    Column `mask_is` says which it was; `split` is that of the classifier, so that what was test never trains.
 
     Args:
         table: What the classifier was given.
         found: What the chain made of it.
+        mask_of: `pseudo_mask` or `true_mask`.
+        name: Of the class.
     """
     rows: Any = table.rows.set_index("id", drop=False)
-    kept: list[str] = []
-    masks: list[Any] = []
-    kinds: list[str] = []
-    for each in found:
-        true = rows["true_mask"].get(each.known.id) if "true_mask" in rows else None
-        if each.known.split == "test" and "true_mask" in rows:
-            masks.append(true if isinstance(true, str) else None)
-            kinds.append("true mask" if isinstance(true, str) else "no lesion")
-        elif each.known.label == 0 or each.mask is not None:
-            masks.append(None if each.known.label == 0 else [each.mask])
-            kinds.append("normal by label" if each.known.label == 0 else "pseudo mask")
-        else:
-            continue
-        kept.append(each.known.id)
-    chosen = rows.loc[kept].reset_index(drop=True)
-    return _of(table, chosen, masks, kinds)
+    drawn = {each.known.id: mask for each in found if (mask := mask_of(each, _true(rows, each.known.id))) is not None}
+    labels = {each.known.id: each.known.label for each in found}
+    chosen = rows.loc[list(drawn)].reset_index(drop=True)
+    paths = {
+        key: [str(Path(path).absolute()) if isinstance(path, str) else path for path in chosen[key]] for key in FILES & set(chosen.columns) - {"mask"}
+    }
+    columns: Any = paths | {"mask": pd.Series([mask for mask, _ in drawn.values()], dtype=object), "mask_is": [kind for _, kind in drawn.values()]}
+    columns |= {"label": [labels[id] for id in drawn]} if "label" in chosen else {}
+    dropped = [key for key in ("outer_split", "stratum", "cls_prob", "crop", "square", "cropped_mask") if key in chosen]
+    return Manifest(chosen.assign(**columns).drop(columns=dropped), (name,), table.group_is, table.phantom)
 
 
-def true_manifest(table: Manifest) -> Manifest | None:
-    """The same images with their true masks throughout, for the comparison; None where there are none."""
-    if "true_mask" not in table.rows:
-        return None
-    masks = [mask if isinstance(mask, str) and read_mask(Path(mask), 1).any() else None for mask in table.rows["true_mask"]]
-    return _of(table, table.rows.reset_index(drop=True), masks, ["true mask" if mask else "no lesion" for mask in masks])
+def pseudo_mask(each: Labelled, true: str | bool) -> Drawn | None:
+    """The accepted masks of an abnormal image, none of a normal one; test has its true masks where there are some, to be judged by.
+
+    Args:
+        each: The image.
+        true: As `_true` says.
+
+    Returns:
+        Mask (None for an empty one) and what it is; None where nothing is known.
+    """
+    if each.known.split == "test" and true is not False:
+        return true_mask(each, true)
+    if each.known.label == 0:
+        return None, "normal by label"
+    return None if each.mask is None else ([each.mask], "pseudo mask")
 
 
-def _of(table: Manifest, rows: pd.DataFrame, masks: Sequence[Any], kinds: Sequence[str]) -> Manifest:
-    paths = {name: [str(Path(path).absolute()) if isinstance(path, str) else path for path in rows[name]] for name in FILES & set(rows.columns)}
-    own = pd.Series([str(Path(mask).absolute()) if isinstance(mask, str) else mask for mask in masks], dtype=object)
-    dropped = [name for name in ("outer_split", "stratum", "cls_prob") if name in rows]
-    columns: Any = paths | {"mask": own, "mask_is": list(kinds)}
-    return Manifest(rows.drop(columns=dropped).assign(**columns), table.classes[:1], table.group_is, table.phantom)
+def true_mask(each: Labelled, true: str | bool) -> Drawn | None:
+    """The true mask; a normal image needs none, an abnormal one without is left out."""
+    if isinstance(true, str):
+        return (true, "true mask") if read_mask(Path(true), 1).any() else (None, "no lesion")
+    return (None, "no lesion") if each.known.label == 0 else None
+
+
+def _true(rows: Any, id: str) -> str | bool:
+    """The true mask's path; True where the image has none but others do; False where nobody knows true masks."""
+    if "true_mask" not in rows:
+        return False
+    path = rows["true_mask"].get(id)
+    return str(Path(path).absolute()) if isinstance(path, str) else True

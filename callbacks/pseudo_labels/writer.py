@@ -10,7 +10,8 @@ from callbacks.agreement import gathered
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.chain import Chain, Labelled
 from callbacks.pseudo_labels.grad_cam import HeatMaps
-from callbacks.pseudo_labels.masks import Segmenter
+from callbacks.pseudo_labels.mapped_class import mapped_class
+from callbacks.pseudo_labels.masks import KEY, Segmenter
 from callbacks.pseudo_labels.pictures import Pictures
 from callbacks.pseudo_labels.quality import Quality
 from callbacks.pseudo_labels.quota import Quota
@@ -18,14 +19,12 @@ from callbacks.pseudo_labels.rows import Rows
 from callbacks.pseudo_labels.scored import Nothing
 from callbacks.pseudo_labels.scoring import Localisation
 from callbacks.pseudo_labels.shown import cases_of, section_of, summary
-from callbacks.pseudo_labels.tables import write_down
+from callbacks.pseudo_labels.tables import remove_old, write_down
 from callbacks.pseudo_labels.timed import Timed
+from callbacks.report.content import write_json
 from callbacks.report.section import Section
-from datamodules.refusal import Refusal
 from datamodules.sample import Sample
 from lightning_modules.classification import ClassificationModule
-
-KEY = "callbacks.pseudo_labels"
 
 
 class PseudoLabels(Timed):
@@ -34,7 +33,7 @@ class PseudoLabels(Timed):
     An image known to be normal gets boxes where the classifier calls it abnormal, but no masks.
 
     Example:
-        callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, boxes: {size: adaptive}, max_images: 500}}
+        callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, max_images: 500}}
 
     Args:
         run_dir: The run folder.
@@ -71,21 +70,16 @@ class PseudoLabels(Timed):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be mapped, before any training."""
-        if not isinstance(pl_module, ClassificationModule):
-            raise Refusal(f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of masks")
-        if self.of is not None and self.of not in pl_module.classes:
-            raise Refusal(f"{KEY}.of={self.of} is none of module.classes={list(pl_module.classes)}; take one of them")
-        if trainer.predict_loop.inference_mode and self.heat_maps.needs_gradients:
-            said = f"{KEY}.heat_maps.method={self.heat_maps.method} needs gradients, which inference mode forbids"
-            raise Refusal(f"{said}; set trainer.inference_mode=false")
-        with self.heat_maps.listening(pl_module.net):
-            self._channel = 0 if self.of is None else pl_module.classes.index(self.of)
+        self._channel, self._name = mapped_class(trainer, pl_module, self.heat_maps, self.of)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Random networks are drawn, then the trained one is listened to."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         self._rows, self._found, self._made = Rows(data, self._channel), list[Labelled](), 0
         self._quota.begin()
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            remove_old(self.folder)
+        trainer.strategy.barrier("old pseudo labels are gone")
         self.pictures.begin(data, writing=not trainer.fast_dev_run)  # type: ignore[attr-defined]
         with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
             self.localisation.begin(pl_module, data, self._rows, self.chain.boxes)
@@ -137,8 +131,9 @@ class PseudoLabels(Timed):
         with self.clock("scoring the localisation"):
             scored = self.localisation.scored(sorted(measured, key=lambda each: place[next(iter(each.values())).id]))
         with self.clock("files and pictures"):
-            write_down(self.folder, trainer.datamodule, found, threshold)  # type: ignore[attr-defined]
+            write_down(self.folder, trainer.datamodule, found, threshold, self._name)  # type: ignore[attr-defined]
         told = summary(found, scored, self.clock.seconds, self._made)
+        write_json(told, self.folder / "summary.json")
         self._known, self._section = {"pseudo_labels": told}, section_of(told, scored, cases_of(shown))
         print(*self._section.said, f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}", sep="\n")
 

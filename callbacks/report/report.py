@@ -56,10 +56,10 @@ class Report(Callback):
 
     def _write(self, trainer: Trainer, module: LightningModule) -> tuple[dict[str, Any], Path] | None:
         """report.json and the page, with what other callbacks have to say by now; without a test a page of that alone."""
-        sections, callbacks = self._sections(trainer, module), trainer.callbacks  # type: ignore[attr-defined]
+        sections, callbacks, data = self._sections(trainer, module), trainer.callbacks, trainer.datamodule  # type: ignore[attr-defined]
         if self._judged is None:
             if sections:
-                write_predicted(self.title, trainer.datamodule.phantom is not None, self.run_dir, sections)  # type: ignore[attr-defined]
+                write_predicted(self.title, data.phantom is not None or data.table.phantom, self.run_dir, sections)
             return None
         found, evidence, pictures = self._judged
         for callback in callbacks:

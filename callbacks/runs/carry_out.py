@@ -15,7 +15,7 @@ from callbacks.doctor.doctor import doctor
 from callbacks.report import out_of_fold
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
-from callbacks.runs.named import is_latest, on_phantoms, run_of
+from callbacks.runs.named import is_latest, made, on_phantoms, run_of
 from callbacks.runs.one_run import make, one_run, prepare
 from datamodules import probabilities
 from datamodules.refusal import Refusal
@@ -32,6 +32,8 @@ def carry_out(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     _refuse_words(cfg)
+    if cfg.do[0] in ALONE and is_latest(cfg.datamodule.get("root")):
+        cfg.datamodule.root = str(made(cfg, "datamodule.root"))
     if cfg.do[0] == "doctor":
         doctor(cfg, Path(cfg.paths.run))
         return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from datamodules import probabilities
 from datamodules.refusal import Refusal
@@ -46,4 +46,17 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
         raise Refusal(f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder")
+    return run
+
+
+def made(cfg: DictConfig, key: str) -> Path:
+    """The run that a key's `latest:EXPERIMENT` means, for a step that makes none.
+
+    Raises:
+        Refusal: there is none.
+    """
+    named = str(OmegaConf.select(cfg, key))
+    run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
+    if run is None:
+        raise Refusal(f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with experiment={named[7:]} scale=demo")
     return run

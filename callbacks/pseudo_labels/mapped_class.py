@@ -1,0 +1,32 @@
+"""Which class heat maps are made of, and whether they can be made at all; asked before any training."""
+
+from lightning import LightningModule, Trainer
+
+from callbacks.pseudo_labels.grad_cam import HeatMaps
+from callbacks.pseudo_labels.masks import KEY
+from datamodules.refusal import Refusal
+from lightning_modules.classification import ClassificationModule
+
+
+def mapped_class(trainer: Trainer, module: LightningModule, heat_maps: HeatMaps, of: str | None) -> tuple[int, str]:
+    """Channel and name of the class.
+
+    Args:
+        trainer: Of the run.
+        module: What is to be mapped.
+        heat_maps: Of which method and layers.
+        of: The class that the user asks for; None is the first.
+
+    Raises:
+        Refusal: no classifier, no such class or layer, or gradients under inference mode.
+    """
+    if not isinstance(module, ClassificationModule):
+        raise Refusal(f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of masks")
+    if of is not None and of not in module.classes:
+        raise Refusal(f"{KEY}.of={of} is none of module.classes={list(module.classes)}; take one of them")
+    if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
+        said = f"{KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode forbids"
+        raise Refusal(f"{said}; set trainer.inference_mode=false")
+    with heat_maps.listening(module.net):  # looks for the layers
+        name = of or module.classes[0]
+    return module.classes.index(name), name
