@@ -28,7 +28,7 @@ def leaderboard(runs: Sequence[Finished]) -> pd.DataFrame:
 
 def _line(run: Finished, by: str) -> dict[str, Any]:
     told = run.report
-    labels = told["kind"] == "label"
+    labels = run.evidence.kind == "label"
     line: dict[str, Any] = {"run": str(run.folder), "title": told["title"]}
     for name in dict.fromkeys((by, *(OF_LABELS if labels else ()))):
         line[f"val {name}"] = score_of(told, "val", name)
@@ -36,6 +36,6 @@ def _line(run: Finished, by: str) -> dict[str, Any]:
         rules = list(told.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
     scores = list(told["scores"]["test"].values())[-1]  # of several classes their mean stands last
-    for name in told["heads"]:
+    for name in run.evidence.heads:
         line |= {name: scores[name]["value"], f"{name} low": scores[name]["low"], f"{name} high": scores[name]["high"]}
     return line

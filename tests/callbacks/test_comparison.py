@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -79,3 +80,19 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
         compare([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
     with pytest.raises(Refusal, match=r"holds no report\.json"):
         compare([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
+
+
+def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path, auc, f1 in zip(paths, (0.7, 0.9), (0.8, 0.6), strict=True):
+        finished(path, seed=int(auc * 10))
+        report = json.loads((path / "report.json").read_text())
+        report["config"]["monitor"] = {"name": "val/auc", "mode": "max"}
+        report["rule"] = {"c": {"threshold": auc / 2, "temperature": 1.0}}
+        report["scores"]["val"]["c"] |= {"auc": {"value": auc}, "f1": {"value": f1}}
+        (path / "report.json").write_text(json.dumps(report))
+    compare([str(path) for path in paths], tmp_path / "out")
+    board = pd.read_csv(tmp_path / "out/leaderboard.csv")
+    assert board["run"].tolist() == [str(paths[1]), str(paths[0])] and board["val auc"].tolist() == [0.9, 0.7]
+    assert board["threshold"].tolist() == [0.45, 0.35] and {"val recall", "val specificity", "f1", "f1 low", "f1 high"} <= set(board)
+    assert "ranked by val auc" in (tmp_path / "out/comparison.html").read_text()
