@@ -78,7 +78,7 @@ def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") 
 
     `middle`: the middles of their shares of the canvas, as OpenCV and the library do it, and as patches are cut. `corner`: a convolution of stride 2
     that pads both sides looks at the first of its two pixels, so cells look at their upper left corner; by the middle, maps of such a network
-    (ResNet, most EfficientNets) point beside the lesion by half a cell.
+    (resnet18, resnet50) point beside the lesion by half a cell. Shortcuts that average (resnetrs50) look at the middle, and lie in between.
 
     The highest pixel may lie a little below the highest cell, which may look between two pixels.
 

@@ -51,7 +51,7 @@ class HeatMaps:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
             raise Refusal(f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?")
         if cells not in CELLS:
-            raise Refusal(f"{key}.cells={cells} is none of {', '.join(CELLS)}; take corner for a ResNet, middle where patches are cut")
+            raise Refusal(f"{key}.cells={cells} is none of {', '.join(CELLS)}; take corner for a plain ResNet, middle where patches are cut")
         self.method, self.layers, self.cells, self.key = method, layers, cells, key
 
     def enlarged(self, heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
