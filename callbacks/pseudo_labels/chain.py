@@ -1,6 +1,6 @@
 """One image from its heat map to boxes, to masks, to the masks that can be believed, in the image's own pixels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -102,4 +102,4 @@ class Chain:
             verdicts = self.quality.judge(masks, stability, boxes, peaks, box.back(large), probability)
             kept = masks.union([verdict.reason is None for verdict in verdicts])
         mask = encode(kept[..., None].astype(np.uint8))[0] if kept.any() else None
-        return Labelled(known, probability, True, True, said.warm, found, boxes, peaks, tuple(verdicts), mask)
+        return replace(said, verdicts=tuple(verdicts), mask=mask)

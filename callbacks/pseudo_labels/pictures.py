@@ -9,6 +9,7 @@ import numpy as np
 from callbacks.pseudo_labels.chain import Labelled
 from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.quota import Quota
+from callbacks.pseudo_labels.rows import Rows
 from callbacks.pseudo_labels.truth import Truth
 from callbacks.report.cases import Case, data_url, enlarge
 from callbacks.report.mask_cases import PREDICTION, TRUTH
@@ -50,20 +51,22 @@ class Pictures:
         for part in ("heat", "overlays", "masks") if writing else ():
             (self.folder / part).mkdir(parents=True, exist_ok=True)
 
-    def keep(self, found: Labelled, heat: np.ndarray, image: np.ndarray, truth: Truth) -> None:
+    def keep(self, found: Labelled, heat: np.ndarray, image: np.ndarray, rows: Rows) -> None:
         """Files of one image above the threshold.
 
         Args:
             found: What the chain made of it.
             heat: float32 `h x w`.
             image: uint8 `H x W` at its own size.
-            truth: Its lesions, where they are known.
+            rows: Which know its lesions; they are read where a picture is drawn.
         """
         name, split = self._names[found.known.id], found.known.split
         kind = KINDS[2 if found.known.label is None else 1 - found.known.label]
         shows = split == "test" and sum(case.kind == kind for case in self.shown) < SHOWN
         draws = self._writing and self.overlays.takes(split)
-        panes = drawn(found, self.heat_maps.enlarged(heat, found.known.letterbox.canvas), image, truth) if shows or draws else {}
+        panes = {}
+        if shows or draws:
+            panes = drawn(found, self.heat_maps.enlarged(heat, found.known.letterbox.canvas), image, rows.truth(found.known.id))
         if self._writing:
             np.save(self.folder / "heat" / f"{name}.npy", heat)
             if found.mask is not None:

@@ -109,7 +109,7 @@ class PseudoLabels(Timed):
             image = self._rows.image(known[i].id)
             found[i] = self.chain(known[i], probability[i], heats[i], image if known[i].label != 0 else None)
             with self.clock("files and pictures"):
-                self.pictures.keep(found[i], heats[i], image, self._rows.truth(known[i].id))
+                self.pictures.keep(found[i], heats[i], image, self._rows)
         self._found += found
         if scored:
             with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():

@@ -84,12 +84,19 @@ def examine(
     if ill and not any(masks):
         said = f"no lesion of uptake {lesions_as.uptake} is seen at {visibility} in {TRIES} draws"
         raise Refusal(f"{said}; raise datamodule.phantom.uptake or see less strictly")
-    normal, overflow, scans = _seen(spots, expected, visibility), bool(of_noise.random() < OVERFLOW), {}
-    for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, masks, normal, strict=True):
+    return _scans(gantry, of_noise, expected, masks, _seen(spots, expected, visibility))
+
+
+def _scans(
+    gantry: Gantry, random: np.random.Generator, expected: np.ndarray, lesions: list[list[np.ndarray]], normal: list[list[np.ndarray]]
+) -> dict[str, Scan]:
+    """Both views as the camera takes them, with the masks and boxes of what is seen in each."""
+    overflow, scans = bool(random.random() < OVERFLOW), {}
+    for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
         turn = slice(None, None, -1 if name == "POST" else 1)  # the patient's left is the posterior view's left
         around = [box for spot in spots_seen for box in boxes(spot[:, turn])]
-        image = acquire(of_noise, seen[:, turn], overflow)
+        image = acquire(random, seen[:, turn], overflow)
         scans[name] = Scan(image, mask[:, turn], boxes(mask[:, turn]), around, _regions(gantry, name))
     return scans
 
