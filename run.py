@@ -55,6 +55,15 @@ def one_folder() -> None:
             sys.argv.append(f"hydra.run.dir=${{paths.runs}}/${{hydra:runtime.choices.experiment}}/{name}")
 
 
+def complete_folds() -> None:
+    """`-m fold=range(5)` means folds=5."""
+    from callbacks.runs.swept_folds import folds_word
+
+    word = folds_word(sys.argv[1:])
+    if word:
+        sys.argv.append(word)
+
+
 def main() -> None:
     """The command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -67,8 +76,9 @@ def main() -> None:
     import hydra
 
     one_folder()
+    told(complete_folds)
     # Hydra makes its own callbacks without a whitelist; this one is ours
-    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.comparison\.trials")
+    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.sweeps\.trials")
     told(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 

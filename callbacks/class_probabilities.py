@@ -1,5 +1,6 @@
 """Leaves cls_prob.csv when a test ends: each image's probability, and whether the network had seen the image."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,13 @@ def _judged(evidence: LabelEvidence) -> pd.DataFrame:
     return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)
 
 
-def merge(folder: Path, folds: int) -> None:
-    """Writes cls_prob.csv of a run of k folds, where its folds left one each."""
-    parts: list[Any] = [folder / f"fold{fold}" for fold in range(folds)]
+def merge(parts: Sequence[Path], folder: Path) -> None:
+    """Writes one cls_prob.csv of several folds, where each left one.
+
+    Args:
+        parts: Their run folders; of several seeds an image's probability is the mean.
+        folder: Where to.
+    """
     if all((part / probabilities.NAME).is_file() for part in parts):
-        probabilities.write(probabilities.merge([probabilities.read(part) for part in parts]), folder)
+        tables: list[Any] = [probabilities.read(part) for part in parts]
+        probabilities.write(probabilities.merge(tables), folder)

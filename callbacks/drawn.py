@@ -1,4 +1,4 @@
-"""Prints before training which images each epoch will show, and logs after each epoch which ones it really showed."""
+"""Prints before training which images the epochs will show where they differ, and logs after each epoch which ones it really showed."""
 
 from collections import Counter
 from itertools import groupby
@@ -29,13 +29,15 @@ class Drawn(Callback):
         self._counts: Counter[str] = Counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the plan, one line for each stretch of epochs."""
+        """Prints what is drawn, one line for each stretch of epochs, where there are several."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids, pool = data.table.rows["id"].to_numpy()[data.pool.rows], data.pool
         self._kind = {id: (stratum, positive) for id, stratum, positive in zip(ids, pool.stratum.tolist(), pool.positive.tolist(), strict=True)}
         self._names = sorted(set(pool.stratum.tolist()))
         if trainer.is_global_zero:
-            Console().print(_table(planned(data, trainer), data.pool, trainer.world_size))
+            stretches = planned(data, trainer)
+            if len(stretches) > 1:  # one alone stands in the plan of the run
+                Console().print(_table(stretches, data.pool, trainer.world_size))
             for line in _class_weights(pl_module):
                 Console().print(line)
 

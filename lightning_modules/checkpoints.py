@@ -30,9 +30,10 @@ def latest(name: str, runs: Path, phantom: bool | None, holding: str = "checkpoi
         holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else is wanted of all folds together.
     """
     finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / holding).is_file()]
+    told = {run: json.loads((run / "report.json").read_text("utf-8")) for run in finished}
+    alike = [run for run, report in told.items() if phantom is None or report["data"]["phantom"] == phantom]
     if not holding.endswith(".ckpt"):
-        finished = [run for run in finished if not FOLD.fullmatch(run.name)]
-    alike = [run for run in finished if phantom is None or json.loads((run / "report.json").read_text("utf-8"))["data"]["phantom"] == phantom]
+        alike = [run for run in alike if not FOLD.fullmatch(run.name) and (told[run].get("config") or {}).get("fold") is None]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
 
@@ -49,6 +50,8 @@ def find(path: str, wanted: str) -> Path:
     place = Path(path).expanduser()
     if (place / "fold0").is_dir():
         raise Refusal(f"{place} is a run of several folds, each with its own checkpoints; name one of them, such as {place / 'fold0'}")
+    if (place / "multirun.yaml").is_file():
+        raise Refusal(f"{place} is a multirun, each of its trials with its own checkpoints; name one of them, such as {place / '0'}")
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():

@@ -59,7 +59,7 @@ def _build(library: str, architecture: str, fetch: bool, classes: int, in_channe
 
 
 def _timm(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
-    import timm
+    from lightning_modules.architectures import timm
 
     if not timm.is_model(architecture.split(".")[0]):
         raise _unknown("timm", architecture, timm.list_models())

@@ -1,12 +1,15 @@
 """Evidence on disk: one .npz with its kind and version."""
 
+import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.refusal import Refusal
+from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.mask_evidence import MaskEvidence
@@ -17,9 +20,10 @@ KINDS: dict[str, type[Evidence]] = {kind.kind: kind for kind in (MaskEvidence, L
 
 def write(evidence: Evidence, path: Path) -> None:
     """Writes all its arrays and words."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(evidence).items()}
-    np.savez_compressed(path, version=VERSION, kind=evidence.kind, **arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, version=VERSION, kind=evidence.kind, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def read(path: Path) -> Evidence:
@@ -30,11 +34,11 @@ def read(path: Path) -> Evidence:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            stored: dict[str, Any] = {name: file[name] if file[name].ndim else file[name].item() for name in file.files}
+            stored: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in file.items()}
         version, kind = int(stored.pop("version")), KINDS[stored.pop("kind", "mask")]
         stored["classes"] = tuple(stored["classes"].tolist())
         evidence = kind(**stored) if version <= VERSION else None
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise Refusal(f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]") from error
     if evidence is None:
         raise Refusal(f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it")

@@ -4,11 +4,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
 from datamodules.refusal import Refusal
+from lightning_modules.architectures import smp
 from lightning_modules.pretrained import from_hub, not_fetched, read_state
 
 

@@ -1,8 +1,9 @@
 """Losses of how well two masks overlap: one value an image, in fp32."""
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+
+from lightning_modules.architectures import smp
 
 # Dice and Tversky are not smp's: those give one value a batch, and leave images without lesion out whether one wants it or not.
 

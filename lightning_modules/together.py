@@ -1,6 +1,6 @@
 """Several networks, and their views of the mirrored image, as one network for evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -50,31 +50,52 @@ class Together(nn.Module):
                 yield logits.flip(-1) if logits.ndim == 4 else logits
 
 
-def members(module: SupervisedModule, best: Path | None, number: int) -> list[nn.Module]:
-    """The module's network with the weights of each of the best checkpoints of a run.
+def top_checkpoints(best: Path | None, number: int) -> list[Path]:
+    """The best few checkpoints of a run.
 
     Args:
-        module: Whose network it is.
-        best: The best checkpoint of all; the others lie beside it as top-*.ckpt.
+        best: The best of all; the others lie beside it as top-*.ckpt.
         number: How many.
 
     Raises:
-        Refusal: the run did not keep so many, one is of another network, or they were trained on images of different sizes.
+        Refusal: the run did not keep so many.
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
         mend = f"take average={len(found)}, or " if len(found) > 1 else ""
         mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
         raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
-    read_all = [(path, read(path)) for path in found]
-    sizes = {str([state for name, state in checkpoint.items() if name.endswith("DataModule")]) for _, checkpoint in read_all}
-    if len(sizes) > 1:
-        raise Refusal(f"average={number}: the best checkpoints come from stages with images of different sizes; take average=1")
-    return [_with_weights(module, path, checkpoint) for path, checkpoint in read_all]
+    return found
 
 
-def _with_weights(module: SupervisedModule, path: Path, checkpoint: dict[str, Any]) -> nn.Module:
-    refuse_misfit(module, checkpoint, path)
-    net = deepcopy(module.net)
-    net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
-    return net
+def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[nn.Module]:
+    """The module's network with the weights of each of several checkpoints, which are read one at a time.
+
+    Args:
+        module: Whose network it is.
+        paths: Of the checkpoints.
+        mend: What to do where they were trained on images of different sizes.
+
+    Raises:
+        Refusal: one is of another network, or they were trained on images of different sizes or on other grey values.
+    """
+    nets: list[nn.Module] = []
+    seen: list[str] = []
+    for path in paths:
+        checkpoint = read(path)
+        seen.append(str([state for name, state in checkpoint.items() if name.endswith("DataModule")]))
+        if seen[-1] != seen[0]:
+            raise Refusal(f"{paths[0]} and {path} were trained on images of different sizes; {mend}")
+        refuse_misfit(module, checkpoint, path)
+        _refuse_other_grey(module, checkpoint["state_dict"], path)
+        net = deepcopy(module.net)
+        net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
+        nets.append(net)
+    return nets
+
+
+def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
+    """All networks see the image as the module normalizes it."""
+    for name, value in module.normalize.state_dict().items():
+        if not torch.equal(value.cpu(), state[f"normalize.{name}"].cpu()):
+            raise Refusal(f"{path} was trained with another module.{name} of grey values than the others; name networks that see the same images")

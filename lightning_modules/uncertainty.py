@@ -1,7 +1,8 @@
 """Bootstrap intervals: groups (patients) are drawn with replacement, and every score is computed on each draw."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,11 +41,23 @@ class Estimate:
 def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
     """How often each image counts in each resample of the groups: blocks of `some resamples x N`, the same however they are cut."""
     names, member = np.unique(groups, return_inverse=True)
-    random = np.random.default_rng(seed)
     most = max(1, BLOCK // max(1, len(groups)))
+    if resamples <= most:
+        yield _times_drawn(len(names), resamples, seed)[:, member].astype(np.float64)
+        return
+    random = np.random.default_rng(seed)
     for start in range(0, resamples, most):
-        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(most, resamples - start))
-        yield drawn[:, member].astype(np.float64)
+        yield _multinomial(random, len(names), min(most, resamples - start))[:, member].astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _times_drawn(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """Kept, because all splits and runs of one test set are drawn alike."""
+    return _multinomial(np.random.default_rng(seed), groups, resamples)
+
+
+def _multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+    return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
 def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[str, Estimate]]:
@@ -77,11 +90,19 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
-def resampled(evidence: Evidence, resamples: int | None, seed: int = 0) -> np.ndarray:
-    """Every score of every class, `classes x scores x resamples`; on all images as they are if None."""
+def resampled(evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None) -> np.ndarray:
+    """Every score of every class, `classes x scores x resamples`; on all images as they are if None.
+
+    Args:
+        evidence: Of some images.
+        resamples: Draws of their groups.
+        seed: Of the draws.
+        only: Names of the scores that are wanted; None wants all.
+    """
+    scores = tuple(score for score in evidence.scores if only is None or score.name in only)
     decided = [evidence.decided(c) for c in range(len(evidence.classes))]
     blocks = [np.ones((1, len(evidence)))] if resamples is None else group_weights(evidence.groups, resamples, seed)
-    return np.concatenate([_values(evidence.scores, decided, block) for block in blocks], axis=-1)
+    return np.concatenate([_values(scores, decided, block) for block in blocks], axis=-1)
 
 
 def over_classes(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 import run
-from callbacks.runs import carry_out
+from callbacks.runs import fits
 from datamodules.phantoms import chest_findings
 from lightning_modules import evidence_file
 from lightning_modules.adapted import Adapted
@@ -116,14 +116,14 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 
 
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
-    made, own = [], carry_out.one_run
+    made, own = [], fits.one_run
 
     def shorter(cfg):
         cfg.trainer.max_epochs, made[len(made) :] = 1, [cfg.title]
         cfg.datamodule.phantom.update({"patients": 40} if "pneumonia" in cfg.title else {"train": 16, "val": 12, "test": 12})
         return own(cfg)
 
-    monkeypatch.setattr(carry_out, "one_run", shorter)
+    monkeypatch.setattr(fits, "one_run", shorter)
     runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"
     words = ["experiment=linear_probe_pneumonia", "scale=demo", runs, "trainer.enable_progress_bar=false", "do=[fit]"]
     code, said = cli(*words)
@@ -170,7 +170,7 @@ def test_folds_make_one_out_of_fold_report(cli, radiographs, tmp_path):
 
 def test_a_sweep_leaves_a_table_ranked_by_val(radiographs, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
-    words = ["module.net.lora.rank=2,4", "module.net.lora.alpha=8", f"datamodule.root={radiographs}", "trainer.max_epochs=1"]
+    words = ["module.net.lora.rank=2,4", "module.net.lora.alpha=8", f"datamodule.root={radiographs}", "trainer.max_epochs=1", "hydra/launcher=basic"]
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", *SMALL_LABELS, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}"])
     run.main()
     table = pd.read_csv(tmp_path / "sweep/trials.csv")

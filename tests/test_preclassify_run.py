@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import run
-from callbacks.runs import carry_out
+from callbacks.runs import fits
 from datamodules.formats.siim_csv import read_siim_csv
 from lightning_modules import evidence_file
 from lightning_modules.supervised import SupervisedModule
@@ -111,7 +111,7 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
 
 
 def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, monkeypatch):
-    made, own = [], carry_out.one_run
+    made, own = [], fits.one_run
 
     def shorter(cfg):
         made.append(cfg.title)
@@ -119,7 +119,7 @@ def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, mon
             cfg.trainer.max_epochs, cfg.image_size = 1, 32
         return own(cfg)
 
-    monkeypatch.setattr(carry_out, "one_run", shorter)
+    monkeypatch.setattr(fits, "one_run", shorter)
     words = ["experiment=curriculum_pnx", "scale=demo", "seed=3", "image_size=32", "datamodule.phantom.images=90", "datamodule.phantom.size=64"]
     more = [*ONE[:2], f"paths.runs={tmp_path / 'runs'}", "trainer.enable_progress_bar=false", "do=[fit]"]
     code, said = cli(*words, *more)

@@ -56,7 +56,7 @@ def epochs(folder) -> pd.DataFrame:
 
 def test_two_ranks_see_the_same_samples_as_one_and_follow_its_loss(alone, words, tmp_path):
     said = ranks(2, [*words, "datamodule.batch_size=2", "trainer.max_epochs=2"], tmp_path / "two")
-    assert said.count("what each epoch draws") == 1 and said.count("page:") == 1
+    assert said.count("what this run does") == 1 and said.count("page:") == 1
     one, two = epochs(alone), epochs(tmp_path / "two")
     drawn = [name for name in one if name.startswith("drawn/")]
     assert len(drawn) > 3 and np.allclose(one[drawn].dropna(), two[drawn].dropna())

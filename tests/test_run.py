@@ -34,7 +34,8 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
     code, said = cli(*small, "trainer.enable_progress_bar=false")
     assert code == 0, said
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    assert "Phantom data" in page and page.count("<img") == 4 * 18 and page.count("<svg") == 6
+    cases = page.count("<figure data-case=")
+    assert "Phantom data" in page and 18 <= cases <= 22 and page.count("<img") == 4 * cases and page.count("<svg") == 6
 
 
 SMALL_PHANTOMS = {
@@ -171,15 +172,6 @@ def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
     code, said = cli(*TABLE, f"datamodule.root={tmp_path}", "datamodule.batch_size=6", "datamodule.allow_leaks=true", "do=[fit]", *hard)
     assert code == 0, said
     assert pd.read_csv(tmp_path / "run/metrics.csv")["val/dice"].dropna().iloc[-1] > 0.75  # 64 px, lesions of some 20 pixels
-
-
-def test_wandb_without_a_login_goes_on_offline_and_says_so(cli, export, tmp_path, monkeypatch, capfd):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    fit(cli, tmp_path / "run", export, "do=[fit]", "trainer.max_epochs=1", "logger=wandb")
-    assert list(tmp_path.glob("run/wandb/offline-run-*/*.wandb"))
-    fit(cli, tmp_path / "off", export, "do=[fit]", "trainer.max_epochs=1", "logger=wandb", "logger.wandb.mode=disabled")
-    assert not list(tmp_path.glob("off/wandb/*run*"))
 
 
 def test_tensorboard_is_a_choice(cli, export, tmp_path):

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import optuna
+import pandas as pd
 import pytest
 
 from callbacks.runs.launched import cleaned_environment
+from callbacks.sweeps.study import STUDY, storage
 from tests.conftest import SMALL
 from tests.test_ranks import WORDS
 
@@ -21,14 +25,22 @@ def outcomes(folder) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/outcome.json"))}
 
 
-def test_a_trial_that_fails_is_named_and_the_others_go_on(cli, export, tmp_path):
-    words = [*SMALL, f"datamodule.root={export}", "trainer.max_epochs=1", "datamodule.batches_per_epoch=1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    code, said = cli("-m", *words, "module.optimizer.lr=1e-3,-1.0,2e-3")
+def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_path):
+    words = [*SMALL, f"datamodule.root={export}", "trainer.max_epochs=1", "datamodule.batches_per_epoch=1", f"paths.cache={tmp_path / 'cache'}"]
+    words += ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "module.optimizer.lr=choice(1e-3,-1.0)", f"paths.runs={tmp_path / 'runs'}"]
+    words += ["~module.loss.weights.dice", "~module.loss.terms.focal.gamma", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=cleaned_environment(), capture_output=True, text=True, timeout=400)
     found = outcomes(tmp_path / "sweep")
-    assert code == 1 and [found[name]["status"] for name in "012"] == ["finished", "failed", "finished"]
-    assert "Invalid learning rate: -1.0" in found["1"]["failure"] and "1 trials failed" in said and "Invalid learning rate: -1.0" in said
-    assert all(isinstance(found[name]["score"], float) for name in "02")
-    assert len((tmp_path / "sweep/trials.csv").read_text().splitlines()) == 3
+    rates = {name: re.search(r"module.optimizer.lr=(\S+)", (tmp_path / f"sweep/{name}/.hydra/overrides.yaml").read_text())[1] for name in "01"}
+    assert {found[name]["status"] == "failed" for name in "01" if float(rates[name]) < 0} == {True}, done.stdout + done.stderr
+    assert {found[name]["score"] is not None for name in "01" if float(rates[name]) > 0} == {True}
+    failed = sum(float(rate) < 0 for rate in rates.values())
+    assert done.returncode == 1 and failed == 1 and "1 trial failed" in done.stderr and "Invalid learning rate: -1.0" in done.stderr
+    study = optuna.load_study(study_name=STUDY, storage=storage(tmp_path / "sweep"))
+    assert [trial.state.name for trial in study.trials] == ["FAIL" if float(rates[name]) < 0 else "COMPLETE" for name in "01"]
+    assert all(len(trial.intermediate_values) == 1 for trial in study.trials if trial.state.name == "COMPLETE")  # pruning has reported
+    assert len(pd.read_csv(tmp_path / "sweep/trials.csv")) == 2 and (tmp_path / "sweep/sweep.html").is_file()
 
 
 def test_trials_of_two_processes_run_once_each(tmp_path):
@@ -44,7 +56,7 @@ def test_trials_of_two_processes_run_once_each(tmp_path):
     found = [json.loads((tmp_path / path).read_text()) for path in reports]
     assert [report["config"]["module"]["optimizer"]["lr"] for report in found] == [1e-4, 3e-4]
     assert [(report["devices"]["processes"], report["devices"]["strategy"]) for report in found] == [(2, "DDP")] * 2
-    assert done.stdout.count("what each epoch draws") == 2 and done.stdout.count("page:") == 2
+    assert done.stdout.count("what this run does") == 2 and done.stdout.count("page:") == 2
     assert {name: found["status"] for name, found in outcomes(tmp_path / "sweep").items()} == {"0": "finished", "1": "finished"}
 
 

@@ -1,8 +1,7 @@
-"""Compares finished runs on the same test set: a table of arms, ranked by val, and the difference of each to the first."""
+"""Compares finished runs on the same test set: a table of arms, ranked by val, and the difference of each to the best on val."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isnan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -16,9 +15,11 @@ from rich.table import Table
 from callbacks.comparison.courses import courses, uncounted
 from callbacks.comparison.figures import figures, key
 from callbacks.comparison.finished import Finished, arms, read_all
-from callbacks.comparison.leaderboard import leaderboard, ranked_by
+from callbacks.comparison.leaderboard import leaderboard, ranking_of, val_score
 from callbacks.comparison.paired import differences
+from callbacks.comparison.ranking import Ranking
 from callbacks.comparison.stages import leaders, stage_score, stages
+from callbacks.comparison.verdict import BEST, verdict
 from callbacks.report.content import write_json
 from callbacks.report.table import number, signed
 from callbacks.report.template import render
@@ -30,26 +31,20 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     """Writes comparison.json and comparison.html into `run_dir` and prints the table; runs that differ in their seed alone are one arm.
 
     Raises:
-        Refusal: fewer than two runs, or runs that were judged on different images.
+        Refusal: fewer than two runs, or runs of different tasks, images or groups.
     """
-    runs = [run for folder in folders for run in read_all(Path(folder))]
-    if len(runs) < 2:
-        raise Refusal("do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a sweep's folder")
-    for run in runs[1:]:
-        if run.evidence.identity != runs[0].evidence.identity:
-            mend = "compare runs on one test set, with the same datamodule.seed"
-            raise Refusal(f"{runs[0].folder} and {run.folder} were judged on different images; {mend}")
-        if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(zip(runs[0].evidence.ids, runs[0].evidence.groups, strict=True)):
-            raise Refusal(f"{runs[0].folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group")
-    head = ranked_by(runs)
+    runs = _comparable(folders)
+    by = ranking_of(runs)
     by_name = arms(runs)
-    val = {name: fmean(run.score("val", head) for run in arm) for name, arm in by_name.items()}
-    ranked = sorted(by_name.items(), key=lambda named: (isnan(val[named[0]]), -val[named[0]]))  # without val scores: last
-    rows = [_row(name, arm, ranked[0][1], head) for name, arm in ranked]
+    val = {name: fmean(val_score(run, by.score) for run in arm) for name, arm in by_name.items()}
+    ranked = sorted(by_name.items(), key=lambda named: by.place(val[named[0]]))  # without val scores: last
+    rows = [_row(name, arm, ranked[0][1], by) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
         "heads": evidence.heads,
-        "ranked_by": head,
+        "ranked_by": by.score,
+        "compared": list(dict.fromkeys((by.score, *evidence.heads))),
+        "monitored": by.monitored,
         "arms": rows,
         "identity": evidence.identity,
         "n": len(evidence),
@@ -67,22 +62,42 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def _row(name: str, arm: list[Finished], first: list[Finished], by: str) -> dict[str, Any]:
+def _comparable(folders: Sequence[str]) -> list[Finished]:
+    """The runs that were named, each once, if they can be compared."""
+    if not folders:
+        raise Refusal("no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them, or a sweep's folder")
+    runs = list({run.folder.resolve(): run for folder in folders for run in read_all(Path(folder))}.values())
+    if len(runs) < 2:
+        raise Refusal("do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a sweep's folder")
+    first = runs[0]
+    for run in runs[1:]:
+        if run.evidence.kind != first.evidence.kind:
+            said = f"{first.folder} tells {first.evidence.kind}s and {run.folder} {run.evidence.kind}s"
+            raise Refusal(f"{said}, which no score measures alike; compare runs of one task")
+        if run.evidence.identity != first.evidence.identity:
+            mend = "compare runs on one test set, with the same datamodule.seed"
+            raise Refusal(f"{first.folder} and {run.folder} were judged on different images; {mend}")
+        if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(zip(first.evidence.ids, first.evidence.groups, strict=True)):
+            raise Refusal(f"{first.folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group")
+    return runs
+
+
+def _row(name: str, arm: list[Finished], first: list[Finished], by: Ranking) -> dict[str, Any]:
     reports = [run.report for run in arm]
-    heads = arm[0].evidence.heads
-    test = {score: [run.score("test", score) for run in arm] for score in heads}
+    judged, heads = arm[0].judged, arm[0].evidence.heads
+    test = {score: [run.score(judged, score) for run in arm] for score in heads}
     config = reports[0].get("config") or {}
-    single = list(reports[0]["scores"]["test"].values())[-1]  # of several classes their mean stands last
+    single = list(reports[0]["scores"][judged].values())[-1]  # of several classes their mean stands last
+    gaps = None if arm is first else differences([run.evidence for run in first], [run.evidence for run in arm])
     return {
         "title": name,
         "runs": [str(run.folder) for run in arm],
-        "val": fmean(run.score("val", by) for run in arm),
+        "val": fmean(val_score(run, by.score) for run in arm),
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
         "interval": {score: {end: single[score][end] for end in ("low", "high")} for score in heads} if len(arm) == 1 else None,
-        "differences": None
-        if arm is first
-        else {score: asdict(gap) for score, gap in differences([r.evidence for r in first], [r.evidence for r in arm]).items()},
+        "differences": None if gaps is None else {score: asdict(gap) for score, gap in gaps.items()},
+        "verdict": BEST if gaps is None else verdict(gaps[by.score], by.lower),
         "parameters": reports[0].get("parameters"),
         "resources": {key: fmean(r["resources"][key] for r in reports) for key in _COST} if all(r.get("resources") for r in reports) else None,
         "start": config.get("init_from") or "no earlier run",
@@ -110,7 +125,8 @@ def _print(found: dict[str, Any], page: Path) -> None:
         table.add_row(name, *(number(arm["test"][name]) + sd for arm, sd in zip(found["arms"], spread, strict=True)))
     console.print(table)
     for arm in found["arms"][1:]:
-        said = "; ".join(f"{name} {signed(arm['differences'][name])}" for name in found["heads"])
-        console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(said)}", soft_wrap=True)
+        said = "; ".join(f"{name} {signed(arm['differences'][name])}" for name in found["compared"])
+        about = f"{arm['verdict']} by test {found['ranked_by']}; {said}"
+        console.print(f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(about)}", soft_wrap=True)
     console.print(found["caveat"], style="dim")
     console.print(f"page: {page}", soft_wrap=True)

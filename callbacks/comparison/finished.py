@@ -1,16 +1,22 @@
 """A finished run as a comparison reads it: its report and its test evidence."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from callbacks.comparison.differing import SEEDS, differing, settings_of
+from callbacks.comparison.ranking import monitor_of
+from callbacks.report.content import SCHEMA
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import MEAN
+
+JUDGED = ("test", "out_of_fold")  # the splits that a page may lead with
 
 
 @dataclass(frozen=True)
@@ -20,20 +26,27 @@ class Finished:
     Attributes:
         folder: Where it is.
         report: Its report.json.
-        evidence: Of test.
+        evidence: Of the split that its page leads with: test, or of merged folds all images out of fold.
     """
 
     folder: Path
     report: dict[str, Any]
     evidence: Evidence
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Every value of its configuration by its dotted key, without the seeds and what names this very run."""
-        config = self.report.get("config") or {}
-        own = str(config.get("paths", {}).get("run"))
-        flat = {key: value for key, value in _flat(config) if own not in str(value)}
-        return {key: value for key, value in flat.items() if key not in ("seed", "datamodule.seed", "title") and not key.startswith("paths.")}
+        return {key: value for key, value in settings_of(self.report.get("config")).items() if key not in SEEDS}
+
+    @property
+    def judged(self) -> str:
+        """The split whose scores its page leads with."""
+        return str(self.report.get("judged", "test"))
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        """What it monitored, and whether its `max` or `min` was sought."""
+        return monitor_of(self.report.get("config"), self.evidence.heads[0])
 
     def score(self, split: str, name: str) -> float:
         """A score of a split; of several classes their mean."""
@@ -49,56 +62,62 @@ def score_of(report: dict[str, Any], split: str, name: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(config, dict):
-        for name, value in config.items():
-            yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(config, list) and any(isinstance(value, dict) for value in config):  # such as the stages of a curriculum
-        for number, value in enumerate(config):
-            yield from _flat(value, f"{prefix}[{number}]")
-    else:
-        yield prefix, config
-
-
 def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
     """Runs that differ in nothing but their seed, by title and, where that is not enough, by what they differ in."""
+    by_title: dict[str, list[Finished]] = {}
+    for run in runs:
+        by_title.setdefault(str(run.report["title"]), []).append(run)
+    words = {}
+    for title, alike in by_title.items():
+        for run, said in zip(alike, differing([run.settings for run in alike]), strict=True):
+            words[id(run)] = f"{title} ({', '.join(said.values())})" if said else title
     found: dict[str, list[Finished]] = {}
     for run in runs:
-        alike = [other.settings for other in runs if other.report["title"] == run.report["title"]]
-        differing = [key for key in run.settings if any(other.get(key) != run.settings[key] for other in alike)]
-        words = ", ".join(_words(run.settings, differing, alike))
-        found.setdefault(f"{run.report['title']} ({words})" if words else str(run.report["title"]), []).append(run)
+        found.setdefault(words[id(run)], []).append(run)
     return found
 
 
-def _words(own: dict[str, Any], differing: Sequence[str], alike: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """`rank=8`, `stages[1].lr=0.0001`; a list that differs in more than two places has a letter for each of its variants: `stages=B`."""
-    for stem, keys in ((stem, list(keys)) for stem, keys in groupby(differing, lambda key: key.split("[")[0])):
-        name = stem.rsplit(".", 1)[-1]
-        variants = [{key: value for key, value in other.items() if key.startswith(f"{stem}[")} for other in alike]
-        unequal = {key for variant in variants for key in variant if any(other.get(key) != variant[key] for other in variants)}
-        if len(unequal) <= 2:
-            yield from (f"{name}{key.removeprefix(stem)}={own[key]}" for key in keys)
-        else:
-            distinct = [variant for n, variant in enumerate(variants) if variant and variant not in variants[:n]]
-            place = distinct.index(variants[alike.index(own)])
-            yield f"{name}={chr(ord('A') + place) if place < 26 else place}"
-
-
 def read_all(folder: Path) -> list[Finished]:
-    """A run folder, or a sweep's folder with all its trials."""
-    if (folder / "report.json").is_file():
+    """A run folder; or a multirun's, with its runs over folds where it merged some, else with its trials; one that cannot be read is named, left out."""
+    if any((folder / "evidence" / f"{judged}.npz").is_file() for judged in JUDGED):
         return [read(folder)]
-    return [read(path.parent) for path in sorted(folder.glob("*/report.json"))] or [read(folder)]
+    merged = sorted(path.parents[1] for path in folder.glob("merged/**/evidence/out_of_fold.npz"))
+    trials = sorted(path.parent for path in folder.glob("*/report.json"))
+    found = []
+    for run in merged or trials:
+        try:
+            found.append(read(run))
+        except Refusal as refusal:
+            print(f"left out: {refusal}", file=sys.stderr)
+    return found or [read(folder)]
 
 
 def read(folder: Path) -> Finished:
     """Reads a run folder.
 
     Raises:
-        Refusal: it holds no report or no test evidence.
+        Refusal: it holds no report or no test evidence, or they cannot be read.
+    """
+    report = read_report(folder)
+    return Finished(folder, report, evidence_file.read(folder / "evidence" / f"{report.get('judged', 'test')}.npz"))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """report.json of a run folder.
+
+    Raises:
+        Refusal: missing, damaged, or no report.
     """
     path = folder / "report.json"
     if not path.is_file():
         raise Refusal(f"{folder} holds no report.json, so it is no finished run; name a run folder, or test it with do=[test] ckpt_path={folder}")
-    return Finished(folder, json.loads(path.read_text(encoding="utf-8")), evidence_file.read(folder / "evidence" / "test.npz"))
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(report["scores"], dict) or not isinstance(report["title"], str):
+            raise TypeError("title or scores are not what they should be")
+        if report.get("schema", 1) > SCHEMA:
+            raise TypeError(f"it is of version {report['schema']}, newer than {SCHEMA}: update this repository")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise Refusal(f"{path} is not a report that can be read ({said}); test the run again with do=[test] ckpt_path={folder}") from error
+    return report

@@ -1,11 +1,12 @@
 """The difference of two arms on the same images, with its interval: patients, and seeds where there are several, drawn in pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lightning_modules.evidence import Evidence
+from lightning_modules.score import Score
 from lightning_modules.uncertainty import FEWEST_GROUPS, RESAMPLES, over_classes, resampled
 
 TIE = 1e-12  # what rounding makes of no difference
@@ -38,19 +39,45 @@ def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples
         seed: Of the draws.
     """
     scores = first[0].scores
-    drawn, point = [], []
+    of_arms, point = [], []
     for number, arm in enumerate((first, second)):
-        each = np.array([over_classes(resampled(run, resamples, seed)) for run in arm])  # runs x scores x R
-        once = np.array([over_classes(resampled(run, None)) for run in arm])[..., 0]
+        each = np.array([drawn(run, None, resamples, seed) for run in arm])  # runs x scores x R
+        once = np.array([drawn(run, None, None) for run in arm])[..., 0]
         picked = np.random.default_rng([seed, number]).integers(len(arm), size=(len(arm), resamples))
-        drawn.append(each[picked, :, np.arange(resamples)].mean(0).T)  # scores x R
+        of_arms.append(each[picked, :, np.arange(resamples)].mean(0).T)  # scores x R
         point.append(once.mean(0))
-    found = {}
-    for s, score in enumerate(scores):
-        gap = drawn[1][s] - drawn[0][s]
-        gap = gap[np.isfinite(gap)]
-        counting = np.any([score.counts(first[0].decided(c)) for c in range(len(first[0].classes))], axis=0)
-        enough = len(np.unique(first[0].groups[counting])) >= FEWEST_GROUPS
-        low, high = map(float, np.quantile(gap, [0.025, 0.975])) if enough and len(gap) else (None, None)
-        found[score.name] = Difference(float(point[1][s] - point[0][s]), low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))
-    return found
+    return {
+        score.name: difference(of_arms[0][s], of_arms[1][s], float(point[1][s] - point[0][s]), groups_counting(first[0], score))
+        for s, score in enumerate(scores)
+    }
+
+
+def drawn(evidence: Evidence, only: Collection[str] | None, resamples: int | None = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Each score on each draw of the patients, `scores x R`; of several classes their mean.
+
+    The same seed draws the same patients for every run that was judged on the same images.
+    """
+    return over_classes(resampled(evidence, resamples, seed, only))
+
+
+def groups_counting(evidence: Evidence, score: Score) -> int:
+    """How many groups (patients) a score is made of."""
+    if score.over == "all":
+        return len(np.unique(evidence.groups))
+    counting = np.any([score.counts(evidence.decided(c)) for c in range(len(evidence.classes))], axis=0)
+    return len(np.unique(evidence.groups[counting]))
+
+
+def difference(first: np.ndarray, second: np.ndarray, value: float, groups: int) -> Difference:
+    """From the draws of one score.
+
+    Args:
+        first: R values, as `drawn` gives them.
+        second: Likewise, of the same draws.
+        value: On the images as they are, second minus first.
+        groups: How many count.
+    """
+    gap = second - first
+    gap = gap[np.isfinite(gap)]
+    low, high = map(float, np.quantile(gap, [0.025, 0.975])) if groups >= FEWEST_GROUPS and len(gap) else (None, None)
+    return Difference(value, low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))

@@ -35,13 +35,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def stage_score(runs: Sequence[Finished]) -> str:
     """The score that the best epochs of stages were chosen by, where all runs share it."""
-    names = {name for name, _ in map(_monitor, runs)}
+    names = {name for name, _ in (run.monitor for run in runs)}
     return names.pop() if len(names) == 1 else "monitored score (it differs between the arms)"
 
 
 def leaders(arms: Sequence[list[dict[str, Any]]], runs: Sequence[Finished]) -> list[float | None]:
     """Stage -> the best score of an arm; None where nothing or no single score was monitored."""
-    monitors = {_monitor(run) for run in runs}
+    monitors = {run.monitor for run in runs}
     better = min if monitors == {(next(iter(monitors))[0], "min")} else max
     found: list[float | None] = []
     for n in range(max(map(len, arms))):
@@ -49,7 +49,3 @@ def leaders(arms: Sequence[list[dict[str, Any]]], runs: Sequence[Finished]) -> l
         found.append(better(scores) if scores and len(monitors) == 1 else None)
     return found
 
-
-def _monitor(run: Finished) -> tuple[str, str]:
-    monitor = (run.report.get("config") or {}).get("monitor") or {}
-    return monitor.get("name", f"val/{run.evidence.heads[0]}"), monitor.get("mode", "max")

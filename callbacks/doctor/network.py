@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.doctor.services import weights_asked
 from callbacks.runs.one_run import make
 from callbacks.runs.sentences import sentence_of
+from lightning_modules.architectures import smp
 from lightning_modules.cross_entropy import Bce
 from lightning_modules.segmentation import SegmentationModule
 from lightning_modules.supervised import SupervisedModule

@@ -1,14 +1,13 @@
 """What lies beyond this machine, without asking it: W&B's login, the cache of the hub, Slurm."""
 
-import netrc
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from callbacks.dashboard.login import logged_in
 from callbacks.doctor.devices import number
 from callbacks.doctor.finding import Answer, Finding
 
@@ -18,7 +17,7 @@ HOME = "~/.cache/huggingface"
 
 def wandb(cfg: DictConfig) -> Answer:
     """Whether there is a login; nothing of it is shown."""
-    login = bool(os.environ.get("WANDB_API_KEY")) or _in_netrc()
+    login = logged_in()
     mode = os.environ.get("WANDB_MODE", "online")
     logger = cfg.logger.get("wandb")
     said = f"{'login found' if login else 'no login'}, WANDB_MODE={mode}, {'used' if logger else 'not used'} by this run"
@@ -27,15 +26,6 @@ def wandb(cfg: DictConfig) -> Answer:
         what = "logger=wandb, but there is no login, so the run will be kept offline"
         return Answer({"W&B": said}, known, (Finding("warning", what, "log in with wandb login, or set WANDB_API_KEY"),))
     return Answer({"W&B": said}, known)
-
-
-def _in_netrc() -> bool:
-    file = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(str(file)).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def hub(cfg: DictConfig) -> Answer:

@@ -19,6 +19,7 @@ from callbacks.report.stages import read_stages
 from datamodules.base import ManifestDataModule
 from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
+from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import caveat, estimates
 
@@ -127,7 +128,7 @@ def configuration(run_dir: Path) -> dict[str, Any] | None:
 
 def write_json(found: dict[str, Any], path: Path) -> None:
     """Writes valid JSON: what is not a number becomes null."""
-    path.write_text(json.dumps(_plain(found), indent=2, ensure_ascii=False), encoding="utf-8")
+    write_whole(path, json.dumps(_plain(found), indent=2, ensure_ascii=False).encode())
 
 
 def _plain(value: Any) -> Any:

@@ -17,18 +17,23 @@ def devices(trainer: Trainer) -> dict[str, Any]:
         `batch_sizes` (images a training step and device, those of a curriculum in their order) and `accumulated` (steps whose gradients are summed).
     """
     plans = planned(trainer.datamodule, trainer)  # type: ignore[attr-defined]
-    own = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
     return {
         "processes": trainer.world_size,
         "nodes": trainer.num_nodes,
         "devices_per_node": trainer.num_devices,
-        "names": dict(Counter(_name(device) for device in own)),
+        "names": names(trainer),
         "accelerator": trainer.strategy.root_device.type,
         "strategy": type(trainer.strategy).__name__.removesuffix("Strategy"),
         "precision": str(trainer.precision),
         "batch_sizes": list(dict.fromkeys(plan.batch_size for _, plan in plans)),
         "accumulated": trainer.accumulate_grad_batches,
     }
+
+
+def names(trainer: Trainer) -> dict[str, int]:
+    """Name of a device of the first node -> how many; known before anything runs."""
+    own = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
+    return dict(Counter(_name(device) for device in own))
 
 
 def _name(device: torch.device) -> str:

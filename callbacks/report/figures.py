@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 COLOURS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
 # Each stands out from a white and a dark page by 3.2 : 1 or more.
@@ -36,11 +35,13 @@ STYLE: Any = {
 def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3) -> str:
     """What `draw` puts on its axes, as SVG of so many inches."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
         draw(axes)
+        for part in (figure, *figure.axes):
+            part.patch.set_visible(False)  # type: ignore[attr-defined]
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        plt.close(figure)
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # savefig would draw everything twice
     svg = file.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from callbacks.report import label_cases, mask_cases
+from callbacks.report import label_cases, mask_cases, thresholds
+from callbacks.report.image_table import label_columns, mask_columns
 from callbacks.report.label_figures import label_figures
 from callbacks.report.label_tables import label_tables
+from callbacks.report.mask_confusion import confusion
 from callbacks.report.mask_figures import mask_figures
+from callbacks.report.mask_maps import maps_of
 from callbacks.report.mask_panels import mask_panels
 from callbacks.report.pooled import mask_tables
 
@@ -21,8 +24,14 @@ class Kind:
         panels: Likewise, to title -> class -> small SVG, where there are several classes.
         tables: Split -> evidence, to what report.json holds besides scores.
         choose: Evidence of a split and a number, to the cases that are shown.
+        orders: Evidence of a split, to name -> order of all its images, from which the cases are taken.
         few: Evidence of a split, a number and perhaps names, to a few images of which more is shown.
+        picture: A batch, a place in it and a side in pixels, to the BGR pixels of the image alone.
         panes: A batch, a place in it, its logits, the rule and a side in pixels, to title -> BGR pixels.
+        maps: A batch, a place in it, its logits, classes and a side in pixels, to what overlays are drawn from, and its size.
+        at_each_byte: Evidence and a class, to its decisions at the 256 thresholds.
+        start: Evidence and a class, to where its threshold stands at the rule.
+        columns: Evidence, to the columns of the table of all images.
         key: The names of the classes, to the chips that tell their colours.
         legend: What the panes are, of a single class and of several.
         overlay: The same of the pane `overlay` alone.
@@ -33,8 +42,14 @@ class Kind:
     panels: Callable[[Any], dict[str, dict[str, str]]]
     tables: Callable[[Any], dict[str, Any]]
     choose: Callable[..., Any]
+    orders: Callable[..., Any]
     few: Callable[..., Any]
+    picture: Callable[..., Any]
     panes: Callable[..., Any]
+    maps: Callable[..., Any]
+    at_each_byte: Callable[..., Any]
+    start: Callable[..., thresholds.Start]
+    columns: Callable[..., Any]
     key: Callable[[Any], Any]
     legend: tuple[str, str]
     overlay: tuple[str, str]
@@ -43,34 +58,46 @@ class Kind:
 
 KINDS = {
     "mask": Kind(
-        mask_figures,
-        mask_panels,
-        mask_tables,
-        mask_cases.choose,
-        mask_cases.few,
-        mask_cases.panes,
-        mask_cases.key,
-        (
-            "From left: image, truth, probability with the predicted outline, overlay (truth green, prediction orange). "
-            "Best and worst are taken from the images that show a lesion.",
-            "From left: image, truth as outlines, prediction filled, both. Below: the mean Dice of the classes that an image shows or is said to, "
-            "by which best and worst are told among the images that show a lesion, and the Dice of each; beyond six classes the rest is counted.",
+        figures=mask_figures,
+        panels=mask_panels,
+        tables=lambda evidence: mask_tables(evidence) | {"confusion": {split: confusion(seen) for split, seen in evidence.items()}},
+        choose=mask_cases.choose,
+        orders=mask_cases.orders,
+        few=mask_cases.few,
+        picture=mask_cases.picture,
+        panes=mask_cases.panes,
+        maps=maps_of,
+        at_each_byte=thresholds.masks_at_each_byte,
+        start=thresholds.mask_start,
+        columns=mask_columns,
+        key=mask_cases.key,
+        legend=(
+            "Truth green, prediction orange. Best and worst are told among the images that show a lesion, as largest and smallest are by its area.",
+            "Truth as outlines, prediction filled, a colour a class. The Dice of an image is the mean of the classes that it shows or is said to, "
+            "by which best and worst are told among the images that show a lesion, as largest and smallest are by its area; beyond six classes the "
+            "rest is counted.",
         ),
-        ("truth green, prediction orange", "truth outlined, prediction filled"),
-        "An image shows the class if at least min area of it reaches top; then the mask is drawn at bottom. "
+        overlay=("truth green, prediction orange", "truth outlined, prediction filled"),
+        rule="An image shows the class if at least min area of it reaches top; then the mask is drawn at bottom. "
         "Searched on val, frozen, applied to test.",
     ),
     "label": Kind(
-        label_figures,
-        lambda evidence: {},
-        label_tables,
-        label_cases.choose,
-        label_cases.few,
-        label_cases.panes,
-        lambda classes: (),
-        ("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2,
-        ("as the network saw it",) * 2,
-        "An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes that exclude one another the most probable "
+        figures=label_figures,
+        panels=lambda evidence: {},
+        tables=label_tables,
+        choose=label_cases.choose,
+        orders=label_cases.orders,
+        few=label_cases.few,
+        picture=label_cases.picture,
+        panes=label_cases.panes,
+        maps=lambda *of_image: ({}, (0, 0)),
+        at_each_byte=thresholds.labels_at_each_byte,
+        start=thresholds.label_start,
+        columns=label_columns,
+        key=lambda classes: (),
+        legend=("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2,
+        overlay=("as the network saw it",) * 2,
+        rule="An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes that exclude one another the most probable "
         "is said. Searched on val, frozen, applied to test.",
     ),
 }

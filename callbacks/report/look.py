@@ -12,12 +12,12 @@ def holds_the_network(trainer: Trainer) -> bool:
 
 
 def logits_of(trainer: Trainer, module: LightningModule, image: Tensor) -> Tensor:
-    """Float32 logits `1 x classes ...` on the CPU, in the precision of the test.
+    """Float32 logits `B x classes ...` on the CPU, in the precision of the test.
 
     Args:
         trainer: Knows the precision.
         module: Takes uint8 images `B x C x H x W`.
-        image: uint8 `C x H x W`.
+        image: uint8 `B x C x H x W`, or a single one without B.
     """
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        return module(image[None].to(module.device)).float().cpu()
+        return module((image if image.dim() == 4 else image[None]).to(module.device)).float().cpu()

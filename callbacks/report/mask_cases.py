@@ -1,16 +1,16 @@
 """Which segmented images the page shows, and what they look like: image, truth, prediction, overlay."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from callbacks.report.cases import SIDE, Case, Chip, enlarge, in_turn
+from callbacks.report.cases import SIDE, Case, Chip, Order, chosen, enlarge, in_turn, placed
 from callbacks.report.overlay import colour_of, filled, outlined, outlined_one, tinted
 from datamodules.sample import Sample
 from lightning_modules.logit_byte import probability_of, to_byte
-from lightning_modules.mask_decision import DecidedMask, dice
+from lightning_modules.mask_decision import DecidedMask, PixelCounts, dice
 from lightning_modules.mask_evidence import MaskEvidence
 from lightning_modules.rule import Rule
 
@@ -19,24 +19,27 @@ PREDICTION = (50, 130, 250)
 CHIPS = 6  # of one image
 
 
+def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
+    """All images at random, from the worst, from the best, from the largest and from the smallest lesion; where some show a lesion, those first."""
+    scores, lesion = _scores(_decided(evidence)), (evidence.truth[:, :, 1] > 0).any(1)
+    area, some = evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2))), int(lesion.sum())
+    found = {"random": Order(np.random.default_rng(seed).permutation(len(evidence)), len(evidence))}
+    keys = {"worst": scores, "best": -scores} | ({"largest": -area, "smallest": area} if some else {})
+    return found | {kind: Order(np.lexsort((key, ~lesion)), some or len(evidence)) for kind, key in keys.items()}
+
+
 def choose(evidence: MaskEvidence, number: int, seed: int = 0) -> list[Case]:
-    """`number` random, best and worst images; best and worst only among those with a lesion, where there are any."""
-    decided = _decided(evidence)
-    ranked = _from_worst(decided)
-    random = np.random.default_rng(seed).permutation(len(evidence))[:number]
-    rows = {"random": random, "worst": ranked[:number], "best": ranked[::-1][:number]}
-    return [case for kind, places in rows.items() for case in _cases(evidence, decided, kind, places)]
+    """`number` images of each order, no image twice."""
+    return _cases(evidence, chosen(orders(evidence, seed), number))
 
 
 def few(evidence: MaskEvidence, number: int, ids: Sequence[str] | None = None) -> list[Case]:
     """The named images, or so many of the best, the worst and those with the largest lesions, in turn."""
-    decided = _decided(evidence)
     if ids is not None:
-        places = {id: i for i, id in enumerate(evidence.ids.tolist())}
-        return _cases(evidence, decided, "asked for", [places[id] for id in ids if id in places])
-    ranked, area = _from_worst(decided), evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2)))
-    rows = {"best": ranked[::-1], "worst": ranked, "largest": np.argsort(-area, kind="stable")}
-    return in_turn({kind: _cases(evidence, decided, kind, places[:number]) for kind, places in rows.items()}, number)
+        return _cases(evidence, [("asked for", i) for i in placed(evidence.ids, ids)])
+    ranked = orders(evidence)
+    rows = {kind: ranked[kind].images[:number].tolist() for kind in ("best", "worst", "largest") if kind in ranked}
+    return in_turn({kind: _cases(evidence, [(kind, i) for i in places]) for kind, places in rows.items()}, number)
 
 
 def _decided(evidence: MaskEvidence) -> list[DecidedMask]:
@@ -50,27 +53,29 @@ def _scores(decided: list[DecidedMask]) -> np.ndarray:
     return np.where(there.any(0), (values * there).sum(0) / np.maximum(1, there.sum(0)), 1.0)
 
 
-def _from_worst(decided: list[DecidedMask]) -> np.ndarray:
-    """The images with a lesion, where there are any, from the worst to the best."""
-    scores, lesion = _scores(decided), np.flatnonzero(np.any([d.positive for d in decided], axis=0))
-    among = lesion if len(lesion) else np.arange(len(scores))
-    return among[np.argsort(scores[among], kind="stable")]
-
-
-def _cases(evidence: MaskEvidence, decided: list[DecidedMask], kind: str, places: Iterable[int]) -> list[Case]:
-    scores = _scores(decided)
-    return [Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=_chips(evidence.classes, decided, i)) for i in places]
+def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
+    """Of a single class its map is always kept, of several those that the image shows or is said to."""
+    decided = _decided(evidence)
+    scores, named = _scores(decided), len(decided) > 1
+    found = []
+    for kind, i in picked:
+        there = tuple(c for c, d in enumerate(decided) if not named or d.positive[i] or d.says[i])
+        chips = _chips(evidence.classes, decided, i) if named else ()
+        found.append(Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=chips, channels=there))
+    return found
 
 
 def _chips(classes: Sequence[str], decided: list[DecidedMask], i: int) -> tuple[Chip, ...]:
     """Of several classes those that the image shows, each with its Dice, then false alarms; beyond a few they are only counted."""
-    if len(classes) == 1:
-        return ()
     there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
     false = [c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]]
-    words = {c: f"{dice(decided[c].pixels)[i]:.2f}" if decided[c].says[i] else "missed" for c in there} | dict.fromkeys(false, "false alarm")
+    words = {c: f"{_dice_of(decided[c], i):.2f}" if decided[c].says[i] else "missed" for c in there} | dict.fromkeys(false, "false alarm")
     chips = [Chip(f"{classes[c]} {said}", colour_of(c)) for c, said in words.items()]
     return (*chips[:CHIPS], *_counted(len(there[CHIPS:]), len(false[max(0, CHIPS - len(there)) :])))
+
+
+def _dice_of(decided: DecidedMask, i: int) -> float:
+    return float(dice(PixelCounts(*(part[i] for part in decided.pixels))))
 
 
 def _counted(there: int, false: int) -> tuple[Chip, ...]:
@@ -82,6 +87,13 @@ def _counted(there: int, false: int) -> tuple[Chip, ...]:
 def key(classes: Sequence[str]) -> tuple[Chip, ...]:
     """The colours of several classes; a single one is told by the legend."""
     return tuple(Chip(name, colour_of(c)) for c, name in enumerate(classes)) if len(classes) > 1 else ()
+
+
+def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+    """Image `i` of a batch in grey, BGR, padding cut off, with so many pixels on its longest side."""
+    top, left, height, width = batch["content"][i]
+    inside = batch["image"][i][:, top : top + height, left : left + width]
+    return enlarge(cv2.cvtColor(inside.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
 
 def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -> dict[str, np.ndarray]:
@@ -96,8 +108,7 @@ def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -
     """
     top, left, height, width = batch["content"][i]
     inside = (..., slice(top, top + height), slice(left, left + width))
-    grey = cv2.cvtColor(batch["image"][i].float().mean(0)[inside].byte().numpy(), cv2.COLOR_GRAY2BGR)
-    grey = enlarge(grey, side=side)
+    grey = picture(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
     truth, said = ([enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks] for masks in (batch["mask"][i][inside].numpy(), predicted))
     if len(said) > 1:

@@ -7,12 +7,15 @@ from typing import Any
 import yaml
 
 from callbacks.report.cases import Case
+from callbacks.report.embedded import embedded, moves
 from callbacks.report.figures import COLOURS
 from callbacks.report.kinds import KINDS
+from callbacks.report.packed import as_json
 from callbacks.report.section import Section
 from callbacks.report.strata import strata_table
 from callbacks.report.template import render
 from callbacks.report.training_figures import training_figures
+from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 
 
@@ -31,11 +34,15 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
     monitor = settings.get("monitor", {}).get("name", score)
     stages = found.get("stages", [])
     figures = training_figures(run_dir, monitor, score, stages) | kind.figures(evidence)
-    rows = {name: [case for case in cases if case.kind == name] for name in dict.fromkeys(case.kind for case in cases)}
     config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
-    classes = evidence[found["judged"]].classes
+    judged = evidence[found["judged"]]
+    classes, script = judged.classes, embedded(kind, judged, cases)
     pictures = {
-        "rows": rows,
+        "cases": cases,
+        "classes": classes,
+        "moves": moves(judged),
+        "notes": dict.fromkeys(of_class["note"] for of_class in script["of"] if of_class["note"]),
+        "embedded": as_json(script),
         "panels": kind.panels(evidence),
         "strata": strata_table(run_dir, stages),
         "chips": kind.key(classes),
@@ -45,12 +52,12 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
     words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
     page = render(Path(__file__).parent, found=found, kind=kind, figures=figures, sections=sections, config=config, **pictures, **words)
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page.encode())
     return path
 
 
 def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
     """Writes a report.html of sections alone, where nothing was tested."""
     path = run_dir / "report.html"
-    path.write_text(render(Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections), encoding="utf-8")
+    write_whole(path, render(Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections).encode())
     return path

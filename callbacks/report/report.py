@@ -1,18 +1,16 @@
 """Writes evidence, report.json and report.html when a test ends, and prints the short table."""
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from callbacks.report.cases import Case, data_url
+from callbacks.report.cases import Case
 from callbacks.report.content import Run, about_data, content, write_json
 from callbacks.report.devices import devices
 from callbacks.report.kinds import KINDS
-from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.page import write_page, write_predicted
+from callbacks.report.pictures import pictured
 from callbacks.report.section import Section, Showing
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
@@ -31,7 +29,7 @@ class Report(Callback):
     Args:
         run_dir: The run folder.
         title: First line of the page.
-        cases: Pictures in each row of the page.
+        cases: Pictures of each kind: at random, worst, best and so on.
     """
 
     def __init__(self, run_dir: str, title: str, cases: int = 6) -> None:
@@ -49,10 +47,16 @@ class Report(Callback):
             return
         for split, evidence in pl_module.evidence.items():
             evidence_file.write(evidence, self.run_dir / "evidence" / f"{split}.npz")
-        pictures = self._pictures(trainer, pl_module)
+        test = pl_module.evidence["test"]
+        pictures = pictured(trainer, pl_module, KINDS[test.kind].choose(test, self.cases) if self.cases else [])
         run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer, pl_module))
         self._judged = content(run, about_data(trainer.datamodule)), dict(pl_module.evidence), pictures  # type: ignore[attr-defined]
         self._written = self._write(trainer, pl_module)
+
+    @property
+    def pictures(self) -> list[Case]:
+        """The cases of the last test with their panes."""
+        return self._judged[2] if self._judged else []
 
     def _write(self, trainer: Trainer, module: LightningModule) -> tuple[dict[str, Any], Path] | None:
         """report.json and the page, with what other callbacks have to say by now; without a test a page of that alone."""
@@ -95,19 +99,3 @@ class Report(Callback):
         """What other callbacks have to show."""
         asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
         return [section for callback in asked if (section := callback.section(trainer, module)) is not None]
-
-    def _pictures(self, trainer: Trainer, module: EvaluatedModule) -> list[Case]:
-        kind = KINDS[module.evidence["test"].kind]
-        cases: list[Case] = kind.choose(module.evidence["test"], self.cases) if self.cases else []
-        if cases and not holds_the_network(trainer):
-            print("the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto", file=sys.stderr)
-            return []
-        if not cases:
-            return []
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
-        found = []
-        for i, case in enumerate(cases):
-            panes = kind.panes(batch, i, logits_of(trainer, module, batch["image"][i]), module.rule)
-            found.append(replace(case, panes={title: data_url(pixels) for title, pixels in panes.items()}))
-        return found

@@ -2,27 +2,29 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock
 from hydra import compose
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks import class_probabilities
 from callbacks.comparison.compare import compare
+from callbacks.comparison.publish import after_run
 from callbacks.doctor.doctor import doctor
-from callbacks.report import out_of_fold
-from callbacks.runs import outcome
+from callbacks.runs.fits import fits
 from callbacks.runs.launched import rank
 from callbacks.runs.named import is_latest, made, on_phantoms, run_of
-from callbacks.runs.one_run import make, one_run, prepare
+from callbacks.runs.one_run import make, prepare
+from callbacks.runs.trial import is_trial
 from datamodules import probabilities
 from datamodules.refusal import Refusal
 from lightning_modules.checkpoints import latest
 
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
-ALONE = ("compare", "validate", "export", "crop", "doctor")
+ALONE = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
 CROPPED = ("datamodule.mask_column=cropped_mask",)
 NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob", "datamodule.root")  # keys that may name another run
 
@@ -40,6 +42,12 @@ def carry_out(cfg: DictConfig) -> float | None:
     if cfg.do[0] == "compare":
         runs = [str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run for run in cfg.runs]
         compare(runs, Path(cfg.paths.run))
+        after_run(Path(cfg.paths.runs), Path(cfg.paths.run))
+        return None
+    if cfg.do[0] == "wandb_sweep":
+        from callbacks.sweeps.wandb_sweep import wandb_sweep  # imports Optuna, which no other step wants
+
+        wandb_sweep(cfg, Path(cfg.paths.run))
         return None
     if cfg.do[0] in ALONE:
         _on_data(cfg)
@@ -50,13 +58,10 @@ def carry_out(cfg: DictConfig) -> float | None:
     if cfg.do != ["predict"] and not judges:
         raise Refusal("a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels")
     _resolve(cfg)
-    if not (cfg.folds and cfg.fold is None and judges):
-        return one_run(cfg)
-    if cfg.ckpt_path or "fit" not in cfg.do:
-        raise Refusal(
-            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
-        )
-    return _folds(cfg)
+    score = fits(cfg, judges)
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
+        after_run(Path(cfg.paths.runs), Path(cfg.paths.run))
+    return score
 
 
 def _refuse_words(cfg: DictConfig) -> None:
@@ -64,6 +69,8 @@ def _refuse_words(cfg: DictConfig) -> None:
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
         raise Refusal(f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)}, or one of {', '.join(ALONE)}")
+    if cfg.fold is not None and not cfg.folds:
+        raise Refusal(f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave fold out")
     if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
         alone = [step for step in cfg.do if step in ALONE]
         said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
@@ -90,22 +97,6 @@ def _on_data(cfg: DictConfig) -> None:
     print(f"written: {written}; train on it with {' '.join(words)}")
 
 
-def _folds(cfg: DictConfig) -> float | None:
-    scores, folder = [], Path(cfg.paths.run)
-    for fold in range(cfg.folds):
-        one = cfg.copy()
-        one.fold, one.paths.run, one.title = fold, str(folder / f"fold{fold}"), f"{cfg.title}, fold {fold} of {cfg.folds}"
-        scores.append(one_run(one))
-    if "test" in cfg.do and not cfg.trainer.fast_dev_run:
-        out_of_fold.merge(folder, cfg.folds, str(cfg.title))
-        class_probabilities.merge(folder, cfg.folds)
-    known = [score for score in scores if score is not None]
-    mean = sum(known) / len(known) if known else None
-    if rank() == 0:
-        outcome.write(folder, mean)
-    return mean
-
-
 def _resolve(cfg: DictConfig) -> None:
     """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
     if "fit" not in cfg.do:
@@ -118,11 +109,23 @@ def _resolve(cfg: DictConfig) -> None:
         if run is not None and key == "datamodule.cls_prob" and not _same_phantoms(cfg, run):
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
-            print(f"{cfg.title} needs a run of {named[7:]}, and there is none on phantoms yet: it is made first", file=sys.stderr)
-            run = _make_demo(cfg, named.removeprefix("latest:"))
+            run = _made_first(cfg, key, named)
         if run is None and key == "datamodule.cls_prob":  # one batch, to see whether it runs: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
+
+
+def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
+    """A run on phantoms that another needs; of several trials at the same time one makes it, the others wait and take it."""
+    name = named.removeprefix("latest:")
+    runs = Path(cfg.paths.runs)
+    runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext():  # a further rank is waited for in that run
+        run = run_of(named, runs, key, phantom=True) if is_trial() else None
+        if run is not None and (key != "datamodule.cls_prob" or _same_phantoms(cfg, run)):
+            return run
+        print(f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made first", file=sys.stderr)
+        return _make_demo(cfg, name)
 
 
 def _same_phantoms(cfg: DictConfig, run: Path) -> bool:

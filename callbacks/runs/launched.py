@@ -3,6 +3,8 @@
 import os
 from datetime import datetime
 
+from datamodules.refusal import Refusal
+
 # what a trial with processes of its own must not inherit
 OF_A_RANK = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
@@ -27,6 +29,16 @@ def rank() -> int:
     if by_srun():
         return int(os.environ["SLURM_PROCID"])
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def refuse_ranks() -> None:
+    """Refuses a multirun below torchrun or srun, where every rank would run every trial.
+
+    Raises:
+        Refusal: says how to start it.
+    """
+    if by_torchrun() or by_srun():
+        raise Refusal("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
 
 
 def folder_name() -> str | None:

@@ -10,6 +10,7 @@ LINES = """
   do=[validate]                    look at every file of the data set, and say what is wrong
   do=[export]                      the data set as PNGs and a meta.json; do=[crop]: its train images as squares around the lesion
   do=[doctor]                      what this machine has, how fast it is, and what would stop a run
+  -m hydra/sweeper=optuna          search the experiment's space (conf/sweep); do=[wandb_sweep]: the same as a sweep of W&B
   ckpt_path=RUN                    go on exactly where RUN stopped
   init_from=RUN                    start from its weights alone
   folds=5                          five fits, one out-of-fold report

@@ -1,7 +1,6 @@
 """One run: everything is made from the configuration, checked, and taken through fit, test and predict."""
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ from lightning import seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
+from callbacks.dashboard.logger import close
+from callbacks.pruning import Pruned
 from callbacks.runs import outcome
 from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
+from callbacks.runs.plan import print_plan
 from callbacks.runs.steps import named, refuse, steps
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
@@ -23,7 +25,7 @@ from lightning_modules.precision import best_precision
 
 WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
-    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*"),
+    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*", "optuna.pruners.*"),
 )
 NOISE = (  # warnings of libraries that no user of ours can act on
     ".*LeafSpec.*",
@@ -46,6 +48,7 @@ def one_run(cfg: DictConfig) -> float | None:
     seed_everything(cfg.seed, workers=True, verbose=False)
     callbacks = callbacks_of(cfg)  # they refuse what cannot be before any image is read
     refuse(cfg, callbacks)
+    loggers = [make(part) for part in cfg.logger.values()]
     data = make(cfg.datamodule)
     judged = named(cfg, "ckpt_path") or named(cfg, "init_from")
     if judged and "fit" not in cfg.do:
@@ -54,15 +57,22 @@ def one_run(cfg: DictConfig) -> float | None:
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
-    loggers = [make(part) for part in cfg.logger.values()]
     if cfg.trainer.strategy == "auto" and several_processes(cfg):
         cfg.trainer.strategy = ddp(module)
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
+    print_plan(cfg, trainer, module, data)
+    code = 1
     try:
         score = steps(cfg, trainer, module, data)
+        code = 0
         if trainer.is_global_zero:
             outcome.write(Path(cfg.paths.run), score)
         return score
+    except Pruned as pruned:
+        code = 0
+        if trainer.is_global_zero:
+            outcome.write(Path(cfg.paths.run), pruned.score, status="pruned")
+        return pruned.score
     except Exception as error:
         if trainer.is_global_zero:
             outcome.write(Path(cfg.paths.run), None, f"{type(error).__name__}: {error}")
@@ -71,8 +81,7 @@ def one_run(cfg: DictConfig) -> float | None:
             raise refusal from error
         raise
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()  # else the next fit would write into the same W&B run
+        close(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
 def make(part: Any, **more: Any) -> Any:

@@ -1,26 +1,73 @@
-"""outcome.json: whether a run ended well, and with which score; what a sweep and its user look at."""
+"""outcome.json: how a run ended, and with which score; what a sweep and its user look at. Imports nothing heavy."""
 
 import json
+import math
+import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from datamodules.whole_file import write_whole
 
 NAME = "outcome.json"
+STOPPED = 130  # exit code of a run that was asked to stop and has saved
+Status = Literal["finished", "failed", "pruned"]
 
 
-def write(run_dir: Path, score: float | None, failure: str | None = None) -> None:
+def write(run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None) -> None:
     """Leaves `outcome.json` in a run folder.
 
     Args:
         run_dir: The run folder.
         score: The monitored score of a fit, where there was one.
         failure: Why the run failed, None where it did not.
+        status: `finished` or `failed` where it is not said.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    said = {"status": "finished" if failure is None else "failed", "score": score, "failure": failure}
-    (run_dir / NAME).write_text(json.dumps(said, indent=2), encoding="utf-8")
+    known = score if score is not None and math.isfinite(score) else None
+    _write(run_dir, {"status": status or ("finished" if failure is None else "failed"), "score": known, "failure": failure})
 
 
 def read(run_dir: Path) -> dict[str, Any] | None:
-    """What `write` left; None where nothing did."""
-    path = run_dir / NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """What `write` left; None where nothing did, or what is there cannot be read."""
+    try:
+        said = json.loads((run_dir / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) and "status" in said else None
+
+
+def lasted(run_dir: Path, seconds: float) -> None:
+    """Adds how long the run took, where its outcome is known."""
+    said = read(run_dir)
+    if said is not None:
+        _write(run_dir, said | {"seconds": round(seconds, 1)})
+
+
+def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str, Any] | None:
+    """The outcome of a run whose process has ended; where it died without a word, its folder says so from now on.
+
+    Args:
+        run_dir: The run folder.
+        code: Its exit code, negative for a signal.
+        why: It ended so, where that is known better than by its code.
+
+    Returns:
+        None for a run that was stopped, and can go on.
+    """
+    said = read(run_dir)
+    if code == STOPPED:
+        (run_dir / NAME).unlink(missing_ok=True)
+        return None
+    if said is None or (code != 0 and said["status"] != "failed"):
+        write(run_dir, None, why or _end(code))
+    return read(run_dir)
+
+
+def _end(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code} and left no {NAME}"
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+    return f"its process was killed by {name}" + (", which is what the system sends where memory runs out" if name == "SIGKILL" else "")
+
+
+def _write(run_dir: Path, said: dict[str, Any]) -> None:
+    write_whole(run_dir / NAME, json.dumps(said, indent=2).encode())

@@ -7,17 +7,21 @@ from typing import Any
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
+from callbacks.rule_search import RuleSearch
 from callbacks.runs import resume
+from callbacks.sweeps.ensembled import Ensembled
+from callbacks.sweeps.ensembling import Ensemble, ensemble_of, named_together
+from callbacks.sweeps.folds import fit_folders
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
-from lightning_modules.together import Together, members
+from lightning_modules.together import Together, members, top_checkpoints
 
 
 def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
     """Carries out `cfg.do`; returns the monitored score of a fit."""
-    own = resume.own_checkpoint(cfg)
+    own, ensemble = resume.own_checkpoint(cfg), ensemble_of(cfg)
     start = own or named(cfg, "ckpt_path")
     if start:
         checkpoint = checkpoints.read(start)
@@ -25,7 +29,7 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
         if own:
             resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"])
     begin = None if own else named(cfg, "init_from")
-    if begin:
+    if begin:  # of an ensemble the first network, whose grey values and frozen weights all members share
         whole = checkpoints.take_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
@@ -37,7 +41,9 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
         score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
         start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
         start = start if start.is_file() else None
-    if cfg.do[-1] != "fit":
+    if ensemble is not None:
+        _judge_together(cfg, trainer, module, data, ensemble)
+    elif cfg.do[-1] != "fit":
         _judge(cfg, trainer, module, data, start)
     return None if score is None else float(score)
 
@@ -62,11 +68,31 @@ def _judge(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Ma
         trainer.predict(module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True)
 
 
+def _judge_together(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, ensemble: Ensemble) -> None:
+    """Test and predict by all networks of several folds; val is what most of them learned from, so nothing is judged on it."""
+    paths = ensemble.checkpoints
+    module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
+    checkpoints.take_size(data, paths[0])
+    if "test" in cfg.do:
+        ensemble.refuse_trained_on(data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root)
+    module.net = Together(members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip")
+    told = Ensembled(ensemble, cfg.tta == "hflip")
+    told.find_rule(trainer, module)
+    trainer.callbacks.append(told)  # type: ignore[attr-defined]
+    if "test" in cfg.do:
+        trainer.test(module, datamodule=data, verbose=False)
+    if "predict" in cfg.do:
+        trainer.predict(module, datamodule=data, return_predictions=False)
+
+
 def named(cfg: DictConfig, key: str) -> Path | None:
-    """The checkpoint that `ckpt_path` or `init_from` names."""
+    """The checkpoint that `ckpt_path` or `init_from` names, of several fits the first one's."""
     if not cfg[key]:
         return None
-    return checkpoints.find(cfg[key], "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
+    path = cfg[key]
+    if named_together(cfg) == key:
+        path = str(fit_folders(Path(path).expanduser())[0][0])
+    return checkpoints.find(path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
 
 
 def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
@@ -75,7 +101,7 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
         module.load_state_dict(checkpoints.read(start)["state_dict"])
     nets = [module.net]
     if cfg.average > 1:
-        nets = members(module, start, cfg.average)
+        nets = members(module, top_checkpoints(start, cfg.average), f"take average=1 instead of average={cfg.average}")
     module.net = Together(nets, flip=cfg.tta == "hflip")
 
 
@@ -91,6 +117,8 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     """
     if "predict" in cfg.do and not any(type(callback).on_predict_end is not Callback.on_predict_end for callback in callbacks.values()):
         raise Refusal("do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]")
+    if named_together(cfg) and not any(isinstance(callback, RuleSearch) for callback in callbacks.values()):
+        raise Refusal(f"{named_together(cfg)} names several networks, which need one rule; take callbacks=[...,threshold_search] or label_threshold")
     if cfg.tta not in ("none", "hflip"):
         raise Refusal(f"tta={cfg.tta} is no test-time augmentation that is known; take none or hflip")
     if cfg.average < 1:

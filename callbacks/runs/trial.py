@@ -1,8 +1,10 @@
 """One trial of a multirun: it may fail without ending the others, and of several processes it has its own set."""
 
+import math
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from callbacks.interrupt import Interrupted
 from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
-from callbacks.runs.launched import by_srun, by_torchrun, cleaned_environment, rank
+from callbacks.runs.launched import by_srun, cleaned_environment, rank, refuse_ranks
 from callbacks.runs.sentences import sentence_of
-from datamodules.refusal import Refusal
 
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
-STOPPED = Interrupted.exit_code
 
 
 def is_trial() -> bool:
@@ -37,21 +36,30 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     Returns:
         The monitored score, None where the trial failed.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder, began = Path(HydraConfig.get().runtime.output_dir), time.monotonic()
     if rank() == 0:
         (folder / outcome.NAME).unlink(missing_ok=True)  # of an earlier run in this folder
-    if "basic_launcher" in HydraConfig.get().launcher._target_:
-        if by_torchrun() or by_srun():
-            raise Refusal("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
+    try:
+        return _carried_out(work, cfg, folder)
+    finally:
+        if rank() == 0:
+            outcome.lasted(folder, time.monotonic() - began)
+
+
+def _carried_out(work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path) -> float | None:
+    if "submitit" not in HydraConfig.get().launcher._target_:  # which starts all ranks itself
+        refuse_ranks()
         if several_processes(cfg):
             return _in_its_own_processes(folder)
     try:
-        return work(cfg)
+        return _finite(work(cfg), cfg, folder)
     except Exception as error:
         sentence = sentence_of(error)
-        if sentence is not None and sentence[1] == STOPPED:
+        if sentence is not None and sentence[1] == outcome.STOPPED:
             print(sentence[0], file=sys.stderr)
-            sys.exit(STOPPED)
+            if rank() == 0:
+                outcome.settle(folder, outcome.STOPPED)
+            sys.exit(outcome.STOPPED)
         if sentence is None:
             traceback.print_exc()
         said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
@@ -63,6 +71,17 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
         return None
 
 
+def _finite(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
+    """A score that is no number chooses nothing: the trial has failed."""
+    if score is None or math.isfinite(score):
+        return score
+    said = f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
+    if rank() == 0:
+        outcome.write(folder, None, said)
+    print(f"trial {folder.name} failed: {said}", file=sys.stderr)
+    return None
+
+
 def _in_its_own_processes(folder: Path) -> float | None:
     """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
     overrides = HydraConfig.get().overrides
@@ -70,12 +89,10 @@ def _in_its_own_processes(folder: Path) -> float | None:
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")  # a name may hold what Hydra's grammar reads otherwise
     command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, f"hydra.run.dir='{quoted}'"]
     code = _waited_for(subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()))
-    if code == STOPPED:
-        sys.exit(STOPPED)
-    found = outcome.read(folder)
-    if code != 0 and (found is None or found["status"] != "failed"):
-        outcome.write(folder, None, f"its processes ended with exit code {code}")
-    return found["score"] if code == 0 and found else None
+    found = outcome.settle(folder, code)
+    if found is None:
+        sys.exit(outcome.STOPPED)
+    return found["score"] if code == 0 else None
 
 
 def _waited_for(child: subprocess.Popen) -> int:

@@ -10,11 +10,14 @@ from sklearn.metrics import roc_auc_score
 
 from callbacks.comparison.compare import compare
 from callbacks.comparison.finished import Finished, arms
-from callbacks.comparison.paired import differences
+from callbacks.comparison.paired import Difference, differences
+from callbacks.comparison.verdict import BEST, WORSE, verdict
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.uncertainty import group_weights
 from tests.lightning_modules.test_label_scores import drawn, evidence_of
+from tests.lightning_modules.test_mask_scores import evidence_of as masks_of
+from tests.lightning_modules.test_mask_scores import scene
 
 
 def two_runs(patients=50):
@@ -78,8 +81,43 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
     finished(tmp_path / "c", evidence=two_runs()[0].without({"i000"}))
     with pytest.raises(Refusal, match="were judged on different images"):
         compare([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
+    assert found["arms"][1]["verdict"] == verdict(Difference(**found["arms"][1]["differences"]["f1"])) and found["arms"][0]["verdict"] == BEST
+    assert found["arms"][1]["verdict"] in page and "ranked by val f1" in page
     with pytest.raises(Refusal, match=r"holds no report\.json"):
         compare([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
+    a = finished(tmp_path / "a").folder
+    finished(tmp_path / "mask", evidence=masks_of(*scene()))
+    for runs, wrong in {
+        (): "no runs to compare; name their folders with runs=",
+        (a,): "needs two finished runs or more",
+        (a, tmp_path / "b/../a"): "needs two finished runs or more",
+        (a, tmp_path / "mask"): "labels and .* masks, which no score measures alike; compare runs of one task",
+    }.items():
+        (tmp_path / "b").mkdir(exist_ok=True)
+        with pytest.raises(Refusal, match=wrong):
+            compare([str(run) for run in runs], tmp_path / "no")
+    (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
+    with pytest.raises(Refusal, match=r"cut/report\.json is not a report that can be read \(.*\); test the run again with do=\[test\] ckpt_path="):
+        compare([str(a), str(tmp_path / "cut")], tmp_path / "no")
+
+
+def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
+    better = two_runs()[1]
+    for name, seen, brier in (("a", replace(better, logits=-better.logits), 0.3), ("b", better, 0.2)):
+        run = finished(tmp_path / name, name, evidence=seen)
+        told = json.loads((run.folder / "report.json").read_text())
+        told["config"]["monitor"] = {"name": "val/brier", "mode": "min"}
+        told["scores"]["val"]["c"] |= {score: {"value": brier} for score in ("brier", "auc")}
+        told["scores"]["test"]["c"] |= {"brier": {"value": brier}}
+        (run.folder / "report.json").write_text(json.dumps(told))
+    found = compare([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
+    assert [arm["title"] for arm in found["arms"]] == ["b", "a"]
+    gap = found["arms"][1]["differences"]["brier"]
+    assert gap["low"] > 0 and found["arms"][1]["verdict"] == WORSE
+    assert pd.read_csv(tmp_path / "out/leaderboard.csv")["val brier"].tolist() == [0.2, 0.3]
 
 
 def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp_path):

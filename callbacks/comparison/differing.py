@@ -1,0 +1,80 @@
+"""What tells runs apart, in few words: the settings in which they differ, by the last part of their keys."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+SEEDS = ("seed", "datamodule.seed")
+HOW = ("paths", "title", "runs", "do", "resume", "logger")  # what a run is called and how it is carried out, not what it is
+HOW_OF_PARTS = ("callbacks.pruning.", "callbacks.progress.", "callbacks.report.", "trainer.enable_progress_bar", "datamodule.num_workers")
+LETTERED = 2  # places in which a list of settings may differ before its variants are called by letters
+
+
+def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Every value of a run's configuration by its dotted key, without what names this very run or says how it is carried out."""
+    config = config or {}
+    own = (config.get("paths") or {}).get("run")
+    flat = _flat({name: part for name, part in config.items() if name not in HOW})
+    return {key: value for key, value in flat if not key.startswith(HOW_OF_PARTS) and not _names(own, value)}
+
+
+def _names(own: Any, value: Any) -> bool:
+    return own is not None and isinstance(value, str | list) and str(own) in str(value)
+
+
+def _flat(config: Any) -> Iterator[tuple[str, Any]]:
+    found = [("", config)]
+    while found:
+        prefix, part = found.pop()
+        if isinstance(part, dict):
+            found.extend((f"{prefix}.{name}" if prefix else str(name), value) for name, value in reversed(part.items()))
+        elif isinstance(part, list) and any(isinstance(value, dict) for value in part):  # such as the stages of a curriculum
+            found.extend((f"{prefix}[{number}]", value) for number, value in reversed(list(enumerate(part))))
+        else:
+            yield prefix, part
+
+
+def differing(settings: Sequence[Mapping[str, Any]], digits: int | None = None) -> list[dict[str, str]]:
+    """Of each run its settings that not all have: stem of the key -> words such as `rank=8` or `stages[1].lr=0.0001`.
+
+    A list that differs in more than two places has a letter for each of its variants: `stages=B`.
+
+    Args:
+        settings: Of each run.
+        digits: To so many numbers are rounded; None to none.
+    """
+    keys = dict.fromkeys(key for one in settings for key in one)
+    stems: dict[str, list[str]] = {}
+    for key in keys:
+        first = settings[0].get(key)
+        if any(one.get(key) != first for one in settings):
+            stems.setdefault(key.split("[")[0], []).append(key)
+    found: list[dict[str, str]] = [{} for _ in settings]
+    names = _short(stems)
+    for stem, unequal in stems.items():
+        name = names[stem]
+        letters = _letters(settings, stem) if sum("[" in key for key in unequal) > LETTERED else None
+        for n, one in enumerate(settings):
+            words = [f"{name}{key.removeprefix(stem)}={_rounded(one[key], digits)}" for key in unequal if key in one]
+            if letters and letters[n]:
+                found[n][stem] = f"{name}={letters[n]}"
+            elif words:
+                found[n][stem] = ", ".join(words)
+    return found
+
+
+def _short(stems: Iterable[str]) -> dict[str, str]:
+    """The last part of each key; of those that would be alike the last two."""
+    last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
+    return {stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :]) for stem in stems}
+
+
+def _rounded(value: Any, digits: int | None) -> str:
+    return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
+
+
+def _letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
+    """A letter for each variant of a list, from A on in their order; beyond 26 a number; nothing for runs without it."""
+    variants = [repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")]) for one in settings]
+    place = {variant: number for number, variant in enumerate(dict.fromkeys(v for v in variants if v != "[]"))}
+    return ["" if v == "[]" else chr(ord("A") + place[v]) if place[v] < 26 else str(place[v]) for v in variants]

@@ -1,0 +1,109 @@
+"""One run as the leaderboard knows it: from its report and its evidence, or why there is nothing to rank."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from callbacks.comparison.finished import JUDGED, read_report
+from callbacks.comparison.run_folders import CONFIG, READ
+from callbacks.comparison.told import Drawn, told_by_evidence, told_by_report
+from callbacks.runs import outcome
+from datamodules.refusal import Refusal
+from lightning_modules import evidence_file
+
+FINISHED, FOLD, SEVERAL = "finished", "one fold", "several runs"  # besides: failed, pruned, not tested, not ended, cannot be read
+JUDGES = {"fit", "test"}  # what a run does that is ranked
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where there is one, is ten times as fast
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """One run.
+
+    Attributes:
+        run: Its folder below the folder of all runs, with slashes.
+        status: `finished` where it can be ranked.
+        reason: Why not, in words.
+        title: Of its page.
+        when: It was finished, or last written to.
+        told: What its report and evidence say, where they were read.
+    """
+
+    run: str
+    status: str = FINISHED
+    reason: str = ""
+    title: str = ""
+    when: str = ""
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
+    """Reads a run folder; what cannot be read is an entry that says so, because one bad file must not hide all other runs.
+
+    Args:
+        folder: Of the run.
+        runs: Of all runs.
+
+    Returns:
+        Nothing where the folder is of something else, such as a data set's export; and the draws of the score that the run monitored.
+    """
+    entry = Entry(run=folder.relative_to(runs).as_posix(), when=_last_written(folder))
+    try:
+        return _read(folder, entry)
+    except Exception as error:
+        said = " ".join(str(error).split()) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        entry.status, entry.reason = "cannot be read", said
+        return entry, {}
+
+
+def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
+    ended = outcome.read(folder) or {}
+    if _over_several(folder):
+        entry.status, entry.title = SEVERAL, str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"])
+        return entry, {}
+    if (folder / "report.json").is_file() and ended.get("status") in (None, FINISHED):
+        report = read_report(folder)
+        entry.title, entry.when, entry.told = report["title"], report.get("finished", entry.when), told_by_report(report)
+        if entry.told["judged"] == "test" and entry.told["fold"] is not None:
+            entry.status = FOLD
+            return entry, {}
+        evidence = evidence_file.read(folder / "evidence" / f"{entry.told['judged']}.npz")
+        if not len(evidence):
+            raise Refusal(f"{folder / 'evidence'} holds no image; test the run again with do=[test] ckpt_path={folder}")
+        more, draws = told_by_evidence(report, evidence)
+        entry.told |= more
+        return entry, draws
+    config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+    if not JUDGES & set(config.get("do", JUDGES)) or (config.get("trainer") or {}).get("fast_dev_run"):
+        return None, {}
+    entry.title = str(config.get("title", ""))
+    entry.status, entry.reason = _why_not(folder, ended)
+    return entry, {}
+
+
+def _last_written(folder: Path) -> str:
+    """Of the files that are looked at, in the time of this machine."""
+    last = max((path.stat().st_mtime for name in READ if (path := folder / name).is_file()), default=0.0)
+    return datetime.fromtimestamp(last).astimezone().isoformat(timespec="seconds")
+
+
+def _why_not(folder: Path, ended: dict[str, Any]) -> tuple[str, str]:
+    status = ended.get("status")
+    if status == "pruned":
+        best = ended.get("score")
+        return "pruned", "stopped early by the sweep" + ("" if best is None else f", at {best:.4f}")
+    if status == "failed":
+        return "failed", " ".join(str(ended.get("failure") or "no reason was left").split())
+    if status == FINISHED:
+        return "not tested", "it was trained and not tested; do=[test] ckpt_path=ITS_FOLDER"
+    last = (folder / "checkpoints" / "last.ckpt").is_file()
+    return "not ended", "it is running, or was cut off" + ("; ckpt_path=ITS_FOLDER goes on with it" if last else " before anything was saved")
+
+
+def _over_several(folder: Path) -> bool:
+    """Whether it is a page over several runs, which keeps no evidence of its own."""
+    return not any((folder / name).is_file() for name in (CONFIG, *(f"evidence/{judged}.npz" for judged in JUDGED)))

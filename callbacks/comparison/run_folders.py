@@ -1,0 +1,57 @@
+"""Finds run folders below the folder of all runs, and tells whether anything in them has changed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning_modules.checkpoints import FOLD
+
+CONFIG = "config.yaml"  # of a single run; not of folds or of a multirun together
+LEFT = (CONFIG, "report.json")  # one of them at least is in a run folder
+READ = (*LEFT, "outcome.json", "metrics.csv", "checkpoints/last.ckpt", "evidence/test.npz", "evidence/out_of_fold.npz")  # what is looked at
+
+Stamp = list[list[int] | None]
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """All run folders: single runs, trials of multiruns, folds, and the merged pages of these; each once, whatever links to it."""
+    return list(_below(runs, set()))
+
+
+def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
+    """A folder if it is a run's, and what is below it; of what a single run left only its folds, for the other folders may hold many files."""
+    try:
+        place = folder.stat()
+        with os.scandir(folder) as entries:
+            there = {entry.name: entry for entry in entries}
+    except OSError:  # removed meanwhile, or not ours to read
+        return
+    if (place.st_dev, place.st_ino) in been:
+        return
+    been.add((place.st_dev, place.st_ino))
+    if any(name in there for name in LEFT):
+        yield folder
+    for name in sorted(name for name, entry in there.items() if not name.startswith(".") and _is_folder(entry)):
+        if CONFIG not in there or FOLD.fullmatch(name):
+            yield from _below(folder / name, been)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Also of a link; one that leads in a circle, or where nobody may look, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def stamp(folder: Path) -> Stamp:
+    """Time and size of each file that is looked at; None for one that is not there."""
+    return [_stamp(folder / name) for name in READ]
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_mtime_ns, found.st_size]

@@ -1,0 +1,91 @@
+"""What the leaderboard keeps of a run's report and of its evidence; plain values, so that they can be written down."""
+
+from hashlib import sha256
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from callbacks.comparison.differing import settings_of
+from callbacks.comparison.finished import score_of
+from callbacks.comparison.paired import drawn, groups_counting
+from callbacks.comparison.ranking import monitor_of
+from lightning_modules.evidence import Evidence
+from lightning_modules.uncertainty import FEWEST_GROUPS
+
+Drawn = dict[str, np.ndarray]  # score -> its value on each draw of the patients
+
+
+def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
+    """What was judged, on what data, at what cost, by which settings."""
+    config = report.get("config") or {}
+    data, parameters = report.get("data") or {}, report.get("parameters") or {}
+    module, place = str((config.get("datamodule") or {}).get("_target_", "")).split(".")[-2:-1], Path(str(data.get("root", ""))).name
+    return {
+        "judged": report.get("judged", "test"),
+        "fold": config.get("fold"),
+        "parts": [Path(fold["page"]).parent.as_posix() for fold in report.get("folds", [])],
+        "data": f"{module[0]} ({place})" if module and module[0] != place else place,
+        "phantom": bool(data.get("phantom")),
+        "trained": parameters.get("trainable"),
+        "parameters": parameters.get("total"),
+        "train_seconds": (report.get("resources") or {}).get("train_seconds"),
+        "commit": report.get("commit"),
+        "settings": settings_of(config),
+    }
+
+
+def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[str, Any], Drawn]:
+    """Which images were judged, and the scores on them.
+
+    Args:
+        report: Of the run, of which the scores on val are taken.
+        evidence: Of the split that it leads with.
+
+    Returns:
+        With the draws of the score that the run monitored.
+    """
+    judged, names, head = report.get("judged", "test"), [score.name for score in evidence.scores], evidence.heads[0]
+    monitor = monitor_of(report.get("config"), head)
+    by = monitor[0].removeprefix("val/")
+    val = {name: _known(report, "val" if judged == "test" else judged, name) for name in names}
+    found = {
+        "kind": evidence.kind,
+        "identity": evidence.identity,
+        "grouped": _grouped(evidence),
+        "group_is": evidence.group_is,
+        "judged_at": evidence.judged_at,
+        "n": len(evidence),
+        "scores": names,
+        "head": head,
+        "monitor": list(monitor),
+        "val": {name: value for name, value in val.items() if not isnan(value)},
+    }
+    score, draws = scored(evidence, by if by in names else head)
+    return found | {"test": score}, draws
+
+
+def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], Drawn]:
+    """A score with its interval and how many groups it is made of, and its draws."""
+    draws = drawn(evidence, [name])[0]
+    groups = groups_counting(evidence, next(score for score in evidence.scores if score.name == name))
+    found = {"value": float(drawn(evidence, [name], None)[0, 0]), "groups": groups}
+    finite = draws[np.isfinite(draws)]
+    if groups >= FEWEST_GROUPS and len(finite):
+        found |= dict(zip(("low", "high"), map(float, np.quantile(finite, [0.025, 0.975])), strict=True))
+    return {name: found}, {name: draws}
+
+
+def _grouped(evidence: Evidence) -> str:
+    """The same for two runs that group the same images alike."""
+    pairs = sorted(zip(evidence.ids.tolist(), evidence.groups.tolist(), strict=True))
+    return sha256(repr(pairs).encode()).hexdigest()[:16]
+
+
+def _known(report: dict[str, Any], split: str, name: str) -> float:
+    """NaN where an older report has no such score."""
+    try:
+        return score_of(report, split, name)
+    except KeyError:
+        return float("nan")

@@ -1,0 +1,74 @@
+"""The curves of a run as numbers: what a threshold does to Dice or F1, precision and recall, ROC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from callbacks.report.pooled import curve
+from lightning_modules.evidence import Evidence
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.logit_byte import LEVELS, probability_of
+from lightning_modules.mask_decision import a_few_at_a_time, dice, pixel_counts
+from lightning_modules.mask_evidence import MaskEvidence
+
+POINTS = 500  # of a curve at most
+
+
+@dataclass
+class Curves:
+    """One panel.
+
+    Attributes:
+        title: Of the panel.
+        across: What its x axis is.
+        lines: Name of a line -> its x and y.
+    """
+
+    title: str
+    across: str
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def add(self, name: str, x: np.ndarray, y: np.ndarray) -> None:
+        """A line without the points at which it is undefined."""
+        some = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        if len(some) > POINTS:
+            some = some[np.linspace(0, len(some) - 1, POINTS).round().astype(int)]
+        if len(some):
+            self.lines[name] = (x[some], y[some])
+
+
+def curves(evidence: Mapping[str, Evidence]) -> dict[str, Curves]:
+    """Key -> panel; a line a split of one class, of several classes a line each of the split that is judged last."""
+    several = len(next(iter(evidence.values())).classes) > 1
+    found: dict[str, Curves] = {}
+    for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
+        for channel, of_class in enumerate(seen.classes):
+            _of_class(found, f"{split} {of_class}" if several else split, seen, channel)
+    return {key: panel for key, panel in found.items() if panel.lines}
+
+
+def _of_class(found: dict[str, Curves], name: str, seen: Evidence, channel: int) -> None:
+    if isinstance(seen, MaskEvidence):
+        points, bytes_ = curve(seen, channel), np.arange(LEVELS)
+        mean = sum(dice(pixel_counts(seen.counts[few, channel], bytes_)).sum(0) for few in a_few_at_a_time(len(seen))) / max(1, len(seen))
+        _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(name, probability_of(bytes_), mean)
+        _panel(found, "precision_recall", "Precision and recall of pixels", "recall").add(name, points.recall, points.precision)
+    elif isinstance(seen, LabelEvidence):
+        decided = seen.decided(channel)
+        if not 0 < decided.positive.sum() < len(seen):
+            return
+        false, true, _ = roc_curve(decided.positive, decided.ranking)
+        precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
+        _panel(found, "roc", "ROC", "false positive rate").add(name, false, true)
+        _panel(found, "precision_recall", "Precision and recall", "recall").add(name, recall, precision)
+        if not seen.exclusive:
+            thresholds = np.linspace(0, 1, 101)
+            said = decided.probability >= thresholds[:, None]
+            f1 = 2 * (said & decided.positive).sum(1) / np.maximum(1, said.sum(1) + decided.positive.sum())
+            _panel(found, "f1_by_threshold", "F1 against threshold", "threshold").add(name, thresholds, f1)
+
+
+def _panel(found: dict[str, Curves], key: str, title: str, across: str) -> Curves:
+    return found.setdefault(key, Curves(title, across))

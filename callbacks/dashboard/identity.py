@@ -1,0 +1,101 @@
+"""What a run is called on W&B: its group, its name, and the id under which a resumed run goes on."""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from callbacks.runs.resume import own_checkpoint
+
+ID = "wandb_run.txt"  # in the run folder
+OWN = re.compile(r"[\d_.-]+|slurm-[\d.]+")  # folder names that were made here, not by a user
+FOLD = re.compile(r"fold(\d+)")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where a run stands among others.
+
+    Attributes:
+        group: Of the trials of a sweep or the folds of a run; None alone.
+        name: Of the run.
+        job_type: `train`, or what is done instead.
+    """
+
+    group: str | None
+    name: str
+    job_type: str
+
+
+def identity(cfg: DictConfig, experiment: str) -> Identity:
+    """From where the run folder lies; no folder's name is told that a user gave.
+
+    Args:
+        cfg: Of the run.
+        experiment: Its name in the menu.
+    """
+    folder, parts = Path(cfg.paths.run).absolute(), []
+    job = "train" if "fit" in cfg.do else str(cfg.do[0])
+    fold = FOLD.fullmatch(folder.name) if cfg.folds else None
+    if fold:
+        folder, parts = folder.parent, [f"fold {fold[1]}"]
+    elif cfg.fold is not None:
+        parts = [f"fold {cfg.fold}"]
+    if is_trial(folder):
+        return Identity(_label(folder.parent, experiment), ", ".join([f"trial {folder.name}", *parts]), job)
+    label = _label(folder, experiment)
+    return Identity(label, parts[0], job) if fold else Identity(None, ", ".join([label, *parts]), job)
+
+
+def is_trial(folder: Path) -> bool:
+    """Whether a run folder is one of a multirun's."""
+    return (folder.parent / "multirun.yaml").is_file()
+
+
+def _label(folder: Path, experiment: str) -> str:
+    return f"{experiment} {folder.name if OWN.fullmatch(folder.name) else sha256(os.fsencode(folder)).hexdigest()[:8]}"
+
+
+def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `wandb.init` is told of a run: keys come first, then the environment. Below a W&B agent it is the sweep that says the rest.
+
+    Args:
+        cfg: Of the run.
+        experiment: Its name in the menu.
+        asked: By the user's keys; what is None is not.
+    """
+    found = {name: value for name, value in asked.items() if value is not None}
+    if "WANDB_SWEEP_ID" not in os.environ:
+        own, said = identity(cfg, experiment), {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"}
+        found = {name: getattr(own, name) for name, variable in said.items() if not os.environ.get(variable)} | found
+    return found | {"dir": str(cfg.paths.run), "id": run_id(cfg)}
+
+
+def chosen_experiment() -> str:
+    """The experiment that Hydra composed, as the menu calls it."""
+    return str(HydraConfig.get().runtime.choices["experiment"]) if HydraConfig.initialized() else "run"
+
+
+def run_id(cfg: DictConfig) -> str | None:
+    """A new id, kept in the run folder, or that of the run which goes on; None where W&B or the user has set one.
+
+    A trial that starts from another run's checkpoint is a run of its own, as several of them may.
+    """
+    if "WANDB_SWEEP_ID" in os.environ or "WANDB_RUN_ID" in os.environ:
+        return None
+    folder = Path(cfg.paths.run)
+    places = [folder] if own_checkpoint(cfg) else []
+    if "fit" in cfg.do and cfg.ckpt_path and not places and not is_trial(folder.absolute()):
+        start = Path(cfg.ckpt_path).expanduser()
+        places = [start, *start.parents[:2]]
+    known = [(place / ID).read_text(encoding="utf-8").strip() for place in places if (place / ID).is_file()]
+    found = known[0] if known else secrets.token_hex(4)
+    (folder / ID).write_text(found + "\n", encoding="utf-8")
+    return found

@@ -1,0 +1,34 @@
+"""The weights of the best checkpoint as an artifact, without what else a checkpoint holds: folders, the optimizer, other callbacks' states."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_modules import checkpoints
+
+
+def send_model(run: Any, folder: Path) -> None:
+    """Logs `model.ckpt`, which `init_from` and `ckpt_path` of a test read; nothing where no best checkpoint was kept.
+
+    Args:
+        run: Of W&B.
+        folder: The run folder.
+    """
+    import wandb
+
+    best = folder / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        return
+    path = Path(run.dir).parent / "model.ckpt"  # beside the run's other files, so that an offline run can be sent later
+    torch.save(weights_alone(checkpoints.read(best)), path)
+    artifact = wandb.Artifact(f"model-{run.id}", "model")
+    artifact.add_file(os.path.relpath(path), name="model.ckpt", policy="immutable", skip_cache=True)
+    run.log_artifact(artifact, aliases=["best"])
+
+
+def weights_alone(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a network is made again from: its weights with its rule, and the size of its images where that changed in training."""
+    sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
+    return {"state_dict": checkpoint["state_dict"]} | sizes

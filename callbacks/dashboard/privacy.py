@@ -1,0 +1,79 @@
+"""What of a run may leave the machine: numbers, and words that choose a method; names of folders, files, images and machines stay."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORD = re.compile(r"[\w .,+:=-]*")  # no slash, so no path
+OF_PATHS = ("paths", "runs", "preparation", "logger", "title")  # words that are the user's own
+# Below these keys a word chooses a method.
+METHOD = ("module", "trainer", "monitor", "do", "tta", "sampling", "augmentation", "objective", "split", "evaluation_size")
+NAMES = ("ids",)  # of images, whatever type they have
+
+# All that W&B would else gather on its own; `symlink` and `console` because links and printed lines name folders.
+QUIET: dict[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "email": "",
+    "host": "",
+    "program": "",
+    "program_abspath": "",
+    "program_relpath": "",
+    "save_code": False,
+    "silent": True,
+    "symlink": False,
+    "username": "",
+    "x_disable_meta": True,
+    "x_save_requirements": False,
+    "x_stats_disk_paths": (),
+}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a user lets leave the machine besides numbers.
+
+    Attributes:
+        images: The pictures of the page's cases.
+        ids: The table of all judged images with their names and groups.
+        model: The weights of the best checkpoint.
+        paths: The whole configuration with the folders and files that it names.
+    """
+
+    images: bool = False
+    ids: bool = False
+    model: bool = False
+    paths: bool = False
+
+
+def shown(config: dict[str, Any], upload: Upload) -> dict[str, Any]:
+    """The configuration as it may leave the machine.
+
+    Args:
+        config: Plain and resolved.
+        upload: What the user allows.
+    """
+    return _kept(config, (), upload) or {}
+
+
+def _kept(value: Any, key: tuple[str, ...], upload: Upload) -> Any:
+    """None where nothing may be shown."""
+    if any(name in key for name in NAMES) and not upload.ids:
+        return None
+    if isinstance(value, dict):
+        found = {str(name): _kept(item, (*key, str(name)), upload) for name, item in value.items()}
+        return {name: item for name, item in found.items() if item is not None} or None
+    if isinstance(value, list):
+        return [item for item in (_kept(item, key, upload) for item in value) if item is not None] or None
+    return value if not isinstance(value, str) or upload.paths or _chooses(value, key) else None
+
+
+def _chooses(word: str, key: tuple[str, ...]) -> bool:
+    if key[0] in OF_PATHS:
+        return False
+    if key[-1] == "_target_" or key[-2:] == ("monitor", "name"):
+        return True
+    return any(name in key for name in METHOD) and bool(WORD.fullmatch(word)) and not Path(word).exists()

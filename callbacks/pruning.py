@@ -1,0 +1,97 @@
+"""Stops a trial that does worse than the others of its study did by then."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.agreement import Agreement
+from datamodules.refusal import Refusal
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Pruned(Exception):
+    """The trial ends here; it has not failed.
+
+    Attributes:
+        score: Its best so far.
+    """
+
+    def __init__(self, said: str, score: float | None) -> None:
+        super().__init__(said)
+        self.score = score
+
+
+class Pruning(Callback):
+    """Tells the study the monitored score after each validation, and ends the trial between two epochs where the pruner says so.
+
+    The study is the one of the sweep that the run folder belongs to, the trial has the folder's number. The sweeper adds this callback.
+
+    Example:
+        callbacks: {pruning: {run_dir: "${paths.run}", monitor: "${monitor.name}", pruner: {_target_: optuna.pruners.MedianPruner}}}
+
+    Args:
+        run_dir: A numbered folder beside study.db.
+        monitor: The score, such as `val/dice`.
+        pruner: Of Optuna.
+    """
+
+    def __init__(self, run_dir: str, monitor: str, pruner: "optuna.pruners.BasePruner") -> None:
+        self.run_dir = Path(run_dir)
+        self.monitor = monitor
+        self.pruner = pruner
+        self._trial: optuna.Trial | None = None
+        self._prune = False
+        self._ranks = Agreement(1)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds its trial, on the first process alone.
+
+        Raises:
+            Refusal: there is no study, or no such trial that runs.
+        """
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            from callbacks.sweeps.study import running_trial
+
+            self._trial = running_trial(self.run_dir, self.pruner)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All ranks are here at the same time."""
+        self._ranks = Agreement(trainer.world_size)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reports; an epoch that was told before the trial was cut off is not told again."""
+        if self._trial is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
+        if value is None:
+            raise Refusal(f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set monitor.name, or hydra.sweeper.pruner=null")
+        if epoch not in _told(self._trial):
+            self._trial.report(float(value), epoch)
+        self._prune = self._trial.should_prune()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the trial on all ranks at once, when the checkpoints of the epoch before are written."""
+        if self._ranks.now(self._prune):
+            said = f"pruned after epoch {trainer.current_epoch - 1}: by then the others of this study had a better {self.monitor}"
+            _say(said)
+            raise Pruned(said, self._best())
+
+    def _best(self) -> float | None:
+        if self._trial is None:  # a further rank, which writes nothing
+            return None
+        better: Any = max if self._trial.study.direction.name == "MAXIMIZE" else min
+        return better((value for value in _told(self._trial).values() if value == value), default=None)
+
+
+def _told(trial: "optuna.Trial") -> dict[int, float]:
+    return trial.storage.get_trial(trial._trial_id).intermediate_values
+
+
+@rank_zero_only
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,86 @@
+"""What the page's script reads: the judged split at every threshold, the cases with their maps, and the table of all images."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from callbacks.report import packed
+from callbacks.report.cases import Case, placed
+from callbacks.report.image_table import table
+from callbacks.report.kinds import Kind
+from callbacks.report.overlay import colour_of
+from callbacks.report.swept import RULE, SHARED, Swept, means, sweep
+from callbacks.report.thresholds import Start
+from lightning_modules.evidence import Evidence
+
+
+def moves(evidence: Evidence) -> bool:
+    """Whether thresholds decide: not where the most probable of several classes is said."""
+    return not getattr(evidence, "exclusive", False)
+
+
+def embedded(kind: Kind, evidence: Evidence, cases: Sequence[Case]) -> dict[str, Any]:
+    """Plain values that become JSON.
+
+    Args:
+        kind: Of the evidence.
+        evidence: Of the judged split.
+        cases: That the page shows, images of that split.
+    """
+    channels = range(len(evidence.classes)) if moves(evidence) else range(0)
+    places = placed(evidence.ids, (case.id for case in cases))
+    each = [sweep(evidence, c, kind.at_each_byte, places) for c in channels]
+    starts = [kind.start(evidence, c) for c in channels]
+    mean = means(each, evidence.scores) if len(each) > 1 else [None for _ in each]
+    several = len(evidence.classes) > 1
+    return {
+        "kind": evidence.kind,
+        "classes": list(evidence.classes),
+        "colours": [colour_of(c) for c in range(len(evidence.classes))] if several else None,
+        "scores": [score.name for score in evidence.scores],
+        "shared": [score.name for score in evidence.scores if score.name in SHARED],
+        "of": [_of_class(*parts) for parts in zip(each, mean, starts, strict=True)],
+        "cases": [_of_case(evidence, case, number, place, each) for number, (case, place) in enumerate(zip(cases, places, strict=True))],
+        "orders": _orders(kind, evidence, places),
+        "table": table(evidence, kind.columns(evidence), each, {case.id: number for number, case in enumerate(cases)}),
+    }
+
+
+def _of_class(swept: Swept, mean: np.ndarray | None, start: Start) -> dict[str, Any]:
+    return {
+        **start._asdict(),
+        "values": [packed.decimals(values) for values in swept.values],
+        "mean": None if mean is None else [packed.decimals(values) for values in mean],
+        "images": _counts(swept.images),
+        "pixels": None if swept.pixels is None else _counts(swept.pixels),
+    }
+
+
+def _counts(quadrants: np.ndarray) -> dict[str, Any]:
+    """True and false positives at each threshold; the other two follow from how many there are."""
+    tp, fp, fn, tn = quadrants
+    return {"tp": tp.tolist(), "fp": fp.tolist(), "positive": int(tp[0] + fn[0]), "negative": int(fp[0] + tn[0])}
+
+
+def _of_case(evidence: Evidence, case: Case, number: int, place: int, each: Sequence[Swept]) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": case.id, "row": place}
+    if case.maps:
+        bottoms = evidence.rule[place, :, 2]
+        found["size"] = list(case.size)
+        found["maps"] = {str(c): text for c, text in case.maps.items()}
+        found["drawn"] = {str(c): int(bottoms[c]) if each[c].says[place] else RULE for c in case.maps}
+    of_case = {str(c): each[c].dice for c in case.channels}
+    return found | {"dice": {c: packed.decimals(dice[number]) for c, dice in of_case.items() if dice is not None}}
+
+
+def _orders(kind: Kind, evidence: Evidence, places: Sequence[int]) -> list[dict[str, Any]]:
+    """Each order of the cases by their number, and how many of them are really the first ones of all images."""
+    found = []
+    number = {place: case for case, place in enumerate(places)}
+    for name, order in kind.orders(evidence).items() if places else ():
+        ranked = [number[i] for i in order.images.tolist() if i in number]
+        first = list(takewhile(lambda i: i in number, order.images[: order.counted].tolist()))
+        found.append({"name": name, "cases": ranked, "counted": len(first)})
+    return found

@@ -1,0 +1,38 @@
+"""The byte maps and true masks of one image, as large as a pane, from which the page draws an overlay at any threshold."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from callbacks.report import packed
+from callbacks.report.cases import SIDE
+from datamodules.sample import Sample
+from lightning_modules.logit_byte import to_byte
+
+
+def maps_of(batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE) -> tuple[dict[int, str], tuple[int, int]]:
+    """Class -> byte map and true mask as text, and their height and width; never larger than the network saw the picture.
+
+    Args:
+        batch: Holds its image and mask.
+        i: Where in the batch.
+        logits: `1 x classes x S x S` on the network's canvas.
+        channels: The classes that are wanted.
+        side: Longest side of a map in pixels.
+    """
+    top, left, height, width = batch["content"][i]
+    inside = (..., slice(top, top + height), slice(left, left + width))
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+
+    def smaller(plane: np.ndarray) -> np.ndarray:
+        return plane if size == plane.shape else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
+
+    found = {}
+    for channel in channels:
+        bytes_ = to_byte(Tensor(smaller(logits[inside][0, channel].float().numpy()))).numpy()
+        truth = smaller(batch["mask"][i][inside][channel].float().numpy()) >= 0.5
+        found[channel] = packed.maps(bytes_, truth)
+    return found, size

@@ -1,0 +1,50 @@
+"""How numbers and maps travel in the page: base64 of little-endian bytes, which its script unpacks."""
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+
+UNDEFINED = 2**16 - 1  # stands for NaN
+SCALE = 10_000  # four decimals
+
+
+def words(values: np.ndarray) -> str:
+    """Whole numbers from 0 to 65535, two bytes each."""
+    return _text(np.asarray(values).astype("<u2").tobytes())
+
+
+def flags(values: np.ndarray) -> str:
+    """Whole numbers from 0 to 255."""
+    return _text(np.asarray(values, np.uint8).tobytes())
+
+
+def decimals(values: np.ndarray) -> str | float | None:
+    """Numbers from 0 to 6, rounded to four decimals as the page prints them; where all are the same that one alone, None for NaN.
+
+    Raises:
+        ValueError: a number is out of range, and so can only travel alone.
+    """
+    values = np.asarray(values, np.float64)
+    if (np.isnan(values) == np.isnan(values[0])).all() and (np.isnan(values[0]) or (values == values[0]).all()):
+        return None if np.isnan(values[0]) else float(values[0])
+    if np.nanmin(values) < 0 or np.nanmax(values) > 6:
+        raise ValueError("a score that moves with the threshold is not from 0 to 6; pack it with more bytes")
+    return words(np.array([UNDEFINED if np.isnan(value) else int(f"{value:.4f}".replace(".", "")) for value in values.tolist()]))
+
+
+def maps(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
+    """A byte map `h x w` and its true mask, lossless: each row as differences, then the mask's bits, all deflated."""
+    differences = np.diff(logit_bytes, axis=1, prepend=np.uint8(0))
+    return _text(zlib.compress(differences.tobytes() + np.packbits(truth > 0).tobytes(), 9))
+
+
+def as_json(found: dict[str, Any]) -> str:
+    """JSON that can stand in a script element: no character of it ends one, whatever the data says."""
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

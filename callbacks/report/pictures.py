@@ -1,0 +1,69 @@
+"""The pictures of the cases that a page shows: the network looks at them once more, a few at a time."""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lightning import Trainer
+from torch import Tensor
+
+from callbacks.report.cases import SIDE, Case, data_url
+from callbacks.report.kinds import KINDS, Kind
+from callbacks.report.look import holds_the_network, logits_of
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.rule import Rule
+
+LARGEST = 384  # longest side in pixels of a picture that can be enlarged; never larger than the network saw it
+PIXELS = 1_500_000  # of all byte maps of a page
+
+
+def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -> list[Case]:
+    """The cases with their panes and maps; none where no process holds the whole network.
+
+    Args:
+        trainer: Whose datamodule has the images.
+        module: With evidence of test.
+        cases: Images of test.
+    """
+    if cases and not holds_the_network(trainer):
+        print("the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto", file=sys.stderr)
+        return []
+    if not cases:
+        return []
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
+    logits = _logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
+    kind, side = KINDS[module.evidence["test"].kind], map_side(cases)
+    return [illustrated(case, kind, batch, i, of_image, module.rule, side) for i, (case, of_image) in enumerate(zip(cases, logits, strict=True))]
+
+
+def map_side(cases: Sequence[Case]) -> int:
+    """Longest side of a byte map in pixels: smaller where several classes have many, so that the page stays small."""
+    return min(SIDE, math.isqrt(PIXELS // max(1, sum(len(case.channels) for case in cases))))
+
+
+def _logits(trainer: Trainer, module: EvaluatedModule, images: Tensor, at_once: int) -> Iterator[Tensor]:
+    """Of one image after the other, `1 x classes ...`."""
+    for few in images.split(at_once):
+        yield from logits_of(trainer, module, few).split(1)
+
+
+def illustrated(case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: Rule, side: int) -> Case:
+    """A case with its panes and maps.
+
+    Args:
+        case: As it was chosen.
+        kind: Of its evidence.
+        batch: Holds its image.
+        i: Where in the batch.
+        logits: `1 x classes ...` of this image.
+        rule: In force.
+        side: Longest side of a map in pixels.
+    """
+    panes = kind.panes(batch, i, logits, rule)
+    large = kind.picture(batch, i, min(LARGEST, max(batch["content"][i][2:])))
+    maps, size = kind.maps(batch, i, logits, case.channels, side)
+    still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}  # for print and without scripts
+    return replace(case, panes={"image": data_url(large)} | still, maps=maps, size=size)

@@ -1,0 +1,85 @@
+// One case enlarged in a dialog, with the threshold, its layers and the way to its neighbours.
+const zoom = byId("zoom");
+const zoomed = { number: 0, factor: 1 };
+const LARGEST = 2400; // pixels of the drawing's longer side
+
+function showZoom() {
+  if (!zoom?.open) return;
+  const picture = figures[zoomed.number].querySelector("img");
+  const [stage, canvas] = [byId("stage"), zoom.querySelector("canvas")];
+  const [height, width] = data.cases[zoomed.number].size ?? [picture.naturalHeight, picture.naturalWidth];
+  const fit = Math.min(stage.clientWidth / width, stage.clientHeight / height) * zoomed.factor;
+  const sharp = Math.max(1, Math.ceil(Math.min(fit * devicePixelRatio, LARGEST / Math.max(height, width))));
+  Object.assign(canvas, { width: width * sharp, height: height * sharp });
+  Object.assign(canvas.style, { width: `${Math.floor(width * fit)}px`, height: `${Math.floor(height * fit)}px` });
+  canvas.setAttribute("aria-label", `${data.cases[zoomed.number].id}, enlarged`);
+  byId("name").textContent = data.cases[zoomed.number].id;
+  byId("about").textContent = words(zoomed.number);
+  for (const button of zoom.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", shownLayers[button.dataset.layer]);
+  draw(canvas, picture, zoomed.number);
+}
+
+function openCase(number) {
+  Object.assign(zoomed, { number, factor: 1 });
+  if (!zoom.open) zoom.showModal();
+  showZoom();
+}
+
+/** The neighbour among the cases that are shown; from one that is not, the first. */
+function step(by) {
+  const shown = shownCases();
+  const place = shown.indexOf(zoomed.number);
+  openCase(shown[place < 0 ? 0 : (place + by + shown.length) % shown.length]);
+}
+
+function enlarge(by) {
+  zoomed.factor = Math.min(8, Math.max(1, zoomed.factor * by));
+  showZoom();
+}
+
+function toggle(layer) {
+  if (!data.cases[zoomed.number].maps) return;
+  shownLayers[layer] = !shownLayers[layer];
+  showZoom();
+  near.forEach(redraw);
+}
+
+function nudge(by) {
+  if (!data.of.length) return;
+  const place = state.byte === RULE ? data.of[state.channel].byte : state.byte;
+  move(Math.min(255, Math.max(0, place + by)));
+}
+
+const KEYS = {
+  ArrowLeft: () => step(-1),
+  ArrowRight: () => step(1),
+  ArrowUp: () => nudge(1),
+  ArrowDown: () => nudge(-1),
+  "+": () => enlarge(1.25),
+  "=": () => enlarge(1.25),
+  "-": () => enlarge(0.8),
+  t: () => toggle("truth"),
+  p: () => toggle("prediction"),
+  m: () => toggle("map"),
+};
+
+if (zoom) {
+  listeners.push(showZoom);
+  addEventListener("resize", showZoom);
+  byId("previous").addEventListener("click", () => step(-1));
+  byId("next").addEventListener("click", () => step(1));
+  byId("larger").addEventListener("click", () => enlarge(1.25));
+  byId("smaller").addEventListener("click", () => enlarge(0.8));
+  byId("close").addEventListener("click", () => zoom.close());
+  for (const button of zoom.querySelectorAll("[data-layer]")) button.addEventListener("click", () => toggle(button.dataset.layer));
+  byId("stage").addEventListener("wheel", (event) => {
+    event.preventDefault();
+    enlarge(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+  }, { passive: false });
+  zoom.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.target.type === "range" && event.key.startsWith("Arrow"))) return;
+    if (!KEYS[event.key]) return;
+    event.preventDefault();
+    KEYS[event.key]();
+  });
+}

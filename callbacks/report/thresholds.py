@@ -1,0 +1,81 @@
+"""How each kind of evidence decides at a threshold: masks at a byte, labels at the probability that a byte says."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_scores import DecidedLabel
+from lightning_modules.logit_byte import LEVELS, probability_of
+from lightning_modules.mask_decision import DecidedMask, PixelCounts, a_few_at_a_time, pixel_counts
+from lightning_modules.mask_evidence import MaskEvidence
+
+BLOCK = 32  # thresholds whose pixel counts are held at once
+OWN = "each image at the rule of its own fold"
+OF_FOLDS = "At first each image is decided by the rule of its own fold; a moved slider is one threshold for all of them."
+TWO = "The rule has two thresholds, one from which an image shows the class and one at which its mask is drawn; a moved slider is both of them."
+
+
+class Start(NamedTuple):
+    """Where a slider stands at the rule in force.
+
+    Attributes:
+        byte: The nearest threshold.
+        words: What the rule is.
+        plain: Whether the rule decides like that very threshold.
+        note: What else is to be said of it.
+    """
+
+    byte: int
+    words: str
+    plain: bool
+    note: str = ""
+
+
+def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[DecidedMask]:
+    """Top and bottom of the rule at the byte, each image's min_area kept."""
+    counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
+    whole, ranking = np.maximum(counts.sum((1, 2), dtype=np.int64), 1), evidence.decided(channel).ranking
+    for start in range(0, LEVELS, BLOCK):
+        block = np.arange(start, start + BLOCK)
+        parts = [pixel_counts(counts[few], block) for few in a_few_at_a_time(len(counts))]
+        tp, fp, fn, tn = (np.ascontiguousarray(np.concatenate(part).T) for part in zip(*parts, strict=True))
+        shows = (tp + fp) / whole >= min_area
+        for k in range(BLOCK):
+            found, wrong = tp[k] * shows[k], fp[k] * shows[k]
+            yield DecidedMask(PixelCounts(found, wrong, fn[k] + tp[k] - found, tn[k] + fp[k] - wrong), counts, ranking)
+
+
+def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[DecidedLabel]:
+    """The threshold at the probability that the byte says, each image's temperature kept, the other classes at their rule."""
+    decided, truth = evidence.decided(channel), evidence.labels > 0
+    others = np.delete(evidence.says == truth, channel, axis=1).all(1)
+    for threshold in probability_of(np.arange(LEVELS)):
+        says = decided.probability >= threshold
+        yield DecidedLabel(decided.probability, decided.ranking, decided.positive, says, others & (says == decided.positive))
+
+
+def mask_start(evidence: MaskEvidence, channel: int) -> Start:
+    """At the byte where the mask is drawn."""
+    rules = np.unique(evidence.rule[:, channel], axis=0)
+    byte = int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, LEVELS - 1)) if len(rules) else LEVELS // 2
+    if len(rules) != 1:
+        return Start(byte, OWN, plain=False, note=OF_FOLDS)
+    top, area, bottom = rules[0].tolist()
+    share = f"at least {100 * area:.3g} % of the image" if area else "any pixel"
+    if top != bottom:
+        return Start(byte, f"{share} above {probability_of(top):.4f}, drawn at {probability_of(bottom):.4f}", plain=False, note=TWO)
+    return Start(byte, f"threshold {probability_of(bottom):.4f}" + (f", {share}" if area else ""), plain=0 <= bottom < LEVELS)
+
+
+def label_start(evidence: LabelEvidence, channel: int) -> Start:
+    """At the byte nearest to the threshold."""
+    thresholds = np.unique(evidence.rule[:, channel, 0])
+    if not len(thresholds):
+        return Start(LEVELS // 2, OWN, plain=False)
+    middle = float(np.median(evidence.rule[:, channel, 0]))
+    byte = int(np.abs(probability_of(np.arange(LEVELS)) - middle).argmin())
+    if len(thresholds) > 1:
+        return Start(byte, OWN, plain=False, note=OF_FOLDS)
+    return Start(byte, f"threshold {middle:.4f}", plain=float(probability_of(byte)) == middle)

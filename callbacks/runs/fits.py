@@ -1,0 +1,53 @@
+"""One fit, one a fold with what they say together, or the networks of earlier folds as one."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from callbacks.runs import outcome
+from callbacks.runs.launched import rank
+from callbacks.runs.one_run import one_run
+from callbacks.sweeps.ensembling import ensemble_of
+from callbacks.sweeps.merged import merge_run
+from datamodules.refusal import Refusal
+
+
+def fits(cfg: DictConfig, judges: bool) -> float | None:
+    """What fit, test and predict mean for one network, `folds` of them or an ensemble.
+
+    Args:
+        cfg: Of the run.
+        judges: Whether the data has a truth to judge by.
+
+    Returns:
+        The monitored score of a fit, of several their mean.
+
+    Raises:
+        Refusal: several fits cannot start from one checkpoint, or an ensemble cannot be made.
+    """
+    ensemble = ensemble_of(cfg)
+    if ensemble is not None:
+        cfg.title = f"{cfg.title}, ensemble of {len(ensemble.fits)} networks"
+        return one_run(cfg)
+    if not (cfg.folds and cfg.fold is None and judges):
+        return one_run(cfg)
+    if cfg.ckpt_path or "fit" not in cfg.do:
+        raise Refusal(
+            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
+        )
+    return _folds(cfg)
+
+
+def _folds(cfg: DictConfig) -> float | None:
+    scores, folder = [], Path(cfg.paths.run)
+    for fold in range(cfg.folds):
+        one = cfg.copy()
+        one.fold, one.paths.run, one.title = fold, str(folder / f"fold{fold}"), f"{cfg.title}, fold {fold} of {cfg.folds}"
+        scores.append(one_run(one))
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run:
+        merge_run(folder, cfg.folds, str(cfg.title))
+    known = [score for score in scores if score is not None]
+    mean = sum(known) / len(known) if known else None
+    if rank() == 0:
+        outcome.write(folder, mean)
+    return mean

@@ -1,0 +1,150 @@
+"""What a run is about to do, on a dozen lines before it starts: data, what an epoch draws, network, optimizer, length, and where it is written."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callbacks.drawn import planned
+from callbacks.report.devices import names
+from datamodules.base import ManifestDataModule
+from datamodules.labels import exclusive, shown
+from datamodules.plan import Plan
+from lightning_modules.supervised import SupervisedModule
+
+
+def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> None:
+    """Prints it once, on the first rank. Without a fit one line says what is judged, and by what.
+
+    Args:
+        cfg: Of the run.
+        trainer: Of the fit.
+        module: Its network is counted, not run.
+        data: Its table is counted; no image is read.
+    """
+    if not trainer.is_global_zero:
+        return
+    console = Console(highlight=False)
+    folder = Path(cfg.paths.run)
+    place = os.path.relpath(folder) if folder.absolute().is_relative_to(Path.cwd()) else str(folder)
+    if "fit" not in cfg.do:
+        weights = cfg.ckpt_path or cfg.init_from
+        console.print(f"{cfg.title}: {' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; written to {place}", soft_wrap=True, markup=False)
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, said in plan(cfg, trainer, module, data).items():
+        grid.add_row(name, escape(said))
+    console.print(f"[bold]what this run does:[/bold] {escape(str(cfg.title))}", soft_wrap=True)
+    console.print(grid)
+    console.print(f"[dim]written to[/dim]  {escape(place)}\n", soft_wrap=True)
+
+
+def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> dict[str, str]:
+    """Head of a line -> what it says; arguments as `print_plan`."""
+    stretches = planned(data, trainer)
+    found = counts(data)
+    if len(stretches) == 1:  # several are told in a table of their own
+        found["an epoch"] = epoch(data, stretches[0][1], trainer)
+    sizes = [sum(p.numel() for p in module.net.parameters() if p.requires_grad or every) for every in (False, True)]
+    return found | {
+        "network": network(cfg.module.net, module),
+        "parameters": f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
+        "loss": loss(module),
+        "optimizer": optimizer(module),
+        "machine": _machine(trainer),
+        "length": length(cfg, trainer),
+    }
+
+
+def counts(data: ManifestDataModule) -> dict[str, str]:
+    """Split -> its images, patients where they are known, and positives unless each image shows exactly one class."""
+    rows, positive = data.table.rows, shown(data.table, data.cache).max(axis=1)
+    found = {}
+    for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
+        there = (rows["split"] == split).to_numpy()
+        parts = [_many(there.sum(), "image")]
+        parts += [_many(rows["group"][there].nunique(), "patient")] if data.table.group_is == "patient" else []
+        parts += [] if exclusive(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
+        found[split] = ", ".join(parts)
+    return found
+
+
+def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
+    """What one epoch draws: steps, images and, where some are positive and some are not, the share of positives."""
+    pool, ranks = data.pool, trainer.world_size
+    steps = pool.batches(wanted, ranks)
+    limit = trainer.limit_train_batches
+    steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    images = steps * wanted.batch_size * ranks
+    if not images:
+        return "no step"
+    often = pool.shares(wanted) * images
+    most = int(np.ceil(often.max() - 1e-6))
+    each = f"{_many(wanted.batch_size, 'image')} of {wanted.image_size} px" + (f" on each of {ranks} devices" if ranks > 1 else "")
+    parts = [f"{_many(steps, 'step')} of {each}: {_many(images, 'image')}"]
+    parts += [f"{often[pool.positive].sum() / images:.3f} positive"] if 0 < pool.positive.sum() < len(pool.positive) else []
+    parts += [f"{round(np.minimum(often, 1).sum()):,} different, one at most {most} times"] if most > 1 else []
+    parts += [f"drawn from {len(pool.rows):,}"] if len(pool.rows) < (data.table.rows["split"] == "train").sum() else []
+    return ", ".join(parts)
+
+
+def network(asked: DictConfig, module: SupervisedModule) -> str:
+    """By its names in conf, and what its weights start from."""
+    known: dict[str, Any] = {}
+    part: Any = OmegaConf.to_container(asked, resolve=True)
+    lora = part.get("lora") if isinstance(part, dict) else None
+    adapted = isinstance(part, dict) and "lora" in part
+    while isinstance(part, Mapping):
+        known = {**{str(key): value for key, value in part.items() if isinstance(value, str)}, **known}
+        part = part.get("net")
+    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [type(module.net).__name__]
+    words += ([f"LoRA of rank {lora['rank']}"] if lora else ["linear probe"]) if adapted else []
+    start = known.get("encoder_weights") or known.get("weights")
+    return ", ".join([*words, f"from {start}" if start else "from scratch"])
+
+
+def loss(module: SupervisedModule) -> str:
+    """Its terms and their weights."""
+    weights = getattr(module.loss, "weights", None)
+    if not isinstance(weights, Mapping):
+        return type(module.loss).__name__
+    return " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
+
+
+def optimizer(module: SupervisedModule) -> str:
+    """Its name, its numbers and the schedule."""
+    asked: Any = module.optimizer
+    name, numbers = getattr(asked, "func", asked).__name__, {key: value for key, value in getattr(asked, "keywords", {}).items()}
+    said = [f"{key.replace('_', ' ')} {value:g}" for key in ("lr", "weight_decay") if isinstance(value := numbers.get(key), int | float) and value]
+    schedule: Any = module.scheduler
+    return ", ".join([name, *said, *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else [])])
+
+
+def length(cfg: DictConfig, trainer: Trainer) -> str:
+    """Epochs, what else ends the fit, and by what the best is chosen."""
+    limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
+    ends = [f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    stops = [f"patience {callback.patience}" for callback in callbacks if isinstance(callback, EarlyStopping)]
+    best = f"best by {cfg.monitor.name} ({cfg.monitor.mode})"
+    epochs = trainer.max_epochs or -1
+    return ", ".join([_many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops])
+
+
+def _many(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _machine(trainer: Trainer) -> str:
+    found = [f"{number} x {name}" if number > 1 else name for name, number in names(trainer).items()]
+    return ", ".join([*found, *([f"{trainer.world_size} processes"] if trainer.world_size > 1 else []), str(trainer.precision)])

@@ -1,0 +1,1 @@
+"""Multiruns: what is swept, how its trials are started, and what they leave together."""

@@ -1,0 +1,75 @@
+"""What the page says of an ensemble: whose networks answer together, where the rule is from, and what each of them scores alone."""
+
+from statistics import fmean, stdev
+from typing import Any
+
+from lightning import LightningModule, Trainer
+
+from callbacks.comparison.finished import score_of
+from callbacks.report.section import Section, Showing, Table
+from callbacks.report.table import number
+from callbacks.rule_search import RuleSearch
+from callbacks.sweeps.ensembling import Ensemble
+from datamodules.refusal import Refusal
+from lightning_modules.evaluated import EvaluatedModule
+from lightning_modules.supervised import SupervisedModule
+
+RULE = "rule from out-of-fold evidence of single networks"
+
+
+class Ensembled(Showing):
+    """Finds the rule on what single networks said of images that they had not seen, because val is what the other networks learned from.
+
+    Args:
+        ensemble: Whose networks the module holds.
+        flip: Whether each also looks at the mirrored image.
+    """
+
+    def __init__(self, ensemble: Ensemble, flip: bool) -> None:
+        self.ensemble = ensemble
+        self.flip = flip
+
+    def find_rule(self, trainer: Trainer, module: SupervisedModule) -> None:
+        """By the search that would else look at val.
+
+        Raises:
+            Refusal: the networks were of another kind or of other classes, or no threshold keeps the bounds.
+        """
+        search = next(callback for callback in trainer.callbacks if isinstance(callback, RuleSearch))  # type: ignore[attr-defined]
+        evidence, named = self.ensemble.evidence, f"{self.ensemble.key}={self.ensemble.folder}"
+        if not isinstance(module, EvaluatedModule) or not isinstance(evidence, search.kind) or evidence.classes != module.classes:
+            raise Refusal(f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run does not; name folds of this experiment")
+        module.rule.numbers = search.search(evidence)
+        if evidence.kind == "label" and not bool(module.rule.numbers[:, 2].all()):  # the bounds that were asked for are not kept
+            missed = next(found["warning"] for found in search.found if found["warning"])
+            raise Refusal(f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower callbacks.threshold_search.at_least")
+        search.found = [found | {"objective": f"{found['objective']}; {RULE}"} for found in search.found]
+        if trainer.is_global_zero:
+            print(f"{len(self.ensemble.fits)} networks together; {RULE}")
+
+    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
+        """Sentences, and the members."""
+        fits, seeds = self.ensemble.fits, len({fit.seed for fit in self.ensemble.fits})
+        said = [f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of {seeds} seed{'s' * (seeds > 1)}."]
+        said += ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."] if self.flip else []
+        legend = (
+            f"{RULE.capitalize()}: the val of one network is what the others learned from, so all together have no honest val score, and "
+            "no rule that could be searched on it. The mean of several is less extreme than one network alone, so its best rule may be another."
+        )
+        return Section("Ensemble", legend, said=said, tables=[self._members(pl_module)])
+
+    def _members(self, module: LightningModule) -> Table:
+        evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
+        heads = evidence.heads if evidence is not None else next(iter(self.ensemble.fits[0].evidence.values())).heads
+        same = evidence is not None and all("test" in f.evidence and f.evidence["test"].identity == evidence.identity for f in self.ensemble.fits)
+        scores = [[score_of(fit.report, "test", name) for name in heads] if same else [] for fit in self.ensemble.fits]
+        rows = [[fit.name, *map(number, values), str(fit.folder)] for fit, values in zip(self.ensemble.fits, scores, strict=True)]
+        if same and len(rows) > 1:
+            means = [f"{number(fmean(column))} ± {stdev(column):.4f}" for column in zip(*scores, strict=True)]
+            rows.append(["mean ± sd", *means, ""])
+        names = [f"test {name.replace('_', ' ')}" for name in heads] if same else []
+        return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)
+
+    def known(self) -> dict[str, Any]:
+        """The members by their folders."""
+        return {"ensemble": [str(fit.folder) for fit in self.ensemble.fits], "rule_from": RULE}

@@ -1,0 +1,144 @@
+"""The fits of a run of folds or of a multirun: which fold and seed each is, what it left, and why it left nothing."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from callbacks.runs import outcome
+from callbacks.sweeps.tried import short_names, swept
+from datamodules.refusal import Refusal
+from lightning_modules import evidence_file
+from lightning_modules.checkpoints import FOLD
+from lightning_modules.evidence import Evidence
+
+OF_A_FIT = ("fold", "seed")  # words that make no other arm
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of several.
+
+    Attributes:
+        folder: Its run folder.
+        fold: Which of the folds is its val, None where there are none.
+        folds: How many there are.
+        seed: Of the fit.
+        arm: What it differs in from others besides fold and seed, in words.
+        lacking: Why there is nothing to merge of it, in words; None where there is.
+        report: Its report.json.
+        evidence: Split -> evidence, as far as it was asked for.
+    """
+
+    folder: Path
+    fold: int | None
+    folds: int
+    seed: int
+    arm: str = ""
+    lacking: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Such as `fold 3, seed 1`."""
+        return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}, seed {self.seed}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its configuration."""
+        return self.report.get("config") or {}
+
+
+def fits_of(folder: Path) -> list[Fit]:
+    """Those of a run of folds, of a multirun, or that a merged page lists; empty where it is none of these."""
+    return [read(path, arm) for path, arm in fit_folders(folder)]
+
+
+def fit_folders(folder: Path) -> list[tuple[Path, str]]:
+    """Where they are and of which arm, without looking into them."""
+    if (folder / "fold0").is_dir():
+        return [(path, "") for path in _fold_folders(folder)]
+    trials = _trials(folder)
+    return list(_of_sweep(folder, trials)) if trials else [((folder / fit).resolve(), "") for fit in _listed(folder)]
+
+
+def _listed(folder: Path) -> list[str]:
+    """The fits of a page that is neither."""
+    try:
+        return [fit["folder"] for fit in json.loads((folder / "report.json").read_text(encoding="utf-8")).get("fits", [])]
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
+def _fold_folders(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if FOLD.fullmatch(path.name)), key=_number)
+
+
+def _trials(folder: Path) -> list[Path]:
+    """The jobs of a multirun, those that failed too."""
+    if not (folder / "multirun.yaml").is_file():
+        return []
+    found = [path.parent for path in folder.glob("*/.hydra") if not FOLD.fullmatch(path.parent.name)]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> tuple[int, str]:
+    digits = re.search(r"\d+$", path.name)
+    return int(digits[0]) if digits else -1, path.name
+
+
+def _of_sweep(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    words = swept(folder)
+    for trial in trials:
+        own = words.get(trial.name, {})
+        names = short_names(own)  # the seed of the split is told from that of the fit by its longer name
+        arm = ", ".join(f"{names[key]}={value}" for key, value in own.items() if key not in OF_A_FIT)
+        for fit in _fold_folders(trial) or [trial]:
+            yield fit, arm
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """What a run was asked for; one that ended early has only what Hydra wrote."""
+    places = [path for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml") if path.is_file()]
+    return yaml.safe_load(places[0].read_text(encoding="utf-8")) if places else None
+
+
+def read(folder: Path, arm: str = "") -> Fit:
+    """One fit; damaged files are a reason why there is nothing to merge of it, and no error.
+
+    Args:
+        folder: Its run folder.
+        arm: In words.
+    """
+    config = _config(folder) or {}
+    fold = int(folder.name[4:]) if FOLD.fullmatch(folder.name) else config.get("fold")
+    found = Fit(folder, fold, int(config.get("folds") or 0), int(config.get("seed") or 0), arm)
+    try:
+        lacking = _unfinished(folder)
+        if lacking:
+            return replace(found, lacking=lacking)
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        splits = [split for split in ("val", "test") if split in report["scores"]]
+        return replace(found, report=report, evidence={split: _evidence(folder, split) for split in splits})
+    except (ValueError, KeyError, TypeError):
+        return replace(found, lacking=f"{folder / 'report.json'} cannot be read")
+    except Refusal as refusal:
+        return replace(found, lacking=str(refusal))
+
+
+def _evidence(folder: Path, split: str) -> Evidence:
+    return evidence_file.read(folder / "evidence" / f"{split}.npz")
+
+
+def _unfinished(folder: Path) -> str | None:
+    ended = outcome.read(folder)
+    if ended is None:
+        return "it was cut off"
+    if ended["status"] != "finished":
+        return " ".join(str(ended["failure"] or f"it was {ended['status']}").split())
+    return None if (folder / "report.json").is_file() else "it was not tested, so there is nothing to judge"

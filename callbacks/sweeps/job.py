@@ -1,0 +1,89 @@
+"""A trial as the launcher gets it, and how any launcher of Hydra carries out trials that are not known beforehand."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from callbacks.runs import outcome
+from datamodules.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial.
+
+    Attributes:
+        number: Also the name of its folder.
+        words: Of its command line.
+        sweep: The sweep's folder.
+        shown: The words that tell it from others.
+    """
+
+    number: int
+    words: Sequence[str]
+    sweep: Path
+    shown: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The trial's own folder."""
+        return self.sweep / str(self.number)
+
+
+Ended = Callable[[Job], None]
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A launcher that takes the next trial when it has a place for it."""
+
+    def carry_out(self, jobs: Iterator[Job], n_jobs: int | None, ended: Ended) -> bool:
+        """Whether it was stopped before all were carried out."""
+
+
+def carry_out(launcher: Any, jobs: Iterator[Job], n_jobs: int | None, ended: Ended) -> bool:
+    """Carries out trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
+
+    Args:
+        launcher: Of Hydra.
+        jobs: The next is taken when there is a place for it.
+        n_jobs: At a time; None leaves it to the launcher.
+        ended: Called in this process for each trial that has ended, also one that failed.
+
+    Returns:
+        Whether it was stopped before all were carried out.
+    """
+    if isinstance(launcher, Streaming):
+        return launcher.carry_out(jobs, n_jobs, ended)
+    together = n_jobs or 1
+    if together > 1 and "basic_launcher" in type(launcher).__module__:
+        raise Refusal(f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a time; leave hydra/launcher= out")
+    while batch := list(islice(jobs, together)):
+        follow = [job.number for job in batch] == list(range(batch[0].number, batch[0].number + len(batch)))
+        for part in [batch] if follow else [[job] for job in batch]:  # Hydra numbers the jobs of a launch one after the other
+            _launch(launcher, part, ended)
+    return False
+
+
+def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
+    ends: list[str | None]
+    try:
+        returned = launcher.launch([job.words for job in batch], initial_job_idx=batch[0].number)
+    except Refusal:
+        raise
+    except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
+        if len(batch) > 1:
+            raise
+        ends = [f"{type(error).__name__}: {error}"]
+    else:
+        ends = [f"{type(one._return_value).__name__}: {one._return_value}" if one.status.name == "FAILED" else None for one in returned]
+    for job, why in zip(batch, ends, strict=True):
+        outcome.settle(job.folder, 1 if why else 0, why)
+        ended(job)
+
+
+def stopped(sweep: Path, resume: bool = False) -> str:
+    """What is said after a stop; the trials of a grid go on where they are told to."""
+    return f"the sweep was stopped; the same command with hydra.sweep.dir={sweep}{' resume=auto' * resume} goes on"

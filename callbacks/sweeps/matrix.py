@@ -1,0 +1,53 @@
+"""A score of every fit: a row a fold, a column a seed, with their means."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from callbacks.comparison.finished import score_of
+from callbacks.comparison.ranking import Ranking, monitor_of, ranking
+from callbacks.sweeps.folds import Fit
+from callbacks.sweeps.out_of_fold import OneSeed
+from lightning_modules.evidence import Evidence
+
+
+def monitored(fits: Sequence[Fit], evidence: Evidence) -> Ranking:
+    """The score that all fits monitored, else the first of their pages."""
+    head = evidence.heads[0]
+    return ranking([monitor_of(fit.config, head) for fit in fits], {score.name for score in evidence.scores}, head)
+
+
+def matrix(seeds: Sequence[OneSeed], split: str, score: str, folder: Path) -> dict[str, Any]:
+    """Values, pages and means; None where a fit is not there or its score is undefined.
+
+    Args:
+        seeds: The columns, also those that left nothing.
+        split: Of the score.
+        score: Its name.
+        folder: From which pages are linked.
+    """
+    folds = sorted({fold for seed in seeds for fold in (*seed.fits, *seed.lacking) if fold is not None})
+    cells = [[_cell(seed, fold, split, score, folder) for seed in seeds] for fold in folds]
+    values = [[cell["value"] for cell in row] for row in cells]
+    return {
+        "folds": folds,
+        "seeds": [seed.seed for seed in seeds],
+        "cells": cells,
+        "of_folds": [_over(row) for row in values],
+        "of_seeds": [_over(column) for column in zip(*values, strict=True)],
+        "of_all": _over([value for row in values for value in row]),
+    }
+
+
+def _cell(seed: OneSeed, fold: int, split: str, score: str, folder: Path) -> dict[str, Any]:
+    fit = seed.fits.get(fold)
+    value = score_of(fit.report, split, score) if fit else float("nan")
+    page = os.path.relpath(fit.folder / "report.html", folder) if fit else None
+    return {"value": value if value == value else None, "page": page, "why": seed.lacking.get(fold)}
+
+
+def _over(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    return {"mean": fmean(known) if known else None, "sd": stdev(known) if len(known) > 1 else None}

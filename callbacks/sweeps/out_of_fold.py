@@ -1,0 +1,138 @@
+"""What several fits say of the same images: of folds each image by the fit that did not see it, of seeds alone the test set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from callbacks.sweeps.folds import Fit
+from datamodules.refusal import Refusal
+from lightning_modules.evidence import Evidence
+
+OUT_OF_FOLD, TEST = "out_of_fold", "test"
+
+
+@dataclass(frozen=True)
+class OneSeed:
+    """The fits of one seed of one arm.
+
+    Attributes:
+        arm: In words, empty where there is one arm.
+        seed: Of all of them.
+        fits: That are finished, by fold; of a seed without folds one, under None.
+        lacking: Fold -> why it is not there.
+    """
+
+    arm: str
+    seed: int
+    fits: dict[int | None, Fit]
+    lacking: dict[int | None, str]
+
+    @property
+    def name(self) -> str:
+        """Such as `seed 1 (lr=0.01)`."""
+        return f"seed {self.seed} ({self.arm})" if self.arm else f"seed {self.seed}"
+
+    @property
+    def judged(self) -> str:
+        """`out_of_fold` or, without folds, `test`."""
+        return TEST if None in self.fits else OUT_OF_FOLD
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the images that were judged; each keeps the rule of its own fold, which that fold's val chose."""
+        return self.fits[None].evidence[TEST] if None in self.fits else out_of_fold(list(self.fits.values()))
+
+
+def out_of_fold(fits: Sequence[Fit]) -> Evidence:
+    """The val evidence of the folds of one split as one.
+
+    Raises:
+        Refusal: some images are val in two folds, so the folds are of different splits; or the classes or the grid differ.
+    """
+    first = fits[0]
+    seen: dict[str, Fit] = {}
+    for fit in fits:
+        twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
+        if twice is not None:
+            raise Refusal(f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are of different splits; {MEND}")
+        if _kind(fit) != _kind(first):
+            raise Refusal(f"{first.folder} and {fit.folder} were judged on other classes or another grid; {MEND}")
+        seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
+    return Evidence.merge([fit.evidence["val"] for fit in fits])
+
+
+MEND = "make all folds by one multirun with fold=range(5), in the same words"
+
+
+def _kind(fit: Fit) -> tuple[Any, ...]:
+    evidence = fit.evidence["val"]
+    return evidence.kind, evidence.classes, evidence.judged_at
+
+
+def by_seed(fits: Sequence[Fit]) -> dict[str, list[OneSeed]]:
+    """Arm -> its seeds, of which something is finished; every fold that any of them has is one that each should have."""
+    seeds = list(dict.fromkeys(fit.seed for fit in fits))
+    found: dict[str, list[OneSeed]] = {}
+    for arm in dict.fromkeys(fit.arm for fit in fits):
+        own = [fit for fit in fits if fit.arm == arm]
+        wanted = list(range(max(fit.folds for fit in own))) if any(fit.fold is not None for fit in own) else [None]
+        for seed in seeds:
+            of_seed = {fit.fold: fit for fit in own if fit.seed == seed}
+            of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.lacking}
+            there = {fold: fit for fold, fit in of_seed.items() if not fit.lacking and _has(fit)}
+            lacking = {fold: _why(of_seed.get(fold)) for fold in wanted if fold not in there}
+            found.setdefault(arm, []).append(OneSeed(arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking))
+    return found
+
+
+def _has(fit: Fit) -> bool:
+    return (TEST if fit.fold is None else "val") in fit.evidence
+
+
+def _why(fit: Fit | None) -> str:
+    if fit is None:
+        return "it was not run"
+    return fit.lacking or "it was not tested after its fit, so there is no evidence of it"
+
+
+def alike(seeds: Mapping[Any, OneSeed]) -> tuple[dict[Any, Evidence], int]:
+    """The evidence of several seeds, or arms, on the images that all of them judged.
+
+    Args:
+        seeds: By any name.
+
+    Returns:
+        By the same name; and how many images some judged and others did not, because fits are missing.
+
+    Raises:
+        Refusal: nothing is missing and they still judged different images, or judged the same ones by another truth, grid or grouping.
+    """
+    evidence = {name: seed.evidence for name, seed in seeds.items()}
+    whole = {name: evidence[name] for name, seed in seeds.items() if not seed.lacking}
+    _refuse_different(whole, seeds)
+    ids = [set(seen.ids.tolist()) for seen in evidence.values()]
+    common = set.intersection(*ids)
+    if not common:
+        raise Refusal(f"no image was judged in all of them; {SPLIT}")
+    cut = {name: seen if len(seen) == len(common) else seen.at(np.isin(seen.ids, list(common))) for name, seen in evidence.items()}
+    _refuse_different(cut, seeds)
+    return cut, len(set.union(*ids)) - len(common)
+
+
+SPLIT = "make the split the same for all by datamodule.seed=0"
+
+
+def _refuse_different(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, OneSeed]) -> None:
+    names = list(evidence)
+    for name in names[1:]:
+        first, other = evidence[names[0]], evidence[name]
+        grouped = [dict(zip(seen.ids.tolist(), seen.groups.tolist(), strict=True)) for seen in (first, other)]
+        if first.identity != other.identity or grouped[0] != grouped[1]:
+            raise Refusal(f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images; {SPLIT}")
+
+
+def pooled(evidence: Sequence[Evidence]) -> Evidence:
+    """Evidence of several seeds as one, in which each image stands once a seed."""
+    return Evidence.merge([replace(seen, ids=np.char.add(seen.ids, f" ({number})")) for number, seen in enumerate(evidence)])

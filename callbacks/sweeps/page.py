@@ -1,0 +1,62 @@
+"""sweep.html: the best trial and its command, how the search went, which key matters, and every trial."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from callbacks.report.template import render
+from callbacks.sweeps.figures import bars, courses, history, parallel
+from callbacks.sweeps.importance import importances
+from callbacks.sweeps.table import duration
+from callbacks.sweeps.tried import Tried, best, ranked, short_names, shortened, trials_of
+
+NAME = "sweep.html"
+
+
+def write(sweep: Path) -> None:
+    """Writes the page into the sweep's folder and says where it is; nothing where no two trials differ."""
+    trials = trials_of(sweep)
+    if not trials or not trials[0].words:
+        return
+    beside = sweep / f".{NAME}"
+    beside.write_text(page(trials, sweep), encoding="utf-8")
+    beside.replace(sweep / NAME)
+    print(f"sweep: {sweep / NAME}")
+
+
+def page(trials: list[Tried], sweep: Path) -> str:
+    """The page as HTML.
+
+    Args:
+        trials: In the order of their numbers.
+        sweep: The sweep's folder.
+    """
+    first, keys = best(trials), short_names(trials[0].words)
+    shares, said = importances(trials)
+    figures = {f"{trials[0].monitor} by trial": history(trials), f"{trials[0].monitor} by epoch": courses(trials)}
+    figures |= {"which key matters": bars(shares)} if shares else {}
+    counted = Counter(trial.state for trial in trials)
+    return render(
+        Path(__file__).parent,
+        "sweep.html",
+        title=f"Sweep {sweep.name}",
+        sweep=str(sweep),
+        best=first,
+        command=command(first) if first else None,
+        monitor=trials[0].monitor,
+        lower=trials[0].mode == "min",
+        mixed=sorted({trial.monitor for trial in trials if trial.monitor != "–"}),
+        counted={state: counted[state] for state in ("finished", "pruned", "failed", "stopped") if counted[state]},
+        total=len(trials),
+        keys=keys,
+        figures={title: svg for title, svg in figures.items() if svg},
+        parallel=parallel(trials),
+        importance=said,
+        tested=list(dict.fromkeys(name for trial in trials for name in trial.test)),
+        rows=[(trial, duration(trial.seconds), {key: shortened(value) for key, value in trial.words.items()}) for trial in ranked(trials)],
+    )
+
+
+def command(trial: Tried) -> str:
+    """The command line that carries out a trial by itself."""
+    return " ".join(["python run.py", *map(shlex.quote, trial.command)])

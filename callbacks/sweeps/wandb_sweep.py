@@ -1,0 +1,78 @@
+"""do=[wandb_sweep]: the space that Optuna would search as a sweep of W&B, whose agents carry out ordinary runs."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from callbacks.sweeps.search import DIRECTIONS
+from callbacks.sweeps.space import Space, space
+
+NAME = "sweep.yaml"
+SWEEPER = ("hydra/sweeper", "hydra.sweeper")
+NOT_OF_A_RUN = ("do=", "logger=")
+FOLDER = "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"  # agents may start in the same second
+
+
+def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
+    """Writes sweep.yaml into the run folder and says what to do with it.
+
+    Args:
+        cfg: Of the run.
+        run_dir: The run folder.
+
+    Raises:
+        Refusal: nothing is searched.
+    """
+    said = HydraConfig.get().overrides
+    chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER)]
+    whole = compose("run", ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"], return_hydra_config=True)
+    sweeper = whole.hydra.sweeper
+    found = space(sweeper.params, [word for word in said.task if not word.startswith(NOT_OF_A_RUN)])
+    path = run_dir / NAME
+    head = "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in the folder of run.py.\n"
+    sweep = sweep_of(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
+    path.write_text(head + yaml.safe_dump(sweep, sort_keys=False, width=1000), encoding="utf-8")
+    print(f"written: {path}; go on with: wandb sweep {path}")
+    return path
+
+
+def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, Any]:
+    """The sweep as W&B describes one.
+
+    Args:
+        found: What is searched, and what every run has.
+        sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are ended early.
+        cfg: Of the run.
+    """
+    warm_up = 0 if sweeper.pruner is None else int(sweeper.pruner.get("n_warmup_steps") or 0)
+    return {
+        "name": str(cfg.title),
+        "program": "run.py",
+        "method": "bayes",
+        "metric": {"name": cfg.monitor.name, "goal": DIRECTIONS[cfg.monitor.mode]},
+        "run_cap": int(sweeper.n_trials),
+        "parameters": {key: parameter(drawn) for key, drawn in found.searched.items()},
+        **({} if sweeper.pruner is None else {"early_terminate": {"type": "hyperband", "min_iter": warm_up + 1}}),
+        "command": ["${env}", "python", "run.py", *found.fixed, "logger=wandb", FOLDER, "${args_no_hyphens}"],
+    }
+
+
+def parameter(drawn: BaseDistribution) -> dict[str, Any]:
+    """What a key is drawn from, in W&B's words."""
+    if isinstance(drawn, CategoricalDistribution):
+        return {"values": ["null" if choice is None else choice for choice in drawn.choices]}  # agents write None as a word
+    if isinstance(drawn, IntDistribution) and drawn.step != 1:
+        return {"values": list(range(drawn.low, drawn.high + 1, drawn.step))}
+    if not isinstance(drawn, FloatDistribution | IntDistribution):
+        raise TypeError(f"{drawn} is none of Optuna's distributions")
+    within = {"min": drawn.low, "max": drawn.high}
+    if isinstance(drawn, IntDistribution):
+        return {"distribution": "q_log_uniform_values" if drawn.log else "int_uniform", **within} | ({"q": 1} if drawn.log else {})
+    if drawn.step is not None:
+        return {"distribution": "q_uniform", **within, "q": drawn.step}
+    return {"distribution": "log_uniform_values" if drawn.log else "uniform", **within}

@@ -1,0 +1,20 @@
+"""Writes a file so that whoever reads it, at any moment, finds it whole: as it was before or as it is now."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside it, then puts that in its place.
+
+    Args:
+        path: The file.
+        content: All of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

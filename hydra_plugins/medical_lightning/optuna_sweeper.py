@@ -1,0 +1,41 @@
+"""hydra/sweeper=optuna: Hydra's Optuna sweeper with a study that goes on. Imports nothing heavy, because Hydra loads it before every run."""
+
+from typing import TYPE_CHECKING, Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from callbacks.sweeps.search import Search
+
+
+class StudySweeper(Sweeper):
+    """Searches a space by Optuna; what it does is in `callbacks/sweeps/search.py`.
+
+    Example:
+        hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper, n_trials: 20}}
+
+    Args:
+        sampler: Configuration of a sampler of Optuna.
+        pruner: Configuration of a pruner of Optuna; None prunes nothing.
+        n_trials: In all, those of earlier commands in the same folder included.
+        n_jobs: At a time; None leaves it to the launcher.
+        params: Key -> what it is drawn from.
+    """
+
+    def __init__(self, sampler: DictConfig, pruner: DictConfig | None, n_trials: int, n_jobs: int | None, params: DictConfig | None) -> None:
+        self._arguments: dict[str, Any] = {"sampler": sampler, "pruner": pruner, "n_trials": n_trials, "n_jobs": n_jobs, "params": params}
+        self._search: Search | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Makes what carries it out; the launcher begins its imports meanwhile."""
+        from callbacks.sweeps.search import Search
+
+        self._search = Search(**self._arguments)
+        self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Carries out all trials."""
+        if self._search is not None:
+            self._search.sweep(arguments)

@@ -1,0 +1,66 @@
+"""hydra/launcher=processes: each trial in a clean process. Imports nothing heavy, because Hydra loads it before every run."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from callbacks.sweeps.job import Ended, Job
+    from callbacks.sweeps.processes import Processes
+
+
+class ProcessLauncher(Launcher):
+    """Starts trials by `callbacks/sweeps/processes.py`.
+
+    Example:
+        hydra: {launcher: {_target_: hydra_plugins.medical_lightning.process_launcher.ProcessLauncher, n_jobs: 1, preload: [run]}}
+
+    Args:
+        n_jobs: Trials at a time; None: one a GPU, and one on a CPU.
+        preload: Modules that are imported once.
+    """
+
+    def __init__(self, n_jobs: int | None, preload: Sequence[str]) -> None:
+        self.n_jobs = n_jobs
+        self.preload = list(preload)
+        self._processes: Processes | None = None
+        self._sweep = Path()
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing is started yet."""
+        from callbacks.sweeps.processes import Processes
+
+        self._processes = Processes(hydra_context, task_function, config, self.preload)
+        self._sweep = Path(config.hydra.sweep.dir).absolute()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """What Hydra's own sweepers call."""
+        from callbacks.runs import outcome
+        from callbacks.sweeps.job import Job, stopped
+
+        common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+        jobs = [
+            Job(initial_job_idx + place, words, self._sweep, [word for word in words if word not in common])
+            for place, words in enumerate(job_overrides)
+        ]
+        if self._processes is None or self._processes.carry_out(iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))):
+            print(stopped(self._sweep, resume=True), file=sys.stderr)
+            raise SystemExit(outcome.STOPPED)
+        scores = [(outcome.read(job.folder) or {}).get("score") for job in jobs]
+        return [JobReturn(overrides=job.words, status=JobStatus.COMPLETED, _return_value=score) for job, score in zip(jobs, scores, strict=True)]
+
+    def carry_out(self, jobs: "Iterator[Job]", n_jobs: int | None, ended: "Ended") -> bool:
+        """Takes the next trial when it has a place for it; whether it was stopped before all were carried out."""
+        return self._processes is not None and self._processes.carry_out(jobs, n_jobs or self.n_jobs, ended)
+
+
+def _several(job: "Job") -> bool:
+    """Whether a trial says itself that it has several processes."""
+    words = [word.lstrip("+").split("=", 1) for word in job.words if "=" in word]
+    return any(key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words)

@@ -1,0 +1,44 @@
+"""How a run ended, from what it left and from how its process did."""
+
+import json
+
+import pytest
+
+from callbacks.runs import outcome
+
+
+def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
+    outcome.write(tmp_path, float("nan"))
+    assert json.loads((tmp_path / outcome.NAME).read_text(), parse_constant=pytest.fail) == {"status": "finished", "score": None, "failure": None}
+    assert [path.name for path in tmp_path.iterdir()] == [outcome.NAME]
+
+
+@pytest.mark.parametrize(
+    ("left", "code", "status", "why"),
+    [
+        ({"score": 0.5}, 0, "finished", None),
+        ({"score": 0.5, "status": "pruned"}, 0, "pruned", None),
+        ({"score": None, "failure": "no memory"}, 1, "failed", "no memory"),
+        ({"score": 0.5}, 1, "failed", "its process ended with exit code 1"),
+        (None, 0, "failed", "exit code 0"),
+        (None, -9, "failed", "killed by SIGKILL, which is what the system sends where memory runs out"),
+        (None, -11, "failed", "killed by SIGSEGV"),
+    ],
+)
+def test_a_process_that_ended_without_a_word_has_failed(left, code, status, why, tmp_path):
+    if left is not None:
+        outcome.write(tmp_path, **left)
+    said = outcome.settle(tmp_path, code)
+    assert said == outcome.read(tmp_path) and said["status"] == status and (why or "") in (said["failure"] or "")
+
+
+def test_a_run_that_was_stopped_has_no_outcome_and_can_go_on(tmp_path):
+    outcome.write(tmp_path, None, "Interrupted: stopped after step 7")
+    assert outcome.settle(tmp_path, outcome.STOPPED) is None and outcome.read(tmp_path) is None
+
+
+def test_what_cannot_be_read_is_no_outcome(tmp_path):
+    (tmp_path / outcome.NAME).write_text('{"status": "fin')
+    assert outcome.read(tmp_path) is None
+    outcome.lasted(tmp_path, 3.0)
+    assert outcome.read(tmp_path) is None

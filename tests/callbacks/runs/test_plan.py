@@ -1,0 +1,100 @@
+"""The lines that a run begins with, against what is counted by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning import Trainer
+from omegaconf import OmegaConf
+from torch import nn
+
+from callbacks.runs import plan
+from datamodules.drawing import Pool
+from datamodules.manifest import Manifest
+from datamodules.plan import Plan
+from datamodules.sample import Canvas
+from lightning_modules.losses import Focal, WeightedSum
+from lightning_modules.overlap_losses import Dice
+from lightning_modules.schedules import plateau
+
+AREAS = np.array([[9], [0], [0], [0], [4], [0], [7], [0]])  # of lesions, in pixels
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Five train, one val and two test images of four patients; half of what an epoch draws shall be positive."""
+    rows = {"id": list("abcdefgh"), "image": list("abcdefgh"), "group": list("ppqqrrss"), "split": ["train"] * 5 + ["val"] + ["test"] * 2}
+    table = Manifest(pd.DataFrame(rows), classes=("lesion",), group_is="patient")
+    positive = AREAS[:5, 0] > 0
+    pool = Pool(np.arange(5), positive, np.where(positive, "1", "0"), np.ones(5))
+    wanted = Plan(Canvas(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
+    data = SimpleNamespace(table=table, cache=SimpleNamespace(has_masks=True, areas=AREAS), pool=pool, plan=lambda epoch: wanted)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 1))  # 20 and 3 parameters
+    net[0].requires_grad_(False)
+    loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.25, "dice": 0.75})
+    optimizer = SimpleNamespace(func=torch.optim.AdamW, keywords={"lr": 3e-4, "weight_decay": 0.01})
+    module = SimpleNamespace(net=net, loss=loss, optimizer=optimizer, scheduler=plateau)
+    config = {"title": "a [bold] title", "do": ["fit", "test"], "monitor": {"name": "val/dice", "mode": "max"}}
+    config |= {"paths": {"run": str(tmp_path / "run")}}
+    config |= {"module": {"net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}}, "trainer": {"max_time": None}}
+    trainer = Trainer(max_epochs=7, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return OmegaConf.create(config), trainer, module, data
+
+
+def test_every_line_is_what_is_counted_by_hand(parts):
+    found = plan.plan(*parts)
+    assert found | {"machine": None} == {
+        "train": "5 images, 3 patients, 2 positive",
+        "val": "1 image, 1 patient, 0 positive",
+        "test": "2 images, 1 patient, 1 positive",
+        "an epoch": "4 steps of 2 images of 64 x 32 px: 8 images, 0.500 positive, 5 different, one at most 2 times",
+        "network": "Unet, resnet18, from scratch",
+        "parameters": "3 trained of 23",
+        "loss": "0.25 focal + 0.75 dice",
+        "optimizer": "AdamW, lr 0.0003, weight decay 0.01, plateau",
+        "machine": None,
+        "length": "7 epochs, best by val/dice (max)",
+    }
+    assert found["machine"].startswith("CPU (") and found["machine"].endswith(", 32-true")
+
+
+def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    plan.print_plan(*parts)
+    lines = capfd.readouterr().out.rstrip().splitlines()
+    assert lines[0] == "what this run does: a [bold] title" and lines[-1].startswith("written to  ")
+    assert len(lines) <= 13 and "\x1b" not in "".join(lines) and max(map(len, lines[:-1])) <= 80
+
+
+def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
+    config, trainer, module, data = parts
+    plans = {0: data.plan(0), 1: Plan(Canvas(64, 32), batch_size=4)}
+    data.plan = lambda epoch: plans[min(epoch, 1)]
+    assert "an epoch" not in plan.plan(config, trainer, module, data)
+
+
+def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
+    config, *rest = parts
+    plan.print_plan(OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest)
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.startswith("a [bold] title: test of runs/a, on CPU (")
+
+
+def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
+    config, _, module, data = parts
+    plan.print_plan(config, SimpleNamespace(is_global_zero=False), module, data)
+    assert not capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        ({"net": {"architecture": "effnet", "weights": "imagenet"}, "lora": {"rank": 8}}, "effnet, LoRA of rank 8, from imagenet"),
+        ({"net": {"architecture": "effnet", "weights": None}, "lora": None}, "effnet, linear probe, from scratch"),
+        ({"layers": 2}, "Linear, from scratch"),
+    ],
+)
+def test_networks_are_called_by_their_names(net, said):
+    assert plan.network(OmegaConf.create(net), SimpleNamespace(net=nn.Linear(1, 1))) == said

@@ -1,0 +1,145 @@
+"""A study that is carried out by a launcher that trains nothing: all of it, killed and gone on, with failures, refused where it changed."""
+
+import math
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.trial import TrialState
+
+from callbacks.runs import outcome
+from callbacks.sweeps import trials
+from callbacks.sweeps.study import STUDY, storage
+from hydra_plugins.medical_lightning.process_launcher import ProcessLauncher
+
+SPACE = ["module.optimizer.lr=tag(log,interval(1e-4,1e-2))", "module.net.lora.rank=choice(4,8)"]
+WORDS = ["-m", "experiment=lora_pneumonia", "hydra/sweeper=optuna", "~module.net.lora.alpha", "~module.loss.alpha", *SPACE]
+
+
+def values(words) -> dict:
+    """Key -> value of a trial's words."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    return {override.get_key_element(): override.value() for override in parsed if not override.is_delete()}
+
+
+def score(said: dict) -> float:
+    """The best rate is 1e-3."""
+    return 1 - abs(math.log10(said["module.optimizer.lr"]) + 3) / 2
+
+
+@pytest.fixture
+def sweep(cli, tmp_path, monkeypatch):
+    """Carries out trials by `ending`; returns exit code, what was said, and number -> words of the trials that were started."""
+    monkeypatch.setattr(trials, "ENDINGS", ())
+
+    def call(*words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None):
+        started = {}
+
+        def carry_out(self, jobs, n_jobs, ended):
+            for job in jobs:
+                started[job.number] = said = values(job.words)
+                if job.number == killed_at:
+                    raise SystemExit(137)
+                ending(job, said)
+                ended(job)
+            return False
+
+        monkeypatch.setattr(ProcessLauncher, "carry_out", carry_out)
+        code, said = cli(*WORDS, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+        return code, said, started
+
+    return call
+
+
+def study(tmp_path) -> optuna.Study:
+    return optuna.load_study(study_name=STUDY, storage=storage(tmp_path / "sweep"))
+
+
+def test_a_killed_sweep_goes_on_with_the_trial_that_ran_and_ends_at_the_total(sweep, tmp_path):
+    code, _, first = sweep("hydra.sweeper.n_trials=12", killed_at=5)
+    assert code == 137 and list(first) == [0, 1, 2, 3, 4, 5]
+    code, _, second = sweep("hydra.sweeper.n_trials=12")
+    assert code == 0 and list(second) == [5, 6, 7, 8, 9, 10, 11]
+    assert second[5] == first[5] and second[5]["resume"] == "auto"
+    known = study(tmp_path)
+    assert [trial.state for trial in known.trials] == [TrialState.COMPLETE] * 12
+    drawn = [first.get(k, second.get(k)) for k in range(12)]
+    assert [trial.value for trial in known.trials] == pytest.approx([score(said) for said in drawn])
+    assert len({said["module.optimizer.lr"] for said in drawn}) == 12  # nothing is drawn again after the interruption
+    assert known.best_trial.number == max(range(12), key=lambda k: score(drawn[k]))
+
+
+def test_the_first_trials_are_those_that_optuna_itself_draws(sweep):
+    _, _, started = sweep("hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=7")
+    space = {"module.optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)}
+    space["module.net.lora.rank"] = optuna.distributions.CategoricalDistribution([4, 8])
+    alone = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=7, multivariate=True, constant_liar=True))
+    for said in started.values():
+        trial = alone.ask(space)
+        assert {key: said[key] for key in space} == trial.params
+        alone.tell(trial, score(said))
+
+
+def test_failed_and_pruned_trials_and_scores_that_are_none_do_not_end_it(sweep, tmp_path):
+    def ending(job, said):
+        if job.number == 1:
+            outcome.write(job.folder, None, "the loss was not a finite number")
+        elif job.number == 3:
+            outcome.write(job.folder, math.nan)
+        else:
+            outcome.write(job.folder, score(said), status="pruned" if job.number == 2 else None)
+
+    code, said, _ = sweep("hydra.sweeper.n_trials=5", ending=ending)
+    states = [trial.state for trial in study(tmp_path).trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
+    assert code == 1 and "2 trials failed" in said and "1: the loss was not a finite number" in said and "3: it has no score" in said
+    code, said, started = sweep("hydra.sweeper.n_trials=5")
+    assert code == 0 and not started  # all have ended; what failed was told by the command that saw it
+
+
+def test_a_trial_that_had_ended_when_the_sweep_was_killed_is_not_run_again(sweep, tmp_path):
+    sweep("hydra.sweeper.n_trials=2", killed_at=1)
+    outcome.write(tmp_path / "sweep/1", 0.25)
+    code, _, started = sweep("hydra.sweeper.n_trials=2")
+    assert code == 0 and not started and study(tmp_path).trials[1].value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["module.optimizer.lr=tag(log,interval(1e-4,1e-1))"], "lr from 0.0001 to 0.01, log, and this command has it from 0.0001 to 0.1"),
+        (["module.optimizer.lr=1e-3"], "module.optimizer.lr from 0.0001 to 0.01, log, and this command has it not searched"),
+        (["image_size=64"], "no such word, and this command has image_size=64"),
+        (["monitor.mode=min"], "a score to maximize, and this command has one to minimize"),
+    ],
+)
+def test_another_search_in_the_same_folder_is_refused(sweep, words, wrong):
+    assert sweep("hydra.sweeper.n_trials=1")[0] == 0
+    code, said, started = sweep("hydra.sweeper.n_trials=2", *words)
+    assert code == 2 and not started
+    assert said.strip().count("\n") == 0 and wrong in said and "hydra.sweep.dir=FOLDER" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "mend"),
+    [
+        (["hydra.sweeper.n_trials=0"], "n_trials=0", "1 or more"),
+        (["hydra.sweeper.n_jobs=0"], "n_jobs=0", "or null"),
+        (["hydra/sweeper/sampler=grid"], "sampler=grid", "hydra/sweeper=basic"),
+        (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x", "leave it out"),
+        (["module.optimizer.lrr=interval(0,1)"], "module.optimizer.lrr is not a key", "module.optimizer.lr?"),
+    ],
+)
+def test_bad_words_are_refused_before_any_trial(sweep, tmp_path, words, wrong, mend):
+    code, said, started = sweep(*words)
+    assert code == 2 and not started and not (tmp_path / "sweep/study.db").exists()
+    assert said.strip().count("\n") == 0 and wrong in said and mend in said
+
+
+def test_words_without_effect_may_change_and_pruning_is_told_to_trials(sweep):
+    _, _, first = sweep("hydra.sweeper.n_trials=1")
+    pruner = first[0]["+callbacks.pruning"]["pruner"]
+    assert getattr(pruner["_target_"], "text", pruner["_target_"]) == "optuna.pruners.MedianPruner" and pruner["n_warmup_steps"] == 3
+    code, _, second = sweep("hydra.sweeper.n_trials=2", "hydra.sweeper.pruner=null", "title=other", "trainer.enable_progress_bar=false")
+    assert code == 0 and "+callbacks.pruning" not in second[1]
+    assert "+callbacks.pruning" not in sweep("hydra.sweeper.n_trials=3", "hydra.sweep.dir=x", "folds=2")[2].get(2, {})
