@@ -56,10 +56,10 @@ def one_folder() -> None:
 
 
 def complete_folds() -> None:
-    """`-m fold=range(5)` means folds=5."""
+    """`-m fold=range(5)` means folds=5, unless the experiment says how many there are."""
     from callbacks.runs.swept_folds import folds_word
 
-    word = folds_word(sys.argv[1:])
+    word = folds_word(sys.argv[1:], CONF)
     if word:
         sys.argv.append(word)
 

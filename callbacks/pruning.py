@@ -77,7 +77,7 @@ class Pruning(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the trial on all ranks at once, when the checkpoints of the epoch before are written."""
         if self._ranks.now(self._prune):
-            said = f"pruned after epoch {trainer.current_epoch - 1}: by then the others of this study had a better {self.monitor}"
+            said = f"pruned after {trainer.current_epoch} epochs: by then the other trials of its study had a better {self.monitor}"
             _say(said)
             raise Pruned(said, self._best())
 

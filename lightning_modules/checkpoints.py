@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,21 @@ def latest(name: str, runs: Path, phantom: bool | None, holding: str = "checkpoi
         phantom: Whether the run was on phantoms; None takes either.
         holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else is wanted of all folds together.
     """
-    finished = [path.parent for path in (runs / name).glob("**/report.json") if (path.parent / holding).is_file()]
-    told = {run: json.loads((run / "report.json").read_text("utf-8")) for run in finished}
-    alike = [run for run, report in told.items() if phantom is None or report["data"]["phantom"] == phantom]
+    pages = (runs / name).glob("**/report.json")
+    told = {path.parent: report for path in pages if (path.parent / holding).is_file() and (report := _report(path))}
+    alike = [run for run, report in told.items() if phantom is None or (report.get("data") or {}).get("phantom") == phantom]
     if not holding.endswith(".ckpt"):
         alike = [run for run in alike if not FOLD.fullmatch(run.name) and (told[run].get("config") or {}).get("fold") is None]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """What a report.json says; nothing where it is damaged, which is told."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        print(f"{path} cannot be read, so its run is passed over", file=sys.stderr)
+    return {}
 
 
 def find(path: str, wanted: str) -> Path:
@@ -48,10 +58,9 @@ def find(path: str, wanted: str) -> Path:
         Refusal: there is none.
     """
     place = Path(path).expanduser()
-    if (place / "fold0").is_dir():
-        raise Refusal(f"{place} is a run of several folds, each with its own checkpoints; name one of them, such as {place / 'fold0'}")
-    if (place / "multirun.yaml").is_file():
-        raise Refusal(f"{place} is a multirun, each of its trials with its own checkpoints; name one of them, such as {place / '0'}")
+    for what, inside, such in (("a run of several folds", "fold0", "fold0"), ("a multirun", "multirun.yaml", "0")):
+        if (place / inside).exists():
+            raise Refusal(f"{place} is {what}, each of them with its own checkpoints; name one of them, such as {place / such}")
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():
@@ -81,15 +90,14 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
         Refusal: the checkpoint is of another network.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
-    wrong = sorted(own.keys() ^ stored.keys()) or [
-        name for name in own if isinstance(own[name], torch.Tensor) and own[name].shape != stored[name].shape
-    ]
+    tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
+    wrong = sorted(own.keys() ^ stored.keys()) or sorted(name for name in tensors if own[name].shape != stored[name].shape)
     gammas = [next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0) for state in (own, stored)]
     if gammas[0] != gammas[1]:
         raise Refusal(f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}")
     if wrong:
-        differ = f"{len(wrong)} weights differ, the first is {wrong[0]}"
-        raise Refusal(f"{path} is of another network ({differ}); set module.net as it was when the checkpoint was made")
+        said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
+        raise Refusal(f"{path} is of another network ({said}); set module.net as it was when the checkpoint was made")
 
 
 def take_weights(module: SupervisedModule, path: Path) -> bool:
@@ -100,8 +108,7 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
     Returns:
         Whether the head was taken too.
     """
-    checkpoint = read(path)
-    state = checkpoint["state_dict"]
+    state = read(path)["state_dict"]
     if isinstance(module.net, Adapted) and "net._extra_state" not in state:
         try:
             module.net.take_backbone(_below(state, "net."))
@@ -111,7 +118,7 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
         module.normalize.load_state_dict(_below(state, "normalize."))  # what the body is used to
         return False
     whole = _own_head_where_classes_differ(module, state)
-    refuse_misfit(module, checkpoint, path)
+    refuse_misfit(module, {"state_dict": state}, path)
     module.load_state_dict(state)
     return whole
 

@@ -35,7 +35,7 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
     assert code == 0, said
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     cases = page.count("<figure data-case=")
-    assert "Phantom data" in page and 18 <= cases <= 22 and page.count("<img") == 4 * cases and page.count("<svg") == 6
+    assert "Phantom data" in page and 12 <= cases <= 22 and page.count("<img") == 4 * cases and page.count("<svg") == 6
 
 
 SMALL_PHANTOMS = {

@@ -78,7 +78,7 @@ def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
 
 
 def read_all(folder: Path) -> list[Finished]:
-    """A run folder; or a multirun's, with its runs over folds where it merged some, else with its trials; one that cannot be read is named, left out."""
+    """A run folder; or a multirun's: its runs over folds where it merged some, else its trials; those that cannot be read are named, left out."""
     if any((folder / "evidence" / f"{judged}.npz").is_file() for judged in JUDGED):
         return [read(folder)]
     merged = sorted(path.parents[1] for path in folder.glob("merged/**/evidence/out_of_fold.npz"))

@@ -43,8 +43,7 @@ def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples
     for number, arm in enumerate((first, second)):
         each = np.array([drawn(run, None, resamples, seed) for run in arm])  # runs x scores x R
         once = np.array([drawn(run, None, None) for run in arm])[..., 0]
-        picked = np.random.default_rng([seed, number]).integers(len(arm), size=(len(arm), resamples))
-        of_arms.append(each[picked, :, np.arange(resamples)].mean(0).T)  # scores x R
+        of_arms.append(over_runs(each, [seed, number]))  # scores x R
         point.append(once.mean(0))
     return {
         score.name: difference(of_arms[0][s], of_arms[1][s], float(point[1][s] - point[0][s]), groups_counting(first[0], score))
@@ -60,11 +59,27 @@ def drawn(evidence: Evidence, only: Collection[str] | None, resamples: int | Non
     return over_classes(resampled(evidence, resamples, seed, only))
 
 
-def groups_counting(evidence: Evidence, score: Score) -> int:
-    """How many groups (patients) a score is made of."""
+def over_runs(each: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """The mean over runs on each draw, which draws as many runs with replacement.
+
+    Args:
+        each: `runs x scores x R`.
+        seed: Of the draws of runs.
+
+    Returns:
+        `scores x R`.
+    """
+    runs, resamples = len(each), each.shape[-1]
+    picked = np.random.default_rng(seed).integers(runs, size=(runs, resamples))
+    return each[picked, :, np.arange(resamples)].mean(0).T
+
+
+def groups_counting(evidence: Evidence, score: Score, classes: Sequence[int] | None = None) -> int:
+    """How many groups (patients) a score of some classes, or of all, is made of."""
     if score.over == "all":
         return len(np.unique(evidence.groups))
-    counting = np.any([score.counts(evidence.decided(c)) for c in range(len(evidence.classes))], axis=0)
+    wanted = range(len(evidence.classes)) if classes is None else classes
+    counting = np.any([score.counts(evidence.decided(c)) for c in wanted], axis=0)
     return len(np.unique(evidence.groups[counting]))
 
 

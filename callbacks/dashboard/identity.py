@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from callbacks.runs.resume import own_checkpoint
 
 ID = "wandb_run.txt"  # in the run folder
-OWN = re.compile(r"[\d_.-]+|slurm-[\d.]+")  # folder names that were made here, not by a user
+OWN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|slurm-[\d.]+")  # folder names that were made here, not by a user
 FOLD = re.compile(r"fold(\d+)")
 
 
@@ -49,7 +49,7 @@ def identity(cfg: DictConfig, experiment: str) -> Identity:
     elif cfg.fold is not None:
         parts = [f"fold {cfg.fold}"]
     if is_trial(folder):
-        return Identity(_label(folder.parent, experiment), ", ".join([f"trial {folder.name}", *parts]), job)
+        return Identity(_label(folder.parent, experiment), ", ".join([f"trial {_trial(folder)}", *parts]), job)
     label = _label(folder, experiment)
     return Identity(label, parts[0], job) if fold else Identity(None, ", ".join([label, *parts]), job)
 
@@ -59,8 +59,17 @@ def is_trial(folder: Path) -> bool:
     return (folder.parent / "multirun.yaml").is_file()
 
 
+def _trial(folder: Path) -> str:
+    """Its number; where `hydra.sweep.subdir` makes other names, one that tells nothing."""
+    return folder.name if folder.name.isdecimal() else _hash(folder)
+
+
+def _hash(folder: Path) -> str:
+    return sha256(os.fsencode(folder)).hexdigest()[:8]
+
+
 def _label(folder: Path, experiment: str) -> str:
-    return f"{experiment} {folder.name if OWN.fullmatch(folder.name) else sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    return f"{experiment} {folder.name if OWN.fullmatch(folder.name) else _hash(folder)}"
 
 
 def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,5 +106,6 @@ def run_id(cfg: DictConfig) -> str | None:
         places = [start, *start.parents[:2]]
     known = [(place / ID).read_text(encoding="utf-8").strip() for place in places if (place / ID).is_file()]
     found = known[0] if known else secrets.token_hex(4)
-    (folder / ID).write_text(found + "\n", encoding="utf-8")
+    if "fit" in cfg.do:  # a test in the run's own folder is a run of its own; the fit goes on under its own id
+        (folder / ID).write_text(found + "\n", encoding="utf-8")
     return found

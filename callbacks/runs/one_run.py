@@ -2,16 +2,18 @@
 
 import logging
 import warnings
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning import seed_everything
+from lightning import Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.dashboard.logger import close
+from callbacks.interrupt import Interrupted
 from callbacks.pruning import Pruned
 from callbacks.runs import outcome
 from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
@@ -63,25 +65,34 @@ def one_run(cfg: DictConfig) -> float | None:
     print_plan(cfg, trainer, module, data)
     code = 1
     try:
+        score = _carried_out(cfg, trainer, module, data)
+        code = 0 if score is None or isfinite(score) else 1
+        return score
+    finally:
+        close(loggers, code, trainer)  # else the next fit would write into the same W&B run
+
+
+def _carried_out(cfg: DictConfig, trainer: Trainer, module: Any, data: Any) -> float | None:
+    """The steps; how they ended stands in outcome.json, of a run that was stopped and can go on nothing."""
+    run = Path(cfg.paths.run)
+    write = outcome.write if trainer.is_global_zero else lambda *about, **more: None
+    if trainer.is_global_zero:
+        outcome.forget(run)
+    try:
         score = steps(cfg, trainer, module, data)
-        code = 0
-        if trainer.is_global_zero:
-            outcome.write(Path(cfg.paths.run), score)
+        write(run, score)
         return score
     except Pruned as pruned:
-        code = 0
-        if trainer.is_global_zero:
-            outcome.write(Path(cfg.paths.run), pruned.score, status="pruned")
+        write(run, pruned.score, status="pruned")
         return pruned.score
+    except Interrupted:
+        raise
     except Exception as error:
-        if trainer.is_global_zero:
-            outcome.write(Path(cfg.paths.run), None, f"{type(error).__name__}: {error}")
+        write(run, None, f"{type(error).__name__}: {error}")
         refusal = too_large(error, cfg, trainer)
         if refusal is not None:
             raise refusal from error
         raise
-    finally:
-        close(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
 def make(part: Any, **more: Any) -> Any:

@@ -35,6 +35,11 @@ def read(run_dir: Path) -> dict[str, Any] | None:
     return said if isinstance(said, dict) and "status" in said else None
 
 
+def forget(run_dir: Path) -> None:
+    """What an earlier run in this folder came to; it has begun again, or can go on."""
+    (run_dir / NAME).unlink(missing_ok=True)
+
+
 def lasted(run_dir: Path, seconds: float) -> None:
     """Adds how long the run took, where its outcome is known."""
     said = read(run_dir)
@@ -55,7 +60,7 @@ def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str,
     """
     said = read(run_dir)
     if code == STOPPED:
-        (run_dir / NAME).unlink(missing_ok=True)
+        forget(run_dir)
         return None
     if said is None or (code != 0 and said["status"] != "failed"):
         write(run_dir, None, why or _end(code))

@@ -1,20 +1,19 @@
 """What a run is about to do, on a dozen lines before it starts: data, what an epoch draws, network, optimizer, length, and where it is written."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callbacks.drawn import planned
 from callbacks.report.devices import names
+from callbacks.runs.trained import loss, network, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
 from datamodules.labels import exclusive, shown
 from datamodules.plan import Plan
@@ -57,10 +56,10 @@ def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Mani
         found["an epoch"] = epoch(data, stretches[0][1], trainer)
     sizes = [sum(p.numel() for p in module.net.parameters() if p.requires_grad or every) for every in (False, True)]
     return found | {
-        "network": network(cfg.module.net, module),
+        "network": ", ".join([*network(cfg.module.net, module), start(cfg)]),
         "parameters": f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
         "loss": loss(module),
-        "optimizer": optimizer(module),
+        "optimizer": optimizer(module, stages_of(trainer)),
         "machine": _machine(trainer),
         "length": length(cfg, trainer),
     }
@@ -98,38 +97,6 @@ def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
     return ", ".join(parts)
 
 
-def network(asked: DictConfig, module: SupervisedModule) -> str:
-    """By its names in conf, and what its weights start from."""
-    known: dict[str, Any] = {}
-    part: Any = OmegaConf.to_container(asked, resolve=True)
-    lora = part.get("lora") if isinstance(part, dict) else None
-    adapted = isinstance(part, dict) and "lora" in part
-    while isinstance(part, Mapping):
-        known = {**{str(key): value for key, value in part.items() if isinstance(value, str)}, **known}
-        part = part.get("net")
-    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [type(module.net).__name__]
-    words += ([f"LoRA of rank {lora['rank']}"] if lora else ["linear probe"]) if adapted else []
-    start = known.get("encoder_weights") or known.get("weights")
-    return ", ".join([*words, f"from {start}" if start else "from scratch"])
-
-
-def loss(module: SupervisedModule) -> str:
-    """Its terms and their weights."""
-    weights = getattr(module.loss, "weights", None)
-    if not isinstance(weights, Mapping):
-        return type(module.loss).__name__
-    return " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
-
-
-def optimizer(module: SupervisedModule) -> str:
-    """Its name, its numbers and the schedule."""
-    asked: Any = module.optimizer
-    name, numbers = getattr(asked, "func", asked).__name__, {key: value for key, value in getattr(asked, "keywords", {}).items()}
-    said = [f"{key.replace('_', ' ')} {value:g}" for key in ("lr", "weight_decay") if isinstance(value := numbers.get(key), int | float) and value]
-    schedule: Any = module.scheduler
-    return ", ".join([name, *said, *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else [])])
-
-
 def length(cfg: DictConfig, trainer: Trainer) -> str:
     """Epochs, what else ends the fit, and by what the best is chosen."""
     limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
@@ -137,8 +104,8 @@ def length(cfg: DictConfig, trainer: Trainer) -> str:
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     stops = [f"patience {callback.patience}" for callback in callbacks if isinstance(callback, EarlyStopping)]
     best = f"best by {cfg.monitor.name} ({cfg.monitor.mode})"
-    epochs = trainer.max_epochs or -1
-    return ", ".join([_many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops])
+    epochs, most = trainer.max_epochs or -1, "at most " * any(stage.patience for stage in stages_of(trainer))
+    return ", ".join([most + _many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops])
 
 
 def _many(number: int, word: str) -> str:

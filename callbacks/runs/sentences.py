@@ -43,7 +43,10 @@ def _about_override(message: str) -> str:
 def _known_keys() -> list[str]:
     chosen = [word for word in sys.argv[1:] if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]]
     with initialize_config_dir(str(EXPERIMENTS.parent)):
-        cfg = compose("run", chosen)
+        try:
+            cfg = compose("run", [word.split(",")[0] for word in chosen])  # of several that are swept the first
+        except HydraException:
+            return []
 
     def keys(node: DictConfig, prefix: str) -> Iterator[str]:
         for name in map(str, node):

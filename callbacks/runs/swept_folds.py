@@ -1,23 +1,29 @@
-"""How many folds a sweep over `fold` means; asked before Hydra composes anything. Imports nothing heavy."""
+"""What a sweep over `fold` or `seed` means, asked before any trial: how many folds there are, whether splits differ. Imports nothing heavy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from datamodules.refusal import Refusal
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+READ = ("fold", "folds", "seed", "experiment", "scale", "datamodule", "datamodule.seed", "datamodule.split")
+Said = Mapping[str, tuple[str, Any]]  # key -> the word, and it as Hydra understands it
 
 
-def folds_word(words: Sequence[str]) -> str | None:
-    """`folds=5` where a multirun says `fold=range(5)` and not how many folds there are; None where nothing is to be added.
+def folds_word(words: Sequence[str], conf: Path) -> str | None:
+    """`folds=5` where a multirun says `fold=range(5)` and nothing says how many folds there are; None where nothing is to be added.
 
     Args:
         words: Of the command line.
+        conf: The folder of the configuration, in which an experiment may say so.
 
     Raises:
         Refusal: the swept folds leave open how many there are, or one is none of them.
     """
-    said = {override.key_or_group: (word, override) for word, override in _overrides(words)} if set(MULTIRUN) & set(words) else {}
+    said = _said(words) if set(MULTIRUN) & set(words) else {}
     if "fold" not in said or not said["fold"][1].is_sweep_override():
         return None
     from hydra.errors import HydraException
@@ -26,27 +32,72 @@ def folds_word(words: Sequence[str]) -> str | None:
     try:
         swept = sorted({int(fold) for fold in override.sweep_string_iterator()})
     except (ValueError, HydraException):  # such as an interval
-        raise Refusal(f"{word} names what is no fold; write their numbers, such as fold=range(5)") from None
-    if "folds" not in said:
-        if swept != list(range(len(swept))) or len(swept) < 2:
-            raise Refusal(f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or take all by fold=range(5)")
+        raise Refusal(f"{word} names what is no fold; write their numbers, such as 'fold=range(5)'") from None
+    own = {name: _folds_of(name, said, conf) for name in _values(said, "experiment", "demo")}
+    if "folds" in said:
+        folds = said["folds"][1]
+        number = None if folds.is_sweep_override() else folds.value()
+    elif any(own.values()):
+        number = max(own.values())
+        without = [name for name in own if not own[name]]
+        if without:
+            raise Refusal(f"{word} means no folds for {without[0]}, which has none of its own as others have; add folds={number}")
+    elif swept == list(range(len(swept))) and len(swept) > 1:
         return f"folds={len(swept)}"
-    folds = said["folds"][1]
-    if not folds.is_sweep_override() and isinstance(folds.value(), int) and not 0 <= swept[0] <= swept[-1] < folds.value():
-        raise Refusal(f"{word} asks for folds that {said['folds'][0]} does not have; take fold=range({max(2, folds.value())})")
+    else:
+        raise Refusal(f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or take all by 'fold=range(5)'")
+    if isinstance(number, int) and not 0 <= swept[0] <= swept[-1] < number:
+        who = said["folds"][0] if "folds" in said else f"folds={number} of {max(own, key=lambda name: own[name])}"
+        raise Refusal(f"{word} asks for folds that {who} does not have; take 'fold=range({max(2, number)})'")
     return None
 
 
-def _overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
-    """Each word as Hydra understands it; one that it does not is left for Hydra to tell."""
+def _folds_of(experiment: str, said: Said, conf: Path) -> int:
+    """How many folds an experiment cuts by itself, at the scale that is asked for; 0 for none."""
+    places = [conf / "experiment"] + [conf / "scale" / "demo_of"] * ("demo" in _values(said, "scale", "full"))
+    number = 0
+    for path in (place / f"{experiment}.yaml" for place in places):
+        if path.is_file():
+            number = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("folds", number)
+    return number if isinstance(number, int) else 0
+
+
+def seeds_word(words: Sequence[str], split: str) -> str | None:
+    """What to know before the first trial where each seed of a multirun also splits the data anew; None where it does not.
+
+    Args:
+        words: Of the command line.
+        split: `datamodule.split`, as far as it is not swept.
+    """
+    said = _said(words)
+    if "seed" not in said or not said["seed"][1].is_sweep_override() or "datamodule.seed" in said:
+        return None
+    swept = any(key in said and said[key][1].is_sweep_override() for key in ("experiment", "datamodule", "datamodule.split"))
+    if split == "folders" and not swept:
+        return None
+    mend = "datamodule.seed=0 keeps one"
+    return f"each seed also draws its own split of the data, so their test sets may differ and are then not merged; {mend}"
+
+
+def _values(said: Said, key: str, default: str) -> list[str]:
+    """What a word says, of a sweep each value."""
+    if key not in said:
+        return [default]
+    override = said[key][1]
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(override.value())]
+
+
+def _said(words: Sequence[str]) -> Said:
+    """The words that matter here; one that Hydra does not understand is left for it to tell."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, found = OverridesParser.create(), []
+    parser, found = OverridesParser.create(), {}
     for word in words:
-        if word.lstrip("+").startswith(("fold=", "folds=")):
+        if word.lstrip("+").split("=", 1)[0] in READ and "=" in word:
             try:
-                found.append((word, parser.parse_override(word)))
+                override = parser.parse_override(word)
             except HydraException:
                 continue
+            found[override.key_or_group] = (word, override)
     return found

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -16,8 +17,10 @@ from omegaconf import DictConfig
 from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
 from callbacks.runs.launched import by_srun, cleaned_environment, rank, refuse_ranks
+from callbacks.runs.quoting import path_word
 from callbacks.runs.sentences import sentence_of
 
+LOCK = ".trial.lock"
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
 
 
@@ -36,13 +39,19 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     Returns:
         The monitored score, None where the trial failed.
     """
-    folder, began = Path(HydraConfig.get().runtime.output_dir), time.monotonic()
-    if rank() == 0:
-        (folder / outcome.NAME).unlink(missing_ok=True)  # of an earlier run in this folder
-    try:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if rank() != 0:
         return _carried_out(work, cfg, folder)
-    finally:
-        if rank() == 0:
+    before = outcome.read(folder)
+    with FileLock(folder / LOCK):  # a trial of a sweep that was killed may still be running there
+        meanwhile = outcome.read(folder)
+        if before is None and meanwhile is not None:
+            return meanwhile["score"]
+        began = time.monotonic()
+        outcome.forget(folder)
+        try:
+            return _carried_out(work, cfg, folder)
+        finally:
             outcome.lasted(folder, time.monotonic() - began)
 
 
@@ -52,7 +61,10 @@ def _carried_out(work: Callable[[DictConfig], float | None], cfg: DictConfig, fo
         if several_processes(cfg):
             return _in_its_own_processes(folder)
     try:
-        return _finite(work(cfg), cfg, folder)
+        score = _finite(work(cfg), cfg, folder)
+        if rank() == 0 and outcome.read(folder) is None:  # of what is no run, such as do=[validate]
+            outcome.write(folder, score)
+        return score
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is not None and sentence[1] == outcome.STOPPED:
@@ -86,8 +98,7 @@ def _in_its_own_processes(folder: Path) -> float | None:
     """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
     overrides = HydraConfig.get().overrides
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")  # a name may hold what Hydra's grammar reads otherwise
-    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, f"hydra.run.dir='{quoted}'"]
+    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, path_word("hydra.run.dir", folder)]
     code = _waited_for(subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()))
     found = outcome.settle(folder, code)
     if found is None:

@@ -36,7 +36,11 @@ def arms_beside(arms: Mapping[str, Sequence[OneSeed]], merged: Mapping[str, Merg
 
     Returns:
         As in report.json.
+
+    Raises:
+        Refusal: the arms are of different tasks.
     """
+    _refuse_different_tasks(merged)
     first = next(iter(merged.values()))
     known = set(next(iter(first["scores"][first["judged"]].values())))
     rank = ranking([monitor_of(found["config"], first["heads"][0]) for found in merged.values()], known, first["heads"][0])
@@ -46,7 +50,7 @@ def arms_beside(arms: Mapping[str, Sequence[OneSeed]], merged: Mapping[str, Merg
     rows = [_row(arm, merged[arm], arms, split, rank, gaps.get(arm)) for arm in ordered]
     found: Merged = {
         **{name: first[name] for name in ("schema", "kind", "heads", "judged", "finished", "judged_at", "versions", "commit", "config", "data")},
-        "title": f"{title}, {len(arms)} arms",
+        "title": f"{title}, {len(merged)} arms",
         "scores": {},  # each arm has its own
         "ranked_by": rank.score,
         "ranked_on": split,
@@ -60,6 +64,16 @@ def arms_beside(arms: Mapping[str, Sequence[OneSeed]], merged: Mapping[str, Merg
     write_whole(page, render(Path(__file__).parent, "arms.html", found=found, **words).encode())
     _print(found, page)
     return found
+
+
+def _refuse_different_tasks(merged: Mapping[str, Merged]) -> None:
+    """Their scores are not each other's."""
+    first, *others = merged
+    tasks = {arm: (found["kind"], found["heads"], list(found["scores"][found["judged"]])) for arm, found in merged.items()}
+    other = next((arm for arm in others if tasks[arm] != tasks[first]), None)
+    if other is not None:
+        mend = "compare arms of one task and its classes; each has its page in merged/arm*"
+        raise Refusal(f"{first} and {other} are of different tasks ({tasks[first][0]}s and {tasks[other][0]}s), or of other classes; {mend}")
 
 
 def _value(found: Merged, split: str, rank: Ranking) -> float:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -62,8 +61,7 @@ def carry_out(packed: bytes) -> None:
     Singleton.set_state(start.state)
     setup_globals()
     try:
-        with FileLock(folder / ".trial.lock"):  # one of a sweep that was killed may still be saving
-            _run(start)
+        _run(start)
     except KeyboardInterrupt:
         sys.exit(outcome.STOPPED)
     except Exception as error:

@@ -1,6 +1,5 @@
 """What the page says of an ensemble: whose networks answer together, where the rule is from, and what each of them scores alone."""
 
-from statistics import fmean, stdev
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -10,6 +9,7 @@ from callbacks.report.section import Section, Showing, Table
 from callbacks.report.table import number
 from callbacks.rule_search import RuleSearch
 from callbacks.sweeps.ensembling import Ensemble
+from callbacks.sweeps.matrix import mean_sd
 from datamodules.refusal import Refusal
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.supervised import SupervisedModule
@@ -65,7 +65,7 @@ class Ensembled(Showing):
         scores = [[score_of(fit.report, "test", name) for name in heads] if same else [] for fit in self.ensemble.fits]
         rows = [[fit.name, *map(number, values), str(fit.folder)] for fit, values in zip(self.ensemble.fits, scores, strict=True)]
         if same and len(rows) > 1:
-            means = [f"{number(fmean(column))} ± {stdev(column):.4f}" for column in zip(*scores, strict=True)]
+            means = [f"{number(of['mean'])} ± {number(of['sd'])}" for of in map(mean_sd, zip(*scores, strict=True))]
             rows.append(["mean ± sd", *means, ""])
         names = [f"test {name.replace('_', ' ')}" for name in heads] if same else []
         return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)

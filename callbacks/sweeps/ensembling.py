@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from callbacks.runs.quoting import path_word
 from callbacks.sweeps.folds import Fit, fit_folders, fits_of
 from callbacks.sweeps.out_of_fold import by_seed, out_of_fold, pooled
-from callbacks.sweeps.tried import OF_THE_SWEEP
+from callbacks.sweeps.words import OF_THE_SWEEP
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
@@ -52,15 +53,15 @@ class Ensemble:
             ids: Of the test images.
             root: Of their data set; the same names in another one are other images.
         """
-        learned = {id for fit in self.fits if self._root(fit) == str(root) for id in fit.evidence["val"].ids.tolist()}
+        learned = {id for fit in self.fits if self._root(fit) == root.expanduser().resolve() for id in fit.evidence["val"].ids.tolist()}
         seen = sorted(learned & set(ids))
         if seen:
             mend = "test on the split that the folds were cut from, with the datamodule.seed and datamodule.split of their runs"
             raise Refusal(f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test images, such as '{seen[0]}'; {mend}")
 
     @staticmethod
-    def _root(fit: Fit) -> str:
-        return str(Path(str(fit.config.get("datamodule", {}).get("root"))).expanduser())
+    def _root(fit: Fit) -> Path:
+        return Path(str(fit.config.get("datamodule", {}).get("root"))).expanduser().resolve()
 
 
 def named_together(cfg: DictConfig) -> str | None:
@@ -123,7 +124,7 @@ def command(fits: Sequence[Fit], folder: Path) -> str:
     path = of_fit if of_fit.is_file() else fits[0].folder.parent / ".hydra" / "overrides.yaml"  # of a run of folds
     said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
     words = [word for word in said if _key(word) not in NOT_OF_A_TEST and not _key(word).startswith(OF_THE_SWEEP)]
-    return shlex.join(["python", "run.py", *words, "do=[test]", f"ckpt_path={shown(folder)}"])
+    return shlex.join(["python", "run.py", *words, "do=[test]", path_word("ckpt_path", shown(folder))])
 
 
 def shown(folder: Path) -> Path:

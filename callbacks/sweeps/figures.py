@@ -10,7 +10,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from callbacks.report.figures import INK, PALETTE, figure, legend_below
 from callbacks.report.metrics import per_epoch
 from callbacks.sweeps.importance import drawn_from
-from callbacks.sweeps.tried import Tried, best, short_names, shortened
+from callbacks.sweeps.tried import Tried, best
+from callbacks.sweeps.words import short_names, shortened
 
 BEST, OTHER, PRUNED = PALETTE[0], PALETTE[1], PALETTE[7]
 LONGEST = 14  # characters of a tick
@@ -57,7 +58,8 @@ def courses(trials: Sequence[Tried]) -> str | None:
                 if trial.state == "pruned":
                     axes.plot(x[-1:], y[-1:], "x", color=colour)
         axes.plot([], [], color=BEST, linewidth=2.2, label="best trial")
-        axes.plot([], [], color=PRUNED, marker="x", label="pruned, or not finished")
+        if any(trial.state != "finished" for trial in trials):
+            axes.plot([], [], color=PRUNED, marker="x", label="pruned, or not finished")
         axes.set(xlabel="epoch", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes, *axes.get_legend_handles_labels(), columns=2)

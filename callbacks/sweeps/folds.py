@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from callbacks.runs import outcome
-from callbacks.sweeps.tried import short_names, swept
+from callbacks.sweeps.words import Loader, short_names, swept
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.checkpoints import FOLD
@@ -102,10 +102,17 @@ def _of_sweep(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]
             yield fit, arm
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
-    """What a run was asked for; one that ended early has only what Hydra wrote."""
-    places = [path for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml") if path.is_file()]
-    return yaml.safe_load(places[0].read_text(encoding="utf-8")) if places else None
+def _asked(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """Fold, folds and seed that a run was asked for, of one that ended early as Hydra wrote them; and which file is damaged, in words."""
+    damaged = None
+    for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
+        try:
+            found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+            fold = None if found.get("fold") is None else int(found["fold"])
+            return {"fold": fold, "folds": int(found.get("folds") or 0), "seed": int(found.get("seed") or 0)}, damaged
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+            damaged = damaged or (f"{path} cannot be read" if path.is_file() else None)
+    return {"fold": None, "folds": 0, "seed": 0}, damaged
 
 
 def read(folder: Path, arm: str = "") -> Fit:
@@ -115,24 +122,21 @@ def read(folder: Path, arm: str = "") -> Fit:
         folder: Its run folder.
         arm: In words.
     """
-    config = _config(folder) or {}
-    fold = int(folder.name[4:]) if FOLD.fullmatch(folder.name) else config.get("fold")
-    found = Fit(folder, fold, int(config.get("folds") or 0), int(config.get("seed") or 0), arm)
+    asked, damaged = _asked(folder)
+    found = Fit(folder, **asked | ({"fold": int(folder.name[4:])} if FOLD.fullmatch(folder.name) else {}), arm=arm)
     try:
-        lacking = _unfinished(folder)
+        lacking = _unfinished(folder) or damaged
         if lacking:
             return replace(found, lacking=lacking)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        _ = report["title"], report["heads"], report["data"]["near_duplicates"]
         splits = [split for split in ("val", "test") if split in report["scores"]]
-        return replace(found, report=report, evidence={split: _evidence(folder, split) for split in splits})
-    except (ValueError, KeyError, TypeError):
+        evidence = {split: evidence_file.read(folder / "evidence" / f"{split}.npz") for split in splits}
+        return replace(found, report=report, evidence=evidence)
+    except (OSError, ValueError, KeyError, TypeError):
         return replace(found, lacking=f"{folder / 'report.json'} cannot be read")
     except Refusal as refusal:
         return replace(found, lacking=str(refusal))
-
-
-def _evidence(folder: Path, split: str) -> Evidence:
-    return evidence_file.read(folder / "evidence" / f"{split}.npz")
 
 
 def _unfinished(folder: Path) -> str | None:
@@ -140,5 +144,5 @@ def _unfinished(folder: Path) -> str | None:
     if ended is None:
         return "it was cut off"
     if ended["status"] != "finished":
-        return " ".join(str(ended["failure"] or f"it was {ended['status']}").split())
+        return " ".join(str(ended.get("failure") or f"it was {ended['status']}").split())
     return None if (folder / "report.json").is_file() else "it was not tested, so there is nothing to judge"

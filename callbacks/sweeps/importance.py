@@ -7,7 +7,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from callbacks.sweeps.tried import Tried, number_of
+from callbacks.sweeps.tried import Tried
+from callbacks.sweeps.words import number_of
 
 FEWEST = 5  # trials with a score, below which nothing is said
 LOG = 50.0  # a key whose largest value is so many times its smallest is looked at by its logarithm

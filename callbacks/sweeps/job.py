@@ -75,7 +75,8 @@ def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
         raise
     except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
         if len(batch) > 1:
-            raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise Refusal(f"a job of the cluster was lost ({said}); the same command goes on once the others have ended") from error
         ends = [f"{type(error).__name__}: {error}"]
     else:
         ends = [f"{type(one._return_value).__name__}: {one._return_value}" if one.status.name == "FAILED" else None for one in returned]

@@ -1,7 +1,7 @@
 """A score of every fit: a row a fold, a column a seed, with their means."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -35,9 +35,9 @@ def matrix(seeds: Sequence[OneSeed], split: str, score: str, folder: Path) -> di
         "folds": folds,
         "seeds": [seed.seed for seed in seeds],
         "cells": cells,
-        "of_folds": [_over(row) for row in values],
-        "of_seeds": [_over(column) for column in zip(*values, strict=True)],
-        "of_all": _over([value for row in values for value in row]),
+        "of_folds": [mean_sd(row) for row in values],
+        "of_seeds": [mean_sd(column) for column in zip(*values, strict=True)],
+        "of_all": mean_sd([value for row in values for value in row]),
     }
 
 
@@ -48,6 +48,7 @@ def _cell(seed: OneSeed, fold: int, split: str, score: str, folder: Path) -> dic
     return {"value": value if value == value else None, "page": page, "why": seed.lacking.get(fold)}
 
 
-def _over(values: Sequence[float | None]) -> dict[str, float | None]:
-    known = [value for value in values if value is not None]
+def mean_sd(values: Iterable[float | None]) -> dict[str, float | None]:
+    """Mean and standard deviation of those that are known; None where there are too few."""
+    known = [value for value in values if value is not None and value == value]
     return {"mean": fmean(known) if known else None, "sd": stdev(known) if len(known) > 1 else None}

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from callbacks.sweeps.arms import arms_beside
 from callbacks.sweeps.ensembling import command, shown
 from callbacks.sweeps.folds import Fit, fits_of, read
 from callbacks.sweeps.one_seed import one_seed
-from callbacks.sweeps.out_of_fold import OneSeed, by_seed
+from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, OneSeed, by_seed
 from callbacks.sweeps.several_seeds import several_seeds
 from datamodules.refusal import Refusal
 
@@ -61,16 +62,43 @@ def _merge_fits(fits: list[Fit], folder: Path) -> None:
     arms = {arm: seeds for arm, seeds in by_seed(fits).items() if any(seed.fits for seed in seeds)}
     if not arms:
         raise Refusal("none of them was finished and tested")
-    first = next(fit for seeds in arms.values() for seed in seeds for fit in seed.fits.values())
-    title = OF_ONE_FOLD.sub("", str(first.config.get("title", first.report["title"])))
-    merged = {
-        arm: one_arm(seeds, folder if len(arms) == 1 else folder / "merged" / f"arm{number}", f"{title} ({arm})" if arm else title)
-        for number, (arm, seeds) in enumerate(arms.items())
-    }
-    if len(arms) == 1:
-        _finish(fits, *next(iter(merged.values())))
+    places = {arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}" for number, arm in enumerate(arms)}
+    titles = {arm: _title(seeds) for arm, seeds in arms.items()}
+    merged = {}
+    for arm, seeds in _of_one_design(arms).items():
+        try:
+            merged[arm] = one_arm(seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm])
+        except Refusal as refusal:
+            _refused(refusal, arm, places[arm])
+    if len(arms) == 1 and merged:
+        _finish(fits, *merged[next(iter(arms))])
+    elif len(merged) > 1:
+        arms_beside(arms, {arm: found for arm, (found, _) in merged.items()}, folder, " and ".join(dict.fromkeys(titles[arm] for arm in merged)))
     else:
-        arms_beside(arms, {arm: found for arm, (found, _) in merged.items()}, folder, title)
+        for found, page in merged.values():
+            print_table(found, page)
+
+
+def _title(seeds: Sequence[OneSeed]) -> str:
+    """Of an arm, which its own fits say."""
+    first = next(fit for seed in seeds for fit in seed.fits.values())
+    return OF_ONE_FOLD.sub("", str(first.config.get("title", first.report["title"])))
+
+
+def _of_one_design(arms: Mapping[str, list[OneSeed]]) -> dict[str, list[OneSeed]]:
+    """Arms that are judged in one way: where some have folds, those without are left out, because their test is nothing out of fold."""
+    folded = {arm: seeds for arm, seeds in arms.items() if any(seed.fits and seed.judged == OUT_OF_FOLD for seed in seeds)}
+    without = [arm for arm in arms if arm not in folded]
+    if folded and without:
+        print(f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a multirun of each", file=sys.stderr)
+    return folded or dict(arms)
+
+
+def _refused(refusal: Refusal, arm: str, place: Path) -> None:
+    """Why an arm is not merged, and where each of its seeds stands by itself."""
+    pages = [shown(path) for path in sorted(place.glob("merged/seed*/report.html"))]
+    each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""
+    print(f"the trials of {arm or shown(place)} are not merged: {refusal}{each}", file=sys.stderr)
 
 
 def one_arm(seeds: list[OneSeed], folder: Path, title: str) -> tuple[dict[str, Any], Path]:

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from callbacks.comparison.finished import score_of
 from callbacks.report.content import Run, configuration, content, write_json
 from callbacks.report.page import write_page
 from callbacks.report.section import Section
 from callbacks.sweeps.folds import Fit
-from callbacks.sweeps.matrix import monitored
+from callbacks.sweeps.matrix import mean_sd, monitored
 from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, OneSeed
 from lightning_modules import evidence_file
 
@@ -33,7 +31,8 @@ def one_seed(seed: OneSeed, folder: Path, title: str, of_several: bool = False) 
     evidence_file.write(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
     by = monitored(fits, evidence).score
     rows = [_row(fit, by, folder) for fit in fits]
-    beside = {"folds": rows, "folds_mean": _over(rows, np.nanmean), "folds_sd": _over(rows, _sd), "folds_score": by}
+    over = {split: mean_sd(row[split] for row in rows) for split in ("val", "test")}
+    beside = {"folds": rows, "folds_score": by} | {f"folds_{name}": {split: of[name] for split, of in over.items()} for name in ("mean", "sd")}
     missing = lacking([seed])
     whole = len(fits) + len(seed.lacking)
     title = f"{title}, {whole} folds" if not missing else f"{title}, {len(fits)} of {whole} folds"
@@ -82,11 +81,3 @@ def config_of(fit: Fit) -> dict[str, Any]:
 def _row(fit: Fit, by: str, folder: Path) -> dict[str, Any]:
     page = os.path.relpath(fit.folder / "report.html", folder)
     return {"fold": fit.fold, "val": score_of(fit.report, "val", by), "test": score_of(fit.report, "test", by), "page": page}
-
-
-def _over(rows: list[dict[str, Any]], measure: Any) -> dict[str, float]:
-    return {name: float(measure([row[name] for row in rows])) for name in ("val", "test")}
-
-
-def _sd(values: list[float]) -> float:
-    return float(np.nanstd(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -63,7 +63,7 @@ def out_of_fold(fits: Sequence[Fit]) -> Evidence:
     return Evidence.merge([fit.evidence["val"] for fit in fits])
 
 
-MEND = "make all folds by one multirun with fold=range(5), in the same words"
+MEND = "make all folds by one multirun with 'fold=range(5)', in the same words"
 
 
 def _kind(fit: Fit) -> tuple[Any, ...]:
@@ -82,7 +82,7 @@ def by_seed(fits: Sequence[Fit]) -> dict[str, list[OneSeed]]:
             of_seed = {fit.fold: fit for fit in own if fit.seed == seed}
             of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.lacking}
             there = {fold: fit for fold, fit in of_seed.items() if not fit.lacking and _has(fit)}
-            lacking = {fold: _why(of_seed.get(fold)) for fold in wanted if fold not in there}
+            lacking = {fold: _why(of_seed.get(fold, of_seed.get(None))) for fold in wanted if fold not in there}
             found.setdefault(arm, []).append(OneSeed(arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking))
     return found
 

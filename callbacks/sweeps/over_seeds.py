@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from callbacks.comparison.paired import groups_counting, over_runs
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import FEWEST_GROUPS, MEAN, RESAMPLES, caveat, estimates, over_classes, resampled
 
@@ -22,23 +23,16 @@ def over_seeds(arm: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 
     """
     each = np.array([resampled(run, resamples, seed) for run in arm])  # seeds x classes x scores x R
     once = np.array([resampled(run, None) for run in arm])
-    picked = np.random.default_rng([seed, 0]).integers(len(arm), size=(len(arm), resamples))
     single, found = estimates(arm[0], 1), {}
     for name, of_class in single.items():
         classes = list(range(len(arm[0].classes))) if name == MEAN else [arm[0].classes.index(name)]
-        drawn = np.array([over_classes(run[classes]) for run in each])[picked, :, np.arange(resamples)].mean(0)  # R x scores
+        drawn = over_runs(np.array([over_classes(run[classes]) for run in each]), [seed, 0])  # scores x R
         point = np.array([over_classes(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
-            score.name: asdict(of_class[score.name]) | _spread(point[:, s], drawn[:, s], _enough(arm[0], classes, s))
+            score.name: asdict(of_class[score.name]) | _spread(point[:, s], drawn[s], groups_counting(arm[0], score, classes) >= FEWEST_GROUPS)
             for s, score in enumerate(arm[0].scores)
         }
     return found
-
-
-def _enough(evidence: Evidence, classes: Sequence[int], score: int) -> bool:
-    """Whether so many groups count in a score that it has an interval."""
-    counting = np.any([evidence.scores[score].counts(evidence.decided(c)) for c in classes], axis=0)
-    return len(np.unique(evidence.groups[counting])) >= FEWEST_GROUPS
 
 
 def _spread(point: np.ndarray, drawn: np.ndarray, enough: bool) -> dict[str, Any]:

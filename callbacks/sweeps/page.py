@@ -8,9 +8,12 @@ from callbacks.report.template import render
 from callbacks.sweeps.figures import bars, courses, history, parallel
 from callbacks.sweeps.importance import importances
 from callbacks.sweeps.table import duration
-from callbacks.sweeps.tried import Tried, best, ranked, short_names, shortened, trials_of
+from callbacks.sweeps.tried import Tried, best, ranked, trials_of
+from callbacks.sweeps.words import short_names, shortened
+from datamodules.whole_file import write_whole
 
 NAME = "sweep.html"
+DRAWN = ("fold", "seed")
 
 
 def write(sweep: Path) -> None:
@@ -18,9 +21,7 @@ def write(sweep: Path) -> None:
     trials = trials_of(sweep)
     if not trials or not trials[0].words:
         return
-    beside = sweep / f".{NAME}"
-    beside.write_text(page(trials, sweep), encoding="utf-8")
-    beside.replace(sweep / NAME)
+    write_whole(sweep / NAME, page(trials, sweep).encode())
     print(f"sweep: {sweep / NAME}")
 
 
@@ -31,8 +32,10 @@ def page(trials: list[Tried], sweep: Path) -> str:
         trials: In the order of their numbers.
         sweep: The sweep's folder.
     """
-    first, keys = best(trials), short_names(trials[0].words)
-    shares, said = importances(trials)
+    keys = short_names(trials[0].words)
+    drawn = [key for key in DRAWN if key in keys]  # the best of these is the luckiest, and no setting
+    first = None if drawn else best(trials)
+    shares, said = ({}, f"{' and '.join(drawn)} say nothing of how to train.") if drawn else importances(trials)
     figures = {f"{trials[0].monitor} by trial": history(trials), f"{trials[0].monitor} by epoch": courses(trials)}
     figures |= {"which key matters": bars(shares)} if shares else {}
     counted = Counter(trial.state for trial in trials)
@@ -41,7 +44,10 @@ def page(trials: list[Tried], sweep: Path) -> str:
         "sweep.html",
         title=f"Sweep {sweep.name}",
         sweep=str(sweep),
+        phantom=any(trial.phantom for trial in trials),
         best=first,
+        drawn=drawn,
+        merged=(sweep / "report.html").is_file(),
         command=command(first) if first else None,
         monitor=trials[0].monitor,
         lower=trials[0].mode == "min",

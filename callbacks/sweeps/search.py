@@ -14,13 +14,13 @@ from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
 
 from callbacks.runs import outcome
+from callbacks.sweeps.ended import refuse_others, tell
 from callbacks.sweeps.job import Job, carry_out, stopped
-from callbacks.sweeps.space import Space, space, word
+from callbacks.sweeps.space import Space, space, spoken, word
 from callbacks.sweeps.study import NAME, cut_off, has_ended, open_study, progress
-from callbacks.sweeps.tried import short_names, shortened
+from callbacks.sweeps.words import short_names, shortened
 from datamodules.refusal import Refusal
 
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
@@ -80,11 +80,11 @@ class Search(OptunaSweeperImpl):
             raise Refusal("hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out hydra/sweeper=optuna and list the values")
 
     def _own_words(self) -> list[str]:
-        """What every trial is told besides: to go on where it was cut off, and, unless it is several fits, what may prune it."""
+        """What every trial is told besides, unless it is several fits: what may prune it."""
         if self.pruner is None or (self.config.folds and self.config.fold is None):
-            return [RESUME]
+            return []
         about = {"_target_": "callbacks.pruning.Pruning", "run_dir": "${paths.run}", "monitor": "${monitor.name}"}
-        return [RESUME, f"+{PRUNING}={word(about | {'pruner': OmegaConf.to_container(self.pruner, resolve=True)})}"]
+        return [f"+{PRUNING}={word(about | {'pruner': OmegaConf.to_container(self.pruner, resolve=True)})}"]
 
     def _compose_once(self, found: Space, words: list[str]) -> None:
         """Lets Hydra refuse a key that does not exist before the first trial."""
@@ -92,14 +92,16 @@ class Search(OptunaSweeperImpl):
         self.hydra_context.config_loader.load_sweep_config(self.config, [*words, *self._drawn(trial, found)])
 
     def _drawn(self, trial: optuna.Trial, found: Space) -> list[str]:
-        return list(self._configure_trials([trial], found.searched, {}, [])[0])
+        self._configure_trials([trial], found.searched, {}, [])
+        return [spoken(key, value) for key, value in trial.params.items()]
 
     def _carry_out(self, found: Space, words: list[str], folder: Path) -> None:
         study = open_study(folder, found, DIRECTIONS[self.config.monitor.mode], self._sampler(0))
         OmegaConf.save(self.config, folder / "multirun.yaml")
         for cut in cut_off(study):
-            _tell(study, Job(cut.number, [], folder))  # it may have ended when the sweep was killed
+            tell(study, Job(cut.number, [], folder))  # it may have ended when the sweep was killed
         trials = study.get_trials(deepcopy=False)
+        refuse_others(folder, len(trials))
         study.sampler = self._sampler(len(trials))
         print(f"study: {folder / NAME}: {progress(study, self.n_trials)}", flush=True)
         left = self.n_trials - sum(map(has_ended, trials))
@@ -107,7 +109,7 @@ class Search(OptunaSweeperImpl):
             print(f"nothing is left to do; go on with a larger hydra.sweeper.n_trials than {self.n_trials}")
             return
         jobs = islice(self._jobs(study, found, words, folder), left)
-        if carry_out(self.launcher, jobs, self._asked_jobs, lambda job: _tell(study, job)):
+        if carry_out(self.launcher, jobs, self._asked_jobs, lambda job: tell(study, job)):
             print(stopped(folder), file=sys.stderr)
             raise SystemExit(outcome.STOPPED)
 
@@ -120,7 +122,7 @@ class Search(OptunaSweeperImpl):
     def _jobs(self, study: optuna.Study, found: Space, words: list[str], folder: Path) -> Iterator[Job]:
         """Trials that were cut off, then new ones, each asked for when there is a place for it."""
         for cut in cut_off(study):
-            yield self._job(optuna.Trial(study, cut._trial_id), found, words, folder)
+            yield self._job(optuna.Trial(study, cut._trial_id), found, [*words, RESUME], folder)
         while True:
             yield self._job(study.ask(), found, words, folder)
 
@@ -128,19 +130,3 @@ class Search(OptunaSweeperImpl):
         drawn = self._drawn(trial, found)
         short = short_names(trial.params)
         return Job(trial.number, [*words, *drawn], folder, [f"{short[key]}={shortened(str(value))}" for key, value in trial.params.items()])
-
-
-def _tell(study: optuna.Study, job: Job) -> None:
-    """What a trial's folder says of its end; nothing of one that was stopped."""
-    said = outcome.read(job.folder)
-    if said is None:
-        return
-    score = said["score"]
-    if said["status"] == "pruned":
-        study.tell(job.number, state=TrialState.PRUNED)
-    elif said["status"] == "finished" and score is not None:
-        study.tell(job.number, score)
-    else:
-        failure = said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
-        outcome.write(job.folder, None, failure)
-        study.tell(job.number, state=TrialState.FAIL)

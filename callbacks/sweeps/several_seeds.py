@@ -13,6 +13,7 @@ from callbacks.sweeps.matrix import matrix, monitored
 from callbacks.sweeps.one_seed import config_of, data_of, lacking, listed, one_seed
 from callbacks.sweeps.out_of_fold import TEST, OneSeed, alike
 from callbacks.sweeps.over_seeds import caveat_of, over_seeds
+from datamodules.refusal import Refusal
 from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 
@@ -34,6 +35,7 @@ def several_seeds(seeds: Sequence[OneSeed], folder: Path, title: str) -> tuple[d
     there = [seed for seed in seeds if seed.fits]
     fits = [fit for seed in there for fit in seed.fits.values()]
     judged, first = there[0].judged, fits[0]
+    rows = _rows(there, folder, title)
     evidence, left_out = alike({seed.seed: seed for seed in there})
     missing = lacking(seeds)
     if left_out:
@@ -45,7 +47,7 @@ def several_seeds(seeds: Sequence[OneSeed], folder: Path, title: str) -> tuple[d
         "scores": {split: over_seeds(seen) for split, seen in splits.items()},
         "caveat": {split: caveat_of(seen, "networks" if split == TEST != judged else "seeds") for split, seen in splits.items()},
         "ranked_by": by,
-        "seeds": [_row(seed, folder, title) for seed in there],
+        "seeds": rows,
         "matrix": {split: matrix(seeds, split, by, folder) for split in ("val", "test")} if judged != TEST else {},
         "new_cut": judged != TEST and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1,
     }
@@ -76,6 +78,19 @@ def _splits(seeds: Sequence[OneSeed], evidence: Mapping[int, Evidence], copied: 
     if beside and len({seen.identity for seen in beside}) == 1:
         found[other] = beside
     return found
+
+
+def _rows(seeds: Sequence[OneSeed], folder: Path, title: str) -> list[dict[str, Any]]:
+    """Each seed by itself, also where one of them, or all together, cannot be merged."""
+    rows, refused = [], None
+    for seed in seeds:
+        try:
+            rows.append(_row(seed, folder, title))
+        except Refusal as refusal:
+            refused = refused or refusal
+    if refused is not None:
+        raise refused
+    return rows
 
 
 def _row(seed: OneSeed, folder: Path, title: str) -> dict[str, Any]:

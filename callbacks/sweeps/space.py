@@ -6,11 +6,13 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from datamodules.refusal import Refusal
 
+NOT_SEARCHED = ("fold", "seed", "datamodule.seed")  # which draw, not how to train
 EXAMPLE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
 
 
@@ -46,6 +48,8 @@ def space(params: Mapping[str, str] | None, words: Sequence[str]) -> Space:
         if override.is_sweep_override():
             if key == "experiment":
                 raise Refusal(f"{word}: a study searches one experiment; take hydra/sweeper=basic to run several beside each other")
+            if _bare(key) in NOT_SEARCHED:
+                raise Refusal(f"{word}: the best of several {_bare(key)}s is the luckiest; take folds=5 in each trial, or hydra/sweeper=basic")
             searched.pop(same or "", None)
             fixed.pop(_bare(key), None)
             searched[key] = _distribution(override, word)
@@ -85,6 +89,18 @@ def described(drawn: BaseDistribution) -> str:
         step = drawn.step if drawn.step is not None and (isinstance(drawn, FloatDistribution) or drawn.step != 1) else None
         return f"{drawn.low:g} to {drawn.high:g}" + (", log" if drawn.log else "") + (f", in steps of {step:g}" if step else "")
     return str(drawn)
+
+
+def spoken(key: str, value: Any) -> str:
+    """`KEY=value` of one drawn value; quoted where Hydra's grammar would read something else. Lists and mappings come in words already."""
+    plain = f"{key}={value}"
+    if not isinstance(value, str):
+        return plain if value is not None and not isinstance(value, bool) else f"{key}={word(value)}"
+    try:
+        read = OverridesParser.create().parse_override(plain).value()
+    except HydraException:
+        read = None
+    return plain if read == value or isinstance(read, list | dict) else f"{key}={word(value)}"
 
 
 def word(value: Any) -> str:

@@ -51,7 +51,7 @@ def open_study(folder: Path, space: Space, direction: Literal["maximize", "minim
         study = optuna.create_study(storage=storage(folder, new=True), sampler=sampler, study_name=STUDY, direction=direction, load_if_exists=True)
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(error).splitlines()[0]
-        raise Refusal(f"{folder / NAME} cannot be read as a study ({said}); move it away, or name another hydra.sweep.dir=FOLDER") from error
+        raise Refusal(f"{folder / NAME} cannot be read as a study ({said}); name another hydra.sweep.dir=FOLDER") from error
     now = searches(space, direction)
     made = study.user_attrs.get(SEARCHES)
     if made is None:

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.sweeps.tried import Tried, ranked, short_names, shortened, trials_of
+from callbacks.sweeps.tried import Tried, ranked, trials_of
+from callbacks.sweeps.words import short_names, shortened
+from datamodules.whole_file import write_whole
 
 NAME = "trials.csv"
 SHOWN = 15  # lines on the terminal
@@ -22,9 +24,7 @@ def write(sweep: Path) -> None:
     trials = ranked(trials_of(sweep))
     if not trials:
         return
-    beside = sweep / f".{NAME}"
-    pd.DataFrame([line(trial) for trial in trials]).to_csv(beside, index=False)
-    beside.replace(sweep / NAME)
+    write_whole(sweep / NAME, pd.DataFrame([line(trial) for trial in trials]).to_csv(index=False).encode())
     _print(trials, sweep)
 
 

@@ -9,13 +9,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from callbacks.runs import outcome
+from callbacks.runs.swept_folds import seeds_word
 from callbacks.sweeps.forked import apart
-from callbacks.sweeps.tried import swept
+from callbacks.sweeps.words import swept
 
 ENDINGS = (  # module and function; each is given the sweep's folder
     ("callbacks.sweeps.table", "write"),
-    ("callbacks.sweeps.page", "write"),
     ("callbacks.sweeps.trials", "merge"),
+    ("callbacks.sweeps.page", "write"),  # links to what was merged
 )
 
 
@@ -30,7 +31,10 @@ class Trials(Callback):
         self._before: dict[str, int] = {}
 
     def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
-        """Notes what an earlier command left in the same folder."""
+        """Notes what an earlier command left in the same folder, and says what is better known before the first trial than after the last."""
+        said = seeds_word(config.hydra.overrides.task, config.datamodule.split)
+        if said:
+            print(said, file=sys.stderr)
         self._before = _written(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **more: Any) -> None:

@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from callbacks.runs import outcome
+from callbacks.sweeps.words import OF_THE_SWEEP, Loader, overrides, swept
 
-OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
 State = Literal["finished", "pruned", "failed", "stopped"]
 HEADS = 3  # scores on test
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Tried:
         trained: Number of parameters that were trained.
         seconds: From its start to its end; of a trial that was cut off, since it was taken up again.
         failure: Why it failed.
+        phantom: Whether its images were drawn.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Tried:
     trained: int | None
     seconds: float | None
     failure: str | None
+    phantom: bool
 
     @property
     def name(self) -> str:
@@ -59,8 +61,10 @@ class Tried:
 
 def trials_of(sweep: Path) -> list[Tried]:
     """All trials of a multirun's folder by their number, those that failed or were cut off too."""
-    differ, said = swept(sweep), _overrides(sweep)
-    return [_tried(sweep / name, said[name], differ[name]) for name in said]
+    differ, said = swept(sweep), overrides(sweep)
+    found = [_tried(sweep / name, said[name], differ[name]) for name in said]
+    known = next((trial for trial in found if trial.monitor != UNKNOWN), None)  # one that failed at once says nothing of it
+    return [replace(trial, monitor=known.monitor, mode=known.mode) if known and trial.monitor == UNKNOWN else trial for trial in found]
 
 
 def ranked(trials: Iterable[Tried]) -> list[Tried]:
@@ -98,6 +102,7 @@ def _tried(folder: Path, said: list[str], differs: dict[str, str]) -> Tried:
         trained=(report.get("parameters") or {}).get("trainable"),
         seconds=ended.get("seconds"),
         failure=ended["failure"],
+        phantom=bool((report.get("data") or {}).get("phantom")),
     )
 
 
@@ -116,7 +121,7 @@ def _monitor(folder: Path, report: dict[str, Any]) -> tuple[str, str]:
     except (OSError, yaml.YAMLError):
         found = {}
     first = next(iter(report.get("heads", [])), None)
-    return found.get("name") or (f"val/{first}" if first else "–"), found.get("mode") or "max"
+    return found.get("name") or (f"val/{first}" if first else UNKNOWN), found.get("mode") or "max"
 
 
 def _score(report: dict[str, Any], split: str, name: str) -> float | None:
@@ -127,40 +132,3 @@ def _score(report: dict[str, Any], split: str, name: str) -> float | None:
     except (KeyError, TypeError):
         return None
     return value if value == value else None
-
-
-def _overrides(sweep: Path) -> dict[str, list[str]]:
-    paths = sorted(sweep.glob("*/.hydra/overrides.yaml"), key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)))
-    return {path.parents[1].name: yaml.load(path.read_text(encoding="utf-8"), Loader) or [] for path in paths}
-
-
-def swept(sweep: Path) -> dict[str, dict[str, str]]:
-    """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
-    words = {name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word) for name, said in _overrides(sweep).items()}
-    keys = [key for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial) if not key.startswith(OF_THE_SWEEP)]
-    differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
-    return {name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()}
-
-
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> as many of its last parts as tell it from the others: `lr`, `loss.alpha`."""
-    names = {}
-    for key in (found := list(keys)):
-        parts = key.split(".")
-        ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-        names[key] = next((end for end in ends if sum(other == end or other.endswith(f".{end}") for other in found) == 1), key)
-    return names
-
-
-def number_of(value: str) -> float | None:
-    """A value as a number, where it is one."""
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def shortened(value: str) -> str:
-    """A value for people: numbers of many digits are rounded to four."""
-    found = number_of(value)
-    return value if found is None or len(value) <= 7 else f"{found:.4g}"

@@ -46,7 +46,7 @@ def epochs(folder, curve, first=0, monitor="val/dice", **about):
 
 def test_a_trial_below_the_median_of_the_others_ends_with_its_best_score(study, tmp_path):
     epochs(tmp_path / "3", [0.05])  # not yet: the first epoch warms up
-    with pytest.raises(Pruned, match="pruned after epoch 1") as pruned:
+    with pytest.raises(Pruned, match="pruned after 2 epochs") as pruned:
         epochs(tmp_path / "3", [0.45, 0.9], first=1)  # the median of .5, .4 and .6 is .5
     assert pruned.value.score == pytest.approx(0.45)
 

@@ -14,7 +14,8 @@ function showZoom() {
   Object.assign(canvas.style, { width: `${Math.floor(width * fit)}px`, height: `${Math.floor(height * fit)}px` });
   canvas.setAttribute("aria-label", `${data.cases[zoomed.number].id}, enlarged`);
   byId("name").textContent = data.cases[zoomed.number].id;
-  byId("about").textContent = words(zoomed.number);
+  const place = state.byte === RULE ? "at the rule" : `threshold ${probability(state.byte)}`;
+  byId("about").textContent = words(zoomed.number) + (data.of.length ? ` · ${place}` : "");
   for (const button of zoom.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", shownLayers[button.dataset.layer]);
   draw(canvas, picture, zoomed.number);
 }

@@ -25,7 +25,7 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
         areas.append(orange(tab, first))
     assert areas[0] > 2 * areas[1] > 0 and areas[2] == 0
     tab.evaluate("document.querySelector('figure:not([hidden]) .open').click()")
-    assert tab.locator("#about").inner_text() == said and tab.locator("#name").inner_text() == page.seen.ids[i]
+    assert tab.locator("#about").inner_text() == f"{said} · threshold 1 − 1.3e-7" and tab.locator("#name").inner_text() == page.seen.ids[i]
 
 
 def orange(tab, case):

@@ -10,7 +10,8 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
-from callbacks.runs import plan
+from callbacks.curriculum.stage import Stage
+from callbacks.runs import plan, trained
 from datamodules.drawing import Pool
 from datamodules.manifest import Manifest
 from datamodules.plan import Plan
@@ -37,7 +38,7 @@ def parts(tmp_path):
     optimizer = SimpleNamespace(func=torch.optim.AdamW, keywords={"lr": 3e-4, "weight_decay": 0.01})
     module = SimpleNamespace(net=net, loss=loss, optimizer=optimizer, scheduler=plateau)
     config = {"title": "a [bold] title", "do": ["fit", "test"], "monitor": {"name": "val/dice", "mode": "max"}}
-    config |= {"paths": {"run": str(tmp_path / "run")}}
+    config |= {"ckpt_path": None, "init_from": None, "resume": None, "paths": {"run": str(tmp_path / "run")}}
     config |= {"module": {"net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}}, "trainer": {"max_time": None}}
     trainer = Trainer(max_epochs=7, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     return OmegaConf.create(config), trainer, module, data
@@ -96,5 +97,18 @@ def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
         ({"layers": 2}, "Linear, from scratch"),
     ],
 )
-def test_networks_are_called_by_their_names(net, said):
-    assert plan.network(OmegaConf.create(net), SimpleNamespace(net=nn.Linear(1, 1))) == said
+def test_networks_are_called_by_their_names(net, said, parts):
+    cfg = OmegaConf.merge(parts[0], {"module": None})
+    cfg.module = {"net": net}
+    assert ", ".join([*trained.network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))), trained.start(cfg)]) == said
+
+
+def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
+    cfg = parts[0]
+    assert trained.start(OmegaConf.merge(cfg, {"init_from": "runs/a"})) == "from runs/a"
+    assert trained.start(OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"})) == "goes on from runs/b"
+
+
+def test_a_curriculum_has_a_rate_for_each_stage(parts):
+    stages = [Stage(epochs=2, lr=3e-3), Stage(epochs=2), Stage(epochs=2, lr=1e-5, patience=1)]
+    assert trained.optimizer(parts[2], stages) == "AdamW, lr 0.003 then 0.0003 then 1e-05, a schedule for each stage"

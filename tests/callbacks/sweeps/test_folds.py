@@ -11,7 +11,6 @@ from callbacks.comparison.paired import differences
 from callbacks.sweeps.folds import fits_of
 from callbacks.sweeps.merged import merge_run, merge_sweep
 from callbacks.sweeps.out_of_fold import by_seed, out_of_fold, pooled
-from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, cut, fit, report_of, seen, sweep
 
@@ -104,27 +103,6 @@ def test_a_fold_that_failed_is_named_and_nothing_is_merged_as_if_it_were_whole(t
     assert "only of 2 of 3 folds" in report_of(tmp_path / "merged/seed2")["caveat"]["out_of_fold"]
 
 
-def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
-    sweep(tmp_path, folds=4, seeds=[1])
-    (tmp_path / "0/evidence/val.npz").write_bytes(b"PK")
-    (tmp_path / "1/outcome.json").unlink()
-    (tmp_path / "2/report.json").write_text("{")
-    merge_sweep(tmp_path)
-    said = capsys.readouterr().err
-    assert f"fold 0 of seed 1 is missing: {tmp_path / '0/evidence/val.npz'} is not evidence" in said
-    assert "fold 1 of seed 1 is missing: it was cut off" in said and f"{tmp_path / '2/report.json'} cannot be read" in said
-    assert report_of(tmp_path)["scores"]["out_of_fold"]["lesion"]["auc"]["n"] == int((cut(4) == 3).sum())
-
-
-def test_a_run_of_folds_whose_evidence_is_damaged_names_the_file(tmp_path):
-    sweep(tmp_path / "sweep", folds=2, seeds=[1])
-    for fold in range(2):
-        shutil.move(tmp_path / f"sweep/{fold}", tmp_path / f"fold{fold}")
-    (tmp_path / "fold1/evidence/val.npz").unlink()
-    with pytest.raises(Refusal, match=r"fold1/evidence/val\.npz is not evidence that can be read"):
-        merge_run(tmp_path, 2, "drawn")
-
-
 def test_arms_are_ranked_out_of_fold_and_compared_in_pairs(tmp_path):
     merge_sweep(sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1e-4", "m.lr=1e-3")))
     report = report_of(tmp_path)
@@ -136,14 +114,6 @@ def test_arms_are_ranked_out_of_fold_and_compared_in_pairs(tmp_path):
     assert all((tmp_path / row["page"]).is_file() for row in report["arms"])
     again = fits_of(tmp_path / "merged/arm1")
     assert [(f.fold, f.seed, f.lacking) for f in again] == [(fold, 1, None) for fold in range(2)]
-
-
-def test_folds_of_different_splits_are_not_merged(tmp_path, capsys):
-    sweep(tmp_path, folds=2, seeds=[1])
-    shutil.rmtree(tmp_path / "1")
-    fit(tmp_path / "1", seen(POOL[10:], 1), seen(TEST, 1), ["fold=1", "seed=1", "folds=2", "experiment=drawn", "+hydra=x"], fold=1, folds=2, seed=1)
-    merge_sweep(tmp_path)
-    assert "so these folds are of different splits" in capsys.readouterr().err and not (tmp_path / "report.json").exists()
 
 
 def test_what_seeds_say_pooled_holds_every_image_once_a_seed(tmp_path):

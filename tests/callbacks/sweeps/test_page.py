@@ -63,3 +63,11 @@ def test_one_trial_alone_has_no_page(tmp_path):
     trial(tmp_path, 0, ["module.optimizer.lr=1"], 0.5)
     write(tmp_path)
     assert not (tmp_path / "sweep.html").exists()
+
+
+def test_of_folds_and_seeds_none_is_the_best_and_a_torn_file_hides_no_other_trial(tmp_path):
+    for number in range(6):
+        trial(tmp_path, number, [f"fold={number % 3}", f"seed={number // 3}"], 0.5 + number / 10)
+    assert "Best trial" not in (said := page(trials_of(tmp_path), tmp_path)) and "none of them is the best" in said
+    (tmp_path / "3/.hydra/overrides.yaml").write_text("- 'fold=")
+    assert [tried.name for tried in trials_of(tmp_path)] == list("012345")

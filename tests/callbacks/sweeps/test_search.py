@@ -60,7 +60,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_ran_and_ends_at_the_total(sw
     assert code == 137 and list(first) == [0, 1, 2, 3, 4, 5]
     code, _, second = sweep("hydra.sweeper.n_trials=12")
     assert code == 0 and list(second) == [5, 6, 7, 8, 9, 10, 11]
-    assert second[5] == first[5] and second[5]["resume"] == "auto"
+    assert second[5] == first[5] | {"resume": "auto"} and "resume" not in second[6]  # a new trial has nothing to go on with
     known = study(tmp_path)
     assert [trial.state for trial in known.trials] == [TrialState.COMPLETE] * 12
     drawn = [first.get(k, second.get(k)) for k in range(12)]
@@ -104,6 +104,15 @@ def test_a_trial_that_had_ended_when_the_sweep_was_killed_is_not_run_again(sweep
     assert code == 0 and not started and study(tmp_path).trials[1].value == 0.25
 
 
+def test_a_study_takes_no_folder_that_holds_runs_of_another(sweep, tmp_path):
+    assert sweep("hydra.sweeper.n_trials=1")[0] == 0
+    (tmp_path / "sweep/0/checkpoints").mkdir(parents=True)
+    assert sweep("hydra.sweeper.n_trials=2")[0] == 0  # its own
+    (tmp_path / "sweep/study.db").unlink()
+    code, said, started = sweep("hydra.sweeper.n_trials=1")
+    assert code == 2 and not started and "holds runs that its study does not know, such as 0; name another hydra.sweep.dir" in said
+
+
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
@@ -126,6 +135,7 @@ def test_another_search_in_the_same_folder_is_refused(sweep, words, wrong):
         (["hydra.sweeper.n_trials=0"], "n_trials=0", "1 or more"),
         (["hydra.sweeper.n_jobs=0"], "n_jobs=0", "or null"),
         (["hydra/sweeper/sampler=grid"], "sampler=grid", "hydra/sweeper=basic"),
+        (["datamodule.seed=1,2"], "the best of several datamodule.seeds is the luckiest", "folds=5"),
         (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x", "leave it out"),
         (["module.optimizer.lrr=interval(0,1)"], "module.optimizer.lrr is not a key", "module.optimizer.lr?"),
     ],

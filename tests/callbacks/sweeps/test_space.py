@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from callbacks.sweeps.space import described, space, word
+from callbacks.sweeps.space import described, space, spoken, word
 from datamodules.refusal import Refusal
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -75,3 +75,10 @@ def test_every_space_searches_keys_of_its_experiment_at_either_scale():
         with initialize_config_dir(str(CONF)):
             for scale in ("demo", "full"):
                 compose("run", [f"experiment={path.stem}", f"scale={scale}", *words])  # refuses a key that is none
+
+
+@pytest.mark.parametrize("value", [4, 0.1, 1e-5, None, True, "adam", "x=y", "it's", "1e-3", "null", "a,b", "with space", "[1,2]"])
+def test_a_drawn_value_is_read_back_as_it_was(value):
+    read = OverridesParser.create().parse_override(spoken("key", value)).value()
+    read = getattr(read, "text", read)
+    assert read == ([1, 2] if value == "[1,2]" else value) and type(read) is type([] if value == "[1,2]" else value)

@@ -8,7 +8,8 @@ import yaml
 
 from callbacks.runs import outcome
 from callbacks.sweeps.table import duration, write
-from callbacks.sweeps.tried import best, ranked, short_names, shortened, trials_of
+from callbacks.sweeps.tried import best, ranked, trials_of
+from callbacks.sweeps.words import short_names, shortened
 from tests.callbacks.sweeps.drawn_sweep import sweep as drawn
 
 HEADS = {"dice": 0.71234, "dice_lesions": 0.61234, "image_auc": 0.81234}

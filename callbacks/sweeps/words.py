@@ -1,0 +1,58 @@
+"""The words of a multirun's trials: what differs between them, and how keys and values are said to people. Imports nothing heavy."""
+
+from collections.abc import Iterable
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def overrides(sweep: Path) -> dict[str, list[str]]:
+    """Trial -> all its words, in the order of their numbers; none of one whose file was cut off."""
+    paths = sorted(sweep.glob("*/.hydra/overrides.yaml"), key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)))
+    return {path.parents[1].name: _words(path) for path in paths}
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+def swept(sweep: Path) -> dict[str, dict[str, str]]:
+    """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
+    words = {name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word) for name, said in overrides(sweep).items()}
+    keys = [key for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial) if not key.startswith(OF_THE_SWEEP)]
+    differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
+    return {name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()}
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> as many of its last parts as tell it from the others: `lr`, `loss.alpha`."""
+    names = {}
+    for key in (found := list(keys)):
+        parts = key.split(".")
+        ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        names[key] = next((end for end in ends if sum(other == end or other.endswith(f".{end}") for other in found) == 1), key)
+    return names
+
+
+def number_of(value: str) -> float | None:
+    """A value as a finite number, where it is one."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if isfinite(found) else None
+
+
+def shortened(value: str) -> str:
+    """A value for people: numbers of many digits are rounded to four."""
+    found = number_of(value)
+    return value if found is None or len(value) <= 7 else f"{found:.4g}"
