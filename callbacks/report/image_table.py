@@ -1,6 +1,7 @@
 """What the page's table says of every image of the judged split, column by column."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,6 @@ def label_columns(evidence: LabelEvidence) -> list[Column]:
     ]
 
 
-def _rounded(values: np.ndarray, digits: int = 4) -> list[float]:
-    """Whole numbers without a point: most of several classes are a 0 or a 1."""
-    return [int(value) if value == int(value) else value for value in np.round(values, digits).tolist()]
+def _rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
+    """Whole numbers without a point: most of several classes are a 0 or a 1; None for what is no number."""
+    return [None if not isfinite(value) else int(value) if value == int(value) else value for value in np.round(values, digits).tolist()]

@@ -95,7 +95,8 @@ class Processes:
     def _end(self, running: Running, several: bool, ended: Ended) -> Place:
         running.process.join()
         code, folder = running.process.exitcode, running.job.folder
-        said = outcome.settle(folder, outcome.STOPPED if self._asked and code != 0 else code)
+        lost = code != 0 or (outcome.read(folder) or {"status": "failed"})["status"] == "failed"
+        said = outcome.settle(folder, outcome.STOPPED if self._asked and lost else code)  # what fails when it is asked to stop has not failed
         if said is None:
             self._asked = self._asked or 1
             self._end_all()

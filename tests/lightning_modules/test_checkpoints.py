@@ -7,7 +7,7 @@ from lightning_modules.checkpoints import latest
 
 
 def test_a_damaged_report_is_passed_over_and_named(tmp_path, capsys):
-    for number, text in enumerate((json.dumps({"data": {"phantom": True}}), '{"data": {"pha', "[]", json.dumps({"data": None}))):
+    for number, text in enumerate((json.dumps({"data": {"phantom": True}}), '{"data": {"pha', "[1]", json.dumps({"data": None}))):
         run = tmp_path / f"a/{number}"
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints/best.ckpt").touch()

@@ -4,7 +4,7 @@ const { ids, columns, cases: pictureOf } = data.table;
 const sorted = { column: null, down: false };
 let listed = []; // the rows that the filter leaves, in their order
 const OUTCOME = columns.length;
-const heads = ["id", ...columns.map(({ title }) => title), ...(data.of.length ? ["outcome"] : [])];
+const heads = ["id", ...columns.map(({ title }) => title), ...(data.of.length ? [data.kind === "mask" ? "image-level outcome" : "outcome"] : [])];
 
 /** What column `k` says of an image; column -1 is its name. */
 function cell(row, k) {
@@ -21,6 +21,7 @@ function matches(row, asked) {
 }
 
 function compared(a, b) {
+  if (a === null || b === null) return (a === null) - (b === null); // what is no number stands behind all numbers
   return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
 }
 
@@ -42,7 +43,7 @@ function line(row) {
     if (place === 0 && pictureOf[row] !== null) {
       const button = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: value });
       at.append(button);
-    } else at.textContent = typeof value === "number" ? value.toFixed(columns[place - 1].digits) : value;
+    } else at.textContent = typeof value === "number" ? value.toFixed(columns[place - 1].digits) : (value ?? "–");
     if (typeof value === "string") at.className = "text";
   });
   if (pictureOf[row] !== null) {

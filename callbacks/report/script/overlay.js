@@ -84,7 +84,9 @@ function drawClass(context, { map, truth }, from, size, colours) {
 async function draw(canvas, picture, number) {
   const found = data.cases[number];
   const channels = Object.keys(found.maps ?? {}).map(Number).filter((c) => !byId("alone")?.checked || c === state.channel);
+  const turn = (canvas.turn = (canvas.turn ?? 0) + 1);
   const all = await Promise.all([picture.decode(), ...channels.map((c) => planes(number, c))]);
+  if (canvas.turn !== turn) return; // something else was asked for meanwhile
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   channels.forEach((c, k) => {

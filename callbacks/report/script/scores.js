@@ -14,12 +14,12 @@ function quadrant(counts, cell, place) {
 function showNumbers() {
   const { channel, byte } = state;
   for (const { element, score, shared, c, part, own } of cells) {
-    const moved = byte !== RULE && (c === "mean" || shared || Number(c) === channel);
-    const found = unpacked[channel][c === "mean" ? "mean" : "values"][score];
+    const found = unpacked[channel][c === "mean" ? "mean" : "values"][score]; // nothing of a score that no threshold changes
+    const moved = found && byte !== RULE && (c === "mean" || shared || Number(c) === channel);
     if (!moved) element.textContent = own;
     else if (part === "interval") element.textContent = "–";
-    else element.textContent = found ? decimals(found[byte]) : own;
-    element.classList.toggle("elsewhere", moved);
+    else element.textContent = decimals(found[byte]);
+    element.classList.toggle("elsewhere", Boolean(moved));
   }
   for (const { element, of, c, cell, own } of counted) {
     const moved = byte !== RULE && Number(c) === channel;

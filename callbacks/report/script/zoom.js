@@ -1,6 +1,7 @@
 // One case enlarged in a dialog, with the threshold, its layers and the way to its neighbours.
 const zoom = byId("zoom");
 const zoomed = { number: 0, factor: 1 };
+const PAN = 60; // pixels that an arrow moves an enlarged picture
 const LARGEST = 2400; // pixels of the drawing's longer side
 
 function showZoom() {
@@ -33,9 +34,23 @@ function step(by) {
   openCase(shown[place < 0 ? 0 : (place + by + shown.length) % shown.length]);
 }
 
+/** Larger or smaller; what stands in the middle stays there. */
 function enlarge(by) {
+  const [stage, canvas] = [byId("stage"), zoom.querySelector("canvas")];
+  const box = stage.getBoundingClientRect(), before = canvas.getBoundingClientRect();
+  const middle = [box.left + box.width / 2, box.top + box.height / 2];
   zoomed.factor = Math.min(8, Math.max(1, zoomed.factor * by));
   showZoom();
+  const after = canvas.getBoundingClientRect();
+  const x = after.left + (after.width * (middle[0] - before.left)) / before.width;
+  const y = after.top + (after.height * (middle[1] - before.top)) / before.height;
+  stage.scrollBy(x - middle[0], y - middle[1]);
+}
+
+/** Of an enlarged picture arrows move what is seen. */
+function pan(x, y, otherwise) {
+  if (zoomed.factor > 1) byId("stage").scrollBy(x * PAN, y * PAN);
+  else otherwise();
 }
 
 function toggle(layer) {
@@ -52,10 +67,10 @@ function nudge(by) {
 }
 
 const KEYS = {
-  ArrowLeft: () => step(-1),
-  ArrowRight: () => step(1),
-  ArrowUp: () => nudge(1),
-  ArrowDown: () => nudge(-1),
+  ArrowLeft: () => pan(-1, 0, () => step(-1)),
+  ArrowRight: () => pan(1, 0, () => step(1)),
+  ArrowUp: () => pan(0, -1, () => nudge(1)),
+  ArrowDown: () => pan(0, 1, () => nudge(-1)),
   "+": () => enlarge(1.25),
   "=": () => enlarge(1.25),
   "-": () => enlarge(0.8),
@@ -77,6 +92,9 @@ if (zoom) {
     event.preventDefault();
     enlarge(event.deltaY < 0 ? 1.15 : 1 / 1.15);
   }, { passive: false });
+  byId("stage").addEventListener("pointermove", (event) => {
+    if (event.buttons === 1 && event.pointerType === "mouse") byId("stage").scrollBy(-event.movementX, -event.movementY);
+  });
   zoom.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (event.target.type === "range" && event.key.startsWith("Arrow"))) return;
     if (!KEYS[event.key]) return;

@@ -52,6 +52,7 @@ def test_keys_open_walk_and_close_a_case(made, opened):
     before = tab.evaluate(width)
     tab.keyboard.press("+")
     assert tab.evaluate(width) > 1.2 * before
+    tab.keyboard.press("-")
     for key, layer in (("t", "truth"), ("p", "prediction"), ("m", "map")):
         pressed = tab.locator(f"[data-layer={layer}]")
         was = pressed.get_attribute("aria-pressed")
@@ -113,3 +114,31 @@ def test_without_scripts_the_still_panes_are_seen_and_no_control_that_does_nothi
     assert tab.locator("figure").first.locator("img:visible").count() == 4
     assert not tab.locator("#bar").is_visible() and not tab.locator("#images").is_visible() and not tab.locator("#orders").is_visible()
     context.close()
+
+
+def test_the_enlarged_picture_is_the_one_that_is_named_however_fast_one_goes_on(made, opened):
+    tab = opened(made("mask").path)
+    seen = "document.querySelector('#zoom canvas').toDataURL()"
+    tab.locator("#grid").scroll_into_view_if_needed()
+    tab.wait_for_timeout(500)
+    tab.locator("figure:not([hidden]) .open").first.click()
+    tab.wait_for_timeout(300)
+    alone, name = tab.evaluate(seen), tab.inner_text("#name")
+    tab.keyboard.press("Escape")
+    tab.evaluate("""() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.getAttribute("aria-label").slice(8));
+      [...document.querySelectorAll("#images tr.pictured")].find((row) => !shown.includes(row.cells[0].textContent)).click();
+      document.getElementById("next").click() }""")  # one that is not unpacked yet, and at once the first, which is
+    tab.wait_for_timeout(500)
+    assert tab.inner_text("#name") == name and tab.evaluate(seen) == alone
+
+
+def test_arrows_move_a_picture_that_is_enlarged_and_its_middle_stays(made, opened):
+    tab = opened(made("mask").path)
+    tab.locator("figure:not([hidden]) .open").first.click()
+    name = tab.inner_text("#name")
+    for _ in range(6):
+        tab.keyboard.press("+")
+    middle = "(({ scrollLeft, clientWidth, scrollWidth }) => (scrollLeft + clientWidth / 2) / scrollWidth)(document.getElementById('stage'))"
+    assert tab.evaluate(middle) == pytest.approx(0.5, abs=0.02)
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate(middle) > 0.52 and tab.inner_text("#name") == name

@@ -40,10 +40,13 @@ def job(cfg):
     until = time.monotonic() + cfg.seconds
     while time.monotonic() < until and not asked:
         time.sleep(0.02)
-    if asked:
+    if asked and cfg.end == "badly":
+        outcome.write(folder, None, "its processes were killed by SIGTERM")
+    elif asked:
         (folder / "saved").touch()
         sys.exit(outcome.STOPPED)
-    outcome.write(folder, 0.5)
+    else:
+        outcome.write(folder, 0.5)
 
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()
@@ -101,6 +104,14 @@ def test_a_stop_lets_the_trial_save_and_says_how_to_go_on(application, tmp_path,
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "hydra.sweep.dir=" in said and "resume=auto" in said
     assert (tmp_path / "sweep/0/saved").exists() and not (tmp_path / "sweep/0/outcome.json").exists() and not (tmp_path / "sweep/1").exists()
+
+
+def test_a_trial_that_fails_because_it_is_stopped_can_go_on(application, tmp_path):
+    process = subprocess.Popen(application("seconds=60,61", "end=badly"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "sweep/0/seen.json")
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "failed" not in said and not (tmp_path / "sweep/0/outcome.json").exists()
 
 
 def test_a_trial_whose_sweep_is_killed_saves_and_ends(application, tmp_path):
