@@ -13,6 +13,8 @@ from hypothesis import settings
 settings.register_profile("no timing", deadline=None)
 settings.load_profile("no timing")
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # likewise: as many workers as cores
 
 import run  # noqa: E402
 from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothorax  # noqa: E402
