@@ -80,6 +80,11 @@ NEARLY_ALL = "callbacks.threshold_search.between=[0.0,0.001]"  # above the thres
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: a long file that begins last would keep one process waiting for the other."""
+    items.sort(key=lambda item: len(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantom radiographs in the Kaggle layout: 64 patients, 72 pixels."""

@@ -46,7 +46,7 @@ BAD_WORDS = {
     "search of masks": (["callbacks=[checkpoint,threshold_search,interrupt]"], "threshold_search is one for masks", "label_threshold"),
     "experiment": (["init_from=latest:nothing"], "init_from=latest:nothing names no experiment", "--help"),
     "no run": (["init_from=latest:pretrain_chest"], "there is no finished run of pretrain_chest on real data", "name a run folder"),
-    "nothing to compare": (["do=[compare]"], "needs two finished runs", "runs=[A,B]"),
+    "nothing to compare": (["do=[compare]"], "no runs to compare", "runs=[A,B]"),
     "compare and fit": (["do=[fit,compare]"], "do=[fit,compare]: compare stands alone", "take do=[compare]"),
 }
 

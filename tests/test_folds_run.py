@@ -38,7 +38,7 @@ def trials(folds, thorax) -> Path:
     folder = folds.parent / "sweep"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDICAL_CACHE", str(folds.parent / "cache"))
-        words = ["-m", *WORDS, "fold=range(2)", f"datamodule.root={thorax}", f"hydra.sweep.dir={folder}", "hydra/launcher=basic"]
+        words = ["-m", *WORDS, "folds=2", "fold=range(2)", f"datamodule.root={thorax}", f"hydra.sweep.dir={folder}", "hydra/launcher=basic"]
         patch.setattr(sys, "argv", ["run.py", *words])
         run.main()
     return folder

@@ -81,6 +81,8 @@ def counts(data: ManifestDataModule) -> dict[str, str]:
 def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
     """What one epoch draws: steps, images and, where some are positive and some are not, the share of positives."""
     pool, ranks = data.pool, trainer.world_size
+    if not np.isfinite(pool.shares(wanted)).all():
+        return "nothing that can be drawn"  # the fit refuses it in a moment, and names the key
     steps = pool.batches(wanted, ranks)
     limit = trainer.limit_train_batches
     steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)

@@ -2,7 +2,6 @@
 
 import csv
 import multiprocessing
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -86,34 +85,30 @@ def test_every_run_that_was_tested_comes_on_it(do, more, there, cli, tmp_path, m
     assert (tmp_path / "runs/leaderboard.csv").exists() == there
 
 
-def test_a_browser_sorts_and_filters_and_runs_nothing_from_data(tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
-    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+def test_a_browser_sorts_and_filters_and_runs_nothing_from_data(browser, tmp_path):
     name = EVIL.replace("/", "_")
     for number, (run, val) in enumerate((("a b: c", 0.9), (name, 0.95), ("c", 0.5))):
         left(tmp_path / run, labels(number * 5.0), val, title=EVIL if number == 1 else "plain", seed=number)
         (tmp_path / run / "report.html").write_text(f"page {number}")
     left(tmp_path / "broken", labels(), 0.5, title=EVIL, status="failed")
     publish.publish(tmp_path)
-    with sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(viewport={"width": 390, "height": 800})
-        said = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.goto(f"file://{tmp_path}/leaderboard.html")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390 and page.locator("img").count() == 0
-        order = "[...document.querySelector('table.board').tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].dataset.by)"
-        assert page.evaluate(order) == ["1", "2", "3"]
-        head = page.get_by_role("button", name="val f1")
-        head.click()
-        assert page.evaluate(order) == ["1", "2", "3"]
-        head.click()
-        assert page.evaluate(order) == ["3", "2", "1"] and head.locator("..").get_attribute("aria-sort") == "ascending"
-        page.get_by_role("searchbox").fill("plain c")
-        assert page.evaluate(order) == ["3", "2"] and page.locator("section", has_text="Not ranked").is_hidden()
-        page.get_by_role("searchbox").fill("a b:")
-        page.locator("table.board a").locator("visible=true").click()
-        assert page.locator("body").inner_text() == "page 0" and said == []
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.goto(f"file://{tmp_path}/leaderboard.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and page.locator("img").count() == 0
+    order = "[...document.querySelector('table.board').tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].dataset.by)"
+    assert page.evaluate(order) == ["1", "2", "3"]
+    head = page.get_by_role("button", name="val f1")
+    head.click()
+    assert page.evaluate(order) == ["1", "2", "3"]
+    head.click()
+    assert page.evaluate(order) == ["3", "2", "1"] and head.locator("..").get_attribute("aria-sort") == "ascending"
+    page.get_by_role("searchbox").fill("plain c")
+    assert page.evaluate(order) == ["3", "2"] and page.locator("section", has_text="Not ranked").is_hidden()
+    page.get_by_role("searchbox").fill("a b:")
+    page.locator("table.board a").locator("visible=true").click()
+    assert page.locator("body").inner_text() == "page 0" and said == []
+    page.close()

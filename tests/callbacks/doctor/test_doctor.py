@@ -62,7 +62,7 @@ def test_warnings_do_not_count(quick, cli, tmp_path, monkeypatch):
 
 def test_a_step_that_stands_alone_may_be_one_word(cli):
     code, said = cli("do=compare")
-    assert code == 2 and "do=[compare] needs two finished runs" in said
+    assert code == 2 and "no runs to compare" in said
     code, said = cli("do=fitt")
     assert code == 2 and "do=[fitt] is not something to do" in said
     code, said = cli("do=[doctor,fit]")

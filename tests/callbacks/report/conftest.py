@@ -1,27 +1,11 @@
-"""One headless Chromium for all tests of the page; without one they are skipped."""
+"""Pages of synthetic runs, and tabs that show them."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.callbacks.report import pages
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Of the system; none is downloaded."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; take the dev group")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"no browser is installed; the tests of the page need {' or '.join(NAMES)}")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def test_the_enlarged_picture_is_the_one_that_is_named_however_fast_one_goes_on(
     tab.wait_for_timeout(300)
     alone, name = tab.evaluate(seen), tab.inner_text("#name")
     tab.keyboard.press("Escape")
-    tab.evaluate("""() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.getAttribute("aria-label").slice(8));
-      [...document.querySelectorAll("#images tr.pictured")].find((row) => !shown.includes(row.cells[0].textContent)).click();
+    tab.evaluate("""() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.ariaLabel.slice(8));
+      [...document.querySelectorAll("#images .pictured")].find((row) => !shown.includes(row.cells[0].textContent)).click();
       document.getElementById("next").click() }""")  # one that is not unpacked yet, and at once the first, which is
     tab.wait_for_timeout(500)
     assert tab.inner_text("#name") == name and tab.evaluate(seen) == alone

@@ -1,0 +1,22 @@
+"""One headless Chromium for all tests of pages; without one they are skipped."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Of the system; none is downloaded."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; take the dev group")
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed; the tests of the page need {' or '.join(NAMES)}")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
