@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from callbacks.report.mask_figures import mean_dice
 from callbacks.report.pooled import curve
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.mask_decision import a_few_at_a_time, dice, pixel_counts
 from lightning_modules.mask_evidence import MaskEvidence
 
 POINTS = 500  # of a curve at most
@@ -52,8 +52,7 @@ def curves(evidence: Mapping[str, Evidence]) -> dict[str, Curves]:
 def _of_class(found: dict[str, Curves], name: str, seen: Evidence, channel: int) -> None:
     if isinstance(seen, MaskEvidence):
         points, bytes_ = curve(seen, channel), np.arange(LEVELS)
-        mean = sum(dice(pixel_counts(seen.counts[few, channel], bytes_)).sum(0) for few in a_few_at_a_time(len(seen))) / max(1, len(seen))
-        _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(name, probability_of(bytes_), mean)
+        _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(name, probability_of(bytes_), mean_dice(seen, channel, bytes_))
         _panel(found, "precision_recall", "Precision and recall of pixels", "recall").add(name, points.recall, points.precision)
     elif isinstance(seen, LabelEvidence):
         decided = seen.decided(channel)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from callbacks.report.figures import COLOURS, INK, figure, legend
 from callbacks.report.pooled import at_the_rule, best_byte, curve
 from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.mask_decision import dice, pixel_counts
+from lightning_modules.mask_decision import a_few_at_a_time, dice, pixel_counts
 from lightning_modules.mask_evidence import MaskEvidence
 
 Seen = Mapping[str, MaskEvidence]
@@ -26,23 +26,25 @@ def mask_figures(evidence: Seen) -> dict[str, str]:
     return found | {"Dice of single images": figure(lambda axes: _spread(axes, evidence))}
 
 
-def _mean_dice(seen: MaskEvidence, channel: int) -> np.ndarray:
-    return dice(pixel_counts(seen.counts[:, channel], THRESHOLDS)).mean(0)
+def mean_dice(seen: MaskEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS) -> np.ndarray:
+    """Mean Dice of images of one class when every pixel from a byte on is drawn; the rule's min_area is left out."""
+    few = a_few_at_a_time(len(seen))
+    return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(1, len(seen))
 
 
 def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
     """Mean Dice of one class against the threshold, a curve a split, with the threshold that the rule draws at."""
     for split, seen in evidence.items():
-        axes.plot(probability_of(THRESHOLDS), _mean_dice(seen, channel), color=COLOURS[split], label=split)
+        axes.plot(probability_of(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split)
         axes.axvline(float(probability_of(seen.rule[0, channel, 2])), color=COLOURS["val"], linewidth=0.8, linestyle=":")
-    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="mean Dice of images", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="mean Dice of images, min area left out", xlim=(0, 1), ylim=(0, 1))
     legend(axes, "lower center")
 
 
 def _dice_means(axes: Axes, evidence: Seen) -> None:
     """The mean over classes bold, each class thin."""
     for split, seen in evidence.items():
-        curves = [_mean_dice(seen, c) for c in range(len(seen.classes))]
+        curves = [mean_dice(seen, c) for c in range(len(seen.classes))]
         for of_class in curves:
             axes.plot(probability_of(THRESHOLDS), of_class, color=COLOURS[split], linewidth=0.7, alpha=0.45)
         axes.plot(probability_of(THRESHOLDS), np.mean(curves, axis=0), color=COLOURS[split], linewidth=2.4, label=f"{split}, mean of classes")
