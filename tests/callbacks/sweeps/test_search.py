@@ -4,51 +4,11 @@ import math
 
 import optuna
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
 from callbacks.runs import outcome
-from callbacks.sweeps import trials
 from callbacks.sweeps.study import STUDY, storage
-from hydra_plugins.medical_lightning.process_launcher import ProcessLauncher
-
-SPACE = ["module.optimizer.lr=tag(log,interval(1e-4,1e-2))", "module.net.lora.rank=choice(4,8)"]
-WORDS = ["-m", "experiment=lora_pneumonia", "hydra/sweeper=optuna", "~module.net.lora.alpha", "~module.loss.alpha", *SPACE]
-
-
-def values(words) -> dict:
-    """Key -> value of a trial's words."""
-    parsed = OverridesParser.create().parse_overrides(list(words))
-    return {override.get_key_element(): override.value() for override in parsed if not override.is_delete()}
-
-
-def score(said: dict) -> float:
-    """The best rate is 1e-3."""
-    return 1 - abs(math.log10(said["module.optimizer.lr"]) + 3) / 2
-
-
-@pytest.fixture
-def sweep(cli, tmp_path, monkeypatch):
-    """Carries out trials by `ending`; returns exit code, what was said, and number -> words of the trials that were started."""
-    monkeypatch.setattr(trials, "ENDINGS", ())
-
-    def call(*words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None):
-        started = {}
-
-        def carry_out(self, jobs, n_jobs, ended):
-            for job in jobs:
-                started[job.number] = said = values(job.words)
-                if job.number == killed_at:
-                    raise SystemExit(137)
-                ending(job, said)
-                ended(job)
-            return False
-
-        monkeypatch.setattr(ProcessLauncher, "carry_out", carry_out)
-        code, said = cli(*WORDS, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
-        return code, said, started
-
-    return call
+from tests.callbacks.sweeps.conftest import score
 
 
 def study(tmp_path) -> optuna.Study:
@@ -113,20 +73,20 @@ def test_a_study_takes_no_folder_that_holds_runs_of_another(sweep, tmp_path):
     assert code == 2 and not started and "holds runs that its study does not know, such as 0; name another hydra.sweep.dir" in said
 
 
-@pytest.mark.parametrize(
-    ("words", "wrong"),
-    [
-        (["module.optimizer.lr=tag(log,interval(1e-4,1e-1))"], "lr from 0.0001 to 0.01, log, and this command has it from 0.0001 to 0.1"),
-        (["module.optimizer.lr=1e-3"], "module.optimizer.lr from 0.0001 to 0.01, log, and this command has it not searched"),
-        (["image_size=64"], "no such word, and this command has image_size=64"),
-        (["monitor.mode=min"], "a score to maximize, and this command has one to minimize"),
-    ],
-)
-def test_another_search_in_the_same_folder_is_refused(sweep, words, wrong):
+OTHERS = {
+    "module.optimizer.lr=tag(log,interval(1e-4,1e-1))": "lr from 0.0001 to 0.01, log, and this command has it from 0.0001 to 0.1",
+    "module.optimizer.lr=1e-3": "module.optimizer.lr from 0.0001 to 0.01, log, and this command has it not searched",
+    "image_size=64": "no such word, and this command has image_size=64",
+    "monitor.mode=min": "a score to maximize, and this command has one to minimize",
+}
+
+
+def test_another_search_in_the_same_folder_is_refused(sweep):
     assert sweep("hydra.sweeper.n_trials=1")[0] == 0
-    code, said, started = sweep("hydra.sweeper.n_trials=2", *words)
-    assert code == 2 and not started
-    assert said.strip().count("\n") == 0 and wrong in said and "hydra.sweep.dir=FOLDER" in said
+    for word, wrong in OTHERS.items():
+        code, said, started = sweep("hydra.sweeper.n_trials=2", word)
+        assert code == 2 and not started
+        assert said.strip().count("\n") == 0 and wrong in said and "hydra.sweep.dir=FOLDER" in said
 
 
 @pytest.mark.parametrize(
@@ -152,4 +112,8 @@ def test_words_without_effect_may_change_and_pruning_is_told_to_trials(sweep):
     assert getattr(pruner["_target_"], "text", pruner["_target_"]) == "optuna.pruners.MedianPruner" and pruner["n_warmup_steps"] == 3
     code, _, second = sweep("hydra.sweeper.n_trials=2", "hydra.sweeper.pruner=null", "title=other", "trainer.enable_progress_bar=false")
     assert code == 0 and "+callbacks.pruning" not in second[1]
-    assert "+callbacks.pruning" not in sweep("hydra.sweeper.n_trials=3", "hydra.sweep.dir=x", "folds=2")[2].get(2, {})
+
+
+def test_several_fits_of_one_trial_are_not_pruned(sweep):
+    code, _, started = sweep("hydra.sweeper.n_trials=1", "folds=2")
+    assert code == 0 and started[0]["folds"] == 2 and "+callbacks.pruning" not in started[0]

@@ -1,0 +1,48 @@
+"""A study whose trials train nothing: run.py as the command line calls it, with a launcher that writes outcomes."""
+
+import math
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from callbacks.runs import outcome
+from callbacks.sweeps import trials
+from hydra_plugins.medical_lightning.process_launcher import ProcessLauncher
+
+SPACE = ["module.optimizer.lr=tag(log,interval(1e-4,1e-2))", "module.net.lora.rank=choice(4,8)"]
+WORDS = ["-m", "experiment=lora_pneumonia", "hydra/sweeper=optuna", "~module.net.lora.alpha", "~module.loss.alpha", *SPACE]
+
+
+def values(words) -> dict:
+    """Key -> value of a trial's words."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    return {override.get_key_element(): override.value() for override in parsed if not override.is_delete()}
+
+
+def score(said: dict) -> float:
+    """The best rate is 1e-3."""
+    return 1 - abs(math.log10(said["module.optimizer.lr"]) + 3) / 2
+
+
+@pytest.fixture
+def sweep(cli, tmp_path, monkeypatch):
+    """Carries out trials by `ending`; returns exit code, what was said, and number -> words of the trials that were started."""
+    monkeypatch.setattr(trials, "ENDINGS", ())
+
+    def call(*words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None):
+        started = {}
+
+        def carry_out(self, jobs, n_jobs, ended):
+            for job in jobs:
+                started[job.number] = said = values(job.words)
+                if job.number == killed_at:
+                    raise SystemExit(137)
+                ending(job, said)
+                ended(job)
+            return False
+
+        monkeypatch.setattr(ProcessLauncher, "carry_out", carry_out)
+        code, said = cli(*WORDS, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+        return code, said, started
+
+    return call
