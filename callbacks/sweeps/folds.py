@@ -10,13 +10,11 @@ from typing import Any
 import yaml
 
 from callbacks.runs import outcome
-from callbacks.sweeps.words import Loader, short_names, swept
+from callbacks.sweeps.words import DRAWN, Loader, short_names, swept
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.checkpoints import FOLD
 from lightning_modules.evidence import Evidence
-
-OF_A_FIT = ("fold", "seed")  # words that make no other arm
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def _of_sweep(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]
     for trial in trials:
         own = words.get(trial.name, {})
         names = short_names(own)  # the seed of the split is told from that of the fit by its longer name
-        arm = ", ".join(f"{names[key]}={value}" for key, value in own.items() if key not in OF_A_FIT)
+        arm = ", ".join(f"{names[key]}={value}" for key, value in own.items() if key not in DRAWN)
         for fit in _fold_folders(trial) or [trial]:
             yield fit, arm
 

@@ -9,11 +9,10 @@ from callbacks.sweeps.figures import bars, courses, history, parallel
 from callbacks.sweeps.importance import importances
 from callbacks.sweeps.table import duration
 from callbacks.sweeps.tried import Tried, best, ranked, trials_of
-from callbacks.sweeps.words import short_names, shortened
+from callbacks.sweeps.words import DRAWN, short_names, shortened
 from datamodules.whole_file import write_whole
 
 NAME = "sweep.html"
-DRAWN = ("fold", "seed")
 
 
 def write(sweep: Path) -> None:
@@ -33,7 +32,7 @@ def page(trials: list[Tried], sweep: Path) -> str:
         sweep: The sweep's folder.
     """
     keys = short_names(trials[0].words)
-    drawn = [key for key in DRAWN if key in keys]  # the best of these is the luckiest, and no setting
+    drawn = [key for key in DRAWN if key in keys]
     first = None if drawn else best(trials)
     shares, said = ({}, f"{' and '.join(drawn)} say nothing of how to train.") if drawn else importances(trials)
     figures = {f"{trials[0].monitor} by trial": history(trials), f"{trials[0].monitor} by epoch": courses(trials)}

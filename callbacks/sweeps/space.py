@@ -10,9 +10,10 @@ from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from callbacks.sweeps.words import DRAWN
 from datamodules.refusal import Refusal
 
-NOT_SEARCHED = ("fold", "seed", "datamodule.seed")  # which draw, not how to train
+NOT_SEARCHED = (*DRAWN, "datamodule.seed")
 EXAMPLE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from callbacks.runs import outcome
 from callbacks.runs.swept_folds import seeds_word
 from callbacks.sweeps.forked import apart
-from callbacks.sweeps.words import swept
+from callbacks.sweeps.words import DRAWN, swept
 
 ENDINGS = (  # module and function; each is given the sweep's folder
     ("callbacks.sweeps.table", "write"),
@@ -68,7 +68,7 @@ def finish(folder: Path) -> None:
 
 def merge(folder: Path) -> None:
     """What folds and seeds say together; nothing heavy is imported where there are none."""
-    if {"fold", "seed"} & set(next(iter(swept(folder).values()), {})) or any(folder.glob("*/fold0")):
+    if set(DRAWN) & set(next(iter(swept(folder).values()), {})) or any(folder.glob("*/fold0")):
         from callbacks.comparison.publish import after_multirun
         from callbacks.sweeps.merged import merge_sweep
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
+DRAWN = ("fold", "seed")  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
