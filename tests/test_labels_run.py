@@ -160,14 +160,6 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     assert counts.shape == (3, 3) and mean["exact_match"]["value"] == pytest.approx(np.trace(counts) / counts.sum())
 
 
-def test_folds_make_one_out_of_fold_report(cli, radiographs, tmp_path):
-    code, said = cli(*SMALL_LABELS, f"datamodule.root={radiographs}", "folds=2", "trainer.max_epochs=1")
-    assert code == 0, said
-    report = json.loads((tmp_path / "run/report.json").read_text())
-    parts = [json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"]["val"]["images"] for k in (0, 1)]
-    assert report["folds_score"] == "f1" and report["scores"]["out_of_fold"]["PNEUMONIA"]["auc"]["n"] == sum(parts)
-
-
 def test_a_sweep_leaves_a_table_ranked_by_val(radiographs, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
     words = ["module.net.lora.rank=2,4", "module.net.lora.alpha=8", f"datamodule.root={radiographs}", "trainer.max_epochs=1", "hydra/launcher=basic"]
