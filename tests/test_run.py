@@ -103,6 +103,8 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
     assert torch.load(tmp_path / "part/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
     rest = fit(cli, tmp_path / "rest", export, *words, "trainer.max_epochs=5", f"ckpt_path={tmp_path / 'part'}")
     pd.testing.assert_frame_equal(whole[whole.epoch >= 3].reset_index(drop=True), rest[rest.epoch >= 3].reset_index(drop=True))
+    judged = fit(cli, tmp_path / "part", export, "do=[test]", f"ckpt_path={tmp_path / 'part'}")  # in its own folder, whose curves stay
+    assert sorted(judged.epoch[judged["train/loss"].notna()]) == [0, 1, 2] and judged["test/dice"].notna().sum() == 1
     best = [torch.load(tmp_path / name / "checkpoints/best.ckpt", weights_only=True) for name in ("whole", "rest")]
     assert best[0]["epoch"] == best[1]["epoch"]
     assert all(torch.equal(value, best[1]["state_dict"][name]) for name, value in best[0]["state_dict"].items())
@@ -113,7 +115,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(words, cli, 
     from callbacks.interrupt import Interrupt
 
     words = [*words, "do=[fit]", "trainer.max_epochs=2"]
-    fit(cli, tmp_path / "whole", export, *words)
+    whole = fit(cli, tmp_path / "whole", export, *words)
     own = Interrupt.on_train_batch_end
 
     def press(self, trainer, *rest):
@@ -125,8 +127,9 @@ def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(words, cli, 
         patch.setattr(Interrupt, "on_train_batch_end", press)
         code, said = cli(*SMALL, f"datamodule.root={export}", *words, folder=tmp_path / "cut")
     assert code == 130 and "ckpt_path=" in said
-    fit(cli, tmp_path / "rest", export, *words, f"ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}")
-    weights = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "rest")]
+    rest = fit(cli, tmp_path / "cut", export, *words, f"ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}")
+    pd.testing.assert_frame_equal(whole[whole.epoch == 0], rest[rest.epoch == 0], check_like=True)
+    weights = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("whole", "cut")]
     assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
 
 

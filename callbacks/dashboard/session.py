@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.dashboard.privacy import QUIET
+from callbacks.runs.quoting import from_here
 from datamodules.refusal import Refusal
 
 STEP = "trainer/global_step"  # as Lightning's logger calls it
@@ -101,15 +102,11 @@ def end(run: Any, code: int, wait: float) -> None:
     try:
         run.finish(exit_code=code)
         if offline:
-            print(f"W&B: kept offline; wandb sync {_short(place)} sends it", flush=True)
+            print(f"W&B: kept offline; wandb sync {from_here(place)} sends it", flush=True)
     except TimeoutError:
-        print(f"W&B: the server did not take everything within {wait:g} s; wandb sync {_short(place)} sends the rest", file=sys.stderr)
+        print(f"W&B: the server did not take everything within {wait:g} s; wandb sync {from_here(place)} sends the rest", file=sys.stderr)
     except Exception as error:
         said = str(error) or type(error).__name__
-        print(f"W&B: the run was not ended well ({said}); wandb sync {_short(place)} sends what is there", file=sys.stderr)
+        print(f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is there", file=sys.stderr)
         _restart()
     (place / "logs" / "debug-core.log").unlink(missing_ok=True)  # a link into the user's home
-
-
-def _short(place: Path) -> str:
-    return os.path.relpath(place) if place.absolute().is_relative_to(Path.cwd()) else str(place)

@@ -1,6 +1,5 @@
 """What a run is about to do, on a dozen lines before it starts: data, what an epoch draws, network, optimizer, length, and where it is written."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from callbacks.drawn import planned
 from callbacks.report.devices import names
+from callbacks.runs.quoting import from_here
 from callbacks.runs.trained import loss, network, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
 from datamodules.labels import exclusive, shown
@@ -32,8 +32,7 @@ def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data
     if not trainer.is_global_zero:
         return
     console = Console(highlight=False)
-    folder = Path(cfg.paths.run)
-    place = os.path.relpath(folder) if folder.absolute().is_relative_to(Path.cwd()) else str(folder)
+    place = str(from_here(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
         console.print(f"{cfg.title}: {' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; written to {place}", soft_wrap=True, markup=False)
@@ -94,6 +93,8 @@ def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
     each = f"{_many(wanted.batch_size, 'image')} of {wanted.image_size} px" + (f" on each of {ranks} devices" if ranks > 1 else "")
     parts = [f"{_many(steps, 'step')} of {each}: {_many(images, 'image')}"]
     parts += [f"{often[pool.positive].sum() / images:.3f} positive"] if 0 < pool.positive.sum() < len(pool.positive) else []
+    gathered = trainer.accumulate_grad_batches
+    parts += [f"gradients of {gathered} steps together"] if gathered > 1 else []
     parts += [f"{round(np.minimum(often, 1).sum()):,} different, one at most {most} times"] if most > 1 else []
     parts += [f"drawn from {len(pool.rows):,}"] if len(pool.rows) < (data.table.rows["split"] == "train").sum() else []
     return ", ".join(parts)

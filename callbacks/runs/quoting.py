@@ -1,9 +1,14 @@
-"""Words of a command line that Hydra reads back as they were meant. Imports nothing heavy."""
+"""Paths in what is printed, and as words of a command line that Hydra reads back as they were meant. Imports nothing heavy."""
 
 import re
 from pathlib import Path
 
 PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what its grammar takes without quotes
+
+
+def from_here(path: Path) -> Path:
+    """As short as it is from the folder of the command."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def path_word(key: str, path: Path) -> str:

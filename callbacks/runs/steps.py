@@ -26,8 +26,8 @@ def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Man
     if start:
         checkpoint = checkpoints.read(start)
         checkpoints.refuse_misfit(module, checkpoint, start)
-        if own:
-            resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"])
+        if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
+            resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None)
     begin = None if own else named(cfg, "init_from")
     if begin:  # of an ensemble the first network, whose grey values and frozen weights all members share
         whole = checkpoints.take_weights(module, begin)

@@ -11,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks import class_probabilities
 from callbacks.report.table import print_table
+from callbacks.runs.quoting import from_here
 from callbacks.sweeps.arms import arms_beside
-from callbacks.sweeps.ensembling import command, shown
+from callbacks.sweeps.ensembling import command
 from callbacks.sweeps.folds import Fit, fits_of, read
 from callbacks.sweeps.one_seed import one_seed
 from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, OneSeed, by_seed
@@ -55,7 +56,7 @@ def merge_sweep(folder: Path) -> None:
     try:
         _merge_fits(fits, folder)
     except Refusal as refusal:
-        print(f"the trials of {shown(folder)} are not merged: {refusal}", file=sys.stderr)
+        print(f"the trials of {from_here(folder)} are not merged: {refusal}", file=sys.stderr)
 
 
 def _merge_fits(fits: list[Fit], folder: Path) -> None:
@@ -96,9 +97,9 @@ def _of_one_design(arms: Mapping[str, list[OneSeed]]) -> dict[str, list[OneSeed]
 
 def _refused(refusal: Refusal, arm: str, place: Path) -> None:
     """Why an arm is not merged, and where each of its seeds stands by itself."""
-    pages = [shown(path) for path in sorted(place.glob("merged/seed*/report.html"))]
+    pages = [from_here(path) for path in sorted(place.glob("merged/seed*/report.html"))]
     each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""
-    print(f"the trials of {arm or shown(place)} are not merged: {refusal}{each}", file=sys.stderr)
+    print(f"the trials of {arm or from_here(place)} are not merged: {refusal}{each}", file=sys.stderr)
 
 
 def one_arm(seeds: list[OneSeed], folder: Path, title: str) -> tuple[dict[str, Any], Path]:

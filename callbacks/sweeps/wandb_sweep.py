@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from callbacks.sweeps.search import DIRECTIONS
 from callbacks.sweeps.space import Space, space
+from datamodules.refusal import Refusal
 
 NAME = "sweep.yaml"
 SWEEPER = ("hydra/sweeper", "hydra.sweeper")
@@ -26,12 +27,18 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
         run_dir: The run folder.
 
     Raises:
-        Refusal: nothing is searched.
+        Refusal: nothing is searched, or a run would be several fits.
     """
+    if cfg.folds and cfg.fold is None:
+        raise Refusal(f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take folds=0, or hydra/sweeper=optuna")
     said = HydraConfig.get().overrides
     chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER)]
     whole = compose("run", ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"], return_hydra_config=True)
     sweeper = whole.hydra.sweeper
+    if not sweeper.params:
+        name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
+        line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
+        raise Refusal(f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such as {line}")
     found = space(sweeper.params, [word for word in said.task if not word.startswith(NOT_OF_A_RUN)])
     path = run_dir / NAME
     head = "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in the folder of run.py.\n"

@@ -61,6 +61,11 @@ def test_every_line_is_what_is_counted_by_hand(parts):
     assert found["machine"].startswith("CPU (") and found["machine"].endswith(", 32-true")
 
 
+def test_gradients_that_are_gathered_are_told(parts):
+    parts[1].accumulate_grad_batches = 3
+    assert ", gradients of 3 steps together, 5 different, " in plan.plan(*parts)["an epoch"]
+
+
 def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     plan.print_plan(*parts)

@@ -55,12 +55,13 @@ def test_the_agents_command_composes_to_an_ordinary_run_with_its_values(cli, tmp
     assert "wandb" in cfg.logger and cfg.do == ["fit", "test"] and folder.endswith("/wandb-${oc.env:WANDB_RUN_ID}")
 
 
-def test_without_a_space_it_is_refused(cli, tmp_path):
-    code, said = cli("experiment=weak_bone_scan", "do=[wandb_sweep]")
-    assert code == 2 and said.strip().count("\n") == 0 and "has no space in conf/sweep" in said and not (tmp_path / "run/sweep.yaml").exists()
-
-
-def test_without_pruning_nothing_is_ended_early(cli, tmp_path):
-    code, _ = cli("experiment=upernet_pnx", "do=[wandb_sweep]", "hydra/sweeper=optuna", "hydra.sweeper.pruner=null", "hydra.sweeper.n_trials=7")
-    sweep = yaml.safe_load((tmp_path / "run/sweep.yaml").read_text())
-    assert code == 0 and "early_terminate" not in sweep and sweep["run_cap"] == 7 and "hydra" not in " ".join(sweep["command"][3:-2])
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["experiment=weak_bone_scan"], "weak_bone_scan has no space in conf/sweep; write conf/sweep/weak_bone_scan.yaml"),
+        (["experiment=lora_pneumonia", "folds=5"], "folds=5 makes several fits of one run"),
+    ],
+)
+def test_what_cannot_be_a_sweep_is_refused(words, why, cli, tmp_path):
+    code, said = cli(*words, "do=[wandb_sweep]")
+    assert code == 2 and said.strip().count("\n") == 0 and why in said and not (tmp_path / "run/sweep.yaml").exists()
