@@ -35,7 +35,9 @@ def _table(title: str, scores: dict[str, Any]) -> Table:
     baselines = list(next(iter(scores.values()))["trivial"])
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("score", "value", "95 % interval", "n", *baselines):
-        table.add_column(column, justify="left" if column == "score" else "right", no_wrap=column in ("score", "95 % interval"))
+        whole = column in ("score", "95 % interval")
+        longest = max(map(len, [column] if whole else column.split()))
+        table.add_column(column, justify="left" if column == "score" else "right", no_wrap=whole, min_width=longest)
     for score, value in scores.items():
         table.add_row(score, number(value["value"]), interval(value), str(value["n"]), *map(number, value["trivial"].values()))
     return table
