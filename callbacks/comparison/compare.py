@@ -56,7 +56,7 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(found, run_dir / "comparison.json")
     board = leaderboard(runs)
-    board.to_csv(run_dir / "leaderboard.csv", index=False)
+    board.to_csv(run_dir / "comparison.csv", index=False)
     (run_dir / "comparison.html").write_text(_page(found, dict(ranked), board), encoding="utf-8")
     _print(found, run_dir / "comparison.html")
     return found

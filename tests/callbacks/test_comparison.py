@@ -117,7 +117,7 @@ def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
     assert [arm["title"] for arm in found["arms"]] == ["b", "a"]
     gap = found["arms"][1]["differences"]["brier"]
     assert gap["low"] > 0 and found["arms"][1]["verdict"] == WORSE
-    assert pd.read_csv(tmp_path / "out/leaderboard.csv")["val brier"].tolist() == [0.2, 0.3]
+    assert pd.read_csv(tmp_path / "out/comparison.csv")["val brier"].tolist() == [0.2, 0.3]
 
 
 def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp_path):
@@ -130,7 +130,7 @@ def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp
         report["scores"]["val"]["c"] |= {"auc": {"value": auc}, "f1": {"value": f1}}
         (path / "report.json").write_text(json.dumps(report))
     compare([str(path) for path in paths], tmp_path / "out")
-    board = pd.read_csv(tmp_path / "out/leaderboard.csv")
+    board = pd.read_csv(tmp_path / "out/comparison.csv")
     assert board["run"].tolist() == [str(paths[1]), str(paths[0])] and board["val auc"].tolist() == [0.9, 0.7]
     assert board["threshold"].tolist() == [0.45, 0.35] and {"val recall", "val specificity", "f1", "f1 low", "f1 high"} <= set(board)
     assert "ranked by val auc" in (tmp_path / "out/comparison.html").read_text()
