@@ -46,7 +46,7 @@ def _print(trials: list[Tried], sweep: Path) -> None:
     words = [{short[key]: shortened(value) for key, value in trial.words.items()} for trial in trials]
     table = trials_table(title, [_cells(trial, trials, own) for trial, own in zip(trials, words, strict=True)], list(short.values()))
     if short and console.measure(table, options=console.options.update(width=WIDE)).maximum > console.width:
-        folded = [{WORDS: "\n".join(f"{key}={value}" for key, value in own.items())} for own in words]
+        folded = [{WORDS: " ".join(f"{key}={value}" for key, value in own.items())} for own in words]
         table = trials_table(title, [_cells(trial, trials, own) for trial, own in zip(trials, folded, strict=True)], [WORDS])
     console.print(table)
     console.print(f"table: {sweep / NAME}", soft_wrap=True)
