@@ -133,4 +133,5 @@ def caveat(evidence: Evidence) -> str:
         return f"no intervals: {groups} groups are fewer than {FEWEST_GROUPS}"
     if evidence.group_is == "patient":
         return f"95 % bootstrap intervals over {groups} patients"
-    return f"95 % bootstrap intervals over {groups} images; patients are unknown, so this assumes independent images"
+    distinct = "" if groups == len(evidence) else "different "  # exact copies are drawn together
+    return f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this assumes independent images"

@@ -16,7 +16,6 @@ from lightning_modules.uncertainty import FEWEST_GROUPS
 
 NO_VAL = "no val score"
 CHANCE = 0.05  # of comparisons of equal runs, at 95 %, are called better or worse
-DIGITS = 4  # of a setting
 Group = dict[str, Any]
 Line = dict[str, Any]
 
@@ -95,7 +94,7 @@ def _words(entries: Sequence[Entry]) -> list[list[str]]:
     for title in dict.fromkeys(entry.title for entry in entries):
         places = [n for n, entry in enumerate(entries) if entry.title == title]
         settings = [entries[n].told["settings"] for n in places]
-        for n, own, said in zip(places, settings, differing(settings, DIGITS), strict=True):
+        for n, own, said in zip(places, settings, differing(settings), strict=True):
             if own.get("seed") == own.get("datamodule.seed"):
                 said.pop("datamodule.seed", None)
             found[n] = list(said.values())

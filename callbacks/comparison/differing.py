@@ -7,6 +7,7 @@ from typing import Any
 SEEDS = ("seed", "datamodule.seed")
 HOW = ("paths", "title", "runs", "do", "resume", "logger")  # what a run is called and how it is carried out, not what it is
 HOW_OF_PARTS = ("callbacks.pruning.", "callbacks.progress.", "callbacks.report.", "trainer.enable_progress_bar", "datamodule.num_workers")
+DIGITS = 4  # of a number
 LETTERED = 2  # places in which a list of settings may differ before its variants are called by letters
 
 
@@ -34,15 +35,21 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
             yield prefix, part
 
 
-def differing(settings: Sequence[Mapping[str, Any]], digits: int | None = None) -> list[dict[str, str]]:
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Of each run its settings that not all have: stem of the key -> words such as `rank=8` or `stages[1].lr=0.0001`.
 
-    A list that differs in more than two places has a letter for each of its variants: `stages=B`.
+    A list that differs in more than two places has a letter for each of its variants: `stages=B`. Numbers are rounded where that leaves
+    no two runs alike that are not.
 
     Args:
         settings: Of each run.
-        digits: To so many numbers are rounded; None to none.
     """
+    exact, rounded = _said(settings, None), _said(settings, DIGITS)
+    kinds = [len({tuple(one.items()) for one in said}) for said in (exact, rounded)]
+    return rounded if kinds[0] == kinds[1] else exact
+
+
+def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dict[str, str]]:
     keys = dict.fromkeys(key for one in settings for key in one)
     stems: dict[str, list[str]] = {}
     for key in keys:

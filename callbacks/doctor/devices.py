@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from callbacks.doctor.finding import Answer, Finding, gigabytes
 from callbacks.doctor.machine import allowed_cores
-from lightning_modules.precision import best_precision, cpu_has_native_bf16
+from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 
 
 def devices(cfg: DictConfig) -> Answer:
@@ -128,11 +128,11 @@ def chosen_precision(cfg: DictConfig, of: str) -> str:
 def precision(cfg: DictConfig) -> Answer:
     """The precision of a run here, and why."""
     of = kind(cfg)
-    chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_native_bf16()
+    chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_fast_bf16()
     capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)
     why = {
         "cuda": f"compute capability {capability[0]}.{capability[1]} {'multiplies' if capability >= (8, 0) else 'does not multiply'} bfloat16",
-        "cpu": f"this CPU {'does not multiply' if low else 'multiplies'} bfloat16 in hardware",
+        "cpu": f"this CPU has {'no AMX, without which bfloat16 is slower than float32' if low else 'AMX'}",
         "mps": "autocast is not relied on with MPS",
     }.get(of, "")
     low = low or (of == "cuda" and capability < (8, 0))

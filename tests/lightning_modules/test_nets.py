@@ -9,7 +9,7 @@ from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import Refusal
 from lightning_modules.nets import smp_net
 from lightning_modules.normalize import Normalize
-from lightning_modules.precision import best_precision, cpu_has_native_bf16
+from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 from run import CONF
 
 SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
@@ -40,7 +40,7 @@ def test_normalize_by_hand():
 
 
 def test_precision_follows_the_hardware():
-    assert best_precision("cpu") == ("bf16-mixed" if cpu_has_native_bf16() else "32-true")
+    assert best_precision("cpu") == ("bf16-mixed" if cpu_has_fast_bf16() else "32-true")
 
 
 @pytest.mark.parametrize("name", ["unet", "fpn", "pspnet", "deeplabv3plus"])

@@ -130,8 +130,10 @@ def test_keys_that_end_alike_are_told_apart_and_how_a_run_was_carried_out_is_no_
     sweep = {"resume": "auto", "logger": {"csv": 1}, "callbacks": {"pruning": {"monitor": "val/f1"}}, "paths": {"run": "/r/1"}}
     first = {"module": {"lora": {"alpha": 16}, "loss": {"alpha": 0.123456}}, "datamodule": {"root": "same"}, "file": "/r/1/x"} | sweep
     second = {"module": {"lora": {"alpha": 32}, "loss": {"alpha": 0.25}}, "datamodule": {"root": "same"}, "file": "/r/2/x", "paths": {"run": "/r/2"}}
-    found = differing([settings_of(first), settings_of(second)], digits=4)
+    found = differing([settings_of(first), settings_of(second)])
     assert [list(words.values()) for words in found] == [["lora.alpha=16", "loss.alpha=0.1235"], ["lora.alpha=32", "loss.alpha=0.25"]]
+    near = [{"lr": 0.00012341}, {"lr": 0.00012342}, {"lr": 0.5}]
+    assert [words["lr"] for words in differing(near)] == ["lr=0.00012341", "lr=0.00012342", "lr=0.5"]
 
 
 def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):

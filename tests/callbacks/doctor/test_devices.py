@@ -53,8 +53,8 @@ def test_the_precision_and_why(gpus, monkeypatch):
     only(devices.precision(config("trainer.precision=bf16-mixed")), WARNS, "7.5 does not multiply bfloat16", "trainer.precision=auto")
     gpus()
     for native in (True, False):
-        monkeypatch.setattr("lightning_modules.precision.cpu_has_native_bf16", lambda native=native: native)
-        monkeypatch.setattr(devices, "cpu_has_native_bf16", lambda native=native: native)
+        monkeypatch.setattr("lightning_modules.precision.cpu_has_fast_bf16", lambda native=native: native)
+        monkeypatch.setattr(devices, "cpu_has_fast_bf16", lambda native=native: native)
         assert devices.precision(config()).known["precision"] == ("bf16-mixed" if native else "32-true")
         assert bool(devices.precision(config("trainer.precision=bf16-mixed")).findings) != native
     only(devices.precision(config("trainer.precision=16-mixed")), WARNS, "16-mixed does not exist on a CPU", "trainer.precision=auto")
