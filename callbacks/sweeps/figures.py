@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from callbacks.report.figures import INK, PALETTE, figure, legend_below
 from callbacks.report.metrics import per_epoch
 from callbacks.sweeps.importance import drawn_from
-from callbacks.sweeps.tried import Tried, best
+from callbacks.sweeps.tried import Tried
 from callbacks.sweeps.words import short_names, shortened
 
 BEST, OTHER, PRUNED = PALETTE[0], PALETTE[1], PALETTE[7]
@@ -41,12 +41,16 @@ def history(trials: Sequence[Tried]) -> str:
     return figure(draw)
 
 
-def courses(trials: Sequence[Tried]) -> str | None:
-    """The monitored score of each trial over its epochs; pruned ones end in a cross. None where nothing was logged."""
+def courses(trials: Sequence[Tried], first: Tried | None) -> str | None:
+    """The monitored score of each trial over its epochs; pruned ones end in a cross. None where nothing was logged.
+
+    Args:
+        trials: Of a sweep.
+        first: The best, where one is; it stands out.
+    """
     curves = {trial.name: _curve(trial) for trial in trials}
     if not any(len(x) for x, _ in curves.values()):
         return None
-    first = best(trials)
 
     def draw(axes: Axes) -> None:
         for trial in sorted(trials, key=lambda t: t is first):
@@ -57,12 +61,14 @@ def courses(trials: Sequence[Tried]) -> str | None:
                 axes.plot(x, y, color=colour, linewidth=2.2 if trial is first else 0.9, alpha=1.0 if trial is first else 0.6, marker=dots)
                 if trial.state == "pruned":
                     axes.plot(x[-1:], y[-1:], "x", color=colour)
-        axes.plot([], [], color=BEST, linewidth=2.2, label="best trial")
+        if first is not None:
+            axes.plot([], [], color=BEST, linewidth=2.2, label="best trial")
         if any(trial.state != "finished" for trial in trials):
             axes.plot([], [], color=PRUNED, marker="x", label="pruned, or not finished")
         axes.set(xlabel="epoch", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend_below(axes, *axes.get_legend_handles_labels(), columns=2)
+        if axes.get_legend_handles_labels()[0]:
+            legend_below(axes, *axes.get_legend_handles_labels(), columns=2)
 
     return figure(draw)
 

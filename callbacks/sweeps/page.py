@@ -34,9 +34,10 @@ def page(trials: list[Tried], sweep: Path) -> str:
     keys = short_names(trials[0].words)
     drawn = [key for key in DRAWN if key in keys]
     first = None if drawn else best(trials)
-    shares, said = ({}, f"{' and '.join(drawn)} say nothing of how to train.") if drawn else importances(trials)
-    figures = {f"{trials[0].monitor} by trial": history(trials), f"{trials[0].monitor} by epoch": courses(trials)}
-    figures |= {"which key matters": bars(shares)} if shares else {}
+    shares, said = ({}, None) if drawn else importances(trials)
+    monitor = trials[0].monitor
+    figures: dict[str, str | None] = {} if drawn else {f"{monitor} by trial": history(trials)}
+    figures |= {f"{monitor} by epoch": courses(trials, first)} | ({"which key matters": bars(shares)} if shares else {})
     counted = Counter(trial.state for trial in trials)
     return render(
         Path(__file__).parent,
@@ -48,14 +49,14 @@ def page(trials: list[Tried], sweep: Path) -> str:
         drawn=drawn,
         merged=(sweep / "report.html").is_file(),
         command=command(first) if first else None,
-        monitor=trials[0].monitor,
+        monitor=monitor,
         lower=trials[0].mode == "min",
         mixed=sorted({trial.monitor for trial in trials if trial.monitor != "–"}),
         counted={state: counted[state] for state in ("finished", "pruned", "failed", "stopped") if counted[state]},
         total=len(trials),
         keys=keys,
         figures={title: svg for title, svg in figures.items() if svg},
-        parallel=parallel(trials),
+        parallel=None if drawn else parallel(trials),
         importance=said,
         tested=list(dict.fromkeys(name for trial in trials for name in trial.test)),
         rows=[(trial, duration(trial.seconds), {key: shortened(value) for key, value in trial.words.items()}) for trial in ranked(trials)],

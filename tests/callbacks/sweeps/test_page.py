@@ -69,5 +69,6 @@ def test_of_folds_and_seeds_none_is_the_best_and_a_torn_file_hides_no_other_tria
     for number in range(6):
         trial(tmp_path, number, [f"fold={number % 3}", f"seed={number // 3}"], 0.5 + number / 10)
     assert "Best trial" not in (said := page(trials_of(tmp_path), tmp_path)) and "none of them is the best" in said
+    assert "best so far" not in said and "best trial" not in said and "which key matters" not in said and "by epoch" in said  # no best in any figure
     (tmp_path / "3/.hydra/overrides.yaml").write_text("- 'fold=")
     assert [tried.name for tried in trials_of(tmp_path)] == list("012345")
