@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from callbacks.report.figures import INK, PALETTE, figure, legend_below
 from callbacks.report.metrics import per_epoch
 from callbacks.sweeps.importance import drawn_from
-from callbacks.sweeps.tried import Tried
+from callbacks.sweeps.tried import Tried, worse
 from callbacks.sweeps.words import short_names, shortened
 
 BEST, OTHER, PRUNED = PALETTE[0], PALETTE[1], PALETTE[7]
@@ -83,7 +83,7 @@ def _curve(trial: Tried) -> tuple[np.ndarray, np.ndarray]:
 
 def parallel(trials: Sequence[Tried]) -> str | None:
     """Each trial as a line through its values and its score, the better the stronger. None where no trial has a score."""
-    scored = sorted((trial for trial in trials if trial.score is not None), key=_goodness)
+    scored = sorted((trial for trial in trials if trial.score is not None), key=worse, reverse=True)
     drawn = drawn_from(scored)
     if not scored or not drawn:
         return None
@@ -109,10 +109,6 @@ def parallel(trials: Sequence[Tried]) -> str | None:
         axes.tick_params(axis="x", length=0)
 
     return figure(draw, width=min(14.0, 2.2 + 1.9 * len(drawn)), height=3.6)
-
-
-def _goodness(trial: Tried) -> float:
-    return -(trial.score or 0.0) if trial.mode == "min" else trial.score or 0.0
 
 
 def _height(value: str, of: BaseDistribution) -> float:

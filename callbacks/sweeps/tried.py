@@ -9,7 +9,8 @@ from typing import Any, Literal
 import yaml
 
 from callbacks.runs import outcome
-from callbacks.sweeps.words import OF_THE_SWEEP, Loader, overrides, swept
+from callbacks.runs.written import read_yaml
+from callbacks.sweeps.words import OF_THE_SWEEP, overrides, swept
 
 State = Literal["finished", "pruned", "failed", "stopped"]
 HEADS = 3  # scores on test
@@ -70,10 +71,11 @@ def trials_of(sweep: Path) -> list[Tried]:
 def ranked(trials: Iterable[Tried]) -> list[Tried]:
     """The best first; behind those that finished the pruned, the failed and the stopped."""
     order = ("finished", "pruned", "failed", "stopped")
-    return sorted(trials, key=lambda t: (order.index(t.state), t.score is None, _worse(t)))
+    return sorted(trials, key=lambda t: (order.index(t.state), t.score is None, worse(t)))
 
 
-def _worse(trial: Tried) -> float:
+def worse(trial: Tried) -> float:
+    """The larger, the worse its score."""
     return 0.0 if trial.score is None else trial.score if trial.mode == "min" else -trial.score
 
 
@@ -117,7 +119,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _monitor(folder: Path, report: dict[str, Any]) -> tuple[str, str]:
     """Name and mode of the score that ranks; of a run that failed too early the first of its page, or a dash."""
     try:
-        found = (yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader) or {}).get("monitor") or {}
+        found = (read_yaml(folder / "config.yaml") or {}).get("monitor") or {}
     except (OSError, yaml.YAMLError):
         found = {}
     first = next(iter(report.get("heads", [])), None)
