@@ -58,8 +58,7 @@ class Predictions(Callback):
 
     def _whole(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
         """The logits of one image at its own size, padding cut off."""
-        top, left, height, width = batch["content"][i]
-        inside = logits[i : i + 1, :, top : top + height, left : left + width].float()
+        inside = logits[i : i + 1][batch["content"][i].inside].float()
         return F.interpolate(inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False)
 
     def _drawn(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:

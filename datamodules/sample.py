@@ -56,6 +56,11 @@ class Content(NamedTuple):
     height: int
     width: int
 
+    @property
+    def inside(self) -> tuple[Any, slice, slice]:
+        """Cuts the padding off an array `... x H x W`, as in `canvas[content.inside]`."""
+        return ..., slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 class Sample(TypedDict, total=False):
     """One image and what is known of it; a batch has the same words with a leading B (strings and `content` in lists).

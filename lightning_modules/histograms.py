@@ -27,9 +27,8 @@ def histograms(logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequen
 
 
 def _on_grid(logits: Tensor, size: Sequence[int], content: Content) -> Tensor:
-    top, left, height, width = content
-    inside = logits[..., top : top + height, left : left + width].float()
-    if (height, width) == tuple(size):
+    inside = logits[content.inside].float()
+    if (content.height, content.width) == tuple(size):
         return inside
     return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
 

@@ -58,8 +58,7 @@ def _caption(evidence: LabelEvidence, i: int, channel: int | None = None) -> str
 
 def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     """Image `i` of a batch as the network saw it, BGR, padding cut off, with so many pixels on its longest side."""
-    top, left, height, width = batch["content"][i]
-    pixels = batch["image"][i][:, top : top + height, left : left + width].expand(3, -1, -1).numpy().transpose(1, 2, 0)
+    pixels = batch["image"][i][batch["content"][i].inside].expand(3, -1, -1).numpy().transpose(1, 2, 0)
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 
 

@@ -91,9 +91,8 @@ def key(classes: Sequence[str]) -> tuple[Chip, ...]:
 
 def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     """Image `i` of a batch in grey, BGR, padding cut off, with so many pixels on its longest side."""
-    top, left, height, width = batch["content"][i]
-    inside = batch["image"][i][:, top : top + height, left : left + width]
-    return enlarge(cv2.cvtColor(inside.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
+    grey = batch["image"][i][batch["content"][i].inside]
+    return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
 
 def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -> dict[str, np.ndarray]:
@@ -106,8 +105,7 @@ def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -
         rule: The mask rule in force.
         side: Longest side of a pane in pixels.
     """
-    top, left, height, width = batch["content"][i]
-    inside = (..., slice(top, top + height), slice(left, left + width))
+    inside = batch["content"][i].inside
     grey = picture(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
     truth, said = ([enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks] for masks in (batch["mask"][i][inside].numpy(), predicted))

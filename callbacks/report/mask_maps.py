@@ -22,8 +22,7 @@ def maps_of(batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side
         channels: The classes that are wanted.
         side: Longest side of a map in pixels.
     """
-    top, left, height, width = batch["content"][i]
-    inside = (..., slice(top, top + height), slice(left, left + width))
+    _, _, height, width = content = batch["content"][i]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -32,7 +31,7 @@ def maps_of(batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side
 
     found = {}
     for channel in channels:
-        bytes_ = to_byte(Tensor(smaller(logits[inside][0, channel].float().numpy()))).numpy()
-        truth = smaller(batch["mask"][i][inside][channel].float().numpy()) >= 0.5
+        bytes_ = to_byte(Tensor(smaller(logits[content.inside][0, channel].float().numpy()))).numpy()
+        truth = smaller(batch["mask"][i][content.inside][channel].float().numpy()) >= 0.5
         found[channel] = packed.maps(bytes_, truth)
     return found, size
