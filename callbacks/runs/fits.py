@@ -28,7 +28,7 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
     ensemble = ensemble_of(cfg)
     if ensemble is not None:
         cfg.title = f"{cfg.title}, ensemble of {len(ensemble.fits)} networks"
-        return one_run(cfg)
+        return one_run(cfg, ensemble)
     if not (cfg.folds and cfg.fold is None and judges):
         return one_run(cfg)
     if cfg.ckpt_path or "fit" not in cfg.do:

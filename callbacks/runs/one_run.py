@@ -21,6 +21,7 @@ from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
 from callbacks.runs.steps import named, refuse, steps
+from callbacks.sweeps.ensembling import Ensemble
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.precision import best_precision
@@ -43,8 +44,13 @@ NOISE = (  # warnings of libraries that no user of ours can act on
 )
 
 
-def one_run(cfg: DictConfig) -> float | None:
-    """Makes the parts and carries out the steps; returns the monitored score of a fit."""
+def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
+    """Makes the parts and carries out the steps; returns the monitored score of a fit.
+
+    Args:
+        cfg: Of the run.
+        ensemble: Whose networks are judged together, where `ckpt_path` or `init_from` names several.
+    """
     prepare(cfg)
     refuse_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -65,21 +71,21 @@ def one_run(cfg: DictConfig) -> float | None:
     print_plan(cfg, trainer, module, data)
     code = 1
     try:
-        score = _carried_out(cfg, trainer, module, data)
+        score = _carried_out(cfg, trainer, module, data, ensemble)
         code = 0 if score is None or isfinite(score) else 1
         return score
     finally:
         close(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
-def _carried_out(cfg: DictConfig, trainer: Trainer, module: Any, data: Any) -> float | None:
+def _carried_out(cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: Ensemble | None) -> float | None:
     """The steps; how they ended stands in outcome.json, of a run that was stopped and can go on nothing."""
     run = Path(cfg.paths.run)
     write = outcome.write if trainer.is_global_zero else lambda *about, **more: None
     if trainer.is_global_zero:
         outcome.forget(run)
     try:
-        score = steps(cfg, trainer, module, data)
+        score = steps(cfg, trainer, module, data, ensemble)
         write(run, score)
         return score
     except Pruned as pruned:

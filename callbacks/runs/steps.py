@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from callbacks.rule_search import RuleSearch
 from callbacks.runs import resume
 from callbacks.sweeps.ensembled import Ensembled
-from callbacks.sweeps.ensembling import Ensemble, ensemble_of, named_together
+from callbacks.sweeps.ensembling import Ensemble, named_together
 from callbacks.sweeps.folds import fit_folders
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
@@ -19,9 +19,11 @@ from lightning_modules.supervised import SupervisedModule
 from lightning_modules.together import Together, members, top_checkpoints
 
 
-def steps(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> float | None:
-    """Carries out `cfg.do`; returns the monitored score of a fit."""
-    own, ensemble = resume.own_checkpoint(cfg), ensemble_of(cfg)
+def steps(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, ensemble: Ensemble | None = None
+) -> float | None:
+    """Carries out `cfg.do`, of an ensemble by all its networks; returns the monitored score of a fit."""
+    own = resume.own_checkpoint(cfg)
     start = own or named(cfg, "ckpt_path")
     if start:
         checkpoint = checkpoints.read(start)
