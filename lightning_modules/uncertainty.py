@@ -116,13 +116,19 @@ def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarr
     return np.array([[score.value(d, weights) for score in scores] for d in decided])
 
 
+def interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
+    """The ends of 95 % of the draws on which a score is defined; None where there are none, or not `enough` groups."""
+    defined = draws[np.isfinite(draws)]
+    if not enough or not len(defined):
+        return None, None
+    low, high = map(float, np.quantile(defined, [0.025, 0.975]))
+    return low, high
+
+
 def _estimate(score: Score, groups: np.ndarray, point: np.ndarray, drawn: np.ndarray, n: int, trivial: dict[str, float]) -> Estimate:
-    low = high = None
-    degenerate = 0
-    if len(np.unique(groups)) >= FEWEST_GROUPS:
-        degenerate = int(np.isnan(drawn).sum())
-        if degenerate < len(drawn):
-            low, high = map(float, np.nanquantile(drawn, [0.025, 0.975]))
+    enough = len(np.unique(groups)) >= FEWEST_GROUPS
+    low, high = interval(drawn, enough)
+    degenerate = int(np.isnan(drawn).sum()) if enough else 0
     return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
 
 

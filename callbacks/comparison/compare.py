@@ -14,7 +14,7 @@ from rich.table import Table
 
 from callbacks.comparison.courses import courses, uncounted
 from callbacks.comparison.figures import figures, key
-from callbacks.comparison.finished import Finished, arms, read_all
+from callbacks.comparison.finished import Finished, arms, read_all, whole
 from callbacks.comparison.leaderboard import leaderboard, ranking_of, val_score
 from callbacks.comparison.paired import differences
 from callbacks.comparison.ranking import Ranking
@@ -87,7 +87,7 @@ def _row(name: str, arm: list[Finished], first: list[Finished], by: Ranking) -> 
     judged, heads = arm[0].judged, arm[0].evidence.heads
     test = {score: [run.score(judged, score) for run in arm] for score in heads}
     config = reports[0].get("config") or {}
-    single = list(reports[0]["scores"][judged].values())[-1]  # of several classes their mean stands last
+    single = whole(reports[0]["scores"][judged])
     gaps = None if arm is first else differences([run.evidence for run in first], [run.evidence for run in arm])
     return {
         "title": name,

@@ -6,18 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from callbacks.comparison.finished import JUDGED, read_report
 from callbacks.comparison.run_folders import CONFIG, READ
 from callbacks.comparison.told import Drawn, told_by_evidence, told_by_report
 from callbacks.runs import outcome
+from callbacks.runs.written import read_yaml
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 
 FINISHED, FOLD, SEVERAL = "finished", "one fold", "several runs"  # besides: failed, pruned, not tested, not ended, cannot be read
 JUDGES = {"fit", "test"}  # what a run does that is ranked
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where there is one, is ten times as fast
 
 
 @dataclass(kw_only=True)
@@ -77,7 +75,7 @@ def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
         more, draws = told_by_evidence(report, evidence)
         entry.told |= more
         return entry, draws
-    config = yaml.load((folder / CONFIG).read_text(encoding="utf-8"), Loader=LOADER)
+    config = read_yaml(folder / CONFIG)
     if not JUDGES & set(config.get("do", JUDGES)) or (config.get("trainer") or {}).get("fast_dev_run"):
         return None, {}
     entry.title = str(config.get("title", ""))

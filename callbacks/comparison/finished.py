@@ -58,8 +58,13 @@ def score_of(report: dict[str, Any], split: str, name: str) -> float:
     classes = report["scores"].get(split, {})
     if not classes:
         return float("nan")
-    value = classes.get(MEAN, next(iter(classes.values())))[name]["value"]
+    value = whole(classes)[name]["value"]
     return float("nan") if value is None else float(value)
+
+
+def whole(classes: dict[str, Any]) -> dict[str, Any]:
+    """Of the scores of each class those of the only one; of several classes their mean."""
+    return classes.get(MEAN, next(iter(classes.values())))
 
 
 def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from callbacks.comparison.finished import Finished
+from callbacks.comparison.finished import Finished, whole
 from callbacks.comparison.ranking import Ranking, ranking
 
 OF_LABELS = ("auc", "recall", "specificity")
@@ -38,7 +38,7 @@ def _line(run: Finished, by: str) -> dict[str, Any]:
     if labels:
         rules = list(told.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
-    scores = list(told["scores"][run.judged].values())[-1]  # of several classes their mean stands last
+    scores = whole(told["scores"][run.judged])
     for name in run.evidence.heads:
         line |= {name: scores[name]["value"], f"{name} low": scores[name]["low"], f"{name} high": scores[name]["high"]}
     return line

@@ -7,7 +7,7 @@ import numpy as np
 
 from lightning_modules.evidence import Evidence
 from lightning_modules.score import Score
-from lightning_modules.uncertainty import FEWEST_GROUPS, RESAMPLES, over_classes, resampled
+from lightning_modules.uncertainty import FEWEST_GROUPS, RESAMPLES, interval, over_classes, resampled
 
 TIE = 1e-12  # what rounding makes of no difference
 
@@ -94,5 +94,5 @@ def difference(first: np.ndarray, second: np.ndarray, value: float, groups: int)
     """
     gap = second - first
     gap = gap[np.isfinite(gap)]
-    low, high = map(float, np.quantile(gap, [0.025, 0.975])) if groups >= FEWEST_GROUPS and len(gap) else (None, None)
+    low, high = interval(gap, groups >= FEWEST_GROUPS)
     return Difference(value, low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))

@@ -12,7 +12,7 @@ from callbacks.comparison.finished import score_of
 from callbacks.comparison.paired import drawn, groups_counting
 from callbacks.comparison.ranking import monitor_of
 from lightning_modules.evidence import Evidence
-from lightning_modules.uncertainty import FEWEST_GROUPS
+from lightning_modules.uncertainty import FEWEST_GROUPS, interval
 
 Drawn = dict[str, np.ndarray]  # score -> its value on each draw of the patients
 
@@ -71,9 +71,9 @@ def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], 
     draws = drawn(evidence, [name])[0]
     groups = groups_counting(evidence, next(score for score in evidence.scores if score.name == name))
     found = {"value": float(drawn(evidence, [name], None)[0, 0]), "groups": groups}
-    finite = draws[np.isfinite(draws)]
-    if groups >= FEWEST_GROUPS and len(finite):
-        found |= dict(zip(("low", "high"), map(float, np.quantile(finite, [0.025, 0.975])), strict=True))
+    low, high = interval(draws, groups >= FEWEST_GROUPS)
+    if low is not None and high is not None:
+        found |= {"low": low, "high": high}
     return {name: found}, {name: draws}
 
 

@@ -8,7 +8,7 @@ from callbacks.comparison.paired import TIE, Difference
 from callbacks.pseudo_labels.localisation import counting, patients, resampled, values
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
 from callbacks.pseudo_labels.measured import Localised, refuse_unpaired
-from lightning_modules.uncertainty import FEWEST_GROUPS, Estimate
+from lightning_modules.uncertainty import FEWEST_GROUPS, Estimate, interval
 
 HEAD = "pointing_box"
 COMPARED = (HEAD, "hit_rate_centre_at_1", "hit_rate_iou_at_1", froc_at(1))
@@ -35,7 +35,7 @@ def differences(method: Localised, baseline: Localised, rules: LocalisationRules
         gap = draws[0][name] - draws[1][name] if draws[0] else np.zeros(0)
         gap = gap[np.isfinite(gap)]
         enough = len(gap) and patients(method, counting(method, name)) >= FEWEST_GROUPS
-        low, high = map(float, np.quantile(gap, [0.025, 0.975])) if enough else (None, None)
+        low, high = interval(gap, bool(enough))
         found[name] = Difference(points[0][name] - points[1][name], low, high, float((gap > TIE).mean()) if enough else float("nan"))
     return found
 

@@ -10,7 +10,7 @@ from callbacks.pseudo_labels.froc import froc
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
 from callbacks.pseudo_labels.measured import Localised
 from lightning_modules.score import divide
-from lightning_modules.uncertainty import BLOCK, FEWEST_GROUPS, Estimate, group_weights
+from lightning_modules.uncertainty import BLOCK, FEWEST_GROUPS, Estimate, group_weights, interval
 
 BLIND = {"a random pixel": "random", "the centre": "centre"}
 
@@ -85,12 +85,10 @@ def _frocs(seen: Localised, rules: LocalisationRules, weights: np.ndarray) -> It
 
 def _estimate(seen: Localised, name: str, sentence: str, point: dict[str, float], drawn: dict[str, np.ndarray]) -> Estimate:
     counts = counting(seen, name)
-    low = high = None
-    degenerate = 0
-    if name in drawn and patients(seen, counts) >= FEWEST_GROUPS:
-        degenerate = int(np.isnan(drawn[name]).sum())
-        if degenerate < len(drawn[name]):
-            low, high = map(float, np.nanquantile(drawn[name], [0.025, 0.975]))
+    enough = name in drawn and patients(seen, counts) >= FEWEST_GROUPS
+    draws = drawn[name] if enough else np.zeros(0)
+    low, high = interval(draws, enough)
+    degenerate = int(np.isnan(draws).sum())
     blind = {words: point[f"{name}_{kind}"] for words, kind in BLIND.items() if f"{name}_{kind}" in point}
     return Estimate(point.get(name, np.nan), low, high, int(counts.sum()), degenerate, blind, sentence)
 

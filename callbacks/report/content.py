@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from callbacks.report.judged import by_patient, without_lookalikes
 from callbacks.report.kinds import KINDS
 from callbacks.report.stages import read_stages
+from callbacks.runs.written import read_yaml
 from datamodules.base import ManifestDataModule
 from datamodules.labels import shown
 from datamodules.leaks import near_duplicates
@@ -123,7 +123,7 @@ def commit() -> str | None:
 def configuration(run_dir: Path) -> dict[str, Any] | None:
     """The resolved configuration that run.py left in the run folder."""
     path = run_dir / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_yaml(path) if path.is_file() else None
 
 
 def write_json(found: dict[str, Any], path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.comparison.finished import score_of
+from callbacks.comparison.finished import score_of, whole
 from callbacks.comparison.paired import differences
 from callbacks.comparison.ranking import Ranking, monitor_of, ranking
 from callbacks.report.content import write_json
@@ -82,13 +82,12 @@ def _value(found: Merged, split: str, rank: Ranking) -> float:
 
 
 def _row(arm: str, found: Merged, arms: Mapping[str, Any], split: str, rank: Ranking, gaps: dict[str, Any] | None) -> Merged:
-    classes = found["scores"][found["judged"]]
-    last = list(classes.values())[-1]  # of several classes their mean stands last
+    scores = whole(found["scores"][found["judged"]])
     value = _value(found, split, rank)
     return {
         "arm": arm,
         "ranked": None if isnan(value) else value,
-        "scores": {name: {key: last[name].get(key) for key in ("value", "low", "high", "sd")} for name in found["heads"]},
+        "scores": {name: {key: scores[name].get(key) for key in ("value", "low", "high", "sd")} for name in found["heads"]},
         "fits": len(found["fits"]),
         "of": len(found["fits"]) + sum(len(seed.lacking) for seed in arms[arm]),
         "differences": gaps,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from callbacks.runs.quoting import from_here, path_word
+from callbacks.runs.written import read_yaml
 from callbacks.sweeps.folds import Fit, fit_folders, fits_of
 from callbacks.sweeps.out_of_fold import by_seed, out_of_fold, pooled
 from callbacks.sweeps.words import OF_THE_SWEEP
@@ -122,7 +122,7 @@ def command(fits: Sequence[Fit], folder: Path) -> str:
     """
     of_fit = fits[0].folder / ".hydra" / "overrides.yaml"
     path = of_fit if of_fit.is_file() else fits[0].folder.parent / ".hydra" / "overrides.yaml"  # of a run of folds
-    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
+    said = read_yaml(path) if path.is_file() else []
     words = [word for word in said if _key(word) not in NOT_OF_A_TEST and not _key(word).startswith(OF_THE_SWEEP)]
     return shlex.join(["python", "run.py", *words, "do=[test]", path_word("ckpt_path", from_here(folder))])
 

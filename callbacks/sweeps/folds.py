@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from callbacks.runs import outcome
-from callbacks.sweeps.words import DRAWN, Loader, short_names, swept
+from callbacks.runs.written import read_yaml
+from callbacks.sweeps.words import DRAWN, short_names, swept
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.checkpoints import FOLD
@@ -105,7 +106,7 @@ def _asked(folder: Path) -> tuple[dict[str, Any], str | None]:
     damaged = None
     for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
         try:
-            found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+            found = read_yaml(path)
             fold = None if found.get("fold") is None else int(found["fold"])
             return {"fold": fold, "folds": int(found.get("folds") or 0), "seed": int(found.get("seed") or 0)}, damaged
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from callbacks.comparison.paired import groups_counting, over_runs
 from lightning_modules.evidence import Evidence
-from lightning_modules.uncertainty import FEWEST_GROUPS, MEAN, RESAMPLES, caveat, estimates, over_classes, resampled
+from lightning_modules.uncertainty import FEWEST_GROUPS, MEAN, RESAMPLES, caveat, estimates, interval, over_classes, resampled
 
 
 def over_seeds(arm: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
@@ -36,9 +36,8 @@ def over_seeds(arm: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 
 
 
 def _spread(point: np.ndarray, drawn: np.ndarray, enough: bool) -> dict[str, Any]:
-    defined = drawn[np.isfinite(drawn)]
-    low, high = map(float, np.quantile(defined, [0.025, 0.975])) if enough and len(defined) else (None, None)
-    undefined = len(drawn) - len(defined) if enough else 0
+    low, high = interval(drawn, enough)
+    undefined = len(drawn) - int(np.isfinite(drawn).sum()) if enough else 0
     sd = float(point.std(ddof=1)) if len(point) > 1 else None
     return {"value": float(point.mean()), "low": low, "high": high, "degenerate": undefined, "sd": sd}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from callbacks.comparison.finished import whole
 from callbacks.report.content import Run, content, write_json
 from callbacks.report.judged import by_patient, without_lookalikes
 from callbacks.report.template import render
@@ -99,8 +100,7 @@ def _row(seed: OneSeed, folder: Path, title: str) -> dict[str, Any]:
         report, page = seed.fits[None].report, seed.fits[None].folder / "report.html"
     else:
         report, page = one_seed(seed, folder / "merged" / f"seed{seed.seed}", title, of_several=True)
-    classes = report["scores"][seed.judged]
-    single = list(classes.values())[-1]  # of several classes their mean stands last
+    single = whole(report["scores"][seed.judged])
     return {
         "seed": seed.seed,
         "scores": {name: single[name]["value"] for name in report["heads"]},

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from callbacks.runs.written import read_yaml
+
 OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
 DRAWN = ("fold", "seed")  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def overrides(sweep: Path) -> dict[str, list[str]]:
@@ -20,7 +20,7 @@ def overrides(sweep: Path) -> dict[str, list[str]]:
 
 def _words(path: Path) -> list[str]:
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        found = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     return [str(word) for word in found] if isinstance(found, list) else []
