@@ -55,8 +55,9 @@ class Layer:
 
     def _placed(self, pixels: np.ndarray, i: int) -> np.ndarray:
         """Cells as squares on the canvas, padding cut off."""
+        top, left, height, width = self.contents[i]
         canvas = cv2.resize(pixels, self.canvas[::-1], interpolation=cv2.INTER_NEAREST)
-        return canvas[self.contents[i].inside]
+        return canvas[top : top + height, left : left + width]
 
 
 def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
