@@ -5,7 +5,10 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
 
+from datamodules.arguments import Fraction, Whole, validated
 
+
+@validated
 class Ema(EMAWeightAveraging):
     """Exponential moving average over the steps.
 
@@ -14,13 +17,21 @@ class Ema(EMAWeightAveraging):
 
     Example:
         callbacks: {ema: {decay: 0.99}}
+
+    Args:
+        decay: Weight of the average so far, at each step.
+        **averaging: As Lightning's EMAWeightAveraging.
     """
+
+    def __init__(self, decay: Fraction = 0.99, **averaging: Any) -> None:
+        super().__init__(decay=decay, **averaging)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The module holds the average by now, and the checkpoints do too."""
         self._average_model = None
 
 
+@validated
 class Swa(WeightAveraging):
     """Stochastic weight averaging (Izmailov et al. 2018): the plain mean of the weights at the end of each late epoch.
 
@@ -34,7 +45,7 @@ class Swa(WeightAveraging):
         start_epoch: The first epoch (from 0) that counts.
     """
 
-    def __init__(self, start_epoch: int) -> None:
+    def __init__(self, start_epoch: Whole) -> None:
         super().__init__(use_buffers=True)
         self.start_epoch = start_epoch
         self._epoch_ends = False

@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.arguments import Count, FilePath, validated
 
+
+@validated
 class Best(ModelCheckpoint):
     """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
 
@@ -16,7 +19,26 @@ class Best(ModelCheckpoint):
 
     Example:
         callbacks: {checkpoint: {dirpath: "${paths.run}/checkpoints", monitor: val/dice, mode: max}}
+
+    Args:
+        dirpath: The folder of the checkpoints.
+        monitor: Name of the score that decides.
+        mode: Whether the highest or the lowest score is the best.
+        save_top_k: How many of the best are kept.
+        save_weights_only: Leave optimizer and schedule out.
+        **checkpoint: As Lightning's ModelCheckpoint.
     """
+
+    def __init__(
+        self,
+        dirpath: FilePath,
+        monitor: str,
+        mode: Literal["max", "min"],
+        save_top_k: Count = 1,
+        save_weights_only: bool = False,
+        **checkpoint: Any,
+    ) -> None:
+        super().__init__(dirpath, monitor=monitor, mode=mode, save_top_k=save_top_k, save_weights_only=save_weights_only, **checkpoint)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copies the best checkpoints of the folder that is continued into this one."""

@@ -9,12 +9,14 @@ import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules import probabilities
+from datamodules.arguments import FilePath, validated
 from datamodules.probabilities import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD
 from datamodules.refusal import Refusal
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.label_evidence import LabelEvidence
 
 
+@validated
 class ClassProbabilities(Callback):
     """Writes the probability of every image that was judged; `merge` makes one table of those of all folds.
 
@@ -25,7 +27,7 @@ class ClassProbabilities(Callback):
         run_dir: The run folder.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: FilePath) -> None:
         self.run_dir = Path(run_dir)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

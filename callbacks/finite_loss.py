@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from datamodules.arguments import Count, validated
 from datamodules.refusal import Refusal
 
 
+@validated
 class FiniteLoss(Callback):
     """Keeps one flag on the device and reads it every few steps, so that no step waits for the device.
 
@@ -19,7 +21,7 @@ class FiniteLoss(Callback):
         every: Steps between two looks.
     """
 
-    def __init__(self, every: int = 50) -> None:
+    def __init__(self, every: Count = 50) -> None:
         self.every = every
         self._bad: torch.Tensor | None = None
         self._recent: deque[list[str]] = deque(maxlen=3)

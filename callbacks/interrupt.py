@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.agreement import Agreement
+from datamodules.arguments import FilePath, validated
 from datamodules.refusal import Refusal
 
 PATIENCE = 60  # seconds within which a requeued job is ended
@@ -23,6 +24,7 @@ class Interrupted(Refusal):
     exit_code = 130
 
 
+@validated
 class Interrupt(Callback):
     """Turns SIGINT and SIGTERM into a clean stop at the end of the running step, on all ranks at the same one.
 
@@ -35,7 +37,7 @@ class Interrupt(Callback):
         dirpath: Where last.ckpt is written.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    def __init__(self, dirpath: FilePath) -> None:
         self.path = Path(dirpath) / "last.ckpt"
         self._asked = 0  # the signal that was heard
         self._before: dict[int, Any] = {}

@@ -1,7 +1,7 @@
 """Finds the threshold, and if asked the temperature, that suit validation evidence best, and leaves them in the module."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from callbacks.rule_search import RuleSearch
+from datamodules.arguments import FilePath, Fraction, FractionRange, validated
 from datamodules.refusal import Refusal
 from lightning_modules import label_search
 from lightning_modules.evaluated import EvaluatedModule
@@ -22,6 +23,7 @@ NAME = "selected_threshold.json"
 MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={}, which fits nothing more and searches again"
 
 
+@validated
 class LabelThreshold(RuleSearch):
     """Searches each class's threshold, and with `temperature` the divisor that calibrates its logits first.
 
@@ -53,10 +55,10 @@ class LabelThreshold(RuleSearch):
 
     def __init__(
         self,
-        run_dir: str,
+        run_dir: FilePath,
         objective: str = "f1",
-        at_least: Mapping[str, float | None] | None = None,
-        between: Sequence[float] = (0.0, 1.0),
+        at_least: Mapping[str, Fraction | None] | None = None,
+        between: FractionRange = (0.0, 1.0),
         temperature: bool = False,
     ) -> None:
         super().__init__()

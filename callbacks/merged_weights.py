@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from datamodules.arguments import FilePath, validated
 from datamodules.refusal import Refusal
 from lightning_modules.adapted import Adapted
 
 
+@validated
 class MergedWeights(Callback):
     """Leaves `merged.pt`, a state_dict of the plain classifier, which `module.net.weights=PATH` and timm or torchvision read.
 
@@ -19,7 +21,7 @@ class MergedWeights(Callback):
         path: Where to.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: FilePath) -> None:
         self.path = Path(path)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.arguments import FilePath, validated
 from datamodules.formats.rle import to_siim
 from datamodules.formats.siim_csv import write_siim_csv
 from datamodules.preparation.publishing import file_names, write_png
@@ -18,6 +19,7 @@ from lightning_modules.classification import ClassificationModule
 from lightning_modules.segmentation import SegmentationModule
 
 
+@validated
 class Predictions(Callback):
     """Leaves `predictions/submission.csv` (relative RLE) and `predictions/masks/*.png`, or `predictions/labels.csv`.
 
@@ -32,7 +34,7 @@ class Predictions(Callback):
         relative: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and length.
     """
 
-    def __init__(self, run_dir: str, masks: bool = True, relative: bool = True) -> None:
+    def __init__(self, run_dir: FilePath, masks: bool = True, relative: bool = True) -> None:
         self.folder = Path(run_dir) / "predictions"
         self.masks = masks
         self.relative = relative

@@ -9,7 +9,10 @@ import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from datamodules.arguments import Positive, validated
 
+
+@validated
 class Resources(Callback):
     """A thread samples utilisation beside training; the steps are only counted.
 
@@ -22,7 +25,7 @@ class Resources(Callback):
         every_seconds: Between two samples.
     """
 
-    def __init__(self, every_seconds: float = 1.0) -> None:
+    def __init__(self, every_seconds: Positive = 1.0) -> None:
         self.every_seconds = every_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

@@ -1,16 +1,19 @@
 """Finds the mask rule that scores best on validation evidence and leaves it in the module."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from callbacks.rule_search import RuleSearch
+from datamodules.arguments import Fraction, FractionRange, validated
 from lightning_modules import mask_search
 from lightning_modules.mask_evidence import MaskEvidence
 
 
+@validated
 class ThresholdSearch(RuleSearch):
     """Searches the mask rule (top, min_area, bottom).
 
@@ -33,9 +36,9 @@ class ThresholdSearch(RuleSearch):
 
     def __init__(
         self,
-        bottom: Sequence[float] = (0.3, 0.75),
-        top: Sequence[float] | None = None,
-        min_area: Sequence[float] = (0.0,),
+        bottom: FractionRange = (0.3, 0.75),
+        top: FractionRange | None = None,
+        min_area: Annotated[Sequence[Fraction], Field(min_length=1)] = (0.0,),
         lesions_only: bool = False,
     ) -> None:
         super().__init__()

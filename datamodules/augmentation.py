@@ -1,25 +1,31 @@
 """Named augmentation pipelines for uint8 images `H x W x C` and their masks; the numbers come from conf."""
 
 import os
+from typing import Annotated
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
 
 import albumentations as A
+from pydantic import Field
 
+from datamodules.arguments import Fraction, NonNegative, Number, Positive, PositiveRange, validated
 from datamodules.sample import Canvas, Size
 
+Share = Annotated[Number, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
 
+
+@validated
 def mri(
-    flip: float = 0.5,
-    rotate_degrees: float = 15.0,
-    scale: float = 0.0,
-    affine: float = 0.5,
-    elastic: float = 0.2,
-    elastic_alpha: float = 60.0,
-    blur: float = 0.1,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
-    intensity: float = 0.3,
+    flip: Fraction = 0.5,
+    rotate_degrees: NonNegative = 15.0,
+    scale: Share = 0.0,
+    affine: Fraction = 0.5,
+    elastic: Fraction = 0.2,
+    elastic_alpha: Positive = 60.0,
+    blur: Fraction = 0.1,
+    brightness: Fraction = 0.2,
+    contrast: Fraction = 0.2,
+    intensity: Fraction = 0.3,
 ) -> A.Compose:
     """Flips, rotations, elastic deformation, blur, brightness and contrast: the published brain-tumour recipe.
 
@@ -47,15 +53,16 @@ def mri(
     )
 
 
+@validated
 def radiograph(
     image_size: Size,
-    crop: tuple[float, float] = (0.08, 1.0),
-    aspect: tuple[float, float] = (0.75, 1.33),
-    flip: float = 0.5,
-    rotate_degrees: float = 15.0,
-    rotate: float = 1.0,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
+    crop: PositiveRange = (0.08, 1.0),
+    aspect: PositiveRange = (0.75, 1.33),
+    flip: Fraction = 0.5,
+    rotate_degrees: NonNegative = 15.0,
+    rotate: Fraction = 1.0,
+    brightness: Fraction = 0.0,
+    contrast: Fraction = 0.0,
 ) -> A.Compose:
     """Random resized crop, horizontal flip, rotation: the published pneumonia recipe, and a change of exposure that is off there.
 
@@ -79,17 +86,18 @@ def radiograph(
     )
 
 
+@validated
 def chest(
-    flip: float = 0.5,
-    vertical_flip: float = 0.0,
-    rotate_degrees: float = 10.0,
-    scale: float = 0.1,
-    affine: float = 0.7,
-    elastic: float = 0.2,
-    elastic_alpha: float = 60.0,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
-    intensity: float = 0.5,
+    flip: Fraction = 0.5,
+    vertical_flip: Fraction = 0.0,
+    rotate_degrees: NonNegative = 10.0,
+    scale: Share = 0.1,
+    affine: Fraction = 0.7,
+    elastic: Fraction = 0.2,
+    elastic_alpha: Positive = 60.0,
+    brightness: Fraction = 0.2,
+    contrast: Fraction = 0.2,
+    intensity: Fraction = 0.5,
 ) -> A.Compose:
     """Rotations, horizontal flips, elastic deformation, brightness and contrast: the published pneumothorax recipe.
 
@@ -116,13 +124,14 @@ def chest(
     )
 
 
+@validated
 def bone_scan(
-    rotate_degrees: float = 5.0,
-    translate: float = 0.02,
-    affine: float = 1.0,
-    brightness: float = 0.1,
-    contrast: float = 0.1,
-    intensity: float = 1.0,
+    rotate_degrees: NonNegative = 5.0,
+    translate: Fraction = 0.02,
+    affine: Fraction = 1.0,
+    brightness: Fraction = 0.1,
+    contrast: Fraction = 0.1,
+    intensity: Fraction = 1.0,
 ) -> A.Compose:
     """Small rotations and shifts, a light change of brightness and contrast, no flips: the published bone-scan recipe.
 

@@ -4,17 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import albumentations as A
+from pydantic import Field
 
+from datamodules.arguments import Channels, Count, FilePath, Whole, check_partial, validated
 from datamodules.cache import ImageCache
-from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_predict_splits, check_root, check_splits
+from datamodules.checks import check_cache_size, check_folds, check_image_size, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
-from datamodules.loaders import Workers
-from datamodules.manifest import Manifest
+from datamodules.manifest import SPLITS, Manifest
 from datamodules.plan import Sampling
 from datamodules.probabilities import attach
 from datamodules.sample import Canvas, Size
@@ -22,6 +23,7 @@ from datamodules.serving import ServingDataModule
 from datamodules.split import final_split, of_fold
 
 
+@validated
 class ManifestDataModule(ServingDataModule, ABC):
     """Checks the data once, before training, and serves train, val and test.
 
@@ -52,30 +54,31 @@ class ManifestDataModule(ServingDataModule, ABC):
 
     def __init__(
         self,
-        root: str,
-        cache_dir: str,
+        root: FilePath,
+        cache_dir: FilePath,
         image_size: Size,
-        evaluation_size: int | str = "native",
+        evaluation_size: Count | Literal["native"] = "native",
         cache_size: Size | None = None,
-        batch_size: int = 16,
-        eval_batch_size: int | None = None,
-        batches_per_epoch: int | None = None,
-        channels: Literal[1, 3] = 1,
+        batch_size: Count = 16,
+        eval_batch_size: Count | None = None,
+        batches_per_epoch: Count | None = None,
+        channels: Channels = 1,
         augmentation: A.Compose | None = None,
         sampling: Sampling | None = None,
         cls_prob: str | None = None,
         split: Literal["folders", "group"] = "folders",
-        folds: int = 0,
-        fold: int | None = None,
+        folds: Whole = 0,
+        fold: Whole | None = None,
         fold_pool: Literal["train_val", "train"] = "train_val",
-        seed: int = 0,
+        seed: Whole = 0,
         lookalikes: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
-        predict_splits: Sequence[str] = ("test",),
-        num_workers: Workers = "auto",
+        predict_splits: Annotated[Sequence[Literal["train", "val", "test"]], Field(min_length=1)] = ("test",),
+        num_workers: Whole | Literal["auto"] = "auto",
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
+        check_partial("phantom", phantom)
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         check_image_size(image_size, "image_size")
         self.image_size = Canvas.of(image_size)
@@ -87,12 +90,12 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.split, self.seed = split, seed
         self.folds, self.fold, self.fold_pool = folds, fold, fold_pool
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
-        self.predict_splits = check_predict_splits(predict_splits)
+        self.predict_splits = tuple(name for name in SPLITS if name in predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
-        check_numbers(evaluation_size, folds, fold)
+        check_folds(folds, fold)
 
     @abstractmethod
     def manifest(self) -> Manifest:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from datamodules.arguments import FilePath, NonNegative, Whole, validated
 from datamodules.base import ManifestDataModule
 from datamodules.bone_boxes import BoneBoxes
 from datamodules.bone_index import index_of
@@ -17,13 +18,14 @@ from datamodules.bone_patients import checked, copies, joined, strata
 from datamodules.images import image_size
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import SPLITS, Manifest
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.refusal import ManifestError
 from datamodules.truths import check_truths
 
 VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
 IDENTICAL = ((828, 2244), (312, 570), (831, 3216), (832, 3245))  # patients of BS-80K that stand there twice
 
 
+@validated
 class BoneScanDataModule(ManifestDataModule):
     """One row per scan of one body part, in the view that is wanted; abnormal or normal, with the boxes where an XML gives them.
 
@@ -45,21 +47,14 @@ class BoneScanDataModule(ManifestDataModule):
         self,
         view: Literal["POST", "ANT", "both"] = "POST",
         part: str = "wholeBody",
-        identical: Sequence[Sequence[int]] = IDENTICAL,
+        identical: Sequence[Sequence[Whole]] = IDENTICAL,
         unmatched: Literal["refuse", "drop"] = "refuse",
         bad_boxes: Literal["refuse", "drop"] = "refuse",
-        box_tolerance: float = 2.0,
-        true_masks: str | None = None,
+        box_tolerance: NonNegative = 2.0,
+        true_masks: FilePath | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        for key, value, known in (
-            ("view", view, list(VIEWS)),
-            ("unmatched", unmatched, ["refuse", "drop"]),
-            ("bad_boxes", bad_boxes, ["refuse", "drop"]),
-        ):
-            if value not in known:
-                raise Refusal(f"datamodule.{key}={value} is none of {', '.join(known)}; take one of them")
         self.view, self.part, self.identical = view, part, checked(identical)
         self.unmatched = unmatched
         self.boxes = BoneBoxes(box_tolerance, bad_boxes, self.cleaning)

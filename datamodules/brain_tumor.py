@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
 from datamodules.formats.rle import Rle
@@ -22,6 +23,7 @@ from datamodules.refusal import ManifestError
 Parts = list[tuple[dict[str, Any], Rle]]  # the annotations of one image that were kept, with their masks
 
 
+@validated
 class BrainTumorDataModule(ManifestDataModule):
     """A COCO export, cleaned: every annotation of an image becomes one binary mask, whatever its category.
 
@@ -36,7 +38,7 @@ class BrainTumorDataModule(ManifestDataModule):
         self,
         unannotated: Literal["drop", "negative"] = "drop",
         boxes: Literal["refuse", "fill"] = "refuse",
-        cleaned_dir: str | None = None,
+        cleaned_dir: FilePath | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)

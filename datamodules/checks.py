@@ -47,30 +47,16 @@ def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
     return kept
 
 
-def check_numbers(evaluation_size: int | str, folds: int, fold: int | None) -> None:
-    """Refuses an evaluation grid and folds that cannot be.
+def check_folds(folds: int, fold: int | None) -> None:
+    """Refuses folds that cannot be.
 
     Raises:
         Refusal: with a value that can.
     """
-    if evaluation_size != "native" and not (isinstance(evaluation_size, int) and evaluation_size > 0):
-        raise Refusal(f"evaluation_size={evaluation_size} is neither native nor a number of pixels; take evaluation_size=native")
-    if folds == 1 or folds < 0:
+    if folds == 1:
         raise Refusal(f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the data's own split")
     if folds and not 0 <= (fold or 0) < folds:
         raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
-
-
-def check_predict_splits(splits: Any) -> tuple[str, ...]:
-    """Refuses splits that do not exist.
-
-    Raises:
-        Refusal: names them.
-    """
-    known = tuple(name for name in SPLITS if not isinstance(splits, str) and name in splits)
-    if not known or len(known) < len(splits):
-        raise Refusal(f"datamodule.predict_splits={splits} are no splits; take a list of some of {', '.join(SPLITS)}, such as [test]")
-    return known
 
 
 def check_root(root: Path) -> None:

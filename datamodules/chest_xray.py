@@ -4,12 +4,13 @@ Data: https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia (Ke
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.images import SUFFIXES
 from datamodules.manifest import SPLITS, Manifest
@@ -18,6 +19,7 @@ from datamodules.refusal import ManifestError
 PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMAL-(\d+)-")
 
 
+@validated
 class ChestXrayDataModule(ManifestDataModule):
     """The three folders pooled and split anew by patient, 80/10/10, stratified by class; or `split=folders` as they came.
 
@@ -31,8 +33,8 @@ class ChestXrayDataModule(ManifestDataModule):
 
     def __init__(
         self,
-        class_folders: Sequence[str] = ("NORMAL", "PNEUMONIA"),
-        patient_patterns: Sequence[str] = PATIENT_PATTERNS,
+        class_folders: Names = ("NORMAL", "PNEUMONIA"),
+        patient_patterns: Names = PATIENT_PATTERNS,
         group: Literal["patient", "file"] = "patient",
         both_classes: Literal["refuse", "join"] = "refuse",
         **base: Any,

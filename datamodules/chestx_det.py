@@ -4,13 +4,14 @@ Data: https://github.com/Deepwise-AILab/ChestX-Det-Dataset (Lian et al. 2021), i
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.chestx_det import CLASSES, Finding, nearest, outline_rle, read_chestx_det
 from datamodules.formats.rle import Rle
@@ -24,6 +25,7 @@ PLACES = ("{0}_data/{0}", "{0}_data", "{0}", "images/{0}_data", "images/{0}", "i
 Annotations = dict[str, dict[str, list[Finding]]]  # split -> file name -> findings
 
 
+@validated
 class ChestXDetDataModule(ManifestDataModule):
     """One row per image with one mask per class, and none where an image shows nothing of it; patients are unknown.
 
@@ -33,7 +35,7 @@ class ChestXDetDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and ChestX_Det_test.json.
     """
 
-    def __init__(self, classes: Sequence[str] | None = None, unmatched: Literal["drop", "refuse"] = "drop", **base: Any) -> None:
+    def __init__(self, classes: Names | None = None, unmatched: Literal["drop", "refuse"] = "drop", **base: Any) -> None:
         super().__init__(**base)
         self.classes = CLASSES if classes is None else tuple(classes)
         self.unmatched = unmatched

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.cache import ImageCache
 from datamodules.checks import check_root
@@ -16,6 +17,7 @@ from datamodules.refusal import ManifestError
 UNUSED = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
 
 
+@validated
 class FolderDataModule(ManifestDataModule):
     """Every image below `root`, as test; `do=[predict]` alone makes sense of it.
 
@@ -26,7 +28,7 @@ class FolderDataModule(ManifestDataModule):
 
     can_validate = False
 
-    def __init__(self, classes: list[str], **base: Any) -> None:
+    def __init__(self, classes: Names, **base: Any) -> None:
         super().__init__(**{name: value for name, value in base.items() if name not in UNUSED})
         self.classes = tuple(classes)
 

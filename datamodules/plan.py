@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
+
+from datamodules.arguments import Fraction, NonNegative, Number, Positive, plain, validated
 from datamodules.refusal import Refusal
 from datamodules.sample import Canvas
 
 
+@validated
 @dataclass(frozen=True)
 class Sampling:
     """Which training rows an epoch shows, and how often.
@@ -22,26 +27,19 @@ class Sampling:
         oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
 
-    positive_fraction: float | None = None
-    strata_weights: Mapping[str, float] | None = None
-    hard_at: float = 0.5
-    hard_negative: float = 1.0
-    hard_positive: float = 1.0
+    positive_fraction: Fraction | None = None
+    strata_weights: Mapping[str, NonNegative] | None = None
+    hard_at: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    hard_negative: Positive = 1.0
+    hard_positive: Positive = 1.0
     hard_in_loss: bool = False
-    keep_negatives: float = 1.0
-    oversample_positives: float = 1.0
+    keep_negatives: Fraction = 1.0
+    oversample_positives: Positive = 1.0
 
     def __post_init__(self) -> None:
-        refuse_rates(self.positive_fraction, self.strata_weights, "datamodule.sampling")
-        for name in ("hard_negative", "hard_positive", "oversample_positives"):
-            if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
-                raise Refusal(f"datamodule.sampling.{name}={getattr(self, name)} must be a number above 0; 1.0 changes nothing")
-        if not (isinstance(self.keep_negatives, int | float) and 0 <= self.keep_negatives <= 1):
-            raise Refusal(f"datamodule.sampling.keep_negatives={self.keep_negatives} is no share of them; take a number from 0 to 1, 1.0 for all")
+        check_strata_weights(self.strata_weights, "datamodule.sampling")
         if self.positive_fraction is not None and self.oversample_positives != 1.0:
             raise Refusal("datamodule.sampling.positive_fraction already says how many positives there are; take oversample_positives=1.0 with it")
-        if not (isinstance(self.hard_at, int | float) and 0 < self.hard_at < 1):
-            raise Refusal(f"datamodule.sampling.hard_at={self.hard_at} is no probability between 0 and 1; take 0.5")
 
     @property
     def boosts(self) -> bool:
@@ -68,16 +66,15 @@ class Plan:
     strata_weights: Mapping[str, float] | None = None
 
 
-def refuse_rates(positive_fraction: float | None, strata_weights: Mapping[str, float] | None, where: str) -> None:
-    """Refuses what can be wanted of no data set.
+def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str) -> None:
+    """Refuses weights of which none is above 0: no row could be drawn.
+
+    Args:
+        strata_weights: Weight of each stratum by its name, 0 or more each; None weighs all alike.
+        where: The key above `strata_weights`.
 
     Raises:
-        Refusal: names the key.
+        Refusal: Names the key.
     """
-    if positive_fraction is not None and not (isinstance(positive_fraction, int | float) and 0 <= positive_fraction <= 1):
-        raise Refusal(f"{where}.positive_fraction={positive_fraction} is no share; take a number from 0 to 1, or null for the data's own")
-    if strata_weights is None:
-        return
-    numbers = list(strata_weights.values()) if isinstance(strata_weights, Mapping) else []
-    if not numbers or not all(isinstance(number, int | float) and number >= 0 for number in numbers) or max(numbers) <= 0:
-        raise Refusal(f"{where}.strata_weights={strata_weights} must give numbers from 0 on, one of them above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}")
+    if strata_weights is not None and not any(strata_weights.values()):
+        raise Refusal(f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import from_siim
 from datamodules.formats.siim_layouts import Listed, listed
@@ -21,6 +22,7 @@ from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
 
+@validated
 class PneumothoraxDataModule(ManifestDataModule):
     """One row per image with its mask and whether it shows a pneumothorax.
 
@@ -31,7 +33,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
-    def __init__(self, patients: str | None = None, unmatched: Literal["drop", "refuse"] = "drop", relative: bool = True, **base: Any) -> None:
+    def __init__(self, patients: FilePath | None = None, unmatched: Literal["drop", "refuse"] = "drop", relative: bool = True, **base: Any) -> None:
         super().__init__(**base)
         self.patients = Path(patients).expanduser() if patients else None
         self.unmatched = unmatched

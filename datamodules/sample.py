@@ -1,11 +1,13 @@
 """The words of a sample: its key (which image, when, how large) and what a batch of them holds."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from torch import Tensor
 
-Size = int | Sequence[int]  # of a canvas, as a user writes it: the side of a square, or [height, width]
+from datamodules.arguments import Meaning
+
+Size = Annotated[int | Sequence[int], Meaning("the side of a square in pixels, such as 512, or [height,width], such as [1024,512]")]  # of a canvas
 
 
 class Canvas(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.meta_json import is_square
 from datamodules.images import image_size
@@ -15,6 +16,7 @@ from datamodules.truths import check_truths
 WHOLE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 
+@validated
 class TableDataModule(ManifestDataModule):
     """Reads `root/manifest`: columns id, image, and where known mask, group, split, stratum; paths relative to the file.
 
@@ -28,16 +30,14 @@ class TableDataModule(ManifestDataModule):
     def __init__(
         self,
         manifest_name: str = "manifest.csv",
-        classes: list[str] | None = None,
-        mask_column: Literal["mask", "cropped_mask"] = "mask",
+        classes: Names | None = None,
+        mask_column: Literal["mask", "cropped_mask", "mask_path", "cropped_mask_path"] = "mask",
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.manifest_name = manifest_name
         self.class_names = tuple(classes) if classes else None
-        self.mask_column = mask_column.removesuffix("_path")  # as the meta JSON writes it
-        if self.mask_column not in ("mask", "cropped_mask"):
-            raise Refusal(f"datamodule.mask_column={mask_column} is no column of masks; take mask or cropped_mask")
+        self.mask_column = mask_column.removesuffix("_path")  # the meta JSON writes mask_path
 
     def manifest(self) -> Manifest:
         """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""

@@ -7,11 +7,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from datamodules.arguments import ArgumentError, validated
 from datamodules.refusal import Refusal
 from lightning_modules import lora as low_rank
 from lightning_modules.classifiers import head_of
 
 
+@validated
 class Adapted(nn.Module):
     """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
 
@@ -37,7 +39,10 @@ class Adapted(nn.Module):
         head, module = head_of(net)
         net.requires_grad_(False)
         if lora is not None:
-            low_rank.inject(net, head, **lora)
+            try:
+                low_rank.inject(net, head, **lora)
+            except ArgumentError as error:
+                raise error.inside("lora") from error
         module.requires_grad_(True)
         self._register_state_dict_hook(_leave_frozen_out)
         self.register_load_state_dict_pre_hook(_put_frozen_back)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.arguments import Names, validated
 from datamodules.labels import exclusive as classes_exclude
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
@@ -20,6 +21,7 @@ from lightning_modules.label_rule import LabelRule
 from lightning_modules.supervised import Stage
 
 
+@validated
 class ClassificationModule(EvaluatedModule):
     """Logits `B x classes` against labels of 0 and 1: a sigmoid and a threshold each, or a softmax where classes exclude one another.
 
@@ -34,7 +36,7 @@ class ClassificationModule(EvaluatedModule):
     target = "label"
     rule: LabelRule
 
-    def __init__(self, classes: list[str], exclusive: bool = False, **supervised: Any) -> None:
+    def __init__(self, classes: Names, exclusive: bool = False, **supervised: Any) -> None:
         if exclusive and len(classes) < 2:
             raise Refusal(f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or no take one class and exclusive=false")
         empty = {"logits": torch.zeros((0, len(classes))), "labels": torch.zeros((0, len(classes)), dtype=torch.uint8)}

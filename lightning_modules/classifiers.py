@@ -2,20 +2,22 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from datamodules.arguments import Count, validated
 from datamodules.refusal import Refusal
 from lightning_modules.pretrained import from_hub, not_fetched, read_state
 
 
+@validated
 def classifier(
-    library: str,
+    library: Literal["timm", "torchvision"],
     architecture: str,
     weights: str | None = "imagenet",
-    classes: int = 1,
-    in_channels: int = 1,
+    classes: Count = 1,
+    in_channels: Count = 1,
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
@@ -43,8 +45,6 @@ def classifier(
 
 def _build(library: str, architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any], key: str) -> nn.Module:
     makers = {"timm": _timm, "torchvision": _torchvision}
-    if library not in makers:
-        raise Refusal(f"module.net: library={library} is none of {', '.join(makers)}; take one of them")
     try:
         return makers[library](architecture, fetch, classes, in_channels, more)
     except Refusal:

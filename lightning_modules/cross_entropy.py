@@ -1,16 +1,20 @@
 """Cross-entropies whose weights may come from the training data: of masks or labels by image, of masks by pixel."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.refusal import Refusal
+from datamodules.arguments import NonNegative, Positive, validated
+
+Pair = Annotated[Sequence[NonNegative], Field(min_length=2, max_length=2)]  # of pixels outside and inside
 
 
+@validated
 class Bce(nn.Module):
     """Binary cross-entropy of masks or labels, mean over pixels and classes.
 
@@ -19,10 +23,8 @@ class Bce(nn.Module):
             of images or of pixels: the module calls `balance` before training starts, and until then all weigh 1.
     """
 
-    def __init__(self, pos_weight: float | Literal["train"] | None = None) -> None:
+    def __init__(self, pos_weight: Positive | Literal["train"] | None = None) -> None:
         super().__init__()
-        if not (pos_weight in (None, "train") or (isinstance(pos_weight, int | float) and pos_weight > 0)):
-            raise Refusal(f"pos_weight={pos_weight} is no weight of positives; take a number above 0, train for negatives / positives, or null")
         self.balanced = pos_weight == "train"
         self.pos_weight = None if pos_weight is None or self.balanced else torch.tensor(float(pos_weight))  # no buffer, as in BalancedBce
 
@@ -43,6 +45,7 @@ class Bce(nn.Module):
         return loss.flatten(1).mean(1)
 
 
+@validated
 class BalancedBce(nn.Module):
     """Cross-entropy of each class against its background, each weighed by how rare its pixels are in train: `total / (2 n)`, mean over pixels.
 
@@ -53,7 +56,7 @@ class BalancedBce(nn.Module):
         weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from train.
     """
 
-    def __init__(self, weights: Sequence[Sequence[float]] | None = None) -> None:
+    def __init__(self, weights: Sequence[Pair] | None = None) -> None:
         super().__init__()
         self.asked = weights is not None
         self.weights = torch.tensor(weights or [[1.0, 1.0]], dtype=torch.float32)  # no buffer: averages of a network's weights average those too

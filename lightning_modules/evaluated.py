@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from datamodules.arguments import Names, validated
 from datamodules.refusal import Refusal
 from datamodules.sample import Sample
 from lightning_modules.collector import EvidenceCollector
@@ -14,6 +15,7 @@ from lightning_modules.rule import Rule
 from lightning_modules.supervised import Stage, SupervisedModule
 
 
+@validated
 class EvaluatedModule(SupervisedModule):
     """A supervised module with classes, a decision rule and, after each validation or test, `evidence[stage]`.
 
@@ -24,7 +26,7 @@ class EvaluatedModule(SupervisedModule):
         **supervised: As `SupervisedModule`.
     """
 
-    def __init__(self, classes: list[str], rule: Rule, collector: EvidenceCollector, **supervised: Any) -> None:
+    def __init__(self, classes: Names, rule: Rule, collector: EvidenceCollector, **supervised: Any) -> None:
         super().__init__(**supervised)
         self.classes = tuple(classes)
         self.rule = rule

@@ -3,18 +3,28 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Conv2d, Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
+from datamodules.arguments import Number, Positive, validated
 from datamodules.refusal import Refusal
 
 
-def inject(net: nn.Module, head: str, rank: int, alpha: float, dropout: float = 0.0, targets: Sequence[str] | None = None) -> None:
+@validated
+def inject(
+    net: nn.Module,
+    head: str,
+    rank: int,
+    alpha: Positive,
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0,
+    targets: Sequence[str] | None = None,
+) -> None:
     """Puts adapters into a network, in place; everything else in it is frozen.
 
     Args:

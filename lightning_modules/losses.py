@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.arguments import Fraction, NonNegative, validated
 from datamodules.refusal import Refusal
 
 
+@validated
 class WeightedSum(nn.Module):
     """`sum of weights[name] * terms[name]` per image.
 
@@ -20,7 +22,7 @@ class WeightedSum(nn.Module):
         Refusal: terms and weights have other names.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, NonNegative]) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
         self.reweigh(weights)
@@ -46,6 +48,7 @@ class WeightedSum(nn.Module):
         return torch.stack([self.weights[name] * term(logits, target) for name, term in self.terms.items()]).sum(0)
 
 
+@validated
 class Focal(nn.Module):
     """Focal loss (Lin et al. 2017) of masks or labels, mean over pixels and classes: `-alpha_t (1 - p_t)^gamma log p_t`.
 
@@ -54,7 +57,7 @@ class Focal(nn.Module):
         alpha: alpha_t, the weight of positives, and 1 - alpha of negatives; None weighs both 1.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+    def __init__(self, gamma: NonNegative = 2.0, alpha: Fraction | None = None) -> None:
         super().__init__()
         self.gamma, self.alpha = gamma, alpha
 
@@ -68,6 +71,7 @@ class Focal(nn.Module):
         return loss.flatten(1).mean(1)
 
 
+@validated
 class ExclusiveFocal(nn.Module):
     """Focal loss of classes that exclude one another: `-alpha_t (1 - p_t)^gamma log p_t` with the softmax's p_t of the true class.
 
@@ -76,7 +80,7 @@ class ExclusiveFocal(nn.Module):
         alpha: alpha_t of each class; None weighs all 1.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha: Sequence[float] | None = None) -> None:
+    def __init__(self, gamma: NonNegative = 2.0, alpha: Sequence[NonNegative] | None = None) -> None:
         super().__init__()
         self.gamma = gamma
         self.alpha = None if alpha is None else list(alpha)

@@ -1,17 +1,41 @@
 """Segmentation networks by name, whose pretrained weights may have to be fetched."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from datamodules.arguments import Count, Fraction, check_value, validated
 from datamodules.refusal import Refusal
 from lightning_modules.architectures import smp
 from lightning_modules.pretrained import from_hub, not_fetched, read_state
 
+ARGUMENTS = {  # of the library's networks, which check few of them
+    "classes": Count,
+    "in_channels": Count,
+    "encoder_depth": Annotated[int, Field(ge=3, le=5)],
+    "encoder_output_stride": Literal[8, 16],
+    "upsampling": Count,
+    "decoder_channels": Count | Sequence[Count],
+    "decoder_attention_type": Literal["scse"] | None,
+    "decoder_interpolation": Literal["nearest", "bilinear", "bicubic", "area", "nearest-exact"],
+    "decoder_merge_policy": Literal["add", "cat"],
+    "decoder_dropout": Fraction,
+    "decoder_atrous_rates": Sequence[Count],
+    "decoder_aspp_separable": bool,
+    "decoder_aspp_dropout": Fraction,
+    "decoder_pyramid_channels": Count,
+    "decoder_segmentation_channels": Count,
+    "psp_out_channels": Count,
+    "psp_dropout": Fraction,
+}
 
+
+@validated
 def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = "imagenet", **architecture_arguments: Any) -> nn.Module:
     """A network of segmentation-models-pytorch, by name.
 
@@ -62,6 +86,9 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise Refusal(f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus")
+    for name, annotation in ARGUMENTS.items():
+        if name in arguments:
+            check_value(name, arguments[name], annotation)
     known = {name: each.default for name, each in inspect.signature(net).parameters.items() if each.kind != each.VAR_KEYWORD}
     unknown = sorted(arguments.keys() - known.keys())
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from datamodules.arguments import NonNegative, validated
 from lightning_modules.architectures import smp
 
 # Dice and Tversky are not smp's: those give one value a batch, and leave images without lesion out whether one wants it or not.
 
 
+@validated
 class Dice(nn.Module):
     """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
 
@@ -17,7 +19,7 @@ class Dice(nn.Module):
             time, where nothing is drawn at all.
     """
 
-    def __init__(self, smooth: float = 1.0, lesions_only: bool = False) -> None:
+    def __init__(self, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
         super().__init__()
         self.smooth, self.lesions_only = smooth, lesions_only
 
@@ -29,6 +31,7 @@ class Dice(nn.Module):
         return (loss * (target.sum(2) > 0) if self.lesions_only else loss).mean(1)
 
 
+@validated
 class Tversky(nn.Module):
     """Tversky loss (Salehi et al. 2017) per image and class, mean over classes: `1 - TP / (TP + alpha FP + beta FN)`.
 
@@ -41,7 +44,7 @@ class Tversky(nn.Module):
         lesions_only: As of `Dice`.
     """
 
-    def __init__(self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, lesions_only: bool = False) -> None:
+    def __init__(self, alpha: NonNegative = 0.3, beta: NonNegative = 0.7, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
         super().__init__()
         self.alpha, self.beta, self.smooth, self.lesions_only = alpha, beta, smooth, lesions_only
 

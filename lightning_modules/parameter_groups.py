@@ -1,11 +1,32 @@
 """Which parameters learn how fast: the encoder slower than the rest, its early layers slower than its late ones."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
+from datamodules.arguments import NonNegative, check_value
 from datamodules.refusal import Refusal
+
+
+def check_optimizer(optimizer: Callable[..., Any]) -> None:
+    """Checks the numbers of an optimizer before it is made, in the middle of a run: torch takes `true` for 1.
+
+    Args:
+        optimizer: A partial of an optimizer of torch, or of another library whose arguments have defaults.
+
+    Raises:
+        ArgumentError: A number is negative or not finite, or a switch is neither true nor false.
+    """
+    keywords = getattr(optimizer, "keywords", {})
+    defaults = {name: each.default for name, each in inspect.signature(getattr(optimizer, "func", optimizer)).parameters.items()} if keywords else {}
+    for name, value in keywords.items():
+        default = defaults.get(name)
+        kind: Any = bool if isinstance(default, bool) else NonNegative if isinstance(default, int | float) else None
+        kind = Sequence[NonNegative] if isinstance(default, tuple) else kind
+        if kind is not None:
+            check_value(f"optimizer.{name}", value, kind)
 
 
 def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr: float = 1.0, layer_decay: float = 1.0) -> list[dict[str, Any]]:

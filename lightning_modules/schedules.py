@@ -1,18 +1,22 @@
 """Learning-rate schedules as Lightning wants them: the scheduler, and when it steps. Each spans the fit, or the epochs of `span`."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from lightning import Trainer
-from torch.optim import Optimizer
+from pydantic import Field
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
+from datamodules.arguments import Fraction, Number, Whole, validated
+
 Span = range | None
+Given = Any  # by the module: what is not of the user needs no check
+PositiveShare = Annotated[Number, Field(gt=0, le=1)]
 
 
+@validated
 def plateau(
-    optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], span: Span = None, factor: float = 0.1, patience: int = 5
+    optimizer: Given, trainer: Given, monitor: Given, span: Given = None, factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1, patience: Whole = 5
 ) -> dict[str, Any]:
     """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
@@ -22,8 +26,9 @@ def plateau(
     return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
 
 
+@validated
 def warmup_cosine(
-    optimizer: Optimizer, trainer: Trainer, monitor: Mapping[str, str], span: Span = None, warmup: float = 0.05, final: float = 0.01
+    optimizer: Given, trainer: Given, monitor: Given, span: Given = None, warmup: Fraction = 0.05, final: Fraction = 0.01
 ) -> dict[str, Any]:
     """Rises linearly over the first `warmup` of all steps, then falls along a cosine to `final` times the rate."""
     total = total_steps(trainer, span)
@@ -38,14 +43,15 @@ def warmup_cosine(
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
+@validated
 def one_cycle(
-    optimizer: Optimizer,
-    trainer: Trainer,
-    monitor: Mapping[str, str],
-    span: Span = None,
-    warmup: float = 0.3,
-    start: float = 0.04,
-    final: float = 4e-6,
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    warmup: Fraction = 0.3,
+    start: PositiveShare = 0.04,
+    final: PositiveShare = 4e-6,
 ) -> dict[str, Any]:
     """One cycle (Smith 2018), a step a batch: from `start` times the rate up to it within `warmup` of all steps, then down to `final` times it."""
     highest = [group["lr"] for group in optimizer.param_groups]

@@ -1,12 +1,13 @@
 """Learns masks: binary or multi-label segmentation with a searched decision rule."""
 
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.arguments import Count, Names, validated
 from datamodules.sample import Sample
 from lightning_modules.collector import EvidenceCollector
 from lightning_modules.cross_entropy import BalancedBce, Bce
@@ -20,6 +21,7 @@ from lightning_modules.supervised import Stage
 from lightning_modules.uncertainty import over_classes
 
 
+@validated
 class SegmentationModule(EvaluatedModule):
     """Logits `B x classes x H x W`, a sigmoid each, and a mask rule per class.
 
@@ -35,7 +37,7 @@ class SegmentationModule(EvaluatedModule):
     target = "mask"
     rule: MaskRule
 
-    def __init__(self, classes: list[str], evaluation_size: int | str = "native", **supervised: Any) -> None:
+    def __init__(self, classes: Names, evaluation_size: Count | Literal["native"] = "native", **supervised: Any) -> None:
         empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
         super().__init__(classes, MaskRule(len(classes)), EvidenceCollector(empty), **supervised)
         self.evaluation_size = evaluation_size

@@ -1,22 +1,35 @@
 """One net, one loss, one step: training, validation and test share it, whatever is learned."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from lightning import LightningModule
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
+from typing_extensions import TypedDict
 
+from datamodules.arguments import NonNegative, Number, Positive, check_partial, validated
 from datamodules.sample import Sample
 from lightning_modules import buffers, random_states
 from lightning_modules.normalize import Normalize
-from lightning_modules.parameter_groups import groups
+from lightning_modules.parameter_groups import check_optimizer, groups
 
 Stage = Literal["train", "val", "test"]
 
 
+class Monitor(TypedDict):
+    """The score that decides what is best."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    name: str
+    mode: Literal["max", "min"]
+
+
+@validated
 class SupervisedModule(LightningModule):
     """A subclass says which target it learns and what it keeps of an evaluated batch.
 
@@ -44,23 +57,25 @@ class SupervisedModule(LightningModule):
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
-        monitor: Mapping[str, str] | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-        gamma: float = 1.0,
+        monitor: Monitor | None = None,
+        mean: Sequence[Number] | None = None,
+        std: Sequence[Positive] | None = None,
+        gamma: Positive = 1.0,
         channels_last: bool = True,
         compile: bool = False,
-        encoder_lr: float = 1.0,
-        layer_decay: float = 1.0,
-        auxiliary_weight: float = 0.4,
+        encoder_lr: NonNegative = 1.0,
+        layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0,
+        auxiliary_weight: NonNegative = 0.4,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(mean or [0.0], std or [1.0], gamma)
+        check_partial("scheduler", scheduler)
+        check_optimizer(optimizer)
+        self.normalize = Normalize(list(mean or [0.0]), list(std or [1.0]), gamma)
         self.net = net
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.monitor = dict(monitor or {"name": "val/loss", "mode": "min"})
+        self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
         self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
         self.auxiliary_weight = auxiliary_weight
         self.mean_loss = MeanMetric(nan_strategy="disable")  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong

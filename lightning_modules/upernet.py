@@ -1,18 +1,32 @@
 """UPerNet (Xiao et al. 2018) of transformers with a Swin backbone (Liu et al. 2021): from the hub, from a local folder, or from scratch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from datamodules.arguments import Count, Fraction, Positive, check_value, validated
 from datamodules.refusal import Refusal
 from lightning_modules.upernet_weights import STAGES, load
 
+BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
+    "patch_size": Count,
+    "embed_dim": Count,
+    "depths": Sequence[Count],
+    "num_heads": Sequence[Count],
+    "window_size": Count,
+    "mlp_ratio": Positive,
+    "drop_path_rate": Fraction,
+    "hidden_dropout_prob": Fraction,
+    "attention_probs_dropout_prob": Fraction,
+}
 
+
+@validated
 class UperNet(nn.Module):
     """Float `B x in_channels x H x W` to logits `B x classes x H x W`; in training a pair of them, the second from the auxiliary head.
 
@@ -35,19 +49,19 @@ class UperNet(nn.Module):
         self,
         backbone: Mapping[str, Any],
         weights: str | None = None,
-        classes: int = 1,
-        in_channels: int = 1,
-        hidden_size: int = 512,
+        classes: Count = 1,
+        in_channels: Count = 1,
+        hidden_size: Count = 512,
         auxiliary: bool = True,
-        norm: str = "batch",
+        norm: Literal["batch", "group"] = "batch",
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
 
+        for name, value in backbone.items():
+            check_value(f"backbone.{name}", value, BACKBONE.get(name, Any))
         _refuse_uneven(backbone)
-        if norm not in ("batch", "group"):
-            raise Refusal(f"module.net.norm={norm} is no normalisation of this network; take batch or group")
         try:
             swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
             sizes = {"hidden_size": hidden_size, "num_labels": classes, "use_auxiliary_head": auxiliary}

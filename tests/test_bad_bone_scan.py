@@ -124,11 +124,11 @@ def test_it_is_refused_before_any_image_is_decoded(name, scans, tmp_path):
 
 
 BAD_WORDS = {
-    "view": ({"view": "post"}, "datamodule.view=post is none of POST, ANT, both"),
-    "unmatched": ({"unmatched": "ignore"}, "datamodule.unmatched=ignore is none of refuse, drop"),
-    "bad boxes": ({"bad_boxes": "keep"}, "datamodule.bad_boxes=keep is none of refuse, drop"),
+    "view": ({"view": "post"}, "view=post is not allowed; it must be POST, ANT or both"),
+    "unmatched": ({"unmatched": "ignore"}, "unmatched=ignore is not allowed; it must be refuse or drop"),
+    "bad boxes": ({"bad_boxes": "keep"}, "bad_boxes=keep is not allowed; it must be refuse or drop"),
     "identical": ({"identical": [[828, 2244], [312]]}, r"datamodule.identical holds [312], which is no list of two patient numbers or more"),
-    "identical text": ({"identical": ["828,2244"]}, "datamodule.identical holds 828,2244"),
+    "identical text": ({"identical": ["828,2244"]}, "identical=[828,2244] is not allowed"),
     "part": ({"part": "elbow"}, "has no elbow; set datamodule.part to one of wholeBody"),
     "true masks": ({"true_masks": "/nowhere/masks"}, "datamodule.true_masks=/nowhere/masks is not a folder"),
     "root": ({"root": "/nowhere/scans"}, "datamodule.root=/nowhere/scans is not a folder"),

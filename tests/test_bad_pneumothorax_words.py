@@ -72,11 +72,11 @@ BAD_WORDS = {
     "hard without probabilities": (HARD, "cls_prob is missing for 72 of 72 train images", "experiment=preclassify_pnx folds=5"),
     "a run without them": ([*HARD, "datamodule.cls_prob=/nowhere"], "datamodule.cls_prob=/nowhere holds no cls_prob.csv", "name a finished run"),
     "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "try image_size=96"),
-    "share": (["datamodule.sampling.positive_fraction=1.5"], "datamodule.sampling.positive_fraction=1.5 is no share", "from 0 to 1"),
+    "share": (["datamodule.sampling.positive_fraction=1.5"], "datamodule.sampling.positive_fraction=1.5 is not allowed", "from 0 to 1"),
     "another net's value": (["module/net=deeplabv3plus"], "module.net: DeepLabV3Plus cannot be built (", "correct the keys of module.net"),
     "another net's key": (["+module.net.upsampling=4"], "module.net: Unet does not take upsampling", "remove it"),
     "two of another net": (["+module.net.psp_dropout=0.1", "+module.net.upsampling=4"], "does not take psp_dropout, upsampling", "remove them"),
-    "no depth": (["module.net.encoder_depth=null"], "module.net: Unet cannot be built (", "correct the keys"),
+    "no depth": (["module.net.encoder_depth=null"], "module.net.encoder_depth=null is not allowed", "from 3 to 5"),
     "as many channels as blocks": (["module.net.decoder_channels=[16,8]"], "module.net: Unet cannot be built (Model depth is 3", "correct the keys"),
 }
 
@@ -89,7 +89,7 @@ def test_bad_words_are_refused(name, look):
 NETS = {
     "fpn": (["module.net.encoder_depth=4"], "module.net.upsampling=4 gives logits of another size than the image", "set module.net.upsampling=2"),
     "pspnet": (["module.net.upsampling=4"], "module.net.upsampling=4 gives logits of another size than the image", "set module.net.upsampling=8"),
-    "deeplabv3plus": (["module.net.encoder_output_stride=32"], "module.net: DeepLabV3Plus cannot be built (DeeplabV3Plus support", "correct"),
+    "deeplabv3plus": (["module.net.encoder_output_stride=32"], "module.net.encoder_output_stride=32 is not allowed", "8 or 16"),
 }
 
 

@@ -11,10 +11,10 @@ CASES = {
     "a size that Swin cannot window": (["image_size=100"], "image_size=100 is not a multiple of 32", "image_size=96"),
     "weights that cannot be fetched": (["module.net.weights=openmmlab/upernet-swin-base"], "cannot be fetched", "name a local folder"),
     "heads that do not share the channels": (["module.net.backbone.num_heads=[3,3,3,3]"], "num_heads=[3, 3, 3, 3]", "correct one of them"),
-    "another normalisation": (["module.net.norm=layer"], "module.net.norm=layer", "take batch or group"),
+    "another normalisation": (["module.net.norm=layer"], "module.net.norm=layer", "it must be batch or group"),
     "layers of a network that has none": (["module/net=unet", "module.layer_decay=0.9"], "module.layer_decay=0.9", "layer_decay=1.0"),
     "parts for GPUs without any": (["trainer=fsdp", "trainer.accelerator=cpu"], "trainer=fsdp", "take trainer=auto"),
-    "another way to resume": (["resume=always"], "resume=always", "ckpt_path"),
+    "another way to resume": (["resume=always"], "resume=always", "it must be auto, or null"),
     "no share of negatives": (["datamodule.sampling.keep_negatives=15"], "keep_negatives=15", "from 0 to 1"),
 }
 UNET = ["module/net=unet", "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}"]

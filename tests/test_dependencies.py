@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))) + ["run", "hydra_plugins"]
+PACKAGES = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))} | {"run", "hydra_plugins"}
 
 
 def _names(requirements: list[str]) -> set[str]:

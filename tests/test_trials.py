@@ -36,7 +36,7 @@ def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_pat
     assert {found[name]["status"] == "failed" for name in "01" if float(rates[name]) < 0} == {True}, done.stdout + done.stderr
     assert {found[name]["score"] is not None for name in "01" if float(rates[name]) > 0} == {True}
     failed = sum(float(rate) < 0 for rate in rates.values())
-    assert done.returncode == 1 and failed == 1 and "1 trial failed" in done.stderr and "Invalid learning rate: -1.0" in done.stderr
+    assert done.returncode == 1 and failed == 1 and "1 trial failed" in done.stderr and "module.optimizer.lr=-1.0 is not allowed" in done.stderr
     study = optuna.load_study(study_name=STUDY, storage=storage(tmp_path / "sweep"))
     assert [trial.state.name for trial in study.trials] == ["FAIL" if float(rates[name]) < 0 else "COMPLETE" for name in "01"]
     assert all(len(trial.intermediate_values) == 1 for trial in study.trials if trial.state.name == "COMPLETE")  # pruning has reported

@@ -1,7 +1,6 @@
 """Trains in stages within one fit: each starts from the best weights of the one before, with its own rate, images and optimizer."""
 
 import json
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from callbacks.curriculum.checks import refuse_neighbours, refuse_stages
 from callbacks.curriculum.length import tell_length
 from callbacks.curriculum.progress import Progress
 from callbacks.curriculum.stage import Stage, stages_of
+from datamodules.arguments import FilePath, validated
 from datamodules.plan import Plan
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
 
 
+@validated
 class Curriculum(Callback):
     """Stages within one fit; leaves `checkpoints/stage<i>.ckpt`, the best weights of each, and `stages.json`.
 
@@ -33,7 +34,7 @@ class Curriculum(Callback):
         run_dir: The run folder.
     """
 
-    def __init__(self, stages: Sequence[Mapping[str, Any]], epochs: int, run_dir: str) -> None:
+    def __init__(self, stages: Any, epochs: int, run_dir: FilePath) -> None:
         self.stages = stages_of(stages, epochs)
         self.run_dir = Path(run_dir)
         self.progress = Progress()

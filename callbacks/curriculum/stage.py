@@ -2,14 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from datamodules.arguments import ArgumentError, Count, Fraction, Meaning, NonNegative, Positive, check_partial, validated
 from datamodules.checks import check_image_size
-from datamodules.plan import Plan, refuse_rates
+from datamodules.plan import Plan, check_strata_weights
 from datamodules.refusal import Refusal
 from datamodules.sample import Canvas, Size
 
 
+def _from_and_to(change: Mapping[str, float]) -> Mapping[str, float]:
+    if set(change) != {"from", "to"}:
+        raise ValueError("a linear change needs from and to")
+    return change
+
+
+Change = Annotated[Mapping[str, Fraction], AfterValidator(_from_and_to), Meaning("{from: 0.8, to: 0.22}")]
+
+
+@validated
 @dataclass(frozen=True)
 class Stage:
     """What holds for some epochs; what is None stays as the experiment has it.
@@ -27,16 +40,19 @@ class Stage:
         patience: Go on to the next stage after so many epochs without a better score.
     """
 
-    epochs: int
-    lr: float | None = None
+    epochs: Count
+    lr: Positive | None = None
     image_size: Size | None = None
-    batch_size: int | None = None
-    positive_fraction: float | Mapping[str, float] | None = None
-    strata_weights: Mapping[str, float] | None = None
+    batch_size: Count | None = None
+    positive_fraction: Fraction | Change | None = None
+    strata_weights: Mapping[str, NonNegative] | None = None
     scheduler: Callable[..., Any] | None = None
-    loss_weights: Mapping[str, float] | None = None
+    loss_weights: Mapping[str, NonNegative] | None = None
     freeze_encoder: bool = False
-    patience: int | None = None
+    patience: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_partial("scheduler", self.scheduler)
 
     def fraction(self, epoch: int) -> float | None:
         """The share of positives in the stage's epoch number `epoch` (from 0)."""
@@ -88,37 +104,22 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
         unknown = [key for key in stage if key not in known]
         if unknown:
             raise Refusal(f"{where} has the key {unknown[0]}, which no stage knows; the keys are {', '.join(known)}")
-        _refuse_values(stage, where)
-    total = sum(stage["epochs"] for stage in wanted)
+    stages = [_stage(number, stage) for number, stage in enumerate(wanted)]
+    total = sum(stage.epochs for stage in stages)
     if not wanted or total != epochs:
-        said = " + ".join(str(stage["epochs"]) for stage in wanted)
+        said = " + ".join(str(stage.epochs) for stage in stages)
         raise Refusal(f"the curriculum's stages have {said or 0} = {total} epochs, but trainer.max_epochs={epochs}; set trainer.max_epochs={total}")
-    return [Stage(**stage) for stage in wanted]
+    return stages
 
 
-def _refuse_values(stage: Mapping[str, Any], where: str) -> None:
-    for key in ("epochs", "batch_size", "patience"):
-        value = stage.get(key)
-        if (key == "epochs" or value is not None) and not (type(value) is int and value > 0):
-            raise Refusal(f"{where}.{key}={value} is not a whole number of 1 or more; write {key}: 32, for instance")
-    if stage.get("image_size") is not None:
-        check_image_size(stage["image_size"], f"{where}.image_size")
-    if stage.get("lr") is not None and not (_is_number(stage["lr"]) and stage["lr"] > 0):
-        raise Refusal(f"{where}.lr={stage['lr']} is no learning rate; take a number above 0, or leave it out for module.optimizer.lr")
-    if type(stage.get("freeze_encoder", False)) is not bool:
-        raise Refusal(f"{where}.freeze_encoder={stage['freeze_encoder']} is neither true nor false; write one of them")
-    if stage.get("scheduler") is not None and not callable(stage["scheduler"]):
-        mend = "write {_target_: lightning_modules.schedules.one_cycle, _partial_: true}, for instance"
-        raise Refusal(f"{where}.scheduler={stage['scheduler']} is no schedule; {mend}")
-    weights = stage.get("loss_weights")
-    if weights is not None and not (isinstance(weights, Mapping) and all(map(_is_number, weights.values()))):
-        raise Refusal(f"{where}.loss_weights={weights} is no weight a term; write {{dice: 0.4, focal: 0.6}}, by the names of module.loss.terms")
-    fraction = stage.get("positive_fraction")
-    if isinstance(fraction, Mapping) and set(fraction) != {"from", "to"}:
-        raise Refusal(f"{where}.positive_fraction={dict(fraction)} is neither a share nor {{from: .8, to: .22}}; write one of the two")
-    for share in fraction.values() if isinstance(fraction, Mapping) else [fraction]:
-        refuse_rates(share, stage.get("strata_weights"), where)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _stage(number: int, wanted: Mapping[str, Any]) -> Stage:
+    """One stage, made and checked; an error names its place in the list."""
+    try:
+        stage = Stage(**wanted)
+    except ArgumentError as error:
+        raise error.inside("stages", number) from error
+    where = f"callbacks.curriculum.stages[{number}]"
+    if stage.image_size is not None:
+        check_image_size(stage.image_size, f"{where}.image_size")
+    check_strata_weights(stage.strata_weights, where)
+    return stage

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning import Trainer
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -16,12 +16,12 @@ from callbacks.dashboard import session
 from callbacks.dashboard.identity import chosen_experiment, words
 from callbacks.dashboard.login import logged_in
 from callbacks.dashboard.privacy import Upload, shown
-from datamodules.refusal import Refusal
+from datamodules.arguments import FilePath, NonNegative, validated
 
-MODES = ("online", "offline", "disabled")
 OFF = {"dryrun": "offline", "offline": "offline", "disabled": "disabled"}  # of WANDB_MODE, which may only turn down
 
 
+@validated
 class Dashboard(WandbLogger):
     """A run on W&B. Its numbers are logged while it goes on, its results when it is closed.
 
@@ -48,25 +48,20 @@ class Dashboard(WandbLogger):
 
     def __init__(
         self,
-        run_dir: str,
+        run_dir: FilePath,
         project: str,
         experiment: str | None = None,
         entity: str | None = None,
         name: str | None = None,
         group: str | None = None,
         job_type: str | None = None,
-        tags: list[str] | None = None,
+        tags: Sequence[str] | None = None,
         notes: str | None = None,
-        mode: str = "online",
-        wait: Mapping[str, float] | None = None,
+        mode: Literal["online", "offline", "disabled"] = "online",
+        wait: Mapping[str, NonNegative] | None = None,
         upload: Mapping[str, bool] | None = None,
     ) -> None:
         super().__init__(save_dir=run_dir, project=project)
-        if mode not in MODES:
-            raise Refusal(f"logger.wandb.mode={mode} is none of {', '.join(MODES)}; take one of them")
-        wrong = [name for name, allowed in (upload or {}).items() if not isinstance(allowed, bool)]
-        if wrong:
-            raise Refusal(f"logger.wandb.upload.{wrong[0]}={(upload or {})[wrong[0]]} is neither true nor false; take one of them")
         self.mode = OFF.get(os.environ.get("WANDB_MODE", ""), mode) if mode == "online" else mode
         self.run_dir, self.upload, self._name_in_menu = Path(run_dir), Upload(**(upload or {})), experiment or chosen_experiment()
         self._experiment: Any = None

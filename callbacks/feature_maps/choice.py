@@ -20,12 +20,6 @@ def one_of(module: LightningModule) -> nn.Module:
     return net.nets[0] if isinstance(net, Together) else net
 
 
-def refuse_number(name: str, value: Any, at_least: int) -> None:
-    """Refuses what is no whole number of at least so many."""
-    if type(value) is not int or value < at_least:
-        raise Refusal(f"{KEY}.{name}={value} is not a whole number of {at_least} or more; write {KEY}.{name}=4, for instance")
-
-
 def refuse_images(ids: Sequence[str], table: Manifest) -> None:
     """Refuses an image that test does not have, and names the nearest ones."""
     known = table.rows["id"][table.rows["split"] == "test"].tolist()

@@ -8,7 +8,7 @@ import numpy as np
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.feature_maps.choice import one_of, refuse_images, refuse_number
+from callbacks.feature_maps.choice import one_of, refuse_images
 from callbacks.feature_maps.colours import Layer
 from callbacks.feature_maps.layers import listening, refuse_unknown, stages_of
 from callbacks.feature_maps.pictures import paint, stacked, write
@@ -16,6 +16,7 @@ from callbacks.report.cases import SIDE, data_url
 from callbacks.report.kinds import KINDS
 from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.section import Column, Section, Showing
+from datamodules.arguments import Count, FilePath, Whole, validated
 from datamodules.sample import Canvas, Sample
 from lightning_modules.evaluated import EvaluatedModule
 
@@ -26,6 +27,7 @@ LEGEND = (
 )
 
 
+@validated
 class FeatureMaps(Showing):
     """After test: a section of the page, and `feature_maps/<image>/*.png` in the run folder. Costs nothing in training.
 
@@ -47,10 +49,13 @@ class FeatureMaps(Showing):
     """
 
     def __init__(
-        self, run_dir: str, layers: Mapping[str, str] | None = None, images: int = 4, ids: Sequence[str] | None = None, channels: int = 4
+        self,
+        run_dir: FilePath,
+        layers: Mapping[str, str] | None = None,
+        images: Count = 4,
+        ids: Sequence[str | int] | None = None,
+        channels: Whole = 4,
     ) -> None:
-        refuse_number("images", images, at_least=1)
-        refuse_number("channels", channels, at_least=0)
         self.folder = Path(run_dir) / "feature_maps"
         self.layers, self.images, self.channels = layers, images, channels
         self.ids = None if ids is None else [str(id) for id in ids]

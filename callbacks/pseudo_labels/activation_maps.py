@@ -12,7 +12,6 @@ from datamodules.refusal import Refusal
 PLAIN = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "GradCAMElementWise", "LayerCAM", "FEM")
 BY_SVD = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
 METHODS = PLAIN + BY_SVD  # those of the library that need nothing but a layer's activations and their gradients
-CELLS = ("middle", "corner")
 LARGEST_SVD = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
 
 

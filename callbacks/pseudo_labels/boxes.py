@@ -1,18 +1,19 @@
 """Boxes of fixed or adaptive size around the peaks of a heat map."""
 
 from dataclasses import dataclass
-from math import inf
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torchvision.ops import nms
 
 from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
+from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
 from datamodules.refusal import Refusal
 from datamodules.sample import Content
 
-SIZES = ("fixed", "adaptive")
+Side = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Proposals:
         return len(self.boxes)
 
 
+@validated
 class PeakBoxes:
     """A box around each peak of a heat map, the strongest ones, hardly overlapping.
 
@@ -59,27 +61,20 @@ class PeakBoxes:
 
     def __init__(
         self,
-        size: str = "fixed",
-        width: float = 48,
-        height: float = 48,
-        share: float = 0.5,
-        smallest: float = 24,
-        largest: float = 192,
-        per_image: int = 5,
-        at_least: float = 0.2,
-        min_distance: float = 16,
-        iou: float = 0.15,
+        size: Literal["fixed", "adaptive"] = "fixed",
+        width: Side = 48,
+        height: Side = 48,
+        share: Fraction = 0.5,
+        smallest: Side = 24,
+        largest: Side = 192,
+        per_image: Count = 5,
+        at_least: Fraction = 0.2,
+        min_distance: NonNegative = 16,
+        iou: Fraction = 0.15,
         key: str = "callbacks.pseudo_labels.boxes",
     ) -> None:
-        if size not in SIZES:
-            raise Refusal(f"{key}.size={size} is none of {', '.join(SIZES)}; take one of them")
-        for name, value in {"width": width, "height": height, "smallest": smallest}.items():
-            _refuse(f"{key}.{name}", value, 1)
-        _refuse(f"{key}.largest", largest, smallest)
-        _refuse(f"{key}.min_distance", min_distance, 0)
-        _refuse(f"{key}.per_image", per_image, 1, whole=True)
-        for name, value in {"share": share, "at_least": at_least, "iou": iou}.items():
-            _refuse(f"{key}.{name}", value, 0, 1)
+        if largest < smallest:
+            raise Refusal(f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or lower the other")
         self.size, self.width, self.height, self.share, self.smallest, self.largest = size, width, height, share, smallest, largest
         self.per_image, self.at_least, self.min_distance, self.iou = per_image, at_least, min_distance, iou
 
@@ -125,10 +120,3 @@ def shifted_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     sides = np.minimum(boxes[:, 2:] - boxes[:, :2], frame[2:] - frame[:2])
     starts = ((boxes[:, :2] + boxes[:, 2:] - sides) / 2).clip(frame[:2], frame[2:] - sides)
     return np.concatenate([starts, starts + sides], axis=1)
-
-
-def _refuse(key: str, value: Any, least: float, most: float = inf, whole: bool = False) -> None:
-    kind = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        wanted = f"a {'whole ' if whole else ''}number {f'of {least} or more' if most == inf else f'from {least} to {most}'}"
-        raise Refusal(f"{key}={value} is not {wanted}; write {key}={least if most == inf else most / 2}, for instance")

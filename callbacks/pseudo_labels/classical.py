@@ -2,17 +2,19 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from callbacks.pseudo_labels.hot_spot import HotSpot, connected, contrast_of, cut, hot_spot
-from callbacks.pseudo_labels.masks import Masks, refuse_outside, within
+from callbacks.pseudo_labels.masks import Masks, within
+from datamodules.arguments import Fraction, NonNegative, Number, validated
 
-NUMBERS = {"sigma": (0, 100), "reach": (0.01, 100), "blob": (1.1, 100), "background": (0, 1), "sure": (0.01, 1), "margin": (0, 10)}
-WHOLE_NUMBERS = {"context": (0, 1000), "working_size": (8, 2048)}
+Share = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +39,14 @@ class Classical(ABC):
         Refusal: a number that is impossible.
     """
 
-    sigma: float = 1.5
-    reach: float = 0.35
-    blob: float = 4.0
-    context: int = 8
-    background: float = 0.4
-    sure: float = 0.8
-    margin: float = 0.0
-    working_size: int = 64
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in NUMBERS.items():
-            refuse_outside(f"segmenter.{name}", getattr(self, name), low, high)
-        for name, (low, high) in WHOLE_NUMBERS.items():
-            refuse_outside(f"segmenter.{name}", getattr(self, name), low, high, whole=True)
+    sigma: Annotated[Number, Field(ge=0, le=100)] = 1.5
+    reach: Annotated[Number, Field(ge=0.01, le=100)] = 0.35
+    blob: Annotated[Number, Field(ge=1.1, le=100)] = 4.0
+    context: Annotated[int, Field(ge=0, le=1000)] = 8
+    background: Fraction = 0.4
+    sure: Share = 0.8
+    margin: Annotated[Number, Field(ge=0, le=10)] = 0.0
+    working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
         """A mask a box, see `masks.Segmenter`."""
@@ -80,6 +76,7 @@ class Classical(ABC):
         return contrast_of(grey, found)
 
 
+@validated
 @dataclass(frozen=True, kw_only=True)
 class GrabCut(Classical):
     """GrabCut (Rother et al. 2004) of OpenCV: mixtures of the brightness of lesion and background, and the cheapest border between them.
@@ -92,13 +89,8 @@ class GrabCut(Classical):
         Refusal: a number that is impossible.
     """
 
-    middle: float = 0.5
-    iterations: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_outside("segmenter.middle", self.middle, 0.01, 1)
-        refuse_outside("segmenter.iterations", self.iterations, 1, 100, whole=True)
+    middle: Share = 0.5
+    iterations: Annotated[int, Field(ge=1, le=100)] = 2
 
     def lesion(self, spot: HotSpot) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""
@@ -112,6 +104,7 @@ class GrabCut(Classical):
         return np.isin(kind, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
+@validated
 @dataclass(frozen=True, kw_only=True)
 class RandomWalker(Classical):
     """Random walker (Grady 2006) of scikit-image: to which seeds a walker from a pixel comes first, lesion's or background's.
@@ -123,11 +116,7 @@ class RandomWalker(Classical):
         Refusal: a number that is impossible.
     """
 
-    beta: float = 200.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_outside("segmenter.beta", self.beta, 0)
+    beta: NonNegative = 200.0
 
     def lesion(self, spot: HotSpot) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""

@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from callbacks.pseudo_labels.activation_maps import CELLS, METHODS, ActivationMaps, upsampled
+from callbacks.pseudo_labels.activation_maps import METHODS, ActivationMaps, upsampled
 from callbacks.pseudo_labels.layers import at_rest, chosen
 from callbacks.pseudo_labels.listener import Listener
+from datamodules.arguments import validated
 from datamodules.refusal import Refusal
 from lightning_modules.together import Together
 
 
+@validated
 class HeatMaps:
     """Heat maps of a classifier: where the logit of a class comes from.
 
@@ -44,14 +47,12 @@ class HeatMaps:
         self,
         method: str = "GradCAM",
         layers: Sequence[str] | str | None = None,
-        cells: str = "middle",
+        cells: Literal["middle", "corner"] = "middle",
         key: str = "callbacks.pseudo_labels.heat_maps",
     ) -> None:
         if method not in METHODS:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
             raise Refusal(f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?")
-        if cells not in CELLS:
-            raise Refusal(f"{key}.cells={cells} is none of {', '.join(CELLS)}; take corner for a plain ResNet, middle where patches are cut")
         self.method, self.layers, self.cells, self.key = method, layers, cells, key
 
     def enlarged(self, heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from datamodules.refusal import Refusal
+from pydantic import Field
+
+from datamodules.arguments import Count, NonNegative, Number, Positive, Whole, validated
 from lightning_modules.uncertainty import RESAMPLES
 
 RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 
+@validated
 @dataclass(frozen=True)
 class LocalisationRules:
     """The rules; they are the same for all methods that are compared.
@@ -30,21 +34,13 @@ class LocalisationRules:
         Refusal: a rule out of its range.
     """
 
-    tolerance: float = 0.0
-    iou: float = 0.1
-    budgets: int = 5
-    rates: Sequence[float] = RATES
-    area_to: float = 1.0
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _refuse(self.tolerance >= 0, "tolerance", self.tolerance, "0 pixels or more", 0)
-        _refuse(0 < self.iou <= 1, "iou", self.iou, "above 0 and at most 1", 0.1)
-        _refuse(self.budgets >= 1, "budgets", self.budgets, "1 box or more", 5)
-        _refuse(len(self.rates) > 0 and min(self.rates, default=0) > 0, "rates", list(self.rates), "a list of rates above 0", "[0.5,1,2]")
-        _refuse(self.area_to > 0, "area_to", self.area_to, "above 0", 1)
-        _refuse(self.resamples >= 1, "resamples", self.resamples, "1 or more", RESAMPLES)
+    tolerance: NonNegative = 0.0
+    iou: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    budgets: Count = 5
+    rates: Annotated[Sequence[Positive], Field(min_length=1)] = RATES
+    area_to: Positive = 1.0
+    resamples: Count = RESAMPLES
+    seed: Whole = 0
 
     def definitions(self) -> dict[str, str]:
         """Score -> its definition, in the order of a table."""
@@ -75,8 +71,3 @@ class LocalisationRules:
 def froc_at(rate: float) -> str:
     """Name of the sensitivity at so many false positives an image."""
     return f"froc_at_{rate:g}"
-
-
-def _refuse(right: bool, name: str, value: object, wanted: str, mend: object) -> None:
-    if not right:
-        raise Refusal(f"the rules of localisation have {name}={value}, which is not {wanted}; write {name}={mend}, for instance")

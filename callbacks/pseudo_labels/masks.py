@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-
-from datamodules.refusal import Refusal
 
 KEY = "callbacks.pseudo_labels"
 
@@ -36,6 +33,7 @@ class Masks:
         return self.masks[np.asarray(kept, bool)].any(0)
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """What masks the boxes of one image; chosen in conf by `_target_`."""
 
@@ -68,22 +66,3 @@ def within(box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0) -> tupl
     start = np.clip(np.ceil(low - grown - 0.5), 0, limits).astype(int)
     stop = np.clip(np.floor(high + grown + 0.5), 0, limits).astype(int)
     return slice(start[1], max(start[1], stop[1])), slice(start[0], max(start[0], stop[0]))
-
-
-def refuse_outside(name: str, value: object, low: float, high: float = inf, whole: bool = False) -> None:
-    """Refuses what is no number from `low` to `high`, both included.
-
-    Args:
-        name: Below `callbacks.pseudo_labels`, such as `segmenter.sigma`.
-        value: What the user set.
-        low: Smallest.
-        high: Largest.
-        whole: Whether it must be an int.
-
-    Raises:
-        Refusal: names the key and the mend.
-    """
-    kind = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        allowed = f"a {'whole ' if whole else ''}number {f'of {low:g} or more' if high == inf else f'from {low:g} to {high:g}'}"
-        raise Refusal(f"{KEY}.{name}={value} is not {allowed}; correct {KEY}.{name}")

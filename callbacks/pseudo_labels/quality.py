@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from callbacks.pseudo_labels.jitter import jittered, segment_with_jitter
-from callbacks.pseudo_labels.masks import KEY, Masks, Segmenter, refuse_outside
+from callbacks.pseudo_labels.masks import KEY, Masks, Segmenter
 from callbacks.pseudo_labels.measures import measure
+from datamodules.arguments import Count, Fraction, NonNegative, Number, Whole, validated
 from datamodules.refusal import Refusal
 
 STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
@@ -24,7 +26,6 @@ STEPS = {  # reason of rejection -> what the masks that pass have; asked in this
     "segmenter unsure": "segmenter sure",
     "unstable": "stable",
 }
-FRACTIONS = ("min_area", "max_area", "min_largest", "min_probability", "min_stability")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Verdict:
     reason: str | None
 
 
+@validated
 @dataclass(frozen=True, kw_only=True)
 class Quality:
     """The bounds that a mask has to keep; what lies on a bound passes.
@@ -63,26 +65,20 @@ class Quality:
         Refusal: a bound that is impossible.
     """
 
-    min_area: float = 1e-4
-    max_area: float = 3e-2
-    max_components: int = 2
-    min_largest: float = 0.8
-    max_distance: float = 0.25
-    min_probability: float = 0.0
-    min_agreement: float = 0.0
-    min_score: float = 0.1
-    min_stability: float = 0.8
-    jitters: int = 4
-    jitter: float = 0.1
-    seed: int = 0
+    min_area: Fraction = 1e-4
+    max_area: Fraction = 3e-2
+    max_components: Count = 2
+    min_largest: Fraction = 0.8
+    max_distance: NonNegative = 0.25
+    min_probability: Fraction = 0.0
+    min_agreement: Annotated[Number, Field(ge=-1, le=1)] = 0.0
+    min_score: NonNegative = 0.1
+    min_stability: Fraction = 0.8
+    jitters: Annotated[int, Field(ge=0, le=1000)] = 4
+    jitter: Annotated[Number, Field(ge=0, le=0.49)] = 0.1
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
-        for name in FRACTIONS:
-            refuse_outside(f"quality.{name}", getattr(self, name), 0, 1)
-        for name, low, high in [("max_distance", 0, inf), ("min_agreement", -1, 1), ("min_score", 0, inf), ("jitter", 0, 0.49)]:
-            refuse_outside(f"quality.{name}", getattr(self, name), low, high)
-        for name, low, high in [("max_components", 1, inf), ("jitters", 0, 1000), ("seed", 0, inf)]:
-            refuse_outside(f"quality.{name}", getattr(self, name), low, high, whole=True)
         if self.min_area > self.max_area:
             raise Refusal(f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no mask could pass; correct one of them")
 

@@ -1,12 +1,14 @@
 """Masks by SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes; a MedSAM2 in the same format is a local folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from callbacks.pseudo_labels.masks import KEY, Masks, none, refuse_outside, within
+from callbacks.pseudo_labels.masks import KEY, Masks, none, within
+from datamodules.arguments import Number, validated
 from datamodules.refusal import Refusal
 from lightning_modules.pretrained import from_hub
 
@@ -17,6 +19,7 @@ FILES = "config.json, model.safetensors and processor_config.json"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@validated
 class Sam2:
     """SAM 2: all boxes of an image in one forward; weights are read when it is made, and go to the device at the first image.
 
@@ -44,14 +47,11 @@ class Sam2:
         self,
         weights: str = "facebook/sam2.1-hiera-tiny",
         device: str | None = None,
-        autocast: str | None = None,
+        autocast: Literal["bf16", "fp16"] | None = None,
         multimask: bool = False,
         peaks: bool = False,
-        margin: float = 0.0,
+        margin: Annotated[Number, Field(ge=0, le=10)] = 0.0,
     ) -> None:
-        refuse_outside("segmenter.margin", margin, 0, 10)
-        if autocast is not None and autocast not in AUTOCAST:
-            raise Refusal(f"{KEY}.segmenter.autocast={autocast} is no precision of it; take bf16, fp16 or null")
         self.device = _device(device)
         self.autocast = None if autocast is None else AUTOCAST[autocast]
         self.multimask, self.peaks, self.margin = multimask, peaks, margin

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -21,16 +21,16 @@ from callbacks.pseudo_labels.random_networks import RandomNetworks, as_given
 from callbacks.pseudo_labels.rows import Rows
 from callbacks.pseudo_labels.scored import Scored
 from callbacks.pseudo_labels.truth import Said
+from datamodules.arguments import Count, Positive, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode
-from datamodules.manifest import SPLITS
-from datamodules.refusal import Refusal
 
 NETWORK, CHAIN, RANDOM, BLOB = "the heat maps", "the chain, above the threshold alone", "randomised weights", "the brightest blob"
 WEIGHED = "the brightest blob, weighed by the classifier"
 KEY = "callbacks.pseudo_labels.localisation"
 
 
+@validated
 class Localisation:
     """Measures one image after the other for all methods; the boxes of all of them are made alike.
 
@@ -48,11 +48,7 @@ class Localisation:
         Refusal: no such split, no random network.
     """
 
-    def __init__(self, split: str, random_networks: int, blob_sigma: float, rules: LocalisationRules) -> None:
-        if split not in SPLITS:
-            raise Refusal(f"{KEY}.split={split} is none of {', '.join(SPLITS)}; take one of them, or {KEY}=null to score nothing")
-        if not (isinstance(random_networks, int) and random_networks >= 1):
-            raise Refusal(f"{KEY}.random_networks={random_networks} is no number of networks; take 3, or {KEY}=null to score nothing")
+    def __init__(self, split: Literal["train", "val", "test"], random_networks: Count, blob_sigma: Positive, rules: LocalisationRules) -> None:
         self.split, self.rules = split, rules
         self._random, self._blob = RandomNetworks(random_networks), BrightestBlob(blob_sigma)
         self.measured: list[dict[str, Measured]] = []

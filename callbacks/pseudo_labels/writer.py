@@ -23,10 +23,12 @@ from callbacks.pseudo_labels.tables import remove_old, write_down
 from callbacks.pseudo_labels.timed import Timed
 from callbacks.report.content import write_json
 from callbacks.report.section import Section
+from datamodules.arguments import FilePath, Whole, validated
 from datamodules.sample import Sample
 from lightning_modules.classification import ClassificationModule
 
 
+@validated
 class PseudoLabels(Timed):
     """Leaves `pseudo_labels/` in the run folder: tables, heat maps, pictures, and manifest.csv, which `datamodule=table` reads.
 
@@ -49,15 +51,15 @@ class PseudoLabels(Timed):
 
     def __init__(
         self,
-        run_dir: str,
+        run_dir: FilePath,
         heat_maps: HeatMaps,
         boxes: PeakBoxes,
         segmenter: Segmenter,
         quality: Quality,
         localisation: Localisation | None = None,
         of: str | None = None,
-        max_images: int | None = None,
-        overlays: int = 200,
+        max_images: Whole | None = None,
+        overlays: Whole = 200,
     ) -> None:
         super().__init__()
         self.folder = Path(run_dir) / "pseudo_labels"

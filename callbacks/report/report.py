@@ -15,12 +15,13 @@ from callbacks.report.section import Section, Showing
 from callbacks.report.table import print_table
 from callbacks.resources import Resources
 from callbacks.rule_search import RuleSearch
-from datamodules.refusal import Refusal
+from datamodules.arguments import FilePath, Whole, validated
 from lightning_modules import evidence_file
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
 
 
+@validated
 class Report(Callback):
     """Leaves `evidence/{val,test}.npz`, `report.json` and `report.html` in the run folder.
 
@@ -36,11 +37,9 @@ class Report(Callback):
         Refusal: fewer than none.
     """
 
-    def __init__(self, run_dir: str, title: str, cases: int = 6) -> None:
+    def __init__(self, run_dir: FilePath, title: str, cases: Whole = 6) -> None:
         self.run_dir = Path(run_dir)
         self.title = title
-        if cases < 0:
-            raise Refusal(f"callbacks.report.cases={cases} is no number of pictures; take 0 or more")
         self.cases = cases
         self._written: tuple[dict[str, Any], Path] | None = None
         self._judged: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None

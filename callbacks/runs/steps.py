@@ -121,10 +121,6 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         raise Refusal("do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]")
     if named_together(cfg) and not any(isinstance(callback, RuleSearch) for callback in callbacks.values()):
         raise Refusal(f"{named_together(cfg)} names several networks, which need one rule; take callbacks=[...,threshold_search] or label_threshold")
-    if cfg.tta not in ("none", "hflip"):
-        raise Refusal(f"tta={cfg.tta} is no test-time augmentation that is known; take none or hflip")
-    if cfg.average < 1:
-        raise Refusal(f"average={cfg.average} is no number of checkpoints; take average=1 for the best alone")
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
     if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
         mend = f"take callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={cfg.average}"

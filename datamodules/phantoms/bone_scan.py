@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.arguments import Count, Fraction, NonNegative, PositiveRange, Whole, validated
 from datamodules.phantoms.bone_counts import Visibility
 from datamodules.phantoms.bone_examination import examine
 from datamodules.phantoms.bone_layout import Layout
@@ -14,20 +15,21 @@ from datamodules.refusal import Refusal
 SHORTEST = 128  # rows below which ribs can no longer be told apart
 
 
+@validated
 def write(
     root: Path,
-    patients: int = 300,
-    height: int = 384,
-    abnormal: float = 0.5,
-    counts: tuple[float, float] = (4e5, 1.8e6),
-    uptake: float = 1.0,
-    extent: float = 1.0,
-    urine: float = 1.0,
-    visible_contrast: float = 0.35,
-    visible_rose: float = 5.0,
-    visible_greys: float = 4.0,
-    mask_share: float = 0.4,
-    seed: int = 0,
+    patients: Count = 300,
+    height: Count = 384,
+    abnormal: Fraction = 0.5,
+    counts: PositiveRange = (4e5, 1.8e6),
+    uptake: NonNegative = 1.0,
+    extent: NonNegative = 1.0,
+    urine: NonNegative = 1.0,
+    visible_contrast: NonNegative = 0.35,
+    visible_rose: NonNegative = 5.0,
+    visible_greys: NonNegative = 4.0,
+    mask_share: Fraction = 0.4,
+    seed: Whole = 0,
 ) -> None:
     """Writes whole-body scans below `root`, once, with their labels, boxes and some regions, and `masks/`, which the real set lacks.
 
@@ -53,7 +55,7 @@ def write(
     Raises:
         Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists and holds no phantoms.
     """
-    _check(patients, height, abnormal, counts)
+    _check(height)
     numbers = {"patients": patients, "height": height, "abnormal": abnormal, "counts": [float(count) for count in counts]}
     numbers |= {"uptake": uptake, "extent": extent, "urine": urine}
     numbers |= {"visible": [visible_contrast, visible_rose, visible_greys, mask_share], "seed": seed, "version": 1, "set": "bone_scan"}
@@ -77,13 +79,7 @@ def twins(patients: int) -> list[tuple[int, int]]:
     return [(2, patients)] if patients >= 4 else []
 
 
-def _check(patients: int, height: int, abnormal: float, counts: tuple[float, float]) -> None:
+def _check(height: int) -> None:
     place = "datamodule.phantom"
-    if patients < 1:
-        raise Refusal(f"{place}.patients={patients} draws nobody; set at least 1")
     if height < SHORTEST or height % 4:
         raise Refusal(f"{place}.height={height} is no height of a scan four times as high as wide; set a multiple of 4 from {SHORTEST} on, as 384")
-    if not 0 <= abnormal <= 1:
-        raise Refusal(f"{place}.abnormal={abnormal} is no share of the patients; set a number from 0 to 1")
-    if len(counts) != 2 or not 0 < counts[0] <= counts[1]:
-        raise Refusal(f"{place}.counts={list(counts)} is no range of counts; set the least and the most, as [4e5, 1.8e6]")

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from datamodules.arguments import Count, Whole, validated
 from datamodules.images import read_image
 from datamodules.phantoms.brain import draw_slice
 from datamodules.phantoms.folder import written_once
@@ -14,7 +15,8 @@ from datamodules.phantoms.folder import written_once
 FOLDERS = ("train", "valid", "test")
 
 
-def write(root: Path, train: int = 120, valid: int = 40, test: int = 60, size: int = 192, seed: int = 0) -> None:
+@validated
+def write(root: Path, train: Count = 120, valid: Count = 40, test: Count = 60, size: Count = 192, seed: Whole = 0) -> None:
     """Writes `train/ valid/ test/` below `root`, once.
 
     Among them, as in the real export: ids that restart in every split, an unused twin category, boxes' areas, images

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from datamodules.arguments import Count, Whole, validated
 from datamodules.manifest import Manifest
 from datamodules.phantoms.chest import draw_patient, draw_radiograph
 from datamodules.phantoms.folder import written_once
@@ -16,7 +17,8 @@ CLASSES = ("effusion", "enlarged_heart", "nodule", "device")
 PREVALENCE = 0.35
 
 
-def write(root: Path, train: int = 600, val: int = 100, test: int = 150, size: int = 160, seed: int = 0) -> None:
+@validated
+def write(root: Path, train: Count = 600, val: Count = 100, test: Count = 150, size: Count = 160, seed: Whole = 0) -> None:
     """Writes `images/*.jpg` and `manifest.csv` below `root`, once.
 
     Every finding is there or not by itself, whatever the others are; a patient has 1 or 2 images, all in one split.

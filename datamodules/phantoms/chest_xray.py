@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datamodules.arguments import Count, Fraction, Whole, validated
 from datamodules.phantoms.chest import draw_patient, draw_radiograph
 from datamodules.phantoms.chest_patient import Patient
 from datamodules.phantoms.folder import written_once
@@ -28,7 +29,8 @@ class _Case:
     pneumonia: bool
 
 
-def write(root: Path, patients: int = 240, size: int = 224, confounding: float = 0.8, seed: int = 0) -> None:
+@validated
+def write(root: Path, patients: Count = 240, size: Count = 224, confounding: Fraction = 0.8, seed: Whole = 0) -> None:
     """Writes `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
     As in the real set: a patient's number stands in its file names, some patients have images in train and in test, val is

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from datamodules.arguments import Count, NonNegative, Whole, validated
 from datamodules.phantoms.chest import draw_patient
 from datamodules.phantoms.chest_overlapping import KINDS, Film, draw_overlapping
 from datamodules.phantoms.folder import written_once
@@ -17,7 +18,8 @@ SHARES = {"Cardiomegaly": 0.3, "Consolidation": 0.55, "Effusion": 0.5, "Mass": 0
 FIRST = 36199  # the number in the first file's name, as in the real set
 
 
-def write(root: Path, train: int = 240, test: int = 60, size: int = 160, contrast: float = 1.0, seed: int = 0) -> None:
+@validated
+def write(root: Path, train: Count = 240, test: Count = 60, size: Count = 160, contrast: NonNegative = 1.0, seed: Whole = 0) -> None:
     """Writes ChestX_Det_train.json, ChestX_Det_test.json, train_data/*.png and test_data/*.png below `root`, once.
 
     As in the real set: findings overlap and one outline may count for two classes, numbers in file names that the two parts share out

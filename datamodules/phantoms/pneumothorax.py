@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from datamodules.arguments import Count, Fraction, NonNegative, Whole, validated
 from datamodules.phantoms.chest import draw_patient
 from datamodules.phantoms.chest_patient import Patient
 from datamodules.phantoms.chest_pneumothorax import draw_area, draw_pneumothorax
 from datamodules.phantoms.folder import written_once
 from datamodules.phantoms.pneumothorax_dicom import write_kaggle
 from datamodules.phantoms.pneumothorax_layouts import Drawn, write_png, write_tree
-from datamodules.refusal import Refusal
 
 LAYOUTS = {"kaggle": write_kaggle, "png": write_png, "tree": write_tree}
 IMAGES_PER_PATIENT = (0.62, 0.28, 0.10)
@@ -29,15 +30,16 @@ class _Planned:
     test: bool = False
 
 
+@validated
 def write(
     root: Path,
-    images: int = 400,
-    size: int = 160,
-    positive: float = 0.22,
-    layout: str = "kaggle",
+    images: Count = 400,
+    size: Count = 160,
+    positive: Fraction = 0.22,
+    layout: Literal["kaggle", "png", "tree"] = "kaggle",
     confounders: bool = True,
-    contrast: float = 1.0,
-    seed: int = 0,
+    contrast: NonNegative = 1.0,
+    seed: Whole = 0,
 ) -> None:
     """Writes the same drawn images below `root`, once, in one of three layouts; each has the warts of the real one.
 
@@ -55,8 +57,6 @@ def write(
     Raises:
         Refusal: `layout` is none of the three, or `root` exists and holds no phantoms.
     """
-    if layout not in LAYOUTS:
-        raise Refusal(f"datamodule.phantom.layout={layout} is no layout of SIIM-ACR; set one of {', '.join(LAYOUTS)}")
     numbers = {"images": images, "size": size, "positive": positive, "layout": layout, "confounders": confounders, "contrast": contrast}
     numbers |= {"seed": seed, "version": 2}
     with written_once(root, numbers) as folder:

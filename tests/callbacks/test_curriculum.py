@@ -218,8 +218,8 @@ WRONG = {
         "needs positive images, and train has none of any weight",
         "take another share",
     ),
-    "a share that is none": ([{"epochs": 1, "positive_fraction": 70}], [], "positive_fraction=70 is no share", "from 0 to 1"),
-    "half a ramp": ([{"epochs": 1, "positive_fraction": {"from": 0.5}}], [], "is neither a share nor", "{from: .8, to: .22}"),
+    "a share that is none": ([{"epochs": 1, "positive_fraction": 70}], [], "stages[0].positive_fraction=70 is not allowed", "from 0 to 1"),
+    "half a ramp": ([{"epochs": 1, "positive_fraction": {"from": 0.5}}], [], "positive_fraction={from:0.5} is not allowed", "{from: 0.8, to: 0.22}"),
     "a term that the loss lacks": ([{"epochs": 1, "loss_weights": {"lovasz": 1}}], [], "are not those of module.loss", "dice, focal, tversky"),
     "no epochs": ([{"epochs": 0}], ["trainer.max_epochs=1"], "stages[0].epochs=0", "1 or more"),
     "early stopping": (

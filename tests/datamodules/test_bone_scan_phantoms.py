@@ -140,7 +140,7 @@ def test_a_foreign_folder_and_senseless_numbers_are_refused(tmp_path):
     with pytest.raises(Refusal, match="never overwritten"):
         bone_scan.write(tmp_path, 4, 128)
     for wrong in ({"patients": 0}, {"height": 130}, {"height": 64}, {"abnormal": 1.5}, {"counts": (2e6, 1e6)}):
-        with pytest.raises(Refusal, match=f"datamodule.phantom.{next(iter(wrong))}="):
+        with pytest.raises(Refusal, match=rf"(datamodule\.phantom\.|write: ){next(iter(wrong))}="):
             bone_scan.write(tmp_path / "x", **wrong)
     with pytest.raises(Refusal, match=r"raise datamodule\.phantom\.uptake"):
         bone_scan.write(tmp_path / "y", 4, 128, visible_contrast=1e6)

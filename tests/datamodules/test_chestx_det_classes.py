@@ -91,7 +91,7 @@ def test_the_experiment_names_the_classes_as_the_files_do():
         (["Mass", "pleural thickening"], r"names 'pleural thickening', which ChestX-Det does not have; write 'Pleural Thickening'"),
         (["Infiltrate"], "names 'Infiltrate', which ChestX-Det does not have; take some of Atelectasis, Calc"),
         (["Mass", "Mass"], "names a class twice; name each once"),
-        ([], "names no class; take null for all"),
+        ([], r"classes=\[\] is not allowed; it must be a list of names, or null"),
     ],
 )
 def test_classes_that_cannot_be_are_refused(classes, wrong, root, data):

@@ -142,7 +142,7 @@ def test_squares_that_cannot_be_used_are_refused(root):
     assert "is 44 x 44 pixels, but its annotation says 45 x 45" in refused(root)
     change(root, 1, cropped_mask_path=None)
     assert "1 train images with a lesion have no cropped mask, '1' for one" in refused(root)
-    with pytest.raises(Refusal, match=r"mask_column=masks is no column of masks; take mask or cropped_mask"):
+    with pytest.raises(Refusal, match=r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean mask"):
         module(root, mask_column="masks")
 
 

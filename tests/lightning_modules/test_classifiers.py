@@ -7,7 +7,7 @@ from datamodules.refusal import Refusal
 from lightning_modules.classifiers import classifier
 
 HEADED = [("timm", "tf_efficientnetv2_b0"), ("torchvision", "efficientnet_v2_s"), ("torchvision", "vit_b_32")]
-UNKNOWN = [("keras", "x", "none of timm, torchvision"), ("timm", "resnet1", "has no network"), ("torchvision", "resnet1", "take resnet18 or")]
+UNKNOWN = [("keras", "x", "must be timm or torchvision"), ("timm", "resnet1", "has no network"), ("torchvision", "resnet1", "take resnet18 or")]
 
 
 @pytest.mark.parametrize(("library", "architecture"), HEADED)

@@ -166,7 +166,13 @@ def finished_silently(logger):
     logger.close(0)
 
 
-@pytest.mark.parametrize(("more", "said"), [({"mode": "of"}, "mode=of is none of online"), ({"upload": {"ids": 2}}, "upload.ids=2 is neither")])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"mode": "of"}, "mode=of is not allowed; it must be online, offline or disabled"),
+        ({"upload": {"ids": 2}}, "upload.ids=2 is not allowed; it must be true or false"),
+    ],
+)
 def test_what_does_not_exist_is_refused(folder, more, said):
     with pytest.raises(Refusal, match=said):
         board(folder, **more)

@@ -100,13 +100,13 @@ def test_no_heat_gives_no_boxes(size):
 @pytest.mark.parametrize(
     ("words", "wrong", "mend"),
     [
-        ({"size": "fixd"}, "size=fixd is none of fixed, adaptive", "take one"),
-        ({"width": 0}, "width=0 is not a number of 1 or more", "write key.width=1"),
-        ({"smallest": 50, "largest": 40}, "largest=40 is not a number of 50 or more", "write key.largest=50"),
-        ({"per_image": 2.5}, "per_image=2.5 is not a whole number of 1 or more", "write key.per_image=1"),
-        ({"iou": 1.5}, "iou=1.5 is not a number from 0 to 1", "write key.iou=0.5"),
-        ({"share": "half"}, "share=half is not a number from 0 to 1", "write key.share=0.5"),
-        ({"min_distance": float("nan")}, "min_distance=nan is not a number of 0 or more", "write"),
+        ({"size": "fixd"}, "size=fixd is not allowed", "it must be fixed or adaptive (did you mean fixed?)"),
+        ({"width": 0}, "width=0 is not allowed", "it must be a number of 1 or more"),
+        ({"smallest": 50, "largest": 40}, "largest=40 is below key.smallest=50", "raise it"),
+        ({"per_image": 2.5}, "per_image=2.5 is not allowed", "a whole number of 1 or more"),
+        ({"iou": 1.5}, "iou=1.5 is not allowed", "a number from 0 to 1"),
+        ({"share": "half"}, "share=half is not allowed", "a number from 0 to 1"),
+        ({"min_distance": float("nan")}, "min_distance=nan is not allowed", "a number of 0 or more"),
     ],
 )
 def test_wrong_numbers_are_refused_with_a_mend(words, wrong, mend):

@@ -165,5 +165,5 @@ def test_the_score_is_the_contrast():
     ],
 )
 def test_impossible_numbers_are_refused(kind, name, value):
-    with pytest.raises(Refusal, match=rf"callbacks\.pseudo_labels\.segmenter\.{name}={value} is not a .*number"):
+    with pytest.raises(Refusal, match=rf"{name}={value} is not allowed; it must be a .*number"):
         kind(**{name: value})

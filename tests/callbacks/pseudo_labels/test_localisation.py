@@ -96,5 +96,5 @@ def test_no_image_at_all_scores_nothing():
 
 @pytest.mark.parametrize("wrong", [{"tolerance": -1}, {"iou": 0}, {"iou": 1.1}, {"budgets": 0}, {"rates": []}, {"rates": [0, 1]}, {"area_to": 0}])
 def test_rules_out_of_range_are_refused_with_the_mend(wrong):
-    with pytest.raises(Refusal, match=rf"{next(iter(wrong))}=.*, which is not .*; write {next(iter(wrong))}="):
+    with pytest.raises(Refusal, match=rf"{next(iter(wrong))}=.* is not allowed; it must be "):
         LocalisationRules(**wrong)

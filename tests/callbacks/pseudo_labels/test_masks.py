@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.masks import Masks, none, refuse_outside, within
-from datamodules.refusal import Refusal
+from callbacks.pseudo_labels.masks import Masks, none, within
 
 
 def test_the_union_is_of_the_kept_masks_only():
@@ -46,16 +45,3 @@ def test_a_pixel_is_in_the_box_if_its_centre_is(edges, height, width):
     mask[within(np.array([x1, y1, x2, y2]), mask.shape)] = True
     y, x = np.mgrid[:height, :width] + 0.5
     assert (mask == ((x >= x1) & (x <= x2) & (y >= y1) & (y <= y2))).all()
-
-
-@pytest.mark.parametrize("value", [-1, "3", True, None, float("nan")])
-def test_what_is_no_number_in_the_range_is_refused(value):
-    with pytest.raises(Refusal, match=r"callbacks\.pseudo_labels\.segmenter\.sigma=.* is not a number of 0 or more; correct"):
-        refuse_outside("segmenter.sigma", value, 0)
-
-
-def test_whole_numbers_and_both_ends():
-    refuse_outside("quality.jitters", 4, 0, 4, whole=True)
-    refuse_outside("quality.jitters", 0, 0, 4, whole=True)
-    with pytest.raises(Refusal, match=r"quality\.jitters=2\.5 is not a whole number from 0 to 4"):
-        refuse_outside("quality.jitters", 2.5, 0, 4, whole=True)

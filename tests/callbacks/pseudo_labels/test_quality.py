@@ -147,7 +147,7 @@ def test_a_funnel_by_hand():
     [("min_area", -0.1), ("max_area", 2), ("max_components", 0), ("max_components", 1.5), ("min_agreement", -2), ("jitter", 0.5), ("jitters", -1)],
 )
 def test_impossible_bounds_are_refused(name, value):
-    with pytest.raises(Refusal, match=rf"callbacks\.pseudo_labels\.quality\.{name}={value} is not a .*number"):
+    with pytest.raises(Refusal, match=rf"{name}={value} is not allowed; it must be a .*number"):
         Quality(**{name: value})
 
 

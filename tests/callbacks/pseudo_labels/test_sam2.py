@@ -192,12 +192,12 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"autocast": "int4"}, r"autocast=int4 is no precision.*bf16, fp16 or null"),
+        ({"autocast": "int4"}, r"autocast=int4 is not allowed; it must be bf16 or fp16, or null"),
         ({"device": "toaster"}, "device=toaster is no device"),
         ({"device": "cuda:99"}, r"device=cuda:99 is not here"),
-        ({"margin": -1}, "margin=-1 is not a number"),
+        ({"margin": -1}, "margin=-1 is not allowed; it must be a number from 0 to 10"),
     ],
 )
 def test_impossible_arguments_are_refused_before_weights_are_read(arguments, said):
-    with pytest.raises(Refusal, match=rf"callbacks\.pseudo_labels\.segmenter\.{said}"):
+    with pytest.raises(Refusal, match=said):
         Sam2("nobody/nothing", **arguments)

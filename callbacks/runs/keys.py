@@ -1,0 +1,83 @@
+"""Checks the keys that belong to no constructor of ours: those of Lightning's Trainer, and those at the root of the configuration."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator, Field
+
+from datamodules.arguments import Count, Fraction, Meaning, Positive, Whole, check_value
+
+Limit = Whole | Annotated[Fraction, Meaning("a share from 0 to 1")] | None
+
+
+def _minus_one_or_more(value: int) -> int:
+    if value == 0 or value < -1:
+        raise ValueError("neither -1 nor 1 or more")
+    return value
+
+
+Length = Annotated[int, AfterValidator(_minus_one_or_more), Meaning("a whole number of 1 or more, or -1 for no limit")]
+Precision = (
+    Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"]
+    | Literal["16", "bf16", "32", "64", 16, 32, 64]
+)
+
+MISSING = object()  # null is a value
+TRAINER: dict[str, Any] = {
+    "accelerator": str,
+    "devices": Count | Literal["auto", -1] | str | Sequence[Whole],
+    "num_nodes": Count,
+    "sync_batchnorm": bool | Literal["auto"],
+    "precision": Precision,
+    "max_epochs": Length | None,
+    "min_epochs": Whole | None,
+    "max_steps": Length,
+    "min_steps": Whole | None,
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": Positive | None,
+    "gradient_clip_algorithm": Literal["norm", "value"] | None,
+    "limit_train_batches": Limit,
+    "limit_val_batches": Limit,
+    "limit_test_batches": Limit,
+    "limit_predict_batches": Limit,
+    "overfit_batches": Whole | Annotated[Fraction, Meaning("a share from 0 to 1")],
+    "check_val_every_n_epoch": Count | None,
+    "fast_dev_run": bool | Whole,
+    "num_sanity_val_steps": Annotated[int, Field(ge=-1)],
+    "log_every_n_steps": Count,
+    "deterministic": bool | Literal["warn"],
+    "benchmark": bool | None,
+    "inference_mode": bool,
+    "enable_progress_bar": bool,
+    "enable_model_summary": bool,
+    "use_distributed_sampler": bool,
+}
+ROOT: dict[str, Any] = {
+    "seed": Whole,
+    "folds": Whole,
+    "fold": Whole | None,
+    "tta": Literal["none", "hflip"],
+    "average": Count,
+    "resume": Literal["auto"] | None,
+    "monitor.name": str,
+    "monitor.mode": Literal["max", "min"],
+}
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Refuse values that would be taken for something else, before anything is made or written.
+
+    Args:
+        cfg: The configuration of a run.
+
+    Raises:
+        ArgumentError: A value is not allowed; the sentence names its key.
+    """
+    for place, annotations in ((cfg.trainer, TRAINER), (cfg, ROOT)):
+        for name, annotation in annotations.items():
+            if OmegaConf.select(place, name.split(".")[0], default=MISSING) is MISSING:
+                continue
+            value = OmegaConf.select(place, name)
+            key = f"trainer.{name}" if place is cfg.trainer else name
+            check_value(key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, annotation)

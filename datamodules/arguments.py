@@ -1,0 +1,251 @@
+"""Checks the arguments of our own constructors against their annotations, and says in one sentence what is allowed.
+
+`Literal`s and bounds that stand at a constructor mean nothing until something enforces them. `validated` does, by pydantic in strict mode: `true`
+is not 1, `off` is not false, NaN is no number. What is refused names the key of the configuration, as far as it is known.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial, wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic.fields import FieldInfo
+
+from datamodules.refusal import Refusal
+
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
+TEXT = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", list: "a list", dict: "a mapping"}
+
+
+class Meaning(str):
+    """Says in words what an annotation allows, where its types alone do not: `Annotated[Sequence[float], Meaning("two numbers")]`."""
+
+    __slots__ = ()
+
+
+def _ascending(values: Sequence[float]) -> Sequence[float]:
+    if values[0] > values[1]:
+        raise ValueError("the first is larger than the second")
+    return values
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Channels = Literal[1, 3]
+FilePath = str | Path
+FractionRange = Annotated[
+    Sequence[Fraction], Field(min_length=2, max_length=2), AfterValidator(_ascending), Meaning("two numbers from 0 to 1, the smaller one first")
+]
+PositiveRange = Annotated[
+    Sequence[Positive], Field(min_length=2, max_length=2), AfterValidator(_ascending), Meaning("two numbers above 0, the smaller one first")
+]
+Names = Annotated[Sequence[str], Field(min_length=1), Meaning("a list of names")]
+
+
+class ArgumentError(Refusal):
+    """An argument of a constructor that its annotation does not allow.
+
+    Args:
+        owner: Name of the class or function.
+        path: The argument, and below it the keys of mappings and the places in lists, as far as they are known.
+        problem: What follows the key in the sentence, such as `=1.5 is not allowed; it must be a number from 0 to 1`.
+        where: The path of `owner` in the configuration, where it is known; the sentence then names the whole key.
+    """
+
+    def __init__(self, owner: str, path: Sequence[str | int], problem: str, where: str | None = None) -> None:
+        self.owner, self.path, self.problem = owner, tuple(path), problem
+        super().__init__(f"{f'{owner}: ' if where is None else ''}{self.key(where)}{problem}")
+
+    def key(self, where: str | None = None) -> str:
+        """The dotted key, such as `module.loss.terms.dice.smooth` or `callbacks.curriculum.stages[0].lr`."""
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path]
+        return f"{where or ''}{''.join(parts)}".removeprefix(".")
+
+    def inside(self, *outer: str | int) -> "ArgumentError":
+        """The same error of an argument that stands below others, such as `lora` or `stages`, 0."""
+        return ArgumentError(self.owner, (*outer, *self.path), self.problem)
+
+    def below(self, key: str) -> "ArgumentError":
+        """The same error; its sentence names a key of the configuration instead of the argument."""
+        return ArgumentError(self.owner, (key,), self.problem, "")
+
+
+def validated(target: Target) -> Target:
+    """Enforces the annotations of a function, or of the constructor of a class.
+
+    A subclass that hands `**base` on needs nothing more: the constructor of its base class is checked when it is called.
+
+    Args:
+        target: A function, or a class with an `__init__` of its own (a dataclass has one).
+
+    Returns:
+        The same class, or a function with the same signature; calls raise `ArgumentError` where an argument is not allowed.
+    """
+    if isinstance(target, type):
+        target.__init__ = _checked(target.__init__, target.__name__)  # type: ignore[misc]
+        return target
+    return _checked(target, target.__name__)  # type: ignore[return-value]
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Checks one value of the configuration that belongs to no constructor of ours, such as a key of Lightning's Trainer.
+
+    Args:
+        key: Its dotted key.
+        value: As the user set it.
+        annotation: What is allowed.
+
+    Raises:
+        ArgumentError: The value is not allowed.
+    """
+    try:
+        TypeAdapter(annotation, config=CONFIG).validate_python(value)
+    except ValidationError as error:
+        raise ArgumentError("", key.split("."), _problem(value, annotation), "") from error
+
+
+def check_partial(argument: str, call: Any) -> None:
+    """Checks the arguments that a `functools.partial` of one of our own functions holds already, before it is called in the middle of a run.
+
+    Args:
+        argument: Name under which the partial was given, for the key in the sentence.
+        call: A partial; anything else is left alone.
+
+    Raises:
+        ArgumentError: An argument is not allowed.
+    """
+    if not isinstance(call, partial) or not hasattr(call.func, "__wrapped__"):
+        return
+    function: Any = call.func
+    hints = get_type_hints(function, include_extras=True)
+    for name, value in call.keywords.items():
+        if name not in hints:
+            raise ArgumentError(function.__name__, (argument, name), f"={plain(value)} is no argument of {function.__name__}")
+        try:
+            TypeAdapter(hints[name], config=CONFIG).validate_python(value)
+        except ValidationError as error:
+            raise ArgumentError(function.__name__, (argument, name), _problem(value, hints[name])) from error
+
+
+def _checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    check = validate_call(config=CONFIG)(function)
+    title = getattr(function, "__name__", owner)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return check(*args, **kwargs)
+        except ValidationError as error:
+            if error.title.split(".")[-1] != title:
+                raise  # of another library that the function calls
+            raise _error(error, function, owner, args, kwargs) from None
+
+    return call
+
+
+def _error(error: ValidationError, function: Callable[..., Any], owner: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ArgumentError:
+    problems = error.errors()
+    first = next((problem for problem in problems if "missing" not in problem["type"]), problems[0])  # a wrong value says more than a missing one
+    place, kind = first["loc"][0], first["type"]
+    names = list(inspect.signature(function).parameters)
+    name = names[place] if isinstance(place, int) and place < len(names) else str(place)
+    if kind in ("missing_argument", "missing_positional_only_argument", "missing_keyword_only_argument"):
+        return ArgumentError(owner, (name,), " is missing; set it")
+    if kind in ("unexpected_keyword_argument", "unexpected_positional_argument", "multiple_argument_values"):
+        known = [known for known in names if known != "self"]
+        near = get_close_matches(name, known, n=1)
+        said = f"did you mean {near[0]}?" if near else f"the arguments are {', '.join(known)}"
+        return ArgumentError(owner, (name,), f" is not an argument of {owner}; {said}")
+    hints = get_type_hints(function, include_extras=True)
+    value = kwargs[name] if name in kwargs else args[place] if isinstance(place, int) else first["input"]
+    path, annotation = [name], hints.get(name, Any)
+    for key in first["loc"][1:]:  # into mappings, whose keys a user writes; a list is refused as a whole
+        inner = _values_of(annotation)
+        if inner is None or not isinstance(value, Mapping) or key not in value:
+            break
+        path, value, annotation = [*path, str(key)], value[key], inner
+    return ArgumentError(owner, path, _problem(value, annotation))
+
+
+def _values_of(annotation: Any) -> Any:
+    """The annotation of a mapping's values; None for what is no mapping, or says more of it than its types."""
+    parts = [part for part in get_args(annotation) if part is not type(None)] if get_origin(annotation) in (Union, types.UnionType) else [annotation]
+    mappings = [part for part in parts if isinstance(get_origin(part), type) and issubclass(get_origin(part), Mapping)]
+    return get_args(mappings[0])[1] if len(parts) == len(mappings) == 1 else None
+
+
+def _problem(value: Any, annotation: Any) -> str:
+    near = get_close_matches(str(value), _choices(annotation), n=1, cutoff=0.6)
+    return f"={plain(value)} is not allowed; it must be {meaning(annotation)}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _choices(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def meaning(annotation: Any) -> str:
+    """What an annotation allows, in words: `a number from 0 to 1, or null`."""
+    if get_origin(annotation) is Annotated:
+        base, *about = get_args(annotation)
+        said = next((part for part in about if isinstance(part, Meaning)), None)
+        return said or meaning(base) + _bounds(about)
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [meaning(part) for part in get_args(annotation) if part is not type(None)]
+        parts = list(dict.fromkeys(parts)) + ["null"] * (type(None) in get_args(annotation))
+        return ", or ".join(parts)
+    if get_origin(annotation) is Literal:
+        choices = [plain(choice) for choice in get_args(annotation)]
+        return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
+    origin = get_origin(annotation) or annotation
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping of names to {_several(get_args(annotation)[1])}" if len(get_args(annotation)) == 2 else "a mapping"
+    if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str:
+        return f"a list of {_several(get_args(annotation)[0])}" if get_args(annotation) else "a list"
+    if origin in TEXT:
+        return TEXT[origin]
+    if origin is Callable:
+        return "something that can be called (a _target_ with _partial_: true)"
+    return f"made by a _target_ ({getattr(origin, '__name__', origin)})"
+
+
+def _several(annotation: Any) -> str:
+    return re.sub(r"^(?:an? )?(whole number|number|list|mapping)\b", r"\1s", meaning(annotation)).replace("text", "names")
+
+
+def _bounds(about: Sequence[Any]) -> str:
+    """Words for the bounds among the metadata of an `Annotated`."""
+    found = [part for each in about for part in (each.metadata if isinstance(each, FieldInfo) else [each])]
+    low = next((part for part in found if isinstance(part, Ge | Gt)), None)
+    high = next((part for part in found if isinstance(part, Le | Lt)), None)
+    if isinstance(low, Ge) and isinstance(high, Le):
+        return f" from {low.ge:g} to {high.le:g}"
+    said = [f"above {low.gt:g}"] if isinstance(low, Gt) else [f"of {low.ge:g} or more"] if isinstance(low, Ge) else []
+    said += [f"below {high.lt:g}"] if isinstance(high, Lt) else [f"of at most {high.le:g}"] if isinstance(high, Le) else []
+    return f" {' and '.join(said)}" if said else ""
+
+
+def plain(value: Any) -> str:
+    """A value as a user writes it on the command line; long ones are cut."""
+    if value is None or isinstance(value, bool):
+        said = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, Mapping):
+        said = "{" + ",".join(f"{key}:{plain(item)}" for key, item in value.items()) + "}"
+    elif isinstance(value, list | tuple):
+        said = "[" + ",".join(map(plain, value)) + "]"
+    else:
+        said = str(value)
+    return said if len(said) <= 120 else f"{said[:117]}..."
