@@ -3,7 +3,6 @@
 import json
 import sys
 from contextlib import nullcontext
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,9 +14,11 @@ from callbacks.comparison.compare import compare
 from callbacks.comparison.publish import after_run
 from callbacks.doctor.doctor import doctor
 from callbacks.runs.fits import fits
-from callbacks.runs.launched import rank
+from callbacks.runs.keys import check_keys
+from callbacks.runs.launched import folder_name, rank
 from callbacks.runs.named import is_latest, made, on_phantoms, run_of
 from callbacks.runs.one_run import make, prepare
+from callbacks.runs.run_folder import claim, now
 from callbacks.runs.trial import is_trial
 from datamodules import probabilities
 from datamodules.refusal import Refusal
@@ -33,6 +34,7 @@ def carry_out(cfg: DictConfig) -> float | None:
     """One run, one run a fold, or a step that stands alone; returns the monitored score of a fit."""
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
+    check_keys(cfg)
     _refuse_words(cfg)
     if cfg.do[0] in ALONE and is_latest(cfg.datamodule.get("root")):
         cfg.datamodule.root = str(made(cfg, "datamodule.root"))
@@ -137,7 +139,9 @@ def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
 
 
 def _make_demo(cfg: DictConfig, name: str) -> Path:
-    run = Path(cfg.paths.runs) / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    shared = folder_name()  # of ranks that torchrun or srun started: all of them take this one
+    run = Path(cfg.paths.runs) / name / (shared or now())
+    run = run if shared or rank() else claim(run)
     other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
     other.title, other.paths = name, {**cfg.paths, "run": str(run)}
     if cfg.datamodule.phantom and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_:  # of the same images in the same split

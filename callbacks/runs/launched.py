@@ -56,7 +56,8 @@ def folder_name() -> str | None:
         raise ValueError("torchrun on several nodes: nothing tells the ranks a common run folder; name one for all with hydra.run.dir=runs/NAME")
     import psutil
 
-    return datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()).strftime("%Y-%m-%d_%H-%M-%S")
+    started = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time())
+    return f"{started:%Y-%m-%d_%H-%M-%S}_{os.getppid()}"  # all ranks know the launcher's number, and no two launchers share one
 
 
 def cleaned_environment() -> dict[str, str]:

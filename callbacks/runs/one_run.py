@@ -1,6 +1,7 @@
 """One run: everything is made from the configuration, checked, and taken through fit, test and predict."""
 
 import logging
+import re
 import warnings
 from math import isfinite
 from pathlib import Path
@@ -20,8 +21,10 @@ from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
+from callbacks.runs.run_folder import locked
 from callbacks.runs.steps import named, refuse, steps
 from callbacks.sweeps.ensembling import Ensemble
+from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.precision import best_precision
@@ -51,6 +54,13 @@ def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
         cfg: Of the run.
         ensemble: Whose networks are judged together, where `ckpt_path` or `init_from` names several.
     """
+    if rank() != 0:
+        return _one_run(cfg, ensemble)
+    with locked(Path(cfg.paths.run), outcome.overrides() or []):
+        return _one_run(cfg, ensemble)
+
+
+def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
     prepare(cfg)
     refuse_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -102,8 +112,35 @@ def _carried_out(cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ense
 
 
 def make(part: Any, **more: Any) -> Any:
-    """What a part of the configuration describes."""
-    return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
+    """Instantiate a part of the configuration.
+
+    Raises:
+        ArgumentError: An argument is not allowed; the sentence names its key as the user writes it.
+    """
+    try:
+        return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
+    except ArgumentError as error:
+        raise error.below(_written_as(part, _place(error), error.key())) from error
+
+
+def _place(error: Exception) -> str:
+    """The key of the innermost object that could not be made, from the notes that Hydra adds to an error."""
+    notes = [note.partition("full_key: ")[2] for note in getattr(error, "__notes__", ())]
+    return next(filter(None, notes), "")
+
+
+def _written_as(part: Any, place: str, argument: str) -> str:
+    """Where the user writes an argument: `evaluation_size=64` stands at the root, and reaches `datamodule` by an interpolation."""
+    root, keys = part._get_root(), [*place.split("."), *argument.split(".")]
+    for number in range(1, len(keys) + 1):
+        parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
+        name = keys[number - 1]
+        if not OmegaConf.is_dict(parent) or name not in parent or not OmegaConf.is_interpolation(parent, name):
+            continue
+        origin = str(OmegaConf.to_container(parent, resolve=False)[name])  # type: ignore[index,call-overload]
+        if re.fullmatch(r"\$\{[\w.]+\}", origin):
+            return ".".join([origin[2:-1], *keys[number:]])
+    return ".".join(keys)
 
 
 def callbacks_of(cfg: DictConfig) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def write(run_dir: Path, score: float | None, failure: str | None = None, status
         status: `finished` or `failed` where it is not said.
     """
     known = score if score is not None and math.isfinite(score) else None
-    _write(run_dir, {"status": status or ("finished" if failure is None else "failed"), "score": known, "failure": failure})
+    said = {"status": status or ("finished" if failure is None else "failed"), "score": known, "failure": failure}
+    _write(run_dir, said | {"overrides": overrides()})
 
 
 def read(run_dir: Path) -> dict[str, Any] | None:
@@ -65,6 +66,17 @@ def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str,
     if said is None or (code != 0 and said["status"] != "failed"):
         write(run_dir, None, why or _end(code))
     return read(run_dir)
+
+
+def overrides() -> list[str] | None:
+    """What the run of this process was started with, so that no other run takes the outcome for its own; None outside a run."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return [str(word) for word in HydraConfig.get().overrides.task] if HydraConfig.initialized() else None
+    except OmegaConfBaseException:
+        return None
 
 
 def _end(code: int | None) -> str:

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -18,9 +17,9 @@ from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
 from callbacks.runs.launched import by_srun, cleaned_environment, rank, refuse_ranks
 from callbacks.runs.quoting import path_word
+from callbacks.runs.run_folder import lock, unlock
 from callbacks.runs.sentences import sentence_of
 
-LOCK = ".trial.lock"
 OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
 
 
@@ -42,17 +41,18 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     folder = Path(HydraConfig.get().runtime.output_dir)
     if rank() != 0:
         return _carried_out(work, cfg, folder)
-    before = outcome.read(folder)
-    with FileLock(folder / LOCK):  # a trial of a sweep that was killed may still be running there
-        meanwhile = outcome.read(folder)
-        if before is None and meanwhile is not None:
-            return meanwhile["score"]
-        began = time.monotonic()
-        outcome.forget(folder)
-        try:
-            return _carried_out(work, cfg, folder)
-        finally:
-            outcome.lasted(folder, time.monotonic() - began)
+    own = list(HydraConfig.get().overrides.task)
+    waited = lock(folder, own, wait_for_own=True)  # a trial of a sweep that was killed may still be running there
+    meanwhile = outcome.read(folder)
+    if waited and meanwhile is not None and meanwhile.get("overrides") == own:
+        return meanwhile["score"]
+    began = time.monotonic()
+    outcome.forget(folder)
+    try:
+        return _carried_out(work, cfg, folder)
+    finally:
+        outcome.lasted(folder, time.monotonic() - began)
+        unlock(folder)
 
 
 def _carried_out(work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path) -> float | None:
@@ -97,6 +97,7 @@ def _finite(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
 def _in_its_own_processes(folder: Path) -> float | None:
     """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
     overrides = HydraConfig.get().overrides
+    unlock(folder)  # for the first of those processes, which trains; this one only waits
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
     command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, path_word("hydra.run.dir", folder)]
     code = _waited_for(subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()))

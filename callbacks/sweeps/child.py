@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from callbacks.runs import outcome
+from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse, lock
 from callbacks.sweeps.job import Job
 from callbacks.sweeps.places import VISIBLE, Place
 
@@ -56,6 +57,11 @@ def carry_out(packed: bytes) -> None:
     os.environ.update(start.environment)
     folder = start.job.folder
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock(folder, start.job.words, wait_for_own=True)  # before Hydra writes into a folder that may be another run's
+    except FolderInUse as refusal:
+        print(f"trial {start.job.number}: {refusal}", file=sys.stderr)
+        sys.exit(FOLDER_IN_USE)
     _arrange(start)
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     Singleton.set_state(start.state)

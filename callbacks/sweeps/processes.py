@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from callbacks.runs import outcome
 from callbacks.runs.launched import cleaned_environment, refuse_ranks
+from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse
 from callbacks.sweeps.child import Start, carry_out
 from callbacks.sweeps.forked import begin, process
 from callbacks.sweeps.job import Ended, Job
@@ -95,6 +96,9 @@ class Processes:
     def _end(self, running: Running, several: bool, ended: Ended) -> Place:
         running.process.join()
         code, folder = running.process.exitcode, running.job.folder
+        if code == FOLDER_IN_USE:
+            self._end_all()
+            raise FolderInUse(f"trial {running.job.number} would train in a folder that another run uses; name another hydra.sweep.dir")
         lost = code != 0 or (outcome.read(folder) or {"status": "failed"})["status"] == "failed"
         said = outcome.settle(folder, outcome.STOPPED if self._asked and lost else code)  # what fails when it is asked to stop has not failed
         if said is None:

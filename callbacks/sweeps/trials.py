@@ -1,17 +1,26 @@
 """What a multirun leaves: its table, its page, what folds and seeds say together. Imports nothing heavy, because Hydra loads it before every run."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from callbacks.runs import outcome
+from callbacks.runs.launched import rank
+from callbacks.runs.quoting import path_word
+from callbacks.runs.run_folder import FolderInUse, claim, in_use, lock, unlock, who
 from callbacks.runs.swept_folds import seeds_word
+from callbacks.runs.written import read_yaml
 from callbacks.sweeps.forked import apart
 from callbacks.sweeps.words import DRAWN, swept
+from datamodules.refusal import Refusal
 
 ENDINGS = (  # module and function; each is given the sweep's folder
     ("callbacks.sweeps.table", "write"),
@@ -30,8 +39,25 @@ class Trials(Callback):
     def __init__(self) -> None:
         self._before: dict[str, int] = {}
 
+    def on_run_start(self, config: DictConfig, **more: Any) -> None:
+        """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
+        folder = _claimed(config, config.hydra.run)
+        if rank() == 0:
+            with _refusals_end_the_command():
+                lock(folder, _overrides(config))
+
+    def on_run_end(self, config: DictConfig, **more: Any) -> None:
+        """Let other commands of this process, or of another, use the folder."""
+        unlock(Path(config.hydra.run.dir))
+
     def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
-        """Notes what an earlier command left in the same folder, and says what is better known before the first trial than after the last."""
+        """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
+        with _refusals_end_the_command():
+            folder = _claimed(config, config.hydra.sweep)
+            _refuse_another_sweep(folder, _overrides(config))
+        if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
+            with read_write(config.hydra.overrides):  # from which Hydra composes the configuration of each trial anew
+                config.hydra.overrides.hydra.append(path_word("hydra.sweep.dir", folder))
         said = seeds_word(config.hydra.overrides.task, config.datamodule.split)
         if said:
             print(said, file=sys.stderr)
@@ -54,6 +80,53 @@ class Trials(Callback):
     def _new(self, folder: Path) -> list[str]:
         """Trials that ended in this command."""
         return [name for name, time in _written(folder).items() if self._before.get(name) != time]
+
+
+def _claimed(config: DictConfig, place: DictConfig) -> Path:
+    """The folder in `place.dir`; one whose name comes from the clock is made under a name that no other command has."""
+    written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    instance.set_config(config)  # as Hydra does a moment later: the name asks for the experiment
+    folder = Path(place.dir)
+    instance.cfg = before
+    if "${now:" in written:
+        folder = claim(folder)
+        with read_write(place):
+            place.dir = str(folder)
+    return folder
+
+
+def _overrides(config: DictConfig) -> list[str]:
+    return [str(word) for word in config.hydra.overrides.task]
+
+
+def _refuse_another_sweep(folder: Path, overrides: list[str]) -> None:
+    """Refuse a sweep in the folder of another one that is still going on; Hydra would write over what its trials are told by.
+
+    Raises:
+        FolderInUse: A trial of another sweep trains there.
+    """
+    try:
+        earlier = (read_yaml(folder / "multirun.yaml") or {})["hydra"]["overrides"]["task"]
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        earlier = overrides
+    without = [[word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)]
+    for trial in sorted(folder.glob("*/")) if without[0] != without[1] else ():
+        owner = in_use(trial)
+        if owner is not None:
+            said = f"trial {trial.name} of another sweep trains there ({who(owner)})"
+            raise FolderInUse(f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name another folder")
+
+
+@contextmanager
+def _refusals_end_the_command() -> Iterator[None]:
+    """Hydra turns exceptions of its callbacks into warnings; a refusal must end the command."""
+    try:
+        yield
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        raise SystemExit(refusal.exit_code) from refusal
 
 
 def finish(folder: Path) -> None:

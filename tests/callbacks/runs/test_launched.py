@@ -40,7 +40,8 @@ def test_alone_nothing_has_to_be_agreed_on(environment):
 def test_ranks_of_torchrun_name_the_folder_by_when_it_was_started(environment):
     environment(**TORCHRUN)
     agent = psutil.Process(os.getppid()).create_time()
-    assert launched.folder_name() == time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(agent)) and launched.rank() == 3
+    started = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(agent))
+    assert launched.folder_name() == f"{started}_{os.getppid()}" and launched.rank() == 3  # two torchruns of one second have other numbers
     environment(GROUP_WORLD_SIZE="2")
     with pytest.raises(ValueError, match=r"hydra\.run\.dir"):
         launched.folder_name()

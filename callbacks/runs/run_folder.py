@@ -1,0 +1,150 @@
+"""The folder of a run: claimed under a name of its own, and locked while a run trains in it. Imports nothing heavy.
+
+Names that come from the clock are claimed: two commands in the same second get two folders. A folder that the user named is shared on purpose, by a
+resumed or requeued run and by a test into its own run, but never by two runs at the same time.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from datamodules.refusal import Refusal
+
+LOCK = ".run.lock"
+OWNER = ".run.json"
+FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
+
+_held: dict[Path, tuple[FileLock, bool]] = {}  # of this process: folder -> its lock, and whether another run had to be waited for
+
+
+class FolderInUse(Refusal):
+    """Another run trains in the folder."""
+
+
+def claim(wanted: Path) -> Path:
+    """Make a folder that did not exist before; where the name is taken, `-2`, `-3`, ... is appended.
+
+    Args:
+        wanted: A name that comes from the clock.
+
+    Returns:
+        The folder that was made.
+    """
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def now() -> str:
+    """The clock's name of a run, as Hydra's `${now:...}` in run.yaml writes it."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> bool:
+    """Hold a run folder until this process ends, or `unlock` is called; a lock of the operating system, which no crash leaves behind.
+
+    Args:
+        folder: Made where it is missing.
+        overrides: What the run was started with: another run with the same ones is this very trial, left over from a sweep that was killed.
+        wait_for_own: Whether such a run is waited for; any other is refused.
+
+    Returns:
+        Whether another run had to be waited for.
+
+    Raises:
+        FolderInUse: Another run holds the folder; the sentence names its process.
+    """
+    folder = folder.absolute()
+    if folder in _held:
+        return _held[folder][1]
+    folder.mkdir(parents=True, exist_ok=True)
+    held, waited = FileLock(folder / LOCK, thread_local=False), False
+    while True:
+        try:
+            held.acquire(timeout=0)
+            break
+        except Timeout:
+            owner = _owner(folder)
+            if not (wait_for_own and owner.get("overrides") == list(overrides)):
+                raise FolderInUse(_said(folder, owner)) from None
+            if not waited:
+                print(f"{folder}: waits for the same trial of an earlier command ({who(owner)})", file=sys.stderr, flush=True)
+            waited = True
+            time.sleep(0.5)
+        except (NotImplementedError, OSError):  # a file system without locks: nothing can be promised there
+            break
+    _held[folder] = held, waited
+    owner = {"process": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "overrides": list(overrides)}
+    (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    return waited
+
+
+@contextmanager
+def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Hold a run folder for some work; where this process holds it already, it goes on holding it afterwards.
+
+    Raises:
+        FolderInUse: See `lock`.
+    """
+    before = folder.absolute() in _held
+    lock(folder, overrides)
+    try:
+        yield
+    finally:
+        if not before:
+            unlock(folder)
+
+
+def unlock(folder: Path) -> None:
+    """Let another process hold the folder; nothing happens where this process does not hold it."""
+    found = _held.pop(folder.absolute(), None)
+    if found is not None:
+        found[0].release(force=True)
+
+
+def in_use(folder: Path) -> dict[str, Any] | None:
+    """The process, host, start and overrides of the run that holds a folder now; None where no other process does."""
+    if folder.absolute() in _held or not (folder / LOCK).is_file():
+        return None
+    probe = FileLock(folder / LOCK, thread_local=False)
+    try:
+        probe.acquire(timeout=0)
+    except Timeout:
+        return _owner(folder)
+    except (NotImplementedError, OSError):
+        return None
+    probe.release()
+    return None
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _said(folder: Path, owner: dict[str, Any]) -> str:
+    return f"hydra.run.dir={folder} is in use by another run ({who(owner)}); wait until it has ended, or name another folder"
+
+
+def who(owner: dict[str, Any]) -> str:
+    """The process that holds a folder, in words."""
+    return f"process {owner.get('process', '?')} on {owner.get('host', '?')}, since {owner.get('since', '?')}"
