@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import albumentations as A
 
 from datamodules.cache import ImageCache
-from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_predict_splits, check_root, check_splits
+from datamodules.checks import check_cache_size, check_image_size, check_numbers, check_pictures, check_predict_splits, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
@@ -17,9 +18,12 @@ from datamodules.loaders import Workers
 from datamodules.manifest import Manifest
 from datamodules.plan import Sampling
 from datamodules.probabilities import attach
+from datamodules.refusal import Refusal
 from datamodules.sample import Canvas, Size
 from datamodules.serving import ServingDataModule
 from datamodules.split import final_split, of_fold
+
+INVERTED_MASKS = ("refuse", "invert", "keep")
 
 
 class ManifestDataModule(ServingDataModule, ABC):
@@ -47,6 +51,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         allow_leaks: Go on where a group or a file stands on two sides.
         predict_splits: Whose images do=[predict] looks at.
         num_workers: Loader processes; `auto` takes what the cores allow.
+        inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap foreground and background of every mask; `keep` them.
         phantom: Called with `root` to write a stand-in data set there first.
     """
 
@@ -73,6 +78,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         allow_leaks: bool = False,
         predict_splits: Sequence[str] = ("test",),
         num_workers: Workers = "auto",
+        inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -89,6 +95,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
         self.predict_splits = check_predict_splits(predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
+        if inverted_masks not in INVERTED_MASKS:
+            raise Refusal(f"datamodule.inverted_masks={inverted_masks} is unknown; take one of {', '.join(INVERTED_MASKS)}")
+        self.inverted_masks = inverted_masks
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
@@ -98,13 +107,17 @@ class ManifestDataModule(ServingDataModule, ABC):
     def manifest(self) -> Manifest:
         """One row per image under `self.root`."""
 
+    def read_manifest(self) -> Manifest:
+        """Return `manifest()` with what `inverted_masks` says of its masks."""
+        return replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
+
     @cached_property
     def table(self) -> Manifest:
         """The checked manifest with its final split; read once."""
         if self.phantom is not None:
             self.phantom(self.root)
         check_root(self.root)
-        manifest = self.manifest()
+        manifest = self.read_manifest()
         if self.lookalikes == "join":
             thumbnails = build(manifest, self.cache_size, self.channels, self.cache_dir).thumbnails
             manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
@@ -126,8 +139,14 @@ class ManifestDataModule(ServingDataModule, ABC):
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images; the gate for leaks stands here, because it needs their content."""
-        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
+        cache = self.decoded()
         self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
+        return cache
+
+    def decoded(self) -> ImageCache:
+        """Build or open the cache; count odd images and masks, and refuse them where they are most."""
+        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
+        check_pictures(self.root, self.table, cache, self.inverted_masks, self.cleaning)
         return cache
 
     def prepare_data(self) -> None:

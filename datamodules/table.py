@@ -1,11 +1,13 @@
 """Any data set that already is a manifest: a CSV or JSON with one row per image."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from datamodules.base import ManifestDataModule
+from datamodules.formats.mask_pictures import ENCODINGS
 from datamodules.formats.meta_json import is_square
 from datamodules.images import image_size
 from datamodules.manifest import SPLITS, Manifest, read
@@ -22,6 +24,8 @@ class TableDataModule(ManifestDataModule):
         manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a pneumothorax meta JSON.
         classes: Names of the mask's classes; the manifest's own where it has some.
         mask_column: `mask`, or `cropped_mask` to train on the squares that the columns `cropped_mask` (their masks) and `crop` say.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value is class c); None: as the manifest says, or
+            there are no such pictures.
         **base: As `ManifestDataModule`.
     """
 
@@ -30,6 +34,7 @@ class TableDataModule(ManifestDataModule):
         manifest_name: str = "manifest.csv",
         classes: list[str] | None = None,
         mask_column: Literal["mask", "cropped_mask"] = "mask",
+        mask_encoding: Literal["bit_planes"] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -38,6 +43,9 @@ class TableDataModule(ManifestDataModule):
         self.mask_column = mask_column.removesuffix("_path")  # as the meta JSON writes it
         if self.mask_column not in ("mask", "cropped_mask"):
             raise Refusal(f"datamodule.mask_column={mask_column} is no column of masks; take mask or cropped_mask")
+        if mask_encoding not in (None, *ENCODINGS):
+            raise Refusal(f"datamodule.mask_encoding={mask_encoding} is unknown; take {' or '.join(ENCODINGS)}, or null")
+        self.mask_encoding = mask_encoding
 
     def manifest(self) -> Manifest:
         """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
@@ -49,7 +57,8 @@ class TableDataModule(ManifestDataModule):
         if "mask_is" in table.rows and self.split == "group":
             said = "its split is that of the classifier, and what was its test, with true masks, would be trained on"
             raise Refusal(f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders")
-        return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is, table.phantom)
+        rows, classes = table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes
+        return replace(table, rows=rows, classes=classes, mask_encoding=self.mask_encoding or table.mask_encoding)
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """Every image checked to exist, and train on its squares if they are asked for.
@@ -73,7 +82,7 @@ class TableDataModule(ManifestDataModule):
             _refuse_no_square(path, rows.iloc[row], squares.iat[row])
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
-        return Manifest(rows.assign(**served), manifest.classes, manifest.group_is, manifest.phantom)
+        return replace(manifest, rows=rows.assign(**served))
 
     def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
         """Counts where masks come from, which a page of their scores has to say; refuses pseudo masks that a split is without."""
