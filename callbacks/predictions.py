@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.arguments import FilePath, validated
+from datamodules.checks import BLANK
 from datamodules.formats.rle import to_siim
 from datamodules.formats.siim_csv import write_siim_csv
 from datamodules.preparation.publishing import file_names, write_png
@@ -47,6 +48,7 @@ class Predictions(Callback):
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
         self._names = dict(zip(ids, file_names(ids), strict=True))
         self._splits = dict(zip(ids, data.table.rows["split"], strict=True)) if len(data.predict_splits) > 1 else {}
+        self._blank = data.cleaning.as_dict().get(BLANK)
         self._rows = []
 
     def on_predict_batch_end(
@@ -97,6 +99,8 @@ class Predictions(Callback):
                 labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
             labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
+        if self._blank:
+            print(f"{self._blank['count']} times {BLANK}: {', '.join(self._blank['examples'])}")
 
 
 def _folder(classes: tuple[str, ...], name: str) -> str:

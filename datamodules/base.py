@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from datamodules.arguments import Channels, Count, FilePath, Whole, check_partial, validated
 from datamodules.cache import ImageCache
-from datamodules.checks import check_cache_size, check_folds, check_image_size, check_root, check_splits
+from datamodules.checks import check_cache_size, check_folds, check_image_size, check_pictures, check_root, check_splits
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
@@ -49,6 +50,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         allow_leaks: Go on where a group or a file stands on two sides.
         predict_splits: Whose images do=[predict] looks at.
         num_workers: Loader processes; `auto` takes what the cores allow.
+        inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap foreground and background of every mask; `keep` them.
         phantom: Called with `root` to write a stand-in data set there first.
     """
 
@@ -75,6 +77,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         allow_leaks: bool = False,
         predict_splits: Annotated[Sequence[Literal["train", "val", "test"]], Field(min_length=1)] = ("test",),
         num_workers: Whole | Literal["auto"] = "auto",
+        inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -92,6 +95,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
         self.predict_splits = tuple(name for name in SPLITS if name in predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
+        self.inverted_masks = inverted_masks
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
@@ -101,13 +105,17 @@ class ManifestDataModule(ServingDataModule, ABC):
     def manifest(self) -> Manifest:
         """One row per image under `self.root`."""
 
+    def read_manifest(self) -> Manifest:
+        """Return `manifest()` with what `inverted_masks` says of its masks."""
+        return replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
+
     @cached_property
     def table(self) -> Manifest:
         """The checked manifest with its final split; read once."""
         if self.phantom is not None:
             self.phantom(self.root)
         check_root(self.root)
-        manifest = self.manifest()
+        manifest = self.read_manifest()
         if self.lookalikes == "join":
             thumbnails = build(manifest, self.cache_size, self.channels, self.cache_dir).thumbnails
             manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
@@ -129,8 +137,14 @@ class ManifestDataModule(ServingDataModule, ABC):
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images; the gate for leaks stands here, because it needs their content."""
-        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
+        cache = self.decoded()
         self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
+        return cache
+
+    def decoded(self) -> ImageCache:
+        """Build or open the cache; count odd images and masks, and refuse them where they are most."""
+        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
+        check_pictures(self.root, self.table, cache, self.inverted_masks, self.cleaning)
         return cache
 
     def prepare_data(self) -> None:

@@ -4,6 +4,7 @@ Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.10622
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +97,7 @@ class BoneScanDataModule(ManifestDataModule):
             if not self.true_masks.is_dir():
                 raise ManifestError(f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set datamodule.true_masks=null")
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
-        found = Manifest(rows, manifest.classes, manifest.group_is)
+        found = replace(manifest, rows=rows)
         check_truths(found)
         return found
 

@@ -49,6 +49,21 @@ class ImageCache:
         return self._open("areas")
 
     @cached_property
+    def true_areas(self) -> np.ndarray | None:
+        """Pixels of each row's true mask at its own size, `N`, -1 where it has none; None where the manifest has no column of them."""
+        return self._open("true_areas") if (self.folder / "true_areas.npy").is_file() else None
+
+    @cached_property
+    def nearly_one_grey(self) -> np.ndarray:
+        """Which images show nearly one grey value, bool `N`; see `datamodules.images.nearly_one_grey`."""
+        return self._open("nearly_one_grey")
+
+    @cached_property
+    def soft_masks(self) -> np.ndarray:
+        """Which masks had soft edges that were cut, bool `N`."""
+        return self._open("soft_masks")
+
+    @cached_property
     def thumbnails(self) -> np.ndarray:
         """Small grey pictures, `N x 32 x 32`."""
         return self._open("thumbnails")

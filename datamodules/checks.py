@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 
 from datamodules.cache import ImageCache
+from datamodules.cleaning import CleaningReport
 from datamodules.labels import exclusive, shown
 from datamodules.leaks import refuse_leaks
 from datamodules.manifest import SPLITS, Manifest
+from datamodules.picture import crop_of
 from datamodules.refusal import ManifestError, Refusal
 from datamodules.sample import Canvas
+
+BLANK = "image of nearly one grey value"
+SOFT = "mask with soft edges: cut at 127"
 
 
 def check_image_size(image_size: Any, where: str) -> None:
@@ -69,6 +74,83 @@ def check_root(root: Path) -> None:
         raise ManifestError(f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line")
     if not any(root.iterdir()):
         raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")
+
+
+def check_pictures(root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport) -> None:
+    """Count what the cache knows of odd images and masks, and refuse what makes most of them worthless.
+
+    Args:
+        root: The data set, for the sentence.
+        manifest: The cache's rows.
+        cache: Their content.
+        inverted_masks: The key `datamodule.inverted_masks`.
+        cleaning: Takes the counts.
+
+    Raises:
+        ManifestError: most images show nearly one grey value, or most masks cover most of their image.
+    """
+    sizes = np.asarray(cache.sizes, np.int64).prod(1)
+    count_pictures(manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning)
+    refuse_blank(root, manifest, np.asarray(cache.nearly_one_grey))
+    if inverted_masks == "refuse":
+        true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
+        refuse_inverted(root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes)
+
+
+def count_pictures(manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport) -> None:
+    """Count images of nearly one grey value, masks with soft edges and swapped masks.
+
+    Args:
+        manifest: The rows.
+        flat: Which images show nearly one grey value, bool `N`.
+        soft: Which masks have soft edges, bool `N`.
+        cleaning: Takes the counts.
+    """
+    ids = manifest.rows["id"].astype(str).to_numpy()
+    for reason, rows in ((BLANK, flat), (SOFT, soft)):
+        for id in ids[rows]:
+            cleaning.count(reason, id)
+    if manifest.swap_masks and "mask" in manifest.rows:
+        for id in ids[manifest.rows["mask"].notna()]:
+            cleaning.count("mask whose foreground and background were swapped", id)
+
+
+def refuse_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
+    """Refuse a data set of which most images show nearly one grey value.
+
+    Raises:
+        ManifestError: names the first of them.
+    """
+    if 2 * np.count_nonzero(flat) > len(flat):
+        first = manifest.rows["image"].iat[int(flat.argmax())]
+        said = f"{np.count_nonzero(flat)} of {len(flat)} images are of nearly one grey value, {first} for one"
+        fix = "look at the files, at their window and rescaling if they are DICOMs and at single bright pixels, and export them again"
+        raise ManifestError(f"{root}: {said}; {fix}")
+
+
+def refuse_inverted(root: Path, manifest: Manifest, areas: np.ndarray | None, true_areas: np.ndarray | None, sizes: np.ndarray) -> None:
+    """Refuse masks that cover most pixels of most images: background and lesion are probably exchanged.
+
+    Args:
+        root: The data set, for the sentence.
+        manifest: The rows; those with a column `crop` are left out, because a lesion may well fill the square around it.
+        areas: Pixels of each class at each image's own size, `N x classes`; None without masks.
+        true_areas: Pixels of the true masks, `N`; None without them.
+        sizes: Pixels of each image, `N`.
+
+    Raises:
+        ManifestError: names the class, the first mask and the key.
+    """
+    whole = np.array([crop_of(manifest, row) is None for row in range(len(manifest))])
+    columns = [] if areas is None else [(f"masks of class {name}", areas[:, c]) for c, name in enumerate(manifest.classes)]
+    for what, area in [*columns, *([] if true_areas is None else [("true masks", true_areas)])]:
+        drawn = whole & (area > 0)
+        most = drawn & (2 * area > sizes)
+        if np.count_nonzero(most) >= 2 and 2 * np.count_nonzero(most) > np.count_nonzero(drawn):
+            first = manifest.rows["id"].iat[int(most.argmax())]
+            said = f"{np.count_nonzero(most)} of {np.count_nonzero(drawn)} {what} cover most of their image, '{first}' for one"
+            fix = "set datamodule.inverted_masks=invert if they show the background, or datamodule.inverted_masks=keep if they are right"
+            raise ManifestError(f"{root}: {said}; {fix}")
 
 
 def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks: bool) -> list[str]:

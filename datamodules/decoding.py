@@ -13,15 +13,15 @@ from rich.progress import track
 
 from datamodules.cache import ImageCache
 from datamodules.formats.rle import decode
-from datamodules.images import read_image
+from datamodules.images import nearly_one_grey, read_image
 from datamodules.leaks import THUMBNAIL, thumbnail
 from datamodules.letterbox import Letterbox
-from datamodules.manifest import Manifest
+from datamodules.manifest import Manifest, RowMask
 from datamodules.picture import crop_of, picture, refuse_other_size
 from datamodules.refusal import ManifestError, Refusal
 from datamodules.sample import Canvas, Size
 
-VERSION = 5
+VERSION = 6
 
 
 def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
@@ -35,7 +35,7 @@ def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: 
         workers: Threads that decode; all cores by default.
 
     Raises:
-        ManifestError: an image that is missing, unreadable, or not of the size its mask says.
+        ManifestError: an image that is missing, unreadable, or not of the size its mask says; a mask that cannot be used.
         Refusal: not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,11 +58,14 @@ def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: 
 
 def fingerprint(manifest: Manifest, size: Canvas, channels: int) -> str:
     """Changes when a file, its size or time, a mask, or what is kept of it changes; the split does not matter."""
-    digest = hashlib.sha256(f"{VERSION} {size} {channels} {manifest.classes}".encode())
+    how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
+    digest = hashlib.sha256(f"{VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode())
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
         digest.update(_stamp(image).encode())
-        digest.update((_stamp(mask) if isinstance(mask, str) else json.dumps(mask)).encode())
+        digest.update((_stamp(mask) if isinstance(mask, str) else json.dumps(mask, default=str)).encode())
+    for mask in manifest.rows["true_mask"] if "true_mask" in manifest.rows else ():
+        digest.update((_stamp(mask) if isinstance(mask, str) else "none").encode())
     for row in range(len(manifest)) if "crop" in manifest.rows else ():
         if crop := crop_of(manifest, row):
             digest.update(f"{row} {crop}".encode())
@@ -88,13 +91,15 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
     images = create("images", np.uint8, *size, channels)
     masks, areas = (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes)) if classes else (None, None)
     sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
+    flat, soft = create("nearly_one_grey", bool), create("soft_masks", bool)
+    true_areas = create("true_areas", np.int64) if "true_mask" in manifest.rows else None
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 
     def one(row: int) -> list[bytes]:
         data = paths[row].read_bytes()
         pixels = picture(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
-        rles = manifest.rles(row) if classes else []
+        rles, soft[row] = manifest.mask(row) if classes else RowMask([])
         refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images[row] = box.image(pixels)
@@ -102,6 +107,10 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
             truth = decode(rles, height, width)
             masks[row], areas[row] = np.packbits(box.mask(truth), axis=2, bitorder="little"), truth.sum((0, 1))
         sizes[row], thumbnails[row] = (height, width), thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8))
+        flat[row] = nearly_one_grey(pixels)
+        if true_areas is not None:
+            true_areas[row], edges = _true_area(manifest, row)
+            soft[row] |= edges
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
@@ -111,9 +120,18 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
     if classes:
         np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
         np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
-    for array in (images, masks, sizes, thumbnails, digests, areas):
+    for array in (images, masks, sizes, thumbnails, digests, areas, flat, soft, true_areas):
         if array is not None:
             array.flush()  # type: ignore[attr-defined]
+
+
+def _true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
+    """Return the pixels of a row's true mask, -1 without one, and whether it has soft edges; read here, it is checked before training."""
+    path = manifest.rows["true_mask"].iat[row]
+    if not isinstance(path, str):
+        return -1, False
+    mask, soft = manifest.read_mask(path)
+    return int(mask.sum()), soft
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:

@@ -9,7 +9,6 @@ from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.cache import ImageCache
 from datamodules.checks import check_root
-from datamodules.decoding import build
 from datamodules.images import SUFFIXES
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
@@ -52,7 +51,7 @@ class FolderDataModule(ManifestDataModule):
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images."""
-        return build(self.table, self.cache_size, self.channels, self.cache_dir)
+        return self.decoded()
 
     def prepare_data(self) -> None:
         """Decodes what is new."""

@@ -4,11 +4,13 @@ import io
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datamodules.refusal import LARGEST_IMAGE, ManifestError
+from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError
 
+NEARLY_ONE_GREY = 2  # of 255 grey levels: what an image without content spans at most
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm"}  # of the files that are read
 
 
@@ -25,19 +27,41 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
 
     Raises:
         ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as `read_dicom`.
+        ContentError: a float picture with a pixel that is NaN or infinite.
     """
-    if _is_dicom(path, data):
+    if is_dicom(path, data):
         from datamodules.formats.dicom import read_dicom  # pydicom takes half a second to import, and most runs have no DICOM
 
         grey = read_dicom(path, data)[..., None]
         return grey if channels == 1 else np.repeat(grey, channels, axis=2)
+    pixels = _eight_bit(path, decoded_image(path, data), channels)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
+    """Decode a png, jpg, bmp or tif with Pillow; modes, palettes and depths stay as they are.
+
+    Raises:
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
+    """
     image = _open(path, data)
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ManifestError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from error
-    pixels = _eight_bit(image, channels)
-    return pixels[..., None] if channels == 1 else pixels
+    return image
+
+
+def nearly_one_grey(pixels: np.ndarray) -> bool:
+    """Tell whether uint8 `H x W x C` pixels show nothing: in every channel the middle 99.8 % span at most NEARLY_ONE_GREY levels."""
+    return all(_spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY for channel in range(pixels.shape[2]))
+
+
+def _spread(grey: np.ndarray) -> int:
+    """Return the 99.9th minus the 0.1th percentile of uint8 pixels, from their histogram."""
+    below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
+    low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
+    return int(high - low)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -46,7 +70,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ManifestError: as `read_image`.
     """
-    if _is_dicom(path, None):
+    if is_dicom(path, None):
         from datamodules.formats.dicom import dicom_size
 
         return dicom_size(path)
@@ -54,8 +78,8 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _is_dicom(path: Path, data: bytes | None) -> bool:
-    """Whether the name or the content says DICOM; exports often have names without a suffix."""
+def is_dicom(path: Path, data: bytes | None) -> bool:
+    """Tell whether the name or the content says DICOM; exports often have names without a suffix."""
     if path.suffix.lower() == ".dcm":
         return True
     if data is None and path.is_file():
@@ -88,9 +112,12 @@ def _reason(error: Exception) -> str:
     return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
 
 
-def _eight_bit(image: Image.Image, channels: int) -> np.ndarray:
+def _eight_bit(path: Path, image: Image.Image, channels: int) -> np.ndarray:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         wide = np.asarray(image, np.float32)
+        if image.mode == "F" and (lost := int(np.count_nonzero(~np.isfinite(wide)))):
+            fix = "write finite numbers there, or take the file out of the data set"
+            raise ContentError(f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'} NaN or infinite; {fix}")
         low, high = float(wide.min()), float(wide.max())
         grey = Image.fromarray(((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
         return np.asarray(grey if channels == 1 else grey.convert("RGB"))

@@ -3,22 +3,33 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from datamodules.formats.mask_pictures import ENCODINGS, read_mask
 from datamodules.formats.meta_json import is_meta, rows_of
-from datamodules.formats.rle import Rle, encode
-from datamodules.images import read_image
-from datamodules.refusal import ManifestError
+from datamodules.formats.rle import Rle, checked_rle, decode, encode
+from datamodules.refusal import ContentError, ManifestError
 
 VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
 FILES = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
-BITS = 8  # of a grey mask picture's value, one a class
 LISTS = {"mask", "label", "crop", "boxes", "physiological"}  # columns that may hold lists, which a CSV holds as JSON
+
+
+class RowMask(NamedTuple):
+    """The mask of one row.
+
+    Attributes:
+        rles: One compressed RLE or None per class, at the image's own size.
+        soft: True if it was a picture with soft edges, which were cut at > 127.
+    """
+
+    rles: list[Rle | None]
+    soft: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,15 +43,24 @@ class Manifest:
         classes: Names of the mask's or label's classes, in channel order.
         group_is: What `group` stands for: "patient", or "image" where patients are unknown.
         phantom: Whether the images are drawn.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value is class c), or None where nothing says it.
+        swap_masks: True to swap foreground and background of every mask; a row without a mask stays one without lesion.
+        source: The file that the rows were read from, for errors; None where they come from no single file.
     """
 
     rows: pd.DataFrame
     classes: tuple[str, ...] = ("lesion",)
     group_is: str = "image"
     phantom: bool = False
+    mask_encoding: str | None = None
+    swap_masks: bool = False
+    source: Path | None = None
 
     def __post_init__(self) -> None:
         _check(self.rows)
+        if self.mask_encoding not in (None, *ENCODINGS):
+            where = f"{self.source}: " if self.source else ""
+            raise ManifestError(f"{where}mask_encoding={self.mask_encoding} is unknown; write {' or '.join(ENCODINGS)}, or null")
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(str)  # an unknown patient is one of its own
 
@@ -51,16 +71,56 @@ class Manifest:
         """Row numbers of one split."""
         return np.flatnonzero(self.rows["split"].to_numpy() == split)
 
-    def rles(self, row: int) -> list[Rle | None]:
-        """One compressed RLE per class of one row; a mask given as a path is read and encoded."""
+    def mask(self, row: int) -> RowMask:
+        """Read the mask of one row, whatever its column `mask` holds, and check it.
+
+        Raises:
+            ContentError: a mask picture or an RLE that cannot be used, or a cell that is neither; the sentence names file or row and class.
+            ManifestError: a mask picture that is missing or cannot be decoded.
+        """
         mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
+        if mask is None or (isinstance(mask, float) and np.isnan(mask)):
+            return RowMask([None] * len(self.classes))
         if isinstance(mask, str | Path):
-            return encode(read_mask(Path(mask), len(self.classes)))
-        return [None] * len(self.classes) if mask is None else mask
+            pixels, soft = self.read_mask(mask, len(self.classes))
+            return RowMask(encode(pixels), soft)
+        if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
+            found = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
+            one = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
+            raise ContentError(f"{self._cell(row)} is {found}; write the path of a picture, or a list with {one}")
+        rles = [self._rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)]
+        return RowMask([rle and encode(1 - decode([rle], *rle["size"]))[0] for rle in rles] if self.swap_masks else rles)
+
+    def rles(self, row: int) -> list[Rle | None]:
+        """Return one compressed RLE or None per class of one row; see `mask`."""
+        return self.mask(row).rles
+
+    def read_mask(self, path: str | Path, classes: int = 1) -> tuple[np.ndarray, bool]:
+        """Read a mask picture of this data set as 0/1 `H x W x classes`, swapped where masks are swapped; and whether its edges were soft.
+
+        Raises:
+            ContentError: values that cannot be used.
+            ManifestError: a file that is missing or cannot be decoded.
+        """
+        pixels, soft = read_mask(Path(path), classes, self.mask_encoding if classes > 1 else None)
+        return (1 - pixels if self.swap_masks else pixels), soft
+
+    def _rle(self, row: int, name: str, rle: Any) -> Rle | None:
+        if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
+            return None
+        try:
+            return checked_rle(rle)
+        except ValueError as error:
+            raise ContentError(f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again, or leave it empty") from error
+
+    def _cell(self, row: int) -> str:
+        """Name the mask of a row, as the beginning of a sentence."""
+        return f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
 
     def write(self, path: Path) -> Path:
         """Writes `.csv` (its first line holds version and classes) or `.json`; `read` gives the same manifest back."""
         head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | ({"phantom": True} if self.phantom else {})
+        head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
         if path.suffix == ".json":
             path.write_text(json.dumps(head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True))
             return path
@@ -92,19 +152,7 @@ def read(path: Path) -> Manifest:
     for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
     head = {"classes": ["lesion"], "group_is": "patient" if "group" in rows else "image", "phantom": False} | head
-    return Manifest(rows, tuple(head["classes"]), head["group_is"], head["phantom"])
-
-
-def read_mask(path: Path, classes: int) -> np.ndarray:
-    """A mask image as 0/1 `H x W x classes`: grey above 127 is the one class; with up to 8, bit c of the value is class c."""
-    if classes > BITS:
-        raise ManifestError(
-            f"{path} is a grey picture of at most {BITS} classes, and there are {classes}; write one compressed RLE per class instead"
-        )
-    grey = read_image(path, channels=1)
-    if classes == 1:
-        return (grey > 127).astype(np.uint8)
-    return (grey >> np.arange(classes, dtype=np.uint8)) & 1
+    return Manifest(rows, tuple(head["classes"]), head["group_is"], head["phantom"], head.get("mask_encoding"), source=path)
 
 
 def _check(rows: pd.DataFrame) -> None:
@@ -113,6 +161,11 @@ def _check(rows: pd.DataFrame) -> None:
             raise ManifestError(f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it")
         if rows[name].isna().any():
             raise ManifestError(f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name}; fill it in or remove the row")
+    for name in sorted((FILES - {"mask"}) & set(rows.columns)):
+        odd = [not (value is None or isinstance(value, str | Path) or (isinstance(value, float) and np.isnan(value))) for value in rows[name]]
+        if any(odd):
+            row = odd.index(True)
+            raise ManifestError(f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write the path of a file")
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
         raise ManifestError(f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique")
@@ -146,4 +199,6 @@ def _parsed(value: Any) -> Any:
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    return str(folder / value) if isinstance(value, str) else None if isinstance(value, float) else value  # NaN: pandas knows no other nothing
+    if value == "" or (isinstance(value, float) and np.isnan(value)):  # NaN: pandas has nothing else for an empty cell
+        return None
+    return str(folder / value) if isinstance(value, str) else value

@@ -15,9 +15,10 @@ import pandas as pd
 
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
-from datamodules.formats.rle import from_siim
+from datamodules.formats.mask_pictures import read_mask
+from datamodules.formats.rle import Rle, decode, from_siim
 from datamodules.formats.siim_layouts import Listed, listed
-from datamodules.images import image_size, read_image
+from datamodules.images import image_size
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
@@ -63,24 +64,33 @@ class PneumothoraxDataModule(ManifestDataModule):
             return None
         if len(image.texts or ()) > 1:
             self.cleaning.count("mask in several rows: joined", image.id)
+        return [self._rle(image)]
+
+    def _rle(self, image: Listed) -> Rle | None:
         height, width = image_size(image.image)
         try:
-            return [from_siim(image.texts or (), height, width, self.relative)]
+            return from_siim(image.texts or (), height, width, self.relative)
         except ValueError as error:
             other = "false" if self.relative else "true"
             mend = f"correct the row, or set datamodule.relative={other} if the numbers are {'starts' if self.relative else 'gaps'}"
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
 
+    def _is_full(self, image: Listed) -> bool:
+        """Tell whether the texts of an image cover all of it, which is an empty mask once it is swapped."""
+        rle = self._rle(image)
+        return rle is not None and bool(decode([rle], *rle["size"]).all())
+
     def _labels(self, images: list[Listed]) -> list[int]:
         """1 for a mask that is not empty; masks that are files are looked at once and remembered beside the image cache."""
         if images[0].mask is None:
-            return [int(_drawn(image.texts)) for image in images]
+            return [int(_drawn(image.texts) and not (self.inverted_masks == "invert" and self._is_full(image))) for image in images]
         paths = [Path(str(image.mask)) for image in images]
         stamps = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
-        known = self.cache_dir / f"labels-{sha256(stamps.encode()).hexdigest()[:16]}.json"
+        swap = self.inverted_masks == "invert"
+        known = self.cache_dir / f"labels-2-{sha256(f'{swap} {stamps}'.encode()).hexdigest()[:16]}.json"  # to be raised when masks are read otherwise
         if not known.is_file():
             with ThreadPoolExecutor() as pool:
-                labels = list(pool.map(lambda path: int((read_image(path, 1) > 127).any()), paths))
+                labels = list(pool.map(lambda path: int((read_mask(path).mask != swap).any()), paths))
             self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished = known.with_suffix(f".{os.getpid()}.tmp")  # another process may look at the same masks
             unfinished.write_text(json.dumps(labels), encoding="utf-8")

@@ -11,3 +11,7 @@ class Refusal(Exception):
 
 class ManifestError(Refusal):
     """The table of a data set, or a file it names, cannot be used."""
+
+
+class ContentError(ManifestError):
+    """A file or an annotation can be decoded, and its values cannot be used; the sentence names them."""

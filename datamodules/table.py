@@ -1,5 +1,6 @@
 """Any data set that already is a manifest: a CSV or JSON with one row per image."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ class TableDataModule(ManifestDataModule):
         manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a pneumothorax meta JSON.
         classes: Names of the mask's classes; the manifest's own where it has some.
         mask_column: `mask`, or `cropped_mask` to train on the squares that the columns `cropped_mask` (their masks) and `crop` say.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value is class c); None: as the manifest says, or
+            there are no such pictures.
         **base: As `ManifestDataModule`.
     """
 
@@ -32,12 +35,14 @@ class TableDataModule(ManifestDataModule):
         manifest_name: str = "manifest.csv",
         classes: Names | None = None,
         mask_column: Literal["mask", "cropped_mask", "mask_path", "cropped_mask_path"] = "mask",
+        mask_encoding: Literal["bit_planes"] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.manifest_name = manifest_name
         self.class_names = tuple(classes) if classes else None
         self.mask_column = mask_column.removesuffix("_path")  # the meta JSON writes mask_path
+        self.mask_encoding = mask_encoding
 
     def manifest(self) -> Manifest:
         """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
@@ -49,7 +54,8 @@ class TableDataModule(ManifestDataModule):
         if "mask_is" in table.rows and self.split == "group":
             said = "its split is that of the classifier, and what was its test, with true masks, would be trained on"
             raise Refusal(f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders")
-        return Manifest(table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes, table.group_is, table.phantom)
+        rows, classes = table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes
+        return replace(table, rows=rows, classes=classes, mask_encoding=self.mask_encoding or table.mask_encoding)
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """Every image checked to exist, and train on its squares if they are asked for.
@@ -73,7 +79,7 @@ class TableDataModule(ManifestDataModule):
             _refuse_no_square(path, rows.iloc[row], squares.iat[row])
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
-        return Manifest(rows.assign(**served), manifest.classes, manifest.group_is, manifest.phantom)
+        return replace(manifest, rows=rows.assign(**served))
 
     def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
         """Counts where masks come from, which a page of their scores has to say; refuses pseudo masks that a split is without."""

@@ -87,6 +87,16 @@ BAD_DATA = {
     "polygon far outside": (lambda r: polygon(r, [5, 5, 120, 5, 5, 40]), "24.0 pixels outside", "correct"),
     "polygon of two points": (lambda r: polygon(r, [5, 5, 9, 9]), "fewer than 3 points", "correct"),
     "polygon with NaN": (lambda r: polygon(r, [5, 5, float("nan"), 5, 5, 40]), "not a finite number", "correct"),
+    "RLE of 30 pixels": (
+        lambda r: edit(r, lambda c: c["annotations"][1].update(segmentation={"size": [96, 96], "counts": [10, 20]})),
+        "has an RLE that cannot be used: the runs of the RLE add up to 30 pixels, and a 96 x 96 image has 9216",
+        "export the annotation again",
+    ),
+    "RLE with a fraction": (
+        lambda r: edit(r, lambda c: c["annotations"][1].update(segmentation={"size": [96, 96], "counts": [10.5, 9205.5]})),
+        JSON + ": annotation 1 of '",
+        "hold 10.5, which is not a whole number; export the annotation again",
+    ),
     "box only": (lambda r: edit(r, lambda c: c["annotations"][1].update(segmentation=[])), "a box without an outline", "datamodule.boxes=fill"),
     "duplicate image id": (lambda r: edit(r, lambda c: c["images"][1].update(id=0)), "id 0 stands twice in 'images'", "renumber"),
     "duplicate annotation id": (lambda r: edit(r, lambda c: c["annotations"][1].update(id=0)), "id 0 stands twice in 'annotations'", "renumber"),

@@ -11,7 +11,6 @@ from datamodules.base import ManifestDataModule
 from datamodules.images import read_image
 from datamodules.labels import targets
 from datamodules.letterbox import Letterbox
-from datamodules.manifest import read_mask
 from datamodules.picture import picture
 
 
@@ -49,7 +48,7 @@ class Rows:
         row = self.place[id]
         height, width = self._sizes[row]
         path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
-        mask = read_mask(Path(path), 1)[..., 0] > 0 if isinstance(path, str) else None
+        mask = self._table.read_mask(path)[0][..., 0] > 0 if isinstance(path, str) else None
         boxes = self._columns["boxes"][row] if "boxes" in self._columns else None
         boxes = boxes if isinstance(boxes, list) else None
         if self._labels is not None:

@@ -12,7 +12,8 @@ import pandas as pd
 from callbacks.pseudo_labels.chain import Labelled
 from callbacks.pseudo_labels.measures import measure
 from datamodules.base import ManifestDataModule
-from datamodules.manifest import FILES, Manifest, read_mask
+from datamodules.formats.rle import encode
+from datamodules.manifest import FILES, Manifest
 
 Drawn = tuple[Any, str]  # a mask, and what it is
 IMAGES = ("id", "label", "probability", "threshold", "pred", "heat", "boxes", "accepted", "height", "width", "scale", "pad_left", "pad_top")
@@ -94,7 +95,9 @@ def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled]
         index.to_csv(folder / "index.csv", index=False)
 
 
-def segmenters_manifest(table: Manifest, found: Sequence[Labelled], mask_of: Callable[[Labelled, Any], Drawn | None], name: str) -> Manifest:
+def segmenters_manifest(
+    table: Manifest, found: Sequence[Labelled], mask_of: Callable[[Labelled, Any, Manifest], Drawn | None], name: str
+) -> Manifest:
     """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
 
     Column `mask_is` says which it was; `split` is that of the classifier, so that what was test never trains.
@@ -106,7 +109,7 @@ def segmenters_manifest(table: Manifest, found: Sequence[Labelled], mask_of: Cal
         name: Of the class.
     """
     rows: Any = table.rows.set_index("id", drop=False)
-    drawn = {each.known.id: mask for each in found if (mask := mask_of(each, _true(rows, each.known.id))) is not None}
+    drawn = {each.known.id: mask for each in found if (mask := mask_of(each, _true(rows, each.known.id), table)) is not None}
     labels = {each.known.id: each.known.label for each in found}
     chosen = rows.loc[list(drawn)].reset_index(drop=True)
     paths = {
@@ -115,30 +118,33 @@ def segmenters_manifest(table: Manifest, found: Sequence[Labelled], mask_of: Cal
     columns: Any = paths | {"mask": pd.Series([mask for mask, _ in drawn.values()], dtype=object), "mask_is": [kind for _, kind in drawn.values()]}
     columns |= {"label": [labels[id] for id in drawn]} if "label" in chosen else {}
     dropped = [key for key in ("outer_split", "stratum", "cls_prob", "crop", "square", "cropped_mask") if key in chosen]
+    dropped += ["true_mask"] if table.swap_masks and "true_mask" in chosen else []  # its files are not swapped, and the masks written here are
     return Manifest(chosen.assign(**columns).drop(columns=dropped), (name,), table.group_is, table.phantom)
 
 
-def pseudo_mask(each: Labelled, true: str | bool) -> Drawn | None:
+def pseudo_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None:
     """The accepted masks of an abnormal image, none of a normal one; test has its true masks where there are some, to be judged by.
 
     Args:
         each: The image.
         true: As `_true` says.
+        table: What the classifier was given; it reads true masks.
 
     Returns:
         Mask (None for an empty one) and what it is; None where nothing is known.
     """
     if each.known.split == "test" and true is not False:
-        return true_mask(each, true)
+        return true_mask(each, true, table)
     if each.known.label == 0:
         return None, "normal by label"
     return None if each.mask is None else ([each.mask], "pseudo mask")
 
 
-def true_mask(each: Labelled, true: str | bool) -> Drawn | None:
+def true_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None:
     """The true mask; a normal image needs none, an abnormal one without is left out."""
     if isinstance(true, str):
-        return (true, "true mask") if read_mask(Path(true), 1).any() else (None, "no lesion")
+        mask, _ = table.read_mask(true)
+        return (encode(mask) if table.swap_masks else true, "true mask") if mask.any() else (None, "no lesion")
     return (None, "no lesion") if each.known.label == 0 else None
 
 

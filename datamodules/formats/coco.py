@@ -8,8 +8,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from datamodules.formats.rle import Rle
-from datamodules.refusal import ManifestError
+from datamodules.formats.rle import Rle, checked_rle
+from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError
 
 TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
 
@@ -68,8 +68,11 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
     if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
         raise ManifestError(f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below it are read, correct the name")
     for side in ("height", "width"):
-        if not isinstance(image.get(side), int) or image[side] < 1:
+        if type(image.get(side)) is not int or image[side] < 1:
             raise ManifestError(f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data set again")
+    if image["height"] * image["width"] > LARGEST_IMAGE:
+        size = f"{image['height']} x {image['width']}"
+        raise ManifestError(f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels that are read; correct it")
 
 
 def segmentation_rle(annotation: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[Rle, bool]:
@@ -84,13 +87,16 @@ def segmentation_rle(annotation: dict[str, Any], image: dict[str, Any], path: Pa
 
     Raises:
         ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels outside the image;
-            an RLE of another size.
+            an RLE that `checked_rle` does not accept.
     """
     height, width = image["height"], image["width"]
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
         return _checked_rle(segmentation, height, width, where), False
+    if segmentation and not isinstance(segmentation, list):
+        kind = type(segmentation).__name__
+        raise ManifestError(f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE; export the data set again")
     polygons = segmentation or [box_polygon(annotation, where)]
     points = [_checked_polygon(polygon, height, width, where) for polygon in polygons]
     rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
@@ -112,11 +118,10 @@ def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
 
 
 def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
-    if segmentation.get("size") != [height, width]:
-        raise ManifestError(f"{where} has a mask of size {segmentation.get('size')} for an image of {[height, width]}; export it again")
-    rle = coco_mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
-    counts = rle["counts"].decode() if isinstance(rle["counts"], bytes) else rle["counts"]
-    return {"size": [height, width], "counts": counts}
+    try:
+        return checked_rle(segmentation, height, width)
+    except ValueError as error:
+        raise ContentError(f"{where} has an RLE that cannot be used: {error}; export the annotation again, or remove it") from error
 
 
 def _checked_polygon(polygon: list[float], height: int, width: int, where: str) -> tuple[list[float], bool]:

@@ -15,8 +15,8 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
-from datamodules.formats.grey_levels import displayed
-from datamodules.refusal import LARGEST_IMAGE, ManifestError, Refusal
+from datamodules.formats.grey_levels import UnusableLevels, displayed
+from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError, Refusal
 
 SIZE = ["Rows", "Columns"]
 SAMPLES = ["NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"]
@@ -41,6 +41,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
     Raises:
         ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than LARGEST_IMAGE, or compressed
             by a codec that is not installed.
+        ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
     """
     with _naming(path):
         dataset = dcmread(path if data is None else io.BytesIO(data), specific_tags=[*SIZE, *SAMPLES, *LEVELS])
@@ -49,7 +50,10 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
         if stored is None:
             _refuse_missing_codec(path, dataset)
             stored = pixel_array(dataset)
-        return displayed(stored, dataset)
+        try:
+            return displayed(stored, dataset)
+        except UnusableLevels as error:
+            raise ContentError(f"{path} has {error}; correct or delete that element, or take the file out of the data set") from error
 
 
 def dicom_size(path: Path) -> tuple[int, int]:

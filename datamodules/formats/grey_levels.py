@@ -4,6 +4,30 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
+NUMBERS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
+LARGEST = float(np.finfo(np.float32).max)  # of these numbers, because pixels become float32; NaN is not below it either
+
+
+class UnusableLevels(ValueError):
+    """A window or rescaling that shows no picture; the message is the reason alone, the caller knows the file."""
+
+
+def refuse_unusable_levels(dataset: Dataset) -> None:
+    """Refuse a window or rescaling that is not finite, and a window of negative width.
+
+    A width or slope of 0 counts as absent, a negative slope inverts, and centers and intercepts may be negative.
+
+    Raises:
+        UnusableLevels: names the element and its value.
+    """
+    for keyword in NUMBERS:
+        value = _first(dataset, keyword)
+        if value is not None and not abs(value) <= LARGEST:
+            raise UnusableLevels(f"{keyword}={value:g}, which is not a finite number")
+    width = _first(dataset, "WindowWidth")
+    if width is not None and width < 0:
+        raise UnusableLevels(f"WindowWidth={width:g}, which is negative")
+
 
 def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Stored values to the grey picture: modality LUT or rescale, then VOI LUT or window, then MONOCHROME1 inverted.
@@ -14,7 +38,11 @@ def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
     Returns:
         uint8 `H x W`. Without a window 8-bit values stay as they are, deeper ones are scaled by their own range.
+
+    Raises:
+        UnusableLevels: see `refuse_unusable_levels`; or rescaling makes pixels that are not finite.
     """
+    refuse_unusable_levels(dataset)
     if stored.ndim == 3:
         stored = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
     elif dataset.get("VOILUTSequence"):
@@ -44,7 +72,13 @@ def _rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         item = dataset.ModalityLUTSequence[0]
         return _table(item, dataset)[_positions(stored, item)]
     slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
-    return stored if (slope, intercept) == (1, 0) else stored * np.float32(slope) + np.float32(intercept)
+    if (slope, intercept) == (1, 0):
+        return stored
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored * np.float32(slope) + np.float32(intercept)
+    if not np.isfinite([values.min(), values.max()]).all():
+        raise UnusableLevels(f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are not finite")
+    return values
 
 
 def _windowed(values: np.ndarray, dataset: Dataset) -> np.ndarray:

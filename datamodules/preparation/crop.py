@@ -11,6 +11,7 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
+from datamodules.checks import refuse_inverted
 from datamodules.formats.meta_json import write_meta
 from datamodules.formats.rle import decode
 from datamodules.images import image_size
@@ -56,7 +57,7 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json datamodule.mask_column=cropped_mask`.
 
     Raises:
-        ManifestError: no masks, several classes, already cropped, or no lesion in train.
+        ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that cover most of most images.
         Refusal: a padding or a folder that cannot be.
     """
     if not padding >= 0:
@@ -72,6 +73,9 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         with ThreadPoolExecutor() as pool:
             seen = pool.map(lambda row: _lesion(manifest, row), range(len(manifest)))
             lesions = list(track(seen, "measuring lesions", total=len(manifest), transient=True))
+            if data.inverted_masks == "refuse":
+                shares = np.array([[lesion.share] for lesion in lesions])
+                refuse_inverted(data.root, manifest, shares, None, np.ones(len(manifest)))
             squares = _squares(manifest, lesions, padding, seed)
             done = pool.map(lambda row: _write(manifest, row, lesions[row], squares.get(row), place, names[row]), range(len(manifest)))
             masks = list(track(done, "writing crops", total=len(manifest), transient=True))
@@ -126,7 +130,7 @@ def _squares(manifest: Manifest, lesions: list[Lesion], padding: float, seed: in
 
 def _write(manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str) -> str | None:
     """Writes one row's masks; returns the path of the whole one, or None without a lesion and without a file."""
-    own = manifest.rows["mask"].iat[row]
+    own = None if manifest.swap_masks else manifest.rows["mask"].iat[row]  # a swapped mask is in no file yet
     if square or (lesion.box and not isinstance(own, str)):
         mask = decode(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
         if square:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from datamodules.checks import refuse_inverted
 from datamodules.formats.meta_json import write_meta
 from datamodules.formats.rle import decode
 from datamodules.images import read_image
@@ -36,7 +37,7 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
         The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json`.
 
     Raises:
-        ManifestError: no masks, several classes, or an image that cannot be read.
+        ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks that cover most of most images.
         Refusal: a size or a folder that cannot be.
     """
     if size is not None and size < 1:
@@ -50,6 +51,8 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
         with ThreadPoolExecutor() as pool:
             done = pool.map(lambda row: _write(manifest, row, data.channels, size, place, names[row]), range(len(manifest)))
             area = np.array(list(track(done, "writing images", total=len(manifest), transient=True)))
+        if data.inverted_masks == "refuse":
+            refuse_inverted(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
         masks = [str(place / "masks" / name) if share > 0 else None for name, share in zip(names, area, strict=True)]
         written = described(manifest, [str(place / "images" / name) for name in names], masks, area)
         write_meta(written.rows, written.group_is == "patient", place / META)

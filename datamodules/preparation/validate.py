@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,18 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from datamodules.checks import check_root
+from datamodules.checks import check_root, count_pictures, refuse_blank, refuse_inverted
 from datamodules.cleaning import CleaningReport
 from datamodules.formats.rle import decode
-from datamodules.images import read_image
-from datamodules.manifest import Manifest, read_mask
-from datamodules.refusal import ManifestError
+from datamodules.images import nearly_one_grey, read_image
+from datamodules.manifest import Manifest
+from datamodules.refusal import ContentError, ManifestError
 from datamodules.strata import of_areas
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
+
+REFUSED = "content that training refuses"
 
 
 def validate(data: "ManifestDataModule") -> dict[str, Any]:
@@ -43,72 +46,130 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
     if data.phantom is not None:
         data.phantom(data.root)
     check_root(data.root)
-    manifest = data.manifest()  # not its table, which stops at the first thing that is wrong
+    manifest = data.read_manifest()  # not its table, which stops at the first thing that is wrong
     with ThreadPoolExecutor() as pool:
-        looked = pool.map(lambda row: _row(manifest, row), range(len(manifest)))
+        looked = pool.map(lambda row: _row(manifest, row, data.channels), range(len(manifest)))
         found = list(track(looked, "reading images and masks", total=len(manifest), transient=True))
     problems = CleaningReport()
-    for what, where in (problem for wrong, _ in found for problem in wrong):
+    for what, where in (problem for row in found for problem in row.wrong):
         problems.count(what, where)
-    summary = {**_summary(manifest, np.array([area for _, area in found])), "cleaning": data.cleaning.as_dict(), "problems": problems.as_dict()}
+    count_pictures(manifest, np.array([row.blank for row in found]), np.array([row.soft for row in found]), data.cleaning)
+    for sentence in _about_most(data, manifest, found):
+        problems.count(REFUSED, sentence)
+    summary = {
+        **_summary(manifest, np.array([row.share for row in found])),
+        "cleaning": data.cleaning.as_dict(),
+        "problems": problems.as_dict(),
+    }
     _print(data.root, summary)
     if summary["problems"]:
         raise ManifestError(_sentence(data.root, summary))
     return summary
 
 
-def _row(manifest: Manifest, row: int) -> tuple[list[tuple[str, str]], float]:
-    """What is wrong with a row, each with the file or id it is wrong with; and its lesion's share of the image, 0 where unknown."""
+@dataclass
+class _Found:
+    """What one row holds.
+
+    Attributes:
+        wrong: What is wrong with it, each with the file or id it is wrong with, or with the sentence that refuses it.
+        share: The lesion's share of the image, 0 where unknown.
+        areas: The share of each class, 0 where unknown.
+        true_share: The share of the true mask, -1 where there is none.
+        soft: True if a mask has soft edges.
+        blank: True if the image shows nearly one grey value.
+    """
+
+    areas: np.ndarray
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    share: float = 0.0
+    true_share: float = -1.0
+    soft: bool = False
+    blank: bool = False
+
+
+def _about_most(data: "ManifestDataModule", manifest: Manifest, found: list[_Found]) -> Iterator[str]:
+    """Yield the sentences that training refuses the data set with because of most of its images or masks."""
+    areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
+    true_shares = np.array([row.true_share for row in found])
+    checks: list[Callable[[], None]] = [lambda: refuse_blank(data.root, manifest, np.array([row.blank for row in found]))]
+    if data.inverted_masks == "refuse":
+        checks.append(lambda: refuse_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest))))
+    for check in checks:
+        try:
+            check()
+        except ManifestError as error:
+            yield str(error)
+
+
+def _row(manifest: Manifest, row: int, channels: int) -> _Found:
+    """Look at one row: its image, its masks, and whether they agree with what the row says."""
     rows: Any = manifest.rows
-    entry = {name: rows[name].iat[row] for name in ("id", "image", "mask", "cropped_mask", "crop", "square", "label", "cls_prob") if name in rows}
-    wrong: list[tuple[str, str]] = []
-    pixels = _read(entry["image"], "image", wrong, partial(read_image, channels=1))
-    mask = _mask(manifest, entry, wrong)
+    names = ("id", "image", "mask", "cropped_mask", "true_mask", "crop", "square", "label", "cls_prob")
+    entry = {name: rows[name].iat[row] for name in names if name in rows}
+    found = _Found(np.zeros(len(manifest.classes)))
+    wrong = found.wrong
+    pixels = _read(entry["image"], "image", wrong, partial(read_image, channels=channels))
+    found.blank = pixels is not None and nearly_one_grey(pixels)
+    mask = _mask(manifest, row, entry, found)
     if pixels is not None and mask is not None and pixels.shape[:2] != mask.shape[:2]:
         wrong.append(("mask of another size than its image", _named(entry)))
     if isinstance(entry.get("cropped_mask"), str):
-        wrong += _crop(entry, pixels)
-    lost = any(what in ("missing mask", "unreadable mask") for what, _ in wrong)
+        wrong += _crop(manifest, entry, pixels)
+    if isinstance(entry.get("true_mask"), str) and (true := _read(entry["true_mask"], "true mask", wrong, manifest.read_mask)) is not None:
+        found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
+    lost = any(what in ("missing mask", "unreadable mask", REFUSED) for what, _ in wrong)
     if "mask" in entry and "label" in entry and len(manifest.classes) == 1 and not lost:
         shows, drawn = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
         if shows != drawn:
             wrong.append((f"has_pnx={int(shows)} and {'a mask that is not empty' if drawn else 'an empty mask'}", _named(entry)))
     if not (pd.isna(entry.get("cls_prob")) or 0 <= float(entry["cls_prob"]) <= 1):
         wrong.append(("cls_prob outside 0..1", str(entry["id"])))
-    return wrong, 0.0 if mask is None else float(mask.any(2).mean())
+    if mask is not None:
+        found.share, found.areas = float(mask.any(2).mean()), mask.mean((0, 1))
+    return found
 
 
-def _mask(manifest: Manifest, entry: dict[str, Any], wrong: list[tuple[str, str]]) -> np.ndarray | None:
+def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) -> np.ndarray | None:
+    """Return the mask of a row as training reads it, None without one."""
     if isinstance(entry.get("mask"), str):
-        return _read(entry["mask"], "mask", wrong, lambda path: read_mask(path, len(manifest.classes)))
-    rles = [rle for rle in entry["mask"] if rle] if isinstance(entry.get("mask"), list) else []
+        read = _read(entry["mask"], "mask", found.wrong, partial(manifest.read_mask, classes=len(manifest.classes)))
+        mask, found.soft = (None, False) if read is None else read
+        return mask
     try:
-        return decode(rles, *rles[0]["size"]) if rles else None
-    except ValueError:
-        wrong.append(("unreadable mask", str(entry["id"])))
-        return None
+        rles = manifest.rles(row)
+        size = next((rle["size"] for rle in rles if rle), None)
+        return None if size is None else decode(rles, *size)
+    except ContentError as error:
+        found.wrong.append((REFUSED, str(error)))
+    except ValueError:  # two classes of different size
+        found.wrong.append(("mask of another size than its image", str(entry["id"])))
+    return None
 
 
-def _crop(entry: dict[str, Any], pixels: np.ndarray | None) -> Iterator[tuple[str, str]]:
+def _crop(manifest: Manifest, entry: dict[str, Any], pixels: np.ndarray | None) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    mask = _read(file, "cropped mask", wrong, partial(read_image, channels=1))
+    read = _read(file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes)))
     yield from wrong
-    if mask is not None and pixels is not None:
+    if read is not None and pixels is not None:
         size = (square[2], square[2]) if isinstance(square, list | tuple) else pixels.shape[:2]
-        if mask.shape[:2] != tuple(size):
+        if read[0].shape[:2] != tuple(size):
             yield "cropped mask of another size than its crop", file
 
 
-def _read(file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], np.ndarray]) -> np.ndarray | None:
+def _read(file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]) -> Any:
+    """Decode a file; count it as missing, unreadable or refused where that fails, and return None."""
     if not Path(file).is_file():
         wrong.append((f"missing {what}", file))
         return None
     try:
         return decoded(Path(file))
+    except ContentError as error:
+        wrong.append((REFUSED, str(error)))
     except (ManifestError, OSError):
         wrong.append((f"unreadable {what}", file))
-        return None
+    return None
 
 
 def _named(entry: dict[str, Any]) -> str:
@@ -141,9 +202,12 @@ def _print(root: Path, summary: dict[str, Any]) -> None:
     console.print(table)
     for kind, style in (("cleaning", None), ("problems", "red")):
         for what, cases in summary[kind].items():
-            console.print(escape(f"{cases['count']} times {what}: {', '.join(cases['examples'])}"), style=style, soft_wrap=True, highlight=False)
+            examples = "".join(f"\n  {sentence}" for sentence in cases["examples"]) if what == REFUSED else f" {', '.join(cases['examples'])}"
+            console.print(escape(f"{cases['count']} times {what}:{examples}"), style=style, soft_wrap=True, highlight=False)
 
 
 def _sentence(root: Path, summary: dict[str, Any]) -> str:
-    said = "; ".join(f"{cases['count']} times {what}, '{cases['examples'][0]}' for one" for what, cases in summary["problems"].items())
-    return f"{root}: {said}; restore or correct the files, or take their rows out"
+    firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
+    shown = {what: f" ({first})" if what == REFUSED else f", '{first}' for one" for what, first in firsts.items()}
+    parts = [f"{cases['count']} times {what}{shown[what]}" for what, cases in summary["problems"].items()]
+    return f"{root}: {'; '.join(parts)}; restore or correct the files, or take their rows out"

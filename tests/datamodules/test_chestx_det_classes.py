@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules.augmentation import chest
 from datamodules.chestx_det import ChestXDetDataModule
 from datamodules.formats.chestx_det import CLASSES
-from datamodules.manifest import read_mask
+from datamodules.formats.mask_pictures import read_mask
 from datamodules.phantoms.chest_overlapping import KINDS
 from datamodules.phantoms.chestx_det import write
 from datamodules.refusal import ManifestError, Refusal
@@ -73,9 +73,9 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
 
 def test_a_masks_picture_cannot_hold_thirteen_classes(tmp_path):
     Image.fromarray(np.full((4, 4), 0b101, np.uint8)).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", 8)[0, 0].tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
+    assert read_mask(tmp_path / "mask.png", 8, "bit_planes").mask[0, 0].tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
     with pytest.raises(ManifestError, match=r"mask\.png .* 8 classes, and there are 13; write .* RLE"):
-        read_mask(tmp_path / "mask.png", 13)
+        read_mask(tmp_path / "mask.png", 13, "bit_planes")
 
 
 def test_the_experiment_names_the_classes_as_the_files_do():

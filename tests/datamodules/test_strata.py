@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.manifest import read_mask
+from datamodules.formats.mask_pictures import read_mask
 from datamodules.plan import Sampling
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.refusal import Refusal
@@ -28,7 +28,7 @@ def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
 
     def looked_at():
         made = PneumothoraxDataModule(root=str(root), cache_dir=str(tmp_path / "cache"), image_size=64, split="folders")
-        share = np.array([read_mask(mask, 1).mean() for mask in map(Path, made.table.rows["mask"])])
+        share = np.array([read_mask(mask).mask.mean() for mask in map(Path, made.table.rows["mask"])])
         return made.table.rows, share, strata(made.table, made.cache)
 
     rows, share, names = looked_at()
