@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 
 from datamodules.sample import Sample
 from lightning_modules import buffers, random_states
-from lightning_modules.normalize import Normalize
+from lightning_modules.normalize import resolve
 from lightning_modules.parameter_groups import groups
 
 Stage = Literal["train", "val", "test"]
@@ -26,8 +26,9 @@ class SupervisedModule(LightningModule):
         optimizer: Called with the parameters that require a gradient.
         scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's lr_scheduler dict, or None.
         monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
-        mean: Per input channel, of pixels scaled to 0..1.
-        std: Likewise.
+        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the pretrained weights of `net` expect.
+        std: Likewise; None for 1.
+        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained weights, or weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
         compile: Compile the net with torch.compile.
@@ -45,8 +46,9 @@ class SupervisedModule(LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
         monitor: Mapping[str, str] | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        mean: list[float] | Literal["auto"] | None = None,
+        std: list[float] | Literal["auto"] | None = None,
+        scratch_normalization: Mapping[str, list[float]] | None = None,
         gamma: float = 1.0,
         channels_last: bool = True,
         compile: bool = False,
@@ -55,7 +57,7 @@ class SupervisedModule(LightningModule):
         auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
-        self.normalize = Normalize(mean or [0.0], std or [1.0], gamma)
+        self.normalize = resolve(mean, std, gamma, getattr(net, "statistics", None), scratch_normalization)
         self.net = net
         self.loss = loss
         self.optimizer = optimizer
