@@ -14,6 +14,8 @@ from lightning_modules.adapted import Adapted
 class MergedWeights(Callback):
     """Leaves `merged.pt`, a state_dict of the plain classifier, which `module.net.weights=PATH` and timm or torchvision read.
 
+    The file holds no mean and std of the pixels; they stand in report.json as `normalization`.
+
     Example:
         callbacks: {merged_weights: {path: "${paths.run}/checkpoints/merged.pt"}}
 

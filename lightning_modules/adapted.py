@@ -11,6 +11,7 @@ from datamodules.arguments import ArgumentError, validated
 from datamodules.refusal import Refusal
 from lightning_modules import lora as low_rank
 from lightning_modules.classifiers import head_of
+from lightning_modules.normalize import Statistics
 
 
 @validated
@@ -47,6 +48,11 @@ class Adapted(nn.Module):
         self._register_state_dict_hook(_leave_frozen_out)
         self.register_load_state_dict_pre_hook(_put_frozen_back)
         self.train()  # Lightning takes a module's modes as it finds them
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Mean and std that the pretrained weights of the wrapped network expect, None where that is not known."""
+        return getattr(self.net, "statistics", None)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images to logits."""

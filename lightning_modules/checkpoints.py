@@ -15,9 +15,11 @@ from datamodules.refusal import Refusal
 from datamodules.sample import Canvas
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
+from lightning_modules.normalize import STORED, Normalize, same
 from lightning_modules.supervised import SupervisedModule
 
 GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
+NUMBERS = ("normalize.mean", "normalize.std", "mean", "std")  # of the normalization; `Normalize` takes them in any number of channels
 FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
@@ -84,20 +86,58 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Compares names and shapes of all weights.
+    """Compares names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
-        Refusal: the checkpoint is of another network.
+        Refusal: the checkpoint is of another network, or of another normalization than the one that was asked for.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
-    wrong = sorted(own.keys() ^ stored.keys()) or sorted(name for name in tensors if own[name].shape != stored[name].shape)
+    shaped = [name for name in tensors if name not in NUMBERS]
+    wrong = sorted(own.keys() ^ stored.keys()) or sorted(name for name in shaped if own[name].shape != stored[name].shape)
     gammas = [next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0) for state in (own, stored)]
     if gammas[0] != gammas[1]:
         raise Refusal(f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}")
     if wrong:
         said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
         raise Refusal(f"{path} is of another network ({said}); set module.net as it was when the checkpoint was made")
+    if isinstance(module, SupervisedModule):
+        refuse_other_numbers(module.normalize, _below(stored, "normalize."), path)
+
+
+def refuse_other_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint whose mean or std differ from numbers that the user gave, because loading it would replace them.
+
+    Args:
+        normalize: Of the module that is to take the checkpoint.
+        stored: The checkpoint's `mean` and `std`.
+        path: Of the checkpoint.
+
+    Raises:
+        Refusal: they differ. With `auto` the checkpoint's numbers are taken.
+    """
+    given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
+    if normalize.explicit and not all(same(value, stored[name].cpu()) for name, value in given.items()):
+        theirs, ours = (" ".join(f"module.{name}=[{numbers(state[name], ',')}]" for name in given) for state in (stored, given))
+        raise Refusal(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
+
+
+def numbers(values: torch.Tensor, separator: str = " ") -> str:
+    """Write means or stds with the digits that `same` compares."""
+    return separator.join(f"{value:.6g}" for value in values.flatten().tolist())
+
+
+def normalization(path: Path) -> Normalize | None:
+    """Read the normalization that a checkpoint holds; None where it holds none.
+
+    Args:
+        path: Of the checkpoint.
+    """
+    stored = _below(read(path)["state_dict"], "normalize.")
+    if "mean" not in stored or "std" not in stored:
+        return None
+    gamma = float(stored.get(GAMMA, 1.0))
+    return Normalize(stored["mean"].flatten().tolist(), stored["std"].flatten().tolist(), gamma, STORED)
 
 
 def take_weights(module: SupervisedModule, path: Path) -> bool:
@@ -114,8 +154,10 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
             module.net.take_backbone(_below(state, "net."))
         except Refusal as refusal:
             raise Refusal(f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net") from refusal
-        refuse_misfit(module.normalize, {"state_dict": _below(state, "normalize.")}, path)
-        module.normalize.load_state_dict(_below(state, "normalize."))  # what the body is used to
+        stored = _below(state, "normalize.")
+        refuse_misfit(module.normalize, {"state_dict": stored}, path)
+        refuse_other_numbers(module.normalize, stored, path)
+        module.normalize.load_state_dict(stored)  # what the body is used to
         return False
     whole = _own_head_where_classes_differ(module, state)
     refuse_misfit(module, {"state_dict": state}, path)

@@ -8,6 +8,7 @@ from torch import nn
 
 from datamodules.arguments import Count, validated
 from datamodules.refusal import Refusal
+from lightning_modules.normalize import Statistics
 from lightning_modules.pretrained import from_hub, not_fetched, read_state
 
 
@@ -21,7 +22,7 @@ def classifier(
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
-    """A classifier of timm or torchvision, by name; logits `B x classes`.
+    """A classifier of timm or torchvision, by name; logits `B x classes`. With fetched weights, `statistics` holds what they expect.
 
     Args:
         library: `timm` or `torchvision`.
@@ -38,6 +39,8 @@ def classifier(
     fetch = weights == "imagenet"
     net = _build(library, architecture, fetch, classes, in_channels, architecture_arguments, key)
     head_of(net)[1].reset_parameters()  # type: ignore[operator]  # EfficientNets draw the rows of a small head up to 1 / sqrt(classes)
+    if fetch:
+        net.statistics = _statistics(net, library, architecture, in_channels)  # type: ignore[assignment]
     if weights is not None and not fetch:
         _load_body(net, Path(weights), key, in_channels)
     return net
@@ -81,6 +84,20 @@ def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int,
         fresh.load_state_dict(state | ({"bias": stem.bias.detach()} if stem.bias is not None else {}))
         _replace(net, first, fresh)
     return net
+
+
+def _statistics(net: nn.Module, library: str, architecture: str, in_channels: int) -> Statistics:
+    """Mean and std that the fetched weights expect, as the library states them."""
+    source = f"ImageNet weights of {architecture}"
+    if library == "timm":
+        stated: Any = net.pretrained_cfg
+        return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
+    from torchvision.models import get_model_weights
+
+    transforms: Any = get_model_weights(architecture).DEFAULT.transforms()  # type: ignore[attr-defined]
+    if not hasattr(transforms, "mean"):
+        return Statistics.unusable(source, f"torchvision states no mean and std of the {source}")
+    return Statistics.of_weights(transforms.mean, transforms.std, source, in_channels)
 
 
 def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:

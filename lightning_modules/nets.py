@@ -12,6 +12,7 @@ from torch import nn
 from datamodules.arguments import Count, Fraction, check_value, validated
 from datamodules.refusal import Refusal
 from lightning_modules.architectures import smp
+from lightning_modules.normalize import Statistics
 from lightning_modules.pretrained import from_hub, not_fetched, read_state
 
 ARGUMENTS = {  # of the library's networks, which check few of them
@@ -37,7 +38,7 @@ ARGUMENTS = {  # of the library's networks, which check few of them
 
 @validated
 def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = "imagenet", **architecture_arguments: Any) -> nn.Module:
-    """A network of segmentation-models-pytorch, by name.
+    """A network of segmentation-models-pytorch, by name. With fetched weights, `statistics` holds what the encoder expects.
 
     Args:
         architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
@@ -67,9 +68,29 @@ def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = 
         raise _unbuilt(architecture, error, "correct the keys of module.net") from error
     if local:
         _load_encoder(net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3))
+    elif encoder_weights is not None:
+        net.statistics = _statistics(net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3))
     if architecture_arguments.get("encoder_depth", 5) < 5:
         _freeze_unused(net, architecture_arguments.get("in_channels", 3))
     return net
+
+
+def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
+    """Mean and std that the encoder's fetched weights expect, as the library states them.
+
+    An encoder that wraps a timm model carries the model's own configuration, also under the old `timm-` names, which smp's function does not find.
+    """
+    source = f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
+    stated = getattr(getattr(encoder, "model", None), "pretrained_cfg", None)
+    if stated:
+        return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
+    try:
+        params = smp.encoders.get_preprocessing_params(name, pretrained=weights)  # a small file that smp has fetched with the weights
+    except Exception as error:
+        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)):
+            raise
+        return Statistics.unusable(source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})")
+    return Statistics.of_weights(params["mean"], params["std"], source, in_channels, params["input_range"], params["input_space"])
 
 
 def _freeze_unused(net: nn.Module, in_channels: int) -> None:

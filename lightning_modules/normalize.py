@@ -1,9 +1,77 @@
 """uint8 images become floats around zero; the numbers are saved with the weights."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from datamodules.refusal import Refusal
+
+AUTO = "auto"
+GIVEN = "module.mean and module.std"
+SCRATCH = "module.scratch_normalization"
+STORED = "stored in the checkpoint"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and std that the pretrained weights of a network expect, per input channel, of pixels scaled to 0..1.
+
+    The function that builds a network attaches them as `net.statistics`; None, or no such attribute, means that nothing is known.
+
+    Attributes:
+        mean: One number per input channel.
+        std: Likewise.
+        source: The weights that state them.
+        problem: Why they cannot be used for this input; `mean: auto` is then refused with this sentence.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    problem: str = ""
+
+    @classmethod
+    def unusable(cls, source: str, problem: str) -> "Statistics":
+        """Statistics of weights whose configuration cannot be read or cannot be applied."""
+        return cls((), (), source, problem)
+
+    @classmethod
+    def of_weights(
+        cls,
+        mean: Sequence[float],
+        std: Sequence[float],
+        source: str,
+        in_channels: int,
+        input_range: Sequence[float] = (0, 1),
+        input_space: str = "RGB",
+    ) -> "Statistics":
+        """Convert the numbers of a library's configuration to this network's input.
+
+        A grey input takes the mean over the channels of both, because pretrained weights of three channels are summed for it.
+
+        Args:
+            mean: Per channel of the weights, in units of `input_range`.
+            std: Likewise.
+            source: The weights that state them.
+            in_channels: Channels of the network's input.
+            input_range: Darkest and brightest pixel that the weights expect before normalization: 0..1 or 0..255.
+            input_space: Order of the channels that the weights expect.
+        """
+        low, high = (float(value) for value in input_range)
+        if low != 0 or high not in (1, 255):
+            return cls.unusable(source, f"the {source} expect pixels in {low:g}..{high:g}, and only 0..1 and 0..255 can be converted")
+        if in_channels == 1:
+            note = ", mean over channels" if len(mean) > 1 else ""
+            return cls((fmean(mean) / high,), (fmean(std) / high,), source + note)
+        if in_channels != len(mean):
+            return cls.unusable(source, f"the {source} are of {len(mean)} channels, and module.net has in_channels={in_channels}")
+        if input_space != "RGB":
+            return cls.unusable(source, f"the {source} expect {input_space} channels, and images are RGB")
+        return cls(tuple(value / high for value in mean), tuple(value / high for value in std), source)
 
 
 class Normalize(nn.Module):
@@ -13,6 +81,10 @@ class Normalize(nn.Module):
         mean: Per channel, of pixels scaled to 0..1 and raised to gamma.
         std: Likewise.
         gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a scintigram (Anscombe 1948); 1 changes nothing.
+        source: Where the numbers come from.
+
+    Attributes:
+        explicit: The user gave the numbers, so that a checkpoint with other numbers is refused.
 
     Raises:
         Refusal: gamma is not above 0.
@@ -21,11 +93,13 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: list[float], std: list[float], gamma: float = 1.0) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], gamma: float = 1.0, source: str = GIVEN) -> None:
         super().__init__()
         if not gamma > 0:
             raise Refusal(f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for none")
         self.gamma = float(gamma)
+        self.source = source
+        self.explicit = source == GIVEN
         if self.gamma != 1:  # a checkpoint of another gamma does not fit then
             self.register_buffer("exponent", torch.tensor(self.gamma))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -36,3 +110,60 @@ class Normalize(nn.Module):
         if self.gamma == 1:
             return image.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return image.float().div_(255).pow_(self.gamma).sub_(self.mean).div_(self.std)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers in force as plain values, for report.json."""
+        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "gamma": self.gamma, "source": self.source}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the stored numbers whatever their count: one per channel after training on RGB weights, one for all from scratch."""
+        stored = {name: state_dict[f"{prefix}{name}"] for name in ("mean", "std") if f"{prefix}{name}" in state_dict}
+        if any(not same(getattr(self, name).cpu(), value.cpu()) for name, value in stored.items()):
+            self.source = STORED
+        for name, value in stored.items():
+            if value.shape != getattr(self, name).shape:
+                setattr(self, name, getattr(self, name).new_empty(value.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Compare means or stds `1 x C x 1 x 1` up to the digits that a sentence shows; a single number stands for all channels."""
+    channels = {one.numel(), other.numel()}
+    return (len(channels) == 1 or 1 in channels) and bool(torch.isclose(one, other, rtol=1e-4, atol=1e-6).all())
+
+
+def resolve(
+    mean: Sequence[float] | str | None,
+    std: Sequence[float] | str | None,
+    gamma: float,
+    statistics: Statistics | None,
+    scratch: Mapping[str, Sequence[float]] | None,
+) -> Normalize:
+    """Make the normalization of a network.
+
+    Args:
+        mean: Per channel, None for 0, or `auto`: what the pretrained weights expect, else `scratch`.
+        std: Per channel, None for 1, or `auto`; both are `auto` or neither is, because they belong to one set of images.
+        gamma: Exponent of the pixels. The statistics of pretrained weights hold for 1 alone. The numbers of `scratch` are a fixed scaling
+            that fits no particular images, so they are taken as they are at any gamma.
+        statistics: What the network's pretrained weights expect; None where that is not known.
+        scratch: `mean` and `std` of a network from scratch, or from a file that does not state them; None for 0 and 1.
+
+    Raises:
+        Refusal: One alone is `auto`, or the statistics cannot be used.
+    """
+    if mean != AUTO and std != AUTO:
+        return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]
+    if mean != std:
+        raise Refusal(f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto, or give numbers for both")
+    if statistics is None:
+        given = scratch or {}
+        return Normalize(given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SCRATCH)
+    if statistics.problem:
+        raise Refusal(f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for module.mean and module.std")
+    if gamma != 1:
+        raise Refusal(
+            f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights expect gamma 1 ({statistics.source}); "
+            "give numbers for module.mean and module.std, or set module.gamma=1"
+        )
+    return Normalize(statistics.mean, statistics.std, gamma, statistics.source)

@@ -1,6 +1,6 @@
 """One net, one loss, one step: training, validation and test share it, whatever is learned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from datamodules.arguments import NonNegative, Number, Positive, check_partial, validated
 from datamodules.sample import Sample
 from lightning_modules import buffers, random_states
-from lightning_modules.normalize import Normalize
+from lightning_modules.normalize import resolve
 from lightning_modules.parameter_groups import check_optimizer, groups
 
 Stage = Literal["train", "val", "test"]
@@ -39,8 +39,9 @@ class SupervisedModule(LightningModule):
         optimizer: Called with the parameters that require a gradient.
         scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's lr_scheduler dict, or None.
         monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
-        mean: Per input channel, of pixels scaled to 0..1.
-        std: Likewise.
+        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the pretrained weights of `net` expect.
+        std: Likewise; None for 1.
+        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained weights, or weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
         compile: Compile the net with torch.compile.
@@ -58,8 +59,9 @@ class SupervisedModule(LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
         monitor: Monitor | None = None,
-        mean: Sequence[Number] | None = None,
-        std: Sequence[Positive] | None = None,
+        mean: Sequence[Number] | Literal["auto"] | None = None,
+        std: Sequence[Positive] | Literal["auto"] | None = None,
+        scratch_normalization: Mapping[str, Sequence[Number]] | None = None,
         gamma: Positive = 1.0,
         channels_last: bool = True,
         compile: bool = False,
@@ -70,7 +72,7 @@ class SupervisedModule(LightningModule):
         super().__init__()
         check_partial("scheduler", scheduler)
         check_optimizer(optimizer)
-        self.normalize = Normalize(list(mean or [0.0]), list(std or [1.0]), gamma)
+        self.normalize = resolve(mean, std, gamma, getattr(net, "statistics", None), scratch_normalization)
         self.net = net
         self.loss = loss
         self.optimizer = optimizer

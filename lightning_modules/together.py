@@ -86,8 +86,8 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
         seen.append(str([state for name, state in checkpoint.items() if name.endswith("DataModule")]))
         if seen[-1] != seen[0]:
             raise Refusal(f"{paths[0]} and {path} were trained on images of different sizes; {mend}")
-        refuse_misfit(module, checkpoint, path)
         _refuse_other_grey(module, checkpoint["state_dict"], path)
+        refuse_misfit(module, checkpoint, path)
         net = deepcopy(module.net)
         net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
         nets.append(net)
@@ -97,5 +97,6 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
 def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
     """All networks see the image as the module normalizes it."""
     for name, value in module.normalize.state_dict().items():
-        if not torch.equal(value.cpu(), state[f"normalize.{name}"].cpu()):
+        stored = state.get(f"normalize.{name}")
+        if stored is not None and not torch.equal(value.cpu(), stored.cpu()):
             raise Refusal(f"{path} was trained with another module.{name} of grey values than the others; name networks that see the same images")

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.arguments import Count, Fraction, Positive, check_value, validated
 from datamodules.refusal import Refusal
+from lightning_modules.normalize import Statistics
 from lightning_modules.upernet_weights import STAGES, load
 
 BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
@@ -41,6 +42,9 @@ class UperNet(nn.Module):
         norm: `batch`, as published, or `group` (up to 32 groups), which does not care how few images a device sees.
         gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less memory, more time.
 
+    Attributes:
+        statistics: Mean and std that the pretrained weights expect; None from scratch, or from a folder that does not state them.
+
     Raises:
         Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another shape.
     """
@@ -69,8 +73,7 @@ class UperNet(nn.Module):
             whole = UperNetForSemanticSegmentation(config)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Refusal(f"module.net.backbone={dict(backbone)} is no Swin that can be built ({_line(error)}); correct it") from error
-        if weights is not None:
-            load(whole, weights)
+        self.statistics: Statistics | None = None if weights is None else load(whole, weights)
         self.encoder, self.decode_head, self.auxiliary_head = whole.backbone, whole.decode_head, whole.auxiliary_head
         self.encoder.swin.layernorm.requires_grad_(False)  # behind the last stage; nothing here looks at what it gives
         self.depths = list(swin.depths)

@@ -1,23 +1,30 @@
 """Pretrained weights of a UPerNet or of a Swin, from the hub or a local folder, into a UPerNet of any number of classes and channels."""
 
+import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from datamodules.refusal import Refusal
+from lightning_modules.normalize import Statistics
 from lightning_modules.pretrained import from_hub, not_fetched
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SHAPE = ("patch_size", "embed_dim", "depths", "num_heads", "window_size", "mlp_ratio")  # what weights of another network differ in
+STATED_IN = ("preprocessor_config.json", "processor_config.json")  # files of a folder that state its mean and std
 
 
-def load(net: nn.Module, weights: str) -> None:
+def load(net: nn.Module, weights: str) -> Statistics | None:
     """Pretrained weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
 
     Args:
         net: What is filled.
         weights: A name on the hub, or a local folder.
+
+    Returns:
+        Mean and std that the weights expect; None where a local folder does not state them.
 
     Raises:
         Refusal: they cannot be fetched or read, or are of another shape.
@@ -42,6 +49,46 @@ def load(net: nn.Module, weights: str) -> None:
             raise
         raise not_fetched("module.net.weights", weights, "UPerNet", error, "folder (config.json and model.safetensors)") from error
     _fill(net, stored if whole else {f"backbone.{name}": value for name, value in stored.items()}, weights, whole)
+    return statistics(weights, own_config.backbone_config.num_channels)
+
+
+def statistics(weights: str, in_channels: int) -> Statistics | None:
+    """Mean and std that pretrained weights expect, as their image processor states them.
+
+    Args:
+        weights: A name on the hub, or a local folder.
+        in_channels: Channels of the network's input.
+
+    Returns:
+        None where a local folder has no file of an image processor.
+    """
+    from transformers import AutoImageProcessor
+
+    folder, source = Path(weights), f"weights {weights}"
+    if folder.is_dir() and not any((folder / name).is_file() for name in STATED_IN):
+        return None
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(weights)
+    except Exception as error:
+        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
+        return Statistics.unusable(source, f"the image processor of the {source} cannot be read ({reason})")
+    rescales, factor = bool(getattr(processor, "do_rescale", True)), getattr(processor, "rescale_factor", None) or 1 / 255
+    if not rescales or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        stated = f"do_rescale={str(rescales).lower()} rescale_factor={factor:g}"
+        return Statistics.unusable(source, f"the image processor of the {source} has {stated}, and pixels are divided by 255 here")
+    if not getattr(processor, "do_normalize", True):
+        return Statistics.of_weights([0.0] * in_channels, [1.0] * in_channels, f"{source}, do_normalize=false", in_channels)
+    mean, std = (_per_channel(getattr(processor, name, None)) for name in ("image_mean", "image_std"))
+    if not mean or len(mean) != len(std):
+        return Statistics.unusable(source, f"the image processor of the {source} states no image_mean and image_std that belong together")
+    space = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
+    return Statistics.of_weights(mean, std, source, in_channels, input_space=space)
+
+
+def _per_channel(value: Any) -> list[float]:
+    return [value] * 3 if isinstance(value, int | float) else [float(each) for each in value or ()]
 
 
 def _refuse_other_shape(own: Any, other: Any, weights: str) -> None:

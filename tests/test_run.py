@@ -94,6 +94,22 @@ def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_
 
     again = fit(cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")
     assert again["test/dice"].iloc[0] == first["test/dice"].dropna().iloc[0]
+    stored = json.loads((tmp_path / "c/report.json").read_text())["normalization"]
+    assert stored == report["normalization"] and stored["mean"] == pytest.approx([0.449]) and stored["source"] == "module.scratch_normalization"
+
+
+def test_given_numbers_that_the_checkpoint_would_replace_end_the_run(cli, export, tmp_path):
+    fit(cli, tmp_path / "a", export, "trainer.max_epochs=1", "do=[fit]", "module.mean=[0.25]", "module.std=[0.125]")
+    words = [*SMALL, f"datamodule.root={export}", "module.mean=[0.449]", "module.std=[0.226]"]
+    for more in (["do=[test]", "ckpt_path="], ["do=[fit]", "init_from="], ["do=[fit]", "ckpt_path="]):
+        code, said = cli(*words, more[0], f"{more[1]}{tmp_path / 'a'}", folder=tmp_path / "b")
+        assert code == 2 and said.strip().endswith(
+            "was trained with module.mean=[0.25] module.std=[0.125], and here module.mean=[0.449] module.std=[0.226]; "
+            "set module.mean=[0.25] module.std=[0.125]"
+        ), said
+    fit(cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}")  # auto takes the checkpoint's
+    stored = json.loads((tmp_path / "c/report.json").read_text())["normalization"]
+    assert stored == {"mean": [0.25], "std": [0.125], "gamma": 1.0, "source": "stored in the checkpoint"}
 
 
 def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):

@@ -91,6 +91,7 @@ class Report(Callback):
         known: dict[str, Any] = {
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
             "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
+            "normalization": module.normalize.as_dict(),
             "devices": devices(trainer),
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -13,10 +13,13 @@ from rich.table import Table
 from callbacks.drawn import planned
 from callbacks.report.devices import names
 from callbacks.runs.quoting import from_here
-from callbacks.runs.trained import loss, network, optimizer, stages_of, start
+from callbacks.runs.resume import own_checkpoint
+from callbacks.runs.steps import named
+from callbacks.runs.trained import loss, network, normalization, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
 from datamodules.labels import exclusive, shown
 from datamodules.plan import Plan
+from datamodules.refusal import Refusal
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -35,7 +38,8 @@ def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data
     place = str(from_here(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
-        console.print(f"{cfg.title}: {' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; written to {place}", soft_wrap=True, markup=False)
+        said = f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; normalization {_normalization(cfg, module)}"
+        console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
@@ -57,11 +61,20 @@ def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Mani
     return found | {
         "network": ", ".join([*network(cfg.module.net, module), start(cfg)]),
         "parameters": f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
+        "normalization": _normalization(cfg, module),
         "loss": loss(module),
         "optimizer": optimizer(module, stages_of(trainer)),
         "machine": _machine(trainer),
         "length": length(cfg, trainer),
     }
+
+
+def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
+    """The numbers in force at the first batch: a checkpoint's, where ckpt_path is read after init_from, else the module's own."""
+    try:
+        return normalization(module, own_checkpoint(cfg) or named(cfg, "ckpt_path") or named(cfg, "init_from"))
+    except Refusal:  # the steps refuse it in a moment, and leave outcome.json
+        return "of a checkpoint that cannot be read"
 
 
 def counts(data: ManifestDataModule) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""What is trained, in words: the network, what its weights start from, the loss, the optimizer."""
+"""What is trained, in words: the network, what its weights start from, the normalization, the loss, the optimizer."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.curriculum.curriculum import Curriculum
 from callbacks.curriculum.stage import Stage
 from callbacks.runs.resume import own_checkpoint
+from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -42,6 +44,19 @@ def start(cfg: DictConfig) -> str:
         named.append(part.get("encoder_weights") or part.get("weights"))
     weights = cfg.init_from or next(filter(None, named), None)
     return f"from {weights}" if weights else "from scratch"
+
+
+def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
+    """Mean and std of the pixels, and where they come from.
+
+    Args:
+        module: Not loaded yet.
+        checkpoint: Whose weights the module takes before its first batch, and whose numbers with them; None keeps the module's own.
+    """
+    stored = None if checkpoint is None else checkpoints.normalization(checkpoint)
+    normalize = stored or module.normalize
+    gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
+    return f"mean {checkpoints.numbers(normalize.mean)}, std {checkpoints.numbers(normalize.std)}{gamma} ({normalize.source})"
 
 
 def loss(module: SupervisedModule) -> str:

@@ -18,7 +18,7 @@ from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
 
 NOT_OF_A_TEST = ("do", "fold", "title", "ckpt_path")
-ALIKE = ("image_size", "module.classes", "module.net", "module.mean", "module.std", "module.gamma")
+ALIKE = ("image_size", "module.classes", "module.net", "module.mean", "module.std", "module.scratch_normalization", "module.gamma")
 
 
 @dataclass(frozen=True)

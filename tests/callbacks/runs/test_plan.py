@@ -17,6 +17,7 @@ from datamodules.manifest import Manifest
 from datamodules.plan import Plan
 from datamodules.sample import Canvas
 from lightning_modules.losses import Focal, WeightedSum
+from lightning_modules.normalize import Normalize
 from lightning_modules.overlap_losses import Dice
 from lightning_modules.schedules import plateau
 
@@ -36,7 +37,8 @@ def parts(tmp_path):
     net[0].requires_grad_(False)
     loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.25, "dice": 0.75})
     optimizer = SimpleNamespace(func=torch.optim.AdamW, keywords={"lr": 3e-4, "weight_decay": 0.01})
-    module = SimpleNamespace(net=net, loss=loss, optimizer=optimizer, scheduler=plateau)
+    normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], source="ImageNet weights of resnet18")
+    module = SimpleNamespace(net=net, normalize=normalize, loss=loss, optimizer=optimizer, scheduler=plateau)
     config = {"title": "a [bold] title", "do": ["fit", "test"], "monitor": {"name": "val/dice", "mode": "max"}}
     config |= {"ckpt_path": None, "init_from": None, "resume": None, "paths": {"run": str(tmp_path / "run")}}
     config |= {"module": {"net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}}, "trainer": {"max_time": None}}
@@ -53,6 +55,7 @@ def test_every_line_is_what_is_counted_by_hand(parts):
         "an epoch": "4 steps of 2 images of 64 x 32 px: 8 images, 0.500 positive, 5 different, one at most 2 times",
         "network": "Unet, resnet18, from scratch",
         "parameters": "3 trained of 23",
+        "normalization": "mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet weights of resnet18)",
         "loss": "0.25 focal + 0.75 dice",
         "optimizer": "AdamW, lr 0.0003, weight decay 0.01, plateau",
         "machine": None,
@@ -71,7 +74,7 @@ def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypa
     plan.print_plan(*parts)
     lines = capfd.readouterr().out.rstrip().splitlines()
     assert lines[0] == "what this run does: a [bold] title" and lines[-1].startswith("written to  ")
-    assert len(lines) <= 13 and "\x1b" not in "".join(lines) and max(map(len, lines[:-1])) <= 80
+    assert len(lines) <= 15 and "\x1b" not in "".join(lines) and max(map(len, lines[:-1])) <= 80
 
 
 def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
@@ -85,7 +88,17 @@ def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
     config, *rest = parts
     plan.print_plan(OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest)
     (line,) = capfd.readouterr().out.splitlines()
-    assert line.startswith("a [bold] title: test of runs/a, on CPU (")
+    assert line.startswith("a [bold] title: test of runs/a, on CPU (") and "; normalization of a checkpoint that cannot be read; " in line
+
+
+@pytest.mark.parametrize("words", [{"do": ["test"], "ckpt_path": "{}"}, {"do": ["predict"], "init_from": "{}"}, {"do": ["fit"], "ckpt_path": "{}"}])
+def test_the_normalization_of_a_checkpoint_is_shown_where_it_replaces_the_modules_own(words, parts, capfd, tmp_path):
+    config, *rest = parts
+    stored = Normalize([0.1], [0.12], gamma=0.5).state_dict()
+    torch.save({"state_dict": {f"normalize.{name}": value for name, value in stored.items()}}, tmp_path / "a.ckpt")
+    words = {key: value.format(tmp_path / "a.ckpt") if key != "do" else value for key, value in words.items()}
+    plan.print_plan(OmegaConf.merge(config, words), *rest)
+    assert "mean 0.1, std 0.12, gamma 0.5 (stored in the checkpoint)" in " ".join(capfd.readouterr().out.split())
 
 
 def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
