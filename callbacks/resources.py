@@ -29,19 +29,27 @@ class Resources(Callback):
         self.every_seconds = every_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._fits = False
         self._cpu: list[float] = []
         self._gpu: list[float] = []
         self._peak_rss = 0
+        self._peak_gpu = 0.0  # bytes, of the commands before this one
         self._rates: list[float] = []
         self._images = 0
         self._train_seconds = 0.0
-        self._epoch_start = 0.0
-        self._epoch_images = 0
         self._fit_seconds = 0.0
+        self._epoch_images = 0
+        self._epoch_seconds = 0.0  # of an epoch that is not over, before an interruption
+        self._epoch_start: float | None = None
+        self._fit_start: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note whether a checkpoint that is read now is trained on, or tested."""
+        self._fits = stage == "fit"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock and the sampling thread."""
-        self._fit_start = time.perf_counter()
+        self._fit_start = time.perf_counter()  # what earlier commands took is in _fit_seconds
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._stop.clear()
@@ -58,9 +66,13 @@ class Resources(Callback):
             if torch.cuda.is_available():
                 self._gpu.append(torch.cuda.utilization())
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of an epoch that goes on in its middle, which has no other start."""
+        self._epoch_start = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts an epoch's clock."""
-        self._epoch_start, self._epoch_images = time.perf_counter(), 0
+        """Start an epoch's clock."""
+        self._epoch_start, self._epoch_images, self._epoch_seconds = time.perf_counter(), 0, 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts images; the clock stops at the last step, before validation."""
@@ -68,14 +80,53 @@ class Resources(Callback):
         if trainer.is_last_batch:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - self._epoch_start
+            seconds = self._seconds_of_epoch()
             self._train_seconds += seconds
             self._images += self._epoch_images
             self._rates.append(self._epoch_images / seconds)
+            self._epoch_start, self._epoch_images, self._epoch_seconds = None, 0, 0.0
+
+    def _seconds_of_epoch(self) -> float:
+        """Seconds of the running epoch so far; 0 between two epochs."""
+        return self._epoch_seconds + (time.perf_counter() - self._epoch_start if self._epoch_start is not None else 0.0)
+
+    def _seconds_of_fit(self) -> float:
+        return self._fit_seconds + (time.perf_counter() - self._fit_start if self._fit_start is not None else 0.0)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops."""
-        self._fit_seconds = time.perf_counter() - self._fit_start
+        """Stop the clock."""
+        self._fit_seconds, self._fit_start = self._seconds_of_fit(), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training cost so far, in plain values: a fit that goes on from a checkpoint counts on from there."""
+        return {
+            "fit_seconds": self._seconds_of_fit(),
+            "train_seconds": self._train_seconds,
+            "images": self._images,
+            "rates": list(self._rates),
+            "epoch_images": self._epoch_images,
+            "epoch_seconds": self._seconds_of_epoch(),
+            "cpu": list(self._cpu),
+            "gpu": list(self._gpu),
+            "peak_rss": self._peak_memory(),
+            "peak_gpu": self._peak_gpu_memory(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from a checkpoint that is trained on; a test costs what it costs itself."""
+        if not self._fits:
+            return
+        self._fit_seconds, self._train_seconds = state_dict["fit_seconds"], state_dict["train_seconds"]
+        self._images, self._rates = state_dict["images"], list(state_dict["rates"])
+        self._epoch_images, self._epoch_seconds = state_dict["epoch_images"], state_dict["epoch_seconds"]
+        self._cpu, self._gpu = list(state_dict["cpu"]), list(state_dict["gpu"])
+        self._peak_rss, self._peak_gpu = state_dict["peak_rss"], state_dict["peak_gpu"]
+
+    def _peak_memory(self) -> int:
+        return max(self._peak_rss, psutil.Process().memory_info().rss)
+
+    def _peak_gpu_memory(self) -> float:
+        return max(self._peak_gpu, float(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0.0)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ends the thread after an error too."""
@@ -93,7 +144,7 @@ class Resources(Callback):
         if not self._rates:
             return {}
         gpu = {
-            "gpu_peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9,
+            "gpu_peak_memory_gb": self._peak_gpu_memory() / 1e9,
             "gpu_utilisation_percent": median(self._gpu) if self._gpu else None,
         }
         return {
@@ -102,5 +153,5 @@ class Resources(Callback):
             "images_trained": self._images,
             "images_per_second": median(self._rates),
             "cpu_utilisation_percent": median(self._cpu) if self._cpu else None,
-            "peak_memory_gb": max(self._peak_rss, psutil.Process().memory_info().rss) / 1e9,
+            "peak_memory_gb": self._peak_memory() / 1e9,
         } | (gpu if torch.cuda.is_available() else {})

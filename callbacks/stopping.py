@@ -35,6 +35,10 @@ class Stopping(EarlyStopping):
     ) -> None:
         super().__init__(monitor, mode=mode, patience=patience, strict=strict, min_delta=min_delta, **stopping)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what was counted; how long to wait is what this run's configuration says."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning does not keep that it had stopped."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

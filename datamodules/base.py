@@ -85,6 +85,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         check_image_size(image_size, "image_size")
         self.image_size = Canvas.of(image_size)
+        self._cache_follows = cache_size is None
         self.cache_size = self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
         self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -100,6 +101,12 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
         check_folds(folds, fold)
+
+    def resize(self, image_size: Canvas) -> None:
+        """Take another image size, and keep decoded images at it where no size of their own was asked for; before the data is prepared."""
+        self.image_size = image_size
+        if self._cache_follows:
+            self.cache_size = image_size
 
     @abstractmethod
     def manifest(self) -> Manifest:

@@ -40,6 +40,7 @@ class ServingDataModule(LightningDataModule):
         super().__init__()
         self.plan: Callable[[int], Plan] = lambda epoch: self.base_plan  # a curriculum puts its own in place
         self.trained_size: Canvas | None = None  # that a checkpoint's weights were trained on, where it says so
+        self.size_is_given = False  # by the user, for a test or a prediction: then it wins over `trained_size`
 
     @property
     def base_plan(self) -> Plan:
@@ -88,7 +89,9 @@ class ServingDataModule(LightningDataModule):
     def seen_size(self) -> Canvas:
         """The canvas on which images are judged: in a fit that of the running epoch, else that of the weights."""
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        return self.plan(self.trainer.current_epoch).image_size if fitting and self.trainer else self.trained_size or self.image_size
+        if fitting and self.trainer:
+            return self.plan(self.trainer.current_epoch).image_size
+        return self.image_size if self.size_is_given else self.trained_size or self.image_size
 
     def train_dataloader(self) -> DataLoader:
         """Augmented batches in an order that follows from (seed, epoch)."""

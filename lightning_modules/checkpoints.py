@@ -13,6 +13,7 @@ from torch import nn
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from datamodules.sample import Canvas
+from lightning_modules import training_record
 from lightning_modules.adapted import Adapted
 from lightning_modules.classifiers import head_of
 from lightning_modules.normalize import STORED, Normalize, same
@@ -170,12 +171,21 @@ def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def take_size(data: ManifestDataModule, path: Path) -> None:
-    """Lets the weights of a checkpoint be judged on images of the size they were trained on, whatever data set that was.
+    """Evaluate the weights of a checkpoint on images of the size they were trained on, whatever data set that was.
 
     Lightning hands this on only to a data set of the same kind, and leaves what an earlier checkpoint said where this one says nothing.
+
+    Args:
+        data: Not prepared yet, or prepared for this very training. Where the user gave it another size, that one stays.
+        path: Of the checkpoint.
     """
-    states = [state for name, state in read(path).items() if name.endswith("DataModule")]
-    data.trained_size = next((Canvas.of(state["image_size"]) for state in states if "image_size" in state), None)
+    checkpoint = read(path)
+    data.trained_size = training_record.size_of(checkpoint)
+    if data.size_is_given:
+        return
+    configured = (checkpoint.get(training_record.KEY) or {}).get("configured_size")
+    if configured is not None:
+        data.resize(Canvas.of(configured))
     if data.trained_size and not data.cache_size.holds(data.trained_size):
         data.cache_size = data.trained_size
 

@@ -9,6 +9,11 @@ from torch import nn
 from datamodules.arguments import NonNegative, check_value
 from datamodules.refusal import Refusal
 
+PROGRESS = {  # of a schedule's state: how far it has come
+    *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
+    *("best", "num_bad_epochs", "cooldown_counter"),
+}
+
 
 def check_optimizer(optimizer: Callable[..., Any]) -> None:
     """Checks the numbers of an optimizer before it is made, in the middle of a run: torch takes `true` for 1.
@@ -56,3 +61,23 @@ def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr
                 factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
             found.setdefault(factor, []).append(parameter)
     return [{"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())]
+
+
+def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any) -> None:
+    """Change the hyperparameters of a restored optimizer and schedule to those of a new pair, and keep how far they have come.
+
+    The learning rate becomes the new one times what the schedule had made of the old one so far.
+
+    Args:
+        wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer` and `lr_scheduler`.
+        optimizer: The restored optimizer.
+        scheduler: The restored schedule, or None.
+    """
+    new = wanted["optimizer"] if isinstance(wanted, dict) else wanted
+    for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
+        done = restored["lr"] / (restored.get("initial_lr") or restored["lr"] or 1.0)
+        restored.update({name: value for name, value in fresh.items() if name not in ("params", "lr")})
+        restored["lr"] = fresh.get("initial_lr", fresh["lr"]) * done
+    if scheduler is not None:
+        state = wanted["lr_scheduler"]["scheduler"].state_dict()
+        scheduler.load_state_dict(scheduler.state_dict() | {name: value for name, value in state.items() if name not in PROGRESS})

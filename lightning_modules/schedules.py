@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from datamodules.arguments import Fraction, Number, Whole, validated
 
 Span = range | None
+SPANNING = ("warmup_cosine", "one_cycle")  # schedules whose course depends on the number of steps of the fit
 Given = Any  # by the module: what is not of the user needs no check
 PositiveShare = Annotated[Number, Field(gt=0, le=1)]
 
@@ -60,20 +61,23 @@ def one_cycle(
     return {"scheduler": scheduler, "interval": "step"}
 
 
-def batches_per_epoch(trainer: Trainer, epoch: int | None = None) -> int:
+def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = None) -> int:
     """Training batches of an epoch on this rank; of the running one if None.
+
+    `data` is the data module before the trainer knows it.
 
     Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a checkpoint is restored, and a
     resumed run would see the batches of another epoch.
     """
-    batches = trainer.datamodule.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)  # type: ignore[attr-defined]
+    data = data or trainer.datamodule  # type: ignore[attr-defined]
+    batches = data.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)
     limit = trainer.limit_train_batches
     return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
 
 
-def total_steps(trainer: Trainer, span: Span = None) -> int:
-    """Optimizer steps of the epochs of `span`, of the whole fit if None."""
+def total_steps(trainer: Trainer, span: Span = None, data: Any = None) -> int:
+    """Optimizer steps of the epochs of `span`, of the whole fit if None; `data` as for `batches_per_epoch`."""
     if span is None and trainer.max_steps > 0:
         return trainer.max_steps
     epochs = span or range(max(1, trainer.max_epochs or 1))
-    return sum(math.ceil(batches_per_epoch(trainer, epoch) / trainer.accumulate_grad_batches) for epoch in epochs)
+    return sum(math.ceil(batches_per_epoch(trainer, epoch, data) / trainer.accumulate_grad_batches) for epoch in epochs)

@@ -13,9 +13,10 @@ from typing_extensions import TypedDict
 
 from datamodules.arguments import NonNegative, Number, Positive, check_partial, validated
 from datamodules.sample import Sample
-from lightning_modules import buffers, random_states
+from datamodules.serving import ServingDataModule
+from lightning_modules import buffers, random_states, training_record
 from lightning_modules.normalize import resolve
-from lightning_modules.parameter_groups import check_optimizer, groups
+from lightning_modules.parameter_groups import apply_hyperparameters, check_optimizer, groups
 
 Stage = Literal["train", "val", "test"]
 
@@ -80,6 +81,9 @@ class SupervisedModule(LightningModule):
         self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
         self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
         self.auxiliary_weight = auxiliary_weight
+        self.settings: dict[str, Any] = {}  # what a fit that goes on from a checkpoint must not change unnoticed
+        self.earlier_records: list[dict[str, Any]] = []  # of the checkpoints that this training starts from
+        self.apply_settings = False  # to a fit that goes on: the optimizer and schedule of this configuration instead of the checkpoint's
         self.mean_loss = MeanMetric(nan_strategy="disable")  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -135,13 +139,22 @@ class SupervisedModule(LightningModule):
         if stage == "fit":
             random_states.part_ways(self.global_rank)
 
+    def on_train_start(self) -> None:
+        """Put this configuration's optimizer and schedule in force, where a resumed fit was asked to change them."""
+        if self.apply_settings:
+            apply_hyperparameters(self.configure_optimizers(), self.optimizers(use_pl_optimizer=False), self.lr_schedulers())
+
     def on_validation_epoch_start(self) -> None:
         """All ranks judge the network that a checkpoint would hold."""
         buffers.of_first_rank(self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the random states of all ranks, so that a resumed run draws the same dropout."""
+        """Add the random states of all ranks, so that a resumed run draws the same dropout; the settings; and which images were seen."""
         checkpoint["random_states"] = random_states.of_all_ranks(self.device)
+        checkpoint["settings"] = self.settings
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ServingDataModule) and hasattr(self, "classes"):
+            checkpoint[training_record.KEY] = training_record.make(self, data, self.earlier_records)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes this rank's random state back."""

@@ -36,7 +36,7 @@ def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):
     [
         (["image_size=[100,64]"], "image_size=[100,64] is not a multiple of 32", "image_size=[96,64]"),
         (["image_size=[64,64,64]"], "is no size", "[height,width]"),
-        (["image_size=tall"], "image_size=tall is no size", "[1024,512]"),
+        (["image_size=tall"], "image_size=tall is not allowed", "[1024,512]"),
         (["image_size=[96,64]", "datamodule.cache_size=128"], "datamodule.cache_size=128 is not of the shape", "datamodule.cache_size=null"),
         (["image_size=64", "datamodule.cache_size=[128,64]"], "is not square", "datamodule.cache_size=null"),
     ],

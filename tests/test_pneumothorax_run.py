@@ -157,8 +157,8 @@ REFUSED = {
     "not alone": (["do=[compare,fit]"], "compare stands alone", "take do=[compare]"),
     "predict without a network": (["do=[predict]"], "needs a trained network", "ckpt_path"),
     "predict without its callback": (["do=[fit,predict]", CALLBACKS.replace("predictions,", "")], "would write nothing", "callbacks=[...,pred"),
-    "an unknown view": (["tta=vflip"], "tta=vflip is no test-time augmentation", "take none or hflip"),
-    "no checkpoints": (["average=0"], "average=0 is no number of checkpoints", "average=1"),
+    "an unknown view": (["tta=vflip"], "tta=vflip is not allowed", "it must be none or hflip"),
+    "no checkpoints": (["average=0"], "average=0 is not allowed", "a whole number of 1 or more"),
     "more than a fit will keep": (["average=3"], "needs 3 checkpoints, and this fit would keep 2", "save_top_k=3"),
     "more than a run kept": (["average=3", "do=[test]", "ckpt_path={trained}"], "needs 3 checkpoints, and the run kept 2", "take average=2"),
 }

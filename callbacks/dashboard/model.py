@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules import checkpoints
+from lightning_modules import checkpoints, training_record
 
 
 def send_model(run: Any, folder: Path) -> None:
@@ -29,6 +29,7 @@ def send_model(run: Any, folder: Path) -> None:
 
 
 def weights_alone(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a network is made again from: its weights with its rule, and the size of its images where that changed in training."""
+    """What a network is made again from: its weights with its rule, and which images it has seen, as hashes."""
     sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
-    return {"state_dict": checkpoint["state_dict"]} | sizes
+    record = {training_record.KEY: checkpoint[training_record.KEY]} if training_record.KEY in checkpoint else {}
+    return {"state_dict": checkpoint["state_dict"]} | record | sizes

@@ -60,6 +60,7 @@ ROOT: dict[str, Any] = {
     "tta": Literal["none", "hflip"],
     "average": Count,
     "resume": Literal["auto"] | None,
+    "changed_settings": Literal["refuse", "apply"],
     "monitor.name": str,
     "monitor.mode": Literal["max", "min"],
 }

@@ -16,18 +16,22 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.dashboard.logger import close
 from callbacks.interrupt import Interrupted
 from callbacks.pruning import Pruned
+from callbacks.report.report import Report
 from callbacks.runs import outcome
 from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
+from callbacks.runs.resume import settings
 from callbacks.runs.run_folder import locked
+from callbacks.runs.seen_images import earlier_records, refuse_test_on_seen_images, size_is_given
 from callbacks.runs.steps import named, refuse, steps
 from callbacks.sweeps.ensembling import Ensemble
 from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
 from lightning_modules.precision import best_precision
+from lightning_modules.training_record import refuse_other_task
 
 WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
@@ -70,14 +74,29 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
     data = make(cfg.datamodule)
     judged = named(cfg, "ckpt_path") or named(cfg, "init_from")
     if judged and "fit" not in cfg.do:
+        data.size_is_given = size_is_given(data, judged)
         checkpoints.take_size(data, judged)  # no image is kept smaller than the network wants it
     data.prepare_data()  # the data is checked before a network is built
+    records = earlier_records(cfg, ensemble)
+    note = refuse_test_on_seen_images(cfg, data, records)
+    if note:
+        cfg.title = f"{cfg.title} ({note})"
+        for callback in callbacks.values():
+            if isinstance(callback, Report):
+                callback.title = str(cfg.title)
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
+    for key, path, record in records[:1]:  # the one that is tested, or gone on with; a frozen body may be of other classes
+        body_alone = key == "init_from" and record is not None and len(record["classes"]) != len(module.classes)
+        if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
+            refuse_other_task(record, module, data.channels, path)
     if cfg.trainer.strategy == "auto" and several_processes(cfg):
         cfg.trainer.strategy = ddp(module)
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
+    if "fit" in cfg.do:
+        module.settings = settings(cfg, trainer, data)
+        module.earlier_records = [record for _, _, record in records if record is not None]
     print_plan(cfg, trainer, module, data)
     code = 1
     try:

@@ -38,7 +38,7 @@ def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data
     place = str(from_here(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
-        said = f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; normalization {_normalization(cfg, module)}"
+        said = f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; {_size(data)}; normalization {_normalization(cfg, module)}"
         console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
         return
     grid = Table.grid(padding=(0, 2))
@@ -67,6 +67,12 @@ def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Mani
         "machine": _machine(trainer),
         "length": length(cfg, trainer),
     }
+
+
+def _size(data: ManifestDataModule) -> str:
+    """The size of the images that a network is tested on, and that of its training where it was another."""
+    size, trained = data.seen_size(), data.trained_size
+    return f"images of {size} px" + (f", trained on {trained} px" if trained is not None and trained != size else "")
 
 
 def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:

@@ -1,20 +1,92 @@
 """resume=auto: a run that starts again in its own folder, as a requeued job does, goes on from its last checkpoint."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from callbacks.runs.launched import requeued
+from datamodules.arguments import plain
+from datamodules.base import ManifestDataModule
+from datamodules.refusal import Refusal
+from lightning_modules.schedules import SPANNING, total_steps
 
 
 def own_checkpoint(cfg: DictConfig) -> Path | None:
     """The run folder's own last.ckpt, where `resume=auto` or Slurm has requeued the job, and there is one."""
     last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
     return last if (cfg.resume == "auto" or requeued()) and "fit" in cfg.do and last.is_file() else None
+
+
+SETTINGS = (  # what training follows from, and a checkpoint's own state may override unnoticed
+    *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
+    *("module.encoder_lr", "module.layer_decay", "module.auxiliary_weight"),
+    *("datamodule.image_size", "datamodule.batch_size", "datamodule.batches_per_epoch", "datamodule.sampling", "datamodule.augmentation"),
+    *("datamodule.seed", "datamodule.split", "datamodule.folds", "datamodule.fold", "datamodule.fold_pool", "datamodule.lookalikes"),
+    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
+    *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
+)
+WITHOUT_EFFECT = ("weights", "encoder_weights", "key", "gradient_checkpointing")  # last parts of keys: a checkpoint's weights replace others
+STEPS = "steps of the schedule"
+NEVER_APPLIED = ("module.optimizer._target_", "module.scheduler._target_", "module.encoder_lr", "module.layer_decay")  # states would not fit
+
+
+def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
+    """Dotted key -> plain value of all that a fit which goes on has to have in common with its checkpoint.
+
+    Args:
+        cfg: Of the run.
+        trainer: Of the fit.
+        data: Counts the steps of an epoch.
+    """
+    found: dict[str, Any] = {}
+    for key in SETTINGS:
+        value = OmegaConf.select(cfg, key)
+        found |= _leaves(key, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+    found = {key: value for key, value in found.items() if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")}
+    spans_fit = str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
+    if spans_fit and "curriculum" not in cfg.callbacks:  # a curriculum compares its own stages
+        found[STEPS] = total_steps(trainer, data=data)
+    return found
+
+
+def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path, apply: bool, epochs: int | None) -> None:
+    """Refuse a fit that goes on with other settings than its checkpoint's, which would stay in force while the new ones are reported.
+
+    Args:
+        now: What `settings` gives here.
+        checkpoint: That the fit goes on from.
+        path: Its file.
+        apply: Whether the new settings are to be put in force.
+        epochs: Of the fit; where none is left to train, nothing can differ.
+
+    Raises:
+        Refusal: Names the settings, both values and what to do.
+    """
+    then = checkpoint.get("settings") or {}
+    if not then or (epochs is not None and 0 <= epochs <= checkpoint["epoch"]):
+        return
+    changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
+    if apply:
+        changed = [key for key in changed if key in NEVER_APPLIED]
+    if changed:
+        were, are = (", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now))
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        own = " ".join(f"{key}={plain(then.get(key))}" for key in changed[:4] if key != STEPS)
+        fix = f"set {own}" if own else "set trainer.max_epochs, batch size and devices as they were"
+        other = "start from its weights with init_from=..." if apply else "changed_settings=apply to train on with the new values"
+        raise Refusal(f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}")
+
+
+def _leaves(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {name: leaf for part, inner in value.items() for name, leaf in _leaves(f"{key}.{part}", inner).items()}
+    return {key: value}
 
 
 def keep_metrics(trainer: Trainer, run_dir: Path, step: int | None) -> None:

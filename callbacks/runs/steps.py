@@ -28,6 +28,9 @@ def steps(
     if start:
         checkpoint = checkpoints.read(start)
         checkpoints.refuse_misfit(module, checkpoint, start)
+        if "fit" in cfg.do:
+            resume.refuse_changes(module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs)
+            module.apply_settings = cfg.changed_settings == "apply"
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None)
     begin = None if own else named(cfg, "init_from")

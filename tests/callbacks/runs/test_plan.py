@@ -33,6 +33,7 @@ def parts(tmp_path):
     pool = Pool(np.arange(5), positive, np.where(positive, "1", "0"), np.ones(5))
     wanted = Plan(Canvas(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
     data = SimpleNamespace(table=table, cache=SimpleNamespace(has_masks=True, areas=AREAS), pool=pool, plan=lambda epoch: wanted)
+    data.seen_size, data.trained_size = (lambda: Canvas.of(64)), Canvas.of(32)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 1))  # 20 and 3 parameters
     net[0].requires_grad_(False)
     loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.25, "dice": 0.75})
@@ -88,7 +89,8 @@ def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
     config, *rest = parts
     plan.print_plan(OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest)
     (line,) = capfd.readouterr().out.splitlines()
-    assert line.startswith("a [bold] title: test of runs/a, on CPU (") and "; normalization of a checkpoint that cannot be read; " in line
+    assert line.startswith("a [bold] title: test of runs/a, on CPU (")
+    assert "; images of 64 px, trained on 32 px; normalization of a checkpoint that cannot be read; " in line
 
 
 @pytest.mark.parametrize("words", [{"do": ["test"], "ckpt_path": "{}"}, {"do": ["predict"], "init_from": "{}"}, {"do": ["fit"], "ckpt_path": "{}"}])

@@ -1,0 +1,68 @@
+"""Keeps a test off images that its network was trained on, whatever checkpoint the run starts from."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from callbacks.runs.resume import own_checkpoint
+from callbacks.runs.steps import named
+from callbacks.sweeps.ensembling import Ensemble
+from datamodules.base import ManifestDataModule
+from lightning_modules import checkpoints
+from lightning_modules.training_record import KEY, refuse_seen
+
+SIZE_KEYS = ("image_size", "datamodule.image_size")
+Record = tuple[str, Path, dict[str, Any] | None]  # the key that names a checkpoint, its file, and what it records
+
+
+def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[Record]:
+    """What the checkpoints record that this run starts from, or tests.
+
+    Args:
+        cfg: Of the run.
+        ensemble: Whose networks are tested together.
+    """
+    if ensemble is not None:
+        paths = [(ensemble.key, path) for path in ensemble.checkpoints]
+    else:
+        found = {"ckpt_path": own_checkpoint(cfg) or named(cfg, "ckpt_path"), "init_from": named(cfg, "init_from")}
+        paths = [(key, path) for key, path in found.items() if path is not None]
+    return [(key, path, checkpoints.read(path).get(KEY)) for key, path in paths]
+
+
+def refuse_test_on_seen_images(cfg: DictConfig, data: ManifestDataModule, records: list[Record]) -> str | None:
+    """Refuse a test on images that were seen in training, before anything is trained or predicted.
+
+    Args:
+        cfg: Of the run.
+        data: Checked, with its images decoded.
+        records: See `earlier_records`.
+
+    Returns:
+        What the title of the page has to say, where leaks are allowed; None where there is nothing to say.
+
+    Raises:
+        Refusal: Names the checkpoint and the images.
+    """
+    if "test" not in cfg.do:
+        return None
+    notes = [refuse_seen(record, data, path, key, "fit" in cfg.do) for key, path, record in records]
+    notes += ["leaks between the splits are allowed"] if data.leaks else []
+    return next((note for note in notes if note), None)
+
+
+def size_is_given(data: ManifestDataModule, path: Path) -> bool:
+    """Whether the user asks for another image size than that of the training, which then wins over the checkpoint's.
+
+    The size with which the training was started is no such wish: the command of a curriculum holds it as well, and its weights have the size of
+    their stage.
+
+    Args:
+        data: Has the size that this command says.
+        path: Of the checkpoint.
+    """
+    record = checkpoints.read(path).get(KEY) or {}
+    written = HydraConfig.initialized() and any(word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task)
+    return written and data.image_size.plain != record.get("configured_size", data.image_size.plain)

@@ -1,0 +1,163 @@
+"""What a checkpoint records of its training: which images it has seen, as hashes, and what its network expects as input.
+
+The hashes let a later test refuse images that the weights were trained on, whatever split, folder or file name they come in. Nothing that could
+name an image or a patient is stored.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.manifest import Manifest
+from datamodules.refusal import Refusal
+from datamodules.sample import Canvas
+
+KEY = "training_record"  # in a checkpoint
+VERSION = 1
+SEEN = ("train", "val")  # weights are fitted on the one and chosen by the other
+GREY_LEVELS = "of each file: its own window, else its own range"  # of 16-bit pictures and DICOMs; there is no other choice yet
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Test images that a network has seen.
+
+    Attributes:
+        ids: Their names in the data at hand.
+        same_file: How many of them are the same file, byte by byte; the others have an id that was trained on.
+        of: How many test images there are.
+    """
+
+    ids: list[str]
+    same_file: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{len(self.ids)} of {self.of} test images were trained on"
+
+
+def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Record what a checkpoint of this fit has seen, in plain lists and values.
+
+    Args:
+        module: A module with `classes` and `normalize`.
+        data: A data module with `table` and `cache`.
+        earlier: Records of the checkpoints that this training started from; their images were seen too.
+    """
+    content, ids = _hashes(data.cache, data.table)
+    seen = data.table.rows["split"].isin(SEEN).to_numpy()
+    normalize = module.normalize.as_dict()
+    return {
+        "version": VERSION,
+        "content": sorted({*content[seen].tolist(), *_known(earlier, "content")}),
+        "ids": sorted({*ids[seen].tolist(), *_known(earlier, "ids")}),
+        "allow_leaks": bool(data.allow_leaks or any(record.get("allow_leaks") for record in earlier)),
+        "classes": list(module.classes),
+        "exclusive": bool(getattr(module, "exclusive", False)),
+        "channels": int(data.channels),
+        "image_size": data.seen_size().plain,  # of these weights, which in a curriculum is that of their stage
+        "configured_size": data.image_size.plain,
+        "window": GREY_LEVELS,
+        "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
+    }
+
+
+def overlap(record: Mapping[str, Any], data: Any) -> Overlap | None:
+    """Compare the test images at hand with those that a checkpoint has seen; None where it has seen none of them.
+
+    Args:
+        record: Of the checkpoint.
+        data: A data module with `table` and `cache`.
+    """
+    test = (data.table.rows["split"] == "test").to_numpy()
+    content, ids = (hashes[test] for hashes in _hashes(data.cache, data.table))
+    same_file = np.isin(content, list(record["content"]))
+    known = same_file | np.isin(ids, list(record["ids"]))
+    names = data.table.rows["id"].to_numpy()[test][known].tolist()
+    return Overlap(list(map(str, names)), int(same_file.sum()), int(test.sum())) if names else None
+
+
+def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: str, fit: bool) -> str | None:
+    """Refuse a test on images that the weights were trained on or chosen by.
+
+    Args:
+        record: Of the checkpoint; None where it holds none.
+        data: The data module at hand.
+        path: Of the checkpoint.
+        key: By which the user named it.
+        fit: Whether the weights are only what a training starts from; as of other pretrained weights, nothing has to be known of them.
+
+    Returns:
+        What the title of the page has to say, where such a test is allowed; None where no test image was seen.
+
+    Raises:
+        Refusal: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
+    """
+    if record is None:
+        said = "does not record which images it was trained on, so a test may be on the same ones"
+        if fit:
+            print(f"{key}={path} {said}", file=sys.stderr)
+            return None
+        if not data.allow_leaks:
+            raise Refusal(f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true")
+        return "unknown whether test images were trained on"
+    found = overlap(record, data)
+    if found is None:
+        return None
+    if not (data.allow_leaks or record["allow_leaks"]):
+        first = ", ".join(found.ids[:3]) + (", ..." if len(found.ids) > 3 else "")
+        how = f"{found.same_file} the same file, {len(found.ids) - found.same_file} by their id"
+        fix = "take the datamodule.seed, datamodule.split and folds of its run, or set datamodule.allow_leaks=true"
+        raise Refusal(f"{key}={path}: {found} or chosen by ({how}): {first}; {fix}")
+    return str(found)
+
+
+def refuse_other_task(record: Mapping[str, Any] | None, module: Any, channels: int, path: Path) -> None:
+    """Refuse a checkpoint whose outputs or inputs mean something else than those of this run.
+
+    Args:
+        record: Of the checkpoint; None where it holds none.
+        module: The module that takes the weights.
+        channels: Of the images at hand, 1 or 3.
+        path: Of the checkpoint.
+
+    Raises:
+        Refusal: Other classes, another order of them, exclusive classes or not, or another number of channels.
+    """
+    if record is None:
+        return
+    here = {"module.classes": list(module.classes), "module.exclusive": bool(getattr(module, "exclusive", False)), "datamodule.channels": channels}
+    for key, value in here.items():
+        there = record[key.rpartition(".")[2]]
+        if there != value:
+            what = "the same classes in another order" if isinstance(value, list) and sorted(there) == sorted(value) else "another value"
+            wanted = str(there).lower() if isinstance(there, bool) else str(there).replace("'", "")
+            raise Refusal(f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set {key}={wanted}")
+
+
+def size_of(checkpoint: Mapping[str, Any]) -> Canvas | None:
+    """The image size that the weights of a checkpoint were trained on; None where it does not say."""
+    states = [state for name, state in checkpoint.items() if name.endswith("DataModule")]  # written where the size changes within a fit
+    recorded = [state["image_size"] for state in (*states, checkpoint.get(KEY) or {}) if "image_size" in state]
+    return Canvas.of(recorded[0]) if recorded else None
+
+
+def _known(earlier: Iterable[Mapping[str, Any]], key: str) -> set[str]:
+    return {value for record in earlier for value in record.get(key, ())}
+
+
+def _hashes(cache: Any, table: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """SHA-256 of the content of each row's file, and of its id, as text."""
+    content = np.char.decode(np.asarray(cache.digests), "ascii")
+    return content, np.array(_id_hashes(tuple(table.rows["id"].astype(str))))
+
+
+@lru_cache(maxsize=4)
+def _id_hashes(ids: tuple[str, ...]) -> list[str]:
+    return [sha256(id.encode()).hexdigest() for id in ids]
