@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict
 
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from datamodules.arguments import Meaning
 
-Size = Annotated[int | Sequence[int], Meaning("the side of a square in pixels, such as 512, or [height,width], such as [1024,512]")]  # of a canvas
+Size = Annotated[  # of a canvas, as a user writes it
+    int | Sequence[int],
+    BeforeValidator(lambda size: list(size) if isinstance(size, tuple) else size),  # a Canvas is a tuple with a constructor of its own
+    Meaning("the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"),
+]
 
 
 class Canvas(NamedTuple):

@@ -71,19 +71,36 @@ def find(path: str, wanted: str) -> Path:
     return place
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors and plain values only.
+def read(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Read the content of a checkpoint, tensors and plain values only.
+
+    Args:
+        path: The file.
+        mmap: Whether tensors stay on disk until they are used, which must be before the file changes.
 
     Raises:
-        Refusal: damaged, or not a checkpoint.
+        Refusal: The file is damaged, or not a checkpoint.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise Refusal(f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name another file") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise Refusal(f"{path} holds no state_dict, so it is not a checkpoint of this repository; name another file")
     return checkpoint
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says beside its weights; fast, because no tensor is read.
+
+    Raises:
+        Refusal: The file is damaged, or not a checkpoint.
+    """
+    try:
+        found = read(path, mmap=True)
+    except Refusal:  # a file in torch's older format cannot be mapped into memory
+        found = read(path)
+    return {name: value for name, value in found.items() if name not in ("state_dict", "optimizer_states", "callbacks")}
 
 
 def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
@@ -179,7 +196,7 @@ def take_size(data: ManifestDataModule, path: Path) -> None:
         data: Not prepared yet, or prepared for this very training. Where the user gave it another size, that one stays.
         path: Of the checkpoint.
     """
-    checkpoint = read(path)
+    checkpoint = read_about(path)
     data.trained_size = training_record.size_of(checkpoint)
     if data.size_is_given:
         return

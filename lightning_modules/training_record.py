@@ -4,7 +4,6 @@ The hashes let a later test refuse images that the weights were trained on, what
 name an image or a patient is stored.
 """
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,10 +99,9 @@ def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: st
         Refusal: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
     """
     if record is None:
-        said = "does not record which images it was trained on, so a test may be on the same ones"
         if fit:
-            print(f"{key}={path} {said}", file=sys.stderr)
             return None
+        said = "does not record which images it was trained on, so a test may be on the same ones"
         if not data.allow_leaks:
             raise Refusal(f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true")
         return "unknown whether test images were trained on"

@@ -92,7 +92,7 @@ def test_keys_of_the_trainer_and_of_the_root_are_checked(name, wrong, cli, steps
         pytest.skip("it is a value of this key")
     key = f"trainer.{name}" if name in TRAINER else name
     new = "+" if name in ("min_epochs", "min_steps", "gradient_clip_algorithm", "limit_predict_batches") else ""
-    code, said = cli(f"{new}{key}={plain(WRONG[wrong])}", f"datamodule.root={export}")
+    code, said = cli("experiment=unetpp_brain_tumor", f"{new}{key}={plain(WRONG[wrong])}", f"datamodule.root={export}")
     assert (code, steps) == (2, []) and f"{key}={plain(WRONG[wrong])} is not allowed; it must be " in said and len(said.strip().splitlines()) == 1
 
 
@@ -113,7 +113,7 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     "every": (["callbacks.finite_loss.every=0"], "a whole number of 1 or more"),
     "at the root": (["evaluation_size=natve"], "a whole number of 1 or more, or native (did you mean native?)"),
     "true is not 1": (["datamodule.batch_size=true"], "a whole number of 1 or more"),
-    "a schedule": (["module.scheduler.warmup=2"], "a number from 0 to 1"),
+    "a schedule": (["module/scheduler=warmup_cosine", "module.scheduler.warmup=2"], "a number from 0 to 1"),
     "an optimizer": (["module.optimizer.lr=nan"], "a number of 0 or more"),
     "a term": (["module.loss.terms.focal.gamma=-2"], "a number of 0 or more"),
     "a phantom": (["datamodule.phantom.train=-2"], "a whole number of 1 or more"),
@@ -127,10 +127,11 @@ STAGES = {
 
 
 @pytest.mark.parametrize("case", SENTENCES)
-def test_the_sentence_names_the_key_as_the_user_writes_it(case, cli, steps, export, radiographs):
+def test_the_sentence_names_the_key_as_the_user_writes_it(case, cli, steps, export, radiographs, tmp_path):
     words, allowed = SENTENCES[case]
-    data = radiographs if words[0] == "experiment=lora_pneumonia" else export
-    code, said = cli(*words, f"datamodule.root={data}")
+    scratch = ["experiment=unetpp_brain_tumor", "module.net.encoder_weights=null", f"datamodule.root={export}"]
+    other = {"below another": [f"datamodule.root={radiographs}"], "a phantom": [f"datamodule.root={tmp_path / 'phantoms'}"]}
+    code, said = cli(*other.get(case, scratch), *words)
     assert (code, steps) == (2, []) and f"{words[-1]} is not allowed; it must be {allowed}\n" in said and "Traceback" not in said, said
 
 

@@ -43,7 +43,10 @@ CHANGED = {
     ),
     "weight decay": ([*SAME, "module.optimizer.weight_decay=0.1"], "module.optimizer.weight_decay=0.0, and here module.optimizer.weight_decay=0.1"),
     "a loss": ([*SAME, "module.loss.weights.dice=0.9"], "module.loss.weights.dice=0.5, and here module.loss.weights.dice=0.9"),
-    "a batch": ([*SAME, "datamodule.batch_size=2"], "datamodule.batch_size=4, and here datamodule.batch_size=2"),
+    "a batch": (
+        [*SAME, "datamodule.batch_size=2"],
+        "images a step=4, and here images a step=2; set datamodule.batch_size and trainer.devices as they were",
+    ),
     "the split": ([*SAME, "seed=1"], "datamodule.seed=0, and here datamodule.seed=1"),
 }
 
@@ -68,7 +71,7 @@ def test_a_schedule_that_spans_the_fit_must_span_the_same_steps(cli, steps, expo
     assert code == 0, said
     steps.clear()
     code, said = cli(*words, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'a'}", folder=tmp_path / "b")
-    assert code == 2 and not steps and "steps of the schedule=6, and here steps of the schedule=12; set trainer.max_epochs" in said, said
+    assert code == 2 and not steps and "steps of the schedule=6, and here steps of the schedule=12; set trainer.max_epochs as it was" in said, said
     code, said = cli(*words, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'a'}", folder=tmp_path / "c")  # nothing is left to train
     assert code == 0 and not steps, said
 

@@ -25,14 +25,14 @@ def own_checkpoint(cfg: DictConfig) -> Path | None:
 SETTINGS = (  # what training follows from, and a checkpoint's own state may override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
     *("module.encoder_lr", "module.layer_decay", "module.auxiliary_weight"),
-    *("datamodule.image_size", "datamodule.batch_size", "datamodule.batches_per_epoch", "datamodule.sampling", "datamodule.augmentation"),
+    *("datamodule.image_size", "datamodule.batches_per_epoch", "datamodule.sampling", "datamodule.augmentation"),
     *("datamodule.seed", "datamodule.split", "datamodule.folds", "datamodule.fold", "datamodule.fold_pool", "datamodule.lookalikes"),
     *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
     *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
     *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
 )
 WITHOUT_EFFECT = ("weights", "encoder_weights", "key", "gradient_checkpointing")  # last parts of keys: a checkpoint's weights replace others
-STEPS = "steps of the schedule"
+STEPS, IMAGES = "steps of the schedule", "images a step"
 NEVER_APPLIED = ("module.optimizer._target_", "module.scheduler._target_", "module.encoder_lr", "module.layer_decay")  # states would not fit
 
 
@@ -49,6 +49,7 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
         value = OmegaConf.select(cfg, key)
         found |= _leaves(key, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
     found = {key: value for key, value in found.items() if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")}
+    found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size  # two devices of half the batch take the same steps
     spans_fit = str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
     if spans_fit and "curriculum" not in cfg.callbacks:  # a curriculum compares its own stages
         found[STEPS] = total_steps(trainer, data=data)
@@ -77,8 +78,10 @@ def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: 
     if changed:
         were, are = (", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now))
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        own = " ".join(f"{key}={plain(then.get(key))}" for key in changed[:4] if key != STEPS)
-        fix = f"set {own}" if own else "set trainer.max_epochs, batch size and devices as they were"
+        keys = [f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)]
+        keys += ["datamodule.batch_size and trainer.devices as they were"] * (IMAGES in changed)
+        keys += ["trainer.max_epochs as it was"] * (STEPS in changed and IMAGES not in changed)
+        fix = f"set {', '.join(keys)}"
         other = "start from its weights with init_from=..." if apply else "changed_settings=apply to train on with the new values"
         raise Refusal(f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}")
 

@@ -115,6 +115,7 @@ def unlock(folder: Path) -> None:
     """Let another process hold the folder; nothing happens where this process does not hold it."""
     found = _held.pop(folder.absolute(), None)
     if found is not None:
+        (folder / OWNER).unlink(missing_ok=True)
         found[0].release(force=True)
 
 

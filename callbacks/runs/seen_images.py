@@ -29,7 +29,7 @@ def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[R
     else:
         found = {"ckpt_path": own_checkpoint(cfg) or named(cfg, "ckpt_path"), "init_from": named(cfg, "init_from")}
         paths = [(key, path) for key, path in found.items() if path is not None]
-    return [(key, path, checkpoints.read(path).get(KEY)) for key, path in paths]
+    return [(key, path, checkpoints.read_about(path).get(KEY)) for key, path in paths]
 
 
 def refuse_test_on_seen_images(cfg: DictConfig, data: ManifestDataModule, records: list[Record]) -> str | None:
@@ -63,6 +63,6 @@ def size_is_given(data: ManifestDataModule, path: Path) -> bool:
         data: Has the size that this command says.
         path: Of the checkpoint.
     """
-    record = checkpoints.read(path).get(KEY) or {}
+    record = checkpoints.read_about(path).get(KEY) or {}
     written = HydraConfig.initialized() and any(word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task)
     return written and data.image_size.plain != record.get("configured_size", data.image_size.plain)

@@ -116,7 +116,7 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
         ("layers={a: decoder.blocks}", "a list of layers that gives nothing itself", "decoder.blocks.x_0_0"),
         ("layers={}", "names no layer", "write null"),
         ("ids=[test_nowhere]", "test_nowhere, which is no image of test", "did you mean"),
-        ("images=0", "images=0 is not a whole number of 1 or more", "write callbacks.feature_maps.images=4"),
+        ("images=0", "images=0 is not allowed", "a whole number of 1 or more"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_before_training(words, wrong, mend, cli, steps, export):

@@ -137,7 +137,7 @@ def test_a_second_run_in_a_named_folder_is_refused_and_changes_nothing(cli, step
     folder = tmp_path / "named"
     process = holder(folder, ["seed=7"])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    code, said = cli("image_size=64", f"datamodule.root={export}", folder=folder)
+    code, said = cli("experiment=unetpp_brain_tumor", "image_size=64", f"datamodule.root={export}", folder=folder)
     assert code == 2 and not steps and f"hydra.run.dir={folder} is in use by another run (process {process.pid} on " in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -179,7 +179,8 @@ def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_w
     holder(sweep / "1", ["module.optimizer.lr=1e-3"])
     (sweep / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": ["module.optimizer.lr=1e-3,1e-4"]}}}))
     before = (sweep / "multirun.yaml").read_bytes()
-    other = _run("-m", "do=[validate]", f"datamodule.root={export}", "seed=1,2", f"hydra.sweep.dir={sweep}", folder=tmp_path)
+    words = ["do=[validate]", "datamodule.phantom=null", f"datamodule.root={export}", "seed=1,2"]
+    other = _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path)
     said = other.communicate(timeout=300)[0]
     assert other.returncode == 2 and f"hydra.sweep.dir={sweep} is in use: trial 1 of another sweep trains there" in said, said
     assert (sweep / "multirun.yaml").read_bytes() == before and not (sweep / "0").exists()
