@@ -2,11 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import nn
 
-from datamodules.arguments import NonNegative, check_value
+from datamodules.arguments import NonNegative, Number, check_value
 from datamodules.refusal import Refusal
 
 PROGRESS = {  # of a schedule's state: how far it has come
@@ -29,7 +30,9 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
     for name, value in keywords.items():
         default = defaults.get(name)
         kind: Any = bool if isinstance(default, bool) else NonNegative if isinstance(default, int | float) else None
-        kind = Sequence[NonNegative] if isinstance(default, tuple) else kind
+        kind = Number if isinstance(kind, type(NonNegative)) and isinstance(default, int | float) and default < 0 else kind
+        if isinstance(default, tuple) and all(isinstance(number, int | float) for number in default):
+            kind = Annotated[Sequence[NonNegative], Field(min_length=len(default), max_length=len(default))]
         if kind is not None:
             check_value(f"optimizer.{name}", value, kind)
 
@@ -63,7 +66,7 @@ def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr
     return [{"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())]
 
 
-def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any) -> None:
+def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: float = 1.0) -> None:
     """Change the hyperparameters of a restored optimizer and schedule to those of a new pair, and keep how far they have come.
 
     The learning rate becomes the new one times what the schedule had made of the old one so far.
@@ -72,10 +75,12 @@ def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any) -> None:
         wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer` and `lr_scheduler`.
         optimizer: The restored optimizer.
         scheduler: The restored schedule, or None.
+        before: The rate with which the restored optimizer began, as a multiple of the new one; a schedule such as a plateau does not store it.
     """
     new = wanted["optimizer"] if isinstance(wanted, dict) else wanted
     for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
-        done = restored["lr"] / (restored.get("initial_lr") or restored["lr"] or 1.0)
+        start = restored.get("initial_lr") or fresh["lr"] * before
+        done = restored["lr"] / start if start else 1.0
         restored.update({name: value for name, value in fresh.items() if name not in ("params", "lr")})
         restored["lr"] = fresh.get("initial_lr", fresh["lr"]) * done
     if scheduler is not None:

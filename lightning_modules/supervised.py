@@ -83,7 +83,7 @@ class SupervisedModule(LightningModule):
         self.auxiliary_weight = auxiliary_weight
         self.settings: dict[str, Any] = {}  # what a fit that goes on from a checkpoint must not change unnoticed
         self.earlier_records: list[dict[str, Any]] = []  # of the checkpoints that this training starts from
-        self.apply_settings = False  # to a fit that goes on: the optimizer and schedule of this configuration instead of the checkpoint's
+        self.earlier_settings: dict[str, Any] | None = None  # of a fit that goes on with others, which are then put in force
         self.mean_loss = MeanMetric(nan_strategy="disable")  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -141,8 +141,10 @@ class SupervisedModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Put this configuration's optimizer and schedule in force, where a resumed fit was asked to change them."""
-        if self.apply_settings:
-            apply_hyperparameters(self.configure_optimizers(), self.optimizers(use_pl_optimizer=False), self.lr_schedulers())
+        if self.earlier_settings is not None:
+            then, now = (float(of.get("module.optimizer.lr") or 0) for of in (self.earlier_settings, self.settings))
+            before = then / now if then and now else 1.0
+            apply_hyperparameters(self.configure_optimizers(), self.optimizers(use_pl_optimizer=False), self.lr_schedulers(), before)
 
     def on_validation_epoch_start(self) -> None:
         """All ranks judge the network that a checkpoint would hold."""

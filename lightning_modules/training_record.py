@@ -38,7 +38,8 @@ class Overlap:
     of: int
 
     def __str__(self) -> str:
-        return f"{len(self.ids)} of {self.of} test images were trained on"
+        by_id = len(self.ids) - self.same_file
+        return f"{len(self.ids)} of {self.of} test images were trained on{f', {by_id} by their id alone' if by_id else ''}"
 
 
 def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -67,14 +68,15 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
     }
 
 
-def overlap(record: Mapping[str, Any], data: Any) -> Overlap | None:
-    """Compare the test images at hand with those that a checkpoint has seen; None where it has seen none of them.
+def overlap(record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)) -> Overlap | None:
+    """Compare the images to test on with those that a checkpoint has seen; None where it has seen none of them.
 
     Args:
         record: Of the checkpoint.
         data: A data module with `table` and `cache`.
+        splits: Whose images are tested on.
     """
-    test = (data.table.rows["split"] == "test").to_numpy()
+    test = data.table.rows["split"].isin(splits).to_numpy()
     content, ids = (hashes[test] for hashes in _hashes(data.cache, data.table))
     same_file = np.isin(content, list(record["content"]))
     known = same_file | np.isin(ids, list(record["ids"]))
@@ -105,14 +107,15 @@ def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: st
         if not data.allow_leaks:
             raise Refusal(f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true")
         return "unknown whether test images were trained on"
-    found = overlap(record, data)
+    found = overlap(record, data, ("test", "val") if fit and data.folds else ("test",))  # folds are tested on their val, out of fold
     if found is None:
         return None
     if not (data.allow_leaks or record["allow_leaks"]):
         first = ", ".join(found.ids[:3]) + (", ..." if len(found.ids) > 3 else "")
         how = f"{found.same_file} the same file, {len(found.ids) - found.same_file} by their id"
         fix = "take the datamodule.seed, datamodule.split and folds of its run, or set datamodule.allow_leaks=true"
-        raise Refusal(f"{key}={path}: {found} or chosen by ({how}): {first}; {fix}")
+        number = f"{len(found.ids)} of {found.of} test images were trained on or chosen by"
+        raise Refusal(f"{key}={path}: {number} ({how}): {first}; {fix}")
     return str(found)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from callbacks.resources import Resources
+from lightning_modules.parameter_groups import apply_hyperparameters
 from lightning_modules.supervised import SupervisedModule
 from tests.conftest import SMALL
 
@@ -71,7 +72,7 @@ def test_a_schedule_that_spans_the_fit_must_span_the_same_steps(cli, steps, expo
     assert code == 0, said
     steps.clear()
     code, said = cli(*words, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'a'}", folder=tmp_path / "b")
-    assert code == 2 and not steps and "steps of the schedule=6, and here steps of the schedule=12; set trainer.max_epochs as it was" in said, said
+    assert code == 2 and not steps and "steps of the schedule=6, and here steps of the schedule=12; set trainer.max_epochs" in said, said
     code, said = cli(*words, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'a'}", folder=tmp_path / "c")  # nothing is left to train
     assert code == 0 and not steps, said
 
@@ -178,3 +179,37 @@ def test_costs_are_counted_on_by_hand(monkeypatch):
     assert second._rates == [0.5, 3 / 9.0]
 
 
+
+
+def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, started):
+    before = {path.name: path.read_bytes() for path in started.iterdir() if path.is_file() and path.suffix != ".log"}
+    steps.clear()
+    for more in (["trainer.max_epochs=4"], ["trainer.max_epochs=1"]):  # also where no epoch would be left to train
+        words = [*EPOCHS, "module.optimizer.lr=0.5", SAME[1], "resume=auto", *more]
+        code, said = cli(*SMALL, f"datamodule.root={export}", *words, folder=started)
+        assert code == 2 and not steps and "module.optimizer.lr=0.01, and here module.optimizer.lr=0.5" in said, said
+        assert {path.name: path.read_bytes() for path in started.iterdir() if path.is_file() and path.suffix != ".log"} == before
+
+
+def test_a_checkpoint_that_records_no_settings_is_not_gone_on_with(cli, steps, export, started, tmp_path):
+    path = started / "checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["settings"]
+    torch.save(checkpoint, path)
+    steps.clear()
+    code, said = cli(*SMALL, f"datamodule.root={export}", *EPOCHS, *SAME, "trainer.max_epochs=4", f"ckpt_path={path}", folder=tmp_path / "b")
+    assert code == 2 and not steps and f"{path} does not record the settings of its training" in said, said
+
+
+def test_a_plateau_that_has_lowered_the_rate_keeps_it_low():
+    """The rate fell from 1e-3 to 1e-5; at twice the rate it is 2e-5, and the schedule's new factor holds from there on."""
+
+    def pair(lr, factor, decay):
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr, weight_decay=decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor)}}
+
+    live, fresh = pair(1e-3, 0.1, 0.0), pair(2e-3, 0.5, 0.1)
+    live["optimizer"].param_groups[0]["lr"] = 1e-5
+    apply_hyperparameters(fresh, live["optimizer"], live["lr_scheduler"]["scheduler"], before=0.5)
+    group = live["optimizer"].param_groups[0]
+    assert group["lr"] == pytest.approx(2e-5) and group["weight_decay"] == 0.1 and live["lr_scheduler"]["scheduler"].factor == 0.5

@@ -103,6 +103,15 @@ def test_weights_that_a_training_starts_from_are_remembered(cli, steps, radiogra
     assert code == 2 and "test images were trained on" in said
 
 
+def test_images_that_folds_are_tested_on_count_too(cli, steps, export, tmp_path):
+    words = [*SMALL, f"datamodule.root={export}", *FIT]
+    code, said = cli(*words, "do=[fit]", folder=tmp_path / "a")
+    assert code == 0, said
+    steps.clear()
+    code, said = cli(*words, f"init_from={tmp_path / 'a'}", "folds=2", folder=tmp_path / "b")  # every fold's val was seen
+    assert code == 2 and not steps and re.search(r"\d+ of \d+ test images were trained on or chosen by", said), said
+
+
 def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(cli, radiographs, tmp_path):
     words = [*SMALL_LABELS, f"datamodule.root={radiographs}", "datamodule.split=folders", "datamodule.allow_leaks=true", *FIT]
     code, said = cli(*words, folder=tmp_path / "a")

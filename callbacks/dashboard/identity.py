@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from callbacks.runs.resume import own_checkpoint
 
 ID = "wandb_run.txt"  # in the run folder
-OWN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|slurm-[\d.]+")  # folder names that were made here, not by a user
+OWN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d([-_]\d+)?|slurm-[\d.]+")  # folder names that were made here, not by a user
 FOLD = re.compile(r"fold(\d+)")
 
 

@@ -17,7 +17,7 @@ from callbacks.runs.fits import fits
 from callbacks.runs.keys import check_keys
 from callbacks.runs.launched import folder_name, rank
 from callbacks.runs.named import is_latest, made, on_phantoms, run_of
-from callbacks.runs.one_run import make, prepare
+from callbacks.runs.one_run import make, prepare, save_config
 from callbacks.runs.run_folder import claim, now
 from callbacks.runs.trial import is_trial
 from datamodules import probabilities
@@ -89,6 +89,7 @@ def _on_data(cfg: DictConfig) -> None:
         found = latest(cfg.datamodule.cls_prob[7:], Path(cfg.paths.runs), cfg.datamodule.phantom is not None, probabilities.NAME)
         cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare(cfg)
+    save_config(cfg)
     data = make(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
     if step == "validate":

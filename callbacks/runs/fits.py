@@ -39,13 +39,15 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
 
 
 def _folds(cfg: DictConfig) -> float | None:
-    scores, folder = [], Path(cfg.paths.run)
+    scores, folder, note = [], Path(cfg.paths.run), ""
     for fold in range(cfg.folds):
         one = cfg.copy()
         one.fold, one.paths.run, one.title = fold, str(folder / f"fold{fold}"), f"{cfg.title}, fold {fold} of {cfg.folds}"
+        before = str(one.title)
         scores.append(one_run(one))
+        note = note or str(one.title).removeprefix(before)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run:
-        merge_run(folder, cfg.folds, str(cfg.title))
+        merge_run(folder, cfg.folds, f"{cfg.title}{note}")
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known else None
     if rank() == 0:

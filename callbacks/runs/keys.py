@@ -4,20 +4,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from datamodules.arguments import Count, Fraction, Meaning, Positive, Whole, check_value
+from datamodules.arguments import Count, Fraction, Meaning, NonNegative, Whole, check_value
 
 Limit = Whole | Annotated[Fraction, Meaning("a share from 0 to 1")] | None
 
 
-def _minus_one_or_more(value: int) -> int:
-    if value == 0 or value < -1:
-        raise ValueError("neither -1 nor 1 or more")
-    return value
-
-
-Length = Annotated[int, AfterValidator(_minus_one_or_more), Meaning("a whole number of 1 or more, or -1 for no limit")]
+Length = Annotated[int, Field(ge=-1), Meaning("a whole number of 0 or more, or -1 for no limit")]
 Precision = (
     Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"]
     | Literal["16", "bf16", "32", "64", 16, 32, 64]
@@ -35,7 +29,7 @@ TRAINER: dict[str, Any] = {
     "max_steps": Length,
     "min_steps": Whole | None,
     "accumulate_grad_batches": Count,
-    "gradient_clip_val": Positive | None,
+    "gradient_clip_val": NonNegative | None,
     "gradient_clip_algorithm": Literal["norm", "value"] | None,
     "limit_train_batches": Limit,
     "limit_val_batches": Limit,
@@ -44,9 +38,9 @@ TRAINER: dict[str, Any] = {
     "overfit_batches": Whole | Annotated[Fraction, Meaning("a share from 0 to 1")],
     "check_val_every_n_epoch": Count | None,
     "fast_dev_run": bool | Whole,
-    "num_sanity_val_steps": Annotated[int, Field(ge=-1)],
-    "log_every_n_steps": Count,
-    "deterministic": bool | Literal["warn"],
+    "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
+    "log_every_n_steps": Whole | None,
+    "deterministic": bool | Literal["warn"] | None,
     "benchmark": bool | None,
     "inference_mode": bool,
     "enable_progress_bar": bool,

@@ -22,9 +22,9 @@ from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
-from callbacks.runs.resume import settings
+from callbacks.runs.resume import own_checkpoint, refuse_changes, settings
 from callbacks.runs.run_folder import locked
-from callbacks.runs.seen_images import earlier_records, refuse_test_on_seen_images, size_is_given
+from callbacks.runs.seen_images import Record, earlier_records, refuse_test_on_seen_images, size_is_given
 from callbacks.runs.steps import named, refuse, steps
 from callbacks.sweeps.ensembling import Ensemble
 from datamodules.arguments import ArgumentError
@@ -79,24 +79,20 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)
     note = refuse_test_on_seen_images(cfg, data, records)
-    if note:
-        cfg.title = f"{cfg.title} ({note})"
-        for callback in callbacks.values():
-            if isinstance(callback, Report):
-                callback.title = str(cfg.title)
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
     module = make(cfg.module)
-    for key, path, record in records[:1]:  # the one that is tested, or gone on with; a frozen body may be of other classes
-        body_alone = key == "init_from" and record is not None and len(record["classes"]) != len(module.classes)
-        if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
-            refuse_other_task(record, module, data.channels, path)
+    _refuse_other_task(cfg, records, module, data)
     if cfg.trainer.strategy == "auto" and several_processes(cfg):
         cfg.trainer.strategy = ddp(module)
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
     if "fit" in cfg.do:
         module.settings = settings(cfg, trainer, data)
         module.earlier_records = [record for _, _, record in records if record is not None]
+        if goes_on(cfg, trainer, module):
+            note = ", ".join(filter(None, [note, "settings changed on the way"]))
+    _note(cfg, callbacks, note)
+    save_config(cfg)
     print_plan(cfg, trainer, module, data)
     code = 1
     try:
@@ -184,6 +180,45 @@ def prepare(cfg: DictConfig) -> None:
     if cfg.trainer.sync_batchnorm == "auto":
         cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
+    if not (Path(cfg.paths.run) / "config.yaml").is_file():  # that of a finished run stays until this one is known to be right
+        save_config(cfg)
+
+
+def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
+    """Refuse other classes or channels than those of the checkpoint that is tested, or gone on with; a frozen body may be of other classes."""
+    for key, path, record in records[:1]:
+        body_alone = key == "init_from" and record is not None and len(record["classes"]) != len(module.classes)
+        if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
+            refuse_other_task(record, module, data.channels, path)
+
+
+def _note(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
+    """Add to the title of the run and its page what a reader must know before the scores."""
+    if note:
+        cfg.title = f"{cfg.title} ({note})"
+        for callback in callbacks.values():
+            if isinstance(callback, Report):
+                callback.title = str(cfg.title)
+
+
+def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
+    """Refuse a fit that cannot go on from its checkpoint, before anything of an earlier run is changed.
+
+    Returns:
+        Whether the fit goes on with other settings, which was asked for.
+    """
+    start = own_checkpoint(cfg) or named(cfg, "ckpt_path")
+    if start is None:
+        return False
+    checkpoint = checkpoints.read(start)
+    checkpoints.refuse_misfit(module, checkpoint, start)
+    changed = refuse_changes(module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs)
+    module.earlier_settings = checkpoint["settings"] if changed else None
+    return changed
+
+
+def save_config(cfg: DictConfig) -> None:
+    """Write the resolved configuration into the run folder, once for all ranks."""
     if rank() == 0:
         OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
 

@@ -56,7 +56,7 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
     return found
 
 
-def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path, apply: bool, epochs: int | None) -> None:
+def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path, apply: bool, epochs: int | None) -> bool:
     """Refuse a fit that goes on with other settings than its checkpoint's, which would stay in force while the new ones are reported.
 
     Args:
@@ -66,13 +66,19 @@ def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: 
         apply: Whether the new settings are to be put in force.
         epochs: Of the fit; where none is left to train, nothing can differ.
 
+    Returns:
+        Whether settings differ, which then are to be applied.
+
     Raises:
         Refusal: Names the settings, both values and what to do.
     """
-    then = checkpoint.get("settings") or {}
-    if not then or (epochs is not None and 0 <= epochs <= checkpoint["epoch"]):
-        return
+    then = checkpoint.get("settings")
+    if not then:
+        raise Refusal(f"{path} does not record the settings of its training, so nothing tells whether these are the same; take init_from={path}")
     changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
+    if epochs is not None and 0 <= epochs <= checkpoint["epoch"] + 1:
+        changed = [key for key in changed if key != STEPS]  # nothing is left to train
+    differ = bool(changed)
     if apply:
         changed = [key for key in changed if key in NEVER_APPLIED]
     if changed:
@@ -80,10 +86,11 @@ def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: 
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         keys = [f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)]
         keys += ["datamodule.batch_size and trainer.devices as they were"] * (IMAGES in changed)
-        keys += ["trainer.max_epochs as it was"] * (STEPS in changed and IMAGES not in changed)
+        keys += ["trainer.max_epochs, max_steps, limit_train_batches and the data as they were"] * (STEPS in changed and IMAGES not in changed)
         fix = f"set {', '.join(keys)}"
         other = "start from its weights with init_from=..." if apply else "changed_settings=apply to train on with the new values"
         raise Refusal(f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}")
+    return differ
 
 
 def _leaves(key: str, value: Any) -> dict[str, Any]:

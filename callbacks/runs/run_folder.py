@@ -70,7 +70,7 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
     Raises:
         FolderInUse: Another run holds the folder; the sentence names its process.
     """
-    folder = folder.absolute()
+    folder = _place(folder)
     if folder in _held:
         return _held[folder][1]
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,9 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
             break
         except Timeout:
             owner = _owner(folder)
+            if wait_for_own and not waited and owner.get("overrides") != list(overrides):
+                time.sleep(1)  # it may have taken the lock a moment ago, and not have written whose it is
+                owner = _owner(folder)
             if not (wait_for_own and owner.get("overrides") == list(overrides)):
                 raise FolderInUse(_said(folder, owner)) from None
             if not waited:
@@ -102,7 +105,7 @@ def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
     Raises:
         FolderInUse: See `lock`.
     """
-    before = folder.absolute() in _held
+    before = _place(folder) in _held
     lock(folder, overrides)
     try:
         yield
@@ -113,7 +116,7 @@ def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
 
 def unlock(folder: Path) -> None:
     """Let another process hold the folder; nothing happens where this process does not hold it."""
-    found = _held.pop(folder.absolute(), None)
+    found = _held.pop(_place(folder), None)
     if found is not None:
         (folder / OWNER).unlink(missing_ok=True)
         found[0].release(force=True)
@@ -121,7 +124,7 @@ def unlock(folder: Path) -> None:
 
 def in_use(folder: Path) -> dict[str, Any] | None:
     """The process, host, start and overrides of the run that holds a folder now; None where no other process does."""
-    if folder.absolute() in _held or not (folder / LOCK).is_file():
+    if _place(folder) in _held or not (folder / LOCK).is_file():
         return None
     probe = FileLock(folder / LOCK, thread_local=False)
     try:
@@ -132,6 +135,11 @@ def in_use(folder: Path) -> dict[str, Any] | None:
         return None
     probe.release()
     return None
+
+
+def _place(folder: Path) -> Path:
+    """One name for a folder, however it is written: `..` and links would make two of it."""
+    return Path(os.path.realpath(folder))
 
 
 def _owner(folder: Path) -> dict[str, Any]:

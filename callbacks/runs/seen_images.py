@@ -27,7 +27,8 @@ def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[R
     if ensemble is not None:
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
     else:
-        found = {"ckpt_path": own_checkpoint(cfg) or named(cfg, "ckpt_path"), "init_from": named(cfg, "init_from")}
+        own = own_checkpoint(cfg)  # which has the records of what it started from
+        found = {"ckpt_path": own or named(cfg, "ckpt_path"), "init_from": None if own else named(cfg, "init_from")}
         paths = [(key, path) for key, path in found.items() if path is not None]
     return [(key, path, checkpoints.read_about(path).get(KEY)) for key, path in paths]
 

@@ -28,9 +28,6 @@ def steps(
     if start:
         checkpoint = checkpoints.read(start)
         checkpoints.refuse_misfit(module, checkpoint, start)
-        if "fit" in cfg.do:
-            resume.refuse_changes(module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs)
-            module.apply_settings = cfg.changed_settings == "apply"
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None)
     begin = None if own else named(cfg, "init_from")
@@ -78,7 +75,7 @@ def _judge_together(cfg: DictConfig, trainer: Trainer, module: SupervisedModule,
     paths = ensemble.checkpoints
     module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
     checkpoints.take_size(data, paths[0])
-    if "test" in cfg.do:
+    if "test" in cfg.do and not data.allow_leaks:
         ensemble.refuse_trained_on(data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root)
     module.net = Together(members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip")
     told = Ensembled(ensemble, cfg.tta == "hflip")

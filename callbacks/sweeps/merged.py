@@ -20,7 +20,7 @@ from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, OneSeed, by_seed
 from callbacks.sweeps.several_seeds import several_seeds
 from datamodules.refusal import Refusal
 
-OF_ONE_FOLD = re.compile(r", fold \d+ of \d+$")  # at the end of a title
+OF_ONE_FOLD = re.compile(r", fold \d+ of \d+(?= \(|$)")  # in a title, before its note on leaks
 
 
 @rank_zero_only

@@ -41,10 +41,9 @@ class Trials(Callback):
 
     def on_run_start(self, config: DictConfig, **more: Any) -> None:
         """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
-        folder = _claimed(config, config.hydra.run)
         if rank() == 0:
             with _refusals_end_the_command():
-                lock(folder, _overrides(config))
+                lock(_claimed(config, "run"), _overrides(config))
 
     def on_run_end(self, config: DictConfig, **more: Any) -> None:
         """Let other commands of this process, or of another, use the folder."""
@@ -53,7 +52,7 @@ class Trials(Callback):
     def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
         """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
         with _refusals_end_the_command():
-            folder = _claimed(config, config.hydra.sweep)
+            folder = _claimed(config, "sweep")
             _refuse_another_sweep(folder, _overrides(config))
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
             with read_write(config.hydra.overrides):  # from which Hydra composes the configuration of each trial anew
@@ -82,15 +81,17 @@ class Trials(Callback):
         return [name for name, time in _written(folder).items() if self._before.get(name) != time]
 
 
-def _claimed(config: DictConfig, place: DictConfig) -> Path:
-    """The folder in `place.dir`; one whose name comes from the clock is made under a name that no other command has."""
+def _claimed(config: DictConfig, kind: str) -> Path:
+    """The folder of a `run` or a `sweep`; one that the user did not name is made under a name that no other command has."""
+    place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    named = any(word.lstrip("+").startswith(f"hydra.{kind}.dir=") for word in config.hydra.overrides.hydra)
     instance = HydraConfig.instance()
     before = instance.cfg
     instance.set_config(config)  # as Hydra does a moment later: the name asks for the experiment
     folder = Path(place.dir)
     instance.cfg = before
-    if "${now:" in written:
+    if "${now:" in written and not named:
         folder = claim(folder)
         with read_write(place):
             place.dir = str(folder)
@@ -127,6 +128,9 @@ def _refusals_end_the_command() -> Iterator[None]:
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         raise SystemExit(refusal.exit_code) from refusal
+    except OSError as error:
+        print(f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir or paths.runs", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def finish(folder: Path) -> None:

@@ -75,6 +75,14 @@ def test_a_folder_in_use_is_refused_and_its_process_named(holder, tmp_path):
     assert in_use(tmp_path / "run")["overrides"] == ["seed=1"]
 
 
+def test_one_folder_has_one_lock_however_it_is_written(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    with locked(tmp_path / "run", []), locked(tmp_path / "x" / ".." / "run", []), locked(tmp_path / "link" / "run", []):
+        assert in_use(tmp_path / "x" / ".." / "run") is None  # held by this process
+    assert not (tmp_path / "run" / ".run.json").exists()
+
+
 def test_the_same_trial_of_a_killed_sweep_is_waited_for(holder, tmp_path):
     holder(tmp_path / "run", ["seed=1"], seconds=2)
     began = time.monotonic()
@@ -91,6 +99,10 @@ def test_the_lock_is_gone_with_its_process_even_where_a_forked_child_lives_on(ho
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     try:
+        for _ in range(100):  # the child lets go of the lock in its first moments, which may not be over yet
+            if in_use(tmp_path / "run") is None:
+                break
+            time.sleep(0.1)
         os.kill(child, 0)  # the child is there
         assert not lock(tmp_path / "run", [])
     finally:
