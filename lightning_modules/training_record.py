@@ -107,7 +107,8 @@ def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: st
         if not data.allow_leaks:
             raise Refusal(f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true")
         return "unknown whether test images were trained on"
-    found = overlap(record, data, ("test", "val") if fit and data.folds else ("test",))  # folds are tested on their val, out of fold
+    out_of_fold = fit and data.folds and key == "init_from"  # folds are tested on their val; a fit that goes on has chosen by its own before
+    found = overlap(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
     if not (data.allow_leaks or record["allow_leaks"]):

@@ -112,6 +112,14 @@ def test_images_that_folds_are_tested_on_count_too(cli, steps, export, tmp_path)
     assert code == 2 and not steps and re.search(r"\d+ of \d+ test images were trained on or chosen by", said), said
 
 
+def test_one_fold_goes_on_from_its_own_checkpoint(cli, export, tmp_path):
+    words = [*SMALL, f"datamodule.root={export}", "datamodule.batches_per_epoch=2", "folds=2", "fold=1"]
+    code, said = cli(*words, "trainer.max_epochs=1", folder=tmp_path / "a")
+    assert code == 0, said
+    code, said = cli(*words, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'a'}", folder=tmp_path / "b")
+    assert code == 0, said
+
+
 def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(cli, radiographs, tmp_path):
     words = [*SMALL_LABELS, f"datamodule.root={radiographs}", "datamodule.split=folders", "datamodule.allow_leaks=true", *FIT]
     code, said = cli(*words, folder=tmp_path / "a")
