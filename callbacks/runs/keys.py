@@ -9,8 +9,6 @@ from pydantic import Field
 from datamodules.arguments import Count, Fraction, Meaning, NonNegative, Whole, check_value
 
 Limit = Whole | Annotated[Fraction, Meaning("a share from 0 to 1")] | None
-
-
 Length = Annotated[int, Field(ge=-1), Meaning("a whole number of 0 or more, or -1 for no limit")]
 Precision = (
     Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"]

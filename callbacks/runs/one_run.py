@@ -22,10 +22,10 @@ from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_
 from callbacks.runs.launched import by_srun, rank
 from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
-from callbacks.runs.resume import own_checkpoint, refuse_changes, settings
+from callbacks.runs.resume import refuse_changes, settings
 from callbacks.runs.run_folder import locked
 from callbacks.runs.seen_images import Record, earlier_records, refuse_test_on_seen_images, size_is_given
-from callbacks.runs.steps import named, refuse, steps
+from callbacks.runs.steps import named, refuse, started_from, steps
 from callbacks.sweeps.ensembling import Ensemble
 from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
@@ -207,7 +207,7 @@ def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     Returns:
         Whether the fit goes on with other settings, which was asked for.
     """
-    start = own_checkpoint(cfg) or named(cfg, "ckpt_path")
+    start = started_from(cfg)
     if start is None:
         return False
     checkpoint = checkpoints.read(start)

@@ -13,8 +13,7 @@ from rich.table import Table
 from callbacks.drawn import planned
 from callbacks.report.devices import names
 from callbacks.runs.quoting import from_here
-from callbacks.runs.resume import own_checkpoint
-from callbacks.runs.steps import named
+from callbacks.runs.steps import named, started_from
 from callbacks.runs.trained import loss, network, normalization, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
 from datamodules.labels import exclusive, shown
@@ -78,7 +77,7 @@ def _size(data: ManifestDataModule) -> str:
 def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
     """The numbers in force at the first batch: a checkpoint's, where ckpt_path is read after init_from, else the module's own."""
     try:
-        return normalization(module, own_checkpoint(cfg) or named(cfg, "ckpt_path") or named(cfg, "init_from"))
+        return normalization(module, started_from(cfg) or named(cfg, "init_from"))
     except Refusal:  # the steps refuse it in a moment, and leave outcome.json
         return "of a checkpoint that cannot be read"
 

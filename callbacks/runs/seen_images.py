@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from callbacks.runs.resume import own_checkpoint
-from callbacks.runs.steps import named
+from callbacks.runs.steps import named, started_from
 from callbacks.sweeps.ensembling import Ensemble
 from datamodules.base import ManifestDataModule
 from lightning_modules import checkpoints
@@ -28,7 +28,7 @@ def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[R
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
     else:
         own = own_checkpoint(cfg)  # which has the records of what it started from
-        found = {"ckpt_path": own or named(cfg, "ckpt_path"), "init_from": None if own else named(cfg, "init_from")}
+        found = {"ckpt_path": started_from(cfg), "init_from": None if own else named(cfg, "init_from")}
         paths = [(key, path) for key, path in found.items() if path is not None]
     return [(key, path, checkpoints.read_about(path).get(KEY)) for key, path in paths]
 

@@ -24,10 +24,12 @@ def steps(
 ) -> float | None:
     """Carries out `cfg.do`, of an ensemble by all its networks; returns the monitored score of a fit."""
     own = resume.own_checkpoint(cfg)
-    start = own or named(cfg, "ckpt_path")
+    start = started_from(cfg)
     if start:
-        checkpoint = checkpoints.read(start)
-        checkpoints.refuse_misfit(module, checkpoint, start)
+        fits = "fit" in cfg.do  # then the checkpoint was compared before, see one_run.goes_on
+        checkpoint = checkpoints.read_about(start) if fits else checkpoints.read(start)
+        if not fits:
+            checkpoints.refuse_misfit(module, checkpoint, start)
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None)
     begin = None if own else named(cfg, "init_from")
@@ -85,6 +87,11 @@ def _judge_together(cfg: DictConfig, trainer: Trainer, module: SupervisedModule,
         trainer.test(module, datamodule=data, verbose=False)
     if "predict" in cfg.do:
         trainer.predict(module, datamodule=data, return_predictions=False)
+
+
+def started_from(cfg: DictConfig) -> Path | None:
+    """The checkpoint that a fit goes on from, or that is tested: the run's own where it goes on by itself, else what `ckpt_path` names."""
+    return resume.own_checkpoint(cfg) or named(cfg, "ckpt_path")
 
 
 def named(cfg: DictConfig, key: str) -> Path | None:
