@@ -52,7 +52,9 @@ def one_folder() -> None:
         except ValueError as error:
             sys.exit(str(error))
         if name:
-            sys.argv.append(f"hydra.run.dir=${{paths.runs}}/${{hydra:runtime.choices.experiment}}/{name}")
+            sys.argv.append(
+                f"hydra.run.dir=${{paths.runs}}/${{hydra:runtime.choices.experiment}}/{name}"
+            )
 
 
 def complete_folds() -> None:
@@ -71,14 +73,18 @@ def main() -> None:
 
         print(menu(CONF))
         return
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and we say them in one sentence
+    os.environ.setdefault(
+        "HYDRA_FULL_ERROR", "1"
+    )  # errors reach us whole, and we say them in one sentence
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
     one_folder()
     told(complete_folds)
     # Hydra makes its own callbacks without a whitelist; this one is ours
-    warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.sweeps\.trials")
+    warnings.filterwarnings(
+        "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.sweeps\.trials"
+    )
     told(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 

@@ -18,9 +18,19 @@ from lightning import Callback
 from parts import Parts
 
 NET = "module.net.net.architecture=tf_efficientnetv2_s"
-COMMON = ["scale=demo", "experiment=lora_pneumonia", "init_from=null", "trainer.limit_val_batches=1"]
+COMMON = [
+    "scale=demo",
+    "experiment=lora_pneumonia",
+    "init_from=null",
+    "trainer.limit_val_batches=1",
+]
 ARMS = {
-    "full": ["module/net=classifier", "~module.net.net", "module.net.architecture=tf_efficientnetv2_s", "module.net.weights=null"],
+    "full": [
+        "module/net=classifier",
+        "~module.net.net",
+        "module.net.architecture=tf_efficientnetv2_s",
+        "module.net.weights=null",
+    ],
     "lora": [NET],
     "lora, adapter alone": [NET, "module.net.checkpoint=adapter"],
     "linear probe": [NET, "module.net.lora=null"],
@@ -33,12 +43,20 @@ class Gradients(Callback):
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         """Counts; after a fit gradients are gone."""
         held = [p for p in pl_module.parameters() if p.grad is not None]
-        self.bytes, self.frozen = sum(p.grad.numel() * 4 for p in held), sum(not p.requires_grad for p in held)
+        self.bytes, self.frozen = (
+            sum(p.grad.numel() * 4 for p in held),
+            sum(not p.requires_grad for p in held),
+        )
 
 
 def arm(name: str, size: int, batch: int, steps: int) -> dict:
     """Trains and measures in this process."""
-    short = [f"image_size={size}", f"datamodule.batch_size={batch}", f"datamodule.batches_per_epoch={steps}", "trainer.max_epochs=1"]
+    short = [
+        f"image_size={size}",
+        f"datamodule.batch_size={batch}",
+        f"datamodule.batches_per_epoch={steps}",
+        "trainer.max_epochs=1",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         parts = Parts(folder, *COMMON, *short, *ARMS[name])
         process = psutil.Process()
@@ -50,8 +68,15 @@ def arm(name: str, size: int, batch: int, steps: int) -> dict:
         peak = callbacks["resources"].as_dict()["peak_memory_gb"]
         weights = Path(folder) / "weights.pt"
         torch.save({"state_dict": parts.module.state_dict()}, weights)
-        found = {"gained_gb": peak - before / 1e9, "gradients_mb": held.bytes / 1e6, "frozen_with_gradient": held.frozen}
-        found |= {"weights_mb": weights.stat().st_size / 1e6, "checkpoint_mb": (Path(folder) / "checkpoints/last.ckpt").stat().st_size / 1e6}
+        found = {
+            "gained_gb": peak - before / 1e9,
+            "gradients_mb": held.bytes / 1e6,
+            "frozen_with_gradient": held.frozen,
+        }
+        found |= {
+            "weights_mb": weights.stat().st_size / 1e6,
+            "checkpoint_mb": (Path(folder) / "checkpoints/last.ckpt").stat().st_size / 1e6,
+        }
         if torch.cuda.is_available():
             found["gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         return found
@@ -68,9 +93,26 @@ def main() -> None:
         print(json.dumps(arm(args.arm, args.size, args.batch, args.steps)))
         return
     for name in ARMS:
-        words = [sys.executable, __file__, "--arm", name, "--size", str(args.size), "--batch", str(args.batch), "--steps", str(args.steps)]
-        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        print(f"{name:<22}" + "  ".join(f"{key} {value:,.2f}" for key, value in json.loads(said).items()), flush=True)
+        words = [
+            sys.executable,
+            __file__,
+            "--arm",
+            name,
+            "--size",
+            str(args.size),
+            "--batch",
+            str(args.batch),
+            "--steps",
+            str(args.steps),
+        ]
+        said = subprocess.run(
+            words, check=True, capture_output=True, text=True
+        ).stdout.splitlines()[-1]
+        print(
+            f"{name:<22}"
+            + "  ".join(f"{key} {value:,.2f}" for key, value in json.loads(said).items()),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -14,17 +14,26 @@ from datamodules.bone_index import index_of
 from datamodules.cleaning import CleaningReport
 
 SIDED, SINGLE = ("ankle", "chest", "elbow", "knee", "sho"), ("head", "pelvis", "vertbra")
-REGION, WHOLE = 2925, 3247  # images of a region's and of a whole-body folder: 26 x 2925 + 2 x 3247 = 82,544
+REGION, WHOLE = (
+    2925,
+    3247,
+)  # images of a region's and of a whole-body folder: 26 x 2925 + 2 x 3247 = 82,544
 
 
 def synthetic(root: Path) -> None:
     regions = [f"{part}{side}{view}" for part in SIDED for side in "LR" for view in ("ANT", "POST")]
     regions += [f"{part}{view}" for part in SINGLE for view in ("ANT", "POST")]
-    for name, images in [*((region, REGION) for region in regions), ("wholeBodyANT", WHOLE), ("wholeBodyPOST", WHOLE)]:
+    for name, images in [
+        *((region, REGION) for region in regions),
+        ("wholeBodyANT", WHOLE),
+        ("wholeBodyPOST", WHOLE),
+    ]:
         (root / name).mkdir()
         for number in range(1, images + 1):
             (root / name / f"{number}.jpg").touch()
-        (root / name / f"{name}.txt").write_text("".join(f"{number}.jpg\t{number % 3 // 2}\n" for number in range(1, images + 1)))
+        (root / name / f"{name}.txt").write_text(
+            "".join(f"{number}.jpg\t{number % 3 // 2}\n" for number in range(1, images + 1))
+        )
 
 
 def main() -> None:

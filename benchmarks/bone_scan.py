@@ -20,16 +20,32 @@ from callbacks.comparison.finished import read
 from callbacks.comparison.paired import differences
 
 RUN = Path(__file__).parent.parent / "run.py"
-LOCATED = ("pointing_box", "pointing_mask", "hit_rate_centre_at_1", "hit_rate_centre_at_5", "froc_at_1", "dice", "dice_drawn")
+LOCATED = (
+    "pointing_box",
+    "pointing_mask",
+    "hit_rate_centre_at_1",
+    "hit_rate_centre_at_5",
+    "froc_at_1",
+    "dice",
+    "dice_drawn",
+)
 SEGMENTED = ("dice_lesions", "average_precision", "image_auc", "dice")
-OF_LESIONS = ("callbacks.threshold_search.top=null", "callbacks.threshold_search.lesions_only=true")  # what is compared is how well lesions are drawn
+OF_LESIONS = (
+    "callbacks.threshold_search.top=null",
+    "callbacks.threshold_search.lesions_only=true",
+)  # what is compared is how well lesions are drawn
 MANIFESTS = {"pseudo": "pseudo_labels/manifest.csv", "true": "pseudo_labels/true_manifest.csv"}
 
 
 def run(folder: Path, *words: str) -> dict:
     """A run, unless it is there already; its report."""
     if not (folder / "report.json").is_file():
-        fixed = ["scale=demo", "trainer.enable_progress_bar=false", f"hydra.run.dir={folder}", "datamodule.seed=0"]
+        fixed = [
+            "scale=demo",
+            "trainer.enable_progress_bar=false",
+            f"hydra.run.dir={folder}",
+            "datamodule.seed=0",
+        ]
         subprocess.run([sys.executable, RUN, *fixed, *words], check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
@@ -48,23 +64,51 @@ def main() -> None:
         chain = args.runs / f"weak{seed}"
         weak[seed] = run(chain, "experiment=weak_bone_scan", f"seed={seed}")
         for kind, name in MANIFESTS.items():
-            words = ["experiment=pseudo_mask_bone_scan", f"datamodule.root={chain}", f"datamodule.manifest_name={name}", f"seed={seed}"]
+            words = [
+                "experiment=pseudo_mask_bone_scan",
+                f"datamodule.root={chain}",
+                f"datamodule.manifest_name={name}",
+                f"seed={seed}",
+            ]
             masks[kind][seed] = run(args.runs / f"{kind}{seed}", *words, *OF_LESIONS)
     scores = [report["scores"]["test"]["abnormal"] for report in weak.values()]
-    print("image AUC", said([score["auc"]["value"] for score in scores]), "n =", scores[0]["auc"]["n"])
+    print(
+        "image AUC", said([score["auc"]["value"] for score in scores]), "n =", scores[0]["auc"]["n"]
+    )
     tables = [report["pseudo_labels"]["localisation"]["table"] for report in weak.values()]
     for method in tables[0]:
-        there = [name for name in LOCATED if tables[0][method].get(name, {}).get("value") is not None]
-        print(f"{method}:", *(f"{name} {said([table[method][name]['value'] for table in tables])};" for name in there))
+        there = [
+            name for name in LOCATED if tables[0][method].get(name, {}).get("value") is not None
+        ]
+        print(
+            f"{method}:",
+            *(
+                f"{name} {said([table[method][name]['value'] for table in tables])};"
+                for name in there
+            ),
+        )
     for report in weak.values():
         print(report["pseudo_labels"]["localisation"]["said"])
     for kind, reports in masks.items():
         of_test = [next(iter(report["scores"]["test"].values())) for report in reports.values()]
         there = [name for name in SEGMENTED if name in of_test[0]]
-        print(f"segmenter, {kind} masks:", *(f"{name} {said([score[name]['value'] for score in of_test])};" for name in there))
-    read_runs = {kind: [read(args.runs / f"{kind}{seed}").evidence for seed in args.seeds] for kind in MANIFESTS}
+        print(
+            f"segmenter, {kind} masks:",
+            *(f"{name} {said([score[name]['value'] for score in of_test])};" for name in there),
+        )
+    read_runs = {
+        kind: [read(args.runs / f"{kind}{seed}").evidence for seed in args.seeds]
+        for kind in MANIFESTS
+    }
     gaps = differences(read_runs["true"], read_runs["pseudo"])
-    print("pseudo minus true:", *(f"{name} {gaps[name].value:+.3f} [{gaps[name].low}, {gaps[name].high}];" for name in SEGMENTED if name in gaps))
+    print(
+        "pseudo minus true:",
+        *(
+            f"{name} {gaps[name].value:+.3f} [{gaps[name].low}, {gaps[name].high}];"
+            for name in SEGMENTED
+            if name in gaps
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ from datamodules.sample import Key
 def private_mb() -> float:
     """Memory that is this process's own, in MB; the cache's mapped pages are the file's and do not count."""
     status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 1e3
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+        / 1e3
+    )
 
 
 def main() -> None:

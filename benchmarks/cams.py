@@ -31,7 +31,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def made(name: str) -> nn.Module:
     torch.manual_seed(0)
     net = timm.create_model(name, in_chans=3, num_classes=1).eval()
-    head_of(net)[1].weight.data.abs_()  # else the maps of random weights may be all zero, and agree for no reason
+    head_of(net)[
+        1
+    ].weight.data.abs_()  # else the maps of random weights may be all zero, and agree for no reason
     return net.to(DEVICE)
 
 
@@ -48,7 +50,9 @@ def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
     return np.concatenate(found)
 
 
-def ours(net: nn.Module, images: torch.Tensor, maps: HeatMaps, batch: int, bf16: bool) -> np.ndarray:
+def ours(
+    net: nn.Module, images: torch.Tensor, maps: HeatMaps, batch: int, bf16: bool
+) -> np.ndarray:
     """A batch at a time, as the prediction loop of Lightning does it."""
     found = []
     with torch.no_grad(), maps.listening(net) as listener:
@@ -74,7 +78,9 @@ def stretched(maps: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--net", default="resnetrs50")
-    parser.add_argument("--canvas", type=int, nargs=2, default=[1024, 512], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--canvas", type=int, nargs=2, default=[1024, 512], metavar=("HEIGHT", "WIDTH")
+    )
     parser.add_argument("--method", default="GradCAM")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--images", type=int, default=8)
@@ -83,7 +89,11 @@ def main() -> None:
     args = parser.parse_args()
     precision = best_precision("auto") if args.precision == "auto" else args.precision
     images = torch.rand(args.images, 3, *args.canvas)
-    theirs, own, maps = made(args.net), made(args.net).to(memory_format=torch.channels_last), HeatMaps(args.method)
+    theirs, own, maps = (
+        made(args.net),
+        made(args.net).to(memory_format=torch.channels_last),
+        HeatMaps(args.method),
+    )
 
     def loop() -> np.ndarray:
         return plain(theirs, images, args.method)
@@ -92,13 +102,19 @@ def main() -> None:
         return ours(own, images, maps, args.batch, precision.startswith("bf16"))
 
     difference = np.abs(stretched(loop()) - stretched(batched())).mean()  # which also warms up
-    print(f"{args.net}, {args.method}, {args.canvas[0]} x {args.canvas[1]}, {torch.get_num_threads()} threads, {DEVICE.type}; ours {precision}")
+    print(
+        f"{args.net}, {args.method}, {args.canvas[0]} x {args.canvas[1]}, {torch.get_num_threads()} threads, {DEVICE.type}; ours {precision}"
+    )
     print(f"the maps differ by {difference:.4f} on average, of 0..1")
     rates = []
     for _ in range(args.rounds):
         rates.append((rate(loop, args.images), rate(batched, args.images)))
-        print(f"plain loop {rates[-1][0]:7.2f} images/s   ours {rates[-1][1]:7.2f} images/s   ratio {rates[-1][1] / rates[-1][0]:.2f}")
-    print(f"median ratio of paired rounds {statistics.median(after / before for before, after in rates):.2f}")
+        print(
+            f"plain loop {rates[-1][0]:7.2f} images/s   ours {rates[-1][1]:7.2f} images/s   ratio {rates[-1][1] / rates[-1][0]:.2f}"
+        )
+    print(
+        f"median ratio of paired rounds {statistics.median(after / before for before, after in rates):.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,11 @@ def main() -> None:
     for folder in folders:
         if not (folder / "report.json").is_file():
             train(asked.folder, folder, asked.size, asked.words)
-    run("do=[compare]", f"runs=[{','.join(map(str, folders))}]", f"hydra.run.dir={asked.folder / 'comparison'}")
+    run(
+        "do=[compare]",
+        f"runs=[{','.join(map(str, folders))}]",
+        f"hydra.run.dir={asked.folder / 'comparison'}",
+    )
     print("best intensity band, mean Dice of test lesions:", round(brightness(asked.folder), 4))
 
 
@@ -63,11 +67,36 @@ def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
     """One arm with one seed; the same words but for the table."""
     name, seed = run_dir.parent.name, run_dir.name
     run(
-        *("experiment=curriculum_pnx", "datamodule=table", "datamodule/augmentation=chest", "datamodule/sampling=natural"),
-        *(f"datamodule.root={folder}", f"datamodule.manifest_name={name}.csv", "datamodule.classes=[pneumothorax]", "datamodule.cls_prob=null"),
-        *("module.net.encoder_name=resnet18", "module.net.encoder_weights=null", "module.encoder_lr=1.0", "datamodule.batch_size=8"),
-        *(f"image_size={size}", f"evaluation_size={size}", f"seed={seed}", f"title={name}", f"hydra.run.dir={run_dir}"),
-        *("trainer.enable_progress_bar=false", "trainer.max_epochs=12", "callbacks.curriculum.stages=[{epochs:12,lr:2e-3,positive_fraction:0.5}]"),
+        *(
+            "experiment=curriculum_pnx",
+            "datamodule=table",
+            "datamodule/augmentation=chest",
+            "datamodule/sampling=natural",
+        ),
+        *(
+            f"datamodule.root={folder}",
+            f"datamodule.manifest_name={name}.csv",
+            "datamodule.classes=[pneumothorax]",
+            "datamodule.cls_prob=null",
+        ),
+        *(
+            "module.net.encoder_name=resnet18",
+            "module.net.encoder_weights=null",
+            "module.encoder_lr=1.0",
+            "datamodule.batch_size=8",
+        ),
+        *(
+            f"image_size={size}",
+            f"evaluation_size={size}",
+            f"seed={seed}",
+            f"title={name}",
+            f"hydra.run.dir={run_dir}",
+        ),
+        *(
+            "trainer.enable_progress_bar=false",
+            "trainer.max_epochs=12",
+            "callbacks.curriculum.stages=[{epochs:12,lr:2e-3,positive_fraction:0.5}]",
+        ),
         *words,
     )
 
@@ -79,12 +108,26 @@ def run(*words: str) -> None:
 
 def brightness(folder: Path) -> float:
     """Mean Dice over test lesions of the band of grey values that is best on val."""
-    table = [line.split(",") for line in (folder / "with_confounders.csv").read_text(encoding="utf-8").splitlines()[1:]]
-    bands = [(low, high) for low, high in itertools.product(range(0, 256, 8), range(0, 257, 8)) if low < high]
+    table = [
+        line.split(",")
+        for line in (folder / "with_confounders.csv").read_text(encoding="utf-8").splitlines()[1:]
+    ]
+    bands = [
+        (low, high)
+        for low, high in itertools.product(range(0, 256, 8), range(0, 257, 8))
+        if low < high
+    ]
     scores = {}
     for split in ("val", "test"):
-        pairs = [[cv2.imread(str(folder / cell), 0) for cell in row[1:3]] for row in table if row[4] == split and row[2]]
-        scores[split] = [np.mean([_dice((image >= low) & (image < high), mask > 0) for image, mask in pairs]) for low, high in bands]
+        pairs = [
+            [cv2.imread(str(folder / cell), 0) for cell in row[1:3]]
+            for row in table
+            if row[4] == split and row[2]
+        ]
+        scores[split] = [
+            np.mean([_dice((image >= low) & (image < high), mask > 0) for image, mask in pairs])
+            for low, high in bands
+        ]
     return float(scores["test"][int(np.argmax(scores["val"]))])
 
 

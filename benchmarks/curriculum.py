@@ -20,13 +20,37 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("words", nargs="*", help="further words for run.py")
     asked = parser.parse_args()
-    arms = {"curriculum": (), "fixed_rate": (*PLAIN, stages("positive_fraction: 0.5")), "natural": (*PLAIN, stages())}
-    folders = [(asked.folder / name / str(seed), name, words, seed) for name, words in arms.items() for seed in asked.seeds]
+    arms = {
+        "curriculum": (),
+        "fixed_rate": (*PLAIN, stages("positive_fraction: 0.5")),
+        "natural": (*PLAIN, stages()),
+    }
+    folders = [
+        (asked.folder / name / str(seed), name, words, seed)
+        for name, words in arms.items()
+        for seed in asked.seeds
+    ]
     for folder, name, words, seed in folders:
         if not (folder / "report.json").is_file():
-            fixed = ("experiment=curriculum_pnx", "scale=demo", "datamodule.seed=0", "trainer.enable_progress_bar=false")
-            run(*fixed, f"title={name}", f"seed={seed}", f"hydra.run.dir={folder}", *words, *asked.words)
-    run("do=[compare]", f"runs=[{','.join(str(folder) for folder, *_ in folders)}]", f"hydra.run.dir={asked.folder / 'comparison'}")
+            fixed = (
+                "experiment=curriculum_pnx",
+                "scale=demo",
+                "datamodule.seed=0",
+                "trainer.enable_progress_bar=false",
+            )
+            run(
+                *fixed,
+                f"title={name}",
+                f"seed={seed}",
+                f"hydra.run.dir={folder}",
+                *words,
+                *asked.words,
+            )
+    run(
+        "do=[compare]",
+        f"runs=[{','.join(str(folder) for folder, *_ in folders)}]",
+        f"hydra.run.dir={asked.folder / 'comparison'}",
+    )
 
 
 def stages(*more: str) -> str:

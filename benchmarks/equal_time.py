@@ -34,7 +34,10 @@ COMMON = (
     "callbacks=[checkpoint,threshold_search,ema,resources,report]",
     "callbacks.ema.decay=0.98",
 )
-SMALL_FIRST = ("image_size=128", "trainer.max_epochs=6")  # a step at 128 px costs a quarter: most is learned there
+SMALL_FIRST = (
+    "image_size=128",
+    "trainer.max_epochs=6",
+)  # a step at 128 px costs a quarter: most is learned there
 THEN_LARGE = ("image_size=256", "trainer.max_epochs=2", "datamodule.batches_per_epoch=66")
 
 
@@ -45,7 +48,14 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
     """UNet++ r34: six epochs at 128 px, then 1,056 images at 256 px from those weights; refuses to take more than the budget."""
     seconds = images = 0.0
     for stage, words in enumerate((SMALL_FIRST, THEN_LARGE)):
-        parts = Parts(str(folder / f"stage{stage}"), *COMMON, *words, f"datamodule.root={root}", f"seed={seed}", *more)
+        parts = Parts(
+            str(folder / f"stage{stage}"),
+            *COMMON,
+            *words,
+            f"datamodule.root={root}",
+            f"seed={seed}",
+            *more,
+        )
         if stage:
             checkpoints.take_weights(parts.module, checkpoints.find(str(folder / "stage0"), "best"))
         trainer, callbacks = parts.trainer()
@@ -53,13 +63,19 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
         cost = callbacks["resources"].as_dict()
         seconds, images = seconds + cost["train_seconds"], images + cost["images_trained"]
     if seconds > budget:
-        raise SystemExit(f"training took {seconds:.0f} s, more than the {budget:.0f} of the other arms: no comparison")
+        raise SystemExit(
+            f"training took {seconds:.0f} s, more than the {budget:.0f} of the other arms: no comparison"
+        )
     best = trainer.checkpoint_callback.best_model_path
     for evaluate in (trainer.validate, trainer.test):
-        evaluate(parts.module, datamodule=parts.data, ckpt_path=best, weights_only=True, verbose=False)
+        evaluate(
+            parts.module, datamodule=parts.data, ckpt_path=best, weights_only=True, verbose=False
+        )
     scores = json.loads((folder / "stage1/report.json").read_text())["scores"]
     dice = {split: classes["tumour"]["dice"] for split, classes in scores.items()}
-    found = {f"{split}_dice": [d["value"], d["low"], d["high"], d["n"]] for split, d in dice.items()}
+    found = {
+        f"{split}_dice": [d["value"], d["low"], d["high"], d["n"]] for split, d in dice.items()
+    }
     return found | {"images": images, "train_seconds": seconds}
 
 
@@ -69,7 +85,9 @@ def plain(root: str, seed: int, seconds: float, bf16: bool, no_copies: bool) -> 
     with tempfile.TemporaryDirectory() as cache:
         split = {"split": "group", "lookalikes": "join", "seed": seed} if no_copies else {}
         rows = BrainTumorDataModule(root=root, cache_dir=cache, image_size=256, **split).table.rows
-    of = {split: rows[rows["split"] == split].to_dict("records") for split in ("train", "val", "test")}
+    of = {
+        split: rows[rows["split"] == split].to_dict("records") for split in ("train", "val", "test")
+    }
     loop = PlainLoop(of["train"], 256, 8, bf16=bf16)
     start, images = time.perf_counter(), 0
     for seen in loop.steps():
@@ -80,7 +98,12 @@ def plain(root: str, seed: int, seconds: float, bf16: bool, no_copies: bool) -> 
     on_val, on_test = (loop.probabilities(of[split], 256) for split in ("val", "test"))
     thresholds = np.linspace(0.3, 0.75, 46)
     best = max(thresholds, key=lambda t: mean_dice(*on_val, t))
-    return {"val_dice": mean_dice(*on_val, best), "test_dice": mean_dice(*on_test, best), "images": images, "train_seconds": spent}
+    return {
+        "val_dice": mean_dice(*on_val, best),
+        "test_dice": mean_dice(*on_test, best),
+        "images": images,
+        "train_seconds": spent,
+    }
 
 
 def main() -> None:
@@ -94,9 +117,17 @@ def main() -> None:
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
             if args.arm == "ours":
-                found = ours(args.root, seed, Path(folder), args.seconds, *(NO_COPIES if args.no_copies else ()))
+                found = ours(
+                    args.root,
+                    seed,
+                    Path(folder),
+                    args.seconds,
+                    *(NO_COPIES if args.no_copies else ()),
+                )
             else:
-                found = plain(args.root, seed, args.seconds, args.arm == "plain_bf16", args.no_copies)
+                found = plain(
+                    args.root, seed, args.seconds, args.arm == "plain_bf16", args.no_copies
+                )
         print(json.dumps({"arm": args.arm, "seed": seed} | found), flush=True)
 
 

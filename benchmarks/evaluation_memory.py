@@ -33,7 +33,11 @@ from lightning_modules.uncertainty import estimates
 
 def peak() -> int:
     """Bytes of memory that this process has held at most."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -49,9 +53,20 @@ class Noise(IterableDataset):
         truth[:, : self.size // 4, : self.size // 4] = 1
         content = Content(0, 0, self.size, self.size)
         for start in range(0, self.images, self.batch):
-            ids = [f"case{number:06d}" for number in range(start, min(start + self.batch, self.images))]
-            image = torch.randint(0, 256, (len(ids), 1, self.size, self.size), dtype=torch.uint8, generator=random)
-            yield collate([Sample(id=id, group=id, image=image[i], mask=truth, truth=truth, content=content) for i, id in enumerate(ids)])
+            ids = [
+                f"case{number:06d}" for number in range(start, min(start + self.batch, self.images))
+            ]
+            image = torch.randint(
+                0, 256, (len(ids), 1, self.size, self.size), dtype=torch.uint8, generator=random
+            )
+            yield collate(
+                [
+                    Sample(
+                        id=id, group=id, image=image[i], mask=truth, truth=truth, content=content
+                    )
+                    for i, id in enumerate(ids)
+                ]
+            )
 
 
 class Data(LightningDataModule):
@@ -83,7 +98,9 @@ class Mark(Callback):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+    def on_validation_batch_end(
+        self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0
+    ) -> None:
         """What importing took at its height is forgotten here."""
         if batch_idx <= 1:
             Path("/proc/self/clear_refs").write_text("5")
@@ -99,23 +116,51 @@ def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     names = [f"class {number}" for number in range(classes)]
-    module = Marked(classes=names, evaluation_size="native", net=nn.Conv2d(1, classes, 3, padding=1), loss=Bce(), optimizer=torch.optim.SGD)
+    module = Marked(
+        classes=names,
+        evaluation_size="native",
+        net=nn.Conv2d(1, classes, 3, padding=1),
+        loss=Bce(),
+        optimizer=torch.optim.SGD,
+    )
     module.peaks = {}
-    grid = yaml.safe_load((Path(__file__).parent.parent / "conf/experiment/upernet_pnx.yaml").read_text())["callbacks"]["threshold_search"]
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False, "num_sanity_val_steps": 0}
-    trainer = Trainer(accelerator="cpu", devices=1, callbacks=[Mark("kept"), ThresholdSearch(**grid), Mark("rule searched")], **quiet)
-    trainer.validate(module, datamodule=Data(names, Noise(images, classes, size, batch)), verbose=False)
+    grid = yaml.safe_load(
+        (Path(__file__).parent.parent / "conf/experiment/upernet_pnx.yaml").read_text()
+    )["callbacks"]["threshold_search"]
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "logger": False,
+        "num_sanity_val_steps": 0,
+    }
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        callbacks=[Mark("kept"), ThresholdSearch(**grid), Mark("rule searched")],
+        **quiet,
+    )
+    trainer.validate(
+        module, datamodule=Data(names, Noise(images, classes, size, batch)), verbose=False
+    )
     module.peaks["scored"] = peak()
     evidence = module.evidence["val"]
     estimates(evidence)
     module.peaks["intervals"] = peak()
-    own = sum(part.nbytes for part in (evidence.counts, evidence.ids, evidence.groups, evidence.rule))
+    own = sum(
+        part.nbytes for part in (evidence.counts, evidence.ids, evidence.groups, evidence.rule)
+    )
     return module.peaks | {"evidence": own}
 
 
 def in_fresh_process(images: int, args: argparse.Namespace) -> dict[str, int]:
     words = f"--images {images} --classes {args.classes} --size {args.size} --batch {args.batch} --here".split()
-    done = subprocess.run([sys.executable, "-W", "ignore", __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, *words],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -125,21 +170,34 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--here", action="store_true", help="in this process, for one number of images")
+    parser.add_argument(
+        "--here", action="store_true", help="in this process, for one number of images"
+    )
     args = parser.parse_args()
     if args.here:
         print(json.dumps(evaluate(args.images[0], args.classes, args.size, args.batch)))
         return
     found = {images: in_fresh_process(images, args) for images in sorted(args.images)}
     steps = [name for name in next(iter(found.values())) if name != "evidence"]
-    print(f"peak in MB, {args.classes} class(es), {args.size} px\n{'images':>8}" + "".join(f"{name:>15}" for name in [*steps, "evidence"]))
+    print(
+        f"peak in MB, {args.classes} class(es), {args.size} px\n{'images':>8}"
+        + "".join(f"{name:>15}" for name in [*steps, "evidence"])
+    )
     for images, peaks in found.items():
-        print(f"{images:>8}" + "".join(f"{peaks[name] / 1e6:15.1f}" for name in [*steps, "evidence"]))
+        print(
+            f"{images:>8}" + "".join(f"{peaks[name] / 1e6:15.1f}" for name in [*steps, "evidence"])
+        )
     (fewest, first), *more = found.items()
     print("bytes an image more, and as a multiple of the evidence's own")
     for images, peaks in more:
-        each = {name: (peaks[name] - first[name]) / (images - fewest) for name in [*steps, "evidence"]}
-        print(f"{images:>8}" + "".join(f"{each[name]:8,.0f} {each[name] / each['evidence']:5.2f}x" for name in steps) + f"{each['evidence']:15,.0f}")
+        each = {
+            name: (peaks[name] - first[name]) / (images - fewest) for name in [*steps, "evidence"]
+        }
+        print(
+            f"{images:>8}"
+            + "".join(f"{each[name]:8,.0f} {each[name] / each['evidence']:5.2f}x" for name in steps)
+            + f"{each['evidence']:15,.0f}"
+        )
 
 
 if __name__ == "__main__":

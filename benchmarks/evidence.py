@@ -23,7 +23,9 @@ from lightning_modules.uncertainty import estimates
 
 
 def evidence_of(names: np.ndarray, counts: np.ndarray, rule: np.ndarray) -> MaskEvidence:
-    return MaskEvidence(ids=names, groups=names, counts=counts, rule=rule, classes=("lesion",), grid="native")
+    return MaskEvidence(
+        ids=names, groups=names, counts=counts, rule=rule, classes=("lesion",), grid="native"
+    )
 
 
 def seconds(work: Callable) -> float:
@@ -37,11 +39,22 @@ def seconds(work: Callable) -> float:
 def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
     """UNet++ r34 at 256 px on all images, then its evidence at `truth_size`, then 62,500 rules on them."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=1).to(device, memory_format=torch.channels_last).eval()
-    batches = [torch.randn(8, 1, 256, 256, device=device).to(memory_format=torch.channels_last) for _ in range(images // 8)]
+    net = (
+        smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=1)
+        .to(device, memory_format=torch.channels_last)
+        .eval()
+    )
+    batches = [
+        torch.randn(8, 1, 256, 256, device=device).to(memory_format=torch.channels_last)
+        for _ in range(images // 8)
+    ]
     truth = (torch.rand(8, 1, truth_size, truth_size, device=device) > 0.95).to(torch.uint8)
     content = [Content(0, 0, 256, 256)] * 8
-    grid = Grid(np.linspace(100, 200, 50).astype(int), np.linspace(0, 0.05, 25), np.linspace(90, 190, 50).astype(int))
+    grid = Grid(
+        np.linspace(100, 200, 50).astype(int),
+        np.linspace(0, 0.05, 25),
+        np.linspace(90, 190, 50).astype(int),
+    )
     logits: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
 
@@ -79,7 +92,9 @@ def search_alone() -> None:
     names = np.arange(1000).astype(str)
     evidence = evidence_of(names, counts, np.zeros((1000, 1, 3)))
     grid = Grid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
-    print(f"62,500 rules on 1,000 images: {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s")
+    print(
+        f"62,500 rules on 1,000 images: {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s"
+    )
 
 
 def average_precision() -> None:
@@ -87,13 +102,21 @@ def average_precision() -> None:
     random = torch.Generator().manual_seed(0)
     truth = (torch.rand(40, 1, 96, 96, generator=random) > 0.97).to(torch.uint8)
     base = 3 * truth.float() - 4 + 2 * torch.randn(truth.shape, generator=random)
-    for name, logits in {"as they are": base, "times 3": base * 3, "plus 5": base + 5, "minus 5": base - 5, "times 3 plus 5": base * 3 + 5}.items():
+    for name, logits in {
+        "as they are": base,
+        "times 3": base * 3,
+        "plus 5": base + 5,
+        "minus 5": base - 5,
+        "times 3 plus 5": base * 3 + 5,
+    }.items():
         exact = average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
         counts = histograms(logits, truth, [Content(0, 0, 96, 96)] * 40).numpy()
         names = np.arange(40).astype(str)
         evidence = evidence_of(names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)))
         found = estimates(evidence, resamples=2)["lesion"]["average_precision"].value
-        print(f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference {abs(exact - found):.4f}")
+        print(
+            f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference {abs(exact - found):.4f}"
+        )
 
 
 if __name__ == "__main__":

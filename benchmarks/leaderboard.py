@@ -36,10 +36,18 @@ def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidenc
     for i in range(images):
         inside = np.clip(random.normal(118 + 16 * skill, 25, area[i]), 0, 255).astype(int)
         outside = np.clip(random.normal(40, 18, 65536 - area[i]), 0, 255).astype(int)
-        counts[i, 0, 0], counts[i, 0, 1] = np.bincount(outside, minlength=256), np.bincount(inside, minlength=256)
+        counts[i, 0, 0], counts[i, 0, 1] = (
+            np.bincount(outside, minlength=256),
+            np.bincount(inside, minlength=256),
+        )
     names = np.array([f"image_{i:04d}.png" for i in range(images)])
     return MaskEvidence(
-        ids=names, groups=names, counts=counts, rule=np.tile([128.0, 0.0, 128.0], (images, 1, 1)), classes=("lesion",), grid="native"
+        ids=names,
+        groups=names,
+        counts=counts,
+        rule=np.tile([128.0, 0.0, 128.0], (images, 1, 1)),
+        classes=("lesion",),
+        grid="native",
     )
 
 
@@ -47,30 +55,74 @@ def labels(images: int, skill: float, random: np.random.Generator) -> LabelEvide
     """Every other image is positive; three images a patient."""
     truth = (np.arange(images) % 2).astype(np.uint8)[:, None]
     logits = (random.normal(size=(images, 1)) + skill * (2.0 * truth - 1)).astype(np.float32)
-    names, patients = np.array([f"image_{i:04d}.png" for i in range(images)]), np.array([f"patient_{i // 3}" for i in range(images)])
+    names, patients = (
+        np.array([f"image_{i:04d}.png" for i in range(images)]),
+        np.array([f"patient_{i // 3}" for i in range(images)]),
+    )
     rule = np.tile([0.5, 1.0, 1.0], (images, 1, 1))
-    return LabelEvidence(ids=names, groups=patients, rule=rule, classes=("sick",), logits=logits, labels=truth, group_is="patient")
+    return LabelEvidence(
+        ids=names,
+        groups=patients,
+        rule=rule,
+        classes=("sick",),
+        logits=logits,
+        labels=truth,
+        group_is="patient",
+    )
 
 
 def configuration(experiment: str) -> dict:
     with initialize_config_dir(str(CONF)):
-        cfg = compose("run", [f"experiment={experiment}", f"title={experiment}", "paths.run=RUN", "scale=demo", "init_from=null"])
+        cfg = compose(
+            "run",
+            [
+                f"experiment={experiment}",
+                f"title={experiment}",
+                "paths.run=RUN",
+                "scale=demo",
+                "init_from=null",
+            ],
+        )
     return OmegaConf.to_container(cfg, resolve=True)
 
 
 def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> None:
     """What a tested run leaves, as far as the leaderboard looks at it."""
-    scores = {name: {score: asdict(value) for score, value in of_class.items()} for name, of_class in estimates(evidence, 2).items()}
+    scores = {
+        name: {score: asdict(value) for score, value in of_class.items()}
+        for name, of_class in estimates(evidence, 2).items()
+    }
     config = config | {"seed": number, "paths": config["paths"] | {"run": str(folder)}}
-    report = {"schema": 2, "title": config["title"], "heads": evidence.heads, "judged": "test", "finished": f"2026-11-01T{number % 24:02d}:00:00"}
-    report |= {"scores": {"val": scores, "test": scores}, "data": {"root": "data", "phantom": True}, "config": config}
-    report |= {"parameters": {"trainable": 10**6, "total": 10**7}, "resources": {"train_seconds": 60.0}, "commit": "c" * 40}
-    report |= {"definitions": {score.name: score.definition for score in evidence.scores}, "identity": evidence.identity}
+    report = {
+        "schema": 2,
+        "title": config["title"],
+        "heads": evidence.heads,
+        "judged": "test",
+        "finished": f"2026-11-01T{number % 24:02d}:00:00",
+    }
+    report |= {
+        "scores": {"val": scores, "test": scores},
+        "data": {"root": "data", "phantom": True},
+        "config": config,
+    }
+    report |= {
+        "parameters": {"trainable": 10**6, "total": 10**7},
+        "resources": {"train_seconds": 60.0},
+        "commit": "c" * 40,
+    }
+    report |= {
+        "definitions": {score.name: score.definition for score in evidence.scores},
+        "identity": evidence.identity,
+    }
     folder.mkdir(parents=True)
     evidence_file.write(evidence, folder / "evidence" / "test.npz")
     write_json(report, folder / "report.json")
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
-    (folder / "outcome.json").write_text(json.dumps({"status": "finished", "score": 0.5, "failure": None}), encoding="utf-8")
+    (folder / "config.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8"
+    )
+    (folder / "outcome.json").write_text(
+        json.dumps({"status": "finished", "score": 0.5, "failure": None}), encoding="utf-8"
+    )
     (folder / "checkpoints").mkdir()
 
 
@@ -82,7 +134,11 @@ def seconds(runs: Path) -> tuple[float, float]:
 
 
 def measure(runs: Path, add: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, list[tuple[float, float]]] = {"all read anew": [], "nothing changed": [], "one run added": []}
+    found: dict[str, list[tuple[float, float]]] = {
+        "all read anew": [],
+        "nothing changed": [],
+        "one run added": [],
+    }
     for _ in range(rounds):
         shutil.rmtree(runs / KEPT, ignore_errors=True)
         found["all read anew"].append(seconds(runs))
@@ -95,18 +151,32 @@ def measure(runs: Path, add: Path, rounds: int) -> dict[str, list[tuple[float, f
 
 def main(asked: argparse.Namespace) -> None:
     random = np.random.default_rng(0)
-    configs = {"masks": configuration("unetpp_brain_tumor"), "labels": configuration("lora_pneumonia")}
+    configs = {
+        "masks": configuration("unetpp_brain_tumor"),
+        "labels": configuration("lora_pneumonia"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
         for number in range(asked.runs):
             name = "labels" if number % 5 == 4 else "masks"
-            evidence = (labels if name == "labels" else masks)(asked.images, random.uniform(0.8, 1.2), random)
-            make_run(runs / name / f"{number // 50}" / f"{number % 50}", number, evidence, configs[name])
-        make_run(Path(folder) / "add", asked.runs, masks(asked.images, 1.1, random), configs["masks"])
+            evidence = (labels if name == "labels" else masks)(
+                asked.images, random.uniform(0.8, 1.2), random
+            )
+            make_run(
+                runs / name / f"{number // 50}" / f"{number % 50}", number, evidence, configs[name]
+            )
+        make_run(
+            Path(folder) / "add", asked.runs, masks(asked.images, 1.1, random), configs["masks"]
+        )
         for name, spent in measure(runs, Path(folder) / "add", asked.rounds).items():
             clock, own = (statistics.median(column) for column in zip(*spent, strict=True))
-            print(f"{name}: {clock:.3f} s by the clock, {own:.3f} s of processor time (medians of {asked.rounds})")
-        page, kept = (runs / "leaderboard.html").stat().st_size, (runs / KEPT / "known.npz").stat().st_size
+            print(
+                f"{name}: {clock:.3f} s by the clock, {own:.3f} s of processor time (medians of {asked.rounds})"
+            )
+        page, kept = (
+            (runs / "leaderboard.html").stat().st_size,
+            (runs / KEPT / "known.npz").stat().st_size,
+        )
         size, load = f"page {page / 1e6:.2f} MB, kept {kept / 1e6:.1f} MB", os.getloadavg()[0]
         print(f"{asked.runs} runs x {asked.images} images: {size}; load of the machine {load:.1f}")
         if asked.keep:

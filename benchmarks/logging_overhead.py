@@ -60,8 +60,16 @@ def instrument() -> None:
         ("W&B: results and end", Dashboard, ("close",)),
         ("page", Report, ("on_test_end", "teardown")),
         ("drawn", Drawn, ("on_fit_start", "on_train_batch_end", "on_train_epoch_end")),
-        ("learning rate", LearningRateMonitor, ("on_train_start", "on_train_batch_start", "on_train_epoch_start")),
-        ("resources", Resources, ("on_fit_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_end")),
+        (
+            "learning rate",
+            LearningRateMonitor,
+            ("on_train_start", "on_train_batch_start", "on_train_epoch_start"),
+        ),
+        (
+            "resources",
+            Resources,
+            ("on_fit_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_end"),
+        ),
         ("plan", one_run, ("print_plan",)),
     ]
     for name, place, functions in parts:
@@ -72,9 +80,17 @@ def instrument() -> None:
 def once(words: list[str], folder: Path) -> dict[str, float]:
     """Seconds of each part of one run, and of its training."""
     SECONDS.clear()
-    sys.argv = ["run.py", "logger=wandb", "logger.wandb.mode=offline", *words, f"hydra.run.dir={folder}"]
+    sys.argv = [
+        "run.py",
+        "logger=wandb",
+        "logger.wandb.mode=offline",
+        *words,
+        f"hydra.run.dir={folder}",
+    ]
     run.main()
-    return dict(SECONDS) | {"training": json.loads((folder / "report.json").read_text())["resources"]["train_seconds"]}
+    return dict(SECONDS) | {
+        "training": json.loads((folder / "report.json").read_text())["resources"]["train_seconds"]
+    }
 
 
 def main() -> None:
@@ -86,11 +102,17 @@ def main() -> None:
         os.environ.setdefault("MEDICAL_CACHE", f"{folder}/cache")
         rounds = [once(words, Path(folder) / str(i)) for i in range(arguments.rounds)]
     names = [name for name in rounds[0] if name != "training"]
-    shares = {name: [100 * found.get(name, 0.0) / found["training"] for found in rounds] for name in names}
-    print(f"training: {statistics.median(found['training'] for found in rounds):.1f} s, median of {len(rounds)} rounds in one process")
+    shares = {
+        name: [100 * found.get(name, 0.0) / found["training"] for found in rounds] for name in names
+    }
+    print(
+        f"training: {statistics.median(found['training'] for found in rounds):.1f} s, median of {len(rounds)} rounds in one process"
+    )
     for name, values in shares.items():
         seconds = statistics.median(found.get(name, 0.0) for found in rounds)
-        print(f"{name:22} {seconds:7.3f} s  {statistics.median(values):6.2f} % of training  ({', '.join(f'{value:.2f}' for value in values)})")
+        print(
+            f"{name:22} {seconds:7.3f} s  {statistics.median(values):6.2f} % of training  ({', '.join(f'{value:.2f}' for value in values)})"
+        )
     total = [sum(values) for values in zip(*shares.values(), strict=True)]
     print(f"{'together':22} {'':7}    {statistics.median(total):6.2f} %")
 

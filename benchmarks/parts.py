@@ -18,7 +18,15 @@ class Parts:
 
     def __init__(self, folder: str, *overrides: str) -> None:
         with initialize_config_dir(str(run.CONF)):
-            self.cfg = compose("run", [f"paths.run={folder}", "title=benchmark", "trainer.enable_progress_bar=false", *overrides])
+            self.cfg = compose(
+                "run",
+                [
+                    f"paths.run={folder}",
+                    "title=benchmark",
+                    "trainer.enable_progress_bar=false",
+                    *overrides,
+                ],
+            )
         prepare(self.cfg)
         seed_everything(self.cfg.seed, workers=True, verbose=False)
         self.data = self.make(self.cfg.datamodule)
@@ -33,4 +41,6 @@ class Parts:
         """A fresh trainer and its callbacks by name."""
         callbacks = callbacks_of(self.cfg)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
-        return self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more), callbacks
+        return self.make(
+            self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more
+        ), callbacks

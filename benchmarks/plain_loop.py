@@ -35,11 +35,25 @@ class Slices(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = self.rows[index]
-        image = cv2.resize(cv2.cvtColor(cv2.imread(row["image"]), cv2.COLOR_BGR2RGB), (self.size, self.size), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(coco_mask.decode(row["mask"][0]), (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        image = cv2.resize(
+            cv2.cvtColor(cv2.imread(row["image"]), cv2.COLOR_BGR2RGB),
+            (self.size, self.size),
+            interpolation=cv2.INTER_AREA,
+        )
+        mask = cv2.resize(
+            coco_mask.decode(row["mask"][0]),
+            (self.size, self.size),
+            interpolation=cv2.INTER_NEAREST,
+        )
         done = self.augment(image=image, mask=mask)
-        normal = (done["image"].astype(np.float32) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-        return torch.from_numpy(normal.transpose(2, 0, 1).copy()).float(), torch.from_numpy(done["mask"])[None].float()
+        normal = (done["image"].astype(np.float32) / 255 - [0.485, 0.456, 0.406]) / [
+            0.229,
+            0.224,
+            0.225,
+        ]
+        return torch.from_numpy(normal.transpose(2, 0, 1).copy()).float(), torch.from_numpy(
+            done["mask"]
+        )[None].float()
 
 
 class PlainLoop:
@@ -53,7 +67,9 @@ class PlainLoop:
         bf16: Autocast to bf16 with channels_last instead of fp32.
     """
 
-    def __init__(self, rows: list[dict], size: int, batch_size: int, lr: float = 1e-4, bf16: bool = False) -> None:
+    def __init__(
+        self, rows: list[dict], size: int, batch_size: int, lr: float = 1e-4, bf16: bool = False
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = smp.UnetPlusPlus("resnet34", encoder_weights=None).to(self.device)
         self.bf16 = bf16
@@ -62,7 +78,9 @@ class PlainLoop:
         self.focal, self.dice = smp.losses.FocalLoss("binary"), smp.losses.DiceLoss("binary")
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr)
         workers = 8 if torch.cuda.is_available() else 0
-        self.loader = DataLoader(Slices(rows, size, True), batch_size, shuffle=True, drop_last=True, num_workers=workers)
+        self.loader = DataLoader(
+            Slices(rows, size, True), batch_size, shuffle=True, drop_last=True, num_workers=workers
+        )
 
     def steps(self) -> Iterator[int]:
         """Trains for ever; yields the number of images after each step."""
@@ -74,7 +92,9 @@ class PlainLoop:
                     image = image.to(memory_format=torch.channels_last)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     logits = self.net(image)
-                loss = 0.5 * self.focal(logits.float(), mask) + 0.5 * self.dice(logits.float(), mask)
+                loss = 0.5 * self.focal(logits.float(), mask) + 0.5 * self.dice(
+                    logits.float(), mask
+                )
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()

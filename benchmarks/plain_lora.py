@@ -46,12 +46,27 @@ class PlainLora:
     def __init__(self, rows: list[dict], size: int, batch_size: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         net = timm.create_model("tf_efficientnetv2_s", num_classes=1)
-        layers = [name for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1]
-        config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.05, bias="none", target_modules=layers, modules_to_save=["classifier"])
+        layers = [
+            name
+            for name, layer in net.named_modules()
+            if isinstance(layer, nn.Conv2d) and layer.groups == 1
+        ]
+        config = LoraConfig(
+            r=8,
+            lora_alpha=16,
+            lora_dropout=0.05,
+            bias="none",
+            target_modules=layers,
+            modules_to_save=["classifier"],
+        )
         self.net = get_peft_model(net, config).to(self.device)
-        self.optimizer = torch.optim.AdamW([p for p in self.net.parameters() if p.requires_grad], 1e-4, weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.net.parameters() if p.requires_grad], 1e-4, weight_decay=0.01
+        )
         workers = 8 if torch.cuda.is_available() else 0
-        self.loader = DataLoader(Radiographs(rows, size), batch_size, shuffle=True, drop_last=True, num_workers=workers)
+        self.loader = DataLoader(
+            Radiographs(rows, size), batch_size, shuffle=True, drop_last=True, num_workers=workers
+        )
 
     def run(self, steps: int) -> float:
         """Images a second over a number of steps."""
@@ -61,8 +76,12 @@ class PlainLora:
             for image, label in self.loader:
                 label = label.to(self.device)[:, None].float()
                 logits = self.net(image.to(self.device))
-                loss = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
-                loss = ((0.25 * label + 0.75 * (1 - label)) * (1 - torch.exp(-loss)) ** 2 * loss).mean()
+                loss = nn.functional.binary_cross_entropy_with_logits(
+                    logits, label, reduction="none"
+                )
+                loss = (
+                    (0.25 * label + 0.75 * (1 - label)) * (1 - torch.exp(-loss)) ** 2 * loss
+                ).mean()
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()

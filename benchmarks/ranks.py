@@ -26,12 +26,21 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from callbacks.runs.devices import ddp
 
 ROOT = Path(__file__).parent.parent
-BARE = ["callbacks=[interrupt,finite_loss,drawn,resources,report]", "callbacks.report.cases=0", "trainer.limit_val_batches=0"]
+BARE = [
+    "callbacks=[interrupt,finite_loss,drawn,resources,report]",
+    "callbacks.report.cases=0",
+    "trainer.limit_val_batches=0",
+]
 
 
 def rate(ranks: int, words: list[str], batch: int, folder: Path) -> float:
     """Images a second of all ranks together, start-up left out; each rank has as many threads as leave the cores shared out evenly."""
-    own = [f"trainer.devices={ranks}", f"datamodule.batch_size={batch // ranks}", "trainer.limit_test_batches=1", f"hydra.run.dir={folder}"]
+    own = [
+        f"trainer.devices={ranks}",
+        f"datamodule.batch_size={batch // ranks}",
+        "trainer.limit_test_batches=1",
+        f"hydra.run.dir={folder}",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": str(2 // ranks)}
     command = [sys.executable, "run.py", *words, *own]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -51,8 +60,12 @@ class Sent(Callback):
         """Lightning hands hooks on for GPUs alone; DDP takes one until its first backward pass."""
         ddp = trainer.strategy.model
         ddp.register_comm_hook(None, self.hook)
-        self.buffers = sum(buffer.nbytes for buffer in ddp.modules_buffers) if ddp.broadcast_buffers else 0
-        self.gradients = sum(parameter.nbytes for parameter in pl_module.parameters() if parameter.requires_grad)
+        self.buffers = (
+            sum(buffer.nbytes for buffer in ddp.modules_buffers) if ddp.broadcast_buffers else 0
+        )
+        self.gradients = sum(
+            parameter.nbytes for parameter in pl_module.parameters() if parameter.requires_grad
+        )
 
     def on_train_batch_start(self, *about: Any) -> None:
         """Only the last step is kept."""
@@ -66,18 +79,34 @@ class Sent(Callback):
 
 def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
     """One of two processes that train for three steps; DDP sets up its buckets anew after the first."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "GROUP_RANK": 0,
+        "WORLD_SIZE": 2,
+        "LOCAL_WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+    }
     names |= {"MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "benchmark"}
     os.environ.update({name: str(value) for name, value in names.items()})
     os.chdir(ROOT)
     torch.set_num_threads(1)
-    parts = Parts(folder, *words, "trainer.devices=2", "datamodule.batch_size=2", "datamodule.batches_per_epoch=3", "trainer.max_epochs=1")
+    parts = Parts(
+        folder,
+        *words,
+        "trainer.devices=2",
+        "datamodule.batch_size=2",
+        "datamodule.batches_per_epoch=3",
+        "trainer.max_epochs=1",
+    )
     trainer, callbacks = parts.trainer(strategy=parts.make(ddp(parts.module)))
     sent = Sent()
     trainer.callbacks = [callbacks["interrupt"], sent]
     trainer.fit(parts.module, datamodule=parts.data)
     if rank == 0:
-        Path(folder, "sent.json").write_text(json.dumps([sent.buckets, sent.buffers, sent.gradients]))
+        Path(folder, "sent.json").write_text(
+            json.dumps([sent.buckets, sent.buffers, sent.gradients])
+        )
 
 
 def sent_bytes(words: list[str], folder: Path) -> tuple[list[int], int, int]:
@@ -99,21 +128,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
-    words = [f"experiment={args.experiment}", "scale=demo", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", *BARE, *args.words]
+    words = [
+        f"experiment={args.experiment}",
+        "scale=demo",
+        "trainer.accelerator=cpu",
+        "trainer.enable_progress_bar=false",
+        *BARE,
+        *args.words,
+    ]
     length = [f"trainer.max_epochs={args.epochs}", f"datamodule.batches_per_epoch={args.steps}"]
     rates: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         buckets, buffers, gradients = sent_bytes(words, Path(folder, "sent"))
         for round_ in range(args.rounds):
             for ranks in (1, 2) if round_ % 2 else (2, 1):
-                rates[ranks].append(rate(ranks, [*words, *length], args.batch, Path(folder, f"{round_}of{ranks}")))
+                rates[ranks].append(
+                    rate(ranks, [*words, *length], args.batch, Path(folder, f"{round_}of{ranks}"))
+                )
     for ranks, name in ((1, "one process, two threads"), (2, "two ranks, one thread each")):
-        print(f"{name:<28}{statistics.median(rates[ranks]):8.2f} img/s   ({', '.join(f'{found:.2f}' for found in rates[ranks])})")
+        print(
+            f"{name:<28}{statistics.median(rates[ranks]):8.2f} img/s   ({', '.join(f'{found:.2f}' for found in rates[ranks])})"
+        )
     ratio = statistics.median(two / one for one, two in zip(rates[1], rates[2], strict=True))
-    print(f"two ranks / one process: {ratio:.3f}   (median of {args.rounds} paired rounds, {args.batch} images a step)")
+    print(
+        f"two ranks / one process: {ratio:.3f}   (median of {args.rounds} paired rounds, {args.batch} images a step)"
+    )
     reduced = sum(buckets)
-    print(f"a step all-reduces {reduced:,} bytes in {len(buckets)} buckets; the parameters that learn are {gradients:,}: {reduced / gradients:.3f} x")
-    print(f"on a ring of n ranks each sends 2 (n - 1) / n of them, here {reduced:,}; besides, DDP broadcasts {buffers:,} bytes of buffers a step")
+    print(
+        f"a step all-reduces {reduced:,} bytes in {len(buckets)} buckets; the parameters that learn are {gradients:,}: {reduced / gradients:.3f} x"
+    )
+    print(
+        f"on a ring of n ranks each sends 2 (n - 1) / n of them, here {reduced:,}; besides, DDP broadcasts {buffers:,} bytes of buffers a step"
+    )
 
 
 if __name__ == "__main__":

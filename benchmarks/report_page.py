@@ -44,23 +44,47 @@ def maps(images: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tens
     y, x = torch.meshgrid(torch.linspace(0, 1, SIDE), torch.linspace(0, 1, SIDE), indexing="ij")
     place = torch.rand(images, classes, 3, generator=random)
     middle, radius = 0.2 + 0.6 * place[..., :2], 0.03 + 0.12 * place[..., 2]
-    distance = ((y - middle[..., 0, None, None]) ** 2 + (x - middle[..., 1, None, None]) ** 2).sqrt() / radius[..., None, None]
+    distance = (
+        (y - middle[..., 0, None, None]) ** 2 + (x - middle[..., 1, None, None]) ** 2
+    ).sqrt() / radius[..., None, None]
     truth = (distance < 1) & (torch.arange(images)[:, None, None, None] % 4 > 0)
-    noise = torch.nn.functional.avg_pool2d(torch.randn(images, classes, SIDE, SIDE, generator=random), 7, 1, 3) * 6
-    return torch.where(truth, 4 - 4 * distance, -4 - distance.clamp(max=3)) + 2 * noise, truth.to(torch.uint8)
+    noise = (
+        torch.nn.functional.avg_pool2d(
+            torch.randn(images, classes, SIDE, SIDE, generator=random), 7, 1, 3
+        )
+        * 6
+    )
+    return torch.where(truth, 4 - 4 * distance, -4 - distance.clamp(max=3)) + 2 * noise, truth.to(
+        torch.uint8
+    )
 
 
 def mask_evidence(names: dict, images: int, classes: int) -> MaskEvidence:
-    blocks = [(*maps(len(some), classes, seed=int(some[0])), len(some)) for some in np.array_split(np.arange(images), max(1, images // 50))]
-    counts = np.concatenate([histograms(logits, truth, [Content(0, 0, SIDE, SIDE)] * n).numpy() for logits, truth, n in blocks])
-    return MaskEvidence(counts=counts, rule=np.tile((136.0, 0.0005, 124.0), (images, classes, 1)), grid=str(SIDE), **names)
+    blocks = [
+        (*maps(len(some), classes, seed=int(some[0])), len(some))
+        for some in np.array_split(np.arange(images), max(1, images // 50))
+    ]
+    counts = np.concatenate(
+        [
+            histograms(logits, truth, [Content(0, 0, SIDE, SIDE)] * n).numpy()
+            for logits, truth, n in blocks
+        ]
+    )
+    return MaskEvidence(
+        counts=counts,
+        rule=np.tile((136.0, 0.0005, 124.0), (images, classes, 1)),
+        grid=str(SIDE),
+        **names,
+    )
 
 
 def label_evidence(names: dict, images: int, classes: int) -> LabelEvidence:
     random = np.random.default_rng(0)
     labels = (random.random((images, classes)) < 0.3).astype(np.uint8)
     logits = (1.5 * random.normal(size=(images, classes)) + 2 * labels - 1).astype(np.float32)
-    return LabelEvidence(logits=logits, labels=labels, rule=np.tile((0.4, 1.3, 1.0), (images, classes, 1)), **names)
+    return LabelEvidence(
+        logits=logits, labels=labels, rule=np.tile((0.4, 1.3, 1.0), (images, classes, 1)), **names
+    )
 
 
 def with_pictures(evidence: Evidence, classes: int) -> list:
@@ -68,15 +92,23 @@ def with_pictures(evidence: Evidence, classes: int) -> list:
     found = kind.choose(evidence, 6)
     logits, truth = maps(len(found), classes, seed=7)
     grey = (100 + 12 * logits[:, :1] + 9 * torch.randn(logits[:, :1].shape)).clamp(0, 255).byte()
-    batch, rule = {"image": grey, "mask": truth, "content": [Content(0, 0, SIDE, SIDE)] * len(found)}, MaskRule(classes)
-    return [illustrated(case, kind, batch, i, logits[i : i + 1], rule, map_side(found)) for i, case in enumerate(found)]
+    batch, rule = (
+        {"image": grey, "mask": truth, "content": [Content(0, 0, SIDE, SIDE)] * len(found)},
+        MaskRule(classes),
+    )
+    return [
+        illustrated(case, kind, batch, i, logits[i : i + 1], rule, map_side(found))
+        for i, case in enumerate(found)
+    ]
 
 
 def opening(path: Path, rounds: int) -> list[tuple[float, float]]:
     """Milliseconds to the load event and to the first idle moment, each time in a fresh context."""
     found = []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         for _ in range(rounds):
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             tab = context.new_page()
@@ -89,7 +121,11 @@ def opening(path: Path, rounds: int) -> list[tuple[float, float]]:
 
 def main(images: int, classes: int, kind: str, rounds: int) -> None:
     ids = np.array([f"patient{i // 2:05d}/image_{i:06d}.png" for i in range(images)])
-    names = {"ids": ids, "groups": np.array([id.split("/")[0] for id in ids]), "group_is": "patient"}
+    names = {
+        "ids": ids,
+        "groups": np.array([id.split("/")[0] for id in ids]),
+        "group_is": "patient",
+    }
     names["classes"] = tuple(f"finding {c}" for c in range(classes))
     evidence = {"mask": mask_evidence, "label": label_evidence}[kind](names, images, classes)
     cases = with_pictures(evidence, classes)
@@ -97,13 +133,19 @@ def main(images: int, classes: int, kind: str, rounds: int) -> None:
         start = time.process_time()
         as_json(embedded(KINDS[kind], evidence, cases))
         swept = time.process_time()
-        found = content(Run("Synthetic", Path(folder), {"test": evidence}, [{"top": 0.5}] * classes, {}), DATA)
+        found = content(
+            Run("Synthetic", Path(folder), {"test": evidence}, [{"top": 0.5}] * classes, {}), DATA
+        )
         scored = time.process_time()
         path = write_page(found, {"test": evidence}, cases, Path(folder))
         written = time.process_time()
         times = opening(path, rounds)
-        print(f"{kind}, {images} images, {classes} class(es), {len(cases)} cases: {path.stat().st_size / 1e6:.2f} MB")
-    print(f"CPU: what the script reads {swept - start:.2f} s, the whole page {written - scored:.2f} s (scores with intervals {scored - swept:.2f} s)")
+        print(
+            f"{kind}, {images} images, {classes} class(es), {len(cases)} cases: {path.stat().st_size / 1e6:.2f} MB"
+        )
+    print(
+        f"CPU: what the script reads {swept - start:.2f} s, the whole page {written - scored:.2f} s (scores with intervals {scored - swept:.2f} s)"
+    )
     load, idle = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"opened: load event after {load:.0f} ms, idle after {idle:.0f} ms, medians of {rounds}")
 

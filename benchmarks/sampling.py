@@ -26,20 +26,34 @@ def main() -> None:
     asked = parser.parse_args()
     random = np.random.default_rng(0)
     positive = random.random(asked.rows) < 0.22
-    stratum = np.where(positive, np.array(["1_q1", "1_q2", "1_q3", "1_q4"])[random.integers(4, size=asked.rows)], "0_none")
-    pool = Pool(np.arange(asked.rows), positive, stratum, np.where(random.random(asked.rows) < 0.1, 2.0, 1.0))
+    stratum = np.where(
+        positive,
+        np.array(["1_q1", "1_q2", "1_q3", "1_q4"])[random.integers(4, size=asked.rows)],
+        "0_none",
+    )
+    pool = Pool(
+        np.arange(asked.rows),
+        positive,
+        stratum,
+        np.where(random.random(asked.rows) < 0.1, 2.0, 1.0),
+    )
     weights = {"1_q4": 0.8, "1_q3": 0.7, "1_q2": 0.7, "1_q1": 0.6, "0_none": 0.2}
     batches = asked.rows // 12
     for name, plan in (
         ("hard samples twice as often", Plan(512, 12)),
         ("rate .7, strata, hard samples, without replacement", Plan(512, 12, None, 0.7, weights)),
-        (f"the same, {batches * 12:,} images, with replacement", Plan(512, 12, batches, 0.7, weights)),
+        (
+            f"the same, {batches * 12:,} images, with replacement",
+            Plan(512, 12, batches, 0.7, weights),
+        ),
     ):
         for ranks in (1, 3):
             wanted = plan if plan.batches is None else Plan(512, 12, batches // ranks, 0.7, weights)
             drawing, keying = [], []
             for epoch in range(asked.epochs):
-                keys = TrainingKeys(pool, lambda _, plan=wanted: plan, 0, lambda epoch=epoch: epoch, 0, ranks)
+                keys = TrainingKeys(
+                    pool, lambda _, plan=wanted: plan, 0, lambda epoch=epoch: epoch, 0, ranks
+                )
                 start = time.perf_counter()
                 images = keys.drawn(epoch)[0].size
                 drawing.append(time.perf_counter() - start)
@@ -47,7 +61,9 @@ def main() -> None:
                 _ = list(keys)
                 keying.append(time.perf_counter() - start - drawing[-1])
             drawn, keyed = (1000 * median(seconds) for seconds in (drawing, keying))
-            print(f"{name}, {ranks} rank(s): {drawn:.0f} ms to draw {images:,} of {asked.rows:,} rows, {keyed:.0f} ms for their keys over the epoch")
+            print(
+                f"{name}, {ranks} rank(s): {drawn:.0f} ms to draw {images:,} of {asked.rows:,} rows, {keyed:.0f} ms for their keys over the epoch"
+            )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from callbacks.runs.one_run import make
 from datamodules.sample import Canvas
 from lightning_modules.precision import best_precision
 
-BUCKET = 25 * 2**20  # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
+BUCKET = (
+    25 * 2**20
+)  # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
 H100 = 200e12  # assumed: operations a second that an H100 sustains on this network in bf16, a fifth of its nominal 989e12
 REACHED = 0.8  # assumed: share of a link's nominal rate that an all-reduce reaches
 
@@ -36,7 +38,11 @@ class Link:
 
 
 NVLINK = Link("NVLink", 450e9, 3e-6)
-NETWORKS = (Link("InfiniBand 8 x NDR", 8 * 400e9 / 8, 5e-6), Link("InfiniBand HDR", 200e9 / 8, 5e-6), Link("10 GbE", 10e9 / 8, 50e-6))
+NETWORKS = (
+    Link("InfiniBand 8 x NDR", 8 * 400e9 / 8, 5e-6),
+    Link("InfiniBand HDR", 200e9 / 8, 5e-6),
+    Link("10 GbE", 10e9 / 8, 50e-6),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ def all_reduce(size: float, gpus: int, a_node: int, network: Link) -> float:
     The rings over the nodes run at once: together they carry `size` bytes and share the node's bandwidth.
     """
     inside, nodes = min(gpus, a_node), -(-gpus // a_node)
-    return (ring(size, inside, NVLINK) if inside > 1 else 0.0) + (ring(size, nodes, network) if nodes > 1 else 0.0)
+    return (ring(size, inside, NVLINK) if inside > 1 else 0.0) + (
+        ring(size, nodes, network) if nodes > 1 else 0.0
+    )
 
 
 def exposed(work: Work, gpus: int, a_node: int, network: Link) -> float:
@@ -95,7 +103,10 @@ def table(work: Work, gpus: list[int], a_node: int) -> str:
     head = ["GPUs", *([NVLINK.name] if a_node > 1 else []), *(network.name for network in NETWORKS)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for number in gpus:
-        cells = [f"{100 * share:.1f} %, {rate:,.0f}" for share, rate in (scaled(work, number, a_node, network) for network in NETWORKS)]
+        cells = [
+            f"{100 * share:.1f} %, {rate:,.0f}"
+            for share, rate in (scaled(work, number, a_node, network) for network in NETWORKS)
+        ]
         if a_node > 1:
             cells = [cells[0], *[""] * len(NETWORKS)] if number <= a_node else ["", *cells]
         lines.append(f"| {number} | {' | '.join(cells)} |")
@@ -110,13 +121,24 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
             outputs = net(torch.empty(images, cfg.datamodule.channels, *Canvas.of(cfg.image_size)))
             forward = counter.get_total_flops()
             sum(output.sum() for output in outputs).backward()
-    return sum(p.numel() for p in net.parameters() if p.requires_grad), counter.get_total_flops(), 1 - forward / counter.get_total_flops()
+    return (
+        sum(p.numel() for p in net.parameters() if p.requires_grad),
+        counter.get_total_flops(),
+        1 - forward / counter.get_total_flops(),
+    )
 
 
 def measured(cfg: DictConfig, images: int) -> float:
     """Seconds of a step on the first device of this machine, in the precision that a run would choose."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = Setting(device, 0, best_precision("auto"), images, Canvas.of(cfg.image_size), cfg.datamodule.channels)
+    setting = Setting(
+        device,
+        0,
+        best_precision("auto"),
+        images,
+        Canvas.of(cfg.image_size),
+        cfg.datamodule.channels,
+    )
     return images / images_per_second(make(cfg.module), setting, 90.0)
 
 
@@ -130,18 +152,36 @@ def main() -> None:
     parser.add_argument("--nodes-of", type=int, nargs="+", default=[8, 1])
     args = parser.parse_args()
     with initialize_config_dir(str(run.CONF)):
-        cfg = compose("run", ["experiment=upernet_pnx", "paths.run=.", "title=benchmark", "module.net.weights=null"])
+        cfg = compose(
+            "run",
+            ["experiment=upernet_pnx", "paths.run=.", "title=benchmark", "module.net.weights=null"],
+        )
     parameters, operations, backward = counted(cfg, args.batch)
     seconds = args.step or (measured(cfg, args.batch) if args.measure else operations / H100)
-    origin = "given" if args.step else "measured here" if args.measure else f"ASSUMED, {H100 / 1e12:.0f} TFLOP a second"
+    origin = (
+        "given"
+        if args.step
+        else "measured here"
+        if args.measure
+        else f"ASSUMED, {H100 / 1e12:.0f} TFLOP a second"
+    )
     step = f"{operations / 1e12:.2f} TFLOP a step of {args.batch} images, {backward:.0%} of them backward"
-    print(f"counted: {parameters:,} parameters that learn, gradients of {4 * parameters:,} bytes in fp32; {step}")
+    print(
+        f"counted: {parameters:,} parameters that learn, gradients of {4 * parameters:,} bytes in fp32; {step}"
+    )
     print(f"a step on one GPU: {1000 * seconds:.1f} ms ({origin})")
-    print(f"assumed: {REACHED:.0%} of the nominal rates; no stragglers, no slower computing beside communication, loaders that keep up")
+    print(
+        f"assumed: {REACHED:.0%} of the nominal rates; no stragglers, no slower computing beside communication, loaders that keep up"
+    )
     fp32 = Work(seconds, backward, 4.0 * parameters, args.batch, args.accumulate)
     for a_node in args.nodes_of:
-        for name, work in (("fp32", fp32), ("compressed to bf16", replace(fp32, gradients=2.0 * parameters))):
-            print(f"\nnodes of {a_node}, gradients {name}: efficiency, images a second\n\n{table(work, args.gpus, a_node)}")
+        for name, work in (
+            ("fp32", fp32),
+            ("compressed to bf16", replace(fp32, gradients=2.0 * parameters)),
+        ):
+            print(
+                f"\nnodes of {a_node}, gradients {name}: efficiency, images a second\n\n{table(work, args.gpus, a_node)}"
+            )
 
 
 if __name__ == "__main__":

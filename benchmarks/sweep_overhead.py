@@ -14,7 +14,13 @@ SETTINGS = {
     "lora_pneumonia": ["init_from=null", "datamodule.phantom.patients=60"],
     "unetpp_brain_tumor": [],
 }
-SHORT = ["scale=demo", "do=[fit]", "trainer.max_epochs=1", "datamodule.batches_per_epoch=1", "trainer.enable_progress_bar=false"]
+SHORT = [
+    "scale=demo",
+    "do=[fit]",
+    "trainer.max_epochs=1",
+    "datamodule.batches_per_epoch=1",
+    "trainer.enable_progress_bar=false",
+]
 
 
 def main():
@@ -23,19 +29,38 @@ def main():
     parser.add_argument("--trials", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"experiment={arguments.experiment}", *SHORT, *SETTINGS[arguments.experiment], f"paths.cache={folder}/cache", f"paths.runs={folder}"]
+        words = [
+            f"experiment={arguments.experiment}",
+            *SHORT,
+            *SETTINGS[arguments.experiment],
+            f"paths.cache={folder}/cache",
+            f"paths.runs={folder}",
+        ]
         log = Path(folder) / "steps"
         environment = os.environ | {"FIRST_STEP": str(log), "PYTHONPATH": str(ROOT)}
         fresh(words, Path(folder) / "warm", environment)  # draws and decodes the images
         log.unlink()
-        alone = [fresh(words, Path(folder) / f"fresh{k}", environment) for k in range(arguments.trials)]
+        alone = [
+            fresh(words, Path(folder) / f"fresh{k}", environment) for k in range(arguments.trials)
+        ]
         computed = [seconds(log, 1)]
         log.unlink()
-        forked = sweep([*words, f"seed=range({arguments.trials + 1})", "datamodule.seed=0"], Path(folder) / "sweep", environment, log)
+        forked = sweep(
+            [*words, f"seed=range({arguments.trials + 1})", "datamodule.seed=0"],
+            Path(folder) / "sweep",
+            environment,
+            log,
+        )
         computed.append(seconds(log, 1)[1:])
-    print(f"{arguments.experiment}, {arguments.trials} trials, seconds from asking to the first training step, median (all):")
-    for name, times, own in zip(("fresh process", "forked"), (alone, forked[1:]), computed, strict=True):
-        print(f"  {name:<16} {statistics.median(times):6.2f}  ({', '.join(f'{s:.2f}' for s in times)}), of one core {statistics.median(own):.2f}")
+    print(
+        f"{arguments.experiment}, {arguments.trials} trials, seconds from asking to the first training step, median (all):"
+    )
+    for name, times, own in zip(
+        ("fresh process", "forked"), (alone, forked[1:]), computed, strict=True
+    ):
+        print(
+            f"  {name:<16} {statistics.median(times):6.2f}  ({', '.join(f'{s:.2f}' for s in times)}), of one core {statistics.median(own):.2f}"
+        )
     print(f"  the first forked {forked[0]:6.2f}  (waits for the imports)")
 
 
@@ -71,8 +96,14 @@ def sweep(words, folder, environment, log):
     asked = folder.parent / "asked"
     preload = "hydra.launcher.preload=[run,callbacks.sweeps.child,callbacks.runs.carry_out,callbacks.sweeps.study,benchmarks.first_step,timm]"
     script = folder.parent / "asking.py"  # a file, because processes are made from the main module
-    script.write_text("if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in ASKED.format(log=str(asked)).splitlines()))
-    run_quietly([sys.executable, str(script), "-m", *words, f"hydra.sweep.dir={folder}", preload], environment)
+    script.write_text(
+        "if __name__ == '__main__':\n"
+        + "\n".join(f"    {line}" for line in ASKED.format(log=str(asked)).splitlines())
+    )
+    run_quietly(
+        [sys.executable, str(script), "-m", *words, f"hydra.sweep.dir={folder}", preload],
+        environment,
+    )
     return [step - ask for ask, step in zip(seconds(asked, 0), seconds(log, 0), strict=True)]
 
 

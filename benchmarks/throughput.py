@@ -23,7 +23,9 @@ def bare(module: torch.nn.Module, batch: dict, precision: str, steps: int) -> fl
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.train().to(device)
     image, target = batch["image"].to(device), batch[module.target].to(device)
-    optimizer = module.optimizer([parameter for parameter in module.parameters() if parameter.requires_grad])
+    optimizer = module.optimizer(
+        [parameter for parameter in module.parameters() if parameter.requires_grad]
+    )
     start = time.perf_counter()
     for _ in range(steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
@@ -49,7 +51,11 @@ print(loop.run(int(sys.argv[5])))
 BRAIN = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
 TASKS = {  # experiment, plain loop, words that make the demo's network the published one, from scratch
     "brain": ("unetpp_brain_tumor", ("plain_loop", "PlainLoop"), [BRAIN]),
-    "pneumonia": ("lora_pneumonia", ("plain_lora", "PlainLora"), ["module.net.net.architecture=tf_efficientnetv2_s", "init_from=null"]),
+    "pneumonia": (
+        "lora_pneumonia",
+        ("plain_lora", "PlainLora"),
+        ["module.net.net.architecture=tf_efficientnetv2_s", "init_from=null"],
+    ),
 }
 
 
@@ -57,7 +63,11 @@ def plain(loop: tuple[str, str], rows: Path, size: int, batch: int, steps: int) 
     """Images a second of the plain loop, two steps of warm-up left out."""
     words = [str(Path(__file__).parent), str(rows), str(size), str(batch), str(steps)]
     code = PLAIN.replace("{module}", loop[0]).replace("{name}", loop[1])
-    return float(subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code, *words], check=True, capture_output=True, text=True
+        ).stdout.split()[-1]
+    )
 
 
 def main() -> None:
@@ -71,31 +81,53 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     experiment, loop, net = TASKS[args.task]
-    where = ["scale=demo"] + ([f"datamodule.root={args.root}", "datamodule.phantom=null"] if args.root else [])
-    size = [f"image_size={args.size}", f"evaluation_size={args.size}", f"datamodule.batch_size={args.batch}"]
+    where = ["scale=demo"] + (
+        [f"datamodule.root={args.root}", "datamodule.phantom=null"] if args.root else []
+    )
+    size = [
+        f"image_size={args.size}",
+        f"evaluation_size={args.size}",
+        f"datamodule.batch_size={args.batch}",
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        short = f"datamodule.batches_per_epoch={args.steps}", "trainer.limit_val_batches=0", f"trainer.precision={args.precision}"
+        short = (
+            f"datamodule.batches_per_epoch={args.steps}",
+            "trainer.limit_val_batches=0",
+            f"trainer.precision={args.precision}",
+        )
         parts = Parts(folder, f"experiment={experiment}", *where, *net, *size, *short)
         rows = parts.data.table.rows
         listed = Path(folder) / "rows.json"
         listed.write_text(json.dumps(rows[rows["split"] == "train"].to_dict("records")))
         first = next(iter(parts.data.train_dataloader()))
-        rates: dict[str, list[float]] = {"plain fp32 loop": [], "bare step": [], "this repository": []}
+        rates: dict[str, list[float]] = {
+            "plain fp32 loop": [],
+            "bare step": [],
+            "this repository": [],
+        }
         for round_ in range(args.rounds + 1):
             trainer, callbacks = parts.trainer(max_epochs=1)
             trainer.fit(parts.module, datamodule=parts.data)
             ours = callbacks["resources"].as_dict()["images_per_second"]
             alone = bare(parts.module, first, parts.cfg.trainer.precision, args.steps)
-            found = {"plain fp32 loop": plain(loop, listed, args.size, args.batch, args.steps), "bare step": alone, "this repository": ours}
+            found = {
+                "plain fp32 loop": plain(loop, listed, args.size, args.batch, args.steps),
+                "bare step": alone,
+                "this repository": ours,
+            }
             if round_:  # the first one warms up
                 for name, rate in found.items():
                     rates[name].append(rate)
     for name, values in rates.items():
-        print(f"{name:<18}{statistics.median(values):8.2f} img/s   ({', '.join(f'{v:.2f}' for v in values)})")
+        print(
+            f"{name:<18}{statistics.median(values):8.2f} img/s   ({', '.join(f'{v:.2f}' for v in values)})"
+        )
     ours = rates["this repository"]
     for name in ("plain fp32 loop", "bare step"):
         ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
-        print(f"this repository / {name}: {ratio:.3f}   (median of paired rounds, precision {parts.cfg.trainer.precision})")
+        print(
+            f"this repository / {name}: {ratio:.3f}   (median of paired rounds, precision {parts.cfg.trainer.precision})"
+        )
     if torch.cuda.is_available():
         print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
 

@@ -30,7 +30,9 @@ class Agreement:
             return mine
         said = self._settle()
         self._flag = torch.tensor([float(mine)])
-        self._work = distributed.all_reduce(self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        self._work = distributed.all_reduce(
+            self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True
+        )
         return said
 
     def now(self, mine: bool) -> bool:

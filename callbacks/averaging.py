@@ -54,7 +54,9 @@ class Swa(WeightAveraging):
         """At the last step of an epoch, so that the validation behind it judges the new mean."""
         return step_idx is not None and self._epoch_ends
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Before the first epoch that counts, the average is a copy of the weights."""
         self._epoch_ends = trainer.is_last_batch and trainer.current_epoch >= self.start_epoch
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -38,18 +38,40 @@ class Best(ModelCheckpoint):
         save_weights_only: bool = False,
         **checkpoint: Any,
     ) -> None:
-        super().__init__(dirpath, monitor=monitor, mode=mode, save_top_k=save_top_k, save_weights_only=save_weights_only, **checkpoint)
+        super().__init__(
+            dirpath,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            save_weights_only=save_weights_only,
+            **checkpoint,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copies the best checkpoints of the folder that is continued into this one."""
-        kept = {path: score for path, score in state_dict.get("best_k_models", {}).items() if Path(path).is_file()}
-        if self.dirpath is not None and str(self.dirpath) != str(state_dict.get("dirpath")) and kept:
+        kept = {
+            path: score
+            for path, score in state_dict.get("best_k_models", {}).items()
+            if Path(path).is_file()
+        }
+        if (
+            self.dirpath is not None
+            and str(self.dirpath) != str(state_dict.get("dirpath"))
+            and kept
+        ):
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
             _copy(copies)  # the other ranks only have to know the names
-            paths = {key: copies.get(state_dict.get(key, ""), "") for key in ("best_model_path", "kth_best_model_path")}
+            paths = {
+                key: copies.get(state_dict.get(key, ""), "")
+                for key in ("best_model_path", "kth_best_model_path")
+            }
             models = {copies[path]: score for path, score in kept.items()}
-            state_dict = state_dict | paths | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
+            state_dict = (
+                state_dict
+                | paths
+                | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
+            )
         super().load_state_dict(state_dict)
 
 

@@ -32,20 +32,38 @@ class ClassProbabilities(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses several classes before training."""
-        if isinstance(pl_module, EvaluatedModule) and (pl_module.target != "label" or len(pl_module.classes) != 1):
-            raise Refusal("class_probabilities is of one class that is there or not; take it out of callbacks=[...] for other modules")
+        if isinstance(pl_module, EvaluatedModule) and (
+            pl_module.target != "label" or len(pl_module.classes) != 1
+        ):
+            raise Refusal(
+                "class_probabilities is of one class that is there or not; take it out of callbacks=[...] for other modules"
+            )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After the fit val was judged by the best weights, then test."""
-        if not trainer.is_global_zero or trainer.fast_dev_run or not isinstance(pl_module, EvaluatedModule):  # type: ignore[attr-defined]
+        if (
+            not trainer.is_global_zero
+            or trainer.fast_dev_run
+            or not isinstance(pl_module, EvaluatedModule)
+        ):  # type: ignore[attr-defined]
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = data.table.rows.set_index("id")[["split", "outer_split"]]
-        judged = [_judged(evidence) for evidence in pl_module.evidence.values() if isinstance(evidence, LabelEvidence)]
+        judged = [
+            _judged(evidence)
+            for evidence in pl_module.evidence.values()
+            if isinstance(evidence, LabelEvidence)
+        ]
         table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
-        pooled = data.folds > 0 and data.fold_pool == "train_val"  # then other folds were trained on what is val here
+        pooled = (
+            data.folds > 0 and data.fold_pool == "train_val"
+        )  # then other folds were trained on what is val here
         val = np.where((table["outer_split"] == "train") | pooled, OUT_OF_FOLD, HELD_OUT)
-        table["seen"] = np.select([table["split"] == "train", table["split"] == "val"], [np.full(len(table), IN_SAMPLE), val], HELD_OUT)
+        table["seen"] = np.select(
+            [table["split"] == "train", table["split"] == "val"],
+            [np.full(len(table), IN_SAMPLE), val],
+            HELD_OUT,
+        )
         probabilities.write(table.assign(split=table["outer_split"]), self.run_dir)
 
 

@@ -32,7 +32,12 @@ class Drawn(Callback):
         """Prints what is drawn, one line for each stretch of epochs, where there are several."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids, pool = data.table.rows["id"].to_numpy()[data.pool.rows], data.pool
-        self._kind = {id: (stratum, positive) for id, stratum, positive in zip(ids, pool.stratum.tolist(), pool.positive.tolist(), strict=True)}
+        self._kind = {
+            id: (stratum, positive)
+            for id, stratum, positive in zip(
+                ids, pool.stratum.tolist(), pool.positive.tolist(), strict=True
+            )
+        }
         self._names = sorted(set(pool.stratum.tolist()))
         if trainer.is_global_zero:
             stretches = planned(data, trainer)
@@ -41,7 +46,9 @@ class Drawn(Callback):
             for line in _class_weights(pl_module):
                 Console().print(line)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Counts names; nothing is asked of the device."""
         for id in batch["id"]:
             stratum, positive = self._kind[id]
@@ -50,12 +57,21 @@ class Drawn(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs what was shown."""
-        counts = torch.tensor([float(self._counts[name]) for name in (POSITIVE, *self._names)], device=pl_module.device)
-        positives, *strata = (trainer.strategy.reduce(counts, reduce_op="sum") if trainer.world_size > 1 else counts).tolist()  # type: ignore[union-attr]
+        counts = torch.tensor(
+            [float(self._counts[name]) for name in (POSITIVE, *self._names)],
+            device=pl_module.device,
+        )
+        positives, *strata = (
+            trainer.strategy.reduce(counts, reduce_op="sum") if trainer.world_size > 1 else counts
+        ).tolist()  # type: ignore[union-attr]
         images = max(1.0, sum(strata))
         shares = {name: number / images for name, number in zip(self._names, strata, strict=True)}
-        known = {"images": images, "positive_fraction": positives / images} | (shares if len(shares) > 1 else {})
-        pl_module.log_dict({f"drawn/{name}": value for name, value in known.items()}, rank_zero_only=False)
+        known = {"images": images, "positive_fraction": positives / images} | (
+            shares if len(shares) > 1 else {}
+        )
+        pl_module.log_dict(
+            {f"drawn/{name}": value for name, value in known.items()}, rank_zero_only=False
+        )
         self._counts.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,11 +95,17 @@ def _class_weights(module: LightningModule) -> list[str]:
 
 def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
     """Stretches of epochs and what holds in each of them; stages that may end early stand at their full length."""
-    curriculum = next((callback for callback in trainer.callbacks if hasattr(callback, "stages")), None)  # type: ignore[attr-defined]
+    curriculum = next(
+        (callback for callback in trainer.callbacks if hasattr(callback, "stages")), None
+    )  # type: ignore[attr-defined]
     if curriculum is None:
         plans = [data.plan(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
     else:
-        plans = [stage.plan(data.base_plan, epoch) for stage in curriculum.stages for epoch in range(stage.epochs)]
+        plans = [
+            stage.plan(data.base_plan, epoch)
+            for stage in curriculum.stages
+            for epoch in range(stage.epochs)
+        ]
     spans = [list(span) for _, span in groupby(range(len(plans)), lambda epoch: plans[epoch])]
     return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
 
@@ -91,7 +113,16 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
 def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> Table:
     title = f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of them positive"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("epochs", "size", "batch", "steps", "images", "positive", "different", "an image at most"):
+    for column in (
+        "epochs",
+        "size",
+        "batch",
+        "steps",
+        "images",
+        "positive",
+        "different",
+        "an image at most",
+    ):
         table.add_column(column, justify="right")
     for epochs, plan in stretches:
         steps = pool.batches(plan, world_size)
@@ -99,6 +130,14 @@ def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> 
         wanted = pool.shares(plan) * images
         positive = f"{wanted[pool.positive].sum() / images:.3f}"
         times = int(np.ceil(wanted.max() - 1e-6))
-        numbers = [plan.image_size, plan.batch_size, steps, images, positive, round(np.minimum(wanted, 1).sum()), f"{times}x"]
+        numbers = [
+            plan.image_size,
+            plan.batch_size,
+            steps,
+            images,
+            positive,
+            round(np.minimum(wanted, 1).sum()),
+            f"{times}x",
+        ]
         table.add_row(f"{epochs[0] + 1}-{epochs[-1] + 1}", *map(str, numbers))
     return table

@@ -26,7 +26,9 @@ class FiniteLoss(Callback):
         self._bad: torch.Tensor | None = None
         self._recent: deque[list[str]] = deque(maxlen=3)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Notes; looks every `every` steps."""
         bad = ~torch.isfinite(outputs["loss"].detach())
         self._bad = bad if self._bad is None else self._bad | bad

@@ -15,7 +15,9 @@ from datamodules.arguments import FilePath, validated
 from datamodules.refusal import Refusal
 
 PATIENCE = 60  # seconds within which a requeued job is ended
-REQUEUE = getattr(signal, "SIGUSR2", None)  # by which submitit tells a job that its time is over; Windows has no such signal
+REQUEUE = getattr(
+    signal, "SIGUSR2", None
+)  # by which submitit tells a job that its time is over; Windows has no such signal
 
 
 class Interrupted(Refusal):
@@ -63,7 +65,9 @@ class Interrupt(Callback):
         by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"
         _say(by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stops where the state is whole: the optimizer has stepped, the epoch is not over. run.py puts this callback last."""
         agreed = self._ranks.step(bool(self._asked))
         if not agreed:
@@ -78,7 +82,9 @@ class Interrupt(Callback):
         if self._ranks.now(bool(self._asked)):
             self._stop(trainer)
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *about: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *about: Any
+    ) -> None:
         """A job that is about to be requeued does not wait for the end of a validation; last.ckpt is that of the epoch before."""
         if self._asked == REQUEUE:
             self._requeue()
@@ -93,7 +99,9 @@ class Interrupt(Callback):
 
     def _stop(self, trainer: Trainer) -> None:
         self._requeue()
-        raise Interrupted(f"stopped after step {trainer.global_step}; go on with the same command and ckpt_path={self.path}")
+        raise Interrupted(
+            f"stopped after step {trainer.global_step}; go on with the same command and ckpt_path={self.path}"
+        )
 
     def _requeue(self) -> None:
         """Hands a preemption on to whoever listened before: the first rank asks for the requeue and ends, which ends the others too."""
@@ -102,7 +110,9 @@ class Interrupt(Callback):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(PATIENCE)  # a rank that ended earlier would take the first one with it
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Gives the signals back after an error too."""
         self.teardown(trainer, pl_module, "fit")
 

@@ -70,21 +70,54 @@ class LabelThreshold(RuleSearch):
 
     def search(self, evidence: LabelEvidence) -> Tensor:
         """Class by class; classes that exclude one another share a temperature and need no threshold."""
-        warm = torch.tensor([[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64)
+        warm = torch.tensor(
+            [[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64
+        )
         if evidence.exclusive and self.demand.at_least:
-            raise Refusal("callbacks.threshold_search.at_least bounds a threshold, and classes that exclude one another have none; leave it out")
+            raise Refusal(
+                "callbacks.threshold_search.at_least bounds a threshold, and classes that exclude one another have none; leave it out"
+            )
         if evidence.exclusive:
-            self.found = [{"objective": "the most probable class", "score": None, "at_half": None, "warning": None} for _ in evidence.classes]
+            self.found = [
+                {
+                    "objective": "the most probable class",
+                    "score": None,
+                    "at_half": None,
+                    "warning": None,
+                }
+                for _ in evidence.classes
+            ]
             return warm
         probability = evidence.ruled(warm).probability
-        found = [label_search.search(probability[:, c], evidence.labels[:, c] > 0, self.demand) for c in range(len(evidence.classes))]
+        found = [
+            label_search.search(probability[:, c], evidence.labels[:, c] > 0, self.demand)
+            for c in range(len(evidence.classes))
+        ]
         said = {True: "no better than always saying the same", False: None}
         self.found = [
-            {"objective": self.demand.objective, "score": f.score, "at_half": f.at_half, "warning": f.unsearched or f.missed or said[f.trivial]}
+            {
+                "objective": self.demand.objective,
+                "score": f.score,
+                "at_half": f.at_half,
+                "warning": f.unsearched or f.missed or said[f.trivial],
+            }
             for f in found
         ]
-        self._missed = next((f"{name}: {f.missed}" for name, f in zip(evidence.classes, found, strict=True) if f.missed), None)
-        return torch.tensor([[f.threshold, t, float(f.missed is None)] for f, t in zip(found, warm[:, 1].tolist(), strict=True)], dtype=torch.float64)
+        self._missed = next(
+            (
+                f"{name}: {f.missed}"
+                for name, f in zip(evidence.classes, found, strict=True)
+                if f.missed
+            ),
+            None,
+        )
+        return torch.tensor(
+            [
+                [f.threshold, t, float(f.missed is None)]
+                for f, t in zip(found, warm[:, 1].tolist(), strict=True)
+            ],
+            dtype=torch.float64,
+        )
 
     def _temperatures(self, evidence: LabelEvidence) -> list[float]:
         classes = range(len(evidence.classes))
@@ -101,7 +134,11 @@ class LabelThreshold(RuleSearch):
         if self._missed:
             raise Refusal(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
         evidence = module.evidence["val"]
-        if trainer.is_global_zero and not trainer.fast_dev_run and isinstance(evidence, LabelEvidence):  # type: ignore[attr-defined]
+        if (
+            trainer.is_global_zero
+            and not trainer.fast_dev_run
+            and isinstance(evidence, LabelEvidence)
+        ):  # type: ignore[attr-defined]
             self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
 
     def _selected(self, evidence: LabelEvidence) -> dict[str, Any]:
@@ -110,13 +147,21 @@ class LabelThreshold(RuleSearch):
         found: dict[str, Any] = {}
         for c, name in enumerate(evidence.classes):
             threshold, divisor, _ = evidence.rule[0, c].tolist()
-            reached = label_search.measures_at(evidence.probability[:, c], evidence.labels[:, c] > 0, threshold)
+            reached = label_search.measures_at(
+                evidence.probability[:, c], evidence.labels[:, c] > 0, threshold
+            )
             number = {"temperature": divisor}
-            found[name] = number if evidence.exclusive else {"threshold": threshold} | number | demand | {"val": reached}
+            found[name] = (
+                number
+                if evidence.exclusive
+                else {"threshold": threshold} | number | demand | {"val": reached}
+            )
         return found
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses a checkpoint whose rule could not keep what was demanded of it."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
         if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
-            raise Refusal(f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND.format('EPOCHS_OF_RUN')}")
+            raise Refusal(
+                f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND.format('EPOCHS_OF_RUN')}"
+            )

@@ -47,23 +47,38 @@ class Predictions(Callback):
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
         self._names = dict(zip(ids, file_names(ids), strict=True))
-        self._splits = dict(zip(ids, data.table.rows["split"], strict=True)) if len(data.predict_splits) > 1 else {}
+        self._splits = (
+            dict(zip(ids, data.table.rows["split"], strict=True))
+            if len(data.predict_splits) > 1
+            else {}
+        )
         self._blank = data.cleaning.as_dict().get(BLANK)
         self._rows = []
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Decides image by image."""
         if isinstance(pl_module, SegmentationModule):
-            self._rows += [self._drawn(pl_module, id, self._whole(outputs, batch, i)) for i, id in enumerate(batch["id"])]
+            self._rows += [
+                self._drawn(pl_module, id, self._whole(outputs, batch, i))
+                for i, id in enumerate(batch["id"])
+            ]
         elif isinstance(pl_module, ClassificationModule):
             self._rows += _said(pl_module, outputs, batch)
 
     def _whole(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
         """The logits of one image at its own size, padding cut off."""
         inside = logits[i : i + 1][batch["content"][i].inside].float()
-        return F.interpolate(inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False)
+        return F.interpolate(
+            inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
+        )
 
     def _drawn(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
@@ -71,7 +86,9 @@ class Predictions(Callback):
         for name, mask in zip(module.classes, masks, strict=True):
             row[name] = to_siim(mask, self.relative)
             if self.masks:
-                path = self.folder / "masks" / _folder(module.classes, name) / f"{self._names[id]}.png"
+                path = (
+                    self.folder / "masks" / _folder(module.classes, name) / f"{self._names[id]}.png"
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_png(path, mask[..., None] * 255)
         return row
@@ -110,11 +127,24 @@ def _folder(classes: tuple[str, ...], name: str) -> str:
 def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[dict[str, Any]]:
     """Probability and decision of each class."""
     ids = np.array(batch["id"])
-    labels = np.zeros((len(ids), len(module.classes)), np.uint8)  # nothing is known, and nothing here asks
+    labels = np.zeros(
+        (len(ids), len(module.classes)), np.uint8
+    )  # nothing is known, and nothing here asks
     rule = module.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
-    parts = {"ids": ids, "groups": ids, "rule": rule, "classes": module.classes, "logits": logits.float().cpu().numpy(), "labels": labels}
+    parts = {
+        "ids": ids,
+        "groups": ids,
+        "rule": rule,
+        "classes": module.classes,
+        "logits": logits.float().cpu().numpy(),
+        "labels": labels,
+    }
     found = module.make_evidence(**parts)
-    numbers = {f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)}
-    decisions = {f"says {name}": found.says[:, c].astype(int) for c, name in enumerate(module.classes)}
+    numbers = {
+        f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)
+    }
+    decisions = {
+        f"says {name}": found.says[:, c].astype(int) for c, name in enumerate(module.classes)
+    }
     table: list[Any] = pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")
     return table

@@ -69,7 +69,9 @@ class Pruning(Callback):
             return
         value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
         if value is None:
-            raise Refusal(f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set monitor.name, or hydra.sweeper.pruner=null")
+            raise Refusal(
+                f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set monitor.name, or hydra.sweeper.pruner=null"
+            )
         if epoch not in _told(self._trial):
             self._trial.report(float(value), epoch)
         self._prune = self._trial.should_prune()
@@ -85,7 +87,9 @@ class Pruning(Callback):
         if self._trial is None:  # a further rank, which writes nothing
             return None
         better: Any = max if self._trial.study.direction.name == "MAXIMIZE" else min
-        return better((value for value in _told(self._trial).values() if value == value), default=None)
+        return better(
+            (value for value in _told(self._trial).values() if value == value), default=None
+        )
 
 
 def _told(trial: "optuna.Trial") -> dict[int, float]:

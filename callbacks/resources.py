@@ -74,7 +74,9 @@ class Resources(Callback):
         """Start an epoch's clock."""
         self._epoch_start, self._epoch_images, self._epoch_seconds = time.perf_counter(), 0, 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Counts images; the clock stops at the last step, before validation."""
         self._epoch_images += len(batch["id"]) * trainer.world_size
         if trainer.is_last_batch:
@@ -88,10 +90,14 @@ class Resources(Callback):
 
     def _seconds_of_epoch(self) -> float:
         """Seconds of the running epoch so far; 0 between two epochs."""
-        return self._epoch_seconds + (time.perf_counter() - self._epoch_start if self._epoch_start is not None else 0.0)
+        return self._epoch_seconds + (
+            time.perf_counter() - self._epoch_start if self._epoch_start is not None else 0.0
+        )
 
     def _seconds_of_fit(self) -> float:
-        return self._fit_seconds + (time.perf_counter() - self._fit_start if self._fit_start is not None else 0.0)
+        return self._fit_seconds + (
+            time.perf_counter() - self._fit_start if self._fit_start is not None else 0.0
+        )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -116,9 +122,15 @@ class Resources(Callback):
         """Count on from a checkpoint that is trained on; a test costs what it costs itself."""
         if not self._fits:
             return
-        self._fit_seconds, self._train_seconds = state_dict["fit_seconds"], state_dict["train_seconds"]
+        self._fit_seconds, self._train_seconds = (
+            state_dict["fit_seconds"],
+            state_dict["train_seconds"],
+        )
         self._images, self._rates = state_dict["images"], list(state_dict["rates"])
-        self._epoch_images, self._epoch_seconds = state_dict["epoch_images"], state_dict["epoch_seconds"]
+        self._epoch_images, self._epoch_seconds = (
+            state_dict["epoch_images"],
+            state_dict["epoch_seconds"],
+        )
         self._cpu, self._gpu = list(state_dict["cpu"]), list(state_dict["gpu"])
         self._peak_rss, self._peak_gpu = state_dict["peak_rss"], state_dict["peak_gpu"]
 
@@ -126,9 +138,14 @@ class Resources(Callback):
         return max(self._peak_rss, psutil.Process().memory_info().rss)
 
     def _peak_gpu_memory(self) -> float:
-        return max(self._peak_gpu, float(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0.0)
+        return max(
+            self._peak_gpu,
+            float(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0.0,
+        )
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Ends the thread after an error too."""
         self.teardown(trainer, pl_module, "fit")
 

@@ -13,7 +13,10 @@ from datamodules.refusal import Refusal
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
 
-GROUP = {"mask": "threshold_search", "label": "label_threshold"}  # in conf/callbacks, the search for each kind of evidence
+GROUP = {
+    "mask": "threshold_search",
+    "label": "label_threshold",
+}  # in conf/callbacks, the search for each kind of evidence
 
 
 class RuleSearch(Callback):
@@ -22,7 +25,9 @@ class RuleSearch(Callback):
     kind: type[Evidence]
 
     def __init__(self) -> None:
-        self.found: list[dict[str, Any]] = []  # per class, for the report: objective, score, at_half, warning
+        self.found: list[
+            dict[str, Any]
+        ] = []  # per class, for the report: objective, score, at_half, warning
 
     @abstractmethod
     def search(self, evidence: Any) -> Tensor:
@@ -34,7 +39,9 @@ class RuleSearch(Callback):
             return
         evidence = pl_module.collect("val")
         if not isinstance(evidence, self.kind):
-            raise Refusal(f"callbacks.threshold_search is one for {self.kind.kind}s; take callbacks=[...,{GROUP[evidence.kind]},...] for this module")
+            raise Refusal(
+                f"callbacks.threshold_search is one for {self.kind.kind}s; take callbacks=[...,{GROUP[evidence.kind]},...] for this module"
+            )
         pl_module.rule.numbers = self.search(evidence)
         pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)
         self.judge(trainer, pl_module)

@@ -33,7 +33,9 @@ class Stopping(EarlyStopping):
         min_delta: NonNegative = 0.0,
         **stopping: Any,
     ) -> None:
-        super().__init__(monitor, mode=mode, patience=patience, strict=strict, min_delta=min_delta, **stopping)
+        super().__init__(
+            monitor, mode=mode, patience=patience, strict=strict, min_delta=min_delta, **stopping
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what was counted; how long to wait is what this run's configuration says."""

@@ -42,13 +42,18 @@ class ThresholdSearch(RuleSearch):
         lesions_only: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = mask_search.Grid.of(list(bottom), None if top is None else list(top), list(min_area))
+        self.grid = mask_search.Grid.of(
+            list(bottom), None if top is None else list(top), list(min_area)
+        )
         self.lesions_only = lesions_only
 
     def search(self, evidence: MaskEvidence) -> Tensor:
         """By the mean Dice; a class that val does not show has a rule and no score."""
         found = mask_search.search(evidence, self.grid, self.lesions_only)
-        self.found = [self._told(f, shown) for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)]
+        self.found = [
+            self._told(f, shown)
+            for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)
+        ]
         return torch.tensor([f.rule for f in found], dtype=torch.float64)
 
     def _told(self, found: mask_search.Found, shown: bool) -> dict[str, Any]:
@@ -56,4 +61,9 @@ class ThresholdSearch(RuleSearch):
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}
         warning = "no better than predicting nothing" if found.trivial else None
-        return {"objective": objective, "score": found.score, "at_half": found.at_half, "warning": warning}
+        return {
+            "objective": objective,
+            "score": found.score,
+            "at_half": found.at_half,
+            "warning": warning,
+        }

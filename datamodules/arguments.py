@@ -22,7 +22,15 @@ from datamodules.refusal import Refusal
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
-TEXT = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", list: "a list", dict: "a mapping"}
+TEXT = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
 class Meaning(str):
@@ -46,10 +54,16 @@ Count = Annotated[int, Field(ge=1)]
 Channels = Literal[1, 3]
 FilePath = str | Path
 FractionRange = Annotated[
-    Sequence[Fraction], Field(min_length=2, max_length=2), AfterValidator(_ascending), Meaning("two numbers from 0 to 1, the smaller one first")
+    Sequence[Fraction],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ascending),
+    Meaning("two numbers from 0 to 1, the smaller one first"),
 ]
 PositiveRange = Annotated[
-    Sequence[Positive], Field(min_length=2, max_length=2), AfterValidator(_ascending), Meaning("two numbers above 0, the smaller one first")
+    Sequence[Positive],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ascending),
+    Meaning("two numbers above 0, the smaller one first"),
 ]
 Names = Annotated[Sequence[str], Field(min_length=1), Meaning("a list of names")]
 
@@ -64,7 +78,9 @@ class ArgumentError(Refusal):
         where: The path of `owner` in the configuration, where it is known; the sentence then names the whole key.
     """
 
-    def __init__(self, owner: str, path: Sequence[str | int], problem: str, where: str | None = None) -> None:
+    def __init__(
+        self, owner: str, path: Sequence[str | int], problem: str, where: str | None = None
+    ) -> None:
         self.owner, self.path, self.problem = owner, tuple(path), problem
         super().__init__(f"{f'{owner}: ' if where is None else ''}{self.key(where)}{problem}")
 
@@ -132,11 +148,17 @@ def check_partial(argument: str, call: Any) -> None:
     hints = get_type_hints(function, include_extras=True)
     for name, value in call.keywords.items():
         if name not in hints:
-            raise ArgumentError(function.__name__, (argument, name), f"={plain(value)} is no argument of {function.__name__}")
+            raise ArgumentError(
+                function.__name__,
+                (argument, name),
+                f"={plain(value)} is no argument of {function.__name__}",
+            )
         try:
             TypeAdapter(hints[name], config=CONFIG).validate_python(value)
         except ValidationError as error:
-            raise ArgumentError(function.__name__, (argument, name), _problem(value, hints[name])) from error
+            raise ArgumentError(
+                function.__name__, (argument, name), _problem(value, hints[name])
+            ) from error
 
 
 def _checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
@@ -155,23 +177,47 @@ def _checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
     return call
 
 
-def _error(error: ValidationError, function: Callable[..., Any], owner: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ArgumentError:
+def _error(
+    error: ValidationError,
+    function: Callable[..., Any],
+    owner: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> ArgumentError:
     problems = error.errors()
-    first = next((problem for problem in problems if "missing" not in problem["type"]), problems[0])  # a wrong value says more than a missing one
+    first = next(
+        (problem for problem in problems if "missing" not in problem["type"]), problems[0]
+    )  # a wrong value says more than a missing one
     place, kind = first["loc"][0], first["type"]
     names = list(inspect.signature(function).parameters)
     name = names[place] if isinstance(place, int) and place < len(names) else str(place)
-    if kind in ("missing_argument", "missing_positional_only_argument", "missing_keyword_only_argument"):
+    if kind in (
+        "missing_argument",
+        "missing_positional_only_argument",
+        "missing_keyword_only_argument",
+    ):
         return ArgumentError(owner, (name,), " is missing; set it")
-    if kind in ("unexpected_keyword_argument", "unexpected_positional_argument", "multiple_argument_values"):
+    if kind in (
+        "unexpected_keyword_argument",
+        "unexpected_positional_argument",
+        "multiple_argument_values",
+    ):
         known = [known for known in names if known != "self"]
         near = get_close_matches(name, known, n=1)
         said = f"did you mean {near[0]}?" if near else f"the arguments are {', '.join(known)}"
         return ArgumentError(owner, (name,), f" is not an argument of {owner}; {said}")
     hints = get_type_hints(function, include_extras=True)
-    value = kwargs[name] if name in kwargs else args[place] if isinstance(place, int) else first["input"]
+    value = (
+        kwargs[name]
+        if name in kwargs
+        else args[place]
+        if isinstance(place, int)
+        else first["input"]
+    )
     path, annotation = [name], hints.get(name, Any)
-    for key in first["loc"][1:]:  # into mappings, whose keys a user writes; a list is refused as a whole
+    for key in first["loc"][
+        1:
+    ]:  # into mappings, whose keys a user writes; a list is refused as a whole
         inner = _values_of(annotation)
         if inner is None or not isinstance(value, Mapping) or key not in value:
             break
@@ -181,14 +227,24 @@ def _error(error: ValidationError, function: Callable[..., Any], owner: str, arg
 
 def _values_of(annotation: Any) -> Any:
     """The annotation of a mapping's values; None for what is no mapping, or says more of it than its types."""
-    parts = [part for part in get_args(annotation) if part is not type(None)] if get_origin(annotation) in (Union, types.UnionType) else [annotation]
-    mappings = [part for part in parts if isinstance(get_origin(part), type) and issubclass(get_origin(part), Mapping)]
+    parts = (
+        [part for part in get_args(annotation) if part is not type(None)]
+        if get_origin(annotation) in (Union, types.UnionType)
+        else [annotation]
+    )
+    mappings = [
+        part
+        for part in parts
+        if isinstance(get_origin(part), type) and issubclass(get_origin(part), Mapping)
+    ]
     return get_args(mappings[0])[1] if len(parts) == len(mappings) == 1 else None
 
 
 def _problem(value: Any, annotation: Any) -> str:
     near = get_close_matches(str(value), _choices(annotation), n=1, cutoff=0.6)
-    return f"={plain(value)} is not allowed; it must be {meaning(annotation)}" + (f" (did you mean {near[0]}?)" if near else "")
+    return f"={plain(value)} is not allowed; it must be {meaning(annotation)}" + (
+        f" (did you mean {near[0]}?)" if near else ""
+    )
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -212,9 +268,15 @@ def meaning(annotation: Any) -> str:
         return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
     origin = get_origin(annotation) or annotation
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a mapping of names to {_several(get_args(annotation)[1])}" if len(get_args(annotation)) == 2 else "a mapping"
+        return (
+            f"a mapping of names to {_several(get_args(annotation)[1])}"
+            if len(get_args(annotation)) == 2
+            else "a mapping"
+        )
     if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str:
-        return f"a list of {_several(get_args(annotation)[0])}" if get_args(annotation) else "a list"
+        return (
+            f"a list of {_several(get_args(annotation)[0])}" if get_args(annotation) else "a list"
+        )
     if origin in TEXT:
         return TEXT[origin]
     if origin is Callable:
@@ -223,18 +285,36 @@ def meaning(annotation: Any) -> str:
 
 
 def _several(annotation: Any) -> str:
-    return re.sub(r"^(?:an? )?(whole number|number|list|mapping)\b", r"\1s", meaning(annotation)).replace("text", "names")
+    return re.sub(
+        r"^(?:an? )?(whole number|number|list|mapping)\b", r"\1s", meaning(annotation)
+    ).replace("text", "names")
 
 
 def _bounds(about: Sequence[Any]) -> str:
     """Words for the bounds among the metadata of an `Annotated`."""
-    found = [part for each in about for part in (each.metadata if isinstance(each, FieldInfo) else [each])]
+    found = [
+        part
+        for each in about
+        for part in (each.metadata if isinstance(each, FieldInfo) else [each])
+    ]
     low = next((part for part in found if isinstance(part, Ge | Gt)), None)
     high = next((part for part in found if isinstance(part, Le | Lt)), None)
     if isinstance(low, Ge) and isinstance(high, Le):
         return f" from {low.ge:g} to {high.le:g}"
-    said = [f"above {low.gt:g}"] if isinstance(low, Gt) else [f"of {low.ge:g} or more"] if isinstance(low, Ge) else []
-    said += [f"below {high.lt:g}"] if isinstance(high, Lt) else [f"of at most {high.le:g}"] if isinstance(high, Le) else []
+    said = (
+        [f"above {low.gt:g}"]
+        if isinstance(low, Gt)
+        else [f"of {low.ge:g} or more"]
+        if isinstance(low, Ge)
+        else []
+    )
+    said += (
+        [f"below {high.lt:g}"]
+        if isinstance(high, Lt)
+        else [f"of at most {high.le:g}"]
+        if isinstance(high, Le)
+        else []
+    )
     return f" {' and '.join(said)}" if said else ""
 
 

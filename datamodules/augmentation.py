@@ -45,10 +45,19 @@ def mri(
         [
             A.HorizontalFlip(p=flip),
             A.VerticalFlip(p=flip),
-            A.Affine(rotate=(-rotate_degrees, rotate_degrees), scale=(1 - scale, 1 + scale), border_mode=0, p=affine),
-            A.ElasticTransform(alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic),
+            A.Affine(
+                rotate=(-rotate_degrees, rotate_degrees),
+                scale=(1 - scale, 1 + scale),
+                border_mode=0,
+                p=affine,
+            ),
+            A.ElasticTransform(
+                alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic
+            ),
             A.GaussianBlur(blur_limit=(3, 5), p=blur),
-            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
+            A.RandomBrightnessContrast(
+                brightness_limit=brightness, contrast_limit=contrast, p=intensity
+            ),
         ]
     )
 
@@ -81,7 +90,11 @@ def radiograph(
             A.RandomResizedCrop(size=Canvas.of(image_size), scale=tuple(crop), ratio=tuple(aspect)),
             A.HorizontalFlip(p=flip),
             A.Affine(rotate=(-rotate_degrees, rotate_degrees), border_mode=0, p=rotate),
-            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=1.0 if brightness or contrast else 0.0),
+            A.RandomBrightnessContrast(
+                brightness_limit=brightness,
+                contrast_limit=contrast,
+                p=1.0 if brightness or contrast else 0.0,
+            ),
         ]
     )
 
@@ -117,9 +130,18 @@ def chest(
         [
             A.HorizontalFlip(p=flip),
             A.VerticalFlip(p=vertical_flip),
-            A.Affine(rotate=(-rotate_degrees, rotate_degrees), scale=(1 - scale, 1 + scale), border_mode=0, p=affine),
-            A.ElasticTransform(alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic),
-            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
+            A.Affine(
+                rotate=(-rotate_degrees, rotate_degrees),
+                scale=(1 - scale, 1 + scale),
+                border_mode=0,
+                p=affine,
+            ),
+            A.ElasticTransform(
+                alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic
+            ),
+            A.RandomBrightnessContrast(
+                brightness_limit=brightness, contrast_limit=contrast, p=intensity
+            ),
         ]
     )
 
@@ -151,6 +173,8 @@ def bone_scan(
                 border_mode=0,
                 p=affine,
             ),
-            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=intensity),
+            A.RandomBrightnessContrast(
+                brightness_limit=brightness, contrast_limit=contrast, p=intensity
+            ),
         ]
     )

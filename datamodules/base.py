@@ -12,7 +12,14 @@ from pydantic import Field
 
 from datamodules.arguments import Channels, Count, FilePath, Whole, check_partial, validated
 from datamodules.cache import ImageCache
-from datamodules.checks import check_cache_size, check_folds, check_image_size, check_pictures, check_root, check_splits
+from datamodules.checks import (
+    check_cache_size,
+    check_folds,
+    check_image_size,
+    check_pictures,
+    check_root,
+    check_splits,
+)
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build
 from datamodules.leaks import joined_groups, straddling
@@ -75,7 +82,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         seed: Whole = 0,
         lookalikes: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
-        predict_splits: Annotated[Sequence[Literal["train", "val", "test"]], Field(min_length=1)] = ("test",),
+        predict_splits: Annotated[
+            Sequence[Literal["train", "val", "test"]], Field(min_length=1)
+        ] = ("test",),
         num_workers: Whole | Literal["auto"] = "auto",
         inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
         phantom: Callable[[Path], None] | None = None,
@@ -86,7 +95,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         check_image_size(image_size, "image_size")
         self.image_size = Canvas.of(image_size)
         self._cache_follows = cache_size is None
-        self.cache_size = self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
+        self.cache_size = (
+            self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
+        )
         self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.channels, self.augmentation = channels, augmentation
@@ -129,12 +140,17 @@ class ManifestDataModule(ServingDataModule, ABC):
         if "split" in manifest.rows:
             self.folder_leaks = straddling(manifest.rows)
         manifest.rows["outer_split"] = final_split(manifest.rows, self.split == "group", self.seed)
-        manifest.rows["split"] = of_fold(manifest.rows, self.folds, self.fold or 0, self.fold_pool, self.seed)
+        manifest.rows["split"] = of_fold(
+            manifest.rows, self.folds, self.fold or 0, self.fold_pool, self.seed
+        )
         if self.cls_prob:
             manifest = attach(manifest, self.cls_prob)
         elif self.sampling.boosts and "cls_prob" in manifest.rows:
             for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
-                self.cleaning.count("cls_prob came with the table: whether its network had seen the image is not known", id)
+                self.cleaning.count(
+                    "cls_prob came with the table: whether its network had seen the image is not known",
+                    id,
+                )
         return self.with_split(manifest)
 
     def with_split(self, manifest: Manifest) -> Manifest:

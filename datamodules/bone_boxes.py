@@ -38,21 +38,33 @@ class BoneBoxes:
             ManifestError: a file that cannot be used, and `bad` is not `drop`.
         """
         found = [self._of_image(*row) for row in self._with_file(rows)]
-        return {name: pd.Series([boxes and boxes[name] for boxes in found], rows.index, dtype=object) for name in COLUMN_OF.values()}
+        return {
+            name: pd.Series([boxes and boxes[name] for boxes in found], rows.index, dtype=object)
+            for name in COLUMN_OF.values()
+        }
 
     def _with_file(self, rows: pd.DataFrame) -> Iterator[tuple[str, Path | None, int, int, int]]:
         """Id, XML, label, height and width of every row; an XML without an image is counted."""
         files: dict[str, dict[str, Path]] = {}
         images = [Path(image) for image in rows["image"]]
-        for folder, view in {str(image.parent): view for image, view in zip(images, rows["view"], strict=True)}.items():
+        for folder, view in {
+            str(image.parent): view for image, view in zip(images, rows["view"], strict=True)
+        }.items():
             files[folder] = _annotations(Path(folder), view)
-            for stem in sorted(files[folder].keys() - {image.stem for image in images if str(image.parent) == folder}):
-                self.cleaning.count("XML without its image: left out", f"{Path(folder).name}/{stem}.xml")
+            for stem in sorted(
+                files[folder].keys()
+                - {image.stem for image in images if str(image.parent) == folder}
+            ):
+                self.cleaning.count(
+                    "XML without its image: left out", f"{Path(folder).name}/{stem}.xml"
+                )
         numbers = zip(rows["label"], rows["height"], rows["width"], strict=True)
         for id, image, (label, height, width) in zip(rows["id"], images, numbers, strict=True):
             yield id, files[str(image.parent)].get(image.stem), label, height, width
 
-    def _of_image(self, id: str, path: Path | None, label: int, height: int, width: int) -> Boxes | None:
+    def _of_image(
+        self, id: str, path: Path | None, label: int, height: int, width: int
+    ) -> Boxes | None:
         if path is None:
             self.cleaning.count("image without an XML: nothing is known of its boxes", id)
             return None
@@ -60,11 +72,19 @@ class BoneBoxes:
             boxes = self._read(id, path, height, width)
         except ManifestError as error:
             if self.bad == "refuse":
-                raise ManifestError(f"{error}, or go on without such files with datamodule.bad_boxes=drop") from error
-            self.cleaning.count("XML that cannot be used: nothing is known of its image's boxes", id)
+                raise ManifestError(
+                    f"{error}, or go on without such files with datamodule.bad_boxes=drop"
+                ) from error
+            self.cleaning.count(
+                "XML that cannot be used: nothing is known of its image's boxes", id
+            )
             return None
         if bool(boxes["boxes"]) != bool(label):
-            kind = "abnormal image without an Abnormal box" if label else "normal image with an Abnormal box"
+            kind = (
+                "abnormal image without an Abnormal box"
+                if label
+                else "normal image with an Abnormal box"
+            )
             self.cleaning.count(f"{kind}: the label is believed", id)
         return boxes
 
@@ -72,7 +92,9 @@ class BoneBoxes:
         voc = read_voc(path)
         if voc.size not in (None, (height, width)):
             said = f"says that its image has {voc.size[0]} x {voc.size[1]} pixels, and '{id}' has {height} x {width}"
-            raise ManifestError(f"{path} {said}; take image and XML from the same export, or remove the file")
+            raise ManifestError(
+                f"{path} {said}; take image and XML from the same export, or remove the file"
+            )
         boxes: Boxes = {name: [] for name in COLUMN_OF.values()}
         for name, corners in voc.objects:
             inside = fitted(voc, corners, height, width, self.tolerance)
@@ -80,7 +102,9 @@ class BoneBoxes:
                 self.cleaning.count("box that stands out of its image: cut off at the border", id)
             column = COLUMN_OF.get(name.lower())
             if column is None:
-                self.cleaning.count("box that is named neither Normal nor Abnormal: left out", f"{id} {name}")
+                self.cleaning.count(
+                    "box that is named neither Normal nor Abnormal: left out", f"{id} {name}"
+                )
             elif not _has_area(inside):
                 self.cleaning.count("box without an area: left out", id)
             else:

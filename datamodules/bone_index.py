@@ -18,15 +18,32 @@ from datamodules.images import SUFFIXES
 from datamodules.refusal import ManifestError
 
 COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "label")
-NAME = re.compile(r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?")  # kneeLANT, headPOST, vertbra
-PARTS = {name: name for name in ("ankle", "chest", "elbow", "head", "knee", "pelvis", "shoulder", "vertebra", "wholeBody")}
+NAME = re.compile(
+    r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?"
+)  # kneeLANT, headPOST, vertbra
+PARTS = {
+    name: name
+    for name in (
+        "ankle",
+        "chest",
+        "elbow",
+        "head",
+        "knee",
+        "pelvis",
+        "shoulder",
+        "vertebra",
+        "wholeBody",
+    )
+}
 PARTS |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
 
 
 def parse_folder(name: str) -> tuple[str, str, str]:
     """Part, side (L, R or nothing) and view (ANT, POST or nothing) that a folder's name says; a part that is not known keeps its spelling."""
     found = NAME.fullmatch(name)
-    part, side, view = (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
+    part, side, view = (
+        (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
+    )
     return PARTS.get(part, part), side, view
 
 
@@ -52,7 +69,9 @@ def index_of(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFra
             f"{f' (but {deeper} has)' if deeper else ''}; set datamodule.root to the folder that holds them"
         )
     columns = zip(*(_columns(folder, unmatched, cleaning) for folder in folders), strict=True)
-    return pd.DataFrame({name: list(chain(*parts)) for name, parts in zip(COLUMNS, columns, strict=True)})
+    return pd.DataFrame(
+        {name: list(chain(*parts)) for name, parts in zip(COLUMNS, columns, strict=True)}
+    )
 
 
 def _folders(root: Path) -> list[Path]:
@@ -74,7 +93,16 @@ def _columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence
     part, side, view = parse_folder(folder.name)
     numbers = [_number(name) for name in names]
     ids, paths = [f"{folder.name}/{name}" for name in names], [place + name for name in names]
-    return ids, [folder.name] * n, paths, [part] * n, [side] * n, [view] * n, numbers, [labels.of[name] for name in names]
+    return (
+        ids,
+        [folder.name] * n,
+        paths,
+        [part] * n,
+        [side] * n,
+        [view] * n,
+        numbers,
+        [labels.of[name] for name in names],
+    )
 
 
 def _number(name: str) -> str:
@@ -85,13 +113,17 @@ def _number(name: str) -> str:
 def _count_odd(folder: str, labels: Labels, cleaning: CleaningReport) -> None:
     part, _, view = parse_folder(folder)
     if part not in PARTS.values():
-        cleaning.count("folder of a part that BS-80K does not have: indexed by its own name", folder)
+        cleaning.count(
+            "folder of a part that BS-80K does not have: indexed by its own name", folder
+        )
     if not view:
         cleaning.count("folder whose name says no view, ANT or POST: indexed without one", folder)
     for _ in range(labels.blank):
         cleaning.count("blank line in a label file: skipped", f"{folder}/{folder}.txt")
     for name in labels.repeated:
-        cleaning.count("image that its label file names twice alike: taken once", f"{folder}/{name}")
+        cleaning.count(
+            "image that its label file names twice alike: taken once", f"{folder}/{name}"
+        )
 
 
 def _matched(file: Path, labels: Labels, unmatched: str, cleaning: CleaningReport) -> list[str]:
@@ -106,7 +138,9 @@ def _matched(file: Path, labels: Labels, unmatched: str, cleaning: CleaningRepor
     strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]
     if strays and unmatched == "refuse":
         said = f"{file} does not name {len(strays)} images of its folder, '{strays[0]}' for one"
-        raise ManifestError(f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set datamodule.unmatched=drop")
+        raise ManifestError(
+            f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set datamodule.unmatched=drop"
+        )
     ignored = sorted(set(others) - set(strays))
     for reason, names in (
         ("label without its image: left out", missing),

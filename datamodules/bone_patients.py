@@ -18,9 +18,15 @@ def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
         Refusal: something else than lists of two or more numbers.
     """
     for together in identical:
-        numbers = list(together) if isinstance(together, Sequence) and not isinstance(together, str) else []
+        numbers = (
+            list(together)
+            if isinstance(together, Sequence) and not isinstance(together, str)
+            else []
+        )
         if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
-            raise Refusal(f"datamodule.identical holds {together}, which is no list of two patient numbers or more; write [[828, 2244], ...], or []")
+            raise Refusal(
+                f"datamodule.identical holds {together}, which is no list of two patient numbers or more; write [[828, 2244], ...], or []"
+            )
     return [[str(number) for number in together] for together in identical]
 
 
@@ -36,7 +42,9 @@ def joined(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[st
     group_of = {number: number for number in present}
     for group in groups:
         members = group & present
-        group_of |= dict.fromkeys(members, min(members, key=lambda number: (len(number), number), default=""))
+        group_of |= dict.fromkeys(
+            members, min(members, key=lambda number: (len(number), number), default="")
+        )
     return group_of
 
 
@@ -57,7 +65,9 @@ def copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
         if len(numbers) > 1:
             found.append(numbers.tolist())
             for id in same["id"].iloc[1:]:
-                cleaning.count("scan that is a copy of another patient's: they count as one patient", id)
+                cleaning.count(
+                    "scan that is a copy of another patient's: they count as one patient", id
+                )
     return found
 
 
@@ -67,5 +77,9 @@ def strata(rows: pd.DataFrame) -> pd.Series:
     Args:
         rows: With `group`, `view` and `label`.
     """
-    abnormal = rows[rows["label"] == 1].groupby("group")["view"].agg(lambda views: "_".join(["1", *sorted(set(views))]))
+    abnormal = (
+        rows[rows["label"] == 1]
+        .groupby("group")["view"]
+        .agg(lambda views: "_".join(["1", *sorted(set(views))]))
+    )
     return rows["group"].map(abnormal).fillna(NONE)

@@ -23,7 +23,12 @@ from datamodules.refusal import ManifestError
 from datamodules.truths import check_truths
 
 VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
-IDENTICAL = ((828, 2244), (312, 570), (831, 3216), (832, 3245))  # patients of BS-80K that stand there twice
+IDENTICAL = (
+    (828, 2244),
+    (312, 570),
+    (831, 3216),
+    (832, 3245),
+)  # patients of BS-80K that stand there twice
 
 
 @validated
@@ -70,7 +75,9 @@ class BoneScanDataModule(ManifestDataModule):
         """Both views of the wanted part, before the split; what was left out stands in `self.cleaning`."""
         rows = self.index[self.index["part"] == self.part].reset_index(drop=True)
         if not len(rows):
-            raise ManifestError(f"{self.root} has no {self.part}; set datamodule.part to one of {', '.join(sorted(set(self.index['part'])))}")
+            raise ManifestError(
+                f"{self.root} has no {self.part}; set datamodule.part to one of {', '.join(sorted(set(self.index['part'])))}"
+            )
         group_of = joined(rows["number"], [*self.identical, *copies(rows, self.cleaning)])
         rows["group"] = rows.pop("number").map(group_of)
         return Manifest(rows.assign(stratum=strata(rows)), ("abnormal",), group_is="patient")
@@ -86,16 +93,22 @@ class BoneScanDataModule(ManifestDataModule):
             ManifestError: a split without any of them, an image that cannot be read, an XML that cannot be used, no folder of true masks.
         """
         of_view = manifest.rows["view"].isin(VIEWS[self.view]) | (self.view == "both")
-        rows = manifest.rows[of_view].drop(columns=["stratum", "folder"]).reset_index(drop=True)  # a patient's stratum says nothing of one view
+        rows = (
+            manifest.rows[of_view].drop(columns=["stratum", "folder"]).reset_index(drop=True)
+        )  # a patient's stratum says nothing of one view
         for split in SPLITS:
             if not (rows["split"] == split).any():
                 said = f"no patient of split {split} has a {self.part} scan in view {self.view} ({rows['group'].nunique()} patients have one)"
-                raise ManifestError(f"{self.root}: {said}; bring more patients, or set datamodule.view or datamodule.seed to another")
+                raise ManifestError(
+                    f"{self.root}: {said}; bring more patients, or set datamodule.view or datamodule.seed to another"
+                )
         rows = rows.join(pd.DataFrame([self._place(image) for image in rows["image"]]))
         rows = rows.assign(**self.boxes.columns(rows))
         if self.true_masks:
             if not self.true_masks.is_dir():
-                raise ManifestError(f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set datamodule.true_masks=null")
+                raise ManifestError(
+                    f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set datamodule.true_masks=null"
+                )
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
         found = replace(manifest, rows=rows)
         check_truths(found)
@@ -105,7 +118,13 @@ class BoneScanDataModule(ManifestDataModule):
         height, width = image_size(Path(image))
         letterbox = Letterbox(height, width, self.image_size)
         content = letterbox.content
-        return {"height": height, "width": width, "scale": letterbox.scale, "pad_left": content.left, "pad_top": content.top}
+        return {
+            "height": height,
+            "width": width,
+            "scale": letterbox.scale,
+            "pad_left": content.left,
+            "pad_top": content.top,
+        }
 
     def _true_mask(self, id: str) -> str | None:
         path = (self.true_masks or Path()) / Path(id).with_suffix(".png")

@@ -20,7 +20,9 @@ from datamodules.images import SUFFIXES
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
-Parts = list[tuple[dict[str, Any], Rle]]  # the annotations of one image that were kept, with their masks
+Parts = list[
+    tuple[dict[str, Any], Rle]
+]  # the annotations of one image that were kept, with their masks
 
 
 @validated
@@ -52,7 +54,9 @@ class BrainTumorDataModule(ManifestDataModule):
         self._parts: dict[str, Parts] = {}
         rows = [row for split in FOLDERS for row in self._rows_of(split)]
         if not rows:
-            raise ManifestError(f"{self.root} has no annotated image; annotate some and export again")
+            raise ManifestError(
+                f"{self.root} has no annotated image; annotate some and export again"
+            )
         table = self._one_side_per_original(pd.DataFrame(rows))
         self._write_cleaned(set(table["id"]))
         return Manifest(table.reset_index(drop=True), classes=("tumour",), group_is="image")
@@ -76,13 +80,20 @@ class BrainTumorDataModule(ManifestDataModule):
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
             if file.suffix.lower() in SUFFIXES and file.name not in listed:
-                self.cleaning.count("file that no annotation file lists: left out", f"{folder.name}/{file.name}")
+                self.cleaning.count(
+                    "file that no annotation file lists: left out", f"{folder.name}/{file.name}"
+                )
         used = {annotation["category_id"] for annotation in content["annotations"]}
         for category in content["categories"]:
             if category["id"] not in used:
-                self.cleaning.count("category without annotations: ignored", f"{folder.name}: {category['name']} ({category['id']})")
+                self.cleaning.count(
+                    "category without annotations: ignored",
+                    f"{folder.name}: {category['name']} ({category['id']})",
+                )
 
-    def _clean(self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> Parts:
+    def _clean(
+        self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]
+    ) -> Parts:
         name = f"{split}/{image['file_name']}"
         parts: dict[str, tuple[dict[str, Any], Rle]] = {}
         for annotation in annotations:
@@ -106,7 +117,10 @@ class BrainTumorDataModule(ManifestDataModule):
         if len(parts) > 1:
             self.cleaning.count("lesion in several parts: merged into one mask", name)
         if not parts:
-            self.cleaning.count(f"image without annotation: {'dropped' if self.unannotated == 'drop' else 'taken as negative'}", name)
+            self.cleaning.count(
+                f"image without annotation: {'dropped' if self.unannotated == 'drop' else 'taken as negative'}",
+                name,
+            )
         return list(parts.values())
 
     def _row(self, split: str, folder: Path, image: dict[str, Any], parts: Parts) -> dict[str, Any]:
@@ -115,7 +129,9 @@ class BrainTumorDataModule(ManifestDataModule):
             "id": f"{split}/{image['file_name']}",
             "image": str(folder / image["file_name"]),
             "group": original_name(image["file_name"]) or f"{split}/{image['file_name']}",
-            "mask": [{"size": merged["size"], "counts": merged["counts"].decode()} if merged else None],
+            "mask": [
+                {"size": merged["size"], "counts": merged["counts"].decode()} if merged else None
+            ],
             "height": image["height"],
             "width": image["width"],
             "split": split,
@@ -128,24 +144,39 @@ class BrainTumorDataModule(ManifestDataModule):
         straddling = rank > rank.groupby(rows["group"]).transform("min")
         if self.split == "folders":
             for name in rows["id"][straddling]:
-                self.cleaning.count("copy of an original that a more protected split holds too: dropped", name)
+                self.cleaning.count(
+                    "copy of an original that a more protected split holds too: dropped", name
+                )
             rows = rows[~straddling]
         for group, members in rows.groupby("group"):
             if len(members) > 1:
-                self.cleaning.count("original with several .rf. copies: kept on one side", str(group))
+                self.cleaning.count(
+                    "original with several .rf. copies: kept on one side", str(group)
+                )
         return rows
 
     def _write_cleaned(self, kept: set[str]) -> None:
         """What is trained on, as COCO: outlines as RLE, so clipped and filled ones are what they became."""
         for split, content in self._contents.items() if self.cleaned_dir else ():
-            images = [image for image in content["images"] if f"{split}/{image['file_name']}" in kept]
-            parts = [part for image in images for part in self._parts[f"{split}/{image['file_name']}"]]
+            images = [
+                image for image in content["images"] if f"{split}/{image['file_name']}" in kept
+            ]
+            parts = [
+                part for image in images for part in self._parts[f"{split}/{image['file_name']}"]
+            ]
             used = {annotation["category_id"] for annotation, _ in parts}
             cleaned = content | {
                 "images": images,
-                "annotations": [annotation | {"area": float(coco_mask.area(rle)), "segmentation": rle} for annotation, rle in parts],
-                "categories": [category for category in content["categories"] if category["id"] in used],
+                "annotations": [
+                    annotation | {"area": float(coco_mask.area(rle)), "segmentation": rle}
+                    for annotation, rle in parts
+                ],
+                "categories": [
+                    category for category in content["categories"] if category["id"] in used
+                ],
             }
             folder = Path(self.cleaned_dir or "") / split
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "_annotations.coco.cleaned.json").write_text(json.dumps(cleaned), encoding="utf-8")
+            (folder / "_annotations.coco.cleaned.json").write_text(
+                json.dumps(cleaned), encoding="utf-8"
+            )

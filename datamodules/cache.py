@@ -76,7 +76,11 @@ class ImageCache:
     def mask(self, row: int, classes: int) -> np.ndarray:
         """The mask on the canvas, 0/1 `size x size x classes`."""
         packed = np.array(self.masks[row])
-        return packed if classes == 1 else np.unpackbits(packed, axis=2, count=classes, bitorder="little")
+        return (
+            packed
+            if classes == 1
+            else np.unpackbits(packed, axis=2, count=classes, bitorder="little")
+        )
 
     @cached_property
     def _truth(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,4 +93,8 @@ class ImageCache:
         first = row * classes
         starts = [0 if cell == 0 else int(ends[cell - 1]) for cell in range(first, first + classes)]
         counts = [bytes(blob[start : ends[first + c]]) for c, start in enumerate(starts)]
-        return decode([{"size": [height, width], "counts": text} if text else None for text in counts], height, width)
+        return decode(
+            [{"size": [height, width], "counts": text} if text else None for text in counts],
+            height,
+            width,
+        )

@@ -28,13 +28,26 @@ def check_image_size(image_size: Any, where: str) -> None:
     Raises:
         Refusal: with the nearest value that can.
     """
-    sides = [image_size] if isinstance(image_size, int) else list(image_size) if isinstance(image_size, list | tuple) else []
+    sides = (
+        [image_size]
+        if isinstance(image_size, int)
+        else list(image_size)
+        if isinstance(image_size, list | tuple)
+        else []
+    )
     if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
-        raise Refusal(f"{where}={image_size} is no size; write the side of a square in pixels, such as 512, or [height,width], such as [1024,512]")
+        raise Refusal(
+            f"{where}={image_size} is no size; write the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
+        )
     if any(side % 32 or side <= 0 for side in sides):
         nearest = [max(32, round(side / 32) * 32) for side in sides]
-        said, near = (str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]" for numbers in (sides, nearest))
-        raise Refusal(f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}")
+        said, near = (
+            str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]"
+            for numbers in (sides, nearest)
+        )
+        raise Refusal(
+            f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}"
+        )
 
 
 def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
@@ -47,8 +60,14 @@ def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
         check_image_size(cache_size, "datamodule.cache_size")
     kept = Canvas.of(cache_size)
     if kept.height * image_size.width != kept.width * image_size.height:
-        like = "" if image_size.width == image_size.height else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
-        raise Refusal(f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set datamodule.cache_size=null")
+        like = (
+            ""
+            if image_size.width == image_size.height
+            else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
+        )
+        raise Refusal(
+            f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set datamodule.cache_size=null"
+        )
     return kept
 
 
@@ -59,7 +78,9 @@ def check_folds(folds: int, fold: int | None) -> None:
         Refusal: with a value that can.
     """
     if folds == 1:
-        raise Refusal(f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the data's own split")
+        raise Refusal(
+            f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the data's own split"
+        )
     if folds and not 0 <= (fold or 0) < folds:
         raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
 
@@ -71,12 +92,18 @@ def check_root(root: Path) -> None:
         ManifestError: with the key that names it.
     """
     if not root.is_dir():
-        raise ManifestError(f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line")
+        raise ManifestError(
+            f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line"
+        )
     if not any(root.iterdir()):
-        raise ManifestError(f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=...")
+        raise ManifestError(
+            f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=..."
+        )
 
 
-def check_pictures(root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport) -> None:
+def check_pictures(
+    root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
+) -> None:
     """Count what the cache knows of odd images and masks, and refuse what makes most of them worthless.
 
     Args:
@@ -90,14 +117,20 @@ def check_pictures(root: Path, manifest: Manifest, cache: ImageCache, inverted_m
         ManifestError: most images show nearly one grey value, or most masks cover most of their image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
-    count_pictures(manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning)
+    count_pictures(
+        manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning
+    )
     refuse_blank(root, manifest, np.asarray(cache.nearly_one_grey))
     if inverted_masks == "refuse":
         true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
-        refuse_inverted(root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes)
+        refuse_inverted(
+            root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes
+        )
 
 
-def count_pictures(manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport) -> None:
+def count_pictures(
+    manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
+) -> None:
     """Count images of nearly one grey value, masks with soft edges and swapped masks.
 
     Args:
@@ -128,7 +161,13 @@ def refuse_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
         raise ManifestError(f"{root}: {said}; {fix}")
 
 
-def refuse_inverted(root: Path, manifest: Manifest, areas: np.ndarray | None, true_areas: np.ndarray | None, sizes: np.ndarray) -> None:
+def refuse_inverted(
+    root: Path,
+    manifest: Manifest,
+    areas: np.ndarray | None,
+    true_areas: np.ndarray | None,
+    sizes: np.ndarray,
+) -> None:
     """Refuse masks that cover most pixels of most images: background and lesion are probably exchanged.
 
     Args:
@@ -142,7 +181,11 @@ def refuse_inverted(root: Path, manifest: Manifest, areas: np.ndarray | None, tr
         ManifestError: names the class, the first mask and the key.
     """
     whole = np.array([crop_of(manifest, row) is None for row in range(len(manifest))])
-    columns = [] if areas is None else [(f"masks of class {name}", areas[:, c]) for c, name in enumerate(manifest.classes)]
+    columns = (
+        []
+        if areas is None
+        else [(f"masks of class {name}", areas[:, c]) for c, name in enumerate(manifest.classes)]
+    )
     for what, area in [*columns, *([] if true_areas is None else [("true masks", true_areas)])]:
         drawn = whole & (area > 0)
         most = drawn & (2 * area > sizes)
@@ -172,7 +215,9 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
     for name in SPLITS:
         of_split = shows[rows["split"] == name]
         if "mask" in rows and not of_split.any():
-            raise ManifestError(f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group")
+            raise ManifestError(
+                f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group"
+            )
         if "label" in rows and "mask" not in rows and len(of_split):
             _refuse_absent_class(root, name, manifest, of_split)
     return refuse_leaks(rows, cache.digests, allow_leaks)
@@ -182,7 +227,11 @@ def _refuse_absent_class(root: Path, split: str, manifest: Manifest, shows: np.n
     """One class or exclusive ones must occur in every split; of several independent findings a rare one may miss val or test."""
     independent = len(manifest.classes) > 1 and not exclusive(manifest)
     for name, column in zip(manifest.classes, shows.T, strict=True):
-        if (not column.any() and not (independent and split != "train")) or (column.all() and len(manifest.classes) == 1):
+        if (not column.any() and not (independent and split != "train")) or (
+            column.all() and len(manifest.classes) == 1
+        ):
             what = f"is without {name}" if column.all() else f"shows {name}"
             mend = "add some, or split anew with datamodule.split=group and another seed"
-            raise ManifestError(f"{root}: no image of split {split} {what} ({len(column)} images); {mend}")
+            raise ManifestError(
+                f"{root}: no image of split {split} {what} ({len(column)} images); {mend}"
+            )

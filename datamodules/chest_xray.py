@@ -49,17 +49,25 @@ class ChestXrayDataModule(ManifestDataModule):
         """One row per image file; what was left out stands in `self.cleaning`."""
         rows = pd.DataFrame([self._row(*found) for found in self._files()])
         if not len(rows):
-            raise ManifestError(f"{self.root} holds no image in its class folders; put some there, or set datamodule.root=...")
+            raise ManifestError(
+                f"{self.root} holds no image in its class folders; put some there, or set datamodule.root=..."
+            )
         if self.group == "patient":
             self._refuse_both_classes(rows)
         classes = self.class_folders[1:] if len(self.class_folders) == 2 else self.class_folders
-        return Manifest(rows.drop(columns="patient"), classes=tuple(classes), group_is="patient" if self.group == "patient" else "image")
+        return Manifest(
+            rows.drop(columns="patient"),
+            classes=tuple(classes),
+            group_is="patient" if self.group == "patient" else "image",
+        )
 
     def _files(self) -> Iterator[tuple[str, int, Path]]:
         """Split, class number and path of every image, in the order of the names."""
         splits = [split for split in SPLITS if (self.root / split).is_dir()]
         if not splits:
-            raise ManifestError(f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root to the folder that holds them")
+            raise ManifestError(
+                f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root to the folder that holds them"
+            )
         for split in splits:
             self._refuse_other_folders(self.root / split)
             for number, name in enumerate(self.class_folders):
@@ -67,7 +75,9 @@ class ChestXrayDataModule(ManifestDataModule):
                     if path.suffix.lower() in SUFFIXES:
                         yield split, number, path
                     else:
-                        self.cleaning.count("file that is no image: left out", f"{split}/{name}/{path.name}")
+                        self.cleaning.count(
+                            "file that is no image: left out", f"{split}/{name}/{path.name}"
+                        )
 
     def _deeper(self) -> str:
         """The zip holds its folder twice; says where train is, when it is one level down."""
@@ -75,7 +85,11 @@ class ChestXrayDataModule(ManifestDataModule):
         return f" (but {inner[0]} has)" if inner else ""
 
     def _refuse_other_folders(self, folder: Path) -> None:
-        there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        there = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.is_dir() and not path.name.startswith(".")
+        )
         known = ", ".join(self.class_folders)
         missing = [name for name in self.class_folders if name not in there]
         if missing:
@@ -86,7 +100,9 @@ class ChestXrayDataModule(ManifestDataModule):
         unknown = [name for name in there if name not in self.class_folders]
         if unknown:
             mend = "move it away, or name all with datamodule.class_folders=[...]"
-            raise ManifestError(f"{folder / unknown[0]} is none of the class folders {known}; {mend}")
+            raise ManifestError(
+                f"{folder / unknown[0]} is none of the class folders {known}; {mend}"
+            )
 
     def _row(self, split: str, number: int, path: Path) -> dict[str, Any]:
         name = self.class_folders[number]

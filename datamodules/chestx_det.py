@@ -21,7 +21,15 @@ from datamodules.refusal import ManifestError, Refusal
 from datamodules.strata import NONE
 
 SPLITS = ("train", "test")
-PLACES = ("{0}_data/{0}", "{0}_data", "{0}", "images/{0}_data", "images/{0}", "images", ".")  # of a split's images, below the root
+PLACES = (
+    "{0}_data/{0}",
+    "{0}_data",
+    "{0}",
+    "images/{0}_data",
+    "images/{0}",
+    "images",
+    ".",
+)  # of a split's images, below the root
 Annotations = dict[str, dict[str, list[Finding]]]  # split -> file name -> findings
 
 
@@ -35,34 +43,59 @@ class ChestXDetDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and ChestX_Det_test.json.
     """
 
-    def __init__(self, classes: Names | None = None, unmatched: Literal["drop", "refuse"] = "drop", **base: Any) -> None:
+    def __init__(
+        self,
+        classes: Names | None = None,
+        unmatched: Literal["drop", "refuse"] = "drop",
+        **base: Any,
+    ) -> None:
         super().__init__(**base)
         self.classes = CLASSES if classes is None else tuple(classes)
         self.unmatched = unmatched
         for name in self.classes:
             if name not in CLASSES:
-                raise Refusal(f"datamodule.classes names '{name}', which ChestX-Det does not have; {nearest(name, list(CLASSES))}")
+                raise Refusal(
+                    f"datamodule.classes names '{name}', which ChestX-Det does not have; {nearest(name, list(CLASSES))}"
+                )
         if not self.classes or len(set(self.classes)) < len(self.classes):
-            wrong = "names a class twice; name each once" if self.classes else "names no class; take null for all"
+            wrong = (
+                "names a class twice; name each once"
+                if self.classes
+                else "names no class; take null for all"
+            )
             raise Refusal(f"datamodule.classes={list(self.classes)} {wrong}")
 
     def manifest(self) -> Manifest:
         """The images of both files; what was left out or mended stands in `self.cleaning`."""
         found = {split: read_chestx_det(self.root / f"ChestX_Det_{split}.json") for split in SPLITS}
-        frequency = Counter(finding.name for images in found.values() for findings in images.values() for finding in findings)
+        frequency = Counter(
+            finding.name
+            for images in found.values()
+            for findings in images.values()
+            for finding in findings
+        )
         for name in self.classes:
             if not frequency[name]:
                 there = ", ".join(f"'{other}'" for other in CLASSES if frequency[other])
-                raise ManifestError(f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to some of {there}")
+                raise ManifestError(
+                    f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to some of {there}"
+                )
         folders = {split: self._folder(split, list(images)) for split, images in found.items()}
         self._match_files(found, folders)
-        rows = [self._row(split, folders[split] / name, seen, frequency) for split, name, seen in self._present(found, folders)]
+        rows = [
+            self._row(split, folders[split] / name, seen, frequency)
+            for split, name, seen in self._present(found, folders)
+        ]
         return Manifest(pd.DataFrame(rows), self.classes, group_is="image")
 
     def _folder(self, split: str, names: list[str]) -> Path:
         """Where most of the images of a split are."""
         places = [self.root / place.format(split) for place in PLACES]
-        there = {place: sum((place / name).is_file() for name in names) for place in places if place.is_dir()}
+        there = {
+            place: sum((place / name).is_file() for name in names)
+            for place in places
+            if place.is_dir()
+        }
         best = max(there, key=lambda place: there[place])
         if not there[best]:
             raise ManifestError(
@@ -72,24 +105,43 @@ class ChestXDetDataModule(ManifestDataModule):
         return best
 
     def _match_files(self, found: Annotations, folders: dict[str, Path]) -> None:
-        missing = [f"{split}/{name}" for split, images in found.items() for name in images if not (folders[split] / name).is_file()]
+        missing = [
+            f"{split}/{name}"
+            for split, images in found.items()
+            for name in images
+            if not (folders[split] / name).is_file()
+        ]
         named = {folders[split] / name for split, images in found.items() for name in images}
-        files = [path for folder in sorted(set(folders.values())) for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+        files = [
+            path
+            for folder in sorted(set(folders.values()))
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in SUFFIXES
+        ]
         strays = [str(path.relative_to(self.root)) for path in files if path not in named]
-        for what, names in (("annotated image that is missing", missing), ("image without an annotation", strays)):
+        for what, names in (
+            ("annotated image that is missing", missing),
+            ("image without an annotation", strays),
+        ):
             if names and self.unmatched == "refuse":
                 said = f"{len(names)} times an {what}, '{names[0]}' for one"
-                raise ManifestError(f"{self.root}: {said}; complete the download, or set datamodule.unmatched=drop")
+                raise ManifestError(
+                    f"{self.root}: {said}; complete the download, or set datamodule.unmatched=drop"
+                )
             for name in names:
                 self.cleaning.count(f"{what}: left out", name)
 
-    def _present(self, found: Annotations, folders: dict[str, Path]) -> Iterator[tuple[str, str, list[Finding]]]:
+    def _present(
+        self, found: Annotations, folders: dict[str, Path]
+    ) -> Iterator[tuple[str, str, list[Finding]]]:
         for split, images in found.items():
             for name, findings in images.items():
                 if (folders[split] / name).is_file():
                     yield split, name, findings
 
-    def _row(self, split: str, image: Path, findings: list[Finding], frequency: Counter[str]) -> dict[str, Any]:
+    def _row(
+        self, split: str, image: Path, findings: list[Finding], frequency: Counter[str]
+    ) -> dict[str, Any]:
         masks = self._masks(f"{split}/{image.name}", image, findings)
         shown = [name for name, mask in zip(self.classes, masks, strict=True) if mask]
         return {
@@ -98,7 +150,9 @@ class ChestXDetDataModule(ManifestDataModule):
             "mask": masks,
             "label": [int(mask is not None) for mask in masks],
             "split": split,
-            "stratum": min(shown, key=lambda name: frequency[name]) if shown else NONE,  # its rarest: val gets its tenth of rare classes too
+            "stratum": min(shown, key=lambda name: frequency[name])
+            if shown
+            else NONE,  # its rarest: val gets its tenth of rare classes too
         }
 
     def _masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:
@@ -116,7 +170,9 @@ class ChestXDetDataModule(ManifestDataModule):
 
     def _count_warts(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
         if not finding.box_agrees:
-            self.cleaning.count("box that differs by more than 2 px from its polygon: the polygon is taken", id)
+            self.cleaning.count(
+                "box that differs by more than 2 px from its polygon: the polygon is taken", id
+            )
         if cut:
             self.cleaning.count("polygon that reaches out of the image: cut off at its border", id)
         if rle is None:

@@ -26,4 +26,6 @@ class CleaningReport:
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Reason -> {count, examples}, the most frequent first."""
         reasons = sorted(self._files.items(), key=lambda item: (-len(item[1]), item[0]))
-        return {reason: {"count": len(files), "examples": files[:EXAMPLES]} for reason, files in reasons}
+        return {
+            reason: {"count": len(files), "examples": files[:EXAMPLES]} for reason, files in reasons
+        }

@@ -35,7 +35,9 @@ class ManifestDataset(Dataset[Sample]):
         weights: np.ndarray | None = None,
     ) -> None:
         self.cache = cache
-        self.ids = np.array(manifest.rows["id"].tolist(), str)  # one block of memory: forked workers do not copy it by counting references
+        self.ids = np.array(
+            manifest.rows["id"].tolist(), str
+        )  # one block of memory: forked workers do not copy it by counting references
         self.groups = np.array(manifest.rows["group"].tolist(), str)
         self.labels = targets(manifest)
         self.classes = len(manifest.classes)
@@ -50,7 +52,11 @@ class ManifestDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
         planes = self._planes(key)
-        sample = Sample(id=str(self.ids[key.row]), group=str(self.groups[key.row]), image=_channels_first(planes["image"]))
+        sample = Sample(
+            id=str(self.ids[key.row]),
+            group=str(self.groups[key.row]),
+            image=_channels_first(planes["image"]),
+        )
         if self.labels is not None:
             sample["label"] = torch.from_numpy(self.labels[key.row])
         if self.weights is not None:
@@ -80,7 +86,9 @@ class ManifestDataset(Dataset[Sample]):
         if planes["image"].shape[:2] != size:
             planes["image"] = resized(planes["image"], *size)
             if "mask" in planes:
-                planes["mask"] = (resized(planes["mask"] * np.uint8(255), *size) >= 128).astype(np.uint8)
+                planes["mask"] = (resized(planes["mask"] * np.uint8(255), *size) >= 128).astype(
+                    np.uint8
+                )
         return planes
 
     def _size(self, row: int) -> tuple[int, int]:
@@ -90,10 +98,17 @@ class ManifestDataset(Dataset[Sample]):
     def _truth(self, row: int, mask: np.ndarray, content: Content) -> torch.Tensor:
         size = grid(*self._size(row), self.evaluation_size or "native")
         if size == (content.height, content.width):
-            inside = mask[content.top : content.top + content.height, content.left : content.left + content.width]
+            inside = mask[
+                content.top : content.top + content.height,
+                content.left : content.left + content.width,
+            ]
         else:
             native = self.cache.truth(row, self.classes)
-            inside = native if native.shape[:2] == size else (resized(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+            inside = (
+                native
+                if native.shape[:2] == size
+                else (resized(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+            )
         return _channels_first(inside)
 
 
@@ -112,7 +127,9 @@ def collate(samples: list[Sample]) -> Sample:
         batch["content"] = [s["content"] for s in samples]
     if "truth" in samples[0]:
         truths = [s["truth"] for s in samples]
-        batch["truth"] = torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
+        batch["truth"] = (
+            torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
+        )
     return batch
 
 

@@ -24,7 +24,9 @@ from datamodules.sample import Canvas, Size
 VERSION = 6
 
 
-def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None) -> ImageCache:
+def build(
+    manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None
+) -> ImageCache:
     """The cache of a manifest at one size; what is there already is opened, and nothing is decoded.
 
     Args:
@@ -59,11 +61,15 @@ def build(manifest: Manifest, size: Size, channels: int, folder: Path, workers: 
 def fingerprint(manifest: Manifest, size: Canvas, channels: int) -> str:
     """Changes when a file, its size or time, a mask, or what is kept of it changes; the split does not matter."""
     how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
-    digest = hashlib.sha256(f"{VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode())
+    digest = hashlib.sha256(
+        f"{VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
+    )
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
         digest.update(_stamp(image).encode())
-        digest.update((_stamp(mask) if isinstance(mask, str) else json.dumps(mask, default=str)).encode())
+        digest.update(
+            (_stamp(mask) if isinstance(mask, str) else json.dumps(mask, default=str)).encode()
+        )
     for mask in manifest.rows["true_mask"] if "true_mask" in manifest.rows else ():
         digest.update((_stamp(mask) if isinstance(mask, str) else "none").encode())
     for row in range(len(manifest)) if "crop" in manifest.rows else ():
@@ -76,11 +82,15 @@ def _stamp(path: str) -> str:
     try:
         status = Path(path).stat()
     except OSError as error:
-        raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
+        raise ManifestError(
+            f"{path} does not exist; restore the file or take it out of the data set"
+        ) from error
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers: int | None) -> None:
+def _fill(
+    manifest: Manifest, size: Canvas, channels: int, folder: Path, workers: int | None
+) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
     packed = -(-classes // 8)  # bytes of a mask's pixel: one a class would be most of the cache
     _refuse_full_disk(folder, n * size.height * size.width * (channels + packed))
@@ -89,8 +99,16 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
     images = create("images", np.uint8, *size, channels)
-    masks, areas = (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes)) if classes else (None, None)
-    sizes, thumbnails, digests = create("sizes", np.int32, 2), create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL), create("digests", "S64")
+    masks, areas = (
+        (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes))
+        if classes
+        else (None, None)
+    )
+    sizes, thumbnails, digests = (
+        create("sizes", np.int32, 2),
+        create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL),
+        create("digests", "S64"),
+    )
     flat, soft = create("nearly_one_grey", bool), create("soft_masks", bool)
     true_areas = create("true_areas", np.int64) if "true_mask" in manifest.rows else None
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
@@ -105,8 +123,14 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
         images[row] = box.image(pixels)
         if masks is not None and areas is not None:
             truth = decode(rles, height, width)
-            masks[row], areas[row] = np.packbits(box.mask(truth), axis=2, bitorder="little"), truth.sum((0, 1))
-        sizes[row], thumbnails[row] = (height, width), thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8))
+            masks[row], areas[row] = (
+                np.packbits(box.mask(truth), axis=2, bitorder="little"),
+                truth.sum((0, 1)),
+            )
+        sizes[row], thumbnails[row] = (
+            (height, width),
+            thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8)),
+        )
         flat[row] = nearly_one_grey(pixels)
         if true_areas is not None:
             true_areas[row], edges = _true_area(manifest, row)
@@ -119,7 +143,9 @@ def _fill(manifest: Manifest, size: Canvas, channels: int, folder: Path, workers
         counts = [text for texts in done for text in texts]
     if classes:
         np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
-        np.save(folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64))
+        np.save(
+            folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64)
+        )
     for array in (images, masks, sizes, thumbnails, digests, areas, flat, soft, true_areas):
         if array is not None:
             array.flush()  # type: ignore[attr-defined]
@@ -137,4 +163,6 @@ def _true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
 def _refuse_full_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
-        raise Refusal(f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs {needed / 1e9:.1f}; set paths.cache to a larger disk")
+        raise Refusal(
+            f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs {needed / 1e9:.1f}; set paths.cache to a larger disk"
+        )

@@ -31,7 +31,12 @@ class Pool:
     @classmethod
     def plain(cls, rows: np.ndarray) -> "Pool":
         """Rows that are all wanted alike."""
-        return cls(np.asarray(rows), np.ones(len(rows), bool), np.full(len(rows), "all"), np.ones(len(rows)))
+        return cls(
+            np.asarray(rows),
+            np.ones(len(rows), bool),
+            np.full(len(rows), "all"),
+            np.ones(len(rows)),
+        )
 
     def refuse(self, plan: Plan, where: str) -> None:
         """Refuses a plan that no drawing from these rows can keep.
@@ -46,11 +51,16 @@ class Pool:
         known = sorted(set(self.stratum.tolist()))
         unknown = sorted(set(plan.strata_weights or ()) - set(known))
         if unknown:
-            raise Refusal(f"{where}.strata_weights names {unknown[0]}, but the strata of train are {', '.join(known)}; weigh those")
+            raise Refusal(
+                f"{where}.strata_weights names {unknown[0]}, but the strata of train are {', '.join(known)}; weigh those"
+            )
         if plan.positive_fraction is None:
             return
         weights = self._weights(plan)
-        for wanted, sign, name in ((plan.positive_fraction, self.positive, "positive"), (1 - plan.positive_fraction, ~self.positive, "negative")):
+        for wanted, sign, name in (
+            (plan.positive_fraction, self.positive, "positive"),
+            (1 - plan.positive_fraction, ~self.positive, "negative"),
+        ):
             if wanted > 0 and not weights[sign].any():
                 raise Refusal(
                     f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and train has none of any weight; "
@@ -69,12 +79,17 @@ class Pool:
         if plan.positive_fraction is None:
             return weights / weights.sum()
         shares = np.zeros(len(weights))
-        for sign, fraction in ((self.positive, plan.positive_fraction), (~self.positive, 1 - plan.positive_fraction)):
+        for sign, fraction in (
+            (self.positive, plan.positive_fraction),
+            (~self.positive, 1 - plan.positive_fraction),
+        ):
             if fraction > 0:
                 shares[sign] = fraction * weights[sign] / weights[sign].sum()
         return shares
 
-    def draw(self, plan: Plan, images: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def draw(
+        self, plan: Plan, images: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of one epoch in the order they are shown.
 
         The number of positives is the asked one to within rounding. No row is drawn twice where the rows suffice; else each is drawn as
@@ -93,8 +108,13 @@ class Pool:
             drawn = self._systematic(np.arange(len(self.rows)), weights, images, random)
         else:
             positives = round(plan.positive_fraction * images)
-            parts = [(np.flatnonzero(self.positive), positives), (np.flatnonzero(~self.positive), images - positives)]
-            drawn = np.concatenate([self._systematic(part, weights[part], number, random) for part, number in parts])
+            parts = [
+                (np.flatnonzero(self.positive), positives),
+                (np.flatnonzero(~self.positive), images - positives),
+            ]
+            drawn = np.concatenate(
+                [self._systematic(part, weights[part], number, random) for part, number in parts]
+            )
         before = _before(drawn)
         order = random.permutation(images)
         drawn, before = drawn[order], before[order]
@@ -105,14 +125,23 @@ class Pool:
         if plan.strata_weights is None:
             return wanted
         names, member = np.unique(self.stratum, return_inverse=True)
-        return np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member] * wanted
+        return (
+            np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member]
+            * wanted
+        )
 
-    def _systematic(self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
+    def _systematic(
+        self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator
+    ) -> np.ndarray:
         """`number` of the members, each as often as its weight wants, rounded up or down; each stratum gets its share to within one."""
         if not number:
             return members[:0]
         order = random.permutation(len(members))
-        order = order[np.argsort(np.unique(self.stratum[members], return_inverse=True)[1][order], kind="stable")]
+        order = order[
+            np.argsort(
+                np.unique(self.stratum[members], return_inverse=True)[1][order], kind="stable"
+            )
+        ]
         edges = np.cumsum(weights[order])
         edges *= number / edges[-1]
         edges[-1] = number

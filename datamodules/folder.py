@@ -33,11 +33,21 @@ class FolderDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """One row per file; its id is the file's name without suffix, or the path below `root` where names are not unique."""
-        files = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        files = sorted(
+            path
+            for path in self.root.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
         if not files:
-            raise ManifestError(f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root to a folder of images")
+            raise ManifestError(
+                f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root to a folder of images"
+            )
         stems = [path.stem for path in files]
-        ids = stems if len(set(stems)) == len(stems) else [path.relative_to(self.root).as_posix() for path in files]
+        ids = (
+            stems
+            if len(set(stems)) == len(stems)
+            else [path.relative_to(self.root).as_posix() for path in files]
+        )
         return Manifest(pd.DataFrame({"id": ids, "image": list(map(str, files))}), self.classes)
 
     @cached_property

@@ -30,7 +30,9 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
         ContentError: a float picture with a pixel that is NaN or infinite.
     """
     if is_dicom(path, data):
-        from datamodules.formats.dicom import read_dicom  # pydicom takes half a second to import, and most runs have no DICOM
+        from datamodules.formats.dicom import (
+            read_dicom,
+        )  # pydicom takes half a second to import, and most runs have no DICOM
 
         grey = read_dicom(path, data)[..., None]
         return grey if channels == 1 else np.repeat(grey, channels, axis=2)
@@ -48,13 +50,18 @@ def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ManifestError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from error
+        raise ManifestError(
+            f"{path} cannot be decoded ({error}); replace the file or take it out of the data set"
+        ) from error
     return image
 
 
 def nearly_one_grey(pixels: np.ndarray) -> bool:
     """Tell whether uint8 `H x W x C` pixels show nothing: in every channel the middle 99.8 % span at most NEARLY_ONE_GREY levels."""
-    return all(_spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY for channel in range(pixels.shape[2]))
+    return all(
+        _spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
+        for channel in range(pixels.shape[2])
+    )
 
 
 def _spread(grey: np.ndarray) -> int:
@@ -94,22 +101,30 @@ def _open(path: Path, data: bytes | None) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST_IMAGE is ours
             image = Image.open(path if data is None else io.BytesIO(data))
     except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
+        raise ManifestError(
+            f"{path} does not exist; restore the file or take it out of the data set"
+        ) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except (UnidentifiedImageError, OSError) as error:
-        raise ManifestError(f"{path} is not an image that can be read ({_reason(error)}); replace or remove it") from error
+        raise ManifestError(
+            f"{path} is not an image that can be read ({_reason(error)}); replace or remove it"
+        ) from error
     if image.width * image.height > LARGEST_IMAGE:
         raise _too_large(path)
     return image
 
 
 def _too_large(path: Path) -> ManifestError:
-    return ManifestError(f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it")
+    return ManifestError(
+        f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it"
+    )
 
 
 def _reason(error: Exception) -> str:
-    return "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
+    return (
+        "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
+    )
 
 
 def _eight_bit(path: Path, image: Image.Image, channels: int) -> np.ndarray:
@@ -117,8 +132,12 @@ def _eight_bit(path: Path, image: Image.Image, channels: int) -> np.ndarray:
         wide = np.asarray(image, np.float32)
         if image.mode == "F" and (lost := int(np.count_nonzero(~np.isfinite(wide)))):
             fix = "write finite numbers there, or take the file out of the data set"
-            raise ContentError(f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'} NaN or infinite; {fix}")
+            raise ContentError(
+                f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'} NaN or infinite; {fix}"
+            )
         low, high = float(wide.min()), float(wide.max())
-        grey = Image.fromarray(((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+        grey = Image.fromarray(
+            ((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
+        )
         return np.asarray(grey if channels == 1 else grey.convert("RGB"))
     return np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -23,13 +23,21 @@ def targets(manifest: Manifest) -> np.ndarray | None:
     several = [isinstance(label, list | tuple) for label in labels]
     if any(several) and not all(several):
         odd = ids[several.index(not several[0])]
-        raise ManifestError(f"the label of '{odd}' is of another kind than the first; write all as ints, or all as lists")
-    return np.stack([_target(label, id, len(manifest.classes)) for label, id in zip(labels, ids, strict=True)])
+        raise ManifestError(
+            f"the label of '{odd}' is of another kind than the first; write all as ints, or all as lists"
+        )
+    return np.stack(
+        [_target(label, id, len(manifest.classes)) for label, id in zip(labels, ids, strict=True)]
+    )
 
 
 def exclusive(manifest: Manifest) -> bool:
     """Whether each image shows exactly one of several classes: labels are ints and there is more than one class."""
-    return "label" in manifest.rows and len(manifest.classes) > 1 and not isinstance(manifest.rows["label"].iat[0], list | tuple)
+    return (
+        "label" in manifest.rows
+        and len(manifest.classes) > 1
+        and not isinstance(manifest.rows["label"].iat[0], list | tuple)
+    )
 
 
 def shown(manifest: Manifest, cache: ImageCache) -> np.ndarray:
@@ -44,7 +52,9 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
     target = np.zeros(classes, np.float32)
     if isinstance(label, list | tuple):
         if len(label) != classes or not set(label) <= {0, 1}:
-            raise ManifestError(f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes (datamodule.classes names them)")
+            raise ManifestError(
+                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes (datamodule.classes names them)"
+            )
         target[:] = label
         return target
     try:
@@ -52,7 +62,9 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
     except (TypeError, ValueError):
         number = -1
     if number < 0 or number != float(label) or number >= max(2, classes):
-        raise ManifestError(f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1} (datamodule.classes names more)")
+        raise ManifestError(
+            f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1} (datamodule.classes names more)"
+        )
     if classes > 1:
         target[number] = 1
     else:

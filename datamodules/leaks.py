@@ -38,7 +38,10 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
     Raises:
         ManifestError: there are leaks and `allowed` is false.
     """
-    found = [*_across(rows, rows["group"].to_numpy(), "group"), *_across(rows, digest, "file content")]
+    found = [
+        *_across(rows, rows["group"].to_numpy(), "group"),
+        *_across(rows, digest, "file content"),
+    ]
     if found and not allowed:
         raise ManifestError(
             f"{len(found)} leak(s) between splits: {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; "
@@ -48,7 +51,9 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
 
 
 def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
-    table = pd.DataFrame({"key": key, "id": rows["id"].to_numpy(), "split": rows["split"].to_numpy()})
+    table = pd.DataFrame(
+        {"key": key, "id": rows["id"].to_numpy(), "split": rows["split"].to_numpy()}
+    )
     sides = table.groupby("key")["split"].nunique()
     found = []
     for value, members in table[table["key"].isin(sides[sides > 1].index)].groupby("key"):
@@ -96,12 +101,16 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
         for start in range(0, len(rows), BLOCK):
             block = slice(start, start + BLOCK)
             distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
-            first, second = np.nonzero((distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :]))
+            first, second = np.nonzero(
+                (distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :])
+            )
             for part in range(0, len(first), BLOCK):
                 i, j = first[part : part + BLOCK] + start, second[part : part + BLOCK]
                 correlation = np.einsum("ij,ij->i", flat[i], other[j])
                 for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
-                    if value >= CORRELATION and ((a, b) not in best or best[a, b].correlation < value):
+                    if value >= CORRELATION and (
+                        (a, b) not in best or best[a, b].correlation < value
+                    ):
                         best[a, b] = NearDuplicate(names[a], names[b], value, turned)
     return sorted(best.values(), key=lambda pair: -pair.correlation)
 
@@ -116,9 +125,13 @@ def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
     Returns:
         The group of each row: the name of the first group of its connected component.
     """
-    each_alone = rows.assign(split=[f"{number:09d}" for number in range(len(rows))])  # so that every pair is looked at
+    each_alone = rows.assign(
+        split=[f"{number:09d}" for number in range(len(rows))]
+    )  # so that every pair is looked at
     row = {id: number for number, id in enumerate(rows["id"])}
-    pairs = [(row[pair.first], row[pair.second]) for pair in near_duplicates(each_alone, thumbnails)]
+    pairs = [
+        (row[pair.first], row[pair.second]) for pair in near_duplicates(each_alone, thumbnails)
+    ]
     groups, _ = pd.factorize(rows["group"])
     edges = np.array(pairs + [(number, len(rows) + group) for number, group in enumerate(groups)])
     size = len(rows) + len(rows)
@@ -129,7 +142,11 @@ def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     """64 bits per picture: which of the 8 x 8 lowest cosine coefficients exceed their median (Zauner 2010)."""
-    coefficients = np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)]) if len(thumbnails) else np.zeros((0, 64))
+    coefficients = (
+        np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)])
+        if len(thumbnails)
+        else np.zeros((0, 64))
+    )
     bits = coefficients > np.median(coefficients[:, 1:], axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 
@@ -144,4 +161,7 @@ def _turns(thumbnails: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for quarter in range(4):
         turned = np.rot90(thumbnails, quarter, axes=(1, 2))
         yield f"{90 * quarter} degrees" if quarter else "as it is", np.ascontiguousarray(turned)
-        yield f"mirrored, {90 * quarter} degrees" if quarter else "mirrored", np.ascontiguousarray(turned[:, :, ::-1])
+        yield (
+            f"mirrored, {90 * quarter} degrees" if quarter else "mirrored",
+            np.ascontiguousarray(turned[:, :, ::-1]),
+        )

@@ -50,7 +50,9 @@ class Letterbox:
     def back(self, pixels: np.ndarray) -> np.ndarray:
         """What lies on the canvas, `h x w` of floats such as a heat map, at the picture's own size; the padding is cut off."""
         top, left, height, width = self.content
-        return resized(pixels[top : top + height, left : left + width, None], self.height, self.width)[..., 0]
+        return resized(
+            pixels[top : top + height, left : left + width, None], self.height, self.width
+        )[..., 0]
 
     def mask_back(self, pixels: np.ndarray) -> np.ndarray:
         """A 0/1 mask on the canvas, `h x w`, at the picture's own size: a pixel is 1 where at least half of it is covered."""
@@ -78,7 +80,9 @@ class Letterbox:
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
         """Factor and shift of x and y; the content has whole pixels, so the two factors may differ a little."""
         top, left, height, width = self.content
-        return np.array([width / self.width, height / self.height]), np.array([left, top], np.float64)
+        return np.array([width / self.width, height / self.height]), np.array(
+            [left, top], np.float64
+        )
 
     def _place(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
         top, left, height, width = self.content
@@ -94,14 +98,20 @@ def scaled(height: int, width: int, size: Size) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def resized(pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA) -> np.ndarray:
+def resized(
+    pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
+) -> np.ndarray:
     """`H x W x C` to `height x width x C`: `shrink` where it gets smaller, bilinear where larger."""
     if pixels.shape[:2] == (height, width):
         return pixels
     smaller = height * width < pixels.shape[0] * pixels.shape[1]
     # OpenCV drops a single channel and refuses more than four at once in some modes: resize channel by channel then
     planes = [
-        cv2.resize(np.ascontiguousarray(pixels[..., c]), (width, height), interpolation=shrink if smaller else cv2.INTER_LINEAR)
+        cv2.resize(
+            np.ascontiguousarray(pixels[..., c]),
+            (width, height),
+            interpolation=shrink if smaller else cv2.INTER_LINEAR,
+        )
         for c in range(pixels.shape[2])
     ]
     return np.stack(planes, axis=-1)
@@ -109,4 +119,8 @@ def resized(pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER
 
 def grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
     """The evaluation grid of a picture: its own size if `native`, else its longest side at that many pixels."""
-    return (height, width) if evaluation_size == "native" else scaled(height, width, int(evaluation_size))
+    return (
+        (height, width)
+        if evaluation_size == "native"
+        else scaled(height, width, int(evaluation_size))
+    )

@@ -21,7 +21,11 @@ Workers = int | Literal["auto"]
 
 
 def training_loader(
-    dataset: ManifestDataset, pool: Pool, plan: Callable[[int], Plan], trainer: Trainer | None, num_workers: Workers
+    dataset: ManifestDataset,
+    pool: Pool,
+    plan: Callable[[int], Plan],
+    trainer: Trainer | None,
+    num_workers: Workers,
 ) -> DataLoader:
     """Keys that follow from (seed, epoch), sharded over the trainer's ranks; its state is saved with a checkpoint."""
 
@@ -30,14 +34,29 @@ def training_loader(
         return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]
 
     def consumed() -> int:
-        return trainer.fit_loop.epoch_loop.batch_progress.current.ready % int(trainer.num_training_batches) if trainer else 0
+        return (
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            % int(trainer.num_training_batches)
+            if trainer
+            else 0
+        )
 
     keys = TrainingKeys(pool, plan, dataset.seed, epoch, *rank_of(trainer))
-    return ResumableLoader(consumed=consumed, dataset=dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
+    return ResumableLoader(
+        consumed=consumed,
+        dataset=dataset,
+        batch_sampler=keys,
+        **_loading(dataset.seed, num_workers),
+    )
 
 
 def evaluation_loader(
-    dataset: ManifestDataset, rows: np.ndarray, trainer: Trainer | None, batch_size: int, image_size: Callable[[], Canvas], num_workers: Workers
+    dataset: ManifestDataset,
+    rows: np.ndarray,
+    trainer: Trainer | None,
+    batch_size: int,
+    image_size: Callable[[], Canvas],
+    num_workers: Workers,
 ) -> DataLoader:
     """Every row once, shared out over the trainer's ranks."""
     keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))
@@ -56,7 +75,9 @@ def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
-        "generator": torch.Generator().manual_seed(seed),  # else a loader draws from the global stream
+        "generator": torch.Generator().manual_seed(
+            seed
+        ),  # else a loader draws from the global stream
         "prefetch_factor": 4 if workers else None,
         "worker_init_fn": _leave_ctrl_c_to_the_trainer,
     }
@@ -70,4 +91,6 @@ def automatic_workers() -> int:
     """Loader processes for one device: none on a CPU of up to two cores, where the step needs them; else up to 8."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     devices = max(1, torch.cuda.device_count())
-    return 0 if cores <= 2 and not torch.cuda.is_available() else max(1, min(8, cores // devices - 1))
+    return (
+        0 if cores <= 2 and not torch.cuda.is_available() else max(1, min(8, cores // devices - 1))
+    )

@@ -17,7 +17,13 @@ VERSION = 1
 SPLITS = ("train", "val", "test")
 REQUIRED = ("id", "image")
 FILES = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
-LISTS = {"mask", "label", "crop", "boxes", "physiological"}  # columns that may hold lists, which a CSV holds as JSON
+LISTS = {
+    "mask",
+    "label",
+    "crop",
+    "boxes",
+    "physiological",
+}  # columns that may hold lists, which a CSV holds as JSON
 
 
 class RowMask(NamedTuple):
@@ -60,9 +66,13 @@ class Manifest:
         _check(self.rows)
         if self.mask_encoding not in (None, *ENCODINGS):
             where = f"{self.source}: " if self.source else ""
-            raise ManifestError(f"{where}mask_encoding={self.mask_encoding} is unknown; write {' or '.join(ENCODINGS)}, or null")
+            raise ManifestError(
+                f"{where}mask_encoding={self.mask_encoding} is unknown; write {' or '.join(ENCODINGS)}, or null"
+            )
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
-        self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(str)  # an unknown patient is one of its own
+        self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
+            str
+        )  # an unknown patient is one of its own
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,9 +97,15 @@ class Manifest:
         if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
             found = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
             one = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
-            raise ContentError(f"{self._cell(row)} is {found}; write the path of a picture, or a list with {one}")
+            raise ContentError(
+                f"{self._cell(row)} is {found}; write the path of a picture, or a list with {one}"
+            )
         rles = [self._rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)]
-        return RowMask([rle and encode(1 - decode([rle], *rle["size"]))[0] for rle in rles] if self.swap_masks else rles)
+        return RowMask(
+            [rle and encode(1 - decode([rle], *rle["size"]))[0] for rle in rles]
+            if self.swap_masks
+            else rles
+        )
 
     def rles(self, row: int) -> list[Rle | None]:
         """Return one compressed RLE or None per class of one row; see `mask`."""
@@ -111,22 +127,36 @@ class Manifest:
         try:
             return checked_rle(rle)
         except ValueError as error:
-            raise ContentError(f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again, or leave it empty") from error
+            raise ContentError(
+                f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again, or leave it empty"
+            ) from error
 
     def _cell(self, row: int) -> str:
         """Name the mask of a row, as the beginning of a sentence."""
-        return f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
+        return (
+            f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
+        )
 
     def write(self, path: Path) -> Path:
         """Writes `.csv` (its first line holds version and classes) or `.json`; `read` gives the same manifest back."""
-        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | ({"phantom": True} if self.phantom else {})
+        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | (
+            {"phantom": True} if self.phantom else {}
+        )
         head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
         if path.suffix == ".json":
-            path.write_text(json.dumps(head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True))
+            path.write_text(
+                json.dumps(
+                    head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True
+                )
+            )
             return path
         table = self.rows.copy()
         for name in LISTS & set(table.columns):
-            table[name] = table[name].map(lambda value: value if isinstance(value, str) or value is None else json.dumps(value))
+            table[name] = table[name].map(
+                lambda value: (
+                    value if isinstance(value, str) or value is None else json.dumps(value)
+                )
+            )
         with path.open("w", encoding="utf-8", newline="") as file:
             file.write("# " + json.dumps(head) + "\n")
             table.to_csv(file, index=False)
@@ -142,37 +172,71 @@ def read(path: Path) -> Manifest:
         ManifestError: missing, malformed, of a later version, or without the required columns.
     """
     if not path.is_file():
-        raise ManifestError(f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id and image")
+        raise ManifestError(
+            f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id and image"
+        )
     try:
         head, rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns id,image,mask,split") from error
+        raise ManifestError(
+            f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns id,image,mask,split"
+        ) from error
     if head.get("version", VERSION) > VERSION:
-        raise ManifestError(f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it")
+        raise ManifestError(
+            f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it"
+        )
     for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
-    head = {"classes": ["lesion"], "group_is": "patient" if "group" in rows else "image", "phantom": False} | head
-    return Manifest(rows, tuple(head["classes"]), head["group_is"], head["phantom"], head.get("mask_encoding"), source=path)
+    head = {
+        "classes": ["lesion"],
+        "group_is": "patient" if "group" in rows else "image",
+        "phantom": False,
+    } | head
+    return Manifest(
+        rows,
+        tuple(head["classes"]),
+        head["group_is"],
+        head["phantom"],
+        head.get("mask_encoding"),
+        source=path,
+    )
 
 
 def _check(rows: pd.DataFrame) -> None:
     for name in REQUIRED:
         if name not in rows:
-            raise ManifestError(f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it")
+            raise ManifestError(
+                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it"
+            )
         if rows[name].isna().any():
-            raise ManifestError(f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name}; fill it in or remove the row")
+            raise ManifestError(
+                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name}; fill it in or remove the row"
+            )
     for name in sorted((FILES - {"mask"}) & set(rows.columns)):
-        odd = [not (value is None or isinstance(value, str | Path) or (isinstance(value, float) and np.isnan(value))) for value in rows[name]]
+        odd = [
+            not (
+                value is None
+                or isinstance(value, str | Path)
+                or (isinstance(value, float) and np.isnan(value))
+            )
+            for value in rows[name]
+        ]
         if any(odd):
             row = odd.index(True)
-            raise ManifestError(f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write the path of a file")
+            raise ManifestError(
+                f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write the path of a file"
+            )
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
-        raise ManifestError(f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique")
+        raise ManifestError(
+            f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique"
+        )
     if "split" in rows:
         unknown = set(rows["split"]) - set(SPLITS)
         if unknown:
-            raise ManifestError(f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it in the manifest")
+            raise ManifestError(
+                f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it in the manifest"
+            )
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -186,7 +250,11 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     with path.open(encoding="utf-8") as file:
         first = file.readline()
     commented = first.startswith("#")
-    table = pd.read_csv(path, skiprows=1 if commented else 0, dtype={"id": str, "group": str, "image": str, "mask": object, "split": str})
+    table = pd.read_csv(
+        path,
+        skiprows=1 if commented else 0,
+        dtype={"id": str, "group": str, "image": str, "mask": object, "split": str},
+    )
     for name in LISTS & set(table.columns):
         table[name] = pd.Series([_parsed(value) for value in table[name]], dtype=object)
     return (json.loads(first[1:]) if commented else {}), table
@@ -199,6 +267,8 @@ def _parsed(value: Any) -> Any:
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    if value == "" or (isinstance(value, float) and np.isnan(value)):  # NaN: pandas has nothing else for an empty cell
+    if value == "" or (
+        isinstance(value, float) and np.isnan(value)
+    ):  # NaN: pandas has nothing else for an empty cell
         return None
     return str(folder / value) if isinstance(value, str) else value

@@ -17,10 +17,19 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
     rows: Any = manifest.rows
     height, width = pixels.shape[:2]
     if "height" in rows:
-        _refuse(rows["image"].iat[row], [[rows["height"].iat[row], rows["width"].iat[row]]], height, width)
+        _refuse(
+            rows["image"].iat[row],
+            [[rows["height"].iat[row], rows["width"].iat[row]]],
+            height,
+            width,
+        )
     crop = crop_of(manifest, row)
-    if crop and not (-crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE):
-        raise ManifestError(f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width} pixels; correct it")
+    if crop and not (
+        -crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE
+    ):
+        raise ManifestError(
+            f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width} pixels; correct it"
+        )
     return cropped(pixels, crop) if crop else pixels
 
 
@@ -33,7 +42,9 @@ def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
     return square
 
 
-def refuse_other_size(manifest: Manifest, row: int, said: list[list[int]], height: int, width: int) -> None:
+def refuse_other_size(
+    manifest: Manifest, row: int, said: list[list[int]], height: int, width: int
+) -> None:
     """Refuses a mask of another size than the picture it belongs to, in pixels."""
     crop, path = crop_of(manifest, row), str(manifest.rows["image"].iat[row])
     _refuse(f"the crop {crop} of {path}" if crop else path, said, height, width)
@@ -43,7 +54,9 @@ def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
     for other in said:
         if (int(other[0]), int(other[1])) != (height, width):
             mend = "export image and mask together"
-            raise ManifestError(f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; {mend}")
+            raise ManifestError(
+                f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; {mend}"
+            )
 
 
 def crop_of(manifest: Manifest, row: int) -> list[int] | None:

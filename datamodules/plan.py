@@ -39,7 +39,9 @@ class Sampling:
     def __post_init__(self) -> None:
         check_strata_weights(self.strata_weights, "datamodule.sampling")
         if self.positive_fraction is not None and self.oversample_positives != 1.0:
-            raise Refusal("datamodule.sampling.positive_fraction already says how many positives there are; take oversample_positives=1.0 with it")
+            raise Refusal(
+                "datamodule.sampling.positive_fraction already says how many positives there are; take oversample_positives=1.0 with it"
+            )
 
     @property
     def boosts(self) -> bool:
@@ -77,4 +79,6 @@ def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str)
         Refusal: Names the key.
     """
     if strata_weights is not None and not any(strata_weights.values()):
-        raise Refusal(f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}")
+        raise Refusal(
+            f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}"
+        )

@@ -34,7 +34,13 @@ class PneumothoraxDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
-    def __init__(self, patients: FilePath | None = None, unmatched: Literal["drop", "refuse"] = "drop", relative: bool = True, **base: Any) -> None:
+    def __init__(
+        self,
+        patients: FilePath | None = None,
+        unmatched: Literal["drop", "refuse"] = "drop",
+        relative: bool = True,
+        **base: Any,
+    ) -> None:
         super().__init__(**base)
         self.patients = Path(patients).expanduser() if patients else None
         self.unmatched = unmatched
@@ -54,8 +60,15 @@ class PneumothoraxDataModule(ManifestDataModule):
 
     def _row(self, image: Listed, label: int) -> dict[str, Any]:
         if image.label is not None and image.label != label:
-            self.cleaning.count(f"name says {image.label}, mask says {label}: the mask is believed", image.id)
-        row: dict[str, Any] = {"id": image.id, "image": str(image.image), "label": label, "split": image.split}
+            self.cleaning.count(
+                f"name says {image.label}, mask says {label}: the mask is believed", image.id
+            )
+        row: dict[str, Any] = {
+            "id": image.id,
+            "image": str(image.image),
+            "label": label,
+            "split": image.split,
+        }
         return row | {"mask": self._mask(image) if image.texts else str(image.mask)}
 
     def _mask(self, image: Listed) -> list[Any] | None:
@@ -83,16 +96,30 @@ class PneumothoraxDataModule(ManifestDataModule):
     def _labels(self, images: list[Listed]) -> list[int]:
         """1 for a mask that is not empty; masks that are files are looked at once and remembered beside the image cache."""
         if images[0].mask is None:
-            return [int(_drawn(image.texts) and not (self.inverted_masks == "invert" and self._is_full(image))) for image in images]
+            return [
+                int(
+                    _drawn(image.texts)
+                    and not (self.inverted_masks == "invert" and self._is_full(image))
+                )
+                for image in images
+            ]
         paths = [Path(str(image.mask)) for image in images]
-        stamps = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
+        stamps = "\n".join(
+            f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths
+        )
         swap = self.inverted_masks == "invert"
-        known = self.cache_dir / f"labels-2-{sha256(f'{swap} {stamps}'.encode()).hexdigest()[:16]}.json"  # to be raised when masks are read otherwise
+        known = (
+            self.cache_dir / f"labels-2-{sha256(f'{swap} {stamps}'.encode()).hexdigest()[:16]}.json"
+        )  # to be raised when masks are read otherwise
         if not known.is_file():
             with ThreadPoolExecutor() as pool:
-                labels = list(pool.map(lambda path: int((read_mask(path).mask != swap).any()), paths))
+                labels = list(
+                    pool.map(lambda path: int((read_mask(path).mask != swap).any()), paths)
+                )
             self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unfinished = known.with_suffix(f".{os.getpid()}.tmp")  # another process may look at the same masks
+            unfinished = known.with_suffix(
+                f".{os.getpid()}.tmp"
+            )  # another process may look at the same masks
             unfinished.write_text(json.dumps(labels), encoding="utf-8")
             unfinished.replace(known)
         return json.loads(known.read_text(encoding="utf-8"))
@@ -101,17 +128,25 @@ class PneumothoraxDataModule(ManifestDataModule):
         try:
             table = pd.read_csv(path, dtype=str)
         except (OSError, ValueError) as error:
-            raise ManifestError(f"datamodule.patients={path} cannot be read ({error}); name a CSV with the columns image,patient") from error
+            raise ManifestError(
+                f"datamodule.patients={path} cannot be read ({error}); name a CSV with the columns image,patient"
+            ) from error
         missing = {"image", "patient"} - set(table.columns)
         if missing:
-            raise ManifestError(f"{path} has no column {min(missing)} (it has {', '.join(table.columns)}); write image,patient")
+            raise ManifestError(
+                f"{path} has no column {min(missing)} (it has {', '.join(table.columns)}); write image,patient"
+            )
         table = table.drop_duplicates(["image", "patient"])
         twice = table["image"][table["image"].duplicated()]
         if len(twice):
-            raise ManifestError(f"{path} gives '{twice.iloc[0]}' two patients; leave one row of each image")
+            raise ManifestError(
+                f"{path} gives '{twice.iloc[0]}' two patients; leave one row of each image"
+            )
         patient = ids.map(table.set_index("image")["patient"])
         if patient.isna().all():
-            raise ManifestError(f"{path} names none of the images, such as '{ids.iloc[0]}'; write their ids into its column image")
+            raise ManifestError(
+                f"{path} names none of the images, such as '{ids.iloc[0]}'; write their ids into its column image"
+            )
         for id in ids[patient.isna()]:
             self.cleaning.count("patient unknown: taken for one of its own", id)
         return patient.to_numpy()

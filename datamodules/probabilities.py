@@ -10,7 +10,11 @@ from datamodules.refusal import ManifestError
 
 NAME = "cls_prob.csv"
 COLUMNS = ("id", "cls_prob", "seen", "split")
-OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = "out_of_fold", "held_out", "in_sample"  # what `seen` can say: who judged an image had not, had not, had seen it
+OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
+    "out_of_fold",
+    "held_out",
+    "in_sample",
+)  # what `seen` can say: who judged an image had not, had not, had seen it
 SEEN = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
 MAKE = "make it on this very split with experiment=preclassify_pnx folds=5 and the same datamodule.seed"
 
@@ -41,14 +45,22 @@ def read(path: Path) -> pd.DataFrame:
     """
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
-        raise ManifestError(f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of experiment=preclassify_pnx folds=5")
+        raise ManifestError(
+            f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of experiment=preclassify_pnx folds=5"
+        )
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)  # an id may look like a number, or like nothing
+        table = pd.read_csv(
+            file, dtype=str, keep_default_na=False
+        )  # an id may look like a number, or like nothing
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {MAKE}") from error
+        raise ManifestError(
+            f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {MAKE}"
+        ) from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
-        raise ManifestError(f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))}); {MAKE}")
+        raise ManifestError(
+            f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))}); {MAKE}"
+        )
     _refuse_rows(file, table)
     return table
 
@@ -64,7 +76,9 @@ def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
         raise ManifestError(f"{file} holds a cls_prob outside 0..1; {MAKE}")
     unknown = table["seen"][~table["seen"].isin(SEEN)]
     if len(unknown):
-        raise ManifestError(f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN)}; {MAKE}")
+        raise ManifestError(
+            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN)}; {MAKE}"
+        )
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
         raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {MAKE}")
@@ -86,10 +100,18 @@ def attach(manifest: Manifest, named: str) -> Manifest:
     seen = ids.map(table["seen"]).to_numpy()
     for wrong, what in (
         (seen == IN_SAMPLE, "were made by a network that was trained on these images"),
-        ((split == "train") & (seen == HELD_OUT), "were made on another split: these images are train here and were kept out there"),
-        ((split != "train") & (seen == OUT_OF_FOLD), "were made on another split: its folds were trained on these images, which are kept out here"),
+        (
+            (split == "train") & (seen == HELD_OUT),
+            "were made on another split: these images are train here and were kept out there",
+        ),
+        (
+            (split != "train") & (seen == OUT_OF_FOLD),
+            "were made on another split: its folds were trained on these images, which are kept out here",
+        ),
     ):
         if wrong.any():
-            raise ManifestError(f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what} ('{ids[wrong.argmax()]}' for one); {MAKE}")
+            raise ManifestError(
+                f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what} ('{ids[wrong.argmax()]}' for one); {MAKE}"
+            )
     manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
     return manifest

@@ -10,7 +10,9 @@ from datamodules.arguments import Meaning
 
 Size = Annotated[  # of a canvas, as a user writes it
     int | Sequence[int],
-    BeforeValidator(lambda size: list(size) if isinstance(size, tuple) else size),  # a Canvas is a tuple with a constructor of its own
+    BeforeValidator(
+        lambda size: list(size) if isinstance(size, tuple) else size
+    ),  # a Canvas is a tuple with a constructor of its own
     Meaning("the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"),
 ]
 
@@ -36,7 +38,9 @@ class Canvas(NamedTuple):
 
     def holds(self, other: "Canvas") -> bool:
         """Whether a picture on this canvas loses nothing for the other one: as large, and of the same shape."""
-        return self.height >= other.height and self.height * other.width == self.width * other.height
+        return (
+            self.height >= other.height and self.height * other.width == self.width * other.height
+        )
 
 
 class Key(NamedTuple):
@@ -66,7 +70,11 @@ class Content(NamedTuple):
     @property
     def inside(self) -> tuple[Any, slice, slice]:
         """Cuts the padding off an array `... x H x W`, as in `canvas[content.inside]`."""
-        return ..., slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+        return (
+            ...,
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
 
 
 class Sample(TypedDict, total=False):

@@ -27,7 +27,13 @@ class TrainingKeys(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, pool: Pool, plan: Callable[[int], Plan], seed: int, epoch: Callable[[], int], rank: int = 0, world_size: int = 1
+        self,
+        pool: Pool,
+        plan: Callable[[int], Plan],
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.pool = pool
         self.plan = plan
@@ -46,14 +52,18 @@ class TrainingKeys(Sampler[list[Key]]):
         rows, draws = self.drawn(epoch)
         size = self.plan(epoch).image_size
         for of_batch, draw in zip(rows[first:].tolist(), draws[first:].tolist(), strict=True):
-            yield [Key(row, epoch, number, size) for row, number in zip(of_batch, draw, strict=True)]
+            yield [
+                Key(row, epoch, number, size) for row, number in zip(of_batch, draw, strict=True)
+            ]
 
     def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """This rank's rows of an epoch and how often each was drawn before in it, both `batches x batch_size`."""
         plan = self.plan(epoch)
         batches = self.pool.batches(plan, self.world_size)
         images = batches * plan.batch_size * self.world_size
-        rows, draws, positive = self.pool.draw(plan, images, np.random.default_rng([self.seed, epoch]))
+        rows, draws, positive = self.pool.draw(
+            plan, images, np.random.default_rng([self.seed, epoch])
+        )
         mine = dealt(positive, batches, plan.batch_size, self.world_size)[self.rank]
         return rows[mine], draws[mine]
 
@@ -70,10 +80,17 @@ class EvaluationKeys(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, rows: Sequence[int] | np.ndarray, batch_size: int, image_size: Callable[[], Canvas], rank: int = 0, world_size: int = 1
+        self,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int,
+        image_size: Callable[[], Canvas],
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         mine = np.asarray(rows)[rank::world_size].tolist()
-        self._batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+        self._batches = [
+            mine[start : start + batch_size] for start in range(0, len(mine), batch_size)
+        ]
         self.image_size = image_size
 
     def __len__(self) -> int:

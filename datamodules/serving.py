@@ -38,9 +38,15 @@ class ServingDataModule(LightningDataModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.plan: Callable[[int], Plan] = lambda epoch: self.base_plan  # a curriculum puts its own in place
-        self.trained_size: Canvas | None = None  # that a checkpoint's weights were trained on, where it says so
-        self.size_is_given = False  # by the user, for a test or a prediction: then it wins over `trained_size`
+        self.plan: Callable[[int], Plan] = lambda epoch: (
+            self.base_plan
+        )  # a curriculum puts its own in place
+        self.trained_size: Canvas | None = (
+            None  # that a checkpoint's weights were trained on, where it says so
+        )
+        self.size_is_given = (
+            False  # by the user, for a test or a prediction: then it wins over `trained_size`
+        )
 
     @property
     def base_plan(self) -> Plan:
@@ -67,13 +73,19 @@ class ServingDataModule(LightningDataModule):
         """Pixels outside and inside the masks of each class, `classes x 2`, of the training rows that are used, at each image's own size."""
         rows, _ = kept(self.table, self.cache, self.sampling, self.seed)
         inside = np.asarray(self.cache.areas)[rows].sum(0)
-        return np.stack([np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1)
+        return np.stack(
+            [np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1
+        )
 
     def dataset(self, evaluation: bool) -> ManifestDataset:
         """All rows, augmented for training or with their truth for evaluation."""
         if evaluation:
-            return ManifestDataset(self.cache, self.table, self.seed, evaluation_size=self.evaluation_size)
-        return ManifestDataset(self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights())
+            return ManifestDataset(
+                self.cache, self.table, self.seed, evaluation_size=self.evaluation_size
+            )
+        return ManifestDataset(
+            self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights()
+        )
 
     def _loss_weights(self) -> np.ndarray | None:
         if not (self.sampling.hard_in_loss and self.sampling.boosts):
@@ -95,7 +107,9 @@ class ServingDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Augmented batches in an order that follows from (seed, epoch)."""
-        return training_loader(self.dataset(evaluation=False), self.pool, self.plan, self.trainer, self.num_workers)
+        return training_loader(
+            self.dataset(evaluation=False), self.pool, self.plan, self.trainer, self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader:
         """Every val image once, with its truth."""
@@ -110,8 +124,13 @@ class ServingDataModule(LightningDataModule):
         return self._evaluation_dataloader(*self.predict_splits)
 
     def _evaluation_dataloader(self, *splits: str) -> DataLoader:
-        rows, sizes = np.flatnonzero(self.table.rows["split"].isin(splits)), (self.eval_batch_size, self.seen_size)
-        return evaluation_loader(self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers)
+        rows, sizes = (
+            np.flatnonzero(self.table.rows["split"].isin(splits)),
+            (self.eval_batch_size, self.seen_size),
+        )
+        return evaluation_loader(
+            self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The size of the images that these weights are trained on, where it changes in the course of a fit."""

@@ -17,13 +17,17 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """
     groups = rows["group"].to_numpy()
     if len(np.unique(groups)) < folds:
-        raise ManifestError(f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more patients")
+        raise ManifestError(
+            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more patients"
+        )
     by = next((name for name in ("stratum", "label") if name in rows), None)
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), int)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # a stratum with fewer members than folds is spread as far as it goes
+        warnings.filterwarnings(
+            "ignore", "The least populated class"
+        )  # a stratum with fewer members than folds is spread as far as it goes
         for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
             fold[members] = number
     return fold
@@ -68,5 +72,7 @@ def final_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
         split[train] = np.where(fold_of(rows[train], 10, seed) == 0, "val", "train")
     for name in ("train", "val"):
         if not (split == name).any():
-            raise ManifestError(f"no image is in split {name}; add some, or split anew with datamodule.split=group")
+            raise ManifestError(
+                f"no image is in split {name}; add some, or split anew with datamodule.split=group"
+            )
     return split

@@ -25,7 +25,9 @@ def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
         return np.where(positive, "1_positive", NONE)
     train = np.zeros(len(manifest), bool)
     train[manifest.where("train")] = True
-    return of_areas(np.asarray(cache.areas).sum(1) / np.asarray(cache.sizes, np.int64).prod(1), train)
+    return of_areas(
+        np.asarray(cache.areas).sum(1) / np.asarray(cache.sizes, np.int64).prod(1), train
+    )
 
 
 def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -58,7 +60,9 @@ def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, see
     return Pool(rows, positive, strata(manifest, cache)[rows], hard, sampling.oversample_positives)
 
 
-def kept(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def kept(
+    manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The rows of train that are used: all positives, and the wanted share of the negatives to within one image; and which are positive."""
     rows = manifest.where("train")
     positive = np.asarray(shown(manifest, cache).any(1))[rows]
@@ -68,7 +72,9 @@ def kept(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -
     return rows[used], positive[used]
 
 
-def hard_weights(manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling) -> np.ndarray:
+def hard_weights(
+    manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling
+) -> np.ndarray:
     """How much each of `rows` counts: more where the pre-classifier was wrong.
 
     Raises:
@@ -77,7 +83,11 @@ def hard_weights(manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sam
     weights = np.ones(len(rows))
     if not sampling.boosts:
         return weights
-    column = manifest.rows["cls_prob"].iloc[rows] if "cls_prob" in manifest.rows else manifest.rows["id"].iloc[rows].map(lambda _: np.nan)
+    column = (
+        manifest.rows["cls_prob"].iloc[rows]
+        if "cls_prob" in manifest.rows
+        else manifest.rows["id"].iloc[rows].map(lambda _: np.nan)
+    )
     probability = column.to_numpy(np.float64)
     missing = np.flatnonzero(np.isnan(probability))
     if len(missing):

@@ -49,13 +49,25 @@ class TableDataModule(ManifestDataModule):
         path = self.root / self.manifest_name
         if not path.is_file() and (self.root / "fold0" / self.manifest_name).is_file():
             one = self.root / "fold0"
-            raise ManifestError(f"{self.root} is a run of several folds, each with its own {self.manifest_name}; name one of them, such as {one}")
+            raise ManifestError(
+                f"{self.root} is a run of several folds, each with its own {self.manifest_name}; name one of them, such as {one}"
+            )
         table = read(path)
         if "mask_is" in table.rows and self.split == "group":
             said = "its split is that of the classifier, and what was its test, with true masks, would be trained on"
-            raise Refusal(f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders")
-        rows, classes = table.rows.rename(columns={"crop": "square"}), self.class_names or table.classes
-        return replace(table, rows=rows, classes=classes, mask_encoding=self.mask_encoding or table.mask_encoding)
+            raise Refusal(
+                f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders"
+            )
+        rows, classes = (
+            table.rows.rename(columns={"crop": "square"}),
+            self.class_names or table.classes,
+        )
+        return replace(
+            table,
+            rows=rows,
+            classes=classes,
+            mask_encoding=self.mask_encoding or table.mask_encoding,
+        )
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """Every image checked to exist, and train on its squares if they are asked for.
@@ -66,7 +78,9 @@ class TableDataModule(ManifestDataModule):
         path = self.root / self.manifest_name
         for image in manifest.rows["image"]:
             if not Path(image).is_file():
-                raise ManifestError(f"{path} names {image}, which does not exist; paths are relative to the manifest's folder")
+                raise ManifestError(
+                    f"{path} names {image}, which does not exist; paths are relative to the manifest's folder"
+                )
         check_truths(manifest)
         self._tell_masks(path, manifest.rows)
         if self.mask_column == "mask":
@@ -74,11 +88,16 @@ class TableDataModule(ManifestDataModule):
         rows = manifest.rows
         _refuse_unfit(path, rows)
         used = rows["cropped_mask"].notna() & (rows["split"] == "train")
-        squares = rows["square"] if "square" in rows else pd.Series([None] * len(rows), dtype=object)
+        squares = (
+            rows["square"] if "square" in rows else pd.Series([None] * len(rows), dtype=object)
+        )
         for row in used.to_numpy().nonzero()[0].tolist():
             _refuse_no_square(path, rows.iloc[row], squares.iat[row])
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
-        served = {"mask": masks.astype(object).where(~used, rows["cropped_mask"]), "crop": squares.astype(object).where(used, None)}
+        served = {
+            "mask": masks.astype(object).where(~used, rows["cropped_mask"]),
+            "crop": squares.astype(object).where(used, None),
+        }
         return replace(manifest, rows=rows.assign(**served))
 
     def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
@@ -96,7 +115,9 @@ class TableDataModule(ManifestDataModule):
 def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
     """Refuses a table without cropped masks, one with some where they would tell the answer, and positives that alone stay whole."""
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
-        raise ManifestError(f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them; {WHOLE}")
+        raise ManifestError(
+            f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them; {WHOLE}"
+        )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
     outside = rows[has & ~train]
     if len(outside):
@@ -106,17 +127,23 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
         )
     whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
-        raise ManifestError(f"{path}: {len(whole)} train images with a lesion have no cropped mask, '{whole.iloc[0]}' for one; {WHOLE}")
+        raise ManifestError(
+            f"{path}: {len(whole)} train images with a lesion have no cropped mask, '{whole.iloc[0]}' for one; {WHOLE}"
+        )
 
 
 def _refuse_no_square(path: Path, row: pd.Series, square: Any) -> None:
     """Refuses a malformed square, and a cropped mask of which nothing says where it lies in a larger image."""
     if isinstance(square, list | tuple):
         if not is_square(square):
-            raise ManifestError(f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole pixels")
+            raise ManifestError(
+                f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole pixels"
+            )
         return
     sizes = [image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
     if sizes[0] != sizes[1]:
         (height, width), whole = sizes
         said = f"the cropped mask of '{row['id']}' is {height} x {width} pixels and its image {whole[0]} x {whole[1]}"
-        raise ManifestError(f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop anew with do=[crop]")
+        raise ManifestError(
+            f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop anew with do=[crop]"
+        )

@@ -31,7 +31,12 @@ class Adapted(nn.Module):
         Refusal: rank below 1, no layer matches, or a grouped layer is asked for.
     """
 
-    def __init__(self, net: nn.Module, lora: Mapping[str, Any] | None, checkpoint: Literal["whole", "adapter"] = "whole") -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        lora: Mapping[str, Any] | None,
+        checkpoint: Literal["whole", "adapter"] = "whole",
+    ) -> None:
         super().__init__()
         self.net = net
         self.checkpoint = checkpoint
@@ -65,20 +70,26 @@ class Adapted(nn.Module):
             self.net.eval()
             head_of(self.net)[1].train(mode)
         for layer in self.net.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(p.requires_grad for p in layer.parameters()):
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(
+                p.requires_grad for p in layer.parameters()
+            ):
                 layer.eval()
         return self
 
     def frozen(self) -> dict[str, Tensor]:
         """Names below `net` and values of all that is not trained and no buffer."""
-        return {name: value for name, value in self.net.named_parameters() if not value.requires_grad}
+        return {
+            name: value for name, value in self.net.named_parameters() if not value.requires_grad
+        }
 
     def fingerprint(self) -> str:
         """Changes when a frozen weight does; computed once, for they never change in training."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for name, value in sorted(self.frozen().items()):
-                digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+                digest.update(
+                    name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes()
+                )
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 
@@ -103,10 +114,20 @@ class Adapted(nn.Module):
             Refusal: it is of another network, or adapted itself.
         """
         head = head_of(self.net)[0]
-        own = {_plain_name(name): value for name, value in self.net.state_dict().items() if "lora_" not in name and not name.startswith(f"{head}.")}
-        wrong = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+        own = {
+            _plain_name(name): value
+            for name, value in self.net.state_dict().items()
+            if "lora_" not in name and not name.startswith(f"{head}.")
+        }
+        wrong = [
+            name
+            for name, value in own.items()
+            if name not in state or state[name].shape != value.shape
+        ]
         if wrong:
-            raise Refusal(f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first is {wrong[0]}")
+            raise Refusal(
+                f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first is {wrong[0]}"
+            )
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(state[name])
@@ -121,7 +142,9 @@ def _plain_name(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
-def _leave_frozen_out(module: Adapted, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+def _leave_frozen_out(
+    module: Adapted, state: dict[str, Any], prefix: str, local_metadata: Any
+) -> None:
     if module.checkpoint == "adapter":
         for name in module.frozen():
             state.pop(f"{prefix}net.{name}", None)

@@ -9,7 +9,10 @@ def of_first_rank(net: nn.Module) -> None:
 
     Done before a validation, and not before every forward pass as by DDP: training looks at the batch's own statistics.
     """
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    if (
+        not (distributed.is_available() and distributed.is_initialized())
+        or distributed.get_world_size() == 1
+    ):
         return
     for layer in net.modules():
         if isinstance(layer, _BatchNorm):

@@ -20,11 +20,18 @@ from lightning_modules.normalize import STORED, Normalize, same
 from lightning_modules.supervised import SupervisedModule
 
 GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
-NUMBERS = ("normalize.mean", "normalize.std", "mean", "std")  # of the normalization; `Normalize` takes them in any number of channels
+NUMBERS = (
+    "normalize.mean",
+    "normalize.std",
+    "mean",
+    "std",
+)  # of the normalization; `Normalize` takes them in any number of channels
 FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
-def latest(name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt") -> Path | None:
+def latest(
+    name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt"
+) -> Path | None:
     """The run folder that `latest:EXPERIMENT` means: the youngest that was reported on, None where there is none.
 
     Args:
@@ -34,10 +41,22 @@ def latest(name: str, runs: Path, phantom: bool | None, holding: str = "checkpoi
         holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else is wanted of all folds together.
     """
     pages = (runs / name).glob("**/report.json")
-    told = {path.parent: report for path in pages if (path.parent / holding).is_file() and (report := _report(path))}
-    alike = [run for run, report in told.items() if phantom is None or (report.get("data") or {}).get("phantom") == phantom]
+    told = {
+        path.parent: report
+        for path in pages
+        if (path.parent / holding).is_file() and (report := _report(path))
+    }
+    alike = [
+        run
+        for run, report in told.items()
+        if phantom is None or (report.get("data") or {}).get("phantom") == phantom
+    ]
     if not holding.endswith(".ckpt"):
-        alike = [run for run in alike if not FOLD.fullmatch(run.name) and (told[run].get("config") or {}).get("fold") is None]
+        alike = [
+            run
+            for run in alike
+            if not FOLD.fullmatch(run.name) and (told[run].get("config") or {}).get("fold") is None
+        ]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
 
@@ -61,13 +80,20 @@ def find(path: str, wanted: str) -> Path:
         Refusal: there is none.
     """
     place = Path(path).expanduser()
-    for what, inside, such in (("a run of several folds", "fold0", "fold0"), ("a multirun", "multirun.yaml", "0")):
+    for what, inside, such in (
+        ("a run of several folds", "fold0", "fold0"),
+        ("a multirun", "multirun.yaml", "0"),
+    ):
         if (place / inside).exists():
-            raise Refusal(f"{place} is {what}, each of them with its own checkpoints; name one of them, such as {place / such}")
+            raise Refusal(
+                f"{place} is {what}, each of them with its own checkpoints; name one of them, such as {place / such}"
+            )
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():
-        raise Refusal(f"{place} does not exist; name a .ckpt file, or a run folder that holds checkpoints/{wanted}.ckpt")
+        raise Refusal(
+            f"{place} does not exist; name a .ckpt file, or a run folder that holds checkpoints/{wanted}.ckpt"
+        )
     return place
 
 
@@ -84,9 +110,13 @@ def read(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise Refusal(f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name another file") from error
+        raise Refusal(
+            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name another file"
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise Refusal(f"{path} holds no state_dict, so it is not a checkpoint of this repository; name another file")
+        raise Refusal(
+            f"{path} holds no state_dict, so it is not a checkpoint of this repository; name another file"
+        )
     return checkpoint
 
 
@@ -100,7 +130,11 @@ def read_about(path: Path) -> dict[str, Any]:
         found = read(path, mmap=True)
     except Refusal:  # a file in torch's older format cannot be mapped into memory
         found = read(path)
-    return {name: value for name, value in found.items() if name not in ("state_dict", "optimizer_states", "callbacks")}
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in ("state_dict", "optimizer_states", "callbacks")
+    }
 
 
 def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
@@ -112,13 +146,22 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
     shaped = [name for name in tensors if name not in NUMBERS]
-    wrong = sorted(own.keys() ^ stored.keys()) or sorted(name for name in shaped if own[name].shape != stored[name].shape)
-    gammas = [next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0) for state in (own, stored)]
+    wrong = sorted(own.keys() ^ stored.keys()) or sorted(
+        name for name in shaped if own[name].shape != stored[name].shape
+    )
+    gammas = [
+        next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0)
+        for state in (own, stored)
+    ]
     if gammas[0] != gammas[1]:
-        raise Refusal(f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}")
+        raise Refusal(
+            f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
+        )
     if wrong:
         said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
-        raise Refusal(f"{path} is of another network ({said}); set module.net as it was when the checkpoint was made")
+        raise Refusal(
+            f"{path} is of another network ({said}); set module.net as it was when the checkpoint was made"
+        )
     if isinstance(module, SupervisedModule):
         refuse_other_numbers(module.normalize, _below(stored, "normalize."), path)
 
@@ -135,8 +178,13 @@ def refuse_other_numbers(normalize: Normalize, stored: dict[str, Any], path: Pat
         Refusal: they differ. With `auto` the checkpoint's numbers are taken.
     """
     given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
-    if normalize.explicit and not all(same(value, stored[name].cpu()) for name, value in given.items()):
-        theirs, ours = (" ".join(f"module.{name}=[{numbers(state[name], ',')}]" for name in given) for state in (stored, given))
+    if normalize.explicit and not all(
+        same(value, stored[name].cpu()) for name, value in given.items()
+    ):
+        theirs, ours = (
+            " ".join(f"module.{name}=[{numbers(state[name], ',')}]" for name in given)
+            for state in (stored, given)
+        )
         raise Refusal(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
 
 
@@ -155,7 +203,9 @@ def normalization(path: Path) -> Normalize | None:
     if "mean" not in stored or "std" not in stored:
         return None
     gamma = float(stored.get(GAMMA, 1.0))
-    return Normalize(stored["mean"].flatten().tolist(), stored["std"].flatten().tolist(), gamma, STORED)
+    return Normalize(
+        stored["mean"].flatten().tolist(), stored["std"].flatten().tolist(), gamma, STORED
+    )
 
 
 def take_weights(module: SupervisedModule, path: Path) -> bool:
@@ -171,7 +221,9 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
         try:
             module.net.take_backbone(_below(state, "net."))
         except Refusal as refusal:
-            raise Refusal(f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net") from refusal
+            raise Refusal(
+                f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net"
+            ) from refusal
         stored = _below(state, "normalize.")
         refuse_misfit(module.normalize, {"state_dict": stored}, path)
         refuse_other_numbers(module.normalize, stored, path)
@@ -184,7 +236,9 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
 
 
 def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def take_size(data: ManifestDataModule, path: Path) -> None:
@@ -212,8 +266,15 @@ def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, An
     if module.target != "label" or isinstance(module.net, Adapted):
         return True
     head = f"net.{head_of(module.net)[0]}."
-    own = {name: value for name, value in module.state_dict().items() if name.startswith(head) or name.endswith("._extra_state")}
-    if all(name in state and (not name.startswith(head) or state[name].shape == value.shape) for name, value in own.items()):
+    own = {
+        name: value
+        for name, value in module.state_dict().items()
+        if name.startswith(head) or name.endswith("._extra_state")
+    }
+    if all(
+        name in state and (not name.startswith(head) or state[name].shape == value.shape)
+        for name, value in own.items()
+    ):
         return True
     state.update(own)
     return False

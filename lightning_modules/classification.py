@@ -38,9 +38,16 @@ class ClassificationModule(EvaluatedModule):
 
     def __init__(self, classes: Names, exclusive: bool = False, **supervised: Any) -> None:
         if exclusive and len(classes) < 2:
-            raise Refusal(f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or no take one class and exclusive=false")
-        empty = {"logits": torch.zeros((0, len(classes))), "labels": torch.zeros((0, len(classes)), dtype=torch.uint8)}
-        super().__init__(classes, LabelRule(len(classes), exclusive), EvidenceCollector(empty), **supervised)
+            raise Refusal(
+                f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or no take one class and exclusive=false"
+            )
+        empty = {
+            "logits": torch.zeros((0, len(classes))),
+            "labels": torch.zeros((0, len(classes)), dtype=torch.uint8),
+        }
+        super().__init__(
+            classes, LabelRule(len(classes), exclusive), EvidenceCollector(empty), **supervised
+        )
         self.exclusive = exclusive
         self._refuse_other_head()
 
@@ -49,8 +56,12 @@ class ClassificationModule(EvaluatedModule):
         net = self.net.net if isinstance(self.net, Adapted) else self.net
         logits = getattr(head_of(net)[1], "out_features", len(self.classes))
         if logits != len(self.classes):
-            key = "module.net.net.classes" if isinstance(self.net, Adapted) else "module.net.classes"
-            raise Refusal(f"the network gives {logits} logits, but module.classes names {len(self.classes)}; set {key}={len(self.classes)}")
+            key = (
+                "module.net.net.classes" if isinstance(self.net, Adapted) else "module.net.classes"
+            )
+            raise Refusal(
+                f"the network gives {logits} logits, but module.classes names {len(self.classes)}; set {key}={len(self.classes)}"
+            )
 
     def setup(self, stage: str) -> None:
         """Refuses data without labels, or with labels of the other kind; weighs positives by how rare they are, where the loss wants to know."""
@@ -59,18 +70,31 @@ class ClassificationModule(EvaluatedModule):
             return  # a folder of images has no labels, and nothing here asks for them
         table = self.trainer.datamodule.table  # type: ignore[attr-defined]
         if "label" not in table.rows:
-            raise Refusal("this experiment learns labels, but the data has none; add a column label to the manifest")
+            raise Refusal(
+                "this experiment learns labels, but the data has none; add a column label to the manifest"
+            )
         if classes_exclude(table) != self.exclusive:
-            kind = "a list of 0 and 1 an image, or one class" if self.exclusive else "one class number an image"
+            kind = (
+                "a list of 0 and 1 an image, or one class"
+                if self.exclusive
+                else "one class number an image"
+            )
             given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
-            raise Refusal(f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}")
+            raise Refusal(
+                f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}"
+            )
         for term in self.loss.modules():
             if isinstance(term, Bce):
                 term.balance(self.trainer.datamodule.images)  # type: ignore[attr-defined]
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's logits and labels to the evidence."""
-        self._collector.add(batch["id"], batch["group"], logits=logits.float(), labels=batch["label"].to(torch.uint8))
+        self._collector.add(
+            batch["id"],
+            batch["group"],
+            logits=logits.float(),
+            labels=batch["label"].to(torch.uint8),
+        )
 
     def make_evidence(self, **parts: Any) -> LabelEvidence:
         """Logits and labels at the rule in force."""
@@ -79,12 +103,19 @@ class ClassificationModule(EvaluatedModule):
     def steering(self, evidence: Evidence) -> dict[str, float]:
         """Means over classes; a class that is absent does not count."""
         at_half = evidence.ruled(self.rule.start)
-        named = {"f1": (evidence, "f1"), "f1_at_half": (at_half, "f1"), "auc": (evidence, "auc"), "accuracy": (evidence, "accuracy")}
+        named = {
+            "f1": (evidence, "f1"),
+            "f1_at_half": (at_half, "f1"),
+            "auc": (evidence, "auc"),
+            "accuracy": (evidence, "accuracy"),
+        }
         return {name: _mean(seen, score) for name, (seen, score) in named.items()}
 
 
 def _mean(evidence: Evidence, name: str) -> float:
     score = next(score for score in evidence.scores if score.name == name)
     once = np.ones((1, len(evidence)))
-    values = np.array([score.value(evidence.decided(c), once)[0] for c in range(len(evidence.classes))])
+    values = np.array(
+        [score.value(evidence.decided(c), once)[0] for c in range(len(evidence.classes))]
+    )
     return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0

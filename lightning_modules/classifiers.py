@@ -46,7 +46,15 @@ def classifier(
     return net
 
 
-def _build(library: str, architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any], key: str) -> nn.Module:
+def _build(
+    library: str,
+    architecture: str,
+    fetch: bool,
+    classes: int,
+    in_channels: int,
+    more: dict[str, Any],
+    key: str,
+) -> nn.Module:
     makers = {"timm": _timm, "torchvision": _torchvision}
     try:
         return makers[library](architecture, fetch, classes, in_channels, more)
@@ -58,18 +66,26 @@ def _build(library: str, architecture: str, fetch: bool, classes: int, in_channe
             raise not_fetched(key, "imagenet", architecture, error) from error
         if not known:
             raise
-        raise Refusal(f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of module.net") from error
+        raise Refusal(
+            f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of module.net"
+        ) from error
 
 
-def _timm(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
+def _timm(
+    architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]
+) -> nn.Module:
     from lightning_modules.architectures import timm
 
     if not timm.is_model(architecture.split(".")[0]):
         raise _unknown("timm", architecture, timm.list_models())
-    return timm.create_model(architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more)
+    return timm.create_model(
+        architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more
+    )
 
 
-def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]) -> nn.Module:
+def _torchvision(
+    architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]
+) -> nn.Module:
     from torchvision.models import get_model, list_models
 
     if architecture not in list_models():
@@ -77,11 +93,25 @@ def _torchvision(architecture: str, fetch: bool, classes: int, in_channels: int,
     net = get_model(architecture, weights="DEFAULT" if fetch else None, **more)
     name, head = head_of(net)
     _replace(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
-    first, stem = next((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d))
+    first, stem = next(
+        (name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)
+    )
     if in_channels != stem.in_channels:
-        fresh = nn.Conv2d(in_channels, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=stem.bias is not None)  # type: ignore[arg-type]
-        state = {"weight": stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels}
-        fresh.load_state_dict(state | ({"bias": stem.bias.detach()} if stem.bias is not None else {}))
+        fresh = nn.Conv2d(
+            in_channels,
+            stem.out_channels,
+            stem.kernel_size,
+            stem.stride,
+            stem.padding,
+            bias=stem.bias is not None,
+        )  # type: ignore[arg-type]
+        state = {
+            "weight": stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1)
+            / in_channels
+        }
+        fresh.load_state_dict(
+            state | ({"bias": stem.bias.detach()} if stem.bias is not None else {})
+        )
         _replace(net, first, fresh)
     return net
 
@@ -102,16 +132,22 @@ def _statistics(net: nn.Module, library: str, architecture: str, in_channels: in
 
 def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:
     near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
-    return Refusal(f"{library} has no network '{architecture}'; take {' or '.join(near) or 'one of its list_models()'}")
+    return Refusal(
+        f"{library} has no network '{architecture}'; take {' or '.join(near) or 'one of its list_models()'}"
+    )
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:
     """Name and layer that give the logits: what timm calls the classifier, else the last Linear."""
     named: Any = getattr(net, "get_classifier", lambda: None)()
     for name, layer in reversed(list(net.named_modules())):
-        if isinstance(layer, nn.Module) and (layer is named or (named is None and isinstance(layer, nn.Linear))):
+        if isinstance(layer, nn.Module) and (
+            layer is named or (named is None and isinstance(layer, nn.Linear))
+        ):
             return name, layer
-    raise Refusal(f"{type(net).__name__} has no linear head, so it is no classifier; take another module.net")
+    raise Refusal(
+        f"{type(net).__name__} has no linear head, so it is no classifier; take another module.net"
+    )
 
 
 def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
@@ -123,7 +159,21 @@ def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
     """Everything but a head of another size."""
     state, own = read_state(path, key, in_channels, net), net.state_dict()
     head = head_of(net)[0]
-    missing = [name for name in own if not name.startswith(f"{head}.") and (name not in state or state[name].shape != own[name].shape)]
+    missing = [
+        name
+        for name in own
+        if not name.startswith(f"{head}.")
+        and (name not in state or state[name].shape != own[name].shape)
+    ]
     if missing:
-        raise Refusal(f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]}); name the weights of the same architecture")
-    net.load_state_dict(own | {name: value for name, value in state.items() if name in own and value.shape == own[name].shape})
+        raise Refusal(
+            f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]}); name the weights of the same architecture"
+        )
+    net.load_state_dict(
+        own
+        | {
+            name: value
+            for name, value in state.items()
+            if name in own and value.shape == own[name].shape
+        }
+    )

@@ -44,14 +44,21 @@ class EvidenceCollector:
         Args:
             make: Called with ids, groups and the arrays by name.
         """
-        arrays = {name: _whole(blocks, len(self.ids), self.empty[name]) for name, blocks in self.blocks.items()}
-        mine = make(ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays)
+        arrays = {
+            name: _whole(blocks, len(self.ids), self.empty[name])
+            for name, blocks in self.blocks.items()
+        }
+        mine = make(
+            ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays
+        )
         self._clear()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return mine
         parts: list[Evidence] = [mine] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, mine)
-        dealt = np.argsort(np.concatenate([np.arange(len(part)) for part in parts]), kind="stable")  # as rows were dealt out, in turn
+        dealt = np.argsort(
+            np.concatenate([np.arange(len(part)) for part in parts]), kind="stable"
+        )  # as rows were dealt out, in turn
         return Evidence.merge(parts, dealt)
 
 

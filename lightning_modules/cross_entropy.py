@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from datamodules.arguments import NonNegative, Positive, validated
 
-Pair = Annotated[Sequence[NonNegative], Field(min_length=2, max_length=2)]  # of pixels outside and inside
+Pair = Annotated[
+    Sequence[NonNegative], Field(min_length=2, max_length=2)
+]  # of pixels outside and inside
 
 
 @validated
@@ -26,7 +28,9 @@ class Bce(nn.Module):
     def __init__(self, pos_weight: Positive | Literal["train"] | None = None) -> None:
         super().__init__()
         self.balanced = pos_weight == "train"
-        self.pos_weight = None if pos_weight is None or self.balanced else torch.tensor(float(pos_weight))  # no buffer, as in BalancedBce
+        self.pos_weight = (
+            None if pos_weight is None or self.balanced else torch.tensor(float(pos_weight))
+        )  # no buffer, as in BalancedBce
 
     def balance(self, counts: np.ndarray) -> None:
         """Takes the weight from the training data, where that was asked for.
@@ -36,12 +40,21 @@ class Bce(nn.Module):
         """
         if self.balanced:
             known = (counts > 0).all(1)
-            self.pos_weight = torch.tensor(np.where(known, counts[:, 0] / np.maximum(1, counts[:, 1]), 1.0), dtype=torch.float32)
+            self.pos_weight = torch.tensor(
+                np.where(known, counts[:, 0] / np.maximum(1, counts[:, 1]), 1.0),
+                dtype=torch.float32,
+            )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and target `B x C` or `B x C x H x W` to `B`."""
-        weight = None if self.pos_weight is None else self.pos_weight.to(logits.device).view(-1, *[1] * (logits.ndim - 2))
-        loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none", pos_weight=weight)
+        weight = (
+            None
+            if self.pos_weight is None
+            else self.pos_weight.to(logits.device).view(-1, *[1] * (logits.ndim - 2))
+        )
+        loss = F.binary_cross_entropy_with_logits(
+            logits.float(), target.float(), reduction="none", pos_weight=weight
+        )
         return loss.flatten(1).mean(1)
 
 
@@ -59,7 +72,9 @@ class BalancedBce(nn.Module):
     def __init__(self, weights: Sequence[Pair] | None = None) -> None:
         super().__init__()
         self.asked = weights is not None
-        self.weights = torch.tensor(weights or [[1.0, 1.0]], dtype=torch.float32)  # no buffer: averages of a network's weights average those too
+        self.weights = torch.tensor(
+            weights or [[1.0, 1.0]], dtype=torch.float32
+        )  # no buffer: averages of a network's weights average those too
 
     def balance(self, pixels: np.ndarray) -> None:
         """Takes the weights from the pixels of train.

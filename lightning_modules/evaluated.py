@@ -26,7 +26,9 @@ class EvaluatedModule(SupervisedModule):
         **supervised: As `SupervisedModule`.
     """
 
-    def __init__(self, classes: Names, rule: Rule, collector: EvidenceCollector, **supervised: Any) -> None:
+    def __init__(
+        self, classes: Names, rule: Rule, collector: EvidenceCollector, **supervised: Any
+    ) -> None:
         super().__init__(**supervised)
         self.classes = tuple(classes)
         self.rule = rule
@@ -46,7 +48,9 @@ class EvaluatedModule(SupervisedModule):
         super().setup(stage)
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
-            raise Refusal(f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and the net's classes")
+            raise Refusal(
+                f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and the net's classes"
+            )
 
     def collect(self, stage: Stage) -> Evidence:
         """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
@@ -54,7 +58,9 @@ class EvaluatedModule(SupervisedModule):
 
         def make(ids: np.ndarray, **parts: Any) -> Evidence:
             rule = self.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
-            return self.make_evidence(ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts)
+            return self.make_evidence(
+                ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts
+            )
 
         self.evidence[stage] = self._collector.collect(make)
         return self.evidence[stage]
@@ -79,7 +85,12 @@ class EvaluatedModule(SupervisedModule):
     def _log_scores(self, stage: Stage) -> None:
         evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
         for name, value in self.steering(evidence).items():
-            self.log(f"{stage}/{name}", value, prog_bar=f"{stage}/{name}" == self.monitor["name"], rank_zero_only=False)
+            self.log(
+                f"{stage}/{name}",
+                value,
+                prog_bar=f"{stage}/{name}" == self.monitor["name"],
+                rank_zero_only=False,
+            )
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Logits on the network's canvas; a callback makes files of them."""

@@ -68,7 +68,9 @@ class Evidence(ABC):
     def identity(self) -> str:
         """The same for two evaluations of the same images, truths and grid: only such are compared."""
         order = np.argsort(self.ids)
-        digest = hashlib.sha256(repr((self.kind, self.judged_at, self.classes, self.ids[order].tolist())).encode())
+        digest = hashlib.sha256(
+            repr((self.kind, self.judged_at, self.classes, self.ids[order].tolist())).encode()
+        )
         digest.update(np.ascontiguousarray(self.truth[order]).tobytes())
         return digest.hexdigest()[:16]
 
@@ -78,7 +80,9 @@ class Evidence(ABC):
 
     def at(self, rows: np.ndarray) -> Self:
         """The evidence of some images, by number or as bools."""
-        cut: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("ids", "groups", "rule", *self.arrays)}
+        cut: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in ("ids", "groups", "rule", *self.arrays)
+        }
         return replace(self, **cut)
 
     def without(self, ids: set[str]) -> Self:
@@ -98,5 +102,7 @@ class Evidence(ABC):
         rows = np.arange(len(ids)) if order is None else order
         _, first = np.unique(ids[rows], return_index=True)
         taken = rows[np.sort(first)]
-        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts])[taken] for name in names}
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])[taken] for name in names
+        }
         return replace(parts[0], **joined)

@@ -34,12 +34,26 @@ def read(path: Path) -> Evidence:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            stored: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in file.items()}
+            stored: dict[str, Any] = {
+                name: array if array.ndim else array.item() for name, array in file.items()
+            }
         version, kind = int(stored.pop("version")), KINDS[stored.pop("kind", "mask")]
         stored["classes"] = tuple(stored["classes"].tolist())
         evidence = kind(**stored) if version <= VERSION else None
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise Refusal(f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]") from error
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise Refusal(
+            f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]"
+        ) from error
     if evidence is None:
-        raise Refusal(f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it")
+        raise Refusal(
+            f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it"
+        )
     return evidence

@@ -9,7 +9,9 @@ from datamodules.sample import Content
 from lightning_modules.logit_byte import LEVELS, to_byte
 
 
-def histograms(logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]) -> Tensor:
+def histograms(
+    logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]
+) -> Tensor:
     """Counts the bytes of each image and class on the grid of its truth.
 
     Args:
@@ -22,7 +24,10 @@ def histograms(logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequen
     """
     if isinstance(truth, Tensor) and len(set(content)) == 1:
         return _count(_on_grid(logits, truth.shape[-2:], content[0]), truth)
-    one_by_one = [_count(_on_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]) for i in range(len(content))]
+    one_by_one = [
+        _count(_on_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None])
+        for i in range(len(content))
+    ]
     return torch.cat(one_by_one)
 
 
@@ -36,8 +41,12 @@ def _on_grid(logits: Tensor, size: Sequence[int], content: Content) -> Tensor:
 def _count(logits: Tensor, truth: Tensor) -> Tensor:
     """One scatter_add for the batch: unlike bincount it does not wait for the device."""
     images, classes = logits.shape[:2]
-    cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (2 * LEVELS)
+    cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (
+        2 * LEVELS
+    )
     index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).reshape(-1)
     counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
-    counts.scatter_add_(0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape))
+    counts.scatter_add_(
+        0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape)
+    )
     return counts.view(images, classes, 2, LEVELS)

@@ -76,7 +76,9 @@ class LabelEvidence(Evidence):
         np.maximum.at(logits, member, self.logits)
         np.maximum.at(labels, member, self.labels)
         first = np.unique(member, return_index=True)[1]
-        return replace(self, ids=names, groups=names, logits=logits, labels=labels, rule=self.rule[first])
+        return replace(
+            self, ids=names, groups=names, logits=logits, labels=labels, rule=self.rule[first]
+        )
 
     def trivial(self, channel: int) -> dict[str, Decided]:
         """No, yes, and the share of positives as every image's probability."""
@@ -84,8 +86,21 @@ class LabelEvidence(Evidence):
         share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
 
         def always(probability: np.ndarray) -> DecidedLabel:
-            said = np.arange(len(share)) == share.argmax() if self.exclusive and 0 < probability.max() < 1 else probability >= 0.5
-            says, same = np.broadcast_to(said, truth.shape), np.full(len(truth), probability[channel])
-            return DecidedLabel(same, same, truth[:, channel], says[:, channel], (says == truth).all(1))
+            said = (
+                np.arange(len(share)) == share.argmax()
+                if self.exclusive and 0 < probability.max() < 1
+                else probability >= 0.5
+            )
+            says, same = (
+                np.broadcast_to(said, truth.shape),
+                np.full(len(truth), probability[channel]),
+            )
+            return DecidedLabel(
+                same, same, truth[:, channel], says[:, channel], (says == truth).all(1)
+            )
 
-        return {"all negative": always(0 * share), "all positive": always(0 * share + 1), "prevalence": always(share)}
+        return {
+            "all negative": always(0 * share),
+            "all positive": always(0 * share + 1),
+            "prevalence": always(share),
+        }

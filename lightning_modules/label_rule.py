@@ -27,9 +27,14 @@ class LabelRule(Rule):
         """Logits `B x C` to bools of the same shape."""
         probability = self.probability(logits)
         if self.exclusive:
-            return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(1, keepdim=True)
+            return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(
+                1, keepdim=True
+            )
         return probability >= self.numbers[:, 0].to(logits.device)
 
     def in_words(self) -> list[dict[str, float]]:
         """Per class."""
-        return [({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]} for number in self.numbers.tolist()]
+        return [
+            ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}
+            for number in self.numbers.tolist()
+        ]

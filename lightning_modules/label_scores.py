@@ -36,7 +36,12 @@ Value = Callable[[DecidedLabel, np.ndarray], np.ndarray]
 
 def counts(d: DecidedLabel, weights: np.ndarray) -> tuple[np.ndarray, ...]:
     """True positives, false positives, false negatives, true negatives, `R` each."""
-    return weights @ (d.says & d.positive), weights @ (d.says & ~d.positive), weights @ (~d.says & d.positive), weights @ (~d.says & ~d.positive)
+    return (
+        weights @ (d.says & d.positive),
+        weights @ (d.says & ~d.positive),
+        weights @ (~d.says & d.positive),
+        weights @ (~d.says & ~d.positive),
+    )
 
 
 def _of_counts(value: Callable[..., np.ndarray]) -> Value:
@@ -64,7 +69,9 @@ def _by_ranking(d: Ranked, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     order = np.argsort(d.ranking, kind="stable")
     starts = np.flatnonzero(np.diff(d.ranking[order], prepend=np.nan) != 0)
     ordered, positive = weights[:, order], d.positive[order]
-    return np.add.reduceat(ordered * ~positive, starts, axis=1), np.add.reduceat(ordered * positive, starts, axis=1)
+    return np.add.reduceat(ordered * ~positive, starts, axis=1), np.add.reduceat(
+        ordered * positive, starts, axis=1
+    )
 
 
 def auc(d: Ranked, weights: np.ndarray) -> np.ndarray:
@@ -103,16 +110,66 @@ def _balanced(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) ->
 
 
 SCORES = (
-    Score("f1", "2TP/(2TP+FP+FN), harmonic mean of precision and recall", "all", _of_counts(lambda tp, fp, fn, tn: divide(2 * tp, 2 * tp + fp + fn))),
-    Score("auc", "area under the ROC curve: how often a positive image ranks above a negative one, ties half", "all", auc),
-    Score("average_precision", "area under the precision-recall curve, sum of (R_k - R_k-1) P_k", "all", average_precision),
+    Score(
+        "f1",
+        "2TP/(2TP+FP+FN), harmonic mean of precision and recall",
+        "all",
+        _of_counts(lambda tp, fp, fn, tn: divide(2 * tp, 2 * tp + fp + fn)),
+    ),
+    Score(
+        "auc",
+        "area under the ROC curve: how often a positive image ranks above a negative one, ties half",
+        "all",
+        auc,
+    ),
+    Score(
+        "average_precision",
+        "area under the precision-recall curve, sum of (R_k - R_k-1) P_k",
+        "all",
+        average_precision,
+    ),
     Score("accuracy", "(TP+TN)/all images", "all", _share(lambda d: d.says == d.positive)),
-    Score("precision", "TP/(TP+FP), of the images called positive the share that is", "all", _of_counts(lambda tp, fp, fn, tn: divide(tp, tp + fp))),
-    Score("recall", "TP/(TP+FN), sensitivity", "positive", _of_counts(lambda tp, fp, fn, tn: divide(tp, tp + fn))),
-    Score("specificity", "TN/(TN+FP)", "negative", _of_counts(lambda tp, fp, fn, tn: divide(tn, tn + fp))),
+    Score(
+        "precision",
+        "TP/(TP+FP), of the images called positive the share that is",
+        "all",
+        _of_counts(lambda tp, fp, fn, tn: divide(tp, tp + fp)),
+    ),
+    Score(
+        "recall",
+        "TP/(TP+FN), sensitivity",
+        "positive",
+        _of_counts(lambda tp, fp, fn, tn: divide(tp, tp + fn)),
+    ),
+    Score(
+        "specificity",
+        "TN/(TN+FP)",
+        "negative",
+        _of_counts(lambda tp, fp, fn, tn: divide(tn, tn + fp)),
+    ),
     Score("balanced_accuracy", "mean of recall and specificity", "all", _of_counts(_balanced)),
-    Score("brier", "mean squared difference of probability and label; lower is better", "all", _share(lambda d: (d.probability - d.positive) ** 2)),
-    Score("ece", f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is better", "all", calibration_error),
-    Score("nll", "mean of -log of the probability given to what is true; lower is better", "all", negative_log_likelihood),
+    Score(
+        "brier",
+        "mean squared difference of probability and label; lower is better",
+        "all",
+        _share(lambda d: (d.probability - d.positive) ** 2),
+    ),
+    Score(
+        "ece",
+        f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is better",
+        "all",
+        calibration_error,
+    ),
+    Score(
+        "nll",
+        "mean of -log of the probability given to what is true; lower is better",
+        "all",
+        negative_log_likelihood,
+    ),
 )
-EXACT_MATCH = Score("exact_match", "share of images with every class decided right", "all", _share(lambda d: d.exact))
+EXACT_MATCH = Score(
+    "exact_match",
+    "share of images with every class decided right",
+    "all",
+    _share(lambda d: d.exact),
+)

@@ -33,18 +33,28 @@ class Demand:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             told = OTHERS_SAY.get(self.objective, f"take {', '.join(OBJECTIVES)}")
-            raise Refusal(f"callbacks.threshold_search.objective={self.objective} is unknown; {told}")
+            raise Refusal(
+                f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
+            )
         for name, value in self.at_least.items():
             if name not in MEASURES or not 0 < value <= 1:
                 bounds = f"bound {', '.join(MEASURES)} by a number from 0 to 1"
-                raise Refusal(f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept; {bounds}")
-        if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {self.objective}:
+                raise Refusal(
+                    f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept; {bounds}"
+                )
+        if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {
+            self.objective
+        }:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
             mend = f"set callbacks.threshold_search.at_least.{other}=0.85"
-            raise Refusal(f"callbacks.threshold_search.objective={self.objective} alone is best where always the same is said; {mend}")
+            raise Refusal(
+                f"callbacks.threshold_search.objective={self.objective} alone is best where always the same is said; {mend}"
+            )
         low, high = self.between
         if not 0 <= low < high <= 1:
-            raise Refusal(f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities; take two numbers from 0 to 1")
+            raise Refusal(
+                f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities; take two numbers from 0 to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,14 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
         demand: What to maximise and to keep; where it cannot be kept, the threshold that comes nearest is found.
     """
     if truth.all() or not truth.any():
-        return Found(0.5, float("nan"), float("nan"), False, None, "val shows no other label, so there is nothing to search on")
+        return Found(
+            0.5,
+            float("nan"),
+            float("nan"),
+            False,
+            None,
+            "val shows no other label, so there is nothing to search on",
+        )
     thresholds = _thresholds(probability, demand.between)
     measured = _measures(probability, truth, thresholds)
     values, kept, missed = measured[demand.objective], np.ones(len(thresholds), bool), None
@@ -90,14 +107,25 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
     best = np.flatnonzero(kept & (values >= values[kept].max() - TIE))
     chosen = best[np.abs(best - np.median(best)).argmin()]
     at_half = float(_measures(probability, truth, np.array([0.5]))[demand.objective][0])
-    judge = "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective  # either alone is had for nothing
+    judge = (
+        "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective
+    )  # either alone is had for nothing
     always = _measures(probability, truth, np.array([0.0, 2.0]))[judge].max()
-    return Found(float(thresholds[chosen]), float(values[chosen]), at_half, bool(measured[judge][chosen] <= always + TIE), missed)
+    return Found(
+        float(thresholds[chosen]),
+        float(values[chosen]),
+        at_half,
+        bool(measured[judge][chosen] <= always + TIE),
+        missed,
+    )
 
 
 def measures_at(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
     """f1, youden, accuracy, sensitivity, specificity and precision of one class at one threshold; both arrays `N`, truth bool."""
-    return {name: float(value[0]) for name, value in _measures(probability, truth, np.array([threshold])).items()}
+    return {
+        name: float(value[0])
+        for name, value in _measures(probability, truth, np.array([threshold])).items()
+    }
 
 
 def _missed(demand: Demand, number: int, best: float) -> str:
@@ -115,7 +143,9 @@ def _thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.nda
     return np.unique(np.concatenate([inside, between]))[::-1] if between != (0.0, 1.0) else middles
 
 
-def _measures(probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
+def _measures(
+    probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray
+) -> dict[str, np.ndarray]:
     positive, negative = np.sort(probability[truth]), np.sort(probability[~truth])
     tp = len(positive) - np.searchsorted(positive, thresholds)
     fp = len(negative) - np.searchsorted(negative, thresholds)

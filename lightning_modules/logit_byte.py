@@ -26,7 +26,10 @@ def byte_of(probability: float) -> int:
         return 0
     if probability >= 1:
         return LEVELS
-    return min(LEVELS, max(0, math.ceil((math.log(probability / (1 - probability)) + OFFSET) * STEPS - 1e-9)))
+    return min(
+        LEVELS,
+        max(0, math.ceil((math.log(probability / (1 - probability)) + OFFSET) * STEPS - 1e-9)),
+    )
 
 
 def probability_of(byte: np.ndarray | float) -> np.ndarray:

@@ -39,17 +39,27 @@ def inject(
         Refusal: rank below 1, or no layer matches.
     """
     if rank < 1:
-        raise Refusal(f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or module.net.lora=null for a linear probe")
+        raise Refusal(
+            f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or module.net.lora=null for a linear probe"
+        )
     names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=names)  # type: ignore[arg-type]
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=names
+    )  # type: ignore[arg-type]
     try:
         if not names:
             raise ValueError("none")
         inject_adapter_in_model(config, net)
     except ValueError as error:
-        kinds = Counter(type(layer).__name__ for layer in net.modules() if not list(layer.children()))
+        kinds = Counter(
+            type(layer).__name__ for layer in net.modules() if not list(layer.children())
+        )
         there = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(8))
-        asked = "an ungrouped Conv2d or an attention" if targets is None else f"named {', '.join(targets)}"
+        asked = (
+            "an ungrouped Conv2d or an attention"
+            if targets is None
+            else f"named {', '.join(targets)}"
+        )
         said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
         raise Refusal(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
     _adapt_to_their_use(net)
@@ -60,13 +70,23 @@ def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
 
     peft can adapt a grouped convolution only where the rank is divisible by the groups, and cannot merge it.
     """
-    inside = tuple(f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__)
-    whole = tuple(f"{name}." for name, layer in net.named_modules() if isinstance(layer, nn.MultiheadAttention))
+    inside = tuple(
+        f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__
+    )
+    whole = tuple(
+        f"{name}."
+        for name, layer in net.named_modules()
+        if isinstance(layer, nn.MultiheadAttention)
+    )
     for name, layer in net.named_modules():
         if name == head or name.startswith(f"{head}.") or name.startswith(whole):
             continue
         linear = isinstance(layer, nn.Linear) and name.startswith(inside)
-        if linear or isinstance(layer, nn.MultiheadAttention) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
+        if (
+            linear
+            or isinstance(layer, nn.MultiheadAttention)
+            or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+        ):
             yield name
 
 
@@ -74,7 +94,9 @@ def merged(net: nn.Module) -> nn.Module:
     """A plain copy with the adapters added into the weights; the same logits, and no trace of LoRA."""
     plain = copy.deepcopy(net).eval()
     done: list[str] = []
-    for name, layer in [(name, layer) for name, layer in plain.named_modules() if isinstance(layer, BaseTunerLayer)]:
+    for name, layer in [
+        (name, layer) for name, layer in plain.named_modules() if isinstance(layer, BaseTunerLayer)
+    ]:
         if name.startswith(tuple(done)):
             continue  # the projection inside an adapted MultiheadAttention goes with it
         done.append(f"{name}.")
@@ -85,7 +107,9 @@ def merged(net: nn.Module) -> nn.Module:
 
 def _unloaded(layer: BaseTunerLayer) -> nn.Module:
     if hasattr(layer, "unload_and_optionally_merge_module"):
-        return layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+        return layer.unload_and_optionally_merge_module(
+            merge=True, safe_merge=False, adapter_names=None
+        )
     layer.merge()
     return layer.get_base_layer()
 
@@ -97,7 +121,11 @@ class _WeightInUse(Linear):
     def weight(self) -> Tensor:
         """The adapted weight; dropout, which acts on an input, has no place here."""
         weight: Any = self.base_layer.weight
-        return weight if self.merged or self.disable_adapters else weight + self.get_delta_weight("default")
+        return (
+            weight
+            if self.merged or self.disable_adapters
+            else weight + self.get_delta_weight("default")
+        )
 
 
 def _adapt_to_their_use(net: nn.Module) -> None:

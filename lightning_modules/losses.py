@@ -36,16 +36,25 @@ class WeightedSum(nn.Module):
         Raises:
             Refusal: a name is no term's, or a term has no weight.
         """
-        unknown, missing = sorted(set(weights) - set(self.terms)), sorted(set(self.terms) - set(weights))
+        unknown, missing = (
+            sorted(set(weights) - set(self.terms)),
+            sorted(set(self.terms) - set(weights)),
+        )
         if unknown or missing:
-            wrong = [f"{name} is no term of this loss" for name in unknown] + [f"the term {name} has no weight" for name in missing]
-            raise Refusal(f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of {', '.join(self.terms)}, and to no other")
+            wrong = [f"{name} is no term of this loss" for name in unknown] + [
+                f"the term {name} has no weight" for name in missing
+            ]
+            raise Refusal(
+                f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of {', '.join(self.terms)}, and to no other"
+            )
         self.weights = dict(weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and 0/1 target `B x C x H x W` to `B`."""
         logits, target = logits.float(), target.to(logits.device, torch.float32)
-        return torch.stack([self.weights[name] * term(logits, target) for name, term in self.terms.items()]).sum(0)
+        return torch.stack(
+            [self.weights[name] * term(logits, target) for name, term in self.terms.items()]
+        ).sum(0)
 
 
 @validated
@@ -80,7 +89,9 @@ class ExclusiveFocal(nn.Module):
         alpha: alpha_t of each class; None weighs all 1.
     """
 
-    def __init__(self, gamma: NonNegative = 2.0, alpha: Sequence[NonNegative] | None = None) -> None:
+    def __init__(
+        self, gamma: NonNegative = 2.0, alpha: Sequence[NonNegative] | None = None
+    ) -> None:
         super().__init__()
         self.gamma = gamma
         self.alpha = None if alpha is None else list(alpha)
@@ -90,4 +101,6 @@ class ExclusiveFocal(nn.Module):
         target = target.float()
         log_p = (logits.float().log_softmax(1) * target).sum(1)
         loss = -((1 - log_p.exp()) ** self.gamma) * log_p
-        return loss if self.alpha is None else loss * (target * target.new_tensor(self.alpha)).sum(1)  # autocast would round a product with @
+        return (
+            loss if self.alpha is None else loss * (target * target.new_tensor(self.alpha)).sum(1)
+        )  # autocast would round a product with @

@@ -86,7 +86,9 @@ def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
         counts: `N x 2 x 256` of one class.
         rule: `N x 3`, (top, min_area, bottom).
     """
-    parts = [_decide(counts[few].astype(np.int64), rule[few]) for few in a_few_at_a_time(len(counts))]
+    parts = [
+        _decide(counts[few].astype(np.int64), rule[few]) for few in a_few_at_a_time(len(counts))
+    ]
     *pixels, ranking = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
     return DecidedMask(PixelCounts(*pixels), counts, ranking)
 
@@ -110,5 +112,9 @@ def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
     """The trivial prediction of `N x 2 x 256`: everything, or nothing."""
     rest, lesion = counts.sum(2, dtype=np.int64).T
     nothing = np.zeros_like(lesion)
-    pixels = PixelCounts(lesion, rest, nothing, nothing) if positive else PixelCounts(nothing, nothing, lesion, rest)
+    pixels = (
+        PixelCounts(lesion, rest, nothing, nothing)
+        if positive
+        else PixelCounts(nothing, nothing, lesion, rest)
+    )
     return DecidedMask(pixels, np.stack([rest, lesion], 1)[..., None], nothing)

@@ -28,7 +28,14 @@ class MaskEvidence(Evidence):
     def heads(self) -> tuple[str, ...]:
         """Where some images show no lesion, whether they are told apart matters as much as the overlap."""
         if (self.truth[:, :, 1] == 0).any():
-            return ("dice", "dice_lesions", "image_auc", "image_sensitivity", "image_specificity", "average_precision")
+            return (
+                "dice",
+                "dice_lesions",
+                "image_auc",
+                "image_sensitivity",
+                "image_specificity",
+                "average_precision",
+            )
         return ("dice", "iou", "precision", "recall", "average_precision")
 
     @property
@@ -44,7 +51,11 @@ class MaskEvidence(Evidence):
     @property
     def judged_at(self) -> str:
         """The grid."""
-        return "judged at each image's own size" if self.grid == "native" else f"judged at {self.grid} px"
+        return (
+            "judged at each image's own size"
+            if self.grid == "native"
+            else f"judged at {self.grid} px"
+        )
 
     def decided(self, channel: int) -> DecidedMask:
         """One class after the mask rule."""
@@ -53,4 +64,7 @@ class MaskEvidence(Evidence):
     def trivial(self, channel: int) -> dict[str, Decided]:
         """Nothing, and everything."""
         counts = self.counts[:, channel]
-        return {"all empty": predict_all(counts, positive=False), "all positive": predict_all(counts, positive=True)}
+        return {
+            "all empty": predict_all(counts, positive=False),
+            "all positive": predict_all(counts, positive=True),
+        }

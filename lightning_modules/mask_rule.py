@@ -22,13 +22,19 @@ class MaskRule(Rule):
     def forward(self, logits: Tensor) -> Tensor:
         """Logits `B x C x H x W` to a mask of bools of the same shape; the image is the whole of H x W."""
         byte = to_byte(logits)
-        top, min_area, bottom = (column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1))
+        top, min_area, bottom = (
+            column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1)
+        )
         share = (byte >= top).double().mean((2, 3), keepdim=True)
         return (byte >= bottom) & (share >= min_area)
 
     def in_words(self) -> list[dict[str, float]]:
         """Per class, with probabilities in place of bytes."""
         return [
-            {"top": float(probability_of(top)), "min_area": area, "bottom": float(probability_of(bottom))}
+            {
+                "top": float(probability_of(top)),
+                "min_area": area,
+                "bottom": float(probability_of(bottom)),
+            }
             for top, area, bottom in self.numbers.tolist()
         ]

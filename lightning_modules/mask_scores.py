@@ -19,7 +19,9 @@ def _mean_of(measure: Callable[[PixelCounts], np.ndarray], lesions_only: bool = 
     return value
 
 
-def _pooled(part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCounts], np.ndarray]) -> Value:
+def _pooled(
+    part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCounts], np.ndarray]
+) -> Value:
     def value(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
         return divide(weights @ part(decided.pixels), weights @ whole(decided.pixels))
 
@@ -51,18 +53,73 @@ def _share_called(right: bool) -> Value:
 DICE = _pooled(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
 IOU = _pooled(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
 SCORES = (
-    Score("dice", "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1", "all", _mean_of(dice)),
-    Score("dice_lesions", "the same mean over the images that show a lesion", "positive", _mean_of(dice, lesions_only=True)),
-    Score("dice_pooled", "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)", "all", DICE),
+    Score(
+        "dice",
+        "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1",
+        "all",
+        _mean_of(dice),
+    ),
+    Score(
+        "dice_lesions",
+        "the same mean over the images that show a lesion",
+        "positive",
+        _mean_of(dice, lesions_only=True),
+    ),
+    Score(
+        "dice_pooled",
+        "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)",
+        "all",
+        DICE,
+    ),
     Score("iou", "mean over images of TP/(TP+FP+FN); empty/empty scores 1", "all", _mean_of(iou)),
-    Score("iou_lesions", "the same mean over the images that show a lesion", "positive", _mean_of(iou, lesions_only=True)),
+    Score(
+        "iou_lesions",
+        "the same mean over the images that show a lesion",
+        "positive",
+        _mean_of(iou, lesions_only=True),
+    ),
     Score("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", IOU),
-    Score("precision", "TP/(TP+FP) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fp)),
-    Score("recall", "TP/(TP+FN) over all pixels together", "all", _pooled(lambda c: c.tp, lambda c: c.tp + c.fn)),
+    Score(
+        "precision",
+        "TP/(TP+FP) over all pixels together",
+        "all",
+        _pooled(lambda c: c.tp, lambda c: c.tp + c.fp),
+    ),
+    Score(
+        "recall",
+        "TP/(TP+FN) over all pixels together",
+        "all",
+        _pooled(lambda c: c.tp, lambda c: c.tp + c.fn),
+    ),
     Score("f1", "harmonic mean of that precision and recall", "all", DICE),
-    Score("accuracy", "(TP+TN)/all pixels", "all", _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn)),
-    Score("average_precision", "area under the precision-recall curve of all pixels together, at 256 thresholds", "all", average_precision),
-    Score("image_auc", "how often an image with a lesion ranks above one without, by the byte that min_area of it reaches; ties half", "all", auc),
-    Score("image_sensitivity", "share of images with a lesion for which a mask is drawn", "positive", _share_called(True)),
-    Score("image_specificity", "share of images without a lesion for which none is drawn", "negative", _share_called(False)),
+    Score(
+        "accuracy",
+        "(TP+TN)/all pixels",
+        "all",
+        _pooled(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn),
+    ),
+    Score(
+        "average_precision",
+        "area under the precision-recall curve of all pixels together, at 256 thresholds",
+        "all",
+        average_precision,
+    ),
+    Score(
+        "image_auc",
+        "how often an image with a lesion ranks above one without, by the byte that min_area of it reaches; ties half",
+        "all",
+        auc,
+    ),
+    Score(
+        "image_sensitivity",
+        "share of images with a lesion for which a mask is drawn",
+        "positive",
+        _share_called(True),
+    ),
+    Score(
+        "image_specificity",
+        "share of images without a lesion for which none is drawn",
+        "negative",
+        _share_called(False),
+    ),
 )

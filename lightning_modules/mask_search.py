@@ -27,9 +27,16 @@ class Grid:
     bottom: np.ndarray
 
     @classmethod
-    def of(cls, bottom: Sequence[float], top: Sequence[float] | None = None, min_area: Sequence[float] = (0.0,)) -> "Grid":
+    def of(
+        cls,
+        bottom: Sequence[float],
+        top: Sequence[float] | None = None,
+        min_area: Sequence[float] = (0.0,),
+    ) -> "Grid":
         """From ranges of probabilities [lowest, highest] and a list of areas; every byte within a range is tried."""
-        return cls(None if top is None else _bytes(top), np.asarray(min_area, float), _bytes(bottom))
+        return cls(
+            None if top is None else _bytes(top), np.asarray(min_area, float), _bytes(bottom)
+        )
 
 
 def _bytes(span: Sequence[float]) -> np.ndarray:
@@ -62,7 +69,10 @@ def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> li
         lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of all images, with
             empty/empty = 1, otherwise and where no image shows the class.
     """
-    return [_search_class(evidence.counts[:, c], grid, lesions_only) for c in range(len(evidence.classes))]
+    return [
+        _search_class(evidence.counts[:, c], grid, lesions_only)
+        for c in range(len(evidence.classes))
+    ]
 
 
 def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
@@ -74,10 +84,14 @@ def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
     half, _ = rule_scores(counts, Grid(None, np.zeros(1), np.array([HALF])), lesions_only)
     nothing = float(_mean(empty_dice(counts)[:, None], counts, lesions_only)[0])
     rule = float(top), float(grid.min_area[a]), float(grid.bottom[b])
-    return Found(rule, float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE))
+    return Found(
+        rule, float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE)
+    )
 
 
-def rule_scores(counts: np.ndarray, grid: Grid, lesions_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+def rule_scores(
+    counts: np.ndarray, grid: Grid, lesions_only: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean Dice of every rule, `tops x areas x bottoms` (one top where the grid couples it to bottom).
 
     Args:
@@ -96,11 +110,17 @@ def _summed(counts: np.ndarray, grid: Grid) -> np.ndarray:
     """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
-    above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]  # N x 256, share of pixels >= byte
+    above = (
+        counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]
+    )  # N x 256, share of pixels >= byte
     if grid.top is None:
         shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B
         return np.where(shows, drawn[:, None, :], empty[:, None, None]).sum(0)[None]
-    shows = (above[:, grid.top][:, :, None] >= grid.min_area).reshape(len(counts), -1).astype(np.float64)  # N x TA
+    shows = (
+        (above[:, grid.top][:, :, None] >= grid.min_area)
+        .reshape(len(counts), -1)
+        .astype(np.float64)
+    )  # N x TA
     gain = shows.T @ (drawn - empty[:, None])
     return (gain + empty.sum()).reshape(len(grid.top), len(grid.min_area), len(grid.bottom))
 

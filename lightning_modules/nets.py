@@ -37,7 +37,12 @@ ARGUMENTS = {  # of the library's networks, which check few of them
 
 
 @validated
-def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = "imagenet", **architecture_arguments: Any) -> nn.Module:
+def smp_net(
+    architecture: str,
+    encoder_name: str,
+    encoder_weights: str | None = "imagenet",
+    **architecture_arguments: Any,
+) -> nn.Module:
     """A network of segmentation-models-pytorch, by name. With fetched weights, `statistics` holds what the encoder expects.
 
     Args:
@@ -52,24 +57,41 @@ def smp_net(architecture: str, encoder_name: str, encoder_weights: str | None = 
             cannot be fetched or read.
     """
     _refuse_arguments(architecture, encoder_name, architecture_arguments)
-    local = encoder_weights is not None and ("/" in encoder_weights or Path(encoder_weights).exists())
-    arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in architecture_arguments.items()}
+    local = encoder_weights is not None and (
+        "/" in encoder_weights or Path(encoder_weights).exists()
+    )
+    arguments = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in architecture_arguments.items()
+    }
     try:
-        net = getattr(smp, architecture)(encoder_name=encoder_name, encoder_weights=None if local else encoder_weights, **arguments)
+        net = getattr(smp, architecture)(
+            encoder_name=encoder_name,
+            encoder_weights=None if local else encoder_weights,
+            **arguments,
+        )
     except (OSError, KeyError, RuntimeError, ImportError) as error:
         if encoder_weights is None or local:
             raise _unbuilt(architecture, error, "correct module.net.encoder_name") from error
-        raise not_fetched("module.net.encoder_weights", encoder_weights, encoder_name, error) from error
+        raise not_fetched(
+            "module.net.encoder_weights", encoder_weights, encoder_name, error
+        ) from error
     except Exception as error:  # the hub client has its own family of network errors
         if encoder_weights is not None and from_hub(error):
-            raise not_fetched("module.net.encoder_weights", encoder_weights, encoder_name, error) from error
+            raise not_fetched(
+                "module.net.encoder_weights", encoder_weights, encoder_name, error
+            ) from error
         if not isinstance(error, TypeError | ValueError | AssertionError):
             raise
         raise _unbuilt(architecture, error, "correct the keys of module.net") from error
     if local:
-        _load_encoder(net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3))
+        _load_encoder(
+            net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3)
+        )
     elif encoder_weights is not None:
-        net.statistics = _statistics(net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3))
+        net.statistics = _statistics(
+            net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3)
+        )
     if architecture_arguments.get("encoder_depth", 5) < 5:
         _freeze_unused(net, architecture_arguments.get("in_channels", 3))
     return net
@@ -80,17 +102,30 @@ def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Stat
 
     An encoder that wraps a timm model carries the model's own configuration, also under the old `timm-` names, which smp's function does not find.
     """
-    source = f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
+    source = (
+        f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
+    )
     stated = getattr(getattr(encoder, "model", None), "pretrained_cfg", None)
     if stated:
         return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
     try:
-        params = smp.encoders.get_preprocessing_params(name, pretrained=weights)  # a small file that smp has fetched with the weights
+        params = smp.encoders.get_preprocessing_params(
+            name, pretrained=weights
+        )  # a small file that smp has fetched with the weights
     except Exception as error:
         if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)):
             raise
-        return Statistics.unusable(source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})")
-    return Statistics.of_weights(params["mean"], params["std"], source, in_channels, params["input_range"], params["input_space"])
+        return Statistics.unusable(
+            source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})"
+        )
+    return Statistics.of_weights(
+        params["mean"],
+        params["std"],
+        source,
+        in_channels,
+        params["input_range"],
+        params["input_space"],
+    )
 
 
 def _freeze_unused(net: nn.Module, in_channels: int) -> None:
@@ -106,20 +141,32 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     """What the library would swallow without a word: a network's class takes any key and hands it to encoders, most of which drop it."""
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
-        raise Refusal(f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus")
+        raise Refusal(
+            f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
+        )
     for name, annotation in ARGUMENTS.items():
         if name in arguments:
             check_value(name, arguments[name], annotation)
-    known = {name: each.default for name, each in inspect.signature(net).parameters.items() if each.kind != each.VAR_KEYWORD}
+    known = {
+        name: each.default
+        for name, each in inspect.signature(net).parameters.items()
+        if each.kind != each.VAR_KEYWORD
+    }
     unknown = sorted(arguments.keys() - known.keys())
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
-        raise Refusal(f"module.net: {architecture} does not take {', '.join(unknown)}; remove {_them(unknown)}, it takes {', '.join(known)}")
+        raise Refusal(
+            f"module.net: {architecture} does not take {', '.join(unknown)}; remove {_them(unknown)}, it takes {', '.join(known)}"
+        )
     depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
     if not isinstance(depth, int) or said is None:
         return  # the library says what it thinks of it
-    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(architecture, said)  # of logits not upsampled yet
+    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(
+        architecture, said
+    )  # of logits not upsampled yet
     if said != coarseness:
-        raise Refusal(f"module.net.upsampling={said} gives logits of another size than the image; set module.net.upsampling={coarseness}")
+        raise Refusal(
+            f"module.net.upsampling={said} gives logits of another size than the image; set module.net.upsampling={coarseness}"
+        )
 
 
 def _them(names: list[str]) -> str:
@@ -135,5 +182,9 @@ def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
     state = read_state(path, "module.net.encoder_weights", in_channels, encoder)
     missing = sorted(encoder.state_dict().keys() - state.keys())
     if missing:
-        raise Refusal(f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]}); name the weights of the same encoder")
-    encoder.load_state_dict({name: weight for name, weight in state.items() if name in encoder.state_dict()})
+        raise Refusal(
+            f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]}); name the weights of the same encoder"
+        )
+    encoder.load_state_dict(
+        {name: weight for name, weight in state.items() if name in encoder.state_dict()}
+    )

@@ -63,15 +63,25 @@ class Statistics:
         """
         low, high = (float(value) for value in input_range)
         if low != 0 or high not in (1, 255):
-            return cls.unusable(source, f"the {source} expect pixels in {low:g}..{high:g}, and only 0..1 and 0..255 can be converted")
+            return cls.unusable(
+                source,
+                f"the {source} expect pixels in {low:g}..{high:g}, and only 0..1 and 0..255 can be converted",
+            )
         if in_channels == 1:
             note = ", mean over channels" if len(mean) > 1 else ""
             return cls((fmean(mean) / high,), (fmean(std) / high,), source + note)
         if in_channels != len(mean):
-            return cls.unusable(source, f"the {source} are of {len(mean)} channels, and module.net has in_channels={in_channels}")
+            return cls.unusable(
+                source,
+                f"the {source} are of {len(mean)} channels, and module.net has in_channels={in_channels}",
+            )
         if input_space != "RGB":
-            return cls.unusable(source, f"the {source} expect {input_space} channels, and images are RGB")
-        return cls(tuple(value / high for value in mean), tuple(value / high for value in std), source)
+            return cls.unusable(
+                source, f"the {source} expect {input_space} channels, and images are RGB"
+            )
+        return cls(
+            tuple(value / high for value in mean), tuple(value / high for value in std), source
+        )
 
 
 class Normalize(nn.Module):
@@ -93,10 +103,14 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], gamma: float = 1.0, source: str = GIVEN) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], gamma: float = 1.0, source: str = GIVEN
+    ) -> None:
         super().__init__()
         if not gamma > 0:
-            raise Refusal(f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for none")
+            raise Refusal(
+                f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for none"
+            )
         self.gamma = float(gamma)
         self.source = source
         self.explicit = source == GIVEN
@@ -113,11 +127,20 @@ class Normalize(nn.Module):
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers in force as plain values, for report.json."""
-        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "gamma": self.gamma, "source": self.source}
+        return {
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+            "gamma": self.gamma,
+            "source": self.source,
+        }
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take the stored numbers whatever their count: one per channel after training on RGB weights, one for all from scratch."""
-        stored = {name: state_dict[f"{prefix}{name}"] for name in ("mean", "std") if f"{prefix}{name}" in state_dict}
+        stored = {
+            name: state_dict[f"{prefix}{name}"]
+            for name in ("mean", "std")
+            if f"{prefix}{name}" in state_dict
+        }
         if any(not same(getattr(self, name).cpu(), value.cpu()) for name, value in stored.items()):
             self.source = STORED
         for name, value in stored.items():
@@ -129,7 +152,9 @@ class Normalize(nn.Module):
 def same(one: Tensor, other: Tensor) -> bool:
     """Compare means or stds `1 x C x 1 x 1` up to the digits that a sentence shows; a single number stands for all channels."""
     channels = {one.numel(), other.numel()}
-    return (len(channels) == 1 or 1 in channels) and bool(torch.isclose(one, other, rtol=1e-4, atol=1e-6).all())
+    return (len(channels) == 1 or 1 in channels) and bool(
+        torch.isclose(one, other, rtol=1e-4, atol=1e-6).all()
+    )
 
 
 def resolve(
@@ -155,12 +180,16 @@ def resolve(
     if mean != AUTO and std != AUTO:
         return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]
     if mean != std:
-        raise Refusal(f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto, or give numbers for both")
+        raise Refusal(
+            f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto, or give numbers for both"
+        )
     if statistics is None:
         given = scratch or {}
         return Normalize(given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SCRATCH)
     if statistics.problem:
-        raise Refusal(f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for module.mean and module.std")
+        raise Refusal(
+            f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for module.mean and module.std"
+        )
     if gamma != 1:
         raise Refusal(
             f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights expect gamma 1 ({statistics.source}); "

@@ -44,7 +44,13 @@ class Tversky(nn.Module):
         lesions_only: As of `Dice`.
     """
 
-    def __init__(self, alpha: NonNegative = 0.3, beta: NonNegative = 0.7, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
+    def __init__(
+        self,
+        alpha: NonNegative = 0.3,
+        beta: NonNegative = 0.7,
+        smooth: NonNegative = 1.0,
+        lesions_only: bool = False,
+    ) -> None:
         super().__init__()
         self.alpha, self.beta, self.smooth, self.lesions_only = alpha, beta, smooth, lesions_only
 
@@ -71,4 +77,8 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits and target `B x C x H x W` to `B`."""
         pairs = zip(logits.float().flatten(0, 1), target.float().flatten(0, 1), strict=True)
-        return torch.stack([self.hinge(one, true) for one, true in pairs]).view(logits.shape[:2]).mean(1)
+        return (
+            torch.stack([self.hinge(one, true) for one, true in pairs])
+            .view(logits.shape[:2])
+            .mean(1)
+        )

@@ -26,18 +26,48 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
         ArgumentError: A number is negative or not finite, or a switch is neither true nor false.
     """
     keywords = getattr(optimizer, "keywords", {})
-    defaults = {name: each.default for name, each in inspect.signature(getattr(optimizer, "func", optimizer)).parameters.items()} if keywords else {}
+    defaults = (
+        {
+            name: each.default
+            for name, each in inspect.signature(
+                getattr(optimizer, "func", optimizer)
+            ).parameters.items()
+        }
+        if keywords
+        else {}
+    )
     for name, value in keywords.items():
         default = defaults.get(name)
-        kind: Any = bool if isinstance(default, bool) else NonNegative if isinstance(default, int | float) else None
-        kind = Number if isinstance(kind, type(NonNegative)) and isinstance(default, int | float) and default < 0 else kind
-        if isinstance(default, tuple) and all(isinstance(number, int | float) for number in default):
-            kind = Annotated[Sequence[NonNegative], Field(min_length=len(default), max_length=len(default))]
+        kind: Any = (
+            bool
+            if isinstance(default, bool)
+            else NonNegative
+            if isinstance(default, int | float)
+            else None
+        )
+        kind = (
+            Number
+            if isinstance(kind, type(NonNegative))
+            and isinstance(default, int | float)
+            and default < 0
+            else kind
+        )
+        if isinstance(default, tuple) and all(
+            isinstance(number, int | float) for number in default
+        ):
+            kind = Annotated[
+                Sequence[NonNegative], Field(min_length=len(default), max_length=len(default))
+            ]
         if kind is not None:
             check_value(f"optimizer.{name}", value, kind)
 
 
-def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr: float = 1.0, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def groups(
+    net: nn.Module,
+    named: Iterable[tuple[str, nn.Parameter]],
+    encoder_lr: float = 1.0,
+    layer_decay: float = 1.0,
+) -> list[dict[str, Any]]:
     """What an optimizer is called with: of all that requires a gradient, one group a learning rate, the slowest first.
 
     Args:
@@ -53,7 +83,9 @@ def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr
         Refusal: `layer_decay` of a network that does not say how deep its layers lie.
     """
     if layer_decay != 1.0 and not hasattr(net, "depth_of"):
-        raise Refusal(f"module.layer_decay={layer_decay} needs a network that knows its layers, such as upernet_swin; set module.layer_decay=1.0")
+        raise Refusal(
+            f"module.layer_decay={layer_decay} needs a network that knows its layers, such as upernet_swin; set module.layer_decay=1.0"
+        )
     found: dict[float, list[nn.Parameter]] = {}
     deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
     for name, parameter in named:
@@ -63,7 +95,9 @@ def groups(net: nn.Module, named: Iterable[tuple[str, nn.Parameter]], encoder_lr
             if layer_decay != 1.0:
                 factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
             found.setdefault(factor, []).append(parameter)
-    return [{"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())]
+    return [
+        {"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())
+    ]
 
 
 def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: float = 1.0) -> None:
@@ -81,8 +115,13 @@ def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: f
     for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
         start = restored.get("initial_lr") or fresh["lr"] * before
         done = restored["lr"] / start if start else 1.0
-        restored.update({name: value for name, value in fresh.items() if name not in ("params", "lr")})
+        restored.update(
+            {name: value for name, value in fresh.items() if name not in ("params", "lr")}
+        )
         restored["lr"] = fresh.get("initial_lr", fresh["lr"]) * done
     if scheduler is not None:
         state = wanted["lr_scheduler"]["scheduler"].state_dict()
-        scheduler.load_state_dict(scheduler.state_dict() | {name: value for name, value in state.items() if name not in PROGRESS})
+        scheduler.load_state_dict(
+            scheduler.state_dict()
+            | {name: value for name, value in state.items() if name not in PROGRESS}
+        )

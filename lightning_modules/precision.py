@@ -11,7 +11,9 @@ def best_precision(accelerator: str) -> str:
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
-    if accelerator == "mps" or (accelerator in ("auto", "gpu") and torch.backends.mps.is_available()):
+    if accelerator == "mps" or (
+        accelerator in ("auto", "gpu") and torch.backends.mps.is_available()
+    ):
         return "32-true"
     return "bf16-mixed" if cpu_has_fast_bf16() else "32-true"
 

@@ -8,7 +8,13 @@ from torch import nn
 
 from datamodules.refusal import Refusal
 
-HUB = {"huggingface_hub", "httpx", "httpcore", "requests", "urllib3"}  # whose errors mean that weights cannot be fetched
+HUB = {
+    "huggingface_hub",
+    "httpx",
+    "httpcore",
+    "requests",
+    "urllib3",
+}  # whose errors mean that weights cannot be fetched
 
 
 def from_hub(error: Exception) -> bool:
@@ -35,15 +41,26 @@ def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = 
 def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[str, torch.Tensor]:
     """A state_dict from a file; weights of a colour input are summed where the network's input is grey."""
     if not path.is_file():
-        raise Refusal(f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with null")
+        raise Refusal(
+            f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with null"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise Refusal(f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save") from error
+        raise Refusal(
+            f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save"
+        ) from error
     state = state.get("state_dict", state)
     of_net = net.state_dict()
     for name, weight in state.items():
         own = of_net.get(name)
-        if own is not None and weight.ndim == 4 and weight.shape[1] == 3 and own.shape[1] == in_channels == 1:
-            state[name] = weight.sum(1, keepdim=True)  # a grey image is the same in all three channels
+        if (
+            own is not None
+            and weight.ndim == 4
+            and weight.shape[1] == 3
+            and own.shape[1] == in_channels == 1
+        ):
+            state[name] = weight.sum(
+                1, keepdim=True
+            )  # a grey image is the same in all three channels
     return state

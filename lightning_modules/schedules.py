@@ -10,26 +10,42 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from datamodules.arguments import Fraction, Number, Whole, validated
 
 Span = range | None
-SPANNING = ("warmup_cosine", "one_cycle")  # schedules whose course depends on the number of steps of the fit
+SPANNING = (
+    "warmup_cosine",
+    "one_cycle",
+)  # schedules whose course depends on the number of steps of the fit
 Given = Any  # by the module: what is not of the user needs no check
 PositiveShare = Annotated[Number, Field(gt=0, le=1)]
 
 
 @validated
 def plateau(
-    optimizer: Given, trainer: Given, monitor: Given, span: Given = None, factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1, patience: Whole = 5
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1,
+    patience: Whole = 5,
 ) -> dict[str, Any]:
     """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     # once an epoch, but counted in steps: Lightning then steps it before the epoch's checkpoint is written, not behind it
-    counted = {"interval": "step", "frequency": batches_per_epoch(trainer, span.start if span else None)}
+    counted = {
+        "interval": "step",
+        "frequency": batches_per_epoch(trainer, span.start if span else None),
+    }
     return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
 
 
 @validated
 def warmup_cosine(
-    optimizer: Given, trainer: Given, monitor: Given, span: Given = None, warmup: Fraction = 0.05, final: Fraction = 0.01
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    warmup: Fraction = 0.05,
+    final: Fraction = 0.01,
 ) -> dict[str, Any]:
     """Rises linearly over the first `warmup` of all steps, then falls along a cosine to `final` times the rate."""
     total = total_steps(trainer, span)
@@ -57,7 +73,14 @@ def one_cycle(
     """One cycle (Smith 2018), a step a batch: from `start` times the rate up to it within `warmup` of all steps, then down to `final` times it."""
     highest = [group["lr"] for group in optimizer.param_groups]
     total = max(2, total_steps(trainer, span))
-    scheduler = OneCycleLR(optimizer, highest, total_steps=total, pct_start=warmup, div_factor=1 / start, final_div_factor=start / final)
+    scheduler = OneCycleLR(
+        optimizer,
+        highest,
+        total_steps=total,
+        pct_start=warmup,
+        div_factor=1 / start,
+        final_div_factor=start / final,
+    )
     return {"scheduler": scheduler, "interval": "step"}
 
 
@@ -80,4 +103,7 @@ def total_steps(trainer: Trainer, span: Span = None, data: Any = None) -> int:
     if span is None and trainer.max_steps > 0:
         return trainer.max_steps
     epochs = span or range(max(1, trainer.max_epochs or 1))
-    return sum(math.ceil(batches_per_epoch(trainer, epoch, data) / trainer.accumulate_grad_batches) for epoch in epochs)
+    return sum(
+        math.ceil(batches_per_epoch(trainer, epoch, data) / trainer.accumulate_grad_batches)
+        for epoch in epochs
+    )

@@ -33,7 +33,11 @@ class Score:
 
     def counts(self, decided: Decided) -> np.ndarray:
         """Bool `N`: which images the score is made of."""
-        return {"all": np.ones(len(decided.positive), bool), "positive": decided.positive, "negative": ~decided.positive}[self.over]
+        return {
+            "all": np.ones(len(decided.positive), bool),
+            "positive": decided.positive,
+            "negative": ~decided.positive,
+        }[self.over]
 
 
 def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -37,7 +37,12 @@ class SegmentationModule(EvaluatedModule):
     target = "mask"
     rule: MaskRule
 
-    def __init__(self, classes: Names, evaluation_size: Count | Literal["native"] = "native", **supervised: Any) -> None:
+    def __init__(
+        self,
+        classes: Names,
+        evaluation_size: Count | Literal["native"] = "native",
+        **supervised: Any,
+    ) -> None:
         empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
         super().__init__(classes, MaskRule(len(classes)), EvidenceCollector(empty), **supervised)
         self.evaluation_size = evaluation_size
@@ -52,7 +57,9 @@ class SegmentationModule(EvaluatedModule):
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""
-        self._collector.add(batch["id"], batch["group"], counts=histograms(logits, batch["truth"], batch["content"]))
+        self._collector.add(
+            batch["id"], batch["group"], counts=histograms(logits, batch["truth"], batch["content"])
+        )
 
     def make_evidence(self, **parts: Any) -> MaskEvidence:
         """Histograms at the mask rule in force."""
@@ -64,10 +71,16 @@ class SegmentationModule(EvaluatedModule):
         at_half = evidence.ruled(self.rule.start)
         found = {
             "dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided),
-            "dice_at_half": fmean(float(dice(at_half.decided(c).pixels).mean()) for c in range(len(self.classes))),
+            "dice_at_half": fmean(
+                float(dice(at_half.decided(c).pixels).mean()) for c in range(len(self.classes))
+            ),
         }
         once = np.ones((1, len(evidence)))
-        for score in (score for score in evidence.scores if score.name in ("dice_lesions", "average_precision")):
+        for score in (
+            score
+            for score in evidence.scores
+            if score.name in ("dice_lesions", "average_precision")
+        ):
             values = over_classes(np.array([score.value(of_class, once) for of_class in decided]))
             found[score.name] = float(np.nan_to_num(values[0]))
         return found

@@ -73,7 +73,9 @@ class SupervisedModule(LightningModule):
         super().__init__()
         check_partial("scheduler", scheduler)
         check_optimizer(optimizer)
-        self.normalize = resolve(mean, std, gamma, getattr(net, "statistics", None), scratch_normalization)
+        self.normalize = resolve(
+            mean, std, gamma, getattr(net, "statistics", None), scratch_normalization
+        )
         self.net = net
         self.loss = loss
         self.optimizer = optimizer
@@ -81,10 +83,18 @@ class SupervisedModule(LightningModule):
         self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
         self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
         self.auxiliary_weight = auxiliary_weight
-        self.settings: dict[str, Any] = {}  # what a fit that goes on from a checkpoint must not change unnoticed
-        self.earlier_records: list[dict[str, Any]] = []  # of the checkpoints that this training starts from
-        self.earlier_settings: dict[str, Any] | None = None  # of a fit that goes on with others, which are then put in force
-        self.mean_loss = MeanMetric(nan_strategy="disable")  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
+        self.settings: dict[
+            str, Any
+        ] = {}  # what a fit that goes on from a checkpoint must not change unnoticed
+        self.earlier_records: list[
+            dict[str, Any]
+        ] = []  # of the checkpoints that this training starts from
+        self.earlier_settings: dict[str, Any] | None = (
+            None  # of a fit that goes on with others, which are then put in force
+        )
+        self.mean_loss = MeanMetric(
+            nan_strategy="disable"
+        )  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -115,10 +125,19 @@ class SupervisedModule(LightningModule):
             each = each + self.auxiliary_weight * self.loss(further, target)
         loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
         if stage == "train":
-            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(each), sync_dist=True)
+            self.log(
+                "train/loss",
+                loss,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(each),
+                sync_dist=True,
+            )
             return loss
         self.mean_loss.update(each.detach())
-        self.log(f"{stage}/loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(each))
+        self.log(
+            f"{stage}/loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(each)
+        )
         self.keep(logits, batch, stage)
         return loss
 
@@ -127,12 +146,17 @@ class SupervisedModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Only what requires a gradient is optimized, so frozen and LoRA nets need nothing more."""
-        optimizer = self.optimizer(groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay))
+        optimizer = self.optimizer(
+            groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay)
+        )
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_factor")
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor)}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor),
+        }
 
     def setup(self, stage: str) -> None:
         """Lets every rank draw its own dropout; the weights of all are those of the first."""
@@ -142,9 +166,17 @@ class SupervisedModule(LightningModule):
     def on_train_start(self) -> None:
         """Put this configuration's optimizer and schedule in force, where a resumed fit was asked to change them."""
         if self.earlier_settings is not None:
-            then, now = (float(of.get("module.optimizer.lr") or 0) for of in (self.earlier_settings, self.settings))
+            then, now = (
+                float(of.get("module.optimizer.lr") or 0)
+                for of in (self.earlier_settings, self.settings)
+            )
             before = then / now if then and now else 1.0
-            apply_hyperparameters(self.configure_optimizers(), self.optimizers(use_pl_optimizer=False), self.lr_schedulers(), before)
+            apply_hyperparameters(
+                self.configure_optimizers(),
+                self.optimizers(use_pl_optimizer=False),
+                self.lr_schedulers(),
+                before,
+            )
 
     def on_validation_epoch_start(self) -> None:
         """All ranks judge the network that a checkpoint would hold."""

@@ -23,5 +23,6 @@ def temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float
             return float(-(truth * log_softmax(scaled, axis=1)).sum(1).mean())
         return float(-(truth * log_expit(scaled) + (1 - truth) * log_expit(-scaled)).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
-
+    return float(
+        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x)
+    )

@@ -39,8 +39,14 @@ class Together(nn.Module):
         first = next(views)
         yes, no, several = F.logsigmoid(first), F.logsigmoid(-first), False
         for logits in views:  # one at a time, so that memory does not grow with the members
-            yes, no, several = torch.logaddexp(yes, F.logsigmoid(logits)), torch.logaddexp(no, F.logsigmoid(-logits)), True
-        return yes - no if several else first  # logit of the mean p: log(sum of p) - log(sum of 1 - p)
+            yes, no, several = (
+                torch.logaddexp(yes, F.logsigmoid(logits)),
+                torch.logaddexp(no, F.logsigmoid(-logits)),
+                True,
+            )
+        return (
+            yes - no if several else first
+        )  # logit of the mean p: log(sum of p) - log(sum of 1 - p)
 
     def _views(self, image: Tensor) -> Iterator[Tensor]:
         for net in self.nets:
@@ -64,7 +70,9 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     if len(found) != number:
         mend = f"take average={len(found)}, or " if len(found) > 1 else ""
         mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
-        raise Refusal(f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}")
+        raise Refusal(
+            f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}"
+        )
     return found
 
 
@@ -83,13 +91,23 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
     seen: list[str] = []
     for path in paths:
         checkpoint = read(path)
-        seen.append(str([state for name, state in checkpoint.items() if name.endswith("DataModule")]))
+        seen.append(
+            str([state for name, state in checkpoint.items() if name.endswith("DataModule")])
+        )
         if seen[-1] != seen[0]:
-            raise Refusal(f"{paths[0]} and {path} were trained on images of different sizes; {mend}")
+            raise Refusal(
+                f"{paths[0]} and {path} were trained on images of different sizes; {mend}"
+            )
         _refuse_other_grey(module, checkpoint["state_dict"], path)
         refuse_misfit(module, checkpoint, path)
         net = deepcopy(module.net)
-        net.load_state_dict({name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")})
+        net.load_state_dict(
+            {
+                name.removeprefix("net."): value
+                for name, value in checkpoint["state_dict"].items()
+                if name.startswith("net.")
+            }
+        )
         nets.append(net)
     return nets
 
@@ -99,4 +117,6 @@ def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path:
     for name, value in module.normalize.state_dict().items():
         stored = state.get(f"normalize.{name}")
         if stored is not None and not torch.equal(value.cpu(), stored.cpu()):
-            raise Refusal(f"{path} was trained with another module.{name} of grey values than the others; name networks that see the same images")
+            raise Refusal(
+                f"{path} was trained with another module.{name} of grey values than the others; name networks that see the same images"
+            )

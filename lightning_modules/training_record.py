@@ -57,7 +57,9 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
         "version": VERSION,
         "content": sorted({*content[seen].tolist(), *_known(earlier, "content")}),
         "ids": sorted({*ids[seen].tolist(), *_known(earlier, "ids")}),
-        "allow_leaks": bool(data.allow_leaks or any(record.get("allow_leaks") for record in earlier)),
+        "allow_leaks": bool(
+            data.allow_leaks or any(record.get("allow_leaks") for record in earlier)
+        ),
         "classes": list(module.classes),
         "exclusive": bool(getattr(module, "exclusive", False)),
         "channels": int(data.channels),
@@ -68,7 +70,9 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
     }
 
 
-def overlap(record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)) -> Overlap | None:
+def overlap(
+    record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)
+) -> Overlap | None:
     """Compare the images to test on with those that a checkpoint has seen; None where it has seen none of them.
 
     Args:
@@ -84,7 +88,9 @@ def overlap(record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test
     return Overlap(list(map(str, names)), int(same_file.sum()), int(test.sum())) if names else None
 
 
-def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: str, fit: bool) -> str | None:
+def refuse_seen(
+    record: Mapping[str, Any] | None, data: Any, path: Path, key: str, fit: bool
+) -> str | None:
     """Refuse a test on images that the weights were trained on or chosen by.
 
     Args:
@@ -105,9 +111,13 @@ def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: st
             return None
         said = "does not record which images it was trained on, so a test may be on the same ones"
         if not data.allow_leaks:
-            raise Refusal(f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true")
+            raise Refusal(
+                f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true"
+            )
         return "unknown whether test images were trained on"
-    out_of_fold = fit and data.folds and key == "init_from"  # folds are tested on their val; a fit that goes on has chosen by its own before
+    out_of_fold = (
+        fit and data.folds and key == "init_from"
+    )  # folds are tested on their val; a fit that goes on has chosen by its own before
     found = overlap(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
@@ -120,7 +130,9 @@ def refuse_seen(record: Mapping[str, Any] | None, data: Any, path: Path, key: st
     return str(found)
 
 
-def refuse_other_task(record: Mapping[str, Any] | None, module: Any, channels: int, path: Path) -> None:
+def refuse_other_task(
+    record: Mapping[str, Any] | None, module: Any, channels: int, path: Path
+) -> None:
     """Refuse a checkpoint whose outputs or inputs mean something else than those of this run.
 
     Args:
@@ -134,19 +146,35 @@ def refuse_other_task(record: Mapping[str, Any] | None, module: Any, channels: i
     """
     if record is None:
         return
-    here = {"module.classes": list(module.classes), "module.exclusive": bool(getattr(module, "exclusive", False)), "datamodule.channels": channels}
+    here = {
+        "module.classes": list(module.classes),
+        "module.exclusive": bool(getattr(module, "exclusive", False)),
+        "datamodule.channels": channels,
+    }
     for key, value in here.items():
         there = record[key.rpartition(".")[2]]
         if there != value:
-            what = "the same classes in another order" if isinstance(value, list) and sorted(there) == sorted(value) else "another value"
+            what = (
+                "the same classes in another order"
+                if isinstance(value, list) and sorted(there) == sorted(value)
+                else "another value"
+            )
             wanted = str(there).lower() if isinstance(there, bool) else str(there).replace("'", "")
-            raise Refusal(f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set {key}={wanted}")
+            raise Refusal(
+                f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set {key}={wanted}"
+            )
 
 
 def size_of(checkpoint: Mapping[str, Any]) -> Canvas | None:
     """The image size that the weights of a checkpoint were trained on; None where it does not say."""
-    states = [state for name, state in checkpoint.items() if name.endswith("DataModule")]  # written where the size changes within a fit
-    recorded = [state["image_size"] for state in (*states, checkpoint.get(KEY) or {}) if "image_size" in state]
+    states = [
+        state for name, state in checkpoint.items() if name.endswith("DataModule")
+    ]  # written where the size changes within a fit
+    recorded = [
+        state["image_size"]
+        for state in (*states, checkpoint.get(KEY) or {})
+        if "image_size" in state
+    ]
     return Canvas.of(recorded[0]) if recorded else None
 
 

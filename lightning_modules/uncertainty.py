@@ -47,7 +47,9 @@ def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator
         return
     random = np.random.default_rng(seed)
     for start in range(0, resamples, most):
-        yield _multinomial(random, len(names), min(most, resamples - start))[:, member].astype(np.float64)
+        yield _multinomial(random, len(names), min(most, resamples - start))[:, member].astype(
+            np.float64
+        )
 
 
 @lru_cache(maxsize=2)
@@ -69,9 +71,14 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     point, drawn = resampled(evidence, None), resampled(evidence, resamples)
     trivial = [evidence.trivial(c) for c in classes]
     once = np.ones((1, len(evidence)))
-    baseline = {name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0] for name in trivial[0]}
+    baseline = {
+        name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0]
+        for name in trivial[0]
+    }
     decided = [evidence.decided(c) for c in classes]
-    counting = np.array([[score.counts(of_class) for score in evidence.scores] for of_class in decided])  # classes x scores x N
+    counting = np.array(
+        [[score.counts(of_class) for score in evidence.scores] for of_class in decided]
+    )  # classes x scores x N
 
     def of_class(c: int | slice) -> dict[str, Estimate]:
         return {
@@ -81,7 +88,10 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
                 over_classes(np.atleast_2d(point[c, s])),
                 over_classes(np.atleast_2d(drawn[c, s])),
                 int(np.atleast_2d(counting[c, s]).any(0).sum()),
-                {name: float(over_classes(values[c, s].reshape(-1, 1))[0]) for name, values in baseline.items()},
+                {
+                    name: float(over_classes(values[c, s].reshape(-1, 1))[0])
+                    for name, values in baseline.items()
+                },
             )
             for s, score in enumerate(evidence.scores)
         }
@@ -90,7 +100,9 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
-def resampled(evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None) -> np.ndarray:
+def resampled(
+    evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None
+) -> np.ndarray:
     """Every score of every class, `classes x scores x resamples`; on all images as they are if None.
 
     Args:
@@ -101,14 +113,20 @@ def resampled(evidence: Evidence, resamples: int | None, seed: int = 0, only: Co
     """
     scores = tuple(score for score in evidence.scores if only is None or score.name in only)
     decided = [evidence.decided(c) for c in range(len(evidence.classes))]
-    blocks = [np.ones((1, len(evidence)))] if resamples is None else group_weights(evidence.groups, resamples, seed)
+    blocks = (
+        [np.ones((1, len(evidence)))]
+        if resamples is None
+        else group_weights(evidence.groups, resamples, seed)
+    )
     return np.concatenate([_values(scores, decided, block) for block in blocks], axis=-1)
 
 
 def over_classes(values: np.ndarray) -> np.ndarray:
     """`classes x ...` to the mean over classes; a class on which a score is undefined does not count."""
     defined = np.isfinite(values)
-    return np.where(defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan)
+    return np.where(
+        defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan
+    )
 
 
 def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarray) -> np.ndarray:
@@ -125,7 +143,14 @@ def interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | Non
     return low, high
 
 
-def _estimate(score: Score, groups: np.ndarray, point: np.ndarray, drawn: np.ndarray, n: int, trivial: dict[str, float]) -> Estimate:
+def _estimate(
+    score: Score,
+    groups: np.ndarray,
+    point: np.ndarray,
+    drawn: np.ndarray,
+    n: int,
+    trivial: dict[str, float],
+) -> Estimate:
     enough = len(np.unique(groups)) >= FEWEST_GROUPS
     low, high = interval(drawn, enough)
     degenerate = int(np.isnan(drawn).sum()) if enough else 0

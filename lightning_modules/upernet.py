@@ -68,14 +68,26 @@ class UperNet(nn.Module):
         _refuse_uneven(backbone)
         try:
             swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
-            sizes = {"hidden_size": hidden_size, "num_labels": classes, "use_auxiliary_head": auxiliary}
+            sizes = {
+                "hidden_size": hidden_size,
+                "num_labels": classes,
+                "use_auxiliary_head": auxiliary,
+            }
             config = UperNetConfig(backbone_config=swin, **sizes)  # type: ignore[arg-type]
             whole = UperNetForSemanticSegmentation(config)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise Refusal(f"module.net.backbone={dict(backbone)} is no Swin that can be built ({_line(error)}); correct it") from error
+            raise Refusal(
+                f"module.net.backbone={dict(backbone)} is no Swin that can be built ({_line(error)}); correct it"
+            ) from error
         self.statistics: Statistics | None = None if weights is None else load(whole, weights)
-        self.encoder, self.decode_head, self.auxiliary_head = whole.backbone, whole.decode_head, whole.auxiliary_head
-        self.encoder.swin.layernorm.requires_grad_(False)  # behind the last stage; nothing here looks at what it gives
+        self.encoder, self.decode_head, self.auxiliary_head = (
+            whole.backbone,
+            whole.decode_head,
+            whole.auxiliary_head,
+        )
+        self.encoder.swin.layernorm.requires_grad_(
+            False
+        )  # behind the last stage; nothing here looks at what it gives
         self.depths = list(swin.depths)
         if norm == "group":
             _group_norms(self.decode_head)
@@ -103,7 +115,9 @@ class UperNet(nn.Module):
         block = re.search(r"layers\.(\d+)\.blocks\.(\d+)\.", name)
         if block:
             return sum(self.depths[: int(block[1])]) + int(block[2]) + 1
-        stage = re.search(r"layers\.(\d+)\.downsample\.", name) or re.search(r"hidden_states_norms\.stage(\d)", name)
+        stage = re.search(r"layers\.(\d+)\.downsample\.", name) or re.search(
+            r"hidden_states_norms\.stage(\d)", name
+        )
         if stage is None:
             return 0
         return sum(self.depths[: int(stage[1]) + ("downsample" in name)])
@@ -111,10 +125,20 @@ class UperNet(nn.Module):
 
 def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
     """The library builds such a network, and fails at its first image."""
-    width, heads, depths = backbone.get("embed_dim", 96), list(backbone.get("num_heads", [3, 6, 12, 24])), list(backbone.get("depths", [2, 2, 6, 2]))
-    if len(depths) != 4 or len(heads) != 4 or any(width * 2**stage % number for stage, number in enumerate(heads)):
+    width, heads, depths = (
+        backbone.get("embed_dim", 96),
+        list(backbone.get("num_heads", [3, 6, 12, 24])),
+        list(backbone.get("depths", [2, 2, 6, 2])),
+    )
+    if (
+        len(depths) != 4
+        or len(heads) != 4
+        or any(width * 2**stage % number for stage, number in enumerate(heads))
+    ):
         said = f"embed_dim={width} num_heads={heads} depths={depths}"
-        raise Refusal(f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels evenly; correct one of them")
+        raise Refusal(
+            f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels evenly; correct one of them"
+        )
 
 
 def _upsampled(logits: Tensor, image: Tensor) -> Tensor:
@@ -126,8 +150,14 @@ def _group_norms(head: nn.Module | None) -> None:
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
-                channels = layer.num_features  # at least 8 a group: a map that was pooled to one pixel has no other values
-                groups = next(number for number in (32, 16, 8, 4, 2, 1) if number == 1 or (channels % number == 0 and channels >= 8 * number))
+                channels = (
+                    layer.num_features
+                )  # at least 8 a group: a map that was pooled to one pixel has no other values
+                groups = next(
+                    number
+                    for number in (32, 16, 8, 4, 2, 1)
+                    if number == 1 or (channels % number == 0 and channels >= 8 * number)
+                )
                 setattr(module, name, nn.GroupNorm(groups, channels))
 
 

@@ -12,8 +12,18 @@ from lightning_modules.normalize import Statistics
 from lightning_modules.pretrained import from_hub, not_fetched
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-SHAPE = ("patch_size", "embed_dim", "depths", "num_heads", "window_size", "mlp_ratio")  # what weights of another network differ in
-STATED_IN = ("preprocessor_config.json", "processor_config.json")  # files of a folder that state its mean and std
+SHAPE = (
+    "patch_size",
+    "embed_dim",
+    "depths",
+    "num_heads",
+    "window_size",
+    "mlp_ratio",
+)  # what weights of another network differ in
+STATED_IN = (
+    "preprocessor_config.json",
+    "processor_config.json",
+)  # files of a folder that state its mean and std
 
 
 def load(net: nn.Module, weights: str) -> Statistics | None:
@@ -34,11 +44,19 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
     try:
         config = AutoConfig.from_pretrained(weights)
         if config.model_type not in ("upernet", "swin"):
-            raise Refusal(f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a Swin; name one of these")
+            raise Refusal(
+                f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a Swin; name one of these"
+            )
         whole = config.model_type == "upernet"
         own_config: Any = net.config
-        _refuse_other_shape(own_config.backbone_config, config.backbone_config if whole else config, weights)
-        own: Any = UperNetForSemanticSegmentation if whole else partial(SwinBackbone.from_pretrained, out_features=STAGES)
+        _refuse_other_shape(
+            own_config.backbone_config, config.backbone_config if whole else config, weights
+        )
+        own: Any = (
+            UperNetForSemanticSegmentation
+            if whole
+            else partial(SwinBackbone.from_pretrained, out_features=STAGES)
+        )
         read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
         made_up = set(about["missing_keys"])  # what the file lacks the library draws at random
         stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
@@ -47,8 +65,19 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
     except Exception as error:
         if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError)):
             raise
-        raise not_fetched("module.net.weights", weights, "UPerNet", error, "folder (config.json and model.safetensors)") from error
-    _fill(net, stored if whole else {f"backbone.{name}": value for name, value in stored.items()}, weights, whole)
+        raise not_fetched(
+            "module.net.weights",
+            weights,
+            "UPerNet",
+            error,
+            "folder (config.json and model.safetensors)",
+        ) from error
+    _fill(
+        net,
+        stored if whole else {f"backbone.{name}": value for name, value in stored.items()},
+        weights,
+        whole,
+    )
     return statistics(weights, own_config.backbone_config.num_channels)
 
 
@@ -70,19 +99,37 @@ def statistics(weights: str, in_channels: int) -> Statistics | None:
     try:
         processor: Any = AutoImageProcessor.from_pretrained(weights)
     except Exception as error:
-        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)):
+        if not (
+            from_hub(error)
+            or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)
+        ):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
-        return Statistics.unusable(source, f"the image processor of the {source} cannot be read ({reason})")
-    rescales, factor = bool(getattr(processor, "do_rescale", True)), getattr(processor, "rescale_factor", None) or 1 / 255
+        return Statistics.unusable(
+            source, f"the image processor of the {source} cannot be read ({reason})"
+        )
+    rescales, factor = (
+        bool(getattr(processor, "do_rescale", True)),
+        getattr(processor, "rescale_factor", None) or 1 / 255,
+    )
     if not rescales or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         stated = f"do_rescale={str(rescales).lower()} rescale_factor={factor:g}"
-        return Statistics.unusable(source, f"the image processor of the {source} has {stated}, and pixels are divided by 255 here")
+        return Statistics.unusable(
+            source,
+            f"the image processor of the {source} has {stated}, and pixels are divided by 255 here",
+        )
     if not getattr(processor, "do_normalize", True):
-        return Statistics.of_weights([0.0] * in_channels, [1.0] * in_channels, f"{source}, do_normalize=false", in_channels)
-    mean, std = (_per_channel(getattr(processor, name, None)) for name in ("image_mean", "image_std"))
+        return Statistics.of_weights(
+            [0.0] * in_channels, [1.0] * in_channels, f"{source}, do_normalize=false", in_channels
+        )
+    mean, std = (
+        _per_channel(getattr(processor, name, None)) for name in ("image_mean", "image_std")
+    )
     if not mean or len(mean) != len(std):
-        return Statistics.unusable(source, f"the image processor of the {source} states no image_mean and image_std that belong together")
+        return Statistics.unusable(
+            source,
+            f"the image processor of the {source} states no image_mean and image_std that belong together",
+        )
     space = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
     return Statistics.of_weights(mean, std, source, in_channels, input_space=space)
 
@@ -95,17 +142,35 @@ def _refuse_other_shape(own: Any, other: Any, weights: str) -> None:
     differ = [key for key in SHAPE if getattr(other, key, None) != getattr(own, key)]
     if differ:
         said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
-        raise Refusal(f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or take the module/net of its size")
+        raise Refusal(
+            f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or take the module/net of its size"
+        )
 
 
 def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
     own = net.state_dict()
     for name, value in stored.items():
-        if name.endswith("patch_embeddings.projection.weight") and value.shape[1] == 3 and own[name].shape[1] == 1:
-            stored[name] = value.sum(1, keepdim=True)  # a grey image is the same in all three channels
-    fits = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-    free = ("decode_head.classifier.", "auxiliary_head.", *(() if whole else ("decode_head.", "backbone.hidden_states_norms.")))
+        if (
+            name.endswith("patch_embeddings.projection.weight")
+            and value.shape[1] == 3
+            and own[name].shape[1] == 1
+        ):
+            stored[name] = value.sum(
+                1, keepdim=True
+            )  # a grey image is the same in all three channels
+    fits = {
+        name: value
+        for name, value in stored.items()
+        if name in own and own[name].shape == value.shape
+    }
+    free = (
+        "decode_head.classifier.",
+        "auxiliary_head.",
+        *(() if whole else ("decode_head.", "backbone.hidden_states_norms.")),
+    )
     missing = [name for name in own if name not in fits and not name.startswith(free)]
     if missing:
-        raise Refusal(f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or null")
+        raise Refusal(
+            f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or null"
+        )
     net.load_state_dict(own | fits)

@@ -104,14 +104,27 @@ def bone_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bone_words(bone_scans: Path) -> list[str]:
     """What trains a small classifier on them."""
-    return [*SMALL_BONES, f"datamodule.root={bone_scans}", f"datamodule.true_masks={bone_scans}/masks"]
+    return [
+        *SMALL_BONES,
+        f"datamodule.root={bone_scans}",
+        f"datamodule.true_masks={bone_scans}/masks",
+    ]
 
 
 @pytest.fixture(scope="session")
 def bone_chain(bone_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of the whole chain, with nearly every image above the threshold; its cache lies beside it."""
     folder = tmp_path_factory.mktemp("chain") / "run"
-    ranks(1, [*bone_words, NEARLY_ALL, "trainer.precision=32-true", f"paths.cache={folder.parent / 'cache'}"], folder)
+    ranks(
+        1,
+        [
+            *bone_words,
+            NEARLY_ALL,
+            "trainer.precision=32-true",
+            f"paths.cache={folder.parent / 'cache'}",
+        ],
+        folder,
+    )
     return folder
 
 
@@ -141,12 +154,16 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+def cli(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> Callable[..., tuple[int, str]]:
     """Calls `run.py` with words; returns the exit code and what went to stderr."""
     monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
 
     def call(*words: str, folder: Path | None = None) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["run.py", *words, f"hydra.run.dir={folder or tmp_path / 'run'}"])
+        monkeypatch.setattr(
+            sys, "argv", ["run.py", *words, f"hydra.run.dir={folder or tmp_path / 'run'}"]
+        )
         capfd.readouterr()
         code = 0
         try:
@@ -162,7 +179,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Every training step that is taken."""
     taken, own = [], SupervisedModule.training_step
-    monkeypatch.setattr(SupervisedModule, "training_step", lambda self, batch, i: taken.append(i) or own(self, batch, i))
+    monkeypatch.setattr(
+        SupervisedModule,
+        "training_step",
+        lambda self, batch, i: taken.append(i) or own(self, batch, i),
+    )
     return taken
 
 
@@ -178,7 +199,9 @@ def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> No
 def refuses_spoilt(cli: Callable, steps: list[int], tmp_path: Path) -> Callable[..., None]:
     """Spoils a copy of a data set and looks that it is refused; `{root}` in what should be said is the copy's folder."""
 
-    def look(words: list[str], original: Path, spoil: Callable[[Path], object], wrong: str, mend: str) -> None:
+    def look(
+        words: list[str], original: Path, spoil: Callable[[Path], object], wrong: str, mend: str
+    ) -> None:
         root = tmp_path / "data"
         shutil.copytree(original, root)
         spoil(root)

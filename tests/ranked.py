@@ -7,12 +7,26 @@ import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = ["run", "callbacks.runs.carry_out", "callbacks.curriculum.curriculum", "lightning_modules.upernet", "transformers.models.upernet", "timm"]
+PRELOADED = [
+    "run",
+    "callbacks.runs.carry_out",
+    "callbacks.curriculum.curriculum",
+    "lightning_modules.upernet",
+    "transformers.models.upernet",
+    "timm",
+]
 
 
 def one_rank(rank: int, world_size: int, port: int, words: list[str], log: Path) -> None:
     """One of the processes; what it prints stands in `log`."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1}
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_WORLD_SIZE": world_size,
+        "GROUP_RANK": 0,
+        "GROUP_WORLD_SIZE": 1,
+    }
     os.environ.update({name: str(value) for name, value in names.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
     with log.open("w") as file:
@@ -35,7 +49,12 @@ def start(world_size: int, words: list[str], logs: Path) -> list[BaseProcess]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     logs.mkdir(parents=True, exist_ok=True)
-    processes = [context.Process(target=one_rank, args=(rank, world_size, port, words, logs / f"rank{rank}.log")) for rank in range(world_size)]
+    processes = [
+        context.Process(
+            target=one_rank, args=(rank, world_size, port, words, logs / f"rank{rank}.log")
+        )
+        for rank in range(world_size)
+    ]
     for process in processes:
         process.start()
     return processes

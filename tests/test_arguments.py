@@ -13,7 +13,17 @@ from pydantic import Field
 
 from callbacks.curriculum.stage import Stage
 from callbacks.runs.keys import ROOT, TRAINER
-from datamodules.arguments import ArgumentError, Count, Fraction, FractionRange, Names, check_partial, meaning, plain, validated
+from datamodules.arguments import (
+    ArgumentError,
+    Count,
+    Fraction,
+    FractionRange,
+    Names,
+    check_partial,
+    meaning,
+    plain,
+    validated,
+)
 from datamodules.refusal import Refusal
 from lightning_modules.parameter_groups import check_optimizer
 
@@ -21,19 +31,62 @@ CONF = Path(__file__).parents[1] / "conf"
 OURS = re.compile(r"_target_: ?((?:datamodules|lightning_modules|callbacks)\.[\w.]+)")
 WRONG = {"misspelt": "misspeltt", "true": True, "off": "off", "nan": float("nan")}
 NAMES = {  # arguments that are any text: a path, or a name that the data, a library or a server knows; two are checked by sentences of their own
-    *("root", "cache_dir", "cls_prob", "run_dir", "dirpath", "path", "cleaned_dir", "patients", "true_masks", "manifest_name", "part", "weights"),
-    *("architecture", "encoder_name", "encoder_weights", "key", "title", "monitor", "of", "device", "layers", "objective", "method"),
+    *(
+        "root",
+        "cache_dir",
+        "cls_prob",
+        "run_dir",
+        "dirpath",
+        "path",
+        "cleaned_dir",
+        "patients",
+        "true_masks",
+        "manifest_name",
+        "part",
+        "weights",
+    ),
+    *(
+        "architecture",
+        "encoder_name",
+        "encoder_weights",
+        "key",
+        "title",
+        "monitor",
+        "of",
+        "device",
+        "layers",
+        "objective",
+        "method",
+    ),
     *("project", "experiment", "entity", "name", "group", "job_type", "notes"),
 }
-NAMES_ELSEWHERE = {("SupervisedModule", "monitor"), ("FeatureMaps", "layers"), ("BalancedBce", "weights"), ("WeightedSum", "weights")}
-CHOICES = {("ChestXrayDataModule", "group"), ("Localisation", "split")}  # of the same names, but from a list
-GIVEN_TO_FUNCTIONS = {"optimizer", "trainer", "monitor", "span", "root"}  # by the module or the data module, which call them
+NAMES_ELSEWHERE = {
+    ("SupervisedModule", "monitor"),
+    ("FeatureMaps", "layers"),
+    ("BalancedBce", "weights"),
+    ("WeightedSum", "weights"),
+}
+CHOICES = {
+    ("ChestXrayDataModule", "group"),
+    ("Localisation", "split"),
+}  # of the same names, but from a list
+GIVEN_TO_FUNCTIONS = {
+    "optimizer",
+    "trainer",
+    "monitor",
+    "span",
+    "root",
+}  # by the module or the data module, which call them
 HANDED_ON = {"rule", "collector"}  # by a subclass, which makes them itself
 GIVEN = {"classes": ["a"], "run_dir": "x", "dirpath": "x", "monitor": "val/dice", "mode": "max"}
 
 
 def _targets() -> Iterator[Callable[..., Any]]:
-    found = {name for path in CONF.rglob("*.yaml") for name in OURS.findall(path.read_text(encoding="utf-8"))}
+    found = {
+        name
+        for path in CONF.rglob("*.yaml")
+        for name in OURS.findall(path.read_text(encoding="utf-8"))
+    }
     for name in sorted(found):
         module, _, attribute = name.rpartition(".")
         yield getattr(import_module(module), attribute)
@@ -42,10 +95,18 @@ def _targets() -> Iterator[Callable[..., Any]]:
 def _arguments(target: Callable[..., Any]) -> dict[str, type | Callable[..., Any]]:
     """Argument -> the class whose constructor has it: the target's own, and those of base classes of ours that get `**base`."""
     if not isinstance(target, type):
-        return {name: target for name, each in inspect.signature(target).parameters.items() if each.kind != each.VAR_KEYWORD}
+        return {
+            name: target
+            for name, each in inspect.signature(target).parameters.items()
+            if each.kind != each.VAR_KEYWORD
+        }
     found: dict[str, Any] = {}
     for owner in target.__mro__:
-        if owner.__module__.split(".")[0] in ("datamodules", "lightning_modules", "callbacks") and "__init__" in vars(owner):
+        if owner.__module__.split(".")[0] in (
+            "datamodules",
+            "lightning_modules",
+            "callbacks",
+        ) and "__init__" in vars(owner):
             parameters = inspect.signature(owner.__init__).parameters  # type: ignore[misc]
             for name, each in parameters.items():
                 if name != "self" and each.kind == each.POSITIONAL_OR_KEYWORD | each.KEYWORD_ONLY:
@@ -56,7 +117,9 @@ def _arguments(target: Callable[..., Any]) -> dict[str, type | Callable[..., Any
 def _cases() -> Iterator[tuple[Callable[..., Any], str, str]]:
     for target in [*_targets(), Stage]:
         for name, owner in _arguments(target).items():
-            if (owner is not target and name in HANDED_ON) or (name in GIVEN_TO_FUNCTIONS and not isinstance(target, type)):
+            if (owner is not target and name in HANDED_ON) or (
+                name in GIVEN_TO_FUNCTIONS and not isinstance(target, type)
+            ):
                 continue
             if target.__name__ == "Curriculum" and name in ("stages", "epochs"):
                 continue  # a list of stages: see STAGES
@@ -75,10 +138,17 @@ def _is_text(owner: Any, name: str) -> bool:
     return name in NAMES and own not in NAMES_ELSEWHERE | CHOICES
 
 
-@pytest.mark.parametrize(("target", "name", "wrong"), [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}-{case[2]}") for case in _cases()])
+@pytest.mark.parametrize(
+    ("target", "name", "wrong"),
+    [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}-{case[2]}") for case in _cases()],
+)
 def test_a_value_that_means_nothing_is_refused_and_named(target, name, wrong):
     own = _arguments(target) if isinstance(target, type) else {}
-    others = {key: value for key, value in GIVEN.items() if key in own and key != name and own[key].__name__ != "SupervisedModule"}
+    others = {
+        key: value
+        for key, value in GIVEN.items()
+        if key in own and key != name and own[key].__name__ != "SupervisedModule"
+    }
     with pytest.raises(Refusal, match=rf"\b{name}\b"):
         target(**others, **{name: WRONG[wrong]})
 
@@ -87,37 +157,71 @@ def test_a_value_that_means_nothing_is_refused_and_named(target, name, wrong):
 @pytest.mark.parametrize("wrong", WRONG)
 def test_keys_of_the_trainer_and_of_the_root_are_checked(name, wrong, cli, steps, export):
     switch = wrong == "true" and "true or false" in meaning({**TRAINER, **ROOT}[name])
-    text = wrong in ("misspelt", "off") and name in ("accelerator", "devices", "monitor.name")  # Lightning and the logged scores know their names
+    text = wrong in ("misspelt", "off") and name in (
+        "accelerator",
+        "devices",
+        "monitor.name",
+    )  # Lightning and the logged scores know their names
     if switch or text:
         pytest.skip("it is a value of this key")
     key = f"trainer.{name}" if name in TRAINER else name
-    new = "+" if name in ("min_epochs", "min_steps", "gradient_clip_algorithm", "limit_predict_batches") else ""
-    code, said = cli("experiment=unetpp_brain_tumor", f"{new}{key}={plain(WRONG[wrong])}", f"datamodule.root={export}")
-    assert (code, steps) == (2, []) and f"{key}={plain(WRONG[wrong])} is not allowed; it must be " in said and len(said.strip().splitlines()) == 1
+    new = (
+        "+"
+        if name in ("min_epochs", "min_steps", "gradient_clip_algorithm", "limit_predict_batches")
+        else ""
+    )
+    code, said = cli(
+        "experiment=unetpp_brain_tumor",
+        f"{new}{key}={plain(WRONG[wrong])}",
+        f"datamodule.root={export}",
+    )
+    assert (
+        (code, steps) == (2, [])
+        and f"{key}={plain(WRONG[wrong])} is not allowed; it must be " in said
+        and len(said.strip().splitlines()) == 1
+    )
 
 
 PNX = ["experiment=curriculum_pnx", "datamodule.cls_prob=null"]
 SENTENCES = {  # words, of which the last is wrong -> what is allowed
-    "a misspelt choice": (["datamodule.unannotated=negatives"], "drop or negative (did you mean negative?)"),
+    "a misspelt choice": (
+        ["datamodule.unannotated=negatives"],
+        "drop or negative (did you mean negative?)",
+    ),
     "boxes": (["datamodule.boxes=refuze"], "refuse or fill (did you mean refuse?)"),
     "lookalikes": (["datamodule.lookalikes=joined"], "report or join (did you mean join?)"),
     "pool": (["datamodule.fold_pool=trian"], "train_val or train (did you mean train?)"),
     "split": (["datamodule.split=groups"], "folders or group (did you mean group?)"),
     "a negative rate": (["module.encoder_lr=-1"], "a number of 0 or more"),
-    "not a number": (["callbacks.threshold_search.min_area=[nan]"], "a list of numbers from 0 to 1"),
-    "beyond 1": (["callbacks.threshold_search.bottom=[-1,2]"], "two numbers from 0 to 1, the smaller one first"),
+    "not a number": (
+        ["callbacks.threshold_search.min_area=[nan]"],
+        "a list of numbers from 0 to 1",
+    ),
+    "beyond 1": (
+        ["callbacks.threshold_search.bottom=[-1,2]"],
+        "two numbers from 0 to 1, the smaller one first",
+    ),
     "a negative weight": (["module.loss.weights.dice=-0.5"], "a number of 0 or more"),
     "a negative batch": (["datamodule.eval_batch_size=-3"], "a whole number of 1 or more, or null"),
     "clip": (["trainer.gradient_clip_val=-1"], "a number of 0 or more, or null"),
     "gather": (["trainer.accumulate_grad_batches=0"], "a whole number of 1 or more"),
     "every": (["callbacks.finite_loss.every=0"], "a whole number of 1 or more"),
-    "at the root": (["evaluation_size=natve"], "a whole number of 1 or more, or native (did you mean native?)"),
+    "at the root": (
+        ["evaluation_size=natve"],
+        "a whole number of 1 or more, or native (did you mean native?)",
+    ),
     "true is not 1": (["datamodule.batch_size=true"], "a whole number of 1 or more"),
-    "a schedule": (["module/scheduler=warmup_cosine", "module.scheduler.warmup=2"], "a number from 0 to 1"),
+    "a schedule": (
+        ["module/scheduler=warmup_cosine", "module.scheduler.warmup=2"],
+        "a number from 0 to 1",
+    ),
     "an optimizer": (["module.optimizer.lr=nan"], "a number of 0 or more"),
     "a term": (["module.loss.terms.focal.gamma=-2"], "a number of 0 or more"),
     "a phantom": (["datamodule.phantom.train=-2"], "a whole number of 1 or more"),
-    "below another": (["experiment=lora_pneumonia", "module.net.net.weights=null", "module.net.lora.alpha=-4"], "a number above 0"),
+    "below another": (
+        ["experiment=lora_pneumonia", "module.net.net.weights=null", "module.net.lora.alpha=-4"],
+        "a number above 0",
+    ),
 }
 STAGES = {
     "[{epochs: 100, lr: -1}]": "callbacks.curriculum.stages[0].lr=-1 is not allowed; it must be a number above 0, or null",
@@ -127,12 +231,25 @@ STAGES = {
 
 
 @pytest.mark.parametrize("case", SENTENCES)
-def test_the_sentence_names_the_key_as_the_user_writes_it(case, cli, steps, export, radiographs, tmp_path):
+def test_the_sentence_names_the_key_as_the_user_writes_it(
+    case, cli, steps, export, radiographs, tmp_path
+):
     words, allowed = SENTENCES[case]
-    scratch = ["experiment=unetpp_brain_tumor", "module.net.encoder_weights=null", f"datamodule.root={export}"]
-    other = {"below another": [f"datamodule.root={radiographs}"], "a phantom": [f"datamodule.root={tmp_path / 'phantoms'}"]}
+    scratch = [
+        "experiment=unetpp_brain_tumor",
+        "module.net.encoder_weights=null",
+        f"datamodule.root={export}",
+    ]
+    other = {
+        "below another": [f"datamodule.root={radiographs}"],
+        "a phantom": [f"datamodule.root={tmp_path / 'phantoms'}"],
+    }
     code, said = cli(*other.get(case, scratch), *words)
-    assert (code, steps) == (2, []) and f"{words[-1]} is not allowed; it must be {allowed}\n" in said and "Traceback" not in said, said
+    assert (
+        (code, steps) == (2, [])
+        and f"{words[-1]} is not allowed; it must be {allowed}\n" in said
+        and "Traceback" not in said
+    ), said
 
 
 @pytest.mark.parametrize("stages", STAGES)
@@ -166,18 +283,33 @@ class Example(Base):
 
 def test_valid_arguments_arrive_as_they_were_given():
     example = Example("keep", names=["x", "y"], span=[0.1, 0.9], of={"a": 2}, rate=1)
-    assert (example.mode, example.names, list(example.span), example.of, example.rate) == ("keep", ["x", "y"], [0.1, 0.9], {"a": 2}, 1.0)
+    assert (example.mode, example.names, list(example.span), example.of, example.rate) == (
+        "keep",
+        ["x", "y"],
+        [0.1, 0.9],
+        {"a": 2},
+        1.0,
+    )
     assert str(inspect.signature(Example)).startswith("(mode: ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"mode": "kept"}, "Example: mode=kept is not allowed; it must be drop or keep (did you mean keep?)"),
+        (
+            {"mode": "kept"},
+            "Example: mode=kept is not allowed; it must be drop or keep (did you mean keep?)",
+        ),
         ({"sizes": []}, "Example: sizes=[] is not allowed; it must be a list of whole numbers"),
         ({"names": "abc"}, "Example: names=abc is not allowed; it must be a list of names"),
-        ({"span": [0.9, 0.1]}, "Example: span=[0.9,0.1] is not allowed; it must be two numbers from 0 to 1, the smaller one first, or null"),
-        ({"of": {"a": 0}}, "Example: of.a=0 is not allowed; it must be a whole number of 1 or more"),
+        (
+            {"span": [0.9, 0.1]},
+            "Example: span=[0.9,0.1] is not allowed; it must be two numbers from 0 to 1, the smaller one first, or null",
+        ),
+        (
+            {"of": {"a": 0}},
+            "Example: of.a=0 is not allowed; it must be a whole number of 1 or more",
+        ),
         ({"rate": float("inf")}, "rate=inf is not allowed; it must be a number from 0 to 1"),
         ({"rat": 1}, "rat is not an argument of"),
     ],

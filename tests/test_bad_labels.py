@@ -18,8 +18,16 @@ def nameless(root: Path) -> None:
 
 
 BAD_DATA = {
-    "no class folder": (lambda r: shutil.rmtree(r / "test/NORMAL"), "has no class folder NORMAL", "datamodule.class_folders"),
-    "unknown class folder": (lambda r: (r / "val/COVID").mkdir(), "val/COVID is none of the class folders", "move it away"),
+    "no class folder": (
+        lambda r: shutil.rmtree(r / "test/NORMAL"),
+        "has no class folder NORMAL",
+        "datamodule.class_folders",
+    ),
+    "unknown class folder": (
+        lambda r: (r / "val/COVID").mkdir(),
+        "val/COVID is none of the class folders",
+        "move it away",
+    ),
     "no patient": (nameless, "x.jpeg has no patient", "datamodule.group=file"),
     "corrupt": (truncate, "cannot be decoded", "replace the file"),
 }
@@ -32,29 +40,95 @@ def test_bad_data_is_refused(name, radiographs, refuses_spoilt):
 
 
 BAD_WORDS = {
-    "folder split": (["datamodule.split=folders"], "leak(s) between splits", "datamodule.allow_leaks=true"),
-    "rank": (["module.net.lora.rank=0"], "module.net.lora.rank=0 leaves nothing to train", "module.net.lora=null"),
-    "targets": (["module.net.lora.targets=[nothing]"], "no layer of EfficientNet is named nothing (it has ", "module.net.lora.targets"),
-    "library": (["module.net.net.library=keras"], "module.net.net.library=keras is not allowed", "it must be timm or torchvision"),
-    "weights": (["module.net.net.weights=imagenet"], "cannot be fetched", "module.net.net.weights=null"),
-    "objective": (["callbacks.threshold_search.objective=f2"], "objective=f2 is unknown", "f1, youden"),
-    "bound": (["callbacks.threshold_search.at_least.sensitivity=1.5"], "threshold_search.at_least.sensitivity=1.5", "a number from 0 to 1, or null"),
-    "exclusive": (["module.exclusive=true"], "module.exclusive=true needs two classes", "exclusive=false"),
-    "classes": (["module.classes=[TB]"], "module.classes=['TB'], but the data has ['PNEUMONIA']", "set module.classes"),
-    "head": (["module.net.net.classes=3"], "the network gives 3 logits, but module.classes names 1", "module.net.net.classes=1"),
-    "network": (["module.net.net.architecture=tf_efficientnetv2"], "timm has no network 'tf_efficientnetv2'", "take "),
-    "search of masks": (["callbacks=[checkpoint,threshold_search,interrupt]"], "threshold_search is one for masks", "label_threshold"),
-    "experiment": (["init_from=latest:nothing"], "init_from=latest:nothing names no experiment", "--help"),
-    "no run": (["init_from=latest:pretrain_chest"], "there is no finished run of pretrain_chest on real data", "name a run folder"),
+    "folder split": (
+        ["datamodule.split=folders"],
+        "leak(s) between splits",
+        "datamodule.allow_leaks=true",
+    ),
+    "rank": (
+        ["module.net.lora.rank=0"],
+        "module.net.lora.rank=0 leaves nothing to train",
+        "module.net.lora=null",
+    ),
+    "targets": (
+        ["module.net.lora.targets=[nothing]"],
+        "no layer of EfficientNet is named nothing (it has ",
+        "module.net.lora.targets",
+    ),
+    "library": (
+        ["module.net.net.library=keras"],
+        "module.net.net.library=keras is not allowed",
+        "it must be timm or torchvision",
+    ),
+    "weights": (
+        ["module.net.net.weights=imagenet"],
+        "cannot be fetched",
+        "module.net.net.weights=null",
+    ),
+    "objective": (
+        ["callbacks.threshold_search.objective=f2"],
+        "objective=f2 is unknown",
+        "f1, youden",
+    ),
+    "bound": (
+        ["callbacks.threshold_search.at_least.sensitivity=1.5"],
+        "threshold_search.at_least.sensitivity=1.5",
+        "a number from 0 to 1, or null",
+    ),
+    "exclusive": (
+        ["module.exclusive=true"],
+        "module.exclusive=true needs two classes",
+        "exclusive=false",
+    ),
+    "classes": (
+        ["module.classes=[TB]"],
+        "module.classes=['TB'], but the data has ['PNEUMONIA']",
+        "set module.classes",
+    ),
+    "head": (
+        ["module.net.net.classes=3"],
+        "the network gives 3 logits, but module.classes names 1",
+        "module.net.net.classes=1",
+    ),
+    "network": (
+        ["module.net.net.architecture=tf_efficientnetv2"],
+        "timm has no network 'tf_efficientnetv2'",
+        "take ",
+    ),
+    "search of masks": (
+        ["callbacks=[checkpoint,threshold_search,interrupt]"],
+        "threshold_search is one for masks",
+        "label_threshold",
+    ),
+    "experiment": (
+        ["init_from=latest:nothing"],
+        "init_from=latest:nothing names no experiment",
+        "--help",
+    ),
+    "no run": (
+        ["init_from=latest:pretrain_chest"],
+        "there is no finished run of pretrain_chest on real data",
+        "name a run folder",
+    ),
     "nothing to compare": (["do=[compare]"], "no runs to compare", "runs=[A,B]"),
-    "compare and fit": (["do=[fit,compare]"], "do=[fit,compare]: compare stands alone", "take do=[compare]"),
+    "compare and fit": (
+        ["do=[fit,compare]"],
+        "do=[fit,compare]: compare stands alone",
+        "take do=[compare]",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_WORDS)
 def test_bad_words_are_refused(name, cli, radiographs, steps, tmp_path):
     words, wrong, mend = BAD_WORDS[name]
-    code, said = cli(*SMALL_LABELS, f"datamodule.root={radiographs}", "trainer.max_epochs=1", f"paths.runs={tmp_path / 'runs'}", *words)
+    code, said = cli(
+        *SMALL_LABELS,
+        f"datamodule.root={radiographs}",
+        "trainer.max_epochs=1",
+        f"paths.runs={tmp_path / 'runs'}",
+        *words,
+    )
     if name == "search of masks":
         steps.clear()  # only an evaluation shows what kind of evidence there is
     refused(code, said, steps, wrong, mend)

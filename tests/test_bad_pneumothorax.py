@@ -18,16 +18,24 @@ WORDS = [*SMALL_PNX, "callbacks.curriculum.stages=[{epochs:1}]", "trainer.max_ep
 
 def annotated(root: Path) -> str:
     """The first image with a mask."""
-    return next(line.split(",")[0] for line in (root / CSV).read_text().splitlines()[1:] if "-1" not in line.split(",")[1])
+    return next(
+        line.split(",")[0]
+        for line in (root / CSV).read_text().splitlines()[1:]
+        if "-1" not in line.split(",")[1]
+    )
 
 
 def add(text: str):
     """One more row of the first image with a mask."""
-    return lambda root: (root / CSV).write_text((root / CSV).read_text() + f"{annotated(root)}, {text}\n")
+    return lambda root: (root / CSV).write_text(
+        (root / CSV).read_text() + f"{annotated(root)}, {text}\n"
+    )
 
 
 def header(text: str):
-    return lambda root: (root / CSV).write_text((root / CSV).read_text().replace("ImageId, EncodedPixels", text))
+    return lambda root: (root / CSV).write_text(
+        (root / CSV).read_text().replace("ImageId, EncodedPixels", text)
+    )
 
 
 def second_table(root: Path) -> None:
@@ -63,23 +71,75 @@ def no_extra_row(root: Path) -> None:
     """The row without DICOM goes, the DICOM without row stays."""
     names = {path.stem for path in root.rglob("*.dcm")}
     first, *lines = (root / CSV).read_text().splitlines()
-    (root / CSV).write_text("\n".join([first, *(line for line in lines if line.split(",")[0] in names)]))
+    (root / CSV).write_text(
+        "\n".join([first, *(line for line in lines if line.split(",")[0] in names)])
+    )
 
 
 REFUSE = ["datamodule.unmatched=refuse"]
 BAD_DATA = {
-    "no column": (header("ImageId, Pixels"), [], "{root}/train-rle.csv has no column EncodedPixels, only ImageId, Pixels", "rename the columns"),
+    "no column": (
+        header("ImageId, Pixels"),
+        [],
+        "{root}/train-rle.csv has no column EncodedPixels, only ImageId, Pixels",
+        "rename the columns",
+    ),
     "odd": (add("1 2 3"), [], "the RLE '1 2 3' has an odd number of values (3)", "correct the row"),
-    "beyond": (add("4090 7"), [], "the RLE '4090 7' reaches pixel 4097 of a 64 x 64 image", "datamodule.relative=false"),
-    "no numbers": (add("1 two"), [], "the RLE '1 two' holds something else than whole numbers", "correct the row"),
-    "empty and annotated": (add("-1"), [], "has a row -1 (no mask) and a row with a mask", "remove the one that is wrong"),
-    "row without DICOM": (lambda root: None, REFUSE, "1 times a row of the CSV without its DICOM", "datamodule.unmatched=drop"),
-    "DICOM without row": (no_extra_row, REFUSE, "1 times a DICOM without a row in the CSV", "complete the download"),
+    "beyond": (
+        add("4090 7"),
+        [],
+        "the RLE '4090 7' reaches pixel 4097 of a 64 x 64 image",
+        "datamodule.relative=false",
+    ),
+    "no numbers": (
+        add("1 two"),
+        [],
+        "the RLE '1 two' holds something else than whole numbers",
+        "correct the row",
+    ),
+    "empty and annotated": (
+        add("-1"),
+        [],
+        "has a row -1 (no mask) and a row with a mask",
+        "remove the one that is wrong",
+    ),
+    "row without DICOM": (
+        lambda root: None,
+        REFUSE,
+        "1 times a row of the CSV without its DICOM",
+        "datamodule.unmatched=drop",
+    ),
+    "DICOM without row": (
+        no_extra_row,
+        REFUSE,
+        "1 times a DICOM without a row in the CSV",
+        "complete the download",
+    ),
     "truncated": (truncate, [], ".dcm ", "take it out"),
-    "no codec": (other_codec, [], ".dcm is compressed as JPEG-LS Lossless", "pip install 'pylibjpeg"),
-    "no layout": (no_dicoms, [], "{root} holds none of the layouts of SIIM-ACR: DICOM files with a CSV", "set datamodule.root"),
-    "two layouts": (two_layouts, [], "{root} holds several layouts (kaggle, png)", "set datamodule.root"),
-    "two tables": (second_table, [], "2 tables that could be the annotations (stage_2_train.csv, train-rle.csv)", "leave one"),
+    "no codec": (
+        other_codec,
+        [],
+        ".dcm is compressed as JPEG-LS Lossless",
+        "pip install 'pylibjpeg",
+    ),
+    "no layout": (
+        no_dicoms,
+        [],
+        "{root} holds none of the layouts of SIIM-ACR: DICOM files with a CSV",
+        "set datamodule.root",
+    ),
+    "two layouts": (
+        two_layouts,
+        [],
+        "{root} holds several layouts (kaggle, png)",
+        "set datamodule.root",
+    ),
+    "two tables": (
+        second_table,
+        [],
+        "2 tables that could be the annotations (stage_2_train.csv, train-rle.csv)",
+        "leave one",
+    ),
 }
 
 
@@ -90,7 +150,9 @@ def test_bad_data_is_refused(name, thorax, refuses_spoilt):
 
 
 def other_size(root: Path) -> None:
-    path = next(path for path in sorted((root / "png_masks").iterdir()) if path.name.endswith("_1_.png"))
+    path = next(
+        path for path in sorted((root / "png_masks").iterdir()) if path.name.endswith("_1_.png")
+    )
     cv2.imwrite(str(path), np.full((32, 48), 255, np.uint8))
 
 
@@ -100,8 +162,16 @@ def other_name(root: Path) -> None:
 
 
 BAD_PNGS = {
-    "two sizes": (other_size, "_1_.png is 64 x 64 pixels, but its annotation says 32 x 48", "export image and mask together"),
-    "no label in the name": (other_name, "zero.png is not named index_split_label_.png", "restore the name"),
+    "two sizes": (
+        other_size,
+        "_1_.png is 64 x 64 pixels, but its annotation says 32 x 48",
+        "export image and mask together",
+    ),
+    "no label in the name": (
+        other_name,
+        "zero.png is not named index_split_label_.png",
+        "restore the name",
+    ),
     "no column": (
         lambda r: (r / "stage_1_test_images.csv").write_text("ImageId\nx\n"),
         "stage_1_test_images.csv has no column new_filename",
@@ -120,5 +190,9 @@ def test_what_is_left_out_is_counted(cli, thorax, tmp_path):
     code, said = cli(*WORDS, f"datamodule.root={thorax}")
     assert code == 0, said
     cleaning = json.loads((tmp_path / "run/report.json").read_text())["data"]["cleaning"]
-    assert cleaning["row of the CSV without its DICOM: left out"]["count"] == cleaning["DICOM without a row in the CSV: left out"]["count"] == 1
+    assert (
+        cleaning["row of the CSV without its DICOM: left out"]["count"]
+        == cleaning["DICOM without a row in the CSV: left out"]["count"]
+        == 1
+    )
     assert cleaning["mask in several rows: joined"]["count"] > 1 and folder_hash(thorax) == before

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))} | {"run", "hydra_plugins"}
+PACKAGES = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))} | {
+    "run",
+    "hydra_plugins",
+}
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -27,12 +30,20 @@ def _imported(files: list[Path]) -> dict[str, Path]:
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            names += (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            )
             found |= {name.split(".")[0]: path for name in names}
-    return {name: path for name, path in found.items() if name and name not in sys.stdlib_module_names and name not in PACKAGES}
+    return {
+        name: path
+        for name, path in found.items()
+        if name and name not in sys.stdlib_module_names and name not in PACKAGES
+    }
 
 
-@pytest.mark.parametrize("part", ["run.py", "datamodules", "lightning_modules", "callbacks", "hydra_plugins", "tests"])
+@pytest.mark.parametrize(
+    "part", ["run.py", "datamodules", "lightning_modules", "callbacks", "hydra_plugins", "tests"]
+)
 def test_every_imported_package_is_a_declared_dependency(part: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     declared = _names(project["project"]["dependencies"])

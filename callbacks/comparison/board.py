@@ -28,27 +28,56 @@ def board(known: KnownRuns) -> dict[str, Any]:
     for entry in entries:
         if entry.status == FINISHED:
             told = entry.told
-            groups.setdefault((told["judged"], told["kind"], told["identity"], told["grouped"]), []).append(entry)
+            groups.setdefault(
+                (told["judged"], told["kind"], told["identity"], told["grouped"]), []
+            ).append(entry)
     latest = sorted(groups.values(), key=lambda alike: max(map(_when, alike)), reverse=True)
-    rest = [entry for entry in entries if entry.status not in (FINISHED, SEVERAL) and entry.run not in parts]
+    rest = [
+        entry
+        for entry in entries
+        if entry.status not in (FINISHED, SEVERAL) and entry.run not in parts
+    ]
     return {
         "groups": [_group(alike, known, parts) for alike in latest],
-        "parts": sorted((_part(entry, parts[entry.run]) for entry in entries if entry.run in parts), key=lambda line: line["run"]),
+        "parts": sorted(
+            (_part(entry, parts[entry.run]) for entry in entries if entry.run in parts),
+            key=lambda line: line["run"],
+        ),
         "rest": [_unranked(entry) for entry in sorted(rest, key=_when, reverse=True)],
-        "several": sorted(({"run": entry.run, "title": entry.title} for entry in entries if entry.status == SEVERAL), key=lambda page: page["run"]),
+        "several": sorted(
+            (
+                {"run": entry.run, "title": entry.title}
+                for entry in entries
+                if entry.status == SEVERAL
+            ),
+            key=lambda page: page["run"],
+        ),
     }
 
 
 def _parts(entries: Iterable[Entry]) -> dict[str, str]:
     """Run of one fold -> the run that it is a part of."""
-    return {os.path.normpath(f"{entry.run}/{part}"): entry.run for entry in entries for part in entry.told.get("parts", [])}
+    return {
+        os.path.normpath(f"{entry.run}/{part}"): entry.run
+        for entry in entries
+        for part in entry.told.get("parts", [])
+    }
 
 
 def _unranked(entry: Entry) -> Line:
     status, reason = entry.status, entry.reason
     if status == FOLD:
-        status, reason = f"fold {entry.told['fold']}", "one fold alone competes with no whole run; its folds are merged when all are there"
-    return {"run": entry.run, "title": entry.title, "status": status, "reason": reason, "when": entry.when}
+        status, reason = (
+            f"fold {entry.told['fold']}",
+            "one fold alone competes with no whole run; its folds are merged when all are there",
+        )
+    return {
+        "run": entry.run,
+        "title": entry.title,
+        "status": status,
+        "reason": reason,
+        "when": entry.when,
+    }
 
 
 def _part(entry: Entry, whole: str) -> Line:
@@ -75,7 +104,10 @@ def _group(alike: list[Entry], known: KnownRuns, parts: dict[str, str]) -> Group
         "few": max(entry.told["test"][by.score]["groups"] for entry in alike) < FEWEST_GROUPS,
         "chance": CHANCE * (len(lines) - 1),
         "lines": lines,
-        **{name: told[name] for name in ("kind", "identity", "group_is", "judged_at", "n", "data", "phantom")},
+        **{
+            name: told[name]
+            for name in ("kind", "identity", "group_is", "judged_at", "n", "data", "phantom")
+        },
     }
 
 
@@ -101,7 +133,9 @@ def _words(entries: Sequence[Entry]) -> list[list[str]]:
     return found
 
 
-def _line(entry: Entry, by: Ranking, known: KnownRuns, best: Entry | None, words: list[str]) -> Line:
+def _line(
+    entry: Entry, by: Ranking, known: KnownRuns, best: Entry | None, words: list[str]
+) -> Line:
     """One run; the difference is taken on the score that ranks."""
     told, val = entry.told, _val(entry, by)
     draws = known.drawn(entry, by.score)
@@ -120,5 +154,8 @@ def _line(entry: Entry, by: Ranking, known: KnownRuns, best: Entry | None, words
         "verdict": NO_VAL if isnan(val) else BEST if gap is None else verdict(gap, by.lower),
         "gap": None if gap is None else vars(gap),
         "when": entry.when,
-        **{name: told[name] for name in ("n", "phantom", "trained", "parameters", "train_seconds", "commit")},
+        **{
+            name: told[name]
+            for name in ("n", "phantom", "trained", "parameters", "train_seconds", "commit")
+        },
     }

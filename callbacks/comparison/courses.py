@@ -45,7 +45,9 @@ def course(run: Finished) -> Course:
     """Of a run without metrics.csv one without epochs."""
     table = per_epoch(run.folder / "metrics.csv")
     if len(table):
-        table = table.assign(epoch=table.index.to_numpy() + 1).assign(**{SEEN: images_seen(table, run.report)})
+        table = table.assign(epoch=table.index.to_numpy() + 1).assign(
+            **{SEEN: images_seen(table, run.report)}
+        )
     return Course(table, read_stages(run.folder))
 
 
@@ -71,7 +73,11 @@ def courses(arms: Mapping[str, Sequence[Finished]]) -> dict[str, list[Course]]:
 
 def uncounted(arms: Mapping[str, Sequence[Course]]) -> list[str]:
     """The arms of which some run was trained here, but on no known number of images."""
-    return [name for name, runs in arms.items() if any(len(run.table) and run.table[SEEN].isna().any() for run in runs)]
+    return [
+        name
+        for name, runs in arms.items()
+        if any(len(run.table) and run.table[SEEN].isna().any() for run in runs)
+    ]
 
 
 def mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:

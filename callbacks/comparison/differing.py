@@ -5,10 +5,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 SEEDS = ("seed", "datamodule.seed")
-HOW = ("paths", "title", "runs", "do", "resume", "logger")  # what a run is called and how it is carried out, not what it is
-HOW_OF_PARTS = ("callbacks.pruning.", "callbacks.progress.", "callbacks.report.", "trainer.enable_progress_bar", "datamodule.num_workers")
+HOW = (
+    "paths",
+    "title",
+    "runs",
+    "do",
+    "resume",
+    "logger",
+)  # what a run is called and how it is carried out, not what it is
+HOW_OF_PARTS = (
+    "callbacks.pruning.",
+    "callbacks.progress.",
+    "callbacks.report.",
+    "trainer.enable_progress_bar",
+    "datamodule.num_workers",
+)
 DIGITS = 4  # of a number
-LETTERED = 2  # places in which a list of settings may differ before its variants are called by letters
+LETTERED = (
+    2  # places in which a list of settings may differ before its variants are called by letters
+)
 
 
 def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -16,7 +31,11 @@ def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
     config = config or {}
     own = (config.get("paths") or {}).get("run")
     flat = _flat({name: part for name, part in config.items() if name not in HOW})
-    return {key: value for key, value in flat if not key.startswith(HOW_OF_PARTS) and not _names(own, value)}
+    return {
+        key: value
+        for key, value in flat
+        if not key.startswith(HOW_OF_PARTS) and not _names(own, value)
+    }
 
 
 def _names(own: Any, value: Any) -> bool:
@@ -28,9 +47,16 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
     while found:
         prefix, part = found.pop()
         if isinstance(part, dict):
-            found.extend((f"{prefix}.{name}" if prefix else str(name), value) for name, value in reversed(part.items()))
-        elif isinstance(part, list) and any(isinstance(value, dict) for value in part):  # such as the stages of a curriculum
-            found.extend((f"{prefix}[{number}]", value) for number, value in reversed(list(enumerate(part))))
+            found.extend(
+                (f"{prefix}.{name}" if prefix else str(name), value)
+                for name, value in reversed(part.items())
+            )
+        elif isinstance(part, list) and any(
+            isinstance(value, dict) for value in part
+        ):  # such as the stages of a curriculum
+            found.extend(
+                (f"{prefix}[{number}]", value) for number, value in reversed(list(enumerate(part)))
+            )
         else:
             yield prefix, part
 
@@ -60,9 +86,15 @@ def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dic
     names = _short(stems)
     for stem, unequal in stems.items():
         name = names[stem]
-        letters = _letters(settings, stem) if sum("[" in key for key in unequal) > LETTERED else None
+        letters = (
+            _letters(settings, stem) if sum("[" in key for key in unequal) > LETTERED else None
+        )
         for n, one in enumerate(settings):
-            words = [f"{name}{key.removeprefix(stem)}={_rounded(one[key], digits)}" for key in unequal if key in one]
+            words = [
+                f"{name}{key.removeprefix(stem)}={_rounded(one[key], digits)}"
+                for key in unequal
+                if key in one
+            ]
             if letters and letters[n]:
                 found[n][stem] = f"{name}={letters[n]}"
             elif words:
@@ -73,7 +105,10 @@ def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dic
 def _short(stems: Iterable[str]) -> dict[str, str]:
     """The last part of each key; of those that would be alike the last two."""
     last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
-    return {stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :]) for stem in stems}
+    return {
+        stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :])
+        for stem in stems
+    }
 
 
 def _rounded(value: Any, digits: int | None) -> str:
@@ -82,6 +117,15 @@ def _rounded(value: Any, digits: int | None) -> str:
 
 def _letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
     """A letter for each variant of a list, from A on in their order; beyond 26 a number; nothing for runs without it."""
-    variants = [repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")]) for one in settings]
-    place = {variant: number for number, variant in enumerate(dict.fromkeys(v for v in variants if v != "[]"))}
-    return ["" if v == "[]" else chr(ord("A") + place[v]) if place[v] < 26 else str(place[v]) for v in variants]
+    variants = [
+        repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")])
+        for one in settings
+    ]
+    place = {
+        variant: number
+        for number, variant in enumerate(dict.fromkeys(v for v in variants if v != "[]"))
+    }
+    return [
+        "" if v == "[]" else chr(ord("A") + place[v]) if place[v] < 26 else str(place[v])
+        for v in variants
+    ]

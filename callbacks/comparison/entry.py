@@ -14,7 +14,11 @@ from callbacks.runs.written import read_yaml
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 
-FINISHED, FOLD, SEVERAL = "finished", "one fold", "several runs"  # besides: failed, pruned, not tested, not ended, cannot be read
+FINISHED, FOLD, SEVERAL = (
+    "finished",
+    "one fold",
+    "several runs",
+)  # besides: failed, pruned, not tested, not ended, cannot be read
 JUDGES = {"fit", "test"}  # what a run does that is ranked
 
 
@@ -53,7 +57,11 @@ def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
     try:
         return _read(folder, entry)
     except Exception as error:
-        said = " ".join(str(error).split()) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        said = (
+            " ".join(str(error).split())
+            if isinstance(error, Refusal)
+            else f"{type(error).__name__}: {error}"
+        )
         entry.status, entry.reason = "cannot be read", said
         return entry, {}
 
@@ -61,22 +69,33 @@ def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
 def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
     ended = outcome.read(folder) or {}
     if _over_several(folder):
-        entry.status, entry.title = SEVERAL, str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"])
+        entry.status, entry.title = (
+            SEVERAL,
+            str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"]),
+        )
         return entry, {}
     if (folder / "report.json").is_file() and ended.get("status") in (None, FINISHED):
         report = read_report(folder)
-        entry.title, entry.when, entry.told = report["title"], report.get("finished", entry.when), told_by_report(report)
+        entry.title, entry.when, entry.told = (
+            report["title"],
+            report.get("finished", entry.when),
+            told_by_report(report),
+        )
         if entry.told["judged"] == "test" and entry.told["fold"] is not None:
             entry.status = FOLD
             return entry, {}
         evidence = evidence_file.read(folder / "evidence" / f"{entry.told['judged']}.npz")
         if not len(evidence):
-            raise Refusal(f"{folder / 'evidence'} holds no image; test the run again with do=[test] ckpt_path={folder}")
+            raise Refusal(
+                f"{folder / 'evidence'} holds no image; test the run again with do=[test] ckpt_path={folder}"
+            )
         more, draws = told_by_evidence(report, evidence)
         entry.told |= more
         return entry, draws
     config = read_yaml(folder / CONFIG)
-    if not JUDGES & set(config.get("do", JUDGES)) or (config.get("trainer") or {}).get("fast_dev_run"):
+    if not JUDGES & set(config.get("do", JUDGES)) or (config.get("trainer") or {}).get(
+        "fast_dev_run"
+    ):
         return None, {}
     entry.title = str(config.get("title", ""))
     entry.status, entry.reason = _why_not(folder, ended)
@@ -85,7 +104,9 @@ def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
 
 def _last_written(folder: Path) -> str:
     """Of the files that are looked at, in the time of this machine."""
-    last = max((path.stat().st_mtime for name in READ if (path := folder / name).is_file()), default=0.0)
+    last = max(
+        (path.stat().st_mtime for name in READ if (path := folder / name).is_file()), default=0.0
+    )
     return datetime.fromtimestamp(last).astimezone().isoformat(timespec="seconds")
 
 
@@ -99,9 +120,14 @@ def _why_not(folder: Path, ended: dict[str, Any]) -> tuple[str, str]:
     if status == FINISHED:
         return "not tested", "it was trained and not tested; do=[test] ckpt_path=ITS_FOLDER"
     last = (folder / "checkpoints" / "last.ckpt").is_file()
-    return "not ended", "it is running, or was cut off" + ("; ckpt_path=ITS_FOLDER goes on with it" if last else " before anything was saved")
+    return "not ended", "it is running, or was cut off" + (
+        "; ckpt_path=ITS_FOLDER goes on with it" if last else " before anything was saved"
+    )
 
 
 def _over_several(folder: Path) -> bool:
     """Whether it is a page over several runs, which keeps no evidence of its own."""
-    return not any((folder / name).is_file() for name in (CONFIG, *(f"evidence/{judged}.npz" for judged in JUDGED)))
+    return not any(
+        (folder / name).is_file()
+        for name in (CONFIG, *(f"evidence/{judged}.npz" for judged in JUDGED))
+    )

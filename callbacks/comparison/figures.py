@@ -9,7 +9,14 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from callbacks.comparison.courses import EPOCH, SEEN, Course, mean_curve
 from callbacks.report.figures import PALETTE, figure
 
-DASHES = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2), (9, 2, 3, 2), (4, 1.5, 1.5, 1.5, 1.5, 1.5))  # on, off, ... in widths of the line
+DASHES = (
+    (),
+    (6, 2),
+    (2, 1.5),
+    (7, 2, 1.5, 2),
+    (9, 2, 3, 2),
+    (4, 1.5, 1.5, 1.5, 1.5, 1.5),
+)  # on, off, ... in widths of the line
 COLOURS = PALETTE[:6]
 Arms = Mapping[str, Sequence[Course]]
 
@@ -25,7 +32,13 @@ def key(arms: Arms) -> list[dict[str, str]]:
     for number, (name, runs) in enumerate(arms.items()):
         colour, dashes = look(number)
         if any(len(run.table) for run in runs):
-            found.append({"title": name, "colour": colour, "dashes": " ".join(f"{2.5 * length:g}" for length in dashes) or "none"})
+            found.append(
+                {
+                    "title": name,
+                    "colour": colour,
+                    "dashes": " ".join(f"{2.5 * length:g}" for length in dashes) or "none",
+                }
+            )
     return found
 
 
@@ -40,7 +53,9 @@ def figures(arms: Arms, score: str) -> dict[str, str]:
     for over in (EPOCH, SEEN):
         for name in (score, "val/loss", "train/loss"):
             if any(len(run.curve(name, over)) for runs in arms.values() for run in runs):
-                found[f"{name} against {'epochs' if over == EPOCH else over}"] = figure(lambda axes, n=name, o=over: _draw(axes, arms, n, o))  # type: ignore[misc]
+                found[f"{name} against {'epochs' if over == EPOCH else over}"] = figure(
+                    lambda axes, n=name, o=over: _draw(axes, arms, n, o)
+                )  # type: ignore[misc]
     return found
 
 
@@ -54,7 +69,14 @@ def _draw(axes: Axes, arms: Arms, score: str, over: str) -> None:
             axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.6, alpha=0.45)
         if curves:
             mean = mean_curve(curves)
-            axes.plot(mean["x"], mean["y"], color=colour, linewidth=2.2 if len(curves) > 1 else 1.8, dashes=dashes, marker=dots)
+            axes.plot(
+                mean["x"],
+                mean["y"],
+                color=colour,
+                linewidth=2.2 if len(curves) > 1 else 1.8,
+                dashes=dashes,
+                marker=dots,
+            )
             starts = sorted({start for run in runs for start in run.starts(over)})
             if starts:
                 _mark(axes, starts, colour, 1.02 + 0.035 * next(rows))
@@ -69,4 +91,13 @@ def _mark(axes: Axes, starts: Sequence[float], colour: str, height: float) -> No
     """A dotted line at each start, and a tick above the frame, a row an arm, because arms often start together."""
     for start in starts:
         axes.axvline(start, color=colour, linewidth=0.8, linestyle=":", alpha=0.6)
-        axes.plot([start], [height], "|", color=colour, markersize=6, markeredgewidth=2, transform=axes.get_xaxis_transform(), clip_on=False)
+        axes.plot(
+            [start],
+            [height],
+            "|",
+            color=colour,
+            markersize=6,
+            markeredgewidth=2,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )

@@ -36,7 +36,11 @@ class Finished:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Every value of its configuration by its dotted key, without the seeds and what names this very run."""
-        return {key: value for key, value in settings_of(self.report.get("config")).items() if key not in SEEDS}
+        return {
+            key: value
+            for key, value in settings_of(self.report.get("config")).items()
+            if key not in SEEDS
+        }
 
     @property
     def judged(self) -> str:
@@ -104,7 +108,11 @@ def read(folder: Path) -> Finished:
         Refusal: it holds no report or no test evidence, or they cannot be read.
     """
     report = read_report(folder)
-    return Finished(folder, report, evidence_file.read(folder / "evidence" / f"{report.get('judged', 'test')}.npz"))
+    return Finished(
+        folder,
+        report,
+        evidence_file.read(folder / "evidence" / f"{report.get('judged', 'test')}.npz"),
+    )
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -115,14 +123,20 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     path = folder / "report.json"
     if not path.is_file():
-        raise Refusal(f"{folder} holds no report.json, so it is no finished run; name a run folder, or test it with do=[test] ckpt_path={folder}")
+        raise Refusal(
+            f"{folder} holds no report.json, so it is no finished run; name a run folder, or test it with do=[test] ckpt_path={folder}"
+        )
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report["scores"], dict) or not isinstance(report["title"], str):
             raise TypeError("title or scores are not what they should be")
         if report.get("schema", 1) > SCHEMA:
-            raise TypeError(f"it is of version {report['schema']}, newer than {SCHEMA}: update this repository")
+            raise TypeError(
+                f"it is of version {report['schema']}, newer than {SCHEMA}: update this repository"
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise Refusal(f"{path} is not a report that can be read ({said}); test the run again with do=[test] ckpt_path={folder}") from error
+        raise Refusal(
+            f"{path} is not a report that can be read ({said}); test the run again with do=[test] ckpt_path={folder}"
+        ) from error
     return report

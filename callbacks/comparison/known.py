@@ -63,7 +63,9 @@ class KnownRuns:
         """The draws of a score; of one that the run did not monitor the evidence is read again."""
         known = self._runs[entry.run]
         if score not in known.drawn:
-            evidence = evidence_file.read(self.runs / entry.run / "evidence" / f"{entry.told['judged']}.npz")
+            evidence = evidence_file.read(
+                self.runs / entry.run / "evidence" / f"{entry.told['judged']}.npz"
+            )
             found, draws = scored(evidence, score)
             entry.told["test"] |= found
             known.drawn |= draws
@@ -75,10 +77,17 @@ class KnownRuns:
         if not self._changed:
             return
         draws = [values for known in self._runs.values() for values in known.drawn.values()]
-        words = [[run, known.stamp, known.entry and vars(known.entry), list(known.drawn)] for run, known in self._runs.items()]
+        words = [
+            [run, known.stamp, known.entry and vars(known.entry), list(known.drawn)]
+            for run, known in self._runs.items()
+        ]
         said = json.dumps({"version": VERSION, "runs": words}).encode()
         file = io.BytesIO()
-        np.savez(file, words=np.frombuffer(said, np.uint8), drawn=np.array(draws).reshape(len(draws), RESAMPLES))
+        np.savez(
+            file,
+            words=np.frombuffer(said, np.uint8),
+            drawn=np.array(draws).reshape(len(draws), RESAMPLES),
+        )
         write_whole(self.kept, file.getvalue())
 
 
@@ -96,4 +105,7 @@ def _load(path: Path) -> dict[str, Known]:
 
 def _put_together(runs: list[Any], drawn: np.ndarray) -> dict[str, Known]:
     rows = iter(drawn)
-    return {run: Known(stamp, entry and Entry(**entry), {name: next(rows) for name in names}) for run, stamp, entry, names in runs}
+    return {
+        run: Known(stamp, entry and Entry(**entry), {name: next(rows) for name in names})
+        for run, stamp, entry, names in runs
+    }

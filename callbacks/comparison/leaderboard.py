@@ -14,7 +14,9 @@ OF_LABELS = ("auc", "recall", "specificity")
 def ranking_of(runs: Sequence[Finished]) -> Ranking:
     """The score that ranks, with its direction: the one that all runs monitored on val, where evidence has it; else the first of their pages."""
     evidence = runs[0].evidence
-    return ranking([run.monitor for run in runs], {score.name for score in evidence.scores}, evidence.heads[0])
+    return ranking(
+        [run.monitor for run in runs], {score.name for score in evidence.scores}, evidence.heads[0]
+    )
 
 
 def val_score(run: Finished, by: str) -> float:
@@ -25,7 +27,9 @@ def val_score(run: Finished, by: str) -> float:
 def leaderboard(runs: Sequence[Finished]) -> pd.DataFrame:
     """One line a run, the best on val first: `val SCORE`, of labels `threshold`, and of each head on test `SCORE`, `SCORE low`, `SCORE high`."""
     by = ranking_of(runs)
-    lines = sorted((_line(run, by.score) for run in runs), key=lambda line: by.place(line[f"val {by.score}"]))
+    lines = sorted(
+        (_line(run, by.score) for run in runs), key=lambda line: by.place(line[f"val {by.score}"])
+    )
     return pd.DataFrame(lines)
 
 
@@ -40,5 +44,9 @@ def _line(run: Finished, by: str) -> dict[str, Any]:
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
     scores = whole(told["scores"][run.judged])
     for name in run.evidence.heads:
-        line |= {name: scores[name]["value"], f"{name} low": scores[name]["low"], f"{name} high": scores[name]["high"]}
+        line |= {
+            name: scores[name]["value"],
+            f"{name} low": scores[name]["low"],
+            f"{name} high": scores[name]["high"],
+        }
     return line

@@ -7,7 +7,13 @@ import numpy as np
 
 from lightning_modules.evidence import Evidence
 from lightning_modules.score import Score
-from lightning_modules.uncertainty import FEWEST_GROUPS, RESAMPLES, interval, over_classes, resampled
+from lightning_modules.uncertainty import (
+    FEWEST_GROUPS,
+    RESAMPLES,
+    interval,
+    over_classes,
+    resampled,
+)
 
 TIE = 1e-12  # what rounding makes of no difference
 
@@ -29,7 +35,9 @@ class Difference:
     share_above: float
 
 
-def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Difference]:
+def differences(
+    first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Difference]:
     """Score -> difference, over the patients of one test set and the runs of two arms.
 
     Args:
@@ -46,12 +54,22 @@ def differences(first: Sequence[Evidence], second: Sequence[Evidence], resamples
         of_arms.append(over_runs(each, [seed, number]))  # scores x R
         point.append(once.mean(0))
     return {
-        score.name: difference(of_arms[0][s], of_arms[1][s], float(point[1][s] - point[0][s]), groups_counting(first[0], score))
+        score.name: difference(
+            of_arms[0][s],
+            of_arms[1][s],
+            float(point[1][s] - point[0][s]),
+            groups_counting(first[0], score),
+        )
         for s, score in enumerate(scores)
     }
 
 
-def drawn(evidence: Evidence, only: Collection[str] | None, resamples: int | None = RESAMPLES, seed: int = 0) -> np.ndarray:
+def drawn(
+    evidence: Evidence,
+    only: Collection[str] | None,
+    resamples: int | None = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
     """Each score on each draw of the patients, `scores x R`; of several classes their mean.
 
     The same seed draws the same patients for every run that was judged on the same images.

@@ -18,8 +18,33 @@ NAME = "leaderboard"
 KEPT = ".leaderboard"  # beside it: the lock, and what is known of the runs
 PATIENCE = 120.0  # seconds that another process may take
 COLUMNS = (
-    *("status", "rank", "run", "part_of", "title", "differs", "images", "kind", "judged", "ranked_by", "val", "test", "test_low", "test_high"),
-    *("verdict", "difference", "difference_low", "difference_high", "n", "finished", "phantom", "trained_parameters", "parameters"),
+    *(
+        "status",
+        "rank",
+        "run",
+        "part_of",
+        "title",
+        "differs",
+        "images",
+        "kind",
+        "judged",
+        "ranked_by",
+        "val",
+        "test",
+        "test_low",
+        "test_high",
+    ),
+    *(
+        "verdict",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "n",
+        "finished",
+        "phantom",
+        "trained_parameters",
+        "parameters",
+    ),
     *("train_seconds", "commit", "reason"),
 )
 
@@ -37,7 +62,10 @@ def after_run(runs: Path, run: Path | None = None) -> None:
         found = publish(runs)
         print(_said(found, runs, run))
     except Exception as error:
-        print(f"the leaderboard was not brought up to date ({type(error).__name__}: {error}); the run itself is whole", file=sys.stderr)
+        print(
+            f"the leaderboard was not brought up to date ({type(error).__name__}: {error}); the run itself is whole",
+            file=sys.stderr,
+        )
 
 
 def after_multirun(folder: Path) -> None:
@@ -66,7 +94,9 @@ def publish(runs: Path) -> dict[str, Any]:
         known = KnownRuns(runs, kept / "known.npz")
         found = board(known)
         write_whole(runs / f"{NAME}.csv", _csv(found))
-        page = render(Path(__file__).parent, f"{NAME}.html", title="Leaderboard", phantom=False, found=found)
+        page = render(
+            Path(__file__).parent, f"{NAME}.html", title="Leaderboard", phantom=False, found=found
+        )
         write_whole(runs / f"{NAME}.html", page.encode())
         known.keep()
     return found
@@ -77,19 +107,40 @@ def _csv(found: dict[str, Any]) -> bytes:
     writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
     writer.writeheader()
     for group in found["groups"]:
-        shared = {"status": "finished", "images": group["identity"], "kind": group["kind"], "ranked_by": group["by"].score}
+        shared = {
+            "status": "finished",
+            "images": group["identity"],
+            "kind": group["kind"],
+            "ranked_by": group["by"].score,
+        }
         shared["judged"] = "out of fold" if group["out_of_fold"] else "test"
         writer.writerows(line | shared | _flat(line) for line in group["lines"])
-    writer.writerows(line | {"finished": line["when"]} for line in (*found["parts"], *found["rest"]))
+    writer.writerows(
+        line | {"finished": line["when"]} for line in (*found["parts"], *found["rest"])
+    )
     return file.getvalue().encode()
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     """What stands in columns of its own."""
     gap = line["gap"] or {}
-    test = {"test": line["test"]["value"], "test_low": line["test"]["low"], "test_high": line["test"]["high"]}
-    differences = {"difference": gap.get("value"), "difference_low": gap.get("low"), "difference_high": gap.get("high")}
-    return {**test, **differences, "differs": ", ".join(line["differs"]), "finished": line["when"], "trained_parameters": line["trained"]}
+    test = {
+        "test": line["test"]["value"],
+        "test_low": line["test"]["low"],
+        "test_high": line["test"]["high"],
+    }
+    differences = {
+        "difference": gap.get("value"),
+        "difference_low": gap.get("low"),
+        "difference_high": gap.get("high"),
+    }
+    return {
+        **test,
+        **differences,
+        "differs": ", ".join(line["differs"]),
+        "finished": line["when"],
+        "trained_parameters": line["trained"],
+    }
 
 
 def _said(found: dict[str, Any], runs: Path, run: Path | None) -> str:

@@ -38,7 +38,13 @@ def ranking(monitors: Iterable[tuple[str, str]], known: Collection[str], head: s
     score = name.removeprefix("val/")
     if len(found) == 1 and score in known:
         return Ranking(score, mode == "min")
-    return Ranking(head, monitored=tuple(name if len({m for n, m in found if n == name}) == 1 else f"{name} ({mode})" for name, mode in found))
+    return Ranking(
+        head,
+        monitored=tuple(
+            name if len({m for n, m in found if n == name}) == 1 else f"{name} ({mode})"
+            for name, mode in found
+        ),
+    )
 
 
 def monitor_of(config: dict[str, Any] | None, head: str) -> tuple[str, str]:

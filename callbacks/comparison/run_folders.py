@@ -8,7 +8,14 @@ from lightning_modules.checkpoints import FOLD
 
 CONFIG = "config.yaml"  # of a single run; not of folds or of a multirun together
 LEFT = (CONFIG, "report.json")  # one of them at least is in a run folder
-READ = (*LEFT, "outcome.json", "metrics.csv", "checkpoints/last.ckpt", "evidence/test.npz", "evidence/out_of_fold.npz")  # what is looked at
+READ = (
+    *LEFT,
+    "outcome.json",
+    "metrics.csv",
+    "checkpoints/last.ckpt",
+    "evidence/test.npz",
+    "evidence/out_of_fold.npz",
+)  # what is looked at
 
 Stamp = list[list[int] | None]
 
@@ -31,7 +38,9 @@ def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
     been.add((place.st_dev, place.st_ino))
     if any(name in there for name in LEFT):
         yield folder
-    for name in sorted(name for name, entry in there.items() if not name.startswith(".") and _is_folder(entry)):
+    for name in sorted(
+        name for name, entry in there.items() if not name.startswith(".") and _is_folder(entry)
+    ):
         if CONFIG not in there or FOLD.fullmatch(name):
             yield from _below(folder / name, been)
 

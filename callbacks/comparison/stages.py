@@ -11,7 +11,9 @@ from callbacks.report.stages import read_stages
 def stages(arm: Sequence[Finished]) -> list[dict[str, Any]]:
     """One entry a stage, over the runs that entered it; empty where there was no curriculum."""
     each = [read_stages(run.folder) for run in arm]
-    return [_over_runs([run[n] for run in each if len(run) > n]) for n in range(max(map(len, each)))]
+    return [
+        _over_runs([run[n] for run in each if len(run) > n]) for n in range(max(map(len, each)))
+    ]
 
 
 def _over_runs(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -22,9 +24,17 @@ def _over_runs(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "runs": len(same),
         "best": _mean(best),
         "sd": stdev(best) if len(best) > 1 else None,
-        "best_epoch": _mean([stage["best"]["epoch"] + 1 for stage in same if stage["best"]["epoch"] is not None]),
+        "best_epoch": _mean(
+            [stage["best"]["epoch"] + 1 for stage in same if stage["best"]["epoch"] is not None]
+        ),
         "epochs": _mean([stage["last_epoch"] - stage["first_epoch"] + 1 for stage in same]),
-        "positive": _mean([stage["drawn"]["positive_fraction"] for stage in same if "positive_fraction" in stage["drawn"]]),
+        "positive": _mean(
+            [
+                stage["drawn"]["positive_fraction"]
+                for stage in same
+                if "positive_fraction" in stage["drawn"]
+            ]
+        ),
         "images": _mean([stage["drawn"]["images"] for stage in same if "images" in stage["drawn"]]),
     }
 
@@ -48,4 +58,3 @@ def leaders(arms: Sequence[list[dict[str, Any]]], runs: Sequence[Finished]) -> l
         scores = [arm[n]["best"] for arm in arms if len(arm) > n and arm[n]["best"] is not None]
         found.append(better(scores) if scores and len(monitors) == 1 else None)
     return found
-

@@ -21,7 +21,10 @@ def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
     """What was judged, on what data, at what cost, by which settings."""
     config = report.get("config") or {}
     data, parameters = report.get("data") or {}, report.get("parameters") or {}
-    module, place = str((config.get("datamodule") or {}).get("_target_", "")).split(".")[-2:-1], Path(str(data.get("root", ""))).name
+    module, place = (
+        str((config.get("datamodule") or {}).get("_target_", "")).split(".")[-2:-1],
+        Path(str(data.get("root", ""))).name,
+    )
     return {
         "judged": report.get("judged", "test"),
         "fold": config.get("fold"),
@@ -46,7 +49,11 @@ def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[s
     Returns:
         With the draws of the score that the run monitored.
     """
-    judged, names, head = report.get("judged", "test"), [score.name for score in evidence.scores], evidence.heads[0]
+    judged, names, head = (
+        report.get("judged", "test"),
+        [score.name for score in evidence.scores],
+        evidence.heads[0],
+    )
     monitor = monitor_of(report.get("config"), head)
     by = monitor[0].removeprefix("val/")
     val = {name: _known(report, "val" if judged == "test" else judged, name) for name in names}
@@ -69,7 +76,9 @@ def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[s
 def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], Drawn]:
     """A score with its interval and how many groups it is made of, and its draws."""
     draws = drawn(evidence, [name])[0]
-    groups = groups_counting(evidence, next(score for score in evidence.scores if score.name == name))
+    groups = groups_counting(
+        evidence, next(score for score in evidence.scores if score.name == name)
+    )
     found = {"value": float(drawn(evidence, [name], None)[0, 0]), "groups": groups}
     low, high = interval(draws, groups >= FEWEST_GROUPS)
     if low is not None and high is not None:

@@ -4,7 +4,13 @@ from math import isnan
 
 from callbacks.comparison.paired import Difference
 
-BEST, BETTER, WORSE, ALIKE, FEW = "best on val", "better", "worse", "not distinguishable", "too few groups"
+BEST, BETTER, WORSE, ALIKE, FEW = (
+    "best on val",
+    "better",
+    "worse",
+    "not distinguishable",
+    "too few groups",
+)
 UNDEFINED = "not defined on test"
 
 

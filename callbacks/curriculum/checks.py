@@ -20,12 +20,18 @@ def refuse_neighbours(trainer: Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
-            raise Refusal("early_stopping would cut a curriculum short; take it out of callbacks=[...], and give stages a patience instead")
+            raise Refusal(
+                "early_stopping would cut a curriculum short; take it out of callbacks=[...], and give stages a patience instead"
+            )
         if isinstance(callback, WeightAveraging):
-            raise Refusal("averaged weights know nothing of stages; take ema and swa out of callbacks=[...], or train without a curriculum")
+            raise Refusal(
+                "averaged weights know nothing of stages; take ema and swa out of callbacks=[...], or train without a curriculum"
+            )
 
 
-def refuse_stages(stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule, world_size: int) -> None:
+def refuse_stages(
+    stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule, world_size: int
+) -> None:
     """Refuses what this data or this module cannot give.
 
     Raises:
@@ -33,22 +39,34 @@ def refuse_stages(stages: Sequence[Stage], module: SupervisedModule, data: Manif
     """
     frozen = [stage.freeze_encoder for stage in stages]
     if world_size > 1 and any(frozen) and not all(frozen):
-        raise Refusal("freeze_encoder in some stages alone works on one device, because DDP fixes what it averages at the start; freeze all or none")
+        raise Refusal(
+            "freeze_encoder in some stages alone works on one device, because DDP fixes what it averages at the start; freeze all or none"
+        )
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):
             data.pool.refuse(stage.plan(data.base_plan, epoch), where)
         if stage.image_size is not None and not data.cache_size.holds(Canvas.of(stage.image_size)):
             kept = f"datamodule.cache_size={data.cache_size}"
-            raise Refusal(f"{where}.image_size={stage.image_size} is more than {kept} keeps; set datamodule.cache_size={stage.image_size}")
+            raise Refusal(
+                f"{where}.image_size={stage.image_size} is more than {kept} keeps; set datamodule.cache_size={stage.image_size}"
+            )
         if stage.loss_weights is not None:
             _refuse_terms(stage, module, where)
         if stage.freeze_encoder and not hasattr(module.net, "encoder"):
-            raise Refusal(f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the stage")
+            raise Refusal(
+                f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the stage"
+            )
 
 
 def _refuse_terms(stage: Stage, module: SupervisedModule, where: str) -> None:
     terms = sorted(getattr(module.loss, "weights", {}))
     if sorted(stage.loss_weights or ()) != terms:
-        mend = f"give a weight to each of {', '.join(terms)}" if terms else "take a sum of losses, such as module/loss=dice_focal_tversky"
-        raise Refusal(f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss; {mend}")
+        mend = (
+            f"give a weight to each of {', '.join(terms)}"
+            if terms
+            else "take a sum of losses, such as module/loss=dice_focal_tversky"
+        )
+        raise Refusal(
+            f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss; {mend}"
+        )

@@ -48,7 +48,11 @@ class Curriculum(Callback):
         refuse_neighbours(trainer)
         self.progress, self._validated = Progress(), -1
         loss = getattr(pl_module.loss, "weights", None)
-        self._trainer, self._module, self._original = trainer, pl_module, (pl_module.optimizer, pl_module.scheduler, loss)
+        self._trainer, self._module, self._original = (
+            trainer,
+            pl_module,
+            (pl_module.optimizer, pl_module.scheduler, loss),
+        )
         self._data = trainer.datamodule  # type: ignore[attr-defined]
         refuse_stages(self.stages, pl_module, self._data, trainer.world_size)
         self._data.plan = self.plan
@@ -71,7 +75,9 @@ class Curriculum(Callback):
         optimizer, scheduler, weights = self._original
         self._module.optimizer = partial(optimizer, lr=stage.lr) if stage.lr else optimizer
         chosen = stage.scheduler or scheduler
-        self._module.scheduler = partial(chosen, span=range(first, first + stage.epochs)) if chosen else None
+        self._module.scheduler = (
+            partial(chosen, span=range(first, first + stage.epochs)) if chosen else None
+        )
         if weights is not None:
             self._module.loss.reweigh(stage.loss_weights or weights)  # type: ignore[operator]
         if self._freezes:
@@ -100,7 +106,9 @@ class Curriculum(Callback):
 
     def _enter(self, trainer: Trainer, module: LightningModule) -> None:
         if self.progress.score is not None:
-            module.load_state_dict(checkpoints.read(self._folder / self.progress.file)["state_dict"])
+            module.load_state_dict(
+                checkpoints.read(self._folder / self.progress.file)["state_dict"]
+            )
         self.progress.enter()
         self._apply()
         trainer.strategy.setup_optimizers(trainer)
@@ -116,15 +124,23 @@ class Curriculum(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the stage's best weights and decides whether it goes on; runs before last.ckpt is written."""
         epoch, monitor = trainer.current_epoch, self._module.monitor
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
         metrics = metrics if self._validated == epoch else {}
         saved = not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.progress.judge(epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics):
+        if self.progress.judge(
+            epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics
+        ):
             trainer.save_checkpoint(self._folder / self.progress.file, weights_only=True)
         self.progress.decide(epoch, self.stages)
         trainer.should_stop = trainer.should_stop or self.progress.ended
         if trainer.is_global_zero and saved:
-            (self.run_dir / "stages.json").write_text(json.dumps(self.progress.history, indent=2), encoding="utf-8")
+            (self.run_dir / "stages.json").write_text(
+                json.dumps(self.progress.history, indent=2), encoding="utf-8"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed fit must know."""

@@ -47,7 +47,14 @@ class Progress:
     def note(self, stage: Stage) -> None:
         """Begins the history of a stage that was just entered."""
         if len(self.history) < self.entered:
-            self.history.append({"stage": self.entered - 1, "first_epoch": self.starts[-1], "asked": stage.asked(), "scores": []})
+            self.history.append(
+                {
+                    "stage": self.entered - 1,
+                    "first_epoch": self.starts[-1],
+                    "asked": stage.asked(),
+                    "scores": [],
+                }
+            )
 
     def judge(self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]) -> bool:
         """Takes down an epoch's score; says whether it is the stage's best.
@@ -58,7 +65,9 @@ class Progress:
             mode: `max` or `min`.
             metrics: All scores of the validation, by name.
         """
-        better = score is not None and (self.score is None or (score > self.score if mode == "max" else score < self.score))
+        better = score is not None and (
+            self.score is None or (score > self.score if mode == "max" else score < self.score)
+        )
         if better:
             self.score, self.epoch, self.worse = score, epoch, 0
         elif score is not None:
@@ -70,7 +79,9 @@ class Progress:
     def decide(self, epoch: int, stages: Sequence[Stage]) -> None:
         """At the end of an epoch: goes on in the stage, decides on the next, or ends."""
         stage = stages[self.entered - 1]
-        if epoch + 1 < self.starts[-1] + stage.epochs and not (stage.patience is not None and self.worse >= stage.patience):
+        if epoch + 1 < self.starts[-1] + stage.epochs and not (
+            stage.patience is not None and self.worse >= stage.patience
+        ):
             return
         if self.entered < len(stages):
             self.starts.append(epoch + 1)
@@ -92,7 +103,9 @@ class Progress:
         asked = [stage.asked() for stage in stages[: len(found.history)]]
         if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
             mend = "go on with the same stages, or start from its weights with init_from=..."
-            raise Refusal(f"the checkpoint is of another curriculum in its first {len(found.history)} stage(s); {mend}")
+            raise Refusal(
+                f"the checkpoint is of another curriculum in its first {len(found.history)} stage(s); {mend}"
+            )
         return found
 
     def take_along(self, before: Path, folder: Path) -> None:
@@ -105,7 +118,9 @@ class Progress:
             return
         if self.score is not None and not (before / self.file).is_file():
             missing = before / self.file
-            raise Refusal(f"{missing}, the best weights of the stage to go on with, does not exist; bring it back, or start with init_from=...")
+            raise Refusal(
+                f"{missing}, the best weights of the stage to go on with, does not exist; bring it back, or start with init_from=..."
+            )
         _copy_stages(before, folder)
 
 

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from datamodules.arguments import ArgumentError, Count, Fraction, Meaning, NonNegative, Positive, check_partial, validated
+from datamodules.arguments import (
+    ArgumentError,
+    Count,
+    Fraction,
+    Meaning,
+    NonNegative,
+    Positive,
+    check_partial,
+    validated,
+)
 from datamodules.checks import check_image_size
 from datamodules.plan import Plan, check_strata_weights
 from datamodules.refusal import Refusal
@@ -19,7 +28,9 @@ def _from_and_to(change: Mapping[str, float]) -> Mapping[str, float]:
     return change
 
 
-Change = Annotated[Mapping[str, Fraction], AfterValidator(_from_and_to), Meaning("{from: 0.8, to: 0.22}")]
+Change = Annotated[
+    Mapping[str, Fraction], AfterValidator(_from_and_to), Meaning("{from: 0.8, to: 0.22}")
+]
 
 
 @validated
@@ -59,7 +70,9 @@ class Stage:
         if not isinstance(self.positive_fraction, Mapping):
             return self.positive_fraction
         way = min(1.0, epoch / max(1, self.epochs - 1))
-        return self.positive_fraction["from"] + way * (self.positive_fraction["to"] - self.positive_fraction["from"])
+        return self.positive_fraction["from"] + way * (
+            self.positive_fraction["to"] - self.positive_fraction["from"]
+        )
 
     def plan(self, base: Plan, epoch: int) -> Plan:
         """What holds in the stage's epoch number `epoch` (from 0).
@@ -81,9 +94,18 @@ class Stage:
         """What was asked for, in plain values."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         made = getattr(self.scheduler, "func", None)
-        said["scheduler"] = None if made is None else {"name": made.__name__} | dict(getattr(self.scheduler, "keywords", {}))
-        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in said.items()}
-        return {name: value for name, value in plain.items() if value is not None and value is not False}
+        said["scheduler"] = (
+            None
+            if made is None
+            else {"name": made.__name__} | dict(getattr(self.scheduler, "keywords", {}))
+        )
+        plain = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in said.items()
+        }
+        return {
+            name: value for name, value in plain.items() if value is not None and value is not False
+        }
 
 
 def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
@@ -98,17 +120,23 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     """
     known = [field.name for field in fields(Stage)]
     if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
-        raise Refusal(f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr: 1e-3}}, ...]")
+        raise Refusal(
+            f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr: 1e-3}}, ...]"
+        )
     for number, stage in enumerate(wanted):
         where = f"callbacks.curriculum.stages[{number}]"
         unknown = [key for key in stage if key not in known]
         if unknown:
-            raise Refusal(f"{where} has the key {unknown[0]}, which no stage knows; the keys are {', '.join(known)}")
+            raise Refusal(
+                f"{where} has the key {unknown[0]}, which no stage knows; the keys are {', '.join(known)}"
+            )
     stages = [_stage(number, stage) for number, stage in enumerate(wanted)]
     total = sum(stage.epochs for stage in stages)
     if not wanted or total != epochs:
         said = " + ".join(str(stage.epochs) for stage in stages)
-        raise Refusal(f"the curriculum's stages have {said or 0} = {total} epochs, but trainer.max_epochs={epochs}; set trainer.max_epochs={total}")
+        raise Refusal(
+            f"the curriculum's stages have {said or 0} = {total} epochs, but trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
+        )
     return stages
 
 

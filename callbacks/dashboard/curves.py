@@ -52,8 +52,12 @@ def curves(evidence: Mapping[str, Evidence]) -> dict[str, Curves]:
 def _of_class(found: dict[str, Curves], name: str, seen: Evidence, channel: int) -> None:
     if isinstance(seen, MaskEvidence):
         points, bytes_ = curve(seen, channel), np.arange(LEVELS)
-        _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(name, probability_of(bytes_), mean_dice(seen, channel, bytes_))
-        _panel(found, "precision_recall", "Precision and recall of pixels", "recall").add(name, points.recall, points.precision)
+        _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(
+            name, probability_of(bytes_), mean_dice(seen, channel, bytes_)
+        )
+        _panel(found, "precision_recall", "Precision and recall of pixels", "recall").add(
+            name, points.recall, points.precision
+        )
     elif isinstance(seen, LabelEvidence):
         decided = seen.decided(channel)
         if not 0 < decided.positive.sum() < len(seen):
@@ -61,12 +65,20 @@ def _of_class(found: dict[str, Curves], name: str, seen: Evidence, channel: int)
         false, true, _ = roc_curve(decided.positive, decided.ranking)
         precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
         _panel(found, "roc", "ROC", "false positive rate").add(name, false, true)
-        _panel(found, "precision_recall", "Precision and recall", "recall").add(name, recall, precision)
+        _panel(found, "precision_recall", "Precision and recall", "recall").add(
+            name, recall, precision
+        )
         if not seen.exclusive:
             thresholds = np.linspace(0, 1, 101)
             said = decided.probability >= thresholds[:, None]
-            f1 = 2 * (said & decided.positive).sum(1) / np.maximum(1, said.sum(1) + decided.positive.sum())
-            _panel(found, "f1_by_threshold", "F1 against threshold", "threshold").add(name, thresholds, f1)
+            f1 = (
+                2
+                * (said & decided.positive).sum(1)
+                / np.maximum(1, said.sum(1) + decided.positive.sum())
+            )
+            _panel(found, "f1_by_threshold", "F1 against threshold", "threshold").add(
+                name, thresholds, f1
+            )
 
 
 def _panel(found: dict[str, Curves], key: str, title: str, across: str) -> Curves:

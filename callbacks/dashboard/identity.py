@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 from callbacks.runs.resume import own_checkpoint
 
 ID = "wandb_run.txt"  # in the run folder
-OWN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d([-_]\d+)?|slurm-[\d.]+")  # folder names that were made here, not by a user
+OWN = re.compile(
+    r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d([-_]\d+)?|slurm-[\d.]+"
+)  # folder names that were made here, not by a user
 FOLD = re.compile(r"fold(\d+)")
 
 
@@ -49,9 +51,13 @@ def identity(cfg: DictConfig, experiment: str) -> Identity:
     elif cfg.fold is not None:
         parts = [f"fold {cfg.fold}"]
     if is_trial(folder):
-        return Identity(_label(folder.parent, experiment), ", ".join([f"trial {_trial(folder)}", *parts]), job)
+        return Identity(
+            _label(folder.parent, experiment), ", ".join([f"trial {_trial(folder)}", *parts]), job
+        )
     label = _label(folder, experiment)
-    return Identity(label, parts[0], job) if fold else Identity(None, ", ".join([label, *parts]), job)
+    return (
+        Identity(label, parts[0], job) if fold else Identity(None, ", ".join([label, *parts]), job)
+    )
 
 
 def is_trial(folder: Path) -> bool:
@@ -82,14 +88,23 @@ def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[st
     """
     found = {name: value for name, value in asked.items() if value is not None}
     if "WANDB_SWEEP_ID" not in os.environ:
-        own, said = identity(cfg, experiment), {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"}
-        found = {name: getattr(own, name) for name, variable in said.items() if not os.environ.get(variable)} | found
+        own, said = (
+            identity(cfg, experiment),
+            {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"},
+        )
+        found = {
+            name: getattr(own, name)
+            for name, variable in said.items()
+            if not os.environ.get(variable)
+        } | found
     return found | {"dir": str(cfg.paths.run), "id": run_id(cfg)}
 
 
 def chosen_experiment() -> str:
     """The experiment that Hydra composed, as the menu calls it."""
-    return str(HydraConfig.get().runtime.choices["experiment"]) if HydraConfig.initialized() else "run"
+    return (
+        str(HydraConfig.get().runtime.choices["experiment"]) if HydraConfig.initialized() else "run"
+    )
 
 
 def run_id(cfg: DictConfig) -> str | None:
@@ -104,8 +119,14 @@ def run_id(cfg: DictConfig) -> str | None:
     if "fit" in cfg.do and cfg.ckpt_path and not places and not is_trial(folder.absolute()):
         start = Path(cfg.ckpt_path).expanduser()
         places = [start, *start.parents[:2]]
-    known = [(place / ID).read_text(encoding="utf-8").strip() for place in places if (place / ID).is_file()]
+    known = [
+        (place / ID).read_text(encoding="utf-8").strip()
+        for place in places
+        if (place / ID).is_file()
+    ]
     found = known[0] if known else secrets.token_hex(4)
-    if "fit" in cfg.do:  # a test in the run's own folder is a run of its own; the fit goes on under its own id
+    if (
+        "fit" in cfg.do
+    ):  # a test in the run's own folder is a run of its own; the fit goes on under its own id
         (folder / ID).write_text(found + "\n", encoding="utf-8")
     return found

@@ -18,7 +18,11 @@ from callbacks.dashboard.login import logged_in
 from callbacks.dashboard.privacy import Upload, shown
 from datamodules.arguments import FilePath, NonNegative, validated
 
-OFF = {"dryrun": "offline", "offline": "offline", "disabled": "disabled"}  # of WANDB_MODE, which may only turn down
+OFF = {
+    "dryrun": "offline",
+    "offline": "offline",
+    "disabled": "disabled",
+}  # of WANDB_MODE, which may only turn down
 
 
 @validated
@@ -63,11 +67,23 @@ class Dashboard(WandbLogger):
     ) -> None:
         super().__init__(save_dir=run_dir, project=project)
         self.mode = OFF.get(os.environ.get("WANDB_MODE", ""), mode) if mode == "online" else mode
-        self.run_dir, self.upload, self._name_in_menu = Path(run_dir), Upload(**(upload or {})), experiment or chosen_experiment()
+        self.run_dir, self.upload, self._name_in_menu = (
+            Path(run_dir),
+            Upload(**(upload or {})),
+            experiment or chosen_experiment(),
+        )
         self._experiment: Any = None
         self._broken = False
         self._wait = {"start": 20.0, "end": 120.0} | dict(wait or {})
-        self._asked = {"project": project, "entity": entity, "name": name, "group": group, "job_type": job_type, "tags": tags, "notes": notes}
+        self._asked = {
+            "project": project,
+            "entity": entity,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "tags": tags,
+            "notes": notes,
+        }
         self._reported = self._stamp()
 
     @property
@@ -75,7 +91,9 @@ class Dashboard(WandbLogger):
     def experiment(self) -> Any:
         """W&B's run, started when it is first asked for; of the first rank alone."""
         if self._experiment is None:
-            self._experiment = DummyLogger().experiment if self.mode == "disabled" else self._started()
+            self._experiment = (
+                DummyLogger().experiment if self.mode == "disabled" else self._started()
+            )
         return self._experiment
 
     @property
@@ -97,7 +115,10 @@ class Dashboard(WandbLogger):
             if self._experiment is None:  # it could not even be started
                 raise
             self._broken = True
-            print(f"W&B: no more is logged ({type(error).__name__}: {error}); metrics.csv has it all", file=sys.stderr)
+            print(
+                f"W&B: no more is logged ({type(error).__name__}: {error}); metrics.csv has it all",
+                file=sys.stderr,
+            )
 
     def close(self, code: int, trainer: Trainer | None = None) -> None:
         """Sends the results and ends the run; nothing that goes wrong here makes a good run fail.
@@ -115,20 +136,32 @@ class Dashboard(WandbLogger):
 
                 send(run, self.run_dir, self.upload, trainer)
         except Exception as error:
-            print(f"W&B: the results were not sent ({type(error).__name__}: {error}); they are in {self.run_dir}", file=sys.stderr)
+            print(
+                f"W&B: the results were not sent ({type(error).__name__}: {error}); they are in {self.run_dir}",
+                file=sys.stderr,
+            )
         finally:
             session.end(run, code, self._wait["end"])
 
     def _started(self) -> Any:
         if self.mode == "online" and not logged_in():
-            print("W&B: no login found, so this run is kept offline; log in with `wandb login`, or set logger.wandb.mode=disabled", flush=True)
+            print(
+                "W&B: no login found, so this run is kept offline; log in with `wandb login`, or set logger.wandb.mode=disabled",
+                flush=True,
+            )
             self.mode = "offline"
         cfg = OmegaConf.load(self.run_dir / "config.yaml")
         if not isinstance(cfg, DictConfig):
             raise TypeError(f"{self.run_dir / 'config.yaml'} holds no configuration")
         plain: Any = OmegaConf.to_container(cfg)
         config = {"experiment": self._name_in_menu, **shown(plain, self.upload)}
-        return session.start(words(cfg, self._name_in_menu, self._asked), config, self.mode, self._wait, plain["monitor"])
+        return session.start(
+            words(cfg, self._name_in_menu, self._asked),
+            config,
+            self.mode,
+            self._wait,
+            plain["monitor"],
+        )
 
     def _stamp(self) -> int | None:
         """Of report.json, so that an earlier run's results in the same folder are not sent again."""

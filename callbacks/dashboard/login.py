@@ -11,7 +11,10 @@ SERVER = "https://api.wandb.ai"
 
 def logged_in() -> bool:
     """Whether the environment or ~/.netrc holds a key for the server that is set."""
-    return any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")) or _in_netrc()
+    return (
+        any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+        or _in_netrc()
+    )
 
 
 def _server() -> str:

@@ -21,7 +21,9 @@ def send_model(run: Any, folder: Path) -> None:
     best = folder / "checkpoints" / "best.ckpt"
     if not best.is_file():
         return
-    path = Path(run.dir).parent / "model.ckpt"  # beside the run's other files, so that an offline run can be sent later
+    path = (
+        Path(run.dir).parent / "model.ckpt"
+    )  # beside the run's other files, so that an offline run can be sent later
     torch.save(weights_alone(checkpoints.read(best)), path)
     artifact = wandb.Artifact(f"model-{run.id}", "model")
     artifact.add_file(os.path.relpath(path), name="model.ckpt", policy="immutable", skip_cache=True)
@@ -31,5 +33,9 @@ def send_model(run: Any, folder: Path) -> None:
 def weights_alone(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What a network is made again from: its weights with its rule, and which images it has seen, as hashes."""
     sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
-    record = {training_record.KEY: checkpoint[training_record.KEY]} if training_record.KEY in checkpoint else {}
+    record = (
+        {training_record.KEY: checkpoint[training_record.KEY]}
+        if training_record.KEY in checkpoint
+        else {}
+    )
     return {"state_dict": checkpoint["state_dict"]} | record | sizes

@@ -8,7 +8,18 @@ from typing import Any
 WORD = re.compile(r"[\w .,+:=-]*")  # no slash, so no path
 OF_PATHS = ("paths", "runs", "preparation", "logger", "title")  # words that are the user's own
 # Below these keys a word chooses a method.
-METHOD = ("module", "trainer", "monitor", "do", "tta", "sampling", "augmentation", "objective", "split", "evaluation_size")
+METHOD = (
+    "module",
+    "trainer",
+    "monitor",
+    "do",
+    "tta",
+    "sampling",
+    "augmentation",
+    "objective",
+    "split",
+    "evaluation_size",
+)
 NAMES = ("ids",)  # of images, whatever type they have
 
 # All that W&B would else gather on its own; `symlink` and `console` because links and printed lines name folders.
@@ -67,7 +78,9 @@ def _kept(value: Any, key: tuple[str, ...], upload: Upload) -> Any:
         found = {str(name): _kept(item, (*key, str(name)), upload) for name, item in value.items()}
         return {name: item for name, item in found.items() if item is not None} or None
     if isinstance(value, list):
-        return [item for item in (_kept(item, key, upload) for item in value) if item is not None] or None
+        return [
+            item for item in (_kept(item, key, upload) for item in value) if item is not None
+        ] or None
     return value if not isinstance(value, str) or upload.paths or _chooses(value, key) else None
 
 
@@ -76,4 +89,8 @@ def _chooses(word: str, key: tuple[str, ...]) -> bool:
         return False
     if key[-1] == "_target_" or key[-2:] == ("monitor", "name"):
         return True
-    return any(name in key for name in METHOD) and bool(WORD.fullmatch(word)) and not Path(word).exists()
+    return (
+        any(name in key for name in METHOD)
+        and bool(WORD.fullmatch(word))
+        and not Path(word).exists()
+    )

@@ -20,7 +20,11 @@ from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 
 SCORED = ("split", "class", "score", "value", "low", "high", "n")
-MATRIX = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}  # fields of W&B's own chart
+MATRIX = {
+    "Actual": "Actual",
+    "Predicted": "Predicted",
+    "nPredictions": "nPredictions",
+}  # fields of W&B's own chart
 
 
 def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> None:
@@ -33,14 +37,21 @@ def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> Non
         trainer: Whose callbacks hold the pictures.
     """
     found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    stored = {split: folder / "evidence" / f"{split}.npz" for split in found["scores"]}  # val, then test
+    stored = {
+        split: folder / "evidence" / f"{split}.npz" for split in found["scores"]
+    }  # val, then test
     evidence = {split: evidence_file.read(path) for split, path in stored.items() if path.is_file()}
     run.summary.update(dict(summary(found)))
     tables = {"scores": ([*SCORED, *_trivial(found)], list(_rows(found)))}
     if upload.ids:
         tables["images"] = _images(evidence[found["judged"]])
-    panels = {f"tables/{name}": _table(run, f"tables/{name}", *table) for name, table in tables.items()}
-    panels |= {f"curves/{key}": _lines(run, f"curves/{key}", panel) for key, panel in curves(evidence).items()}
+    panels = {
+        f"tables/{name}": _table(run, f"tables/{name}", *table) for name, table in tables.items()
+    }
+    panels |= {
+        f"curves/{key}": _lines(run, f"curves/{key}", panel)
+        for key, panel in curves(evidence).items()
+    }
     for number, matrix in enumerate(found.get("confusion", {}).get(found["judged"], [])):
         key = f"confusion/{number}" if number else "confusion/matrix"
         panels[key] = _confusion(run, key, matrix)
@@ -62,23 +73,42 @@ def summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
         place = split if len(classes) == 1 else f"{split}/{name}"
         for score, about in scores.items():
             if about["value"] is not None:
-                yield from _numbers(f"{place}/{score}", {"": about["value"], "/low": about["low"], "/high": about["high"], "/n": about["n"]})
+                yield from _numbers(
+                    f"{place}/{score}",
+                    {
+                        "": about["value"],
+                        "/low": about["low"],
+                        "/high": about["high"],
+                        "/n": about["n"],
+                    },
+                )
     for name, rule in found["rule"].items():
-        yield from _numbers("rule" if len(found["rule"]) == 1 else f"rule/{name}", {f"/{key}": value for key, value in rule.items()})
+        yield from _numbers(
+            "rule" if len(found["rule"]) == 1 else f"rule/{name}",
+            {f"/{key}": value for key, value in rule.items()},
+        )
     for name in ("parameters", "resources"):
         yield from _numbers(name, {f"/{key}": value for key, value in found.get(name, {}).items()})
     yield "test_set", found["identity"]  # a hash: runs of another one are not to be compared
 
 
 def _numbers(place: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    yield from ((place + end, value) for end, value in values.items() if isinstance(value, int | float))
+    yield from (
+        (place + end, value) for end, value in values.items() if isinstance(value, int | float)
+    )
 
 
 def _rows(found: dict[str, Any]) -> Iterator[list[Any]]:
     for split, classes in found["scores"].items():
         for name, scores in classes.items():
             for score, value in scores.items():
-                yield [split, name, score, *(value[key] for key in ("value", "low", "high", "n")), *map(value["trivial"].get, _trivial(found))]
+                yield [
+                    split,
+                    name,
+                    score,
+                    *(value[key] for key in ("value", "low", "high", "n")),
+                    *map(value["trivial"].get, _trivial(found)),
+                ]
 
 
 def _trivial(found: dict[str, Any]) -> list[str]:
@@ -89,10 +119,20 @@ def _trivial(found: dict[str, Any]) -> list[str]:
 
 def _images(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
     """Of every judged image its name, its group and how it was judged."""
-    named: dict[str, list[Any]] = {"image": evidence.ids.tolist(), evidence.group_is + " group": evidence.groups.tolist()}
+    named: dict[str, list[Any]] = {
+        "image": evidence.ids.tolist(),
+        evidence.group_is + " group": evidence.groups.tolist(),
+    }
     for column in KINDS[evidence.kind].columns(evidence):
-        of_classes = dict(zip(evidence.classes, column["of"], strict=True)) if "of" in column else {"": column["values"]}
-        named |= {f"{column['title']} {name}".strip() if len(of_classes) > 1 else column["title"]: values for name, values in of_classes.items()}
+        of_classes = (
+            dict(zip(evidence.classes, column["of"], strict=True))
+            if "of" in column
+            else {"": column["values"]}
+        )
+        named |= {
+            f"{column['title']} {name}".strip() if len(of_classes) > 1 else column["title"]: values
+            for name, values in of_classes.items()
+        }
     return list(named), [list(row) for row in zip(*named.values(), strict=True)]
 
 
@@ -109,7 +149,9 @@ def _lines(run: Any, key: str, panel: Curves) -> Any:
     from wandb import plot
 
     xs, ys = ([line[i].tolist() for line in panel.lines.values()] for i in range(2))
-    chart = plot.line_series(xs=xs, ys=ys, keys=list(panel.lines), title=panel.title, xname=panel.across)
+    chart = plot.line_series(
+        xs=xs, ys=ys, keys=list(panel.lines), title=panel.title, xname=panel.across
+    )
     chart.table.bind_to_run(run, f"{key}_table", run.step)
     return chart
 
@@ -118,17 +160,32 @@ def _confusion(run: Any, key: str, matrix: dict[str, Any]) -> Any:
     from wandb import plot
 
     names, counts = matrix["names"], matrix["counts"]
-    rows = [[true, said, counts[i][k]] for i, true in enumerate(names) for k, said in enumerate(names)]
+    rows = [
+        [true, said, counts[i][k]] for i, true in enumerate(names) for k, said in enumerate(names)
+    ]
     table = _table(run, f"{key}_table", list(MATRIX), rows)
-    return plot.plot_table("wandb/confusion_matrix/v1", table, MATRIX, {"title": f"Confusion of {names[-1]}" if len(names) == 2 else "Confusion"})
+    return plot.plot_table(
+        "wandb/confusion_matrix/v1",
+        table,
+        MATRIX,
+        {"title": f"Confusion of {names[-1]}" if len(names) == 2 else "Confusion"},
+    )
 
 
 def _pictures(trainer: Trainer | None, upload: Upload) -> list[Any]:
     import wandb
 
-    reports = [callback for callback in (trainer.callbacks if trainer else []) if isinstance(callback, Report)]  # type: ignore[attr-defined]
+    reports = [
+        callback
+        for callback in (trainer.callbacks if trainer else [])
+        if isinstance(callback, Report)
+    ]  # type: ignore[attr-defined]
     cases: list[Case] = [case for report in reports for case in report.pictures]
-    return [wandb.Image(_pixels(url), caption=_caption(case, title, upload)) for case in cases for title, url in case.panes.items()]
+    return [
+        wandb.Image(_pixels(url), caption=_caption(case, title, upload))
+        for case in cases
+        for title, url in case.panes.items()
+    ]
 
 
 def _caption(case: Case, pane: str, upload: Upload) -> str:

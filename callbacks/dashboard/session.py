@@ -16,7 +16,13 @@ from datamodules.refusal import Refusal
 STEP = "trainer/global_step"  # as Lightning's logger calls it
 
 
-def start(words: dict[str, Any], config: dict[str, Any], mode: str, wait: Mapping[str, float], monitor: Mapping[str, str]) -> Any:
+def start(
+    words: dict[str, Any],
+    config: dict[str, Any],
+    mode: str,
+    wait: Mapping[str, float],
+    monitor: Mapping[str, str],
+) -> Any:
     """A run of W&B.
 
     Args:
@@ -33,9 +39,21 @@ def start(words: dict[str, Any], config: dict[str, Any], mode: str, wait: Mappin
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    logging.getLogger("wandb").setLevel(logging.WARNING)  # its debug.log would else name the run folder
-    limits: dict[str, Any] = {"init_timeout": wait["start"], "finish_timeout": wait["end"], "finish_timeout_raises": True}
-    given = {**words, "config": config, "settings": wandb.Settings(**QUIET, **limits), "resume": "allow", "reinit": "finish_previous"}
+    logging.getLogger("wandb").setLevel(
+        logging.WARNING
+    )  # its debug.log would else name the run folder
+    limits: dict[str, Any] = {
+        "init_timeout": wait["start"],
+        "finish_timeout": wait["end"],
+        "finish_timeout_raises": True,
+    }
+    given = {
+        **words,
+        "config": config,
+        "settings": wandb.Settings(**QUIET, **limits),
+        "resume": "allow",
+        "reinit": "finish_previous",
+    }
     run = None
     if mode == "online":
         try:
@@ -43,7 +61,10 @@ def start(words: dict[str, Any], config: dict[str, Any], mode: str, wait: Mappin
             print(f"W&B: {run.url}", flush=True)
         except Exception as error:  # a server, a proxy, a key: whatever it is, training goes on
             said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-            print(f"W&B: the server does not answer, or does not take this run ({said}), so it is kept offline", flush=True)
+            print(
+                f"W&B: the server does not answer, or does not take this run ({said}), so it is kept offline",
+                flush=True,
+            )
             _restart()  # its service would hold the id
             _remove_remains(words)
     run = _offline(given) if run is None else run
@@ -63,7 +84,9 @@ def _offline(given: dict[str, Any]) -> Any:
         return wandb.init(**given, mode="offline")
     except Exception as error:
         said = str(error) or type(error).__name__
-        raise Refusal(f"W&B cannot keep this run in {given['dir']} ({said}); set logger.wandb.mode=disabled") from error
+        raise Refusal(
+            f"W&B cannot keep this run in {given['dir']} ({said}); set logger.wandb.mode=disabled"
+        ) from error
 
 
 def _restart() -> None:
@@ -86,7 +109,11 @@ def _define(run: Any, monitor: Mapping[str, str]) -> None:
     run.define_metric("*", step_metric=STEP, step_sync=True)
     if "WANDB_SWEEP_ID" in os.environ:
         return
-    for name, best in {"train/loss": "min", "val/loss": "min", monitor["name"]: monitor["mode"]}.items():
+    for name, best in {
+        "train/loss": "min",
+        "val/loss": "min",
+        monitor["name"]: monitor["mode"],
+    }.items():
         run.define_metric(name, step_metric=STEP, step_sync=True, summary=f"{best},last")
 
 
@@ -104,9 +131,15 @@ def end(run: Any, code: int, wait: float) -> None:
         if offline:
             print(f"W&B: kept offline; wandb sync {from_here(place)} sends it", flush=True)
     except TimeoutError:
-        print(f"W&B: the server did not take everything within {wait:g} s; wandb sync {from_here(place)} sends the rest", file=sys.stderr)
+        print(
+            f"W&B: the server did not take everything within {wait:g} s; wandb sync {from_here(place)} sends the rest",
+            file=sys.stderr,
+        )
     except Exception as error:
         said = str(error) or type(error).__name__
-        print(f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is there", file=sys.stderr)
+        print(
+            f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is there",
+            file=sys.stderr,
+        )
         _restart()
     (place / "logs" / "debug-core.log").unlink(missing_ok=True)  # a link into the user's home

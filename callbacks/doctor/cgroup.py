@@ -42,20 +42,26 @@ def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
     group = mount / path.lstrip("/")
-    while group != mount and mount in group.parents:  # a container sees the path of its host, which is not there
+    while (
+        group != mount and mount in group.parents
+    ):  # a container sees the path of its host, which is not there
         yield group
         group = group.parent
     yield mount
 
 
 def _cores(group: Path) -> list[float]:
-    words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+    words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(
+        group / "cpu.cfs_period_us"
+    )
     return [] if len(words) < 2 or words[0] in ("max", "-1") else [int(words[0]) / int(words[1])]
 
 
 def _memory(group: Path) -> list[int]:
     words = _words(group / "memory.max") + _words(group / "memory.limit_in_bytes")
-    return [int(word) for word in words if word != "max" and int(word) < 2**62]  # version 1 says none by a number near 2**63
+    return [
+        int(word) for word in words if word != "max" and int(word) < 2**62
+    ]  # version 1 says none by a number near 2**63
 
 
 def _words(file: Path) -> list[str]:

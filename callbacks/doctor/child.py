@@ -9,7 +9,14 @@ from pathlib import Path
 
 import psutil
 
-OF_A_RANK = ("SLURM_", "TORCHELASTIC_", "LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_")  # beginnings of names that would make it one of a group
+OF_A_RANK = (
+    "SLURM_",
+    "TORCHELASTIC_",
+    "LOCAL_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_",
+)  # beginnings of names that would make it one of a group
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,10 +45,16 @@ class Child:
 
     def __init__(self, module: str, *words: str) -> None:
         # a pipe that is full would hold it up
-        self._said, self._error = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_RANK)}
+        self._said, self._error = (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2)
+        )
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(OF_A_RANK)
+        }
         streams = {"stdin": subprocess.PIPE, "stdout": self._said, "stderr": self._error}
-        self._process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT, env=environment, text=True, **streams)  # type: ignore[call-overload]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *words], cwd=ROOT, env=environment, text=True, **streams
+        )  # type: ignore[call-overload]
 
     def outcome(self, seconds: float, given: str = "") -> Outcome:
         """Waits so long at most; then it is ended, with all the processes that it started.
@@ -65,7 +78,10 @@ class Child:
     def end(self) -> None:
         """Ends it and what it started; does nothing where it ended by itself."""
         try:
-            family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+            family = [
+                psutil.Process(self._process.pid),
+                *psutil.Process(self._process.pid).children(recursive=True),
+            ]
         except psutil.NoSuchProcess:
             return
         for process in family:

@@ -15,7 +15,11 @@ from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 
 def devices(cfg: DictConfig) -> Answer:
     """Every GPU by name, memory, free memory and compute capability; MPS; and what is wrong with them."""
-    gpus = [_gpu(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [_gpu(index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     mps = torch.backends.mps.is_available()
     said = {
         f"GPU {gpu['index']}": f"{gpu['name']}, compute capability {gpu['capability']}, {gigabytes(gpu['total'])}, {gigabytes(gpu['free'])} free"
@@ -23,7 +27,11 @@ def devices(cfg: DictConfig) -> Answer:
     }
     if not gpus:
         said["GPU"] = "MPS" if mps else "none that torch can use"
-    found = [*_unseen(cfg, gpus), *(wrong for gpu in gpus for wrong in _unfit(gpu)), *_asked(cfg, len(gpus))]
+    found = [
+        *_unseen(cfg, gpus),
+        *(wrong for gpu in gpus for wrong in _unfit(gpu)),
+        *_asked(cfg, len(gpus)),
+    ]
     return Answer(said, {"gpus": gpus, "mps": mps}, tuple(found))
 
 
@@ -53,8 +61,17 @@ def _indices(asked: Any) -> list[int] | None:
 
 
 def _gpu(index: int) -> dict[str, Any]:
-    properties, (free, total) = torch.cuda.get_device_properties(index), torch.cuda.mem_get_info(index)
-    return {"index": index, "name": properties.name, "capability": f"{properties.major}.{properties.minor}", "free": free, "total": total}
+    properties, (free, total) = (
+        torch.cuda.get_device_properties(index),
+        torch.cuda.mem_get_info(index),
+    )
+    return {
+        "index": index,
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "free": free,
+        "total": total,
+    }
 
 
 def nvidia_gpus() -> int:
@@ -75,7 +92,13 @@ def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
         mend = "update the driver, or install the torch build for its CUDA version (pytorch.org/get-started)"
         return [Finding("stops a run" if wanted else "warning", what, mend)]
     if not gpus and wanted and kind(cfg) != "mps":
-        return [Finding("stops a run", f"trainer.accelerator={cfg.trainer.accelerator}, but there is no GPU here", "take trainer.accelerator=auto")]
+        return [
+            Finding(
+                "stops a run",
+                f"trainer.accelerator={cfg.trainer.accelerator}, but there is no GPU here",
+                "take trainer.accelerator=auto",
+            )
+        ]
     return []
 
 
@@ -88,7 +111,13 @@ def _unfit(gpu: dict[str, Any]) -> list[Finding]:
         found.append(Finding("stops a run", what, mend))
     if gpu["free"] < gpu["total"] / 2:
         what = f"{name} has {gigabytes(gpu['free'])} free of {gigabytes(gpu['total'])}: another process holds the rest"
-        found.append(Finding("warning", what, "end it (nvidia-smi names it), or choose another GPU with CUDA_VISIBLE_DEVICES"))
+        found.append(
+            Finding(
+                "warning",
+                what,
+                "end it (nvidia-smi names it), or choose another GPU with CUDA_VISIBLE_DEVICES",
+            )
+        )
     return found
 
 
@@ -109,11 +138,19 @@ def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
     asked, of = cfg.trainer.devices, kind(cfg)
     wanted, indices = number(cfg), _indices(asked) or []
     if wanted < 1:
-        return [Finding("stops a run", f"trainer.devices={asked} is no device at all", "take trainer.devices=1, or auto for all there are")]
+        return [
+            Finding(
+                "stops a run",
+                f"trainer.devices={asked} is no device at all",
+                "take trainer.devices=1, or auto for all there are",
+            )
+        ]
     there = {"cuda": gpus, "mps": 1}.get(of, math.inf)
     if wanted > there or any(index >= there for index in indices):
         what = f"trainer.devices={asked}, but there {'is' if there == 1 else 'are'} {there} {'GPU' if there == 1 else 'GPUs'} here"
-        return [Finding("stops a run", what, f"take trainer.devices={there}")] if there else []  # none at all is said elsewhere
+        return (
+            [Finding("stops a run", what, f"take trainer.devices={there}")] if there else []
+        )  # none at all is said elsewhere
     if of == "cpu" and wanted > allowed_cores():
         what = f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()} core{'s' * (allowed_cores() > 1)}"
         return [Finding("warning", what, f"take trainer.devices={allowed_cores()} or fewer")]
@@ -138,9 +175,21 @@ def precision(cfg: DictConfig) -> Answer:
     low = low or (of == "cuda" and capability < (8, 0))
     found = []
     if chosen.startswith("bf16") and low:
-        found.append(Finding("warning", f"trainer.precision={chosen}, but {why}, so it is slow", "take trainer.precision=auto"))
+        found.append(
+            Finding(
+                "warning",
+                f"trainer.precision={chosen}, but {why}, so it is slow",
+                "take trainer.precision=auto",
+            )
+        )
     if chosen == "16-mixed" and of == "cpu":
-        what = "trainer.precision=16-mixed does not exist on a CPU, where bf16-mixed takes its place"
+        what = (
+            "trainer.precision=16-mixed does not exist on a CPU, where bf16-mixed takes its place"
+        )
         found.append(Finding("warning", what, "take trainer.precision=auto"))
     asked = "auto" if cfg.trainer.precision == "auto" else "as asked"
-    return Answer({"precision": f"{chosen} ({asked}): {why}"}, {"device": of, "precision": chosen, "asked": str(cfg.trainer.precision)}, tuple(found))
+    return Answer(
+        {"precision": f"{chosen} ({asked}): {why}"},
+        {"device": of, "precision": chosen, "asked": str(cfg.trainer.precision)},
+        tuple(found),
+    )

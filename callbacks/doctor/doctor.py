@@ -53,7 +53,9 @@ def doctor(cfg: DictConfig, run_dir: Path) -> None:
     child = started()
     try:
         answers = asked(LOOKING, plain, PATIENCE)
-        answers |= asked({"speed": partial(speed, child=child)}, plain, SECONDS + 10)  # after all others, which would disturb it
+        answers |= asked(
+            {"speed": partial(speed, child=child)}, plain, SECONDS + 10
+        )  # after all others, which would disturb it
     finally:
         child.end()
     findings, seconds = worst_first(answers.values()), time.monotonic() - start
@@ -62,7 +64,9 @@ def doctor(cfg: DictConfig, run_dir: Path) -> None:
     show(str(cfg.title), answers, findings, seconds, run_dir / "doctor.json")
     stopping = sum(finding.severity == "stops a run" for finding in findings)
     if stopping:
-        raise Unfit(f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them first")
+        raise Unfit(
+            f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them first"
+        )
 
 
 def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[str, Answer]:
@@ -87,7 +91,10 @@ def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return {name: answers.get(name) or _without(name, f"did not answer within {seconds:g} s") for name in checks}
+    return {
+        name: answers.get(name) or _without(name, f"did not answer within {seconds:g} s")
+        for name in checks
+    }
 
 
 def _without(name: str, how: str) -> Answer:
@@ -95,7 +102,9 @@ def _without(name: str, how: str) -> Answer:
     return Answer({name: how}, {}, (Finding("warning", f"the check of {name} {how}", mend),))
 
 
-def _content(title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float) -> dict[str, Any]:
+def _content(
+    title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float
+) -> dict[str, Any]:
     return {
         "version": 1,
         "experiment": title,

@@ -18,10 +18,18 @@ SECONDS = 45.0  # most of it is importing torch on a busy machine
 def gloo(cfg: DictConfig) -> Answer:
     """Two processes on the CPU."""
     outcomes = together("gloo", 2)
-    found = _findings("gloo", outcomes, _mend_of_gloo(), needed=_several(cfg) and kind(cfg) == "cpu")
+    found = _findings(
+        "gloo", outcomes, _mend_of_gloo(), needed=_several(cfg) and kind(cfg) == "cpu"
+    )
     if not found and cfg.trainer.num_nodes > 1 and not resolves():
         what = f"the host name does not resolve, by which {cfg.trainer.num_nodes} nodes find each other"
-        found = (Finding("stops a run", what, "add it to /etc/hosts, or set GLOO_SOCKET_IFNAME to the network's interface"),)
+        found = (
+            Finding(
+                "stops a run",
+                what,
+                "add it to /etc/hosts, or set GLOO_SOCKET_IFNAME to the network's interface",
+            ),
+        )
     return _answer("gloo", outcomes, found)
 
 
@@ -33,7 +41,11 @@ def nccl(cfg: DictConfig) -> Answer:
         return Answer({"NCCL": f"not tried: {why}"}, {"tried": False})
     outcomes = together("nccl", 2)
     mend = "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or NCCL_SOCKET_IFNAME=lo mend most"
-    return _answer("NCCL", outcomes, _findings("NCCL", outcomes, mend, needed=_several(cfg) and kind(cfg) == "cuda"))
+    return _answer(
+        "NCCL",
+        outcomes,
+        _findings("NCCL", outcomes, mend, needed=_several(cfg) and kind(cfg) == "cuda"),
+    )
 
 
 def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Outcome]:
@@ -47,7 +59,10 @@ def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Out
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    children = [Child("callbacks.doctor.peer", backend, str(rank), str(processes), str(port)) for rank in range(processes)]
+    children = [
+        Child("callbacks.doctor.peer", backend, str(rank), str(processes), str(port))
+        for rank in range(processes)
+    ]
     end = time.monotonic() + seconds
     try:
         return [child.outcome(end - time.monotonic()) for child in children]
@@ -82,8 +97,13 @@ def _findings(name: str, outcomes: list[Outcome], mend: str, needed: bool) -> tu
     failed = [outcome for outcome in outcomes if outcome.code != 0]
     if not failed:
         return ()
-    why = next((outcome.error for outcome in failed if outcome.code is not None), f"no answer within {SECONDS:.0f} s")
-    why = re.sub(r"\[enforce fail at [^\]]*\]\s*", "", why)[:160]  # a place in the sources says nothing here
+    why = next(
+        (outcome.error for outcome in failed if outcome.code is not None),
+        f"no answer within {SECONDS:.0f} s",
+    )
+    why = re.sub(r"\[enforce fail at [^\]]*\]\s*", "", why)[
+        :160
+    ]  # a place in the sources says nothing here
     what = f"two processes cannot exchange gradients by {name} ({why})"
     return (Finding("stops a run" if needed else "warning", what, mend),)
 

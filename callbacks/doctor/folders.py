@@ -34,16 +34,33 @@ def _room(name: str, configured: str) -> Answer:
             pass
     except OSError as error:
         mend = f"make it writable, or set paths.{name}=... to a folder that is"
-        wrong = Finding("stops a run", f"{key} cannot be written ({error.strerror or type(error).__name__})", mend)
-        return Answer({name: f"{configured}: cannot be written"}, {"path": configured, "writable": False}, (wrong,))
+        wrong = Finding(
+            "stops a run",
+            f"{key} cannot be written ({error.strerror or type(error).__name__})",
+            mend,
+        )
+        return Answer(
+            {name: f"{configured}: cannot be written"},
+            {"path": configured, "writable": False},
+            (wrong,),
+        )
     usage = shutil.disk_usage(place)
     found = []
     if usage.free < 10e9 or usage.free < usage.total / 50:
         what = f"the disk of {key} is nearly full: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"
         mend = f"delete what is no longer needed, or set paths.{name}=... to another disk"
         found.append(Finding("stops a run" if usage.free < 1e9 else "warning", what, mend))
-    known = {"path": configured, "writable": True, "free_bytes": usage.free, "total_bytes": usage.total}
-    return Answer({name: f"{configured}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"}, known, tuple(found))
+    known = {
+        "path": configured,
+        "writable": True,
+        "free_bytes": usage.free,
+        "total_bytes": usage.total,
+    }
+    return Answer(
+        {name: f"{configured}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"},
+        known,
+        tuple(found),
+    )
 
 
 def data(cfg: DictConfig) -> Answer:
@@ -54,11 +71,27 @@ def data(cfg: DictConfig) -> Answer:
     known = {"root": configured, "phantom": drawn, "DATA_ROOT": named, "files": None}
     said = {"DATA_ROOT": named or "not set"}
     if named and not Path(named).is_dir():
-        found.append(Finding("warning", f"DATA_ROOT={named} is not a folder", "correct it, or unset it and name datamodule.root=..."))
+        found.append(
+            Finding(
+                "warning",
+                f"DATA_ROOT={named} is not a folder",
+                "correct it, or unset it and name datamodule.root=...",
+            )
+        )
     if drawn and not root.exists():
-        return Answer({"data": f"{configured}: phantoms, drawn when first needed", **said}, known, tuple(found))
+        return Answer(
+            {"data": f"{configured}: phantoms, drawn when first needed", **said},
+            known,
+            tuple(found),
+        )
     if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
-        found.append(Finding("stops a run", f"datamodule.root={configured} cannot be read by this user", "ask its owner for read access"))
+        found.append(
+            Finding(
+                "stops a run",
+                f"datamodule.root={configured} cannot be read by this user",
+                "ask its owner for read access",
+            )
+        )
         return Answer({"data": f"{configured}: cannot be read", **said}, known, tuple(found))
     try:
         check_root(root)
@@ -67,7 +100,11 @@ def data(cfg: DictConfig) -> Answer:
         found.append(Finding("stops a run", what, mend))
         return Answer({"data": f"{configured}: nothing there", **said}, known, tuple(found))
     known["files"] = number = _files(root)
-    return Answer({"data": f"{configured}: {number:,}{' or more' * (number == COUNTED)} files", **said}, known, tuple(found))
+    return Answer(
+        {"data": f"{configured}: {number:,}{' or more' * (number == COUNTED)} files", **said},
+        known,
+        tuple(found),
+    )
 
 
 def _files(root: Path) -> int:

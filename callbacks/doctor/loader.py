@@ -16,7 +16,9 @@ from datamodules.sample import Canvas
 SILENT = 30  # seconds without a batch, after which a loader counts as dead
 
 
-def images_per_second(cfg: DictConfig, size: Canvas, workers: list[int], seconds: float) -> Iterator[tuple[int, float]]:
+def images_per_second(
+    cfg: DictConfig, size: Canvas, workers: list[int], seconds: float
+) -> Iterator[tuple[int, float]]:
     """The rate of training images with each number of loader processes, one number after the other.
 
     Args:
@@ -25,7 +27,10 @@ def images_per_second(cfg: DictConfig, size: Canvas, workers: list[int], seconds
         workers: Numbers of loader processes.
         seconds: For each, after the first batch.
     """
-    more = Canvas.of(cfg.datamodule.cache_size or cfg.image_size).height / Canvas.of(cfg.image_size).height
+    more = (
+        Canvas.of(cfg.datamodule.cache_size or cfg.image_size).height
+        / Canvas.of(cfg.image_size).height
+    )
     pipeline = cfg.datamodule.get("augmentation")
     with tempfile.TemporaryDirectory() as folder:
         data = partial(
@@ -42,7 +47,13 @@ def images_per_second(cfg: DictConfig, size: Canvas, workers: list[int], seconds
             phantom=_phantoms,
         )
         for count in workers:
-            yield count, _rate(data(augmentation=make(pipeline) if pipeline else None, num_workers=count), seconds)
+            yield (
+                count,
+                _rate(
+                    data(augmentation=make(pipeline) if pipeline else None, num_workers=count),
+                    seconds,
+                ),
+            )
 
 
 def _phantoms(root: Path) -> None:

@@ -27,11 +27,19 @@ def cores(cfg: DictConfig) -> Answer:
     if quota is not None and quota < allowed and threads > math.ceil(quota):
         fewer = max(1, math.floor(quota))
         what = f"the cgroup's quota is {quota:g} cores' worth of time, but {allowed} cores are seen and torch starts {threads} threads"
-        found.append(Finding("warning", what, f"set OMP_NUM_THREADS={fewer} and datamodule.num_workers={fewer - 1}"))
+        found.append(
+            Finding(
+                "warning",
+                what,
+                f"set OMP_NUM_THREADS={fewer} and datamodule.num_workers={fewer - 1}",
+            )
+        )
     usable = min(allowed, math.ceil(quota or allowed))
     if workers(cfg) > usable:
         what = f"datamodule.num_workers={workers(cfg)} is more than the {usable} cores that this process may use"
-        found.append(Finding("warning", what, f"set datamodule.num_workers={max(0, usable - 1)}, or auto"))
+        found.append(
+            Finding("warning", what, f"set datamodule.num_workers={max(0, usable - 1)}, or auto")
+        )
     said = f"{allowed} allowed of {seen}; quota {f'{quota:g}' if quota else 'none'}; {threads} thread{'s' * (threads > 1)} of torch"
     return Answer({"CPU cores": said}, known, tuple(found))
 
@@ -57,7 +65,13 @@ def memory(cfg: DictConfig) -> Answer:
     found = []
     if free < 4e9:
         mend = "end other programs, ask for more, or lower datamodule.batch_size"
-        found.append(Finding("stops a run" if free < 1e9 else "warning", f"only {gigabytes(free)} of memory are available", mend))
+        found.append(
+            Finding(
+                "stops a run" if free < 1e9 else "warning",
+                f"only {gigabytes(free)} of memory are available",
+                mend,
+            )
+        )
     return Answer({"memory": said}, known, tuple(found))
 
 
@@ -67,10 +81,21 @@ def shared_memory(cfg: DictConfig) -> Answer:
         return Answer({"shared memory": "none to measure on this system"}, {})
     usage, count = shutil.disk_usage(SHARED), workers(cfg)
     planes = cfg.datamodule.channels + len(cfg.module.classes)
-    need = 2 * count * PREFETCHED * cfg.datamodule.batch_size * planes * math.prod(Canvas.of(cfg.image_size))  # of train and of val
+    need = (
+        2
+        * count
+        * PREFETCHED
+        * cfg.datamodule.batch_size
+        * planes
+        * math.prod(Canvas.of(cfg.image_size))
+    )  # of train and of val
     known = {"total_bytes": usage.total, "free_bytes": usage.free, "loader_needs_bytes": need}
     said = f"{SHARED}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}; "
-    said += f"{count} loader workers need up to {gigabytes(need)}" if count else "no loader workers that need any"
+    said += (
+        f"{count} loader workers need up to {gigabytes(need)}"
+        if count
+        else "no loader workers that need any"
+    )
     found = []
     if count and (usage.total < 1e9 or usage.free < need):
         what = f"{SHARED} has {gigabytes(usage.free)} free of {gigabytes(usage.total)}, where {count} loader workers need up to {gigabytes(need)}"
@@ -90,5 +115,13 @@ def open_files(cfg: DictConfig) -> Answer:
     found = []
     if not boundless and soft < 1024:
         mend = f"run ulimit -n {4096 if hard == resource.RLIM_INFINITY else min(4096, hard)} first, or set datamodule.num_workers=0"
-        found.append(Finding("warning", f"at most {soft} files may be open, which loader workers use up", mend))
-    return Answer({"open files": "no limit" if boundless else f"{soft:,} at most"}, {"limit": None if boundless else soft}, tuple(found))
+        found.append(
+            Finding(
+                "warning", f"at most {soft} files may be open, which loader workers use up", mend
+            )
+        )
+    return Answer(
+        {"open files": "no limit" if boundless else f"{soft:,} at most"},
+        {"limit": None if boundless else soft},
+        tuple(found),
+    )

@@ -41,7 +41,11 @@ def size_on(cfg: DictConfig, device: str) -> Canvas:
     """Of the images; on a CPU smaller ones of the same shape."""
     asked = Canvas.of(cfg.image_size)
     smaller = LARGEST / max(asked)
-    return asked if device != "cpu" or smaller >= 1 else Canvas.of([max(32, round(side * smaller / 32) * 32) for side in asked])
+    return (
+        asked
+        if device != "cpu" or smaller >= 1
+        else Canvas.of([max(32, round(side * smaller / 32) * 32) for side in asked])
+    )
 
 
 def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
@@ -49,7 +53,12 @@ def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     size, counts = size_on(cfg, kind(cfg)), sorted({0, automatic_workers(), workers(cfg)})
     try:
         for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
-            yield {"line": "loader", "workers": count, "image_size": size.plain, "images_per_second": rate}
+            yield {
+                "line": "loader",
+                "workers": count,
+                "image_size": size.plain,
+                "images_per_second": rate,
+            }
     except Exception as error:
         yield {"line": "failed", "of": "the loader", "why": reason(error)}
 
@@ -67,16 +76,32 @@ def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
             setting = step.Setting(device, index, precision, images, size, cfg.datamodule.channels)
             said_of = asdict(setting) | {"image_size": size.plain}
             try:
-                yield {"line": "step", **said_of, "images_per_second": step.images_per_second(built[device], setting, SECONDS[device])}
+                yield {
+                    "line": "step",
+                    **said_of,
+                    "images_per_second": step.images_per_second(
+                        built[device], setting, SECONDS[device]
+                    ),
+                }
             except Exception as error:
-                yield {"line": "failed", **said_of, "of": "a step", "why": reason(error), "memory": isinstance(error, torch.OutOfMemoryError)}
+                yield {
+                    "line": "failed",
+                    **said_of,
+                    "of": "a step",
+                    "why": reason(error),
+                    "memory": isinstance(error, torch.OutOfMemoryError),
+                }
             if device == "cuda":
                 torch.cuda.empty_cache()
 
 
 def there() -> list[tuple[str, int]]:
     """The devices that can be measured: the CPU, each GPU, MPS."""
-    gpus = [("cuda", index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [("cuda", index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     return [("cpu", 0), *gpus, *([("mps", 0)] if torch.backends.mps.is_available() else [])]
 
 

@@ -39,11 +39,20 @@ def network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[str, A
         sentence = sentence_of(error)
         module, said = _small(cfg, f"{type(error).__name__} in {said['name']}")
         said["refused"] = sentence[0] if sentence else None
-    return module, {**said, "parameters": sum(parameter.numel() for parameter in module.parameters())}
+    return module, {
+        **said,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+    }
 
 
 def _name(net: DictConfig) -> str:
-    return str(net.architecture) if "architecture" in net else _name(net.net) if "net" in net else str(net._target_).split(".")[-1]
+    return (
+        str(net.architecture)
+        if "architecture" in net
+        else _name(net.net)
+        if "net" in net
+        else str(net._target_).split(".")[-1]
+    )
 
 
 def _from_scratch(cfg: DictConfig) -> DictConfig:
@@ -55,6 +64,14 @@ def _from_scratch(cfg: DictConfig) -> DictConfig:
 
 
 def _small(cfg: DictConfig, why: str) -> tuple[SupervisedModule, dict[str, Any]]:
-    net = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=[64, 32, 16], in_channels=cfg.datamodule.channels)
-    module = SegmentationModule(["lesion"], net=net, loss=Bce(), optimizer=partial(torch.optim.AdamW, lr=1e-4))
+    net = smp.Unet(
+        "resnet18",
+        encoder_weights=None,
+        encoder_depth=3,
+        decoder_channels=[64, 32, 16],
+        in_channels=cfg.datamodule.channels,
+    )
+    module = SegmentationModule(
+        ["lesion"], net=net, loss=Bce(), optimizer=partial(torch.optim.AdamW, lr=1e-4)
+    )
     return module, {"own": False, "name": "small U-Net", "why": why}

@@ -13,7 +13,9 @@ from callbacks.doctor.finding import Answer, Finding
 STYLES = {"stops a run": "bold red", "warning": "yellow"}
 
 
-def show(title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float, file: Path) -> None:
+def show(
+    title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float, file: Path
+) -> None:
     """Prints it.
 
     Args:
@@ -24,7 +26,13 @@ def show(title: str, answers: Mapping[str, Answer], findings: list[Finding], sec
         file: Where the same stands as JSON.
     """
     console = Console()
-    table = Table(title=f"doctor · {escape(title)}", title_justify="left", box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=f"doctor · {escape(title)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_header=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for answer in answers.values():
@@ -33,7 +41,16 @@ def show(title: str, answers: Mapping[str, Answer], findings: list[Finding], sec
     console.print(table)
     for position, finding in enumerate(findings, 1):
         style = STYLES[finding.severity]
-        console.print(f"{position}. [{style}]{finding.severity}:[/] {escape(finding.sentence)}", highlight=False, overflow="fold")
+        console.print(
+            f"{position}. [{style}]{finding.severity}:[/] {escape(finding.sentence)}",
+            highlight=False,
+            overflow="fold",
+        )
     if not findings:
         console.print("nothing is wrong")
-    console.print(f"{seconds:.0f} s; as JSON: {escape(str(file))}", style="dim", soft_wrap=True, highlight=False)
+    console.print(
+        f"{seconds:.0f} s; as JSON: {escape(str(file))}",
+        style="dim",
+        soft_wrap=True,
+        highlight=False,
+    )

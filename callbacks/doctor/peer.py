@@ -19,7 +19,9 @@ def main() -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     where = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group(backend, where, timedelta(seconds=SECONDS), rank=rank, world_size=processes)
+    distributed.init_process_group(
+        backend, where, timedelta(seconds=SECONDS), rank=rank, world_size=processes
+    )
     seconds = [_exchange(device, rank, processes) for _ in range(6)]
     distributed.destroy_process_group()
     print(NUMBERS * 4 / 1e6 / median(seconds[1:]))

@@ -24,7 +24,11 @@ def wandb(cfg: DictConfig) -> Answer:
     known = {"login": login, "mode": mode, "used": logger is not None}
     if logger and not login and mode == "online" and logger.mode == "online":
         what = "logger=wandb, but there is no login, so the run will be kept offline"
-        return Answer({"W&B": said}, known, (Finding("warning", what, "log in with wandb login, or set WANDB_API_KEY"),))
+        return Answer(
+            {"W&B": said},
+            known,
+            (Finding("warning", what, "log in with wandb login, or set WANDB_API_KEY"),),
+        )
     return Answer({"W&B": said}, known)
 
 
@@ -52,7 +56,11 @@ def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         for name, value in node.items():
             if OmegaConf.is_dict(value):
                 yield from below(value, f"{prefix}{name!s}.")
-            elif str(name).split("_")[-1] == "weights" and isinstance(value, str) and not Path(value).expanduser().exists():
+            elif (
+                str(name).split("_")[-1] == "weights"
+                and isinstance(value, str)
+                and not Path(value).expanduser().exists()
+            ):
                 yield f"{prefix}{name!s}", value
 
     yield from below(cfg.module.net, "module.net.")
@@ -63,14 +71,22 @@ def slurm(cfg: DictConfig) -> Answer:
     sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
     said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
     known = {"sbatch": sends, "job": job is not None}
-    alone = "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    alone = "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in (
+        "bash",
+        "interactive",
+    )
     if job is None or alone:  # then Lightning starts its processes itself
         return Answer({"Slurm": said}, known)
-    asked = (("SLURM_NTASKS_PER_NODE", "devices", number(cfg)), ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes))
+    asked = (
+        ("SLURM_NTASKS_PER_NODE", "devices", number(cfg)),
+        ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes),
+    )
     found = []
     for variable, key, here in asked:
         given = os.environ.get(variable)
         if given and int(given) != here:
             what = f"the Slurm job has {variable}={given}, but trainer.{key} comes to {here}"
-            found.append(Finding("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}"))
+            found.append(
+                Finding("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}")
+            )
     return Answer({"Slurm": said}, known, tuple(found))

@@ -37,9 +37,25 @@ def _ended(outcome: Outcome) -> list[Finding]:
         return []
     if outcome.code == -9:
         mend = "lower datamodule.batch_size or image_size, or ask for more memory"
-        return [Finding("stops a run", "the measurement of a small step was killed by the system, as it does when memory runs out", mend)]
-    why = f"took more than {SECONDS:.0f} s" if outcome.code is None else f"ended early ({outcome.error[:120] or f'code {outcome.code}'})"
-    return [Finding("warning", f"the measurement of step and loader {why}", "run do=doctor again when the machine is idle")]
+        return [
+            Finding(
+                "stops a run",
+                "the measurement of a small step was killed by the system, as it does when memory runs out",
+                mend,
+            )
+        ]
+    why = (
+        f"took more than {SECONDS:.0f} s"
+        if outcome.code is None
+        else f"ended early ({outcome.error[:120] or f'code {outcome.code}'})"
+    )
+    return [
+        Finding(
+            "warning",
+            f"the measurement of step and loader {why}",
+            "run do=doctor again when the machine is idle",
+        )
+    ]
 
 
 def judged(cfg: DictConfig, lines: Lines) -> tuple[dict[str, str], list[Finding]]:
@@ -49,23 +65,42 @@ def judged(cfg: DictConfig, lines: Lines) -> tuple[dict[str, str], list[Finding]
         cfg: Of the run.
         lines: As `callbacks.doctor.measuring` prints them.
     """
-    of: dict[str, Lines] = {name: [line for line in lines if line["line"] == name] for name in ("network", "step", "loader", "failed")}
+    of: dict[str, Lines] = {
+        name: [line for line in lines if line["line"] == name]
+        for name in ("network", "step", "loader", "failed")
+    }
     said: dict[str, str] = {}
     for net in of["network"]:
         words = f"{net['name']}, {net['parameters'] / 1e6:.1f} M parameters"
-        said[f"network, {NAMES[net['device']]}"] = words if net["own"] else f"{words} ({net['why']})"
+        said[f"network, {NAMES[net['device']]}"] = (
+            words if net["own"] else f"{words} ({net['why']})"
+        )
     for step in of["step"]:
-        name = f"step, {NAMES[step['device']]}" + (f" {step['index']}" if step["device"] == "cuda" else "")
+        name = f"step, {NAMES[step['device']]}" + (
+            f" {step['index']}" if step["device"] == "cuda" else ""
+        )
         text = f"{step['precision']} {step['images_per_second']:,.1f} images/s"
-        said[name] = f"{said[name]}, {text}" if name in said else f"{step['images']} x {Canvas.of(step['image_size'])} px: {text}"
+        said[name] = (
+            f"{said[name]}, {text}"
+            if name in said
+            else f"{step['images']} x {Canvas.of(step['image_size'])} px: {text}"
+        )
     if of["loader"]:
-        each = [f"{_processes(line['workers'])} {line['images_per_second']:,.0f} images/s" for line in of["loader"]]
+        each = [
+            f"{_processes(line['workers'])} {line['images_per_second']:,.0f} images/s"
+            for line in of["loader"]
+        ]
         said["loader"] = f"{Canvas.of(of['loader'][0]['image_size'])} px: {', '.join(each)}"
     limit, slow = _limit(cfg, of["step"], of["loader"])
     if any(net["device"] == kind(cfg) and not net["own"] for net in of["network"]):
         limit, slow = "not told, because the step is not that of the experiment's own network", []
     said |= {"limit": limit} if limit else {}
-    return said, [*_network(of["network"]), *_failed(cfg, of["failed"], of["network"]), *_low_precision(cfg, of["step"]), *slow]
+    return said, [
+        *_network(of["network"]),
+        *_failed(cfg, of["failed"], of["network"]),
+        *_low_precision(cfg, of["step"]),
+        *slow,
+    ]
 
 
 def _processes(workers: int) -> str:
@@ -84,7 +119,13 @@ def _network(networks: Lines) -> list[Finding]:
             found.append(Finding("stops a run", what, mend))
         elif not net["own"] and TOO_MANY not in net["why"]:
             mend = "see why with trainer.fast_dev_run=true"
-            found.append(Finding("warning", f"the experiment's own network could not be tried ({net['why']})", mend))
+            found.append(
+                Finding(
+                    "warning",
+                    f"the experiment's own network could not be tried ({net['why']})",
+                    mend,
+                )
+            )
     return found
 
 
@@ -92,9 +133,19 @@ def _failed(cfg: DictConfig, failures: Lines, networks: Lines) -> list[Finding]:
     own, found = {net["device"] for net in networks if net["own"]}, []
     for line in failures:
         if line["of"] != "a step":
-            found.append(Finding("warning", f"{line['of']} could not be measured ({line['why']})", "try datamodule.num_workers=0"))
+            found.append(
+                Finding(
+                    "warning",
+                    f"{line['of']} could not be measured ({line['why']})",
+                    "try datamodule.num_workers=0",
+                )
+            )
         elif line.get("memory"):
-            meant = line["device"] in own and line["device"] == kind(cfg) and line["precision"] == chosen_precision(cfg, kind(cfg))
+            meant = (
+                line["device"] in own
+                and line["device"] == kind(cfg)
+                and line["precision"] == chosen_precision(cfg, kind(cfg))
+            )
             of = f"{line['images']} images of {Canvas.of(line['image_size'])} px in {line['precision']}"
             what = f"a step of {of} does not fit into the memory of the GPU"
             mend = "lower datamodule.batch_size and raise trainer.accumulate_grad_batches as much"
@@ -107,7 +158,11 @@ def _failed(cfg: DictConfig, failures: Lines, networks: Lines) -> list[Finding]:
 
 def _low_precision(cfg: DictConfig, steps: Lines) -> list[Finding]:
     of = kind(cfg)
-    rates = {line["precision"]: line["images_per_second"] for line in reversed(steps) if line["device"] == of}
+    rates = {
+        line["precision"]: line["images_per_second"]
+        for line in reversed(steps)
+        if line["device"] == of
+    }
     chosen = chosen_precision(cfg, of)
     if FULL not in rates or rates.get(chosen, rates[FULL]) > CLEARLY * rates[FULL]:
         return []
@@ -117,7 +172,11 @@ def _low_precision(cfg: DictConfig, steps: Lines) -> list[Finding]:
 
 def _limit(cfg: DictConfig, steps: Lines, loaders: Lines) -> tuple[str, list[Finding]]:
     of = kind(cfg)
-    rates = [line["images_per_second"] for line in steps if line["device"] == of and line["precision"] == chosen_precision(cfg, of)]
+    rates = [
+        line["images_per_second"]
+        for line in steps
+        if line["device"] == of and line["precision"] == chosen_precision(cfg, of)
+    ]
     serving = [line["images_per_second"] for line in loaders if line["workers"] == workers(cfg)]
     if not rates or not serving:
         return "", []
@@ -133,4 +192,6 @@ def _limit(cfg: DictConfig, steps: Lines, loaders: Lines) -> tuple[str, list[Fin
         mend = f"try datamodule.num_workers={more}"
     else:
         mend = "ask for more cores, or make the augmentation lighter"
-    return f"the loader: the step is {_times(taken / served)} as fast", [Finding("warning", what, mend)]
+    return f"the loader: the step is {_times(taken / served)} as fast", [
+        Finding("warning", what, mend)
+    ]

@@ -53,7 +53,9 @@ def images_per_second(module: SupervisedModule, setting: Setting, seconds: float
     devices = 1 if setting.device == "cpu" else [setting.index]
     fabric = Fabric(accelerator=setting.device, devices=devices, precision=setting.precision)  # type: ignore[arg-type]
     own = copy.deepcopy(module).train()
-    optimizer = own.optimizer([parameter for parameter in own.parameters() if parameter.requires_grad])
+    optimizer = own.optimizer(
+        [parameter for parameter in own.parameters() if parameter.requires_grad]
+    )
     learner, optimizer = fabric.setup(own, optimizer)
     batch = _noise(module, setting, fabric.device)
 
@@ -71,11 +73,19 @@ def images_per_second(module: SupervisedModule, setting: Setting, seconds: float
 def _noise(module: SupervisedModule, setting: Setting, device: torch.device) -> dict[str, Any]:
     random, images, size = torch.Generator().manual_seed(0), setting.images, setting.image_size
     classes = len(getattr(module, "classes", ["lesion"]))
-    batch: dict[str, Any] = {"image": torch.randint(0, 256, (images, setting.channels, *size), dtype=torch.uint8, generator=random)}
+    batch: dict[str, Any] = {
+        "image": torch.randint(
+            0, 256, (images, setting.channels, *size), dtype=torch.uint8, generator=random
+        )
+    }
     if module.target == "mask":
-        batch["mask"] = torch.randint(0, 2, (images, classes, *size), dtype=torch.uint8, generator=random)
+        batch["mask"] = torch.randint(
+            0, 2, (images, classes, *size), dtype=torch.uint8, generator=random
+        )
     else:
-        batch["label"] = torch.eye(max(2, classes))[torch.arange(images) % max(2, classes), :classes]
+        batch["label"] = torch.eye(max(2, classes))[
+            torch.arange(images) % max(2, classes), :classes
+        ]
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

@@ -35,8 +35,13 @@ class Layer:
     def _inside(self, i: int) -> np.ndarray:
         top, left, height, width = self.contents[i]
         rows, columns = self.maps[i].shape[1:]
-        down, right = -(-(top + height) * rows // self.canvas.height), -(-(left + width) * columns // self.canvas.width)  # rounded up
-        return self.maps[i][:, top * rows // self.canvas.height : down, left * columns // self.canvas.width : right]
+        down, right = (
+            -(-(top + height) * rows // self.canvas.height),
+            -(-(left + width) * columns // self.canvas.width),
+        )  # rounded up
+        return self.maps[i][
+            :, top * rows // self.canvas.height : down, left * columns // self.canvas.width : right
+        ]
 
     def components(self, cells: np.ndarray) -> list[np.ndarray]:
         """Each image as uint8 RGB `height x width x 3` of its content; fewer than three components leave blue, then green dark."""
@@ -44,14 +49,20 @@ class Layer:
         low, high = np.percentile((cells - centre) @ axes, SPAN, axis=0)
         found = []
         for i, each in enumerate(self.maps):
-            colours = _scaled(np.einsum("chw,ck->hwk", each - centre[:, None, None], axes), low, high)
-            found.append(self._placed(np.pad(colours, ((0, 0), (0, 0), (0, KEPT - axes.shape[1]))), i))
+            colours = _scaled(
+                np.einsum("chw,ck->hwk", each - centre[:, None, None], axes), low, high
+            )
+            found.append(
+                self._placed(np.pad(colours, ((0, 0), (0, 0), (0, KEPT - axes.shape[1]))), i)
+            )
         return found
 
     def channel(self, cells: np.ndarray, number: int) -> list[np.ndarray]:
         """Each image as uint8 `height x width` of its content: one channel."""
         low, high = np.percentile(cells[:, number], SPAN)
-        return [self._placed(_scaled(each[number], low, high), i) for i, each in enumerate(self.maps)]
+        return [
+            self._placed(_scaled(each[number], low, high), i) for i, each in enumerate(self.maps)
+        ]
 
     def _placed(self, pixels: np.ndarray, i: int) -> np.ndarray:
         """Cells as squares on the canvas, padding cut off."""
@@ -71,7 +82,10 @@ def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     centre, channels = cells.mean(0), cells.shape[1]
     moved = cells - centre
-    _, axes = eigh((moved.T @ moved).astype(np.float64), subset_by_index=[max(0, channels - KEPT), channels - 1])
+    _, axes = eigh(
+        (moved.T @ moved).astype(np.float64),
+        subset_by_index=[max(0, channels - KEPT), channels - 1],
+    )
     axes = axes[:, ::-1]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
     return centre, (axes * np.where(largest < 0, -1, 1)).astype(np.float32)

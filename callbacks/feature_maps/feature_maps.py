@@ -82,7 +82,11 @@ class FeatureMaps(Showing):
         """The pictures of this test, drawn once, by the first process alone; None where no process holds the whole network."""
         if not trainer.is_global_zero or trainer.fast_dev_run or not holds_the_network(trainer):  # type: ignore[attr-defined]
             return None
-        if self._section is None and isinstance(pl_module, EvaluatedModule) and "test" in pl_module.evidence:
+        if (
+            self._section is None
+            and isinstance(pl_module, EvaluatedModule)
+            and "test" in pl_module.evidence
+        ):
             self._section = self._draw(trainer, pl_module)
         return self._section
 
@@ -105,23 +109,43 @@ class FeatureMaps(Showing):
         rows = []
         for i, case in enumerate(cases):
             small = panes(i, SIDE)
-            tiles = {"image": stacked([small["outlines"], small["image"]])} | {title: layer.tile(i) for title, layer in painted.items()}
-            rows.append(replace(case, panes={title: data_url(pixels) for title, pixels in tiles.items()}))
+            tiles = {"image": stacked([small["outlines"], small["image"]])} | {
+                title: layer.tile(i) for title, layer in painted.items()
+            }
+            rows.append(
+                replace(case, panes={title: data_url(pixels) for title, pixels in tiles.items()})
+            )
         image = Column("image", kind.overlay[len(evidence.classes) > 1])
-        silent = [title for title in self._layers(module) if not any(shown == title or shown.startswith(f"{title} ") for shown in painted)]
+        silent = [
+            title
+            for title in self._layers(module)
+            if not any(shown == title or shown.startswith(f"{title} ") for shown in painted)
+        ]
         left_out = f" Left out, because they gave no map: {', '.join(silent)}." if silent else ""
-        return Section("Feature maps", LEGEND + left_out, [image, *(Column(title, layer.about) for title, layer in painted.items())], rows)
+        return Section(
+            "Feature maps",
+            LEGEND + left_out,
+            [image, *(Column(title, layer.about) for title, layer in painted.items())],
+            rows,
+        )
 
-    def _run(self, trainer: Trainer, module: EvaluatedModule, batch: Sample) -> tuple[list[Tensor], dict[str, Layer]]:
+    def _run(
+        self, trainer: Trainer, module: EvaluatedModule, batch: Sample
+    ) -> tuple[list[Tensor], dict[str, Layer]]:
         """Logits of each image, and the maps of each column."""
         logits, maps = [], []
         canvas, contents = Canvas(*batch["image"].shape[-2:]), batch["content"]
-        with listening(one_of(module), self._layers(module), aspect=canvas.height / canvas.width) as heard:
+        with listening(
+            one_of(module), self._layers(module), aspect=canvas.height / canvas.width
+        ) as heard:
             for image in batch["image"]:
                 heard.clear()
                 logits.append(logits_of(trainer, module, image))
                 maps.append(_titled(heard))
-        return logits, {title: Layer([of_image[title] for of_image in maps], canvas, contents) for title in maps[0]}
+        return logits, {
+            title: Layer([of_image[title] for of_image in maps], canvas, contents)
+            for title in maps[0]
+        }
 
 
 def _titled(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:

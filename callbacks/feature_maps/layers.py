@@ -27,12 +27,18 @@ def stages_of(net: nn.Module) -> dict[str, str]:
             return {"stage": body, "fused": fusing}
     for path, module in names.items():
         info = getattr(module, "feature_info", None)
-        stages = [_below(path, entry["module"]) for entry in info if "module" in entry] if isinstance(info, list) else []
+        stages = (
+            [_below(path, entry["module"]) for entry in info if "module" in entry]
+            if isinstance(info, list)
+            else []
+        )
         if stages and all(stage in names for stage in stages):
             return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
     known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
     mend = f"write {KEY}={{title: NAME}} with names such as {known}"
-    raise Refusal(f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder; {mend}")
+    raise Refusal(
+        f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder; {mend}"
+    )
 
 
 def _below(path: str, name: str) -> str:
@@ -47,18 +53,29 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
     """
     names = dict(net.named_modules())
     if not layers:
-        raise Refusal(f"{KEY}={{}} names no layer; write null to have the stages found, or title: NAME")
+        raise Refusal(
+            f"{KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
+        )
     for name in map(str, layers.values()):
         if name not in names or not name:
-            near = get_close_matches(name, names, n=3, cutoff=0.4) or [known for known in names if known][:3]
-            raise Refusal(f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?")
+            near = (
+                get_close_matches(name, names, n=3, cutoff=0.4)
+                or [known for known in names if known][:3]
+            )
+            raise Refusal(
+                f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?"
+            )
         if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
             parts = [_below(name, part) for part, _ in names[name].named_children()][:3]
-            raise Refusal(f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them, such as {' or '.join(parts)}")
+            raise Refusal(
+                f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them, such as {' or '.join(parts)}"
+            )
 
 
 @contextmanager
-def listening(net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0) -> Iterator[dict[str, list[Tensor]]]:
+def listening(
+    net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0
+) -> Iterator[dict[str, list[Tensor]]]:
     """What the layers give, from `clear()` on, each the first time it is called: a mirrored view comes later.
 
     Args:
@@ -74,14 +91,20 @@ def listening(net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0) ->
     def hook_of(title: str) -> Any:
         def hook(module: nn.Module, given: Any, output: Any) -> None:
             if title not in heard:
-                heard[title] = [grid for each in _maps(output, given) if (grid := channels_first(each[0].detach(), aspect)) is not None]
+                heard[title] = [
+                    grid
+                    for each in _maps(output, given)
+                    if (grid := channels_first(each[0].detach(), aspect)) is not None
+                ]
 
         return hook
 
     names = dict(net.named_modules())
     handles = [names[name].register_forward_hook(hook_of(title)) for title, name in layers.items()]
     try:
-        with torch.compiler.set_stance("force_eager"):  # what was compiled before does not know the hooks
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # what was compiled before does not know the hooks
             yield heard
     finally:
         for handle in handles:
@@ -95,7 +118,11 @@ def _maps(output: Any, given: Any) -> list[Tensor]:
         output = list(output.values())
     parts = list(output) if isinstance(output, list | tuple) else [output]
     parts = [part for part in parts if isinstance(part, Tensor)]
-    return [part for part in parts if part.ndim in (3, 4) and part.numel() and not any(part is each for each in given)]
+    return [
+        part
+        for part in parts
+        if part.ndim in (3, 4) and part.numel() and not any(part is each for each in given)
+    ]
 
 
 def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:

@@ -33,7 +33,10 @@ class Painted:
         above = enlarge(self.components[i], cv2.INTER_NEAREST)
         height, width = above.shape[:2]
         half = (width - GAP) // 2, max(1, (height - GAP) // 2)
-        small = [cv2.resize(pictures[i], half, interpolation=cv2.INTER_AREA) for pictures in self.channels.values()]
+        small = [
+            cv2.resize(pictures[i], half, interpolation=cv2.INTER_AREA)
+            for pictures in self.channels.values()
+        ]
         rows = [_beside(small[k : k + 2], width) for k in range(0, len(small), 2)]
         return stacked([above, *rows])
 
@@ -43,7 +46,11 @@ def paint(layer: Layer, channels: int) -> Painted:
     cells = layer.cells()
     count, rows, columns = layer.maps[0].shape
     shown = {
-        number: [cv2.applyColorMap(pixels, cv2.COLORMAP_VIRIDIS) for pixels in layer.channel(cells, number)] for number in strongest(cells, channels)
+        number: [
+            cv2.applyColorMap(pixels, cv2.COLORMAP_VIRIDIS)
+            for pixels in layer.channel(cells, number)
+        ]
+        for number in strongest(cells, channels)
     }
     components = [np.ascontiguousarray(pixels[..., ::-1]) for pixels in layer.components(cells)]
     below = f"; below {', '.join(map(str, shown))}" if shown else ""
@@ -64,7 +71,9 @@ def _beside(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
     return row
 
 
-def write(folder: Path, ids: Sequence[str], outlines: Sequence[np.ndarray], layers: Mapping[str, Painted]) -> None:
+def write(
+    folder: Path, ids: Sequence[str], outlines: Sequence[np.ndarray], layers: Mapping[str, Painted]
+) -> None:
     """Writes `<image>/image.png`, `<image>/<layer>.png` and `<image>/<layer>_channels.png` (side by side), as large as the network saw the picture.
 
     Args:
@@ -81,6 +90,8 @@ def write(folder: Path, ids: Sequence[str], outlines: Sequence[np.ndarray], laye
         for title, painted in zip(titles, layers.values(), strict=True):
             files[title] = painted.components[i]
             if painted.channels:
-                files[f"{title}_channels"] = np.concatenate([pictures[i] for pictures in painted.channels.values()], axis=1)
+                files[f"{title}_channels"] = np.concatenate(
+                    [pictures[i] for pictures in painted.channels.values()], axis=1
+                )
         for title, pixels in files.items():
             write_png(place / f"{title}.png", np.ascontiguousarray(pixels[..., ::-1]))

@@ -9,9 +9,19 @@ from torch.nn import functional as F
 
 from datamodules.refusal import Refusal
 
-PLAIN = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "GradCAMElementWise", "LayerCAM", "FEM")
+PLAIN = (
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "XGradCAM",
+    "HiResCAM",
+    "GradCAMElementWise",
+    "LayerCAM",
+    "FEM",
+)
 BY_SVD = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
-METHODS = PLAIN + BY_SVD  # those of the library that need nothing but a layer's activations and their gradients
+METHODS = (
+    PLAIN + BY_SVD
+)  # those of the library that need nothing but a layer's activations and their gradients
 LARGEST_SVD = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
 
 
@@ -27,7 +37,9 @@ class ActivationMaps:
     def __init__(self, method: str, key: str, cells: str = "middle") -> None:
         import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
 
-        self._cam = getattr(pytorch_grad_cam, method)(nn.Linear(1, 1), [])  # it wants a network, and asks it nothing
+        self._cam = getattr(pytorch_grad_cam, method)(
+            nn.Linear(1, 1), []
+        )  # it wants a network, and asks it nothing
         self.method, self.key, self.cells = method, key, cells
 
     @property
@@ -59,7 +71,9 @@ class ActivationMaps:
         height, width = activations.shape[2:]
         if self.method in BY_SVD and height * width > LARGEST_SVD:
             wrong = f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells, more than {LARGEST_SVD}"
-            raise Refusal(f"{wrong}; name a later layer in {self.key}.layers, or take another method such as LayerCAM")
+            raise Refusal(
+                f"{wrong}; name a later layer in {self.key}.layers, or take another method such as LayerCAM"
+            )
         if not len(activations):
             return np.zeros((0, height, width), np.float32)
         return self._cam.get_cam_image(None, None, None, activations, gradients, False)
@@ -67,7 +81,11 @@ class ActivationMaps:
 
 def scaled(maps: np.ndarray) -> np.ndarray:
     """`B x h x w` without the negative part, each divided by its maximum: float32 in 0..1; zero where there is nothing, or anything not finite."""
-    maps = np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0).clip(0).astype(np.float64)
+    maps = (
+        np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0)
+        .clip(0)
+        .astype(np.float64)
+    )
     highest = maps.max(axis=(1, 2), keepdims=True, initial=0)
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
 
@@ -93,7 +111,9 @@ def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") 
         return np.zeros((0, *canvas), np.float32)
     if cells == "corner":
         return np.stack([_between(_between(each, canvas[0]).T, canvas[1]).T for each in heat])
-    return F.interpolate(torch.from_numpy(heat).float()[:, None], canvas, mode="bilinear", align_corners=False)[:, 0].numpy()
+    return F.interpolate(
+        torch.from_numpy(heat).float()[:, None], canvas, mode="bilinear", align_corners=False
+    )[:, 0].numpy()
 
 
 def _between(rows: np.ndarray, length: int) -> np.ndarray:
@@ -101,4 +121,6 @@ def _between(rows: np.ndarray, length: int) -> np.ndarray:
     place = np.minimum(np.arange(length) * (len(rows) / length), len(rows) - 1)
     first = place.astype(int)
     share = (place - first).astype(np.float32)[:, None]
-    return (rows[first] * (1 - share) + rows[np.minimum(first + 1, len(rows) - 1)] * share).astype(np.float32)
+    return (rows[first] * (1 - share) + rows[np.minimum(first + 1, len(rows) - 1)] * share).astype(
+        np.float32
+    )

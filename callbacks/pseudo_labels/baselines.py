@@ -29,7 +29,9 @@ class BrightestBlob:
 
     def __init__(self, sigma: float = 4.0, boxes: PeakBoxes | None = None) -> None:
         if not sigma > 0:
-            raise Refusal(f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0; write sigma=4, for instance")
+            raise Refusal(
+                f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0; write sigma=4, for instance"
+            )
         self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
 
     def __call__(self, image: np.ndarray, content: Content | None = None) -> Proposals:
@@ -45,7 +47,10 @@ class BrightestBlob:
         if image.ndim != 2:
             raise ValueError(f"the image is {image.shape}; give one grey image, height x width")
         content = content or Content(0, 0, *image.shape)
-        rows, columns = (slice(content.top, content.top + content.height), slice(content.left, content.left + content.width))
+        rows, columns = (
+            slice(content.top, content.top + content.height),
+            slice(content.left, content.left + content.width),
+        )
         picture = img_as_float32(image[rows, columns])
         smooth = np.zeros(image.shape, np.float32)
         if np.ptp(picture):  # rounding would make blobs of an even one

@@ -74,9 +74,23 @@ class PeakBoxes:
         key: str = "callbacks.pseudo_labels.boxes",
     ) -> None:
         if largest < smallest:
-            raise Refusal(f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or lower the other")
-        self.size, self.width, self.height, self.share, self.smallest, self.largest = size, width, height, share, smallest, largest
-        self.per_image, self.at_least, self.min_distance, self.iou = per_image, at_least, min_distance, iou
+            raise Refusal(
+                f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or lower the other"
+            )
+        self.size, self.width, self.height, self.share, self.smallest, self.largest = (
+            size,
+            width,
+            height,
+            share,
+            smallest,
+            largest,
+        )
+        self.per_image, self.at_least, self.min_distance, self.iou = (
+            per_image,
+            at_least,
+            min_distance,
+            iou,
+        )
 
     def __call__(self, heat: np.ndarray, content: Content) -> Proposals:
         """The boxes of one image; none where the heat is all zero, or the same everywhere.
@@ -88,29 +102,47 @@ class PeakBoxes:
         """
         top, left, height, width = content
         peaks, heights = peaks_of(heat, content)
-        peaks, heights = (each[heights >= self.at_least * heights.max(initial=0)] for each in (peaks, heights))
+        peaks, heights = (
+            each[heights >= self.at_least * heights.max(initial=0)] for each in (peaks, heights)
+        )
         far = spaced(peaks, self.min_distance)
         peaks, heights = peaks[far], heights[far]
-        boxes = self._fixed(peaks) if self.size == "fixed" else self._adaptive(heat, content, peaks, heights)
+        boxes = (
+            self._fixed(peaks)
+            if self.size == "fixed"
+            else self._adaptive(heat, content, peaks, heights)
+        )
         boxes = shifted_inside(boxes, np.array([left, top, left + width, top + height], float))
-        kept = nms(torch.from_numpy(boxes), torch.from_numpy(heights), self.iou).numpy()[: self.per_image]
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(heights), self.iou).numpy()[
+            : self.per_image
+        ]
         return Proposals(boxes[kept], peaks[kept], heights[kept])
 
     def _fixed(self, peaks: np.ndarray) -> np.ndarray:
         half = np.array([self.width, self.height]) / 2
         return np.concatenate([peaks - half, peaks + half], axis=1)
 
-    def _adaptive(self, heat: np.ndarray, content: Content, peaks: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    def _adaptive(
+        self, heat: np.ndarray, content: Content, peaks: np.ndarray, heights: np.ndarray
+    ) -> np.ndarray:
         top, left, height, width = content
-        picture, corner = heat[top : top + height, left : left + width], np.array([left, top], float)
+        picture, corner = (
+            heat[top : top + height, left : left + width],
+            np.array([left, top], float),
+        )
         own = peaks - corner
-        boxes = [self._bounded(region_around(peak, picture, self.share * high), peak) for peak, high in zip(own, heights, strict=True)]
+        boxes = [
+            self._bounded(region_around(peak, picture, self.share * high), peak)
+            for peak, high in zip(own, heights, strict=True)
+        ]
         return np.array(boxes, float).reshape(-1, 4) + np.tile(corner, 2)
 
     def _bounded(self, region: np.ndarray, peak: np.ndarray) -> np.ndarray:
         sides = region[2:] - region[:2]
         wanted = sides.clip(self.smallest, self.largest)
-        cut = peak.clip(region[:2] + wanted / 2, np.maximum(region[:2] + wanted / 2, region[2:] - wanted / 2))
+        cut = peak.clip(
+            region[:2] + wanted / 2, np.maximum(region[:2] + wanted / 2, region[2:] - wanted / 2)
+        )
         middle = np.where(wanted < sides, cut, (region[:2] + region[2:]) / 2)
         return np.concatenate([middle - wanted / 2, middle + wanted / 2])
 

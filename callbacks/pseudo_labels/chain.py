@@ -77,10 +77,25 @@ class Chain:
         clock: Counts the seconds of each step.
     """
 
-    def __init__(self, heat_maps: HeatMaps, boxes: PeakBoxes, segmenter: Segmenter, quality: Quality, clock: Clock) -> None:
-        self.heat_maps, self.boxes, self.segmenter, self.quality, self.clock = heat_maps, boxes, segmenter, quality, clock
+    def __init__(
+        self,
+        heat_maps: HeatMaps,
+        boxes: PeakBoxes,
+        segmenter: Segmenter,
+        quality: Quality,
+        clock: Clock,
+    ) -> None:
+        self.heat_maps, self.boxes, self.segmenter, self.quality, self.clock = (
+            heat_maps,
+            boxes,
+            segmenter,
+            quality,
+            clock,
+        )
 
-    def __call__(self, known: Known, probability: float, heat: np.ndarray, image: np.ndarray | None) -> Labelled:
+    def __call__(
+        self, known: Known, probability: float, heat: np.ndarray, image: np.ndarray | None
+    ) -> Labelled:
         """An image above the threshold.
 
         Args:
@@ -94,12 +109,23 @@ class Chain:
             large = self.heat_maps.enlarged(heat, box.canvas)
             found = self.boxes(large, box.content)
             boxes, peaks = box.boxes_back(found.boxes), box.points_back(found.peaks)
-        said = Labelled(known, probability, called=True, mapped=True, warm=bool(heat.max() > 0), found=found, boxes=boxes, peaks=peaks)
+        said = Labelled(
+            known,
+            probability,
+            called=True,
+            mapped=True,
+            warm=bool(heat.max() > 0),
+            found=found,
+            boxes=boxes,
+            peaks=peaks,
+        )
         if image is None or not len(found):
             return said
         with self.clock("masks and their quality"):
             masks, stability = self.quality.segment(self.segmenter, image, known.id, boxes, peaks)
-            verdicts = self.quality.judge(masks, stability, boxes, peaks, box.back(large), probability)
+            verdicts = self.quality.judge(
+                masks, stability, boxes, peaks, box.back(large), probability
+            )
             kept = masks.union([verdict.reason is None for verdict in verdicts])
         mask = encode(kept[..., None].astype(np.uint8))[0] if kept.any() else None
         return replace(said, verdicts=tuple(verdicts), mask=mask)

@@ -59,20 +59,26 @@ class Classical(ABC):
     def lesion(self, spot: HotSpot) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""
 
-    def _draw(self, mask: np.ndarray, image: np.ndarray, box: np.ndarray, point: np.ndarray) -> float:
+    def _draw(
+        self, mask: np.ndarray, image: np.ndarray, box: np.ndarray, point: np.ndarray
+    ) -> float:
         """Draws one box's mask and returns its score."""
         rows, columns = within(box, image.shape, self.margin)
         if rows.start == rows.stop or columns.start == columns.stop:
             return 0.0
         part = cut(image, (rows, columns), point, self.context, self.working_size)
         grey = cv2.GaussianBlur(part.grey, (0, 0), self.sigma) if self.sigma > 0 else part.grey
-        reach = max(0.5, self.reach * part.scale * max(box[2:] - box[:2]))  # half a pixel even of a box that is a point
+        reach = max(
+            0.5, self.reach * part.scale * max(box[2:] - box[:2])
+        )  # half a pixel even of a box that is a point
         spot = hot_spot(part, grey, reach, self.blob, self.background, self.sure)
         if spot is None:
             return 0.0
         found = ndimage.binary_fill_holes(connected(self.lesion(spot) & spot.inside, spot.place))
         top, left = part.window[0].start, part.window[1].start
-        mask[rows, columns] = part.enlarged(found)[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        mask[rows, columns] = part.enlarged(found)[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
         return contrast_of(grey, found)
 
 
@@ -97,10 +103,20 @@ class GrabCut(Classical):
         kind = np.where(spot.level >= self.middle, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         kind[~spot.inside] = cv2.GC_BGD
         kind[spot.sure] = cv2.GC_FGD
-        grey = np.clip(20 + 200 * spot.level, 0, 255).astype(np.uint8)  # with room below the median and above the hottest place
+        grey = np.clip(20 + 200 * spot.level, 0, 255).astype(
+            np.uint8
+        )  # with room below the median and above the hottest place
         cv2.setRNGSeed(0)  # it clusters from random starts
         colour, mixtures = np.dstack([grey] * 3), np.zeros((2, 1, 65))
-        cv2.grabCut(colour, kind, (0, 0, 0, 0), mixtures[0], mixtures[1], self.iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(
+            colour,
+            kind,
+            (0, 0, 0, 0),
+            mixtures[0],
+            mixtures[1],
+            self.iterations,
+            cv2.GC_INIT_WITH_MASK,
+        )
         return np.isin(kind, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 

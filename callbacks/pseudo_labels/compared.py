@@ -14,7 +14,12 @@ HEAD = "pointing_box"
 COMPARED = (HEAD, "hit_rate_centre_at_1", "hit_rate_iou_at_1", froc_at(1))
 
 
-def differences(method: Localised, baseline: Localised, rules: LocalisationRules, scores: Sequence[str] = COMPARED) -> dict[str, Difference]:
+def differences(
+    method: Localised,
+    baseline: Localised,
+    rules: LocalisationRules,
+    scores: Sequence[str] = COMPARED,
+) -> dict[str, Difference]:
     """Score -> method minus baseline, with the 95 % interval of the paired bootstrap: each draw of the patients is the same for both.
 
     Args:
@@ -27,7 +32,10 @@ def differences(method: Localised, baseline: Localised, rules: LocalisationRules
         ValueError: the two saw different images.
     """
     refuse_unpaired(method, baseline)
-    points, draws = [values(each, rules) for each in (method, baseline)], [resampled(each, rules) for each in (method, baseline)]
+    points, draws = (
+        [values(each, rules) for each in (method, baseline)],
+        [resampled(each, rules) for each in (method, baseline)],
+    )
     found = {}
     for name in scores:
         if name not in points[0]:
@@ -36,7 +44,12 @@ def differences(method: Localised, baseline: Localised, rules: LocalisationRules
         gap = gap[np.isfinite(gap)]
         enough = len(gap) and patients(method, counting(method, name)) >= FEWEST_GROUPS
         low, high = interval(gap, bool(enough))
-        found[name] = Difference(points[0][name] - points[1][name], low, high, float((gap > TIE).mean()) if enough else float("nan"))
+        found[name] = Difference(
+            points[0][name] - points[1][name],
+            low,
+            high,
+            float((gap > TIE).mean()) if enough else float("nan"),
+        )
     return found
 
 
@@ -62,22 +75,38 @@ def verdict(
     if method.low is None or any(score.low is None for score in baselines.values()):
         few = f"has no interval, because fewer than {FEWEST_GROUPS} patients with a lesion count"
         return f"{start} {few}: whether it lies above {_and(list(said.values()))} is not known."
-    above = [said[words] for words, score in baselines.items() if score.high is not None and method.low > score.high]
+    above = [
+        said[words]
+        for words, score in baselines.items()
+        if score.high is not None and method.low > score.high
+    ]
     rest = [text for text in said.values() if text not in above]
     if not rest:
         claim = f"lies above {_and(above)}"
     else:
-        claim = f"lies above {_and(above)}, but not above {_and(rest, 'or')}" if above else f"does not lie above {_and(rest, 'or')}"
+        claim = (
+            f"lies above {_and(above)}, but not above {_and(rest, 'or')}"
+            if above
+            else f"does not lie above {_and(rest, 'or')}"
+        )
     paired = [f"{_signed(gap)} from {words}" for words, gap in (gaps or {}).items()]
     return f"{start} {claim}{'; paired differences: ' + _and(paired) if paired else ''}."
 
 
 def _span(score: Estimate) -> str:
-    return _short(score.value) + (f" [{_short(score.low)}, {_short(score.high)}]" if score.low is not None and score.high is not None else "")
+    return _short(score.value) + (
+        f" [{_short(score.low)}, {_short(score.high)}]"
+        if score.low is not None and score.high is not None
+        else ""
+    )
 
 
 def _signed(gap: Difference) -> str:
-    ends = f" [{_short(gap.low, '+')}, {_short(gap.high, '+')}]" if gap.low is not None and gap.high is not None else ""
+    ends = (
+        f" [{_short(gap.low, '+')}, {_short(gap.high, '+')}]"
+        if gap.low is not None and gap.high is not None
+        else ""
+    )
     return _short(gap.value, "+") + ends
 
 

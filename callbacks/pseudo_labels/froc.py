@@ -30,16 +30,26 @@ class Events:
     def of(cls, scores: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> "Events":
         """From the events of each image."""
         image = np.repeat(np.arange(len(scores)), [len(each) for each in scores])
-        return cls._sorted(image, np.concatenate([np.zeros(0), *scores]), np.concatenate([np.zeros(0, bool), *found]), np.ones(len(image)))
+        return cls._sorted(
+            image,
+            np.concatenate([np.zeros(0), *scores]),
+            np.concatenate([np.zeros(0, bool), *found]),
+            np.ones(len(image)),
+        )
 
     @classmethod
     def pooled(cls, runs: Sequence["Events"]) -> "Events":
         """Of several runs on the same images, each counting its share."""
-        image, score, found, share = (np.concatenate([getattr(run, name) for run in runs]) for name in ("image", "score", "found", "share"))
+        image, score, found, share = (
+            np.concatenate([getattr(run, name) for run in runs])
+            for name in ("image", "score", "found", "share")
+        )
         return cls._sorted(image, score, found, share / len(runs))
 
     @classmethod
-    def _sorted(cls, image: np.ndarray, score: np.ndarray, found: np.ndarray, share: np.ndarray) -> "Events":
+    def _sorted(
+        cls, image: np.ndarray, score: np.ndarray, found: np.ndarray, share: np.ndarray
+    ) -> "Events":
         order = np.argsort(-score, kind="stable")
         return cls(image[order], score[order], found[order], share[order])
 
@@ -64,8 +74,12 @@ class Froc:
         last = np.maximum(0, (self.false <= rate + ROUNDING).sum(1) - 1)
         rows, following = np.arange(len(last)), np.minimum(last + 1, self.false.shape[1] - 1)
         step = self.false[rows, following] - self.false[rows, last]
-        part = np.where(step > 0, (rate - self.false[rows, last]) / np.where(step > 0, step, 1), 0).clip(0, 1)
-        return self.found[rows, last] + part * (self.found[rows, following] - self.found[rows, last])
+        part = np.where(
+            step > 0, (rate - self.false[rows, last]) / np.where(step > 0, step, 1), 0
+        ).clip(0, 1)
+        return self.found[rows, last] + part * (
+            self.found[rows, following] - self.found[rows, last]
+        )
 
     def area(self, to: float) -> np.ndarray:
         """Mean sensitivity `R` over 0 to so many false positives an image (the partial area, divided by that width)."""
@@ -85,7 +99,16 @@ def froc(events: Events, lesions: np.ndarray, weights: np.ndarray) -> Froc:
         weights: How often each image counts, `R x N`.
     """
     counts = weights[:, events.image] * events.share
-    ends = np.flatnonzero(np.append(np.diff(events.score) != 0, True)) if len(events.score) else np.zeros(0, int)
+    ends = (
+        np.flatnonzero(np.append(np.diff(events.score) != 0, True))
+        if len(events.score)
+        else np.zeros(0, int)
+    )
     start = np.zeros((len(weights), 1))
-    false, found = (np.hstack([start, np.cumsum(counts * kind, axis=1)[:, ends]]) for kind in (~events.found, events.found))
-    return Froc(divide(false, weights.sum(1, keepdims=True)), divide(found, (weights @ lesions)[:, None]))
+    false, found = (
+        np.hstack([start, np.cumsum(counts * kind, axis=1)[:, ends]])
+        for kind in (~events.found, events.found)
+    )
+    return Froc(
+        divide(false, weights.sum(1, keepdims=True)), divide(found, (weights @ lesions)[:, None])
+    )

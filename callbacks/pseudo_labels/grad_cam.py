@@ -52,7 +52,9 @@ class HeatMaps:
     ) -> None:
         if method not in METHODS:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
-            raise Refusal(f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?")
+            raise Refusal(
+                f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?"
+            )
         self.method, self.layers, self.cells, self.key = method, layers, cells, key
 
     def enlarged(self, heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
@@ -81,11 +83,17 @@ class HeatMaps:
         listened = net.nets[0] if isinstance(net, Together) else net
         names = chosen(listened, self.layers, f"{self.key}.layers")
         listener = Listener(ActivationMaps(self.method, self.key, self.cells), names)
-        handles = [listened.get_submodule(name).register_forward_hook(listener.hook_of(name)) for name in names]
+        handles = [
+            listened.get_submodule(name).register_forward_hook(listener.hook_of(name))
+            for name in names
+        ]
         handles.append(net.register_forward_pre_hook(listener.before, with_kwargs=True))
         handles.append(net.register_forward_hook(listener.after, always_call=True))
         try:
-            with at_rest(net), torch.compiler.set_stance("force_eager"):  # what was compiled before does not know the hooks
+            with (
+                at_rest(net),
+                torch.compiler.set_stance("force_eager"),
+            ):  # what was compiled before does not know the hooks
                 yield listener
         finally:
             listener.restore()
@@ -94,7 +102,11 @@ class HeatMaps:
 
 
 def heat_of(
-    heat_maps: HeatMaps, net: nn.Module, images: Tensor, forward: Callable[[Tensor], Tensor] | None = None, channel: int = 0
+    heat_maps: HeatMaps,
+    net: nn.Module,
+    images: Tensor,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    channel: int = 0,
 ) -> tuple[Tensor, np.ndarray]:
     """Logits and heat maps of one batch, for loops outside Lightning.
 

@@ -18,7 +18,9 @@ def centred(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return ((lesions[:, None, :2] <= centre) & (centre <= lesions[:, None, 2:])).all(-1)
 
 
-def budgets(lesions: np.ndarray, boxes: np.ndarray, bound: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
+def budgets(
+    lesions: np.ndarray, boxes: np.ndarray, bound: float, most: int
+) -> tuple[dict[str, float], dict[str, float]]:
     """What the first 1, 2, ... boxes of one image do.
 
     Args:
@@ -53,7 +55,9 @@ def events(lesions: np.ndarray, said: Said, bound: float) -> tuple[np.ndarray, n
     """
     boxes, scores = np.asarray(said.boxes), np.asarray(said.scores)
     match = centred(lesions, boxes) | (overlap(lesions, boxes) >= bound)
-    found = scores[match[match.any(1)].argmax(1)] if match.any() else scores[:0]  # boxes come strongest first
+    found = (
+        scores[match[match.any(1)].argmax(1)] if match.any() else scores[:0]
+    )  # boxes come strongest first
     false = scores[~match.any(0)]
     return np.concatenate([found, false]), np.arange(len(found) + len(false)) < len(found)
 
@@ -69,7 +73,9 @@ def mask_dice(truth: Truth, said: Said) -> dict[str, float]:
     if said.mask is None or not said.mask.any():
         return {"dice": 0.0, "dice_drawn": np.nan}
     if said.mask.shape != truth.mask.shape:
-        raise ValueError(f"the pseudo mask of '{truth.id}' is {said.mask.shape}, the true one {truth.mask.shape}; bring it to the image's own size")
+        raise ValueError(
+            f"the pseudo mask of '{truth.id}' is {said.mask.shape}, the true one {truth.mask.shape}; bring it to the image's own size"
+        )
     a, b = truth.mask.astype(bool), said.mask.astype(bool)
     dice = float(2 * (a & b).sum() / (a.sum() + b.sum()))
     return {"dice": dice, "dice_drawn": dice}

@@ -51,7 +51,9 @@ class HotSpot:
     sure: np.ndarray
 
 
-def cut(image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context: int, working_size: int) -> Cut:
+def cut(
+    image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context: int, working_size: int
+) -> Cut:
     """Cuts a box out of the image.
 
     Args:
@@ -65,7 +67,10 @@ def cut(image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context:
     scale = min(1.0, working_size / max(rows.stop - rows.start, columns.stop - columns.start))
     around = int(np.ceil(context / scale))
     top, left = max(0, rows.start - around), max(0, columns.start - around)
-    window = slice(top, min(image.shape[0], rows.stop + around)), slice(left, min(image.shape[1], columns.stop + around))
+    window = (
+        slice(top, min(image.shape[0], rows.stop + around)),
+        slice(left, min(image.shape[1], columns.stop + around)),
+    )
     grey = image[window].astype(np.float32)
     inside = np.zeros(grey.shape, np.uint8)
     inside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = 1
@@ -74,10 +79,18 @@ def cut(image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context:
     if scale == 1:
         return Cut(grey, inside > 0, peak, scale, window)
     small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-    return Cut(small, np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)) > 0, peak, scale, window)
+    return Cut(
+        small,
+        np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)) > 0,
+        peak,
+        scale,
+        window,
+    )
 
 
-def hot_spot(part: Cut, grey: np.ndarray, reach: float, blob: float, background: float, sure: float) -> HotSpot | None:
+def hot_spot(
+    part: Cut, grey: np.ndarray, reach: float, blob: float, background: float, sure: float
+) -> HotSpot | None:
     """The brightest blob near the peak; None where nothing of the box is brighter than its surroundings.
 
     Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge of the box does not win over a faint small one.
@@ -97,10 +110,14 @@ def hot_spot(part: Cut, grey: np.ndarray, reach: float, blob: float, background:
         return None
     y, x = np.ogrid[: grey.shape[0], : grey.shape[1]]
     near = -((x - part.peak[0]) ** 2 + (y - part.peak[1]) ** 2) / (2 * reach**2)
-    weighed = np.where(bright, np.log(np.where(bright, blobs, 1)) + near, -np.inf)  # the product's logarithm: far away a Gaussian is 0
+    weighed = np.where(
+        bright, np.log(np.where(bright, blobs, 1)) + near, -np.inf
+    )  # the product's logarithm: far away a Gaussian is 0
     row, column = map(int, np.unravel_index(weighed.argmax(), weighed.shape))
     level = (contrast / contrast[row, column]).astype(np.float32)
-    return HotSpot(level, part.inside, (row, column), connected((level >= sure) & part.inside, (row, column)))
+    return HotSpot(
+        level, part.inside, (row, column), connected((level >= sure) & part.inside, (row, column))
+    )
 
 
 def connected(mask: np.ndarray, place: tuple[int, int]) -> np.ndarray:

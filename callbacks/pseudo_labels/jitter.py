@@ -5,7 +5,9 @@ import numpy as np
 from callbacks.pseudo_labels.masks import Masks, Segmenter
 
 
-def jittered(boxes: np.ndarray, shape: tuple[int, ...], id: str, number: int, share: float, seed: int = 0) -> np.ndarray:
+def jittered(
+    boxes: np.ndarray, shape: tuple[int, ...], id: str, number: int, share: float, seed: int = 0
+) -> np.ndarray:
     """Boxes whose four edges are moved, each by itself and evenly over `-share` to `share` of the box's width or height; float `N x number x 4`.
 
     They follow from the seed, the image and the box alone, so that other boxes, images or ranks change nothing.
@@ -21,13 +23,19 @@ def jittered(boxes: np.ndarray, shape: tuple[int, ...], id: str, number: int, sh
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     drawn = np.empty((len(boxes), number, 4))
     for i, box in enumerate(boxes):
-        random = np.random.default_rng([seed, *(box + 0.0).view(np.uint32), *id.encode()])  # + 0.0 makes -0 a 0
+        random = np.random.default_rng(
+            [seed, *(box + 0.0).view(np.uint32), *id.encode()]
+        )  # + 0.0 makes -0 a 0
         drawn[i] = box + random.uniform(-share, share, (number, 4)) * np.tile(box[2:] - box[:2], 2)
     return np.clip(drawn, 0, np.tile(shape[1::-1], 2))
 
 
 def segment_with_jitter(
-    segmenter: Segmenter, image: np.ndarray, boxes: np.ndarray, points: np.ndarray, moved: np.ndarray
+    segmenter: Segmenter,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    points: np.ndarray,
+    moved: np.ndarray,
 ) -> tuple[Masks, np.ndarray]:
     """The masks of the boxes, and how stable each is, by one call of the segmenter for all boxes and moved boxes of the image.
 
@@ -44,12 +52,20 @@ def segment_with_jitter(
     number, each = moved.shape[:2]
     if number == 0:
         return segmenter(image, boxes, points), np.zeros(0)
-    found = segmenter(image, np.concatenate([boxes, moved.reshape(-1, 4)]), np.concatenate([points, np.repeat(points, each, axis=0)]))
+    found = segmenter(
+        image,
+        np.concatenate([boxes, moved.reshape(-1, 4)]),
+        np.concatenate([points, np.repeat(points, each, axis=0)]),
+    )
     stable = np.full(number, np.nan)
     for i in range(number if each else 0):
         start = number + i * each
-        stable[i] = np.mean([overlap(found.masks[i], other) for other in found.masks[start : start + each]])
-    return Masks(found.masks[:number].copy(), found.scores[:number].copy()), stable  # copies, so that the moved ones can be freed
+        stable[i] = np.mean(
+            [overlap(found.masks[i], other) for other in found.masks[start : start + each]]
+        )
+    return Masks(
+        found.masks[:number].copy(), found.scores[:number].copy()
+    ), stable  # copies, so that the moved ones can be freed
 
 
 def overlap(mask: np.ndarray, other: np.ndarray) -> float:

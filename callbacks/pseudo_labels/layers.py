@@ -30,7 +30,9 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-            raise Refusal(f"{key} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?")
+            raise Refusal(
+                f"{key} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?"
+            )
     return list(dict.fromkeys(names))
 
 
@@ -51,10 +53,18 @@ def last_stage(net: nn.Module, key: str) -> str:
     while len(children := dict(body.named_children())) == 1:
         name, body = next(iter(children.items()))
         path += f"{name}."
-    holding = [name for name, child in children.items() if any(isinstance(part, nn.Conv2d) for part in child.modules())]
+    holding = [
+        name
+        for name, child in children.items()
+        if any(isinstance(part, nn.Conv2d) for part in child.modules())
+    ]
     if not holding:
-        known = ", ".join([name for name, _ in net.named_modules() if name and name.count(".") < 2][:6])
-        raise Refusal(f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write {key}=[NAME] with names such as {known}")
+        known = ", ".join(
+            [name for name, _ in net.named_modules() if name and name.count(".") < 2][:6]
+        )
+        raise Refusal(
+            f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write {key}=[NAME] with names such as {known}"
+        )
     return path + holding[-1]
 
 

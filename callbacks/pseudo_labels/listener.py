@@ -26,7 +26,9 @@ class Listener:
         self._maps, self._names = maps, names
         self._heard: dict[str, Tensor] = {}
         self._logits: Tensor | None = None
-        self._recorded: bool | None = None  # whether gradients were, before the forward that runs now
+        self._recorded: bool | None = (
+            None  # whether gradients were, before the forward that runs now
+        )
 
     def heat(self, channel: int = 0, rows: Sequence[int] | None = None) -> np.ndarray:
         """Heat maps of the last forward, once: one backward for the whole batch, from the logits to the first layer.
@@ -43,37 +45,52 @@ class Listener:
             RuntimeError: there was no forward since the last call.
         """
         if self._logits is None:
-            raise RuntimeError("heat() belongs to one forward of the network, and there was none since the last")
+            raise RuntimeError(
+                "heat() belongs to one forward of the network, and there was none since the last"
+            )
         logits, self._logits = self._logits, None
         kept = [self._kept(name) for name in self._names]
         gradients = self._gradients(logits, channel, kept) if self._maps.needs_gradients else []
         self._heard.clear()
         which = list(range(len(logits)) if rows is None else rows)
-        return self._maps.of([self._grids(each, which) for each in kept], [self._grids(each, which) for each in gradients])
+        return self._maps.of(
+            [self._grids(each, which) for each in kept],
+            [self._grids(each, which) for each in gradients],
+        )
 
     def _kept(self, name: str) -> Tensor:
         if name not in self._heard:
-            raise Refusal(f"{self._maps.key}.layers names {name}, which the network does not pass on its way to the logits; name another layer")
+            raise Refusal(
+                f"{self._maps.key}.layers names {name}, which the network does not pass on its way to the logits; name another layer"
+            )
         return self._heard[name]
 
     def _gradients(self, logits: Tensor, channel: int, kept: Sequence[Tensor]) -> list[Tensor]:
         logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
         if not 0 <= channel < logits.shape[1]:
-            raise Refusal(f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]} logits; count them from 0")
+            raise Refusal(
+                f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]} logits; count them from 0"
+            )
         if not logits.requires_grad:
             names = ", ".join(self._names)
-            raise Refusal(f"{self._maps.key}.layers: the logits do not depend on {names} in a way that gradients follow; name another layer")
+            raise Refusal(
+                f"{self._maps.key}.layers: the logits do not depend on {names} in a way that gradients follow; name another layer"
+            )
         scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
         with torch.enable_grad():  # images do not touch one another in evaluation mode, so the sum's gradient is that of each image
             score = logits[:, channel].float().sum() * scale
-        return [each / scale for each in torch.autograd.grad(score, list(kept), materialize_grads=True)]
+        return [
+            each / scale for each in torch.autograd.grad(score, list(kept), materialize_grads=True)
+        ]
 
     def _grids(self, tensor: Tensor, rows: Sequence[int]) -> np.ndarray:
         """float32 `B x C x h x w` of some images, whatever the layout."""
         tensor = tensor.detach()
         grids = [channels_first(tensor[row], self._aspect) for row in (rows or [0])]
         if grids[0] is None or grids[0][0].numel() < 2:
-            raise Refusal(f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map; name a stage of the network")
+            raise Refusal(
+                f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map; name a stage of the network"
+            )
         return torch.stack(grids)[: len(rows)].numpy()  # type: ignore[arg-type]
 
     def hook_of(self, name: str) -> Callable[..., Tensor | None]:
@@ -83,8 +100,14 @@ class Listener:
             if name in self._heard:
                 return None
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-                raise Refusal(f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the network")
-            kept = output if output.requires_grad else output.detach().float().requires_grad_(self._maps.needs_gradients)
+                raise Refusal(
+                    f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the network"
+                )
+            kept = (
+                output
+                if output.requires_grad
+                else output.detach().float().requires_grad_(self._maps.needs_gradients)
+            )
             self._heard[name] = kept
             return kept.to(output.dtype, copy=True)  # what follows may work in place
 
@@ -97,7 +120,9 @@ class Listener:
         if self._maps.needs_gradients and torch.is_inference_mode_enabled():
             wrong = f"{self._maps.key}.method={self._maps.method} needs gradients, which inference mode forbids"
             raise Refusal(f"{wrong}; set trainer.inference_mode=false")
-        height, width = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)).shape[-2:]
+        height, width = next(
+            each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)
+        ).shape[-2:]
         self._aspect = height / width
         torch.set_grad_enabled(self._maps.needs_gradients)
 

@@ -21,23 +21,34 @@ def estimates(seen: Localised, rules: LocalisationRules) -> dict[str, Estimate]:
     There is no interval where fewer than 20 patients with a lesion count. `n` counts images: of a FROC all, else those with a lesion (or true mask).
     """
     point, drawn = values(seen, rules), resampled(seen, rules)
-    return {name: _estimate(seen, name, sentence, point, drawn) for name, sentence in rules.definitions().items()}
+    return {
+        name: _estimate(seen, name, sentence, point, drawn)
+        for name, sentence in rules.definitions().items()
+    }
 
 
 def as_table(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Method -> score -> value, low, high, n, degenerate, trivial and definition, as report.json has them; what is undefined is None."""
-    return {method: {name: _row(score) for name, score in scores.items()} for method, scores in found.items()}
+    return {
+        method: {name: _row(score) for name, score in scores.items()}
+        for method, scores in found.items()
+    }
 
 
 def _row(score: Estimate) -> dict[str, Any]:
-    return asdict(score) | {"value": _finite(score.value), "trivial": {name: _finite(blind) for name, blind in score.trivial.items()}}
+    return asdict(score) | {
+        "value": _finite(score.value),
+        "trivial": {name: _finite(blind) for name, blind in score.trivial.items()},
+    }
 
 
 def resampled(seen: Localised, rules: LocalisationRules) -> dict[str, np.ndarray]:
     """Score -> its value on each resample of the patients; of methods on the same images the same resamples. Empty if they are too few."""
     if patients(seen, seen.lesions > 0) < FEWEST_GROUPS:
         return {}
-    few = max(1, BLOCK // (4 * max(1, len(seen.events.score))))  # resamples of a FROC, which holds several arrays of that size
+    few = max(
+        1, BLOCK // (4 * max(1, len(seen.events.score)))
+    )  # resamples of a FROC, which holds several arrays of that size
     blocks = [
         _weighted(seen, rules, block[start : start + few])
         for block in group_weights(seen.groups, rules.resamples, rules.seed)
@@ -48,7 +59,10 @@ def resampled(seen: Localised, rules: LocalisationRules) -> dict[str, np.ndarray
 
 def values(seen: Localised, rules: LocalisationRules) -> dict[str, float]:
     """Score -> its value on the images as they are; NaN where no image counts."""
-    return {name: float(value[0]) for name, value in _weighted(seen, rules, np.ones((1, len(seen.ids)))).items()}
+    return {
+        name: float(value[0])
+        for name, value in _weighted(seen, rules, np.ones((1, len(seen.ids)))).items()
+    }
 
 
 def counting(seen: Localised, name: str) -> np.ndarray:
@@ -63,7 +77,9 @@ def patients(seen: Localised, among: np.ndarray) -> int:
     return len(np.unique(seen.groups[among]))
 
 
-def _weighted(seen: Localised, rules: LocalisationRules, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _weighted(
+    seen: Localised, rules: LocalisationRules, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     return dict(_means(seen, weights)) | dict(_frocs(seen, rules, weights))
 
 
@@ -75,7 +91,9 @@ def _means(seen: Localised, weights: np.ndarray) -> Iterator[tuple[str, np.ndarr
         yield name, divide(weights @ sums, weights @ seen.lesions)
 
 
-def _frocs(seen: Localised, rules: LocalisationRules, weights: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def _frocs(
+    seen: Localised, rules: LocalisationRules, weights: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
     curve = froc(seen.events, seen.lesions, weights)
     read = {froc_at(rate): curve.at(rate) for rate in rules.rates}
     yield from read.items()
@@ -83,14 +101,20 @@ def _frocs(seen: Localised, rules: LocalisationRules, weights: np.ndarray) -> It
     yield "froc_area", curve.area(rules.area_to)
 
 
-def _estimate(seen: Localised, name: str, sentence: str, point: dict[str, float], drawn: dict[str, np.ndarray]) -> Estimate:
+def _estimate(
+    seen: Localised, name: str, sentence: str, point: dict[str, float], drawn: dict[str, np.ndarray]
+) -> Estimate:
     counts = counting(seen, name)
     enough = name in drawn and patients(seen, counts) >= FEWEST_GROUPS
     draws = drawn[name] if enough else np.zeros(0)
     low, high = interval(draws, enough)
     degenerate = int(np.isnan(draws).sum())
-    blind = {words: point[f"{name}_{kind}"] for words, kind in BLIND.items() if f"{name}_{kind}" in point}
-    return Estimate(point.get(name, np.nan), low, high, int(counts.sum()), degenerate, blind, sentence)
+    blind = {
+        words: point[f"{name}_{kind}"] for words, kind in BLIND.items() if f"{name}_{kind}" in point
+    }
+    return Estimate(
+        point.get(name, np.nan), low, high, int(counts.sum()), degenerate, blind, sentence
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -30,24 +30,46 @@ def hit_rate_figure(found: Found, rules: LocalisationRules, kind: str = "centre"
     return figure(lambda axes: _hit_rates(axes, found, rules, kind))
 
 
-def _frocs(axes: Axes, seen: Mapping[str, Localised], found: Found, rules: LocalisationRules) -> None:
+def _frocs(
+    axes: Axes, seen: Mapping[str, Localised], found: Found, rules: LocalisationRules
+) -> None:
     rates = sorted(rules.rates)
-    grid = np.geomspace(rates[0], rates[-1], 300) if len(rates) > 1 else np.geomspace(rates[0] / 8, rates[0] * 8, 300)
+    grid = (
+        np.geomspace(rates[0], rates[-1], 300)
+        if len(rates) > 1
+        else np.geomspace(rates[0] / 8, rates[0] * 8, 300)
+    )
     for number, (method, localised) in enumerate(seen.items()):
         if not localised.lesions.sum():
             continue
-        curve, style = froc(localised.events, localised.lesions, np.ones((1, len(localised.ids)))), look(number)
+        curve, style = (
+            froc(localised.events, localised.lesions, np.ones((1, len(localised.ids)))),
+            look(number),
+        )
         end = max(float(curve.false[0, -1]), grid[0])
         x = np.append(grid[grid < end], min(end, grid[-1]))
         axes.plot(x, [curve.at(rate)[0] for rate in x], label=method, **style)
         if end <= grid[-1]:
-            axes.plot(end, curve.found[0, -1], "o", color=style["color"], markersize=5, clip_on=False)
-        band = [(rate, score.low, score.high) for rate in rates if rate <= end and (score := found[method][froc_at(rate)]).low is not None]
+            axes.plot(
+                end, curve.found[0, -1], "o", color=style["color"], markersize=5, clip_on=False
+            )
+        band = [
+            (rate, score.low, score.high)
+            for rate in rates
+            if rate <= end and (score := found[method][froc_at(rate)]).low is not None
+        ]
         if band:
-            axes.fill_between(*np.array(band, np.float64).T, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(
+                *np.array(band, np.float64).T, color=style["color"], alpha=0.15, linewidth=0
+            )
     axes.set_xscale("log", base=2)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axes.set(xlabel="false positives an image (dot: no box is left)", ylabel="share of lesions found", xlim=(grid[0], grid[-1]), ylim=(0, 1.02))
+    axes.set(
+        xlabel="false positives an image (dot: no box is left)",
+        ylabel="share of lesions found",
+        xlim=(grid[0], grid[-1]),
+        ylim=(0, 1.02),
+    )
     legend(axes, "best")
 
 
@@ -55,12 +77,21 @@ def _hit_rates(axes: Axes, found: Found, rules: LocalisationRules, kind: str) ->
     boxes = np.arange(1, rules.budgets + 1)
     for number, (method, scores) in enumerate(found.items()):
         several = [scores[f"hit_rate_{kind}_at_{b}"] for b in boxes]
-        style, x = look(number), boxes + 0.05 * (number - (len(found) - 1) / 2)  # beside each other, so that intervals are told apart
-        axes.plot(x, [score.value for score in several], marker="o", markersize=4, label=method, **style)
+        style, x = (
+            look(number),
+            boxes + 0.05 * (number - (len(found) - 1) / 2),
+        )  # beside each other, so that intervals are told apart
+        axes.plot(
+            x, [score.value for score in several], marker="o", markersize=4, label=method, **style
+        )
         for at, score in zip(x, several, strict=True):
             if score.low is not None and score.high is not None:
                 axes.plot([at, at], [score.low, score.high], color=style["color"], linewidth=1)
     how = "centre in the lesion's box" if kind == "centre" else f"IoU of {rules.iou:g} or more"
     axes.set_xticks(boxes)
-    axes.set(xlabel=f"first boxes of an image (hit: {how})", ylabel="share of lesions hit", ylim=(0, 1.02))
+    axes.set(
+        xlabel=f"first boxes of an image (hit: {how})",
+        ylabel="share of lesions hit",
+        ylim=(0, 1.02),
+    )
     legend(axes, "best")

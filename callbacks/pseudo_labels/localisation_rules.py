@@ -52,14 +52,22 @@ class LocalisationRules:
         hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
         for b in range(1, self.budgets + 1):
             first = "the first box" if b == 1 else f"one of the first {b} boxes"
-            found |= {f"hit_rate_{kind}_at_{b}": f"share of lesions that {first} of their image hits {how}" for kind, how in hit.items()}
             found |= {
-                f"image_hit_{kind}_at_{b}": f"share of images with a lesion of which {first} hits one or more {how}" for kind, how in hit.items()
+                f"hit_rate_{kind}_at_{b}": f"share of lesions that {first} of their image hits {how}"
+                for kind, how in hit.items()
             }
-            found[f"iou_at_{b}"] = f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
+            found |= {
+                f"image_hit_{kind}_at_{b}": f"share of images with a lesion of which {first} hits one or more {how}"
+                for kind, how in hit.items()
+            }
+            found[f"iou_at_{b}"] = (
+                f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
+            )
         rule = f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of several on one lesion one counts, none is false"
         for rate in self.rates:
-            found[froc_at(rate)] = f"share of lesions found at {rate:g} false positives an image, over all images; {rule}"
+            found[froc_at(rate)] = (
+                f"share of lesions found at {rate:g} false positives an image, over all images; {rule}"
+            )
         return found | {
             "froc_mean": f"mean of the sensitivities at {', '.join(f'{rate:g}' for rate in self.rates)} false positives an image (CPM)",
             "froc_area": f"mean sensitivity over 0 to {self.area_to:g} false positives an image (partial area below the FROC)",

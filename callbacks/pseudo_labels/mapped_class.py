@@ -8,7 +8,9 @@ from datamodules.refusal import Refusal
 from lightning_modules.classification import ClassificationModule
 
 
-def mapped_class(trainer: Trainer, module: LightningModule, heat_maps: HeatMaps, of: str | None) -> tuple[int, str]:
+def mapped_class(
+    trainer: Trainer, module: LightningModule, heat_maps: HeatMaps, of: str | None
+) -> tuple[int, str]:
     """Channel and name of the class.
 
     Args:
@@ -21,9 +23,13 @@ def mapped_class(trainer: Trainer, module: LightningModule, heat_maps: HeatMaps,
         Refusal: no classifier, no such class or layer, or gradients under inference mode.
     """
     if not isinstance(module, ClassificationModule):
-        raise Refusal(f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of masks")
+        raise Refusal(
+            f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of masks"
+        )
     if of is not None and of not in module.classes:
-        raise Refusal(f"{KEY}.of={of} is none of module.classes={list(module.classes)}; take one of them")
+        raise Refusal(
+            f"{KEY}.of={of} is none of module.classes={list(module.classes)}; take one of them"
+        )
     if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
         said = f"{KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode forbids"
         raise Refusal(f"{said}; set trainer.inference_mode=false")

@@ -44,7 +44,9 @@ def measure(truth: Truth, said: Said, rules: LocalisationRules) -> Measured:
         return Measured(truth.id, truth.group, None, {}, {}, np.zeros(0), np.zeros(0, bool))
     hits, sums = budgets(lesions, np.asarray(said.boxes), rules.iou, rules.budgets)
     means = pointing(truth, said, rules.tolerance) | hits | mask_dice(truth, said)
-    return Measured(truth.id, truth.group, len(lesions), means, sums, *events(lesions, said, rules.iou))
+    return Measured(
+        truth.id, truth.group, len(lesions), means, sums, *events(lesions, said, rules.iou)
+    )
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,24 @@ class Localised:
             masks: Whether the method draws pseudo masks at all; one that does not has no Dice, rather than a Dice of 0.
         """
         known = [each for each in measured if each.lesions is not None]
-        undrawn = {} if masks or not known else {name: np.full(len(known), np.nan) for name in ("dice", "dice_drawn")}
+        undrawn = (
+            {}
+            if masks or not known
+            else {name: np.full(len(known), np.nan) for name in ("dice", "dice_drawn")}
+        )
         return cls(
             tuple(each.id for each in known),
             np.array([each.group for each in known], dtype=str),
             np.array([each.lesions for each in known], np.float64),
-            {name: np.array([each.means[name] for each in known]) for name in (known[0].means if known else {})} | undrawn,
-            {name: np.array([each.sums[name] for each in known]) for name in (known[0].sums if known else {})},
+            {
+                name: np.array([each.means[name] for each in known])
+                for name in (known[0].means if known else {})
+            }
+            | undrawn,
+            {
+                name: np.array([each.sums[name] for each in known])
+                for name in (known[0].sums if known else {})
+            },
             Events.of([each.scores for each in known], [each.found for each in known]),
             len(measured) - len(known),
         )
@@ -102,7 +115,15 @@ class Localised:
         refuse_unpaired(first, *runs[1:])
         means = {name: _mean([run.means[name] for run in runs]) for name in first.means}
         sums = {name: _mean([run.sums[name] for run in runs]) for name in first.sums}
-        return cls(first.ids, first.groups, first.lesions, means, sums, Events.pooled([run.events for run in runs]), first.unknown)
+        return cls(
+            first.ids,
+            first.groups,
+            first.lesions,
+            means,
+            sums,
+            Events.pooled([run.events for run in runs]),
+            first.unknown,
+        )
 
 
 def refuse_unpaired(first: Localised, *others: Localised) -> None:
@@ -112,10 +133,14 @@ def refuse_unpaired(first: Localised, *others: Localised) -> None:
         ValueError: as it says.
     """
     if any(other.ids != first.ids for other in others):
-        raise ValueError("these methods were measured on different images; measure all of them on the same images, in the same order")
+        raise ValueError(
+            "these methods were measured on different images; measure all of them on the same images, in the same order"
+        )
 
 
 def _mean(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over runs; one in which an image does not count (it has no pseudo mask) is left out."""
     counts = np.isfinite(columns)
-    return np.where(counts.any(0), np.where(counts, columns, 0).sum(0) / np.maximum(1, counts.sum(0)), np.nan)
+    return np.where(
+        counts.any(0), np.where(counts, columns, 0).sum(0) / np.maximum(1, counts.sum(0)), np.nan
+    )

@@ -8,7 +8,9 @@ from callbacks.pseudo_labels.masks import within
 TOUCHING = np.ones((3, 3), bool)  # pixels that touch by a corner are one piece
 
 
-def measure(mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarray) -> dict[str, float]:
+def measure(
+    mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarray
+) -> dict[str, float]:
     """What one mask says by itself; NaN where it is empty, but for `area` and `components`, which are then 0.
 
     - `area`: share of the image.
@@ -26,9 +28,16 @@ def measure(mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarr
     """
     rows, columns = np.nonzero(mask)
     if len(rows) == 0:
-        return {"area": 0.0, "components": 0.0} | dict.fromkeys(("largest", "distance", "heat", "agreement"), np.nan)
-    pieces, number = ndimage.label(mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], TOUCHING)
-    aside = [np.maximum(np.abs(place + 0.5 - centre) - 0.5, 0) for place, centre in ((columns, point[0]), (rows, point[1]))]
+        return {"area": 0.0, "components": 0.0} | dict.fromkeys(
+            ("largest", "distance", "heat", "agreement"), np.nan
+        )
+    pieces, number = ndimage.label(
+        mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], TOUCHING
+    )
+    aside = [
+        np.maximum(np.abs(place + 0.5 - centre) - 0.5, 0)
+        for place, centre in ((columns, point[0]), (rows, point[1]))
+    ]
     part = within(box, mask.shape)
     rest = heat[part][~mask[part]]
     inside = float(heat[rows, columns].mean())

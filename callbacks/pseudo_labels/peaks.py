@@ -24,10 +24,15 @@ def peaks_of(heat: np.ndarray, content: Content) -> tuple[np.ndarray, np.ndarray
     """
     labels, count = ndimage.label(local_maxima(heat), TOUCHING)
     each = np.arange(1, count + 1)
-    middles = np.array(ndimage.center_of_mass(labels > 0, labels, each), float).reshape(-1, 2)[:, ::-1] + 0.5
+    middles = (
+        np.array(ndimage.center_of_mass(labels > 0, labels, each), float).reshape(-1, 2)[:, ::-1]
+        + 0.5
+    )
     heights = np.asarray(ndimage.maximum(heat, labels, each), float).reshape(-1)
     top, left, height, width = content
-    seen = ((middles >= [left, top]) & (middles <= [left + width, top + height])).all(1) & (heights > 0)
+    seen = ((middles >= [left, top]) & (middles <= [left + width, top + height])).all(1) & (
+        heights > 0
+    )
     order = np.argsort(-heights[seen], kind="stable")
     return middles[seen][order], heights[seen][order]
 

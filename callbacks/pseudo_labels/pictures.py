@@ -21,7 +21,11 @@ from datamodules.preparation.publishing import file_names
 REJECTED, FALSE = (150, 150, 150), (230, 120, 200)
 SMALLEST = 512  # pixels of a picture's longer side at least
 SHOWN, SIDE = 3, 420  # images of each kind on the page, and their longest side in pixels
-KINDS = ("abnormal, above the threshold", "normal, above the threshold", "unknown, above the threshold")
+KINDS = (
+    "abnormal, above the threshold",
+    "normal, above the threshold",
+    "unknown, above the threshold",
+)
 
 
 class Pictures:
@@ -66,19 +70,39 @@ class Pictures:
         draws = self._writing and self.overlays.takes(split)
         panes = {}
         if shows or draws:
-            panes = drawn(found, self.heat_maps.enlarged(heat, found.known.letterbox.canvas), image, rows.truth(found.known.id))
+            panes = drawn(
+                found,
+                self.heat_maps.enlarged(heat, found.known.letterbox.canvas),
+                image,
+                rows.truth(found.known.id),
+            )
         if self._writing:
             np.save(self.folder / "heat" / f"{name}.npy", heat)
             if found.mask is not None:
-                cv2.imwrite(str(self.folder / "masks" / f"{name}.png"), decode([found.mask], *image.shape) * 255)
+                cv2.imwrite(
+                    str(self.folder / "masks" / f"{name}.png"),
+                    decode([found.mask], *image.shape) * 255,
+                )
         if draws:
-            cv2.imwrite(str(self.folder / "overlays" / f"{name}.png"), np.concatenate(list(panes.values()), axis=1))
+            cv2.imwrite(
+                str(self.folder / "overlays" / f"{name}.png"),
+                np.concatenate(list(panes.values()), axis=1),
+            )
         if shows:
             caption = f"p = {found.probability:.3f}, {len(found.found)} boxes, {found.accepted} masks kept"
-            self.shown.append(Case(kind, found.known.id, caption, {title: data_url(enlarge(pane, side=SIDE)) for title, pane in panes.items()}))
+            self.shown.append(
+                Case(
+                    kind,
+                    found.known.id,
+                    caption,
+                    {title: data_url(enlarge(pane, side=SIDE)) for title, pane in panes.items()},
+                )
+            )
 
 
-def drawn(found: Labelled, heat: np.ndarray, image: np.ndarray, truth: Truth) -> dict[str, np.ndarray]:
+def drawn(
+    found: Labelled, heat: np.ndarray, image: np.ndarray, truth: Truth
+) -> dict[str, np.ndarray]:
     """Title -> BGR picture: image with true boxes, heat map over it, boxes with masks; enlarged where the image is small."""
     box = found.known.letterbox
     factor = max(1, -(-SMALLEST // max(image.shape)))
@@ -92,19 +116,40 @@ def drawn(found: Labelled, heat: np.ndarray, image: np.ndarray, truth: Truth) ->
     true = boxed(grey, () if truth.lesions is None else truth.lesions, TRUTH, factor)
     said = grey
     for i, one in enumerate(found.boxes):  # of an image known to be normal no masks are drawn
-        colour = FALSE if not found.verdicts else PREDICTION if found.verdicts[i].reason is None else REJECTED
+        colour = (
+            FALSE
+            if not found.verdicts
+            else PREDICTION
+            if found.verdicts[i].reason is None
+            else REJECTED
+        )
         said = boxed(said, [one], colour, factor)
     if found.mask is not None:
         mask = large(decode([found.mask], *image.shape)[..., 0])
         said = outlined_one(tinted(said, mask, PREDICTION), mask, PREDICTION)
     if truth.mask is not None:
         said = outlined_one(said, large(truth.mask.astype(np.uint8)), TRUTH)
-    return {"image": true, "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0), "boxes and masks": said}
+    return {
+        "image": true,
+        "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
+        "boxes and masks": said,
+    }
 
 
-def boxed(picture: np.ndarray, boxes: Sequence[Sequence[float]] | np.ndarray, colour: tuple[int, int, int], factor: int) -> np.ndarray:
+def boxed(
+    picture: np.ndarray,
+    boxes: Sequence[Sequence[float]] | np.ndarray,
+    colour: tuple[int, int, int],
+    factor: int,
+) -> np.ndarray:
     """Boxes (x1, y1, x2, y2) in pixels of the image, drawn into a picture `factor` times as large."""
     picture = picture.copy()
     for x1, y1, x2, y2 in np.asarray(boxes, float).reshape(-1, 4) * factor:
-        cv2.rectangle(picture, (round(x1), round(y1)), (round(x2) - 1, round(y2) - 1), colour, max(1, factor // 2))
+        cv2.rectangle(
+            picture,
+            (round(x1), round(y1)),
+            (round(x2) - 1, round(y2) - 1),
+            colour,
+            max(1, factor // 2),
+        )
     return picture

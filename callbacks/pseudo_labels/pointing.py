@@ -23,12 +23,26 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
     found = {}
     boxes = truth.lesions
     for kind, target in (
-        ("box", None if boxes is None or not len(boxes) else near_boxes(boxes, truth.height, truth.width, tolerance)),
-        ("mask", None if truth.mask is None or not truth.mask.any() else near_mask(truth.mask, tolerance)),
+        (
+            "box",
+            None
+            if boxes is None or not len(boxes)
+            else near_boxes(boxes, truth.height, truth.width, tolerance),
+        ),
+        (
+            "mask",
+            None
+            if truth.mask is None or not truth.mask.any()
+            else near_mask(truth.mask, tolerance),
+        ),
     ):
         centre = (truth.width / 2, truth.height / 2)
         name = f"pointing_{kind}"
-        found[name] = np.nan if target is None else float(said.peak is not None and lies_in(target, said.peak))
+        found[name] = (
+            np.nan
+            if target is None
+            else float(said.peak is not None and lies_in(target, said.peak))
+        )
         found[f"{name}_random"] = np.nan if target is None else float(target.mean())
         found[f"{name}_centre"] = np.nan if target is None else float(lies_in(target, centre))
     return found
@@ -37,7 +51,9 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
 def lies_in(target: np.ndarray, point: Point) -> bool:
     """Whether the pixel of (x, y) is set in a bool `H x W`; beyond the picture (on padding) nothing is."""
     column, row = np.floor(point).astype(int)
-    return bool(0 <= row < target.shape[0] and 0 <= column < target.shape[1] and target[row, column])
+    return bool(
+        0 <= row < target.shape[0] and 0 <= column < target.shape[1] and target[row, column]
+    )
 
 
 def near_boxes(boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0) -> np.ndarray:
@@ -45,11 +61,18 @@ def near_boxes(boxes: np.ndarray, height: int, width: int, tolerance: float = 0.
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     near = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in boxes:
-        across, down = (np.maximum(0, np.maximum(low - at, at - high)) for low, at, high in ((x1, x, x2), (y1, y, y2)))
+        across, down = (
+            np.maximum(0, np.maximum(low - at, at - high))
+            for low, at, high in ((x1, x, x2), (y1, y, y2))
+        )
         near |= np.hypot(down[:, None], across[None]) <= tolerance
     return near
 
 
 def near_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     """Bool `H x W`: pixels of a mask, and those so many pixels (centre to centre) from it."""
-    return mask.astype(bool) if tolerance == 0 else ndimage.distance_transform_edt(~mask.astype(bool)) <= tolerance
+    return (
+        mask.astype(bool)
+        if tolerance == 0
+        else ndimage.distance_transform_edt(~mask.astype(bool)) <= tolerance
+    )

@@ -80,15 +80,30 @@ class Quality:
 
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
-            raise Refusal(f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no mask could pass; correct one of them")
+            raise Refusal(
+                f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no mask could pass; correct one of them"
+            )
 
-    def segment(self, segmenter: Segmenter, image: np.ndarray, id: str, boxes: np.ndarray, points: np.ndarray) -> tuple[Masks, np.ndarray]:
+    def segment(
+        self,
+        segmenter: Segmenter,
+        image: np.ndarray,
+        id: str,
+        boxes: np.ndarray,
+        points: np.ndarray,
+    ) -> tuple[Masks, np.ndarray]:
         """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `jitter.segment_with_jitter`."""
         moved = jittered(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
         return segment_with_jitter(segmenter, image, boxes, points, moved)
 
     def judge(
-        self, found: Masks, stability: np.ndarray, boxes: np.ndarray, points: np.ndarray, heat: np.ndarray, probability: float
+        self,
+        found: Masks,
+        stability: np.ndarray,
+        boxes: np.ndarray,
+        points: np.ndarray,
+        heat: np.ndarray,
+        probability: float,
     ) -> list[Verdict]:
         """A verdict of each mask of one image.
 
@@ -103,7 +118,11 @@ class Quality:
         verdicts = []
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
             measures = measure(found.masks[i], box, point, heat)
-            measures |= {"probability": float(probability), "score": float(found.scores[i]), "stability": float(stability[i])}
+            measures |= {
+                "probability": float(probability),
+                "score": float(found.scores[i]),
+                "stability": float(stability[i]),
+            }
             verdicts.append(Verdict(measures, self._reason(measures, bool(heat.max() > 0))))
         return verdicts
 

@@ -28,11 +28,18 @@ class RandomNetworks:
     def begin(self, module: SupervisedModule, data: ManifestDataModule) -> None:
         """Draws them; the trained network stays as it is, and nothing listens to it yet."""
         size, canvas = max(2, data.eval_batch_size), data.seen_size()
-        ids = data.table.rows["id"].to_numpy()[data.table.where("train")][: max(STATISTICS, size)].tolist()
+        ids = (
+            data.table.rows["id"]
+            .to_numpy()[data.table.where("train")][: max(STATISTICS, size)]
+            .tolist()
+        )
         ids = ids or data.table.rows["id"].tolist()[:STATISTICS]  # a folder has no train
         parts = [ids[start : start + size] for start in range(0, len(ids), size)]
         images = [data.dataset(evaluation=True).batch(part, canvas)["image"] for part in parts]
-        self._nets = [randomised(module.net, seed, (as_given(module, each) for each in images)).eval() for seed in range(self.number)]
+        self._nets = [
+            randomised(module.net, seed, (as_given(module, each) for each in images)).eval()
+            for seed in range(self.number)
+        ]
 
     def heats(self, given: Tensor, heat_maps: HeatMaps, channel: int) -> Sequence[np.ndarray]:
         """float32 `B x h x w` of each network.

@@ -54,7 +54,10 @@ def _redraw(net: nn.Module) -> None:
 def _count_anew(net: nn.Module, batches: Iterable[Tensor]) -> None:
     """BatchNorm's running statistics become the plain mean over the batches; everything else runs as in evaluation."""
     layers = [module for module in net.modules() if isinstance(module, _BatchNorm)]
-    momenta, training = [layer.momentum for layer in layers], {module: module.training for module in net.modules()}
+    momenta, training = (
+        [layer.momentum for layer in layers],
+        {module: module.training for module in net.modules()},
+    )
     net.eval()
     for layer in layers:
         layer.train()

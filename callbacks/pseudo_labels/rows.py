@@ -28,7 +28,11 @@ class Rows:
         labels = targets(data.table)
         self._labels = None if labels is None else labels[:, channel].astype(int).tolist()
         rows: Any = data.table.rows
-        self._columns = {name: rows[name].tolist() for name in ("image", "split", "group", "boxes", "true_mask") if name in rows}
+        self._columns = {
+            name: rows[name].tolist()
+            for name in ("image", "split", "group", "boxes", "true_mask")
+            if name in rows
+        }
         self.place = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
 
     def known(self, id: str) -> Known:
@@ -41,7 +45,9 @@ class Rows:
     def image(self, id: str) -> np.ndarray:
         """uint8 `H x W`, at its own size."""
         row = self.place[id]
-        return picture(self._table, row, read_image(Path(self._columns["image"][row]), channels=1))[..., 0]
+        return picture(self._table, row, read_image(Path(self._columns["image"][row]), channels=1))[
+            ..., 0
+        ]
 
     def truth(self, id: str) -> Truth:
         """Its lesions, where boxes or a mask tell of them."""
@@ -58,5 +64,10 @@ class Rows:
     def has_lesions(self, split: str) -> bool:
         """Whether the lesions of any image of a split are known."""
         there = [row for row, of in enumerate(self._columns["split"]) if of == split]
-        boxes = any(self._columns["boxes"][row] for row in there) if "boxes" in self._columns else False
-        return boxes or ("true_mask" in self._columns and any(isinstance(self._columns["true_mask"][row], str) for row in there))
+        boxes = (
+            any(self._columns["boxes"][row] for row in there) if "boxes" in self._columns else False
+        )
+        return boxes or (
+            "true_mask" in self._columns
+            and any(isinstance(self._columns["true_mask"][row], str) for row in there)
+        )

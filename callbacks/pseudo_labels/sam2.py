@@ -12,9 +12,14 @@ from datamodules.arguments import Number, validated
 from datamodules.refusal import Refusal
 from lightning_modules.pretrained import from_hub
 
-TYPES = ("sam2", "sam2_video")  # published checkpoints are of the video model, of which the image model reads its part
+TYPES = (
+    "sam2",
+    "sam2_video",
+)  # published checkpoints are of the video model, of which the image model reads its part
 WEIGHTS = f"{KEY}.segmenter.weights"
-WITHOUT = f"{KEY}.segmenter._target_=callbacks.pseudo_labels.classical.RandomWalker, which needs none"
+WITHOUT = (
+    f"{KEY}.segmenter._target_=callbacks.pseudo_labels.classical.RandomWalker, which needs none"
+)
 FILES = "config.json, model.safetensors and processor_config.json"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -64,17 +69,27 @@ class Sam2:
             return none(image)
         prompts: dict[str, Any] = {"input_boxes": [np.asarray(boxes, float).tolist()]}
         if self.peaks:
-            prompts |= {"input_points": [[[point] for point in np.asarray(points, float).tolist()]], "input_labels": [[[1]] * len(points)]}
+            prompts |= {
+                "input_points": [[[point] for point in np.asarray(points, float).tolist()]],
+                "input_labels": [[[1]] * len(points)],
+            }
         given = self.processor(images=np.dstack([image] * 3), return_tensors="pt", **prompts)
         sizes = given.pop("original_sizes")
         self.model.to(self.device)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.model(**given.to(self.device), multimask_output=self.multimask)
-        scores, logits = output.iou_scores[0].float().cpu(), output.pred_masks[0].float().cpu()  # boxes x masks, boxes x masks x h x w
+        scores, logits = (
+            output.iou_scores[0].float().cpu(),
+            output.pred_masks[0].float().cpu(),
+        )  # boxes x masks, boxes x masks x h x w
         best = scores.argmax(1)
         found = np.zeros((len(boxes), *image.shape), bool)
-        for i, box in enumerate(np.asarray(boxes, float)):  # one by one: at the image's own size logits are large
-            mask = self.processor.post_process_masks([logits[i, best[i]][None, None]], sizes)[0][0, 0].numpy()
+        for i, box in enumerate(
+            np.asarray(boxes, float)
+        ):  # one by one: at the image's own size logits are large
+            mask = self.processor.post_process_masks([logits[i, best[i]][None, None]], sizes)[0][
+                0, 0
+            ].numpy()
             part = within(box, image.shape, self.margin)
             found[i][part] = mask[part]
         sure = scores.gather(1, best[:, None])[:, 0].numpy()
@@ -87,9 +102,13 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise Refusal(f"{KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null") from error
+        raise Refusal(
+            f"{KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise Refusal(f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()} GPUs; take cpu or null")
+        raise Refusal(
+            f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()} GPUs; take cpu or null"
+        )
     return device
 
 
@@ -100,9 +119,13 @@ def _load(weights: str) -> tuple[Any, Any]:
     try:
         kind = AutoConfig.from_pretrained(weights).model_type
         if kind not in TYPES:
-            raise Refusal(f"{WEIGHTS}={weights} is a {kind} and no SAM 2; name another, or take {WITHOUT}")
+            raise Refusal(
+                f"{WEIGHTS}={weights} is a {kind} and no SAM 2; name another, or take {WITHOUT}"
+            )
         processor = Sam2Processor.from_pretrained(weights)
-        read: Any = Sam2Model.from_pretrained(weights, dtype=torch.float32, output_loading_info=True)
+        read: Any = Sam2Model.from_pretrained(
+            weights, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(weights, error) from error
     except Exception as error:
@@ -112,12 +135,18 @@ def _load(weights: str) -> tuple[Any, Any]:
     model, about = read
     lacking = sorted(about["missing_keys"])  # which the library draws at random
     if lacking:
-        raise Refusal(f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is {lacking[0]}); name another, or take {WITHOUT}")
+        raise Refusal(
+            f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is {lacking[0]}); name another, or take {WITHOUT}"
+        )
     return model.eval(), processor
 
 
 def _unreadable(weights: str, error: Exception) -> Refusal:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
     if Path(weights).is_dir():
-        return Refusal(f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it needs {FILES} by save_pretrained")
-    return Refusal(f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder with {FILES}, or take {WITHOUT}")
+        return Refusal(
+            f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it needs {FILES} by save_pretrained"
+        )
+    return Refusal(
+        f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder with {FILES}, or take {WITHOUT}"
+    )

@@ -25,7 +25,12 @@ from datamodules.arguments import Count, Positive, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode
 
-NETWORK, CHAIN, RANDOM, BLOB = "the heat maps", "the chain, above the threshold alone", "randomised weights", "the brightest blob"
+NETWORK, CHAIN, RANDOM, BLOB = (
+    "the heat maps",
+    "the chain, above the threshold alone",
+    "randomised weights",
+    "the brightest blob",
+)
 WEIGHED = "the brightest blob, weighed by the classifier"
 KEY = "callbacks.pseudo_labels.localisation"
 
@@ -48,7 +53,13 @@ class Localisation:
         Refusal: no such split, no random network.
     """
 
-    def __init__(self, split: Literal["train", "val", "test"], random_networks: Count, blob_sigma: Positive, rules: LocalisationRules) -> None:
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"],
+        random_networks: Count,
+        blob_sigma: Positive,
+        rules: LocalisationRules,
+    ) -> None:
         self.split, self.rules = split, rules
         self._random, self._blob = RandomNetworks(random_networks), BrightestBlob(blob_sigma)
         self.measured: list[dict[str, Measured]] = []
@@ -62,7 +73,10 @@ class Localisation:
             rows: Its images.
             boxes: How peaks become boxes.
         """
-        self._rows, self._active = rows, self.split in data.predict_splits and rows.has_lesions(self.split)
+        self._rows, self._active = (
+            rows,
+            self.split in data.predict_splits and rows.has_lesions(self.split),
+        )
         self._boxes, self._blob.boxes = boxes, copy.copy(boxes)
         self._blob.boxes.at_least = 0.0  # beside a full bladder nothing else would be left
         self.measured = []
@@ -73,7 +87,14 @@ class Localisation:
         """Whether an image is scored, and needs a heat map whatever its probability."""
         return self._active and known.split == self.split
 
-    def look(self, module: Any, images: Tensor, found: Sequence[tuple[Labelled, np.ndarray]], heat_maps: HeatMaps, channel: int) -> None:
+    def look(
+        self,
+        module: Any,
+        images: Tensor,
+        found: Sequence[tuple[Labelled, np.ndarray]],
+        heat_maps: HeatMaps,
+        channel: int,
+    ) -> None:
         """Measures the images of one batch.
 
         Args:
@@ -87,18 +108,39 @@ class Localisation:
         greys = images.float().mean(1).round().byte().cpu().numpy()
         for i, (said, heat) in enumerate(found):
             truth, box = self._rows.truth(said.known.id), said.known.letterbox
-            mask = None if said.mask is None else decode([said.mask], truth.height, truth.width)[..., 0] > 0
+            mask = (
+                None
+                if said.mask is None
+                else decode([said.mask], truth.height, truth.width)[..., 0] > 0
+            )
             blob = self._blob(greys[i], box.content)
-            own = weighed(said.found, said.probability) if said.mapped else self._proposals(heat, said, heat_maps)
-            ways = {NETWORK: Said.of(own, box), BLOB: Said.of(blob, box), WEIGHED: Said.of(weighed(blob, said.probability), box)}
-            if said.mapped or not said.called:  # else max_images left it out, and nothing can be said of the chain
+            own = (
+                weighed(said.found, said.probability)
+                if said.mapped
+                else self._proposals(heat, said, heat_maps)
+            )
+            ways = {
+                NETWORK: Said.of(own, box),
+                BLOB: Said.of(blob, box),
+                WEIGHED: Said.of(weighed(blob, said.probability), box),
+            }
+            if (
+                said.mapped or not said.called
+            ):  # else max_images left it out, and nothing can be said of the chain
                 ways[CHAIN] = Said.of(own, box, mask) if said.called else Said()
-            ways |= {f"{RANDOM} {seed}": Said.of(self._proposals(each[i], said, heat_maps), box) for seed, each in enumerate(random)}
-            self.measured.append({name: measure(truth, way, self.rules) for name, way in ways.items()})
+            ways |= {
+                f"{RANDOM} {seed}": Said.of(self._proposals(each[i], said, heat_maps), box)
+                for seed, each in enumerate(random)
+            }
+            self.measured.append(
+                {name: measure(truth, way, self.rules) for name, way in ways.items()}
+            )
 
     def _proposals(self, heat: np.ndarray, said: Labelled, heat_maps: HeatMaps) -> Proposals:
         box = said.known.letterbox
-        return weighed(self._boxes(heat_maps.enlarged(heat, box.canvas), box.content), said.probability)
+        return weighed(
+            self._boxes(heat_maps.enlarged(heat, box.canvas), box.content), said.probability
+        )
 
     def scored(self, measured: Sequence[dict[str, Measured]]) -> Scored | None:
         """The scores of all images; None where no lesion is known.
@@ -108,7 +150,10 @@ class Localisation:
         """
         if not any(each[NETWORK].lesions for each in measured):
             return None
-        random = [Localised.of([each[f"{RANDOM} {seed}"] for each in measured], masks=False) for seed in range(self._random.number)]
+        random = [
+            Localised.of([each[f"{RANDOM} {seed}"] for each in measured], masks=False)
+            for seed in range(self._random.number)
+        ]
         seen = {
             NETWORK: Localised.of([each[NETWORK] for each in measured], masks=False),
             CHAIN: Localised.of([each[CHAIN] for each in measured if CHAIN in each]),
@@ -117,14 +162,24 @@ class Localisation:
             WEIGHED: Localised.of([each[WEIGHED] for each in measured], masks=False),
         }
         found = {name: estimates(way, self.rules) for name, way in seen.items()}
-        gaps = {name: differences(seen[NETWORK], seen[name], self.rules, COMPARED) for name in (RANDOM, BLOB, WEIGHED)}
+        gaps = {
+            name: differences(seen[NETWORK], seen[name], self.rules, COMPARED)
+            for name in (RANDOM, BLOB, WEIGHED)
+        }
         heads = {name: found[name][HEAD] for name in (RANDOM, BLOB)}
         figures = {
             "FROC": froc_figure(seen, found, self.rules),
             "Lesions hit by the first boxes": hit_rate_figure(found, self.rules),
         }
-        plain = {name: {score: asdict(gap) for score, gap in each.items()} for name, each in gaps.items()}
-        return Scored(as_table(found), plain, verdict(found[NETWORK][HEAD], heads, {name: gaps[name][HEAD] for name in heads}), figures)
+        plain = {
+            name: {score: asdict(gap) for score, gap in each.items()} for name, each in gaps.items()
+        }
+        return Scored(
+            as_table(found),
+            plain,
+            verdict(found[NETWORK][HEAD], heads, {name: gaps[name][HEAD] for name in heads}),
+            figures,
+        )
 
 
 def weighed(found: Proposals, probability: float) -> Proposals:

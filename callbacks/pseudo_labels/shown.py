@@ -41,16 +41,23 @@ STEPS = (
 )
 
 
-def summary(found: Sequence[Labelled], scored: Scored | None, seconds: Mapping[str, float], made: int) -> dict[str, Any]:
+def summary(
+    found: Sequence[Labelled], scored: Scored | None, seconds: Mapping[str, float], made: int
+) -> dict[str, Any]:
     """Plain values for report.json: funnels of images and masks by split, seconds by step and heat maps made in them, scores of localisation."""
     splits = list(dict.fromkeys(each.known.split for each in found))
     of_split = {split: [each for each in found if each.known.split == split] for split in splits}
-    reasons = {split: [verdict.reason for each in part for verdict in each.verdicts] for split, part in of_split.items()}
+    reasons = {
+        split: [verdict.reason for each in part for verdict in each.verdicts]
+        for split, part in of_split.items()
+    }
     return {
         "images": {split: images_left(part) for split, part in of_split.items()},
         "masks": {split: dict(funnel(part)) for split, part in reasons.items()},
         "seconds": dict(seconds),
-        "heat_maps_per_second": made / seconds["heat maps"] if made and seconds.get("heat maps") else None,
+        "heat_maps_per_second": made / seconds["heat maps"]
+        if made and seconds.get("heat maps")
+        else None,
         "localisation": None if scored is None else asdict(scored) | {"figures": None},
     }
 
@@ -79,23 +86,41 @@ def section_of(told: Mapping[str, Any], scored: Scored | None, cases: Sequence[C
         scored: Scores of localisation, where there are some.
         cases: Pictures.
     """
-    tables = [_funnel("Images", told["images"]), _funnel("Masks, and what they were rejected for", told["masks"])]
+    tables = [
+        _funnel("Images", told["images"]),
+        _funnel("Masks, and what they were rejected for", told["masks"]),
+    ]
     if scored is not None:
         tables.insert(0, _scores(scored))
     tables.append(_seconds(told["seconds"], told["heat_maps_per_second"]))
     figures = {} if scored is None else scored.figures
-    return Section("Pseudo labels", LEGEND, COLUMNS if cases else (), cases, said_of(told, scored), figures, tables)
+    return Section(
+        "Pseudo labels",
+        LEGEND,
+        COLUMNS if cases else (),
+        cases,
+        said_of(told, scored),
+        figures,
+        tables,
+    )
 
 
 def said_of(told: Mapping[str, Any], scored: Scored | None) -> list[str]:
     """Sentences that a user has to read."""
     said = [] if scored is None else [scored.said]
     if not any(counts["above the threshold"] for counts in told["images"].values()):
-        said.append("No image reaches the threshold, so there are no boxes and no masks: the tables are empty but for their heads.")
-    cold = sum(counts["heat map made"] - counts["heat map not all zero"] for counts in told["images"].values())
+        said.append(
+            "No image reaches the threshold, so there are no boxes and no masks: the tables are empty but for their heads."
+        )
+    cold = sum(
+        counts["heat map made"] - counts["heat map not all zero"]
+        for counts in told["images"].values()
+    )
     if cold:
         mend = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
-        said.append(f"The heat maps of {cold} images above the threshold are all zero, and give no box; {mend}.")
+        said.append(
+            f"The heat maps of {cold} images above the threshold are all zero, and give no box; {mend}."
+        )
     return said
 
 
@@ -111,8 +136,16 @@ def _scores(scored: Scored) -> Table:
         [method, *(_with_interval(scores[name]) if name in scores else "–" for name in names)]
         for method, scores in scored.table.items()
     ]
-    of = {name: max((scores[name] for scores in scored.table.values() if name in scores), key=lambda score: score["n"]) for name in names}
-    said = "; ".join(f"{SHORT[name]}: {score['definition']} (n = {score['n']})" for name, score in of.items())
+    of = {
+        name: max(
+            (scores[name] for scores in scored.table.values() if name in scores),
+            key=lambda score: score["n"],
+        )
+        for name in names
+    }
+    said = "; ".join(
+        f"{SHORT[name]}: {score['definition']} (n = {score['n']})" for name, score in of.items()
+    )
     note = f"{said}. In brackets: 95 % bootstrap intervals over patients. {WEIGHED}"
     return Table("Where it points to", ("method", *(SHORT[name] for name in names)), rows, note)
 
@@ -123,9 +156,20 @@ def _with_interval(score: dict[str, Any]) -> str:
 
 def _seconds(seconds: Mapping[str, float], rate: float | None) -> Table:
     whole = sum(seconds.values()) or 1.0
-    rows = [[step, f"{spent:.1f}", f"{100 * spent / whole:.1f} %"] for step, spent in seconds.items()]
-    note = "" if rate is None else f"{rate:.1f} heat maps a second, beside the classifier's forward, which they share. "
-    return Table("Time of each step", ("step", "seconds", "share"), rows, f"{note}Of several processes the first one's.")
+    rows = [
+        [step, f"{spent:.1f}", f"{100 * spent / whole:.1f} %"] for step, spent in seconds.items()
+    ]
+    note = (
+        ""
+        if rate is None
+        else f"{rate:.1f} heat maps a second, beside the classifier's forward, which they share. "
+    )
+    return Table(
+        "Time of each step",
+        ("step", "seconds", "share"),
+        rows,
+        f"{note}Of several processes the first one's.",
+    )
 
 
 def cases_of(shown: Sequence[Case]) -> list[Case]:

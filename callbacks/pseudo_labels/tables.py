@@ -16,18 +16,48 @@ from datamodules.formats.rle import encode
 from datamodules.manifest import FILES, Manifest
 
 Drawn = tuple[Any, str]  # a mask, and what it is
-IMAGES = ("id", "label", "probability", "threshold", "pred", "heat", "boxes", "accepted", "height", "width", "scale", "pad_left", "pad_top")
+IMAGES = (
+    "id",
+    "label",
+    "probability",
+    "threshold",
+    "pred",
+    "heat",
+    "boxes",
+    "accepted",
+    "height",
+    "width",
+    "scale",
+    "pad_left",
+    "pad_top",
+)
 CORNERS = ("x1", "y1", "x2", "y2")
 BOXES = ("id", "number", *CORNERS, "peak_x", "peak_y", "heat", "probability", "score")
-MEASURES = (*measure(np.zeros((1, 1), bool), np.zeros(4), np.zeros(2), np.zeros((1, 1))), "stability")
+MEASURES = (
+    *measure(np.zeros((1, 1), bool), np.zeros(4), np.zeros(2), np.zeros((1, 1))),
+    "stability",
+)
 
 
 def image_rows(found: Sequence[Labelled], threshold: float) -> pd.DataFrame:
     """One row an image: `pred` is the decision, `heat` 1 where there is a heat map that shows something (empty: none was made)."""
     rows = [
         (
-            *(each.known.id, each.known.label, each.probability, threshold, int(each.called), int(each.warm) if each.mapped else None),
-            *(len(each.found), each.accepted, each.known.letterbox.height, each.known.letterbox.width, each.known.letterbox.scale),
+            *(
+                each.known.id,
+                each.known.label,
+                each.probability,
+                threshold,
+                int(each.called),
+                int(each.warm) if each.mapped else None,
+            ),
+            *(
+                len(each.found),
+                each.accepted,
+                each.known.letterbox.height,
+                each.known.letterbox.width,
+                each.known.letterbox.scale,
+            ),
             *(each.known.letterbox.content.left, each.known.letterbox.content.top),
         )
         for each in found
@@ -45,12 +75,24 @@ def box_rows(found: Sequence[Labelled], own: bool) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for each in found:
         places = (each.boxes, each.peaks) if own else (each.found.boxes, each.found.peaks)
-        for number, (box, peak, heat) in enumerate(zip(*places, each.found.heights, strict=True), 1):
-            numbers = (each.known.id, number, *box, *peak, heat, each.probability, each.probability * heat)
+        for number, (box, peak, heat) in enumerate(
+            zip(*places, each.found.heights, strict=True), 1
+        ):
+            numbers = (
+                each.known.id,
+                number,
+                *box,
+                *peak,
+                heat,
+                each.probability,
+                each.probability * heat,
+            )
             row = dict(zip(BOXES, numbers, strict=True))
             if own and each.verdicts:
                 verdict = each.verdicts[number - 1]
-                row |= {f"mask_{name}": verdict.measures[name] for name in MEASURES} | {"mask_score": verdict.measures["score"]}
+                row |= {f"mask_{name}": verdict.measures[name] for name in MEASURES} | {
+                    "mask_score": verdict.measures["score"]
+                }
                 row |= {"rejected": verdict.reason or ""}
             rows.append(row)
     measured = [*(f"mask_{name}" for name in MEASURES), "mask_score", "rejected"] if own else []
@@ -74,7 +116,9 @@ def remove_old(folder: Path) -> None:
         path.unlink()
 
 
-def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled], threshold: float, name: str) -> None:
+def write_down(
+    folder: Path, data: ManifestDataModule, found: Sequence[Labelled], threshold: float, name: str
+) -> None:
     """Writes all tables: those of `write_tables`, manifest.csv, true_manifest.csv where true masks are known, index.csv of a set that has one.
 
     Args:
@@ -96,7 +140,10 @@ def write_down(folder: Path, data: ManifestDataModule, found: Sequence[Labelled]
 
 
 def segmenters_manifest(
-    table: Manifest, found: Sequence[Labelled], mask_of: Callable[[Labelled, Any, Manifest], Drawn | None], name: str
+    table: Manifest,
+    found: Sequence[Labelled],
+    mask_of: Callable[[Labelled, Any, Manifest], Drawn | None],
+    name: str,
 ) -> Manifest:
     """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
 
@@ -109,17 +156,33 @@ def segmenters_manifest(
         name: Of the class.
     """
     rows: Any = table.rows.set_index("id", drop=False)
-    drawn = {each.known.id: mask for each in found if (mask := mask_of(each, _true(rows, each.known.id), table)) is not None}
+    drawn = {
+        each.known.id: mask
+        for each in found
+        if (mask := mask_of(each, _true(rows, each.known.id), table)) is not None
+    }
     labels = {each.known.id: each.known.label for each in found}
     chosen = rows.loc[list(drawn)].reset_index(drop=True)
     paths = {
-        key: [str(Path(path).absolute()) if isinstance(path, str) else path for path in chosen[key]] for key in FILES & set(chosen.columns) - {"mask"}
+        key: [str(Path(path).absolute()) if isinstance(path, str) else path for path in chosen[key]]
+        for key in FILES & set(chosen.columns) - {"mask"}
     }
-    columns: Any = paths | {"mask": pd.Series([mask for mask, _ in drawn.values()], dtype=object), "mask_is": [kind for _, kind in drawn.values()]}
+    columns: Any = paths | {
+        "mask": pd.Series([mask for mask, _ in drawn.values()], dtype=object),
+        "mask_is": [kind for _, kind in drawn.values()],
+    }
     columns |= {"label": [labels[id] for id in drawn]} if "label" in chosen else {}
-    dropped = [key for key in ("outer_split", "stratum", "cls_prob", "crop", "square", "cropped_mask") if key in chosen]
-    dropped += ["true_mask"] if table.swap_masks and "true_mask" in chosen else []  # its files are not swapped, and the masks written here are
-    return Manifest(chosen.assign(**columns).drop(columns=dropped), (name,), table.group_is, table.phantom)
+    dropped = [
+        key
+        for key in ("outer_split", "stratum", "cls_prob", "crop", "square", "cropped_mask")
+        if key in chosen
+    ]
+    dropped += (
+        ["true_mask"] if table.swap_masks and "true_mask" in chosen else []
+    )  # its files are not swapped, and the masks written here are
+    return Manifest(
+        chosen.assign(**columns).drop(columns=dropped), (name,), table.group_is, table.phantom
+    )
 
 
 def pseudo_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None:
@@ -144,7 +207,11 @@ def true_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None
     """The true mask; a normal image needs none, an abnormal one without is left out."""
     if isinstance(true, str):
         mask, _ = table.read_mask(true)
-        return (encode(mask) if table.swap_masks else true, "true mask") if mask.any() else (None, "no lesion")
+        return (
+            (encode(mask) if table.swap_masks else true, "true mask")
+            if mask.any()
+            else (None, "no lesion")
+        )
     return (None, "no lesion") if each.known.label == 0 else None
 
 

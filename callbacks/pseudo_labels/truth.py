@@ -38,7 +38,9 @@ class Truth:
     def __post_init__(self) -> None:
         boxes = None if self.boxes is None else rows_of_four(self.boxes, self.id)
         if self.mask is not None and self.mask.shape != (self.height, self.width):
-            raise ValueError(f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x {self.width}; bring it to that size")
+            raise ValueError(
+                f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x {self.width}; bring it to that size"
+            )
         object.__setattr__(self, "boxes", boxes)
 
     @property
@@ -69,9 +71,14 @@ class Said:
     mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        boxes, scores = rows_of_four(self.boxes, "what was said"), np.asarray(self.scores, np.float64)
+        boxes, scores = (
+            rows_of_four(self.boxes, "what was said"),
+            np.asarray(self.scores, np.float64),
+        )
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
-            raise ValueError(f"{len(boxes)} boxes have scores {scores.tolist()}; give each box one finite score")
+            raise ValueError(
+                f"{len(boxes)} boxes have scores {scores.tolist()}; give each box one finite score"
+            )
         order = np.argsort(-scores, kind="stable")
         object.__setattr__(self, "boxes", boxes[order])
         object.__setattr__(self, "scores", scores[order])
@@ -86,7 +93,12 @@ class Said:
             mask: In the image's own pixels already.
         """
         peaks, boxes = letterbox.points_back(found.peaks), letterbox.boxes_back(found.boxes)
-        return cls((float(peaks[0, 0]), float(peaks[0, 1])) if len(peaks) else None, boxes, found.heights, mask)
+        return cls(
+            (float(peaks[0, 0]), float(peaks[0, 1])) if len(peaks) else None,
+            boxes,
+            found.heights,
+            mask,
+        )
 
 
 def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
@@ -108,7 +120,9 @@ def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
 def components(mask: np.ndarray) -> np.ndarray:
     """Boxes `T x 4` of the components (8 neighbours) of a bool mask `H x W`."""
     found = ndimage.find_objects(ndimage.label(mask, np.ones((3, 3)))[0])
-    return rows_of_four([[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found], "a mask")
+    return rows_of_four(
+        [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found], "a mask"
+    )
 
 
 def rows_of_four(boxes: Boxes, whose: str) -> np.ndarray:
@@ -120,5 +134,7 @@ def rows_of_four(boxes: Boxes, whose: str) -> np.ndarray:
     array = np.asarray(boxes, np.float64)
     array = array.reshape(0, 4) if not array.size else array
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise ValueError(f"boxes of '{whose}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1, x2, y2)")
+        raise ValueError(
+            f"boxes of '{whose}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1, x2, y2)"
+        )
     return array

@@ -87,16 +87,31 @@ class PseudoLabels(Timed):
             self.localisation.begin(pl_module, data, self._rows, self.chain.boxes)
         self._listener = self._stack.enter_context(self.heat_maps.listening(pl_module.net))  # type: ignore[arg-type]
 
-    def on_predict_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_predict_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """The forward begins."""
         self.clock.start("classifier")
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """One batch from logits to masks."""
         assert isinstance(pl_module, ClassificationModule)
-        probability = pl_module.rule.probability(outputs)[:, self._channel].tolist()  # waits for the device
+        probability = pl_module.rule.probability(outputs)[
+            :, self._channel
+        ].tolist()  # waits for the device
         called = pl_module.rule(outputs)[:, self._channel].tolist()
         self.clock.stop("classifier")
         known = [self._rows.known(id) for id in batch["id"]]
@@ -104,40 +119,59 @@ class PseudoLabels(Timed):
         scored = [i for i, each in enumerate(known) if self.localisation.asks(each)]
         rows = sorted({*wanted, *scored})
         with self.clock("heat maps"):
-            heats = dict(zip(rows, self._listener.heat(self._channel, rows) if rows else (), strict=True))
+            heats = dict(
+                zip(rows, self._listener.heat(self._channel, rows) if rows else (), strict=True)
+            )
             self._made += len(rows)
         found = [Labelled(each, probability[i], called[i]) for i, each in enumerate(known)]
         for i in wanted:
             image = self._rows.image(known[i].id)
-            found[i] = self.chain(known[i], probability[i], heats[i], image if known[i].label != 0 else None)
+            found[i] = self.chain(
+                known[i], probability[i], heats[i], image if known[i].label != 0 else None
+            )
             with self.clock("files and pictures"):
                 self.pictures.keep(found[i], heats[i], image, self._rows)
         self._found += found
         if scored:
             with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
                 said = [(found[i], heats[i]) for i in scored]
-                self.localisation.look(pl_module, batch["image"][scored], said, self.heat_maps, self._channel)
+                self.localisation.look(
+                    pl_module, batch["image"][scored], said, self.heat_maps, self._channel
+                )
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Stops listening."""
         self._stack.close()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers what all processes found, and writes it down on the first."""
         self._stack.close()
-        found, measured, shown = gathered(trainer.world_size, self._found, self.localisation.measured, self.pictures.shown)
+        found, measured, shown = gathered(
+            trainer.world_size, self._found, self.localisation.measured, self.pictures.shown
+        )
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         place, threshold = self._rows.place, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
         found.sort(key=lambda each: place[each.known.id])
         with self.clock("scoring the localisation"):
-            scored = self.localisation.scored(sorted(measured, key=lambda each: place[next(iter(each.values())).id]))
+            scored = self.localisation.scored(
+                sorted(measured, key=lambda each: place[next(iter(each.values())).id])
+            )
         with self.clock("files and pictures"):
             write_down(self.folder, trainer.datamodule, found, threshold, self._name)  # type: ignore[attr-defined]
         told = summary(found, scored, self.clock.seconds, self._made)
         write_json(told, self.folder / "summary.json")
-        self._known, self._section = {"pseudo_labels": told}, section_of(told, scored, cases_of(shown))
-        print(*self._section.said, f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}", sep="\n")
+        self._known, self._section = (
+            {"pseudo_labels": told},
+            section_of(told, scored, cases_of(shown)),
+        )
+        print(
+            *self._section.said,
+            f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}",
+            sep="\n",
+        )
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
         """What the last prediction found; None before."""

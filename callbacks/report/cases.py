@@ -84,7 +84,9 @@ def placed(ids: np.ndarray, names: Iterable[str]) -> list[int]:
 def enlarge(pixels: np.ndarray, mode: int = cv2.INTER_LINEAR, side: int = SIDE) -> np.ndarray:
     """To a longest side of so many pixels."""
     scale = side / max(pixels.shape[:2])
-    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=mode if scale > 1 else cv2.INTER_AREA)
+    return cv2.resize(
+        pixels, None, fx=scale, fy=scale, interpolation=mode if scale > 1 else cv2.INTER_AREA
+    )
 
 
 def data_url(pixels: np.ndarray, kind: Literal["webp", "jpeg"] = "webp") -> str:

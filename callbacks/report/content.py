@@ -24,7 +24,17 @@ from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import caveat, estimates
 
 SCHEMA = 2
-PACKAGES = ("torch", "lightning", "hydra-core", "segmentation-models-pytorch", "timm", "peft", "albumentations", "numpy", "opencv-python-headless")
+PACKAGES = (
+    "torch",
+    "lightning",
+    "hydra-core",
+    "segmentation-models-pytorch",
+    "timm",
+    "peft",
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,11 @@ class Run:
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
     """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     stages = read_stages(run.run_dir)
-    judged = run.evidence | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"])) | by_patient(run.evidence, run.judged)
+    judged = (
+        run.evidence
+        | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"]))
+        | by_patient(run.evidence, run.judged)
+    )
     return {
         "schema": SCHEMA,
         "title": run.title,
@@ -60,7 +74,8 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         **run.beside,
         **({"stages": stages} if stages else {}),
         "data": data,
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: installed(name) for name in PACKAGES},
         "commit": commit(),
         "config": configuration(run.run_dir),
     }
@@ -68,7 +83,10 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
 
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Class -> score -> estimate."""
-    return {name: {score: asdict(value) for score, value in found.items()} for name, found in estimates(evidence).items()}
+    return {
+        name: {score: asdict(value) for score, value in found.items()}
+        for name, found in estimates(evidence).items()
+    }
 
 
 def about_data(data: ManifestDataModule) -> dict[str, Any]:
@@ -78,7 +96,13 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         split: {
             "images": len(part),
             "groups": int(part["group"].nunique()),
-            "positive": dict(zip(data.table.classes, shows[data.table.where(str(split))].sum(0).tolist(), strict=True)),
+            "positive": dict(
+                zip(
+                    data.table.classes,
+                    shows[data.table.where(str(split))].sum(0).tolist(),
+                    strict=True,
+                )
+            ),
         }
         for split, part in rows.groupby("split")
     }
@@ -113,8 +137,21 @@ def commit() -> str | None:
     """The git commit this code stands at, with `+` where files were changed since."""
     here = Path(__file__).parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10).stdout.strip()
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")

@@ -41,4 +41,8 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"CPU ({threads} thread{'s' * (threads > 1)})" if device.type == "cpu" else device.type.upper()
+    return (
+        f"CPU ({threads} thread{'s' * (threads > 1)})"
+        if device.type == "cpu"
+        else device.type.upper()
+    )

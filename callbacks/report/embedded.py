@@ -42,9 +42,17 @@ def embedded(kind: Kind, evidence: Evidence, cases: Sequence[Case]) -> dict[str,
         "scores": [score.name for score in evidence.scores],
         "shared": [score.name for score in evidence.scores if score.name in SHARED],
         "of": [_of_class(*parts) for parts in zip(each, mean, starts, strict=True)],
-        "cases": [_of_case(evidence, case, number, place, each) for number, (case, place) in enumerate(zip(cases, places, strict=True))],
+        "cases": [
+            _of_case(evidence, case, number, place, each)
+            for number, (case, place) in enumerate(zip(cases, places, strict=True))
+        ],
         "orders": _orders(kind, evidence, places),
-        "table": table(evidence, kind.columns(evidence), each, {case.id: number for number, case in enumerate(cases)}),
+        "table": table(
+            evidence,
+            kind.columns(evidence),
+            each,
+            {case.id: number for number, case in enumerate(cases)},
+        ),
     }
 
 
@@ -61,18 +69,31 @@ def _of_class(swept: Swept, mean: np.ndarray | None, start: Start) -> dict[str, 
 def _counts(quadrants: np.ndarray) -> dict[str, Any]:
     """True and false positives at each threshold; the other two follow from how many there are."""
     tp, fp, fn, tn = quadrants
-    return {"tp": tp.tolist(), "fp": fp.tolist(), "positive": int(tp[0] + fn[0]), "negative": int(fp[0] + tn[0])}
+    return {
+        "tp": tp.tolist(),
+        "fp": fp.tolist(),
+        "positive": int(tp[0] + fn[0]),
+        "negative": int(fp[0] + tn[0]),
+    }
 
 
-def _of_case(evidence: Evidence, case: Case, number: int, place: int, each: Sequence[Swept]) -> dict[str, Any]:
+def _of_case(
+    evidence: Evidence, case: Case, number: int, place: int, each: Sequence[Swept]
+) -> dict[str, Any]:
     found: dict[str, Any] = {"id": case.id, "row": place}
     if case.maps:
         bottoms = evidence.rule[place, :, 2]
         found["size"] = list(case.size)
         found["maps"] = {str(c): text for c, text in case.maps.items()}
-        found["drawn"] = {str(c): int(bottoms[c]) if each[c].says[place] else RULE for c in case.maps}
+        found["drawn"] = {
+            str(c): int(bottoms[c]) if each[c].says[place] else RULE for c in case.maps
+        }
     of_case = {str(c): each[c].dice for c in case.channels}
-    return found | {"dice": {c: packed.decimals(dice[number]) for c, dice in of_case.items() if dice is not None}}
+    return found | {
+        "dice": {
+            c: packed.decimals(dice[number]) for c, dice in of_case.items() if dice is not None
+        }
+    }
 
 
 def _orders(kind: Kind, evidence: Evidence, places: Sequence[int]) -> list[dict[str, Any]]:

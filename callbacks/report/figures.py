@@ -41,7 +41,9 @@ def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3
         for part in (figure, *figure.axes):
             part.patch.set_visible(False)  # type: ignore[attr-defined]
         file = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # savefig would draw everything twice
+        FigureCanvasSVG(figure).print_svg(
+            file, metadata={"Date": None}
+        )  # savefig would draw everything twice
     svg = file.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
@@ -59,9 +61,20 @@ def legend_below(axes: Axes, lines: Sequence[Any], names: Sequence[str], columns
     """A legend below the axes; the figure grows by it."""
     figure: Any = axes.figure
     figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(names) / columns))
-    figure.legend(lines, names, loc="outside lower center", ncols=columns, fontsize=8.5, handlelength=1.6, columnspacing=1.2)
+    figure.legend(
+        lines,
+        names,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8.5,
+        handlelength=1.6,
+        columnspacing=1.2,
+    )
 
 
 def look(number: int) -> dict[str, Any]:
     """Colour and dashes of one curve of many; when the colours come again, it is with other dashes."""
-    return {"color": PALETTE[number % len(PALETTE)], "linestyle": ("-", "--", ":", "-.")[number // len(PALETTE) % 4]}
+    return {
+        "color": PALETTE[number % len(PALETTE)],
+        "linestyle": ("-", "--", ":", "-.")[number // len(PALETTE) % 4],
+    }

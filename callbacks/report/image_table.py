@@ -13,10 +13,14 @@ from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import MaskEvidence
 
-Column = dict[str, Any]  # `title`, `digits` of numbers, and `values` of N or, where they differ by class, `of` classes x N
+Column = dict[
+    str, Any
+]  # `title`, `digits` of numbers, and `values` of N or, where they differ by class, `of` classes x N
 
 
-def table(evidence: Evidence, columns: list[Column], each: list[Swept], pictures: Mapping[str, int]) -> dict[str, Any]:
+def table(
+    evidence: Evidence, columns: list[Column], each: list[Swept], pictures: Mapping[str, int]
+) -> dict[str, Any]:
     """For the page's script.
 
     Args:
@@ -42,7 +46,11 @@ def mask_columns(evidence: MaskEvidence) -> list[Column]:
     ruled = [dice(evidence.decided(c).pixels) for c in classes]
     return [
         {"title": "Dice at the rule", "digits": 4, "of": [_rounded(ruled[c]) for c in classes]},
-        {"title": "lesion, % of the image", "digits": 3, "of": [_rounded(share[:, c], 3) for c in classes]},
+        {
+            "title": "lesion, % of the image",
+            "digits": 3,
+            "of": [_rounded(share[:, c], 3) for c in classes],
+        },
     ]
 
 
@@ -50,7 +58,13 @@ def label_columns(evidence: LabelEvidence) -> list[Column]:
     """Probabilities; of classes that exclude one another what is true, what is said and how sure that is."""
     probability = evidence.probability
     if not evidence.exclusive:
-        return [{"title": "probability", "digits": 4, "of": [_rounded(of_class) for of_class in probability.T]}]
+        return [
+            {
+                "title": "probability",
+                "digits": 4,
+                "of": [_rounded(of_class) for of_class in probability.T],
+            }
+        ]
     names, true, said = np.array(evidence.classes), evidence.labels.argmax(1), probability.argmax(1)
     return [
         {"title": "truth", "values": names[true].tolist()},
@@ -62,4 +76,7 @@ def label_columns(evidence: LabelEvidence) -> list[Column]:
 
 def _rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
     """Whole numbers without a point: most of several classes are a 0 or a 1; None for what is no number."""
-    return [None if not isfinite(value) else int(value) if value == int(value) else value for value in np.round(values, digits).tolist()]
+    return [
+        None if not isfinite(value) else int(value) if value == int(value) else value
+        for value in np.round(values, digits).tolist()
+    ]

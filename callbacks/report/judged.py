@@ -19,6 +19,11 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
 def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
     """The judged split once more with one decision a patient, where labels are judged and some patient has several images."""
     seen = evidence[judged]
-    if not isinstance(seen, LabelEvidence) or seen.exclusive or seen.group_is != "patient" or len(np.unique(seen.groups)) == len(seen):
+    if (
+        not isinstance(seen, LabelEvidence)
+        or seen.exclusive
+        or seen.group_is != "patient"
+        or len(np.unique(seen.groups)) == len(seen)
+    ):
         return {}
     return {f"{judged}_by_patient": seen.by_group()}

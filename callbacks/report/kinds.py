@@ -60,7 +60,10 @@ KINDS = {
     "mask": Kind(
         figures=mask_figures,
         panels=mask_panels,
-        tables=lambda evidence: mask_tables(evidence) | {"confusion": {split: confusion(seen) for split, seen in evidence.items()}},
+        tables=lambda evidence: (
+            mask_tables(evidence)
+            | {"confusion": {split: confusion(seen) for split, seen in evidence.items()}}
+        ),
         choose=mask_cases.choose,
         orders=mask_cases.orders,
         few=mask_cases.few,
@@ -95,7 +98,8 @@ KINDS = {
         start=thresholds.label_start,
         columns=label_columns,
         key=lambda classes: (),
-        legend=("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2,
+        legend=("As the network saw them. Errors are at the rule; the surest of them come first.",)
+        * 2,
         overlay=("as the network saw it",) * 2,
         rule="An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes that exclude one another the most probable "
         "is said. Searched on val, frozen, applied to test.",

@@ -34,7 +34,12 @@ def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel,
             if len(seen) and 0 < decided.positive.sum() < len(seen):
                 style = look(c) if several else {"color": COLOURS[split]}
                 thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
-                yield f"{split} {name}" if several else split, style, decided, float(thresholds[0]) if len(thresholds) == 1 else None
+                yield (
+                    f"{split} {name}" if several else split,
+                    style,
+                    decided,
+                    float(thresholds[0]) if len(thresholds) == 1 else None,
+                )
 
 
 def _rates(d: DecidedLabel) -> tuple[float, float, float]:
@@ -50,7 +55,12 @@ def _roc(axes: Axes, evidence: Seen) -> None:
         axes.plot(false, true, label=label, **style)
         at = _rates(decided)
         axes.plot(at[0], at[1], "o", color=style["color"], markersize=5)
-    axes.set(xlabel="false positive rate (dot: at the rule)", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(
+        xlabel="false positive rate (dot: at the rule)",
+        ylabel="sensitivity",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
     legend(axes, "lower right")
 
 
@@ -58,18 +68,31 @@ def _precision_recall(axes: Axes, evidence: Seen) -> None:
     for label, style, decided, _ in _curves(evidence):
         precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
         axes.step(recall, precision, label=label, where="post", **style)
-        axes.axhline(float(decided.positive.mean()), color=style["color"], linewidth=0.7, linestyle=":")
+        axes.axhline(
+            float(decided.positive.mean()), color=style["color"], linewidth=0.7, linestyle=":"
+        )
         at = _rates(decided)
         axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
-    axes.set(xlabel="recall (dotted: prevalence)", ylabel="precision (dot: at the rule)", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(
+        xlabel="recall (dotted: prevalence)",
+        ylabel="precision (dot: at the rule)",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
     legend(axes, "lower left")
 
 
 def _f1(axes: Axes, evidence: Seen) -> None:
     thresholds = np.linspace(0, 1, 501)
     for label, style, decided, threshold in _curves(evidence):
-        positive, all_ = np.sort(decided.probability[decided.positive]), np.sort(decided.probability)
-        tp, says = len(positive) - np.searchsorted(positive, thresholds), len(all_) - np.searchsorted(all_, thresholds)
+        positive, all_ = (
+            np.sort(decided.probability[decided.positive]),
+            np.sort(decided.probability),
+        )
+        tp, says = (
+            len(positive) - np.searchsorted(positive, thresholds),
+            len(all_) - np.searchsorted(all_, thresholds),
+        )
         axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), label=label, **style)
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
@@ -87,15 +110,30 @@ def _calibration(axes: Axes, evidence: Seen) -> None:
         true = np.bincount(bins, decided.positive, 10)[some] / number[some]
         axes.plot(stated, true, linewidth=1, label=label, **style)
         axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=style["color"])
-    axes.set(xlabel="stated probability (area: images)", ylabel="share that is positive", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        xlabel="stated probability (area: images)",
+        ylabel="share that is positive",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     legend(axes, "upper left")
 
 
 def _spread(axes: Axes, evidence: Seen) -> None:
     split, seen = list(evidence.items())[-1]
     truth, probability = (seen.labels > 0).ravel(), seen.probability.ravel()
-    for positive, colour, name in ((True, PALETTE[0], "truly positive"), (False, PALETTE[1], "truly negative")):
+    for positive, colour, name in (
+        (True, PALETTE[0], "truly positive"),
+        (False, PALETTE[1], "truly negative"),
+    ):
         values = probability[truth == positive]
-        axes.hist(values, np.linspace(0, 1, 21).tolist(), histtype="stepfilled", alpha=0.4, color=colour, label=f"{name} (n={len(values)})")
+        axes.hist(
+            values,
+            np.linspace(0, 1, 21).tolist(),
+            histtype="stepfilled",
+            alpha=0.4,
+            color=colour,
+            label=f"{name} (n={len(values)})",
+        )
     axes.set(xlabel=f"probability on {split}", ylabel="images", xlim=(0, 1))
     legend(axes, "upper center")

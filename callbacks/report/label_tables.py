@@ -12,7 +12,9 @@ CALIBRATION = ("ece", "brier", "nll")
 
 def label_tables(evidence: Mapping[str, LabelEvidence]) -> dict[str, Any]:
     """`confusion`: split -> tables; `calibration`: split -> score -> before and after, where a temperature is in force."""
-    found: dict[str, Any] = {"confusion": {split: confusion(seen) for split, seen in evidence.items()}}
+    found: dict[str, Any] = {
+        "confusion": {split: confusion(seen) for split, seen in evidence.items()}
+    }
     if any((seen.rule[..., 1] != 1).any() for seen in evidence.values()):
         found["calibration"] = {split: _calibration(seen) for split, seen in evidence.items()}
     return found
@@ -26,9 +28,20 @@ def confusion(evidence: LabelEvidence) -> list[dict[str, Any]]:
     """
     says, truth = evidence.says, evidence.labels > 0
     if evidence.exclusive:
-        return [{"names": list(evidence.classes), "counts": (truth.T.astype(int) @ says.astype(int)).tolist()}]
+        return [
+            {
+                "names": list(evidence.classes),
+                "counts": (truth.T.astype(int) @ says.astype(int)).tolist(),
+            }
+        ]
     return [
-        {"names": [f"no {name}", name], "counts": [[int((t & s).sum()) for s in (~says[:, c], says[:, c])] for t in (~truth[:, c], truth[:, c])]}
+        {
+            "names": [f"no {name}", name],
+            "counts": [
+                [int((t & s).sum()) for s in (~says[:, c], says[:, c])]
+                for t in (~truth[:, c], truth[:, c])
+            ],
+        }
         for c, name in enumerate(evidence.classes)
     ]
 
@@ -44,4 +57,7 @@ def _calibration(evidence: LabelEvidence) -> dict[str, dict[str, float]]:
     def mean(seen: LabelEvidence, value: Any) -> float:
         return float(np.mean([value(seen.decided(c), once)[0] for c in range(len(seen.classes))]))
 
-    return {score.name: {"before": mean(plain, score.value), "after": mean(evidence, score.value)} for score in scores}
+    return {
+        score.name: {"before": mean(plain, score.value), "after": mean(evidence, score.value)}
+        for score in scores
+    }

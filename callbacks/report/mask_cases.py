@@ -22,10 +22,17 @@ CHIPS = 6  # of one image
 def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
     """All images at random, from the worst, from the best, from the largest and from the smallest lesion; where some show a lesion, those first."""
     scores, lesion = _scores(_decided(evidence)), (evidence.truth[:, :, 1] > 0).any(1)
-    area, some = evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2))), int(lesion.sum())
+    area, some = (
+        evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2))),
+        int(lesion.sum()),
+    )
     found = {"random": Order(np.random.default_rng(seed).permutation(len(evidence)), len(evidence))}
-    keys = {"worst": scores, "best": -scores} | ({"largest": -area, "smallest": area} if some else {})
-    return found | {kind: Order(np.lexsort((key, ~lesion)), some or len(evidence)) for kind, key in keys.items()}
+    keys = {"worst": scores, "best": -scores} | (
+        {"largest": -area, "smallest": area} if some else {}
+    )
+    return found | {
+        kind: Order(np.lexsort((key, ~lesion)), some or len(evidence)) for kind, key in keys.items()
+    }
 
 
 def choose(evidence: MaskEvidence, number: int, seed: int = 0) -> list[Case]:
@@ -38,8 +45,15 @@ def few(evidence: MaskEvidence, number: int, ids: Sequence[str] | None = None) -
     if ids is not None:
         return _cases(evidence, [("asked for", i) for i in placed(evidence.ids, ids)])
     ranked = orders(evidence)
-    rows = {kind: ranked[kind].images[:number].tolist() for kind in ("best", "worst", "largest") if kind in ranked}
-    return in_turn({kind: _cases(evidence, [(kind, i) for i in places]) for kind, places in rows.items()}, number)
+    rows = {
+        kind: ranked[kind].images[:number].tolist()
+        for kind in ("best", "worst", "largest")
+        if kind in ranked
+    }
+    return in_turn(
+        {kind: _cases(evidence, [(kind, i) for i in places]) for kind, places in rows.items()},
+        number,
+    )
 
 
 def _decided(evidence: MaskEvidence) -> list[DecidedMask]:
@@ -61,15 +75,21 @@ def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Ca
     for kind, i in picked:
         there = tuple(c for c, d in enumerate(decided) if not named or d.positive[i] or d.says[i])
         chips = _chips(evidence.classes, decided, i) if named else ()
-        found.append(Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=chips, channels=there))
+        found.append(
+            Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=chips, channels=there)
+        )
     return found
 
 
 def _chips(classes: Sequence[str], decided: list[DecidedMask], i: int) -> tuple[Chip, ...]:
     """Of several classes those that the image shows, each with its Dice, then false alarms; beyond a few they are only counted."""
     there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
-    false = [c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]]
-    words = {c: f"{_dice_of(decided[c], i):.2f}" if decided[c].says[i] else "missed" for c in there} | dict.fromkeys(false, "false alarm")
+    false = [
+        c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]
+    ]
+    words = {
+        c: f"{_dice_of(decided[c], i):.2f}" if decided[c].says[i] else "missed" for c in there
+    } | dict.fromkeys(false, "false alarm")
     chips = [Chip(f"{classes[c]} {said}", colour_of(c)) for c, said in words.items()]
     return (*chips[:CHIPS], *_counted(len(there[CHIPS:]), len(false[max(0, CHIPS - len(there)) :])))
 
@@ -80,13 +100,19 @@ def _dice_of(decided: DecidedMask, i: int) -> float:
 
 def _counted(there: int, false: int) -> tuple[Chip, ...]:
     """One chip without a colour for the classes that have none of their own."""
-    words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [f"{false} false alarm{'s' * (false > 1)}"] * (false > 0)
+    words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [
+        f"{false} false alarm{'s' * (false > 1)}"
+    ] * (false > 0)
     return (Chip(f"+{', '.join(words)}", ""),) if words else ()
 
 
 def key(classes: Sequence[str]) -> tuple[Chip, ...]:
     """The colours of several classes; a single one is told by the legend."""
-    return tuple(Chip(name, colour_of(c)) for c, name in enumerate(classes)) if len(classes) > 1 else ()
+    return (
+        tuple(Chip(name, colour_of(c)) for c, name in enumerate(classes))
+        if len(classes) > 1
+        else ()
+    )
 
 
 def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
@@ -95,7 +121,9 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
 
-def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -> dict[str, np.ndarray]:
+def panes(
+    batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE
+) -> dict[str, np.ndarray]:
     """The panes of image `i` of a batch, BGR, padding cut off as for the evidence.
 
     Args:
@@ -108,14 +136,26 @@ def panes(batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE) -
     inside = batch["content"][i].inside
     grey = picture(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
-    truth, said = ([enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks] for masks in (batch["mask"][i][inside].numpy(), predicted))
+    truth, said = (
+        [enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks]
+        for masks in (batch["mask"][i][inside].numpy(), predicted)
+    )
     if len(said) > 1:
-        return {"image": grey, "truth": outlined(grey, truth), "prediction": filled(grey, said), "overlay": outlined(filled(grey, said), truth)}
+        return {
+            "image": grey,
+            "truth": outlined(grey, truth),
+            "prediction": filled(grey, said),
+            "overlay": outlined(filled(grey, said), truth),
+        }
     heat = (probability_of(to_byte(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
     both = tinted(tinted(grey, truth[0], TRUTH), said[0], PREDICTION)
     return {
         "image": grey,
         "truth": outlined_one(grey, truth[0], TRUTH, width=2),
-        "prediction": outlined_one(cv2.applyColorMap(enlarge(heat, side=side), cv2.COLORMAP_INFERNO), said[0], (255, 255, 255)),
+        "prediction": outlined_one(
+            cv2.applyColorMap(enlarge(heat, side=side), cv2.COLORMAP_INFERNO),
+            said[0],
+            (255, 255, 255),
+        ),
         "overlay": outlined_one(outlined_one(both, truth[0], TRUTH), said[0], PREDICTION),
     }

@@ -19,9 +19,15 @@ THRESHOLDS = np.arange(80, 177)
 def mask_figures(evidence: Seen) -> dict[str, str]:
     """Title -> SVG; of several classes precision and recall have a panel each instead."""
     single = len(next(iter(evidence.values())).classes) == 1
-    found = {"Dice against threshold": figure(lambda axes: dice_curve(axes, evidence, 0) if single else _dice_means(axes, evidence))}
+    found = {
+        "Dice against threshold": figure(
+            lambda axes: dice_curve(axes, evidence, 0) if single else _dice_means(axes, evidence)
+        )
+    }
     if single:
-        found["Precision and recall of pixels"] = figure(lambda axes: precision_recall(axes, evidence, 0))
+        found["Precision and recall of pixels"] = figure(
+            lambda axes: precision_recall(axes, evidence, 0)
+        )
     found["Reliability of pixel probabilities"] = figure(lambda axes: _reliability(axes, evidence))
     return found | {"Dice of single images": figure(lambda axes: _spread(axes, evidence))}
 
@@ -29,15 +35,29 @@ def mask_figures(evidence: Seen) -> dict[str, str]:
 def mean_dice(seen: MaskEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS) -> np.ndarray:
     """Mean Dice of images of one class when every pixel from a byte on is drawn; the rule's min_area is left out."""
     few = a_few_at_a_time(len(seen))
-    return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(1, len(seen))
+    return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
+        1, len(seen)
+    )
 
 
 def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
     """Mean Dice of one class against the threshold, a curve a split, with the threshold that the rule draws at."""
     for split, seen in evidence.items():
-        axes.plot(probability_of(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split)
-        axes.axvline(float(probability_of(seen.rule[0, channel, 2])), color=COLOURS["val"], linewidth=0.8, linestyle=":")
-    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="mean Dice of images, min area left out", xlim=(0, 1), ylim=(0, 1))
+        axes.plot(
+            probability_of(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split
+        )
+        axes.axvline(
+            float(probability_of(seen.rule[0, channel, 2])),
+            color=COLOURS["val"],
+            linewidth=0.8,
+            linestyle=":",
+        )
+    axes.set(
+        xlabel="threshold (dotted: chosen on val)",
+        ylabel="mean Dice of images, min area left out",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     legend(axes, "lower center")
 
 
@@ -46,9 +66,26 @@ def _dice_means(axes: Axes, evidence: Seen) -> None:
     for split, seen in evidence.items():
         curves = [mean_dice(seen, c) for c in range(len(seen.classes))]
         for of_class in curves:
-            axes.plot(probability_of(THRESHOLDS), of_class, color=COLOURS[split], linewidth=0.7, alpha=0.45)
-        axes.plot(probability_of(THRESHOLDS), np.mean(curves, axis=0), color=COLOURS[split], linewidth=2.4, label=f"{split}, mean of classes")
-    axes.set(xlabel="threshold (thin: single classes)", ylabel="mean Dice of images", xlim=(0, 1), ylim=(0, 1))
+            axes.plot(
+                probability_of(THRESHOLDS),
+                of_class,
+                color=COLOURS[split],
+                linewidth=0.7,
+                alpha=0.45,
+            )
+        axes.plot(
+            probability_of(THRESHOLDS),
+            np.mean(curves, axis=0),
+            color=COLOURS[split],
+            linewidth=2.4,
+            label=f"{split}, mean of classes",
+        )
+    axes.set(
+        xlabel="threshold (thin: single classes)",
+        ylabel="mean Dice of images",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     legend(axes, "best")
 
 
@@ -59,13 +96,28 @@ def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
         points, colour = curve(seen, channel), COLOURS[split]
         words = split.replace("_", " ")
         if byte is not None and np.isfinite(points.f1[byte]):
-            axes.plot(points.recall[byte], points.precision[byte], "o", color=colour, markersize=6, zorder=4)
+            axes.plot(
+                points.recall[byte],
+                points.precision[byte],
+                "o",
+                color=colour,
+                markersize=6,
+                zorder=4,
+            )
             words += f": F1 {points.f1[byte]:.3f} at {float(probability_of(byte)):.3f}"
         some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
         axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
-        ring, style = at_the_rule(seen, channel), {"color": colour, "fillstyle": "none", "markersize": 9}
+        ring, style = (
+            at_the_rule(seen, channel),
+            {"color": colour, "fillstyle": "none", "markersize": 9},
+        )
         axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
-    axes.set(xlabel="recall (dot: best F1 of val)", ylabel="precision (ring: at the rule)", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.set(
+        xlabel="recall (dot: best F1 of val)",
+        ylabel="precision (ring: at the rule)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+    )
     legend(axes, "best")
 
 
@@ -79,7 +131,14 @@ def _reliability(axes: Axes, evidence: Seen) -> None:
         stated = np.bincount(bins, (rest + lesion) * probability, 10)
         true = np.bincount(bins, lesion, 10)
         some = total > 0
-        axes.plot(stated[some] / total[some], true[some] / total[some], "o-", color=COLOURS[split], markersize=4, label=split)
+        axes.plot(
+            stated[some] / total[some],
+            true[some] / total[some],
+            "o-",
+            color=COLOURS[split],
+            markersize=4,
+            label=split,
+        )
     axes.set(xlabel="stated probability", ylabel="share that is lesion", xlim=(0, 1), ylim=(0, 1))
     legend(axes, "upper left")
 
@@ -89,8 +148,17 @@ def _spread(axes: Axes, evidence: Seen) -> None:
     for split, seen in evidence.items():
         decided = [seen.decided(c) for c in range(len(seen.classes))]
         there: Any = [d.positive | d.says if len(decided) > 1 else slice(None) for d in decided]
-        values = np.concatenate([dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)])
-        axes.hist(values, edges, histtype="stepfilled", alpha=0.35, color=COLOURS[split], label=f"{split} (n={len(values)})")
+        values = np.concatenate(
+            [dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)]
+        )
+        axes.hist(
+            values,
+            edges,
+            histtype="stepfilled",
+            alpha=0.35,
+            color=COLOURS[split],
+            label=f"{split} (n={len(values)})",
+        )
         axes.hist(values, edges, histtype="step", color=COLOURS[split])
     several = " (classes there or said)" if len(next(iter(evidence.values())).classes) > 1 else ""
     axes.set(xlabel=f"Dice at the rule{several}", ylabel="images", xlim=(0, 1))

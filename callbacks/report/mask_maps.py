@@ -12,7 +12,9 @@ from datamodules.sample import Sample
 from lightning_modules.logit_byte import to_byte
 
 
-def maps_of(batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE) -> tuple[dict[int, str], tuple[int, int]]:
+def maps_of(
+    batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE
+) -> tuple[dict[int, str], tuple[int, int]]:
     """Class -> byte map and true mask as text, and their height and width; never larger than the network saw the picture.
 
     Args:
@@ -27,11 +29,17 @@ def maps_of(batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side
     size = max(1, round(height * scale)), max(1, round(width * scale))
 
     def smaller(plane: np.ndarray) -> np.ndarray:
-        return plane if size == plane.shape else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
+        return (
+            plane
+            if size == plane.shape
+            else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
+        )
 
     found = {}
     for channel in channels:
-        bytes_ = to_byte(Tensor(smaller(logits[content.inside][0, channel].float().numpy()))).numpy()
+        bytes_ = to_byte(
+            Tensor(smaller(logits[content.inside][0, channel].float().numpy()))
+        ).numpy()
         truth = smaller(batch["mask"][i][content.inside][channel].float().numpy()) >= 0.5
         found[channel] = packed.maps(bytes_, truth)
     return found, size

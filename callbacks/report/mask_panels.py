@@ -17,11 +17,19 @@ def mask_panels(evidence: Mapping[str, MaskEvidence]) -> dict[str, dict[str, str
     classes = next(iter(evidence.values())).classes
     if len(classes) == 1:
         return {}
-    draws: dict[str, Draw] = {"Precision and recall of pixels, by class": precision_recall, "Dice against threshold, by class": dice_curve}
-    return {title: {name: figure(_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)} for title, draw in draws.items()}
+    draws: dict[str, Draw] = {
+        "Precision and recall of pixels, by class": precision_recall,
+        "Dice against threshold, by class": dice_curve,
+    }
+    return {
+        title: {name: figure(_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)}
+        for title, draw in draws.items()
+    }
 
 
-def _small(draw: Draw, evidence: Mapping[str, MaskEvidence], channel: int) -> Callable[[Axes], None]:
+def _small(
+    draw: Draw, evidence: Mapping[str, MaskEvidence], channel: int
+) -> Callable[[Axes], None]:
     def drawn(axes: Axes) -> None:
         draw(axes, evidence, channel)
         axes.set(xlabel="", ylabel="", xticks=np.linspace(0, 1, 3), yticks=np.linspace(0, 1, 3))

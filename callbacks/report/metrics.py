@@ -19,4 +19,6 @@ def per_epoch(path: Path) -> pd.DataFrame:
     if "train/loss" not in rows:
         return pd.DataFrame()
     rows = rows[rows["epoch"].isin(rows["epoch"][rows["train/loss"].notna()])]
-    return rows.astype({"epoch": int}).groupby("epoch").first()  # the first value of each column that is one
+    return (
+        rows.astype({"epoch": int}).groupby("epoch").first()
+    )  # the first value of each column that is one

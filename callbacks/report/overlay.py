@@ -35,7 +35,9 @@ def filled(picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.
 def outlined(picture: np.ndarray, masks: Sequence[np.ndarray], width: int = 2) -> np.ndarray:
     """Each mask as an outline in the colour of its class, with a dark rim that keeps it apart from fills of the same colour."""
     for c in _by_size(masks):
-        picture = outlined_one(outlined_one(picture, masks[c], (0, 0, 0), width + 2), masks[c], _bgr(c), width)
+        picture = outlined_one(
+            outlined_one(picture, masks[c], (0, 0, 0), width + 2), masks[c], _bgr(c), width
+        )
     return picture
 
 
@@ -49,7 +51,9 @@ def _bgr(channel: int) -> Colour:
     return blue, green, red
 
 
-def tinted(picture: np.ndarray, mask: np.ndarray, colour: Colour, opacity: float = 0.28) -> np.ndarray:
+def tinted(
+    picture: np.ndarray, mask: np.ndarray, colour: Colour, opacity: float = 0.28
+) -> np.ndarray:
     """One mask filled."""
     found = picture.copy()
     inside = mask > 0
@@ -57,7 +61,11 @@ def tinted(picture: np.ndarray, mask: np.ndarray, colour: Colour, opacity: float
     return found
 
 
-def outlined_one(picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int = 1) -> np.ndarray:
+def outlined_one(
+    picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int = 1
+) -> np.ndarray:
     """The outer outlines of one mask, `width` pixels thick."""
-    contours, _ = cv2.findContours((mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(
+        (mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
     return cv2.drawContours(picture.copy(), contours, -1, colour, width, cv2.LINE_AA)

@@ -28,11 +28,22 @@ def decimals(values: np.ndarray) -> str | float | None:
         ValueError: a number is out of range, and so can only travel alone.
     """
     values = np.asarray(values, np.float64)
-    if (np.isnan(values) == np.isnan(values[0])).all() and (np.isnan(values[0]) or (values == values[0]).all()):
+    if (np.isnan(values) == np.isnan(values[0])).all() and (
+        np.isnan(values[0]) or (values == values[0]).all()
+    ):
         return None if np.isnan(values[0]) else float(values[0])
     if np.nanmin(values) < 0 or np.nanmax(values) > 6:
-        raise ValueError("a score that moves with the threshold is not from 0 to 6; pack it with more bytes")
-    return words(np.array([UNDEFINED if np.isnan(value) else int(f"{value:.4f}".replace(".", "")) for value in values.tolist()]))
+        raise ValueError(
+            "a score that moves with the threshold is not from 0 to 6; pack it with more bytes"
+        )
+    return words(
+        np.array(
+            [
+                UNDEFINED if np.isnan(value) else int(f"{value:.4f}".replace(".", ""))
+                for value in values.tolist()
+            ]
+        )
+    )
 
 
 def maps(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
@@ -43,7 +54,9 @@ def maps(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
 
 def as_json(found: dict[str, Any]) -> str:
     """JSON that can stand in a script element: no character of it ends one, whatever the data says."""
-    return json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace(
+        "<", "\\u003c"
+    )
 
 
 def _text(data: bytes) -> str:

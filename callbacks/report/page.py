@@ -19,7 +19,13 @@ from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 
 
-def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: list[Case], run_dir: Path, sections: Sequence[Section] = ()) -> Path:
+def write_page(
+    found: dict[str, Any],
+    evidence: Mapping[str, Evidence],
+    cases: list[Case],
+    run_dir: Path,
+    sections: Sequence[Section] = (),
+) -> Path:
     """Writes report.html into the run folder; all text from data is escaped.
 
     Args:
@@ -50,7 +56,16 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
         "colours": COLOURS,
     }
     words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
-    page = render(Path(__file__).parent, found=found, kind=kind, figures=figures, sections=sections, config=config, **pictures, **words)
+    page = render(
+        Path(__file__).parent,
+        found=found,
+        kind=kind,
+        figures=figures,
+        sections=sections,
+        config=config,
+        **pictures,
+        **words,
+    )
     path = run_dir / "report.html"
     write_whole(path, page.encode())
     return path
@@ -59,5 +74,10 @@ def write_page(found: dict[str, Any], evidence: Mapping[str, Evidence], cases: l
 def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
     """Writes a report.html of sections alone, where nothing was tested."""
     path = run_dir / "report.html"
-    write_whole(path, render(Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections).encode())
+    write_whole(
+        path,
+        render(
+            Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections
+        ).encode(),
+    )
     return path

@@ -28,7 +28,10 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
         cases: Images of test.
     """
     if cases and not holds_the_network(trainer):
-        print("the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto", file=sys.stderr)
+        print(
+            "the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto",
+            file=sys.stderr,
+        )
         return []
     if not cases:
         return []
@@ -36,7 +39,10 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
     batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
     logits = _logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
     kind, side = KINDS[module.evidence["test"].kind], map_side(cases)
-    return [illustrated(case, kind, batch, i, of_image, module.rule, side) for i, (case, of_image) in enumerate(zip(cases, logits, strict=True))]
+    return [
+        illustrated(case, kind, batch, i, of_image, module.rule, side)
+        for i, (case, of_image) in enumerate(zip(cases, logits, strict=True))
+    ]
 
 
 def map_side(cases: Sequence[Case]) -> int:
@@ -44,13 +50,17 @@ def map_side(cases: Sequence[Case]) -> int:
     return min(SIDE, math.isqrt(PIXELS // max(1, sum(len(case.channels) for case in cases))))
 
 
-def _logits(trainer: Trainer, module: EvaluatedModule, images: Tensor, at_once: int) -> Iterator[Tensor]:
+def _logits(
+    trainer: Trainer, module: EvaluatedModule, images: Tensor, at_once: int
+) -> Iterator[Tensor]:
     """Of one image after the other, `1 x classes ...`."""
     for few in images.split(at_once):
         yield from logits_of(trainer, module, few).split(1)
 
 
-def illustrated(case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: Rule, side: int) -> Case:
+def illustrated(
+    case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: Rule, side: int
+) -> Case:
     """A case with its panes and maps.
 
     Args:
@@ -65,5 +75,7 @@ def illustrated(case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule
     panes = kind.panes(batch, i, logits, rule)
     large = kind.picture(batch, i, min(LARGEST, max(batch["content"][i][2:])))
     maps, size = kind.maps(batch, i, logits, case.channels, side)
-    still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}  # for print and without scripts
+    still = {
+        title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"
+    }  # for print and without scripts
     return replace(case, panes={"image": data_url(large)} | still, maps=maps, size=size)

@@ -22,7 +22,9 @@ class Point(NamedTuple):
 
 def _point(counts: PixelCounts) -> Point:
     tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
-    return Point(divide(tp, said), divide(tp, true), np.where(true > 0, divide(2 * tp, said + true), np.nan))
+    return Point(
+        divide(tp, said), divide(tp, true), np.where(true > 0, divide(2 * tp, said + true), np.nan)
+    )
 
 
 def curve(evidence: MaskEvidence, channel: int) -> Point:
@@ -51,15 +53,25 @@ def mask_tables(evidence: Mapping[str, MaskEvidence]) -> dict[str, Any]:
     """`pooled_f1`: class -> threshold (a probability, the best on val) and split -> F1, precision, recall there, and average precision."""
     if "val" not in evidence:
         return {}
-    return {"pooled_f1": {name: _of_class(evidence, c) for c, name in enumerate(evidence["val"].classes)}}
+    return {
+        "pooled_f1": {
+            name: _of_class(evidence, c) for c, name in enumerate(evidence["val"].classes)
+        }
+    }
 
 
 def _of_class(evidence: Mapping[str, MaskEvidence], channel: int) -> dict[str, Any]:
     byte = best_byte(evidence["val"], channel)
-    found: dict[str, Any] = {"threshold": None if byte is None else float(probability_of(byte)), "splits": {}}
+    found: dict[str, Any] = {
+        "threshold": None if byte is None else float(probability_of(byte)),
+        "splits": {},
+    }
     for split, seen in evidence.items():
         points = curve(seen, channel)._asdict()
-        judged = {name: None if byte is None or np.isnan(values[byte]) else float(values[byte]) for name, values in points.items()}
+        judged = {
+            name: None if byte is None or np.isnan(values[byte]) else float(values[byte])
+            for name, values in points.items()
+        }
         area = float(average_precision(seen.decided(channel), np.ones((1, len(seen))))[0])
         found["splits"][split] = judged | {"average_precision": None if np.isnan(area) else area}
     return found

@@ -53,9 +53,21 @@ class Report(Callback):
         for split, evidence in pl_module.evidence.items():
             evidence_file.write(evidence, self.run_dir / "evidence" / f"{split}.npz")
         test = pl_module.evidence["test"]
-        pictures = pictured(trainer, pl_module, KINDS[test.kind].choose(test, self.cases) if self.cases else [])
-        run = Run(self.title, self.run_dir, pl_module.evidence, pl_module.rule.in_words(), self._beside(trainer, pl_module))
-        self._judged = content(run, about_data(trainer.datamodule)), dict(pl_module.evidence), pictures  # type: ignore[attr-defined]
+        pictures = pictured(
+            trainer, pl_module, KINDS[test.kind].choose(test, self.cases) if self.cases else []
+        )
+        run = Run(
+            self.title,
+            self.run_dir,
+            pl_module.evidence,
+            pl_module.rule.in_words(),
+            self._beside(trainer, pl_module),
+        )
+        self._judged = (
+            content(run, about_data(trainer.datamodule)),
+            dict(pl_module.evidence),
+            pictures,
+        )  # type: ignore[attr-defined]
         self._written = self._write(trainer, pl_module)
 
     @property
@@ -63,12 +75,23 @@ class Report(Callback):
         """The cases of the last test with their panes."""
         return self._judged[2] if self._judged else []
 
-    def _write(self, trainer: Trainer, module: LightningModule) -> tuple[dict[str, Any], Path] | None:
+    def _write(
+        self, trainer: Trainer, module: LightningModule
+    ) -> tuple[dict[str, Any], Path] | None:
         """report.json and the page, with what other callbacks have to say by now; without a test a page of that alone."""
-        sections, callbacks, data = self._sections(trainer, module), trainer.callbacks, trainer.datamodule  # type: ignore[attr-defined]
+        sections, callbacks, data = (
+            self._sections(trainer, module),
+            trainer.callbacks,
+            trainer.datamodule,
+        )  # type: ignore[attr-defined]
         if self._judged is None:
             if sections:
-                write_predicted(self.title, data.phantom is not None or data.table.phantom, self.run_dir, sections)
+                write_predicted(
+                    self.title,
+                    data.phantom is not None or data.table.phantom,
+                    self.run_dir,
+                    sections,
+                )
             return None
         found, evidence, pictures = self._judged
         for callback in callbacks:
@@ -87,7 +110,10 @@ class Report(Callback):
     def _beside(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
         """What the trainer and other callbacks know."""
         losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
-        sizes = {name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"] for name in ("trainable", "total")}
+        sizes = {
+            name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"]
+            for name in ("trainable", "total")
+        }
         known: dict[str, Any] = {
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
             "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
@@ -104,4 +130,8 @@ class Report(Callback):
     def _sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
         """What other callbacks have to show."""
         asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
-        return [section for callback in asked if (section := callback.section(trainer, module)) is not None]
+        return [
+            section
+            for callback in asked
+            if (section := callback.section(trainer, module)) is not None
+        ]

@@ -10,7 +10,13 @@ import pandas as pd
 from callbacks.report.metrics import per_epoch
 
 IMAGES, POSITIVE = "drawn/images", "drawn/positive_fraction"
-COLUMNS = ("epochs", "lr", "image_size", "batch_size", "positive_fraction")  # of the table; all else are other settings
+COLUMNS = (
+    "epochs",
+    "lr",
+    "image_size",
+    "batch_size",
+    "positive_fraction",
+)  # of the table; all else are other settings
 
 
 def read_stages(run_dir: Path) -> list[dict[str, Any]]:
@@ -28,7 +34,11 @@ def read_stages(run_dir: Path) -> list[dict[str, Any]]:
 def _enriched(stage: dict[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     last = max((score["epoch"] for score in stage["scores"]), default=stage["first_epoch"])
     best = stage.get("best") or {"epoch": None, "score": None}
-    return stage | {"last_epoch": last, "best": best, "drawn": drawn(table[(table.index >= stage["first_epoch"]) & (table.index <= last)])}
+    return stage | {
+        "last_epoch": last,
+        "best": best,
+        "drawn": drawn(table[(table.index >= stage["first_epoch"]) & (table.index <= last)]),
+    }
 
 
 def drawn(rows: pd.DataFrame) -> dict[str, float]:
@@ -38,12 +48,18 @@ def drawn(rows: pd.DataFrame) -> dict[str, float]:
     rows = rows[rows[IMAGES].notna()]
     images = rows[IMAGES]
     shares = {name: float((rows[name] * images).sum() / images.sum()) for name in shares_of(rows)}
-    return {"images": float(images.sum())} | {name.removeprefix("drawn/"): share for name, share in shares.items()}
+    return {"images": float(images.sum())} | {
+        name.removeprefix("drawn/"): share for name, share in shares.items()
+    }
 
 
 def shares_of(table: pd.DataFrame) -> list[str]:
     """The columns that are shares of the images drawn, that of positives first."""
-    named = [name for name in table.columns.astype(str) if name.startswith("drawn/") and name != IMAGES and table[name].notna().any()]
+    named = [
+        name
+        for name in table.columns.astype(str)
+        if name.startswith("drawn/") and name != IMAGES and table[name].notna().any()
+    ]
     return sorted(named, key=lambda name: name != POSITIVE)
 
 
@@ -71,7 +87,11 @@ def share(value: float | Mapping[str, float]) -> str:
 
 def settings(asked: Mapping[str, Any]) -> str:
     """What a stage asked besides the columns of the table."""
-    return ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in asked.items() if name not in COLUMNS)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in asked.items()
+        if name not in COLUMNS
+    )
 
 
 def _plain(value: Any) -> str:

@@ -29,9 +29,18 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
     table = per_epoch(run_dir / "metrics.csv")
     if not _many(shares_of(table)):
         return {}
-    ends = {f"epoch {table.index[row] + 1}": drawn(table.iloc[[row]]) for row in (0, -1) if len(table) > 1}
-    columns = {"all epochs": drawn(table)} | ({f"stage {stage['stage']}": stage["drawn"] for stage in stages} or ends)
-    return {title: {name: share for name, share in shares.items() if name not in NO_STRATA} for title, shares in columns.items()}
+    ends = {
+        f"epoch {table.index[row] + 1}": drawn(table.iloc[[row]])
+        for row in (0, -1)
+        if len(table) > 1
+    }
+    columns = {"all epochs": drawn(table)} | (
+        {f"stage {stage['stage']}": stage["drawn"] for stage in stages} or ends
+    )
+    return {
+        title: {name: share for name, share in shares.items() if name not in NO_STRATA}
+        for title, shares in columns.items()
+    }
 
 
 def _many(names: Sequence[str]) -> bool:

@@ -13,7 +13,14 @@ from lightning_modules.score import Decided, Score
 from lightning_modules.uncertainty import over_classes
 
 RULE = LEVELS  # the place behind the thresholds, of the rule in force
-UNMOVED = ("average_precision", "auc", "image_auc", "brier", "ece", "nll")  # scores that no threshold changes
+UNMOVED = (
+    "average_precision",
+    "auc",
+    "image_auc",
+    "brier",
+    "ece",
+    "nll",
+)  # scores that no threshold changes
 SHARED = ("exact_match",)  # scores of an image, the same for all its classes
 
 
@@ -51,7 +58,11 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     """
     decided = evidence.decided(channel)
     once, asked = np.ones((1, len(evidence))), np.array(places, int)
-    fixed = {score.name: float(score.value(decided, once)[0]) for score in evidence.scores if score.name in UNMOVED}
+    fixed = {
+        score.name: float(score.value(decided, once)[0])
+        for score in evidence.scores
+        if score.name in UNMOVED
+    }
     silent = np.zeros(len(evidence), int)
     values, images, pixels, each = [], [], [], []
     for byte, here in enumerate([*at_each_byte(evidence, channel), decided]):

@@ -24,9 +24,12 @@ def print_table(found: dict[str, Any], page: Path) -> None:
         rest = found["scores"].get("test_without_lookalikes", {})
         head = found["heads"][0]
         last = list(rest.values())[-1:]  # of several classes their mean
-        scored = "".join(f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in last)
+        scored = "".join(
+            f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in last
+        )
         console.print(
-            f"{len(alike)} test images stand in train or val too, nearly the same; {scored or 'no test image is free of them'}", style="yellow"
+            f"{len(alike)} test images stand in train or val too, nearly the same; {scored or 'no test image is free of them'}",
+            style="yellow",
         )
     console.print(f"page: {page}", soft_wrap=True)
 
@@ -37,9 +40,20 @@ def _table(title: str, scores: dict[str, Any]) -> Table:
     for column in ("score", "value", "95 % interval", "n", *baselines):
         whole = column in ("score", "95 % interval")
         longest = max(map(len, [column] if whole else column.split()))
-        table.add_column(column, justify="left" if column == "score" else "right", no_wrap=whole, min_width=longest)
+        table.add_column(
+            column,
+            justify="left" if column == "score" else "right",
+            no_wrap=whole,
+            min_width=longest,
+        )
     for score, value in scores.items():
-        table.add_row(score, number(value["value"]), interval(value), str(value["n"]), *map(number, value["trivial"].values()))
+        table.add_row(
+            score,
+            number(value["value"]),
+            interval(value),
+            str(value["n"]),
+            *map(number, value["trivial"].values()),
+        )
     return table
 
 

@@ -8,7 +8,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from callbacks.report.stages import rate, settings, share
 from callbacks.report.table import interval, mean, number, signed
 
-FILTERS = {"number": number, "interval": interval, "signed": signed, "mean": mean, "rate": rate, "share": share, "settings": settings}
+FILTERS = {
+    "number": number,
+    "interval": interval,
+    "signed": signed,
+    "mean": mean,
+    "rate": rate,
+    "share": share,
+    "settings": settings,
+}
 
 
 def render(folder: Path, page: str = "page.html", **words: Any) -> str:

@@ -36,15 +36,24 @@ class Start(NamedTuple):
 def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[DecidedMask]:
     """Top and bottom of the rule at the byte, each image's min_area kept."""
     counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
-    whole, ranking = np.maximum(counts.sum((1, 2), dtype=np.int64), 1), evidence.decided(channel).ranking
+    whole, ranking = (
+        np.maximum(counts.sum((1, 2), dtype=np.int64), 1),
+        evidence.decided(channel).ranking,
+    )
     for start in range(0, LEVELS, BLOCK):
         block = np.arange(start, start + BLOCK)
         parts = [pixel_counts(counts[few], block) for few in a_few_at_a_time(len(counts))]
-        tp, fp, fn, tn = (np.ascontiguousarray(np.concatenate(part).T) for part in zip(*parts, strict=True))
+        tp, fp, fn, tn = (
+            np.ascontiguousarray(np.concatenate(part).T) for part in zip(*parts, strict=True)
+        )
         shows = (tp + fp) / whole >= min_area
         for k in range(BLOCK):
             found, wrong = tp[k] * shows[k], fp[k] * shows[k]
-            yield DecidedMask(PixelCounts(found, wrong, fn[k] + tp[k] - found, tn[k] + fp[k] - wrong), counts, ranking)
+            yield DecidedMask(
+                PixelCounts(found, wrong, fn[k] + tp[k] - found, tn[k] + fp[k] - wrong),
+                counts,
+                ranking,
+            )
 
 
 def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[DecidedLabel]:
@@ -53,20 +62,39 @@ def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[Decid
     others = np.delete(evidence.says == truth, channel, axis=1).all(1)
     for threshold in probability_of(np.arange(LEVELS)):
         says = decided.probability >= threshold
-        yield DecidedLabel(decided.probability, decided.ranking, decided.positive, says, others & (says == decided.positive))
+        yield DecidedLabel(
+            decided.probability,
+            decided.ranking,
+            decided.positive,
+            says,
+            others & (says == decided.positive),
+        )
 
 
 def mask_start(evidence: MaskEvidence, channel: int) -> Start:
     """At the byte where the mask is drawn."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
-    byte = int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, LEVELS - 1)) if len(rules) else LEVELS // 2
+    byte = (
+        int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, LEVELS - 1))
+        if len(rules)
+        else LEVELS // 2
+    )
     if len(rules) != 1:
         return Start(byte, OWN, plain=False, note=OF_FOLDS)
     top, area, bottom = rules[0].tolist()
     share = f"at least {100 * area:.3g} % of the image" if area else "any pixel"
     if top != bottom:
-        return Start(byte, f"{share} above {probability_of(top):.4f}, drawn at {probability_of(bottom):.4f}", plain=False, note=TWO)
-    return Start(byte, f"threshold {probability_of(bottom):.4f}" + (f", {share}" if area else ""), plain=0 <= bottom < LEVELS)
+        return Start(
+            byte,
+            f"{share} above {probability_of(top):.4f}, drawn at {probability_of(bottom):.4f}",
+            plain=False,
+            note=TWO,
+        )
+    return Start(
+        byte,
+        f"threshold {probability_of(bottom):.4f}" + (f", {share}" if area else ""),
+        plain=0 <= bottom < LEVELS,
+    )
 
 
 def label_start(evidence: LabelEvidence, channel: int) -> Start:

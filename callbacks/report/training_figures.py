@@ -27,11 +27,23 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
         stages: As `read_stages` gives them.
     """
     table = per_epoch(run_dir / "metrics.csv")
-    wanted = {name: table[name].dropna() for name in dict.fromkeys((*LOSSES, monitor, score)) if name in table}
+    wanted = {
+        name: table[name].dropna()
+        for name in dict.fromkeys((*LOSSES, monitor, score))
+        if name in table
+    }
     wanted = {name: curve for name, curve in wanted.items() if len(curve)}
-    found = {"Learning curves": figure(lambda axes: learning_curves(axes, wanted, monitor, stages))} if wanted else {}
+    found = (
+        {"Learning curves": figure(lambda axes: learning_curves(axes, wanted, monitor, stages))}
+        if wanted
+        else {}
+    )
     shares = {name: table[name].dropna() for name in curves_of(table)}
-    return found | ({"What was drawn": figure(lambda axes: drawn_shares(axes, shares, stages))} if shares else {})
+    return found | (
+        {"What was drawn": figure(lambda axes: drawn_shares(axes, shares, stages))}
+        if shares
+        else {}
+    )
 
 
 def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: Stages) -> None:
@@ -39,22 +51,54 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
     right = axes.twinx()
     scores = [name for name in wanted if name not in LOSSES]
     for name, curve in wanted.items():
-        side, beside = (axes if name in LOSSES else right), name != monitor and name in scores and monitor in scores
-        colour, style = (BESIDE if beside else COLOURS.get(name.split("/")[0], INK)), ("dashed" if name in LOSSES else "solid")
+        side, beside = (
+            (axes if name in LOSSES else right),
+            name != monitor and name in scores and monitor in scores,
+        )
+        colour, style = (
+            (BESIDE if beside else COLOURS.get(name.split("/")[0], INK)),
+            ("dashed" if name in LOSSES else "solid"),
+        )
         words, width = (f"{name} (monitored)" if name == monitor else name), (1 if beside else 1.8)
-        side.plot(curve.index + 1, curve, color=colour, linestyle=style, linewidth=width, marker="o", markersize=2.5, label=words)
+        side.plot(
+            curve.index + 1,
+            curve,
+            color=colour,
+            linestyle=style,
+            linewidth=width,
+            marker="o",
+            markersize=2.5,
+            label=words,
+        )
     axes.set_ylabel("loss (dashed)")
     axes.set_ylim(bottom=0)
     ends = [end for name in scores for end in (wanted[name].min(), wanted[name].max())]
-    words = f"{scores[0]} at the rule of its epoch" if len(scores) == 1 else "scores of val at the rule of their epoch"
+    words = (
+        f"{scores[0]} at the rule of its epoch"
+        if len(scores) == 1
+        else "scores of val at the rule of their epoch"
+    )
     right.set(ylabel=words, ylim=(min(0, *ends), max(1, *ends)) if ends else (0, 1))
     right.spines["right"].set_visible(True)
-    best = [stage["best"]["epoch"] for stage in stages if monitor in wanted and stage["best"]["epoch"] in wanted[monitor].index]
+    best = [
+        stage["best"]["epoch"]
+        for stage in stages
+        if monitor in wanted and stage["best"]["epoch"] in wanted[monitor].index
+    ]
     if best:
-        ring: dict[str, Any] = {"color": COLOURS["test"], "fillstyle": "none", "markersize": 8, "label": "best of its stage"}
-        (axes if monitor in LOSSES else right).plot([epoch + 1 for epoch in best], wanted[monitor][best], "o", **ring)
+        ring: dict[str, Any] = {
+            "color": COLOURS["test"],
+            "fillstyle": "none",
+            "markersize": 8,
+            "label": "best of its stage",
+        }
+        (axes if monitor in LOSSES else right).plot(
+            [epoch + 1 for epoch in best], wanted[monitor][best], "o", **ring
+        )
     lines = [*axes.get_lines(), *right.get_lines()]
-    legend_below(axes, lines, [str(line.get_label()) for line in lines], columns=2)  # no place within is free of the curves of both axes
+    legend_below(
+        axes, lines, [str(line.get_label()) for line in lines], columns=2
+    )  # no place within is free of the curves of both axes
     _over_epochs(axes, stages)
 
 
@@ -62,9 +106,18 @@ def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
     """The share of positives bold, that of each stratum thin."""
     for k, (name, curve) in enumerate(shares.items()):
         bold = name == POSITIVE
-        style = look(0) if bold else look(k if k < len(PALETTE) else k + 1)  # the colour of the positives is theirs alone
+        style = (
+            look(0) if bold else look(k if k < len(PALETTE) else k + 1)
+        )  # the colour of the positives is theirs alone
         words = "positive" if bold else name.removeprefix("drawn/")
-        axes.plot(curve.index + 1, curve, linewidth=2.2 if bold else 1, zorder=3 if bold else 2, label=words, **style)
+        axes.plot(
+            curve.index + 1,
+            curve,
+            linewidth=2.2 if bold else 1,
+            zorder=3 if bold else 2,
+            label=words,
+            **style,
+        )
     axes.set(ylabel="share of the images drawn", ylim=(0, 1.02))
     legend(axes, "best")
     _over_epochs(axes, stages)
@@ -76,11 +129,31 @@ def _over_epochs(axes: Axes, stages: Stages) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left, right = axes.get_xlim()
     starts = [stage["first_epoch"] + 0.5 for stage in stages[1:]]  # between two epochs
-    late = sum(starts) > len(starts) * (left + right) / 2  # then the words stand left of their line, else right of it
+    late = (
+        sum(starts) > len(starts) * (left + right) / 2
+    )  # then the words stand left of their line, else right of it
     marks = list(zip(starts, map(label, stages[1:]), strict=True))
     at = axes.get_xaxis_transform()
-    for row, (start, words) in enumerate(marks if late else reversed(marks)):  # in this order no line crosses the words of another
+    for row, (start, words) in enumerate(
+        marks if late else reversed(marks)
+    ):  # in this order no line crosses the words of another
         height = 1.03 + 0.065 * row
-        axes.plot([start, start], [0, height + 0.045], color=INK, linewidth=0.8, linestyle=":", alpha=0.7, transform=at, clip_on=False)
-        axes.text(start, height, f"{words} " if late else f" {words}", transform=at, fontsize=8, ha="right" if late else "left")
+        axes.plot(
+            [start, start],
+            [0, height + 0.045],
+            color=INK,
+            linewidth=0.8,
+            linestyle=":",
+            alpha=0.7,
+            transform=at,
+            clip_on=False,
+        )
+        axes.text(
+            start,
+            height,
+            f"{words} " if late else f" {words}",
+            transform=at,
+            fontsize=8,
+            ha="right" if late else "left",
+        )
     axes.set_xlim(left, right)

@@ -27,7 +27,12 @@ from lightning_modules.checkpoints import latest
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
 ALONE = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
 CROPPED = ("datamodule.mask_column=cropped_mask",)
-NAMING = ("init_from", "ckpt_path", "datamodule.cls_prob", "datamodule.root")  # keys that may name another run
+NAMING = (
+    "init_from",
+    "ckpt_path",
+    "datamodule.cls_prob",
+    "datamodule.root",
+)  # keys that may name another run
 
 
 def carry_out(cfg: DictConfig) -> float | None:
@@ -42,12 +47,17 @@ def carry_out(cfg: DictConfig) -> float | None:
         doctor(cfg, Path(cfg.paths.run))
         return None
     if cfg.do[0] == "compare":
-        runs = [str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run for run in cfg.runs]
+        runs = [
+            str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run
+            for run in cfg.runs
+        ]
         compare(runs, Path(cfg.paths.run))
         after_run(Path(cfg.paths.runs), Path(cfg.paths.run))
         return None
     if cfg.do[0] == "wandb_sweep":
-        from callbacks.sweeps.wandb_sweep import wandb_sweep  # imports Optuna, which no other step wants
+        from callbacks.sweeps.wandb_sweep import (
+            wandb_sweep,
+        )  # imports Optuna, which no other step wants
 
         wandb_sweep(cfg, Path(cfg.paths.run))
         return None
@@ -55,10 +65,14 @@ def carry_out(cfg: DictConfig) -> float | None:
         _on_data(cfg)
         return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
-        raise Refusal(f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with ckpt_path=...")
+        raise Refusal(
+            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with ckpt_path=..."
+        )
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:
-        raise Refusal("a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels")
+        raise Refusal(
+            "a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels"
+        )
     _resolve(cfg)
     score = fits(cfg, judges)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
@@ -70,13 +84,19 @@ def _refuse_words(cfg: DictConfig) -> None:
     known = (*OF_RUNS, *ALONE)
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
-        raise Refusal(f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)}, or one of {', '.join(ALONE)}")
+        raise Refusal(
+            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)}, or one of {', '.join(ALONE)}"
+        )
     if cfg.fold is not None and not cfg.folds:
-        raise Refusal(f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave fold out")
+        raise Refusal(
+            f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave fold out"
+        )
     if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
         alone = [step for step in cfg.do if step in ALONE]
         said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
-        raise Refusal(f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]")
+        raise Refusal(
+            f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]"
+        )
 
 
 def _on_data(cfg: DictConfig) -> None:
@@ -85,8 +105,15 @@ def _on_data(cfg: DictConfig) -> None:
     from datamodules.preparation.export import META, export
     from datamodules.preparation.validate import validate
 
-    if is_latest(cfg.datamodule.cls_prob):  # written where it is known; only training cannot do without
-        found = latest(cfg.datamodule.cls_prob[7:], Path(cfg.paths.runs), cfg.datamodule.phantom is not None, probabilities.NAME)
+    if is_latest(
+        cfg.datamodule.cls_prob
+    ):  # written where it is known; only training cannot do without
+        found = latest(
+            cfg.datamodule.cls_prob[7:],
+            Path(cfg.paths.runs),
+            cfg.datamodule.phantom is not None,
+            probabilities.NAME,
+        )
         cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare(cfg)
     save_config(cfg)
@@ -95,8 +122,17 @@ def _on_data(cfg: DictConfig) -> None:
     if step == "validate":
         validate(data)
         return
-    written = export(data, folder, cfg.preparation.size) if step == "export" else crop(data, folder, cfg.preparation.padding, cfg.seed)
-    words = ["datamodule=table", f"datamodule.root={written}", f"datamodule.manifest_name={META}", *CROPPED * (step == "crop")]
+    written = (
+        export(data, folder, cfg.preparation.size)
+        if step == "export"
+        else crop(data, folder, cfg.preparation.padding, cfg.seed)
+    )
+    words = [
+        "datamodule=table",
+        f"datamodule.root={written}",
+        f"datamodule.manifest_name={META}",
+        *CROPPED * (step == "crop"),
+    ]
     print(f"written: {written}; train on it with {' '.join(words)}")
 
 
@@ -113,7 +149,9 @@ def _resolve(cfg: DictConfig) -> None:
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
             run = _made_first(cfg, key, named)
-        if run is None and key == "datamodule.cls_prob":  # one batch, to see whether it runs: no image is hard
+        if (
+            run is None and key == "datamodule.cls_prob"
+        ):  # one batch, to see whether it runs: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
 
@@ -123,11 +161,16 @@ def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
     runs.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext():  # a further rank is waited for in that run
+    with (
+        FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
+    ):  # a further rank is waited for in that run
         run = run_of(named, runs, key, phantom=True) if is_trial() else None
         if run is not None and (key != "datamodule.cls_prob" or _same_phantoms(cfg, run)):
             return run
-        print(f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made first", file=sys.stderr)
+        print(
+            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made first",
+            file=sys.stderr,
+        )
         return _make_demo(cfg, name)
 
 
@@ -136,7 +179,11 @@ def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
     place = run / "fold0" if (run / "fold0").is_dir() else run
     seen = json.loads((place / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
     own = OmegaConf.to_container(cfg.datamodule, resolve=True)
-    return all(seen.get(key) == own.get(key) for key in ("phantom", "seed")) if own["phantom"] else True  # type: ignore[index,call-overload,union-attr]
+    return (
+        all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))
+        if own["phantom"]
+        else True
+    )  # type: ignore[index,call-overload,union-attr]
 
 
 def _make_demo(cfg: DictConfig, name: str) -> Path:
@@ -145,7 +192,10 @@ def _make_demo(cfg: DictConfig, name: str) -> Path:
     run = run if shared or rank() else claim(run)
     other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
     other.title, other.paths = name, {**cfg.paths, "run": str(run)}
-    if cfg.datamodule.phantom and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_:  # of the same images in the same split
+    if (
+        cfg.datamodule.phantom
+        and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_
+    ):  # of the same images in the same split
         for key in ("phantom", "root", "seed"):
             other.datamodule[key] = cfg.datamodule[key]
     for key in ("accelerator", "enable_progress_bar"):

@@ -20,14 +20,20 @@ def refuse_devices(cfg: DictConfig) -> None:
     wanted, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
     there = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and there == 0:
-        raise Refusal(f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set trainer.accelerator=cpu, or run do=doctor")
+        raise Refusal(
+            f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set trainer.accelerator=cpu, or run do=doctor"
+        )
     if "FSDP" in str(cfg.trainer.strategy) and not uses_cuda(accelerator):
-        raise Refusal("trainer=fsdp cuts a network into parts for GPUs, and this run has none; take trainer=auto, or run do=doctor")
+        raise Refusal(
+            "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take trainer=auto, or run do=doctor"
+        )
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return
     if wanted > there:
         mend = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
-        raise Refusal(f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''}; {mend}")
+        raise Refusal(
+            f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''}; {mend}"
+        )
 
 
 def uses_cuda(accelerator: str) -> bool:
@@ -49,6 +55,16 @@ def ddp(net: nn.Module) -> dict[str, Any]:
     Args:
         net: Whose gradients are sent.
     """
-    megabytes = sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20
-    buckets = {"gradient_as_bucket_view": True, "bucket_cap_mb": max(1, min(25, round(megabytes / BUCKETS)))}
-    return {"_target_": "lightning.pytorch.strategies.DDPStrategy", "broadcast_buffers": False, "find_unused_parameters": False, **buckets}
+    megabytes = (
+        sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20
+    )
+    buckets = {
+        "gradient_as_bucket_view": True,
+        "bucket_cap_mb": max(1, min(25, round(megabytes / BUCKETS))),
+    }
+    return {
+        "_target_": "lightning.pytorch.strategies.DDPStrategy",
+        "broadcast_buffers": False,
+        "find_unused_parameters": False,
+        **buckets,
+    }

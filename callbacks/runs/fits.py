@@ -42,7 +42,11 @@ def _folds(cfg: DictConfig) -> float | None:
     scores, folder, note = [], Path(cfg.paths.run), ""
     for fold in range(cfg.folds):
         one = cfg.copy()
-        one.fold, one.paths.run, one.title = fold, str(folder / f"fold{fold}"), f"{cfg.title}, fold {fold} of {cfg.folds}"
+        one.fold, one.paths.run, one.title = (
+            fold,
+            str(folder / f"fold{fold}"),
+            f"{cfg.title}, fold {fold} of {cfg.folds}",
+        )
         before = str(one.title)
         scores.append(one_run(one))
         note = note or str(one.title).removeprefix(before)

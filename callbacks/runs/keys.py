@@ -11,7 +11,17 @@ from datamodules.arguments import Count, Fraction, Meaning, NonNegative, Whole, 
 Limit = Whole | Annotated[Fraction, Meaning("a share from 0 to 1")] | None
 Length = Annotated[int, Field(ge=-1), Meaning("a whole number of 0 or more, or -1 for no limit")]
 Precision = (
-    Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16"]
+    Literal[
+        "auto",
+        "32-true",
+        "16-mixed",
+        "bf16-mixed",
+        "16-true",
+        "bf16-true",
+        "64-true",
+        "transformer-engine",
+        "transformer-engine-float16",
+    ]
     | Literal["16", "bf16", "32", "64", 16, 32, 64]
 )
 
@@ -73,4 +83,8 @@ def check_keys(cfg: DictConfig) -> None:
                 continue
             value = OmegaConf.select(place, name)
             key = f"trainer.{name}" if place is cfg.trainer else name
-            check_value(key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, annotation)
+            check_value(
+                key,
+                OmegaConf.to_container(value) if OmegaConf.is_config(value) else value,
+                annotation,
+            )

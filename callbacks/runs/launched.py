@@ -6,7 +6,15 @@ from datetime import datetime
 from datamodules.refusal import Refusal
 
 # what a trial with processes of its own must not inherit
-OF_A_RANK = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+OF_A_RANK = (
+    "LOCAL_RANK",
+    "RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "PL_GLOBAL_SEED",
+)
 
 
 def by_torchrun() -> bool:
@@ -38,7 +46,9 @@ def refuse_ranks() -> None:
         Refusal: says how to start it.
     """
     if by_torchrun() or by_srun():
-        raise Refusal("a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm")
+        raise Refusal(
+            "a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm"
+        )
 
 
 def folder_name() -> str | None:
@@ -49,11 +59,15 @@ def folder_name() -> str | None:
     """
     if by_srun():
         step = int(os.environ.get("SLURM_STEP_ID") or 0)  # of several srun of one job
-        return f"slurm-{os.environ['SLURM_JOB_ID']}" + (f".{step}" if step else "")  # the same again when the job is requeued
+        return f"slurm-{os.environ['SLURM_JOB_ID']}" + (
+            f".{step}" if step else ""
+        )  # the same again when the job is requeued
     if not by_torchrun():
         return None
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
-        raise ValueError("torchrun on several nodes: nothing tells the ranks a common run folder; name one for all with hydra.run.dir=runs/NAME")
+        raise ValueError(
+            "torchrun on several nodes: nothing tells the ranks a common run folder; name one for all with hydra.run.dir=runs/NAME"
+        )
     import psutil
 
     started = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time())

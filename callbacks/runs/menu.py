@@ -23,8 +23,16 @@ def menu(conf: Path) -> str:
     Args:
         conf: The folder of the configuration.
     """
-    lines = ["python run.py experiment=NAME [key=value ...]      (-m for a sweep)", "", "experiments:"]
+    lines = [
+        "python run.py experiment=NAME [key=value ...]      (-m for a sweep)",
+        "",
+        "experiments:",
+    ]
     for path in sorted((conf / "experiment").glob("*.yaml")):
-        said = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ") and "@package" not in line]
+        said = [
+            line[1:].strip()
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line.startswith("# ") and "@package" not in line
+        ]
         lines.append(f"  {path.stem:<24}{said[0] if said else ''}")
     return "\n".join([*lines, LINES])

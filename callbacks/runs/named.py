@@ -9,7 +9,10 @@ from datamodules import probabilities
 from datamodules.refusal import Refusal
 from lightning_modules.checkpoints import latest
 
-HOLDING = {"datamodule.cls_prob": probabilities.NAME, "datamodule.root": "pseudo_labels/manifest.csv"}  # what a run must have left
+HOLDING = {
+    "datamodule.cls_prob": probabilities.NAME,
+    "datamodule.root": "pseudo_labels/manifest.csv",
+}  # what a run must have left
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 
 
@@ -20,7 +23,10 @@ def is_latest(named: str | None) -> bool:
 
 def on_phantoms(cfg: DictConfig) -> bool:
     """Whether a run looks at drawn images: its data set says so, or, where that is another run's, the scale."""
-    return cfg.datamodule.phantom is not None or HydraConfig.get().runtime.choices.get("scale") == "demo"
+    return (
+        cfg.datamodule.phantom is not None
+        or HydraConfig.get().runtime.choices.get("scale") == "demo"
+    )
 
 
 def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
@@ -45,7 +51,9 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     run = latest(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
-        raise Refusal(f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder")
+        raise Refusal(
+            f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder"
+        )
     return run
 
 
@@ -58,5 +66,7 @@ def made(cfg: DictConfig, key: str) -> Path:
     named = str(OmegaConf.select(cfg, key))
     run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
     if run is None:
-        raise Refusal(f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with experiment={named[7:]} scale=demo")
+        raise Refusal(
+            f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with experiment={named[7:]} scale=demo"
+        )
     return run

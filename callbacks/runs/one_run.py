@@ -24,7 +24,12 @@ from callbacks.runs.out_of_memory import too_large
 from callbacks.runs.plan import print_plan
 from callbacks.runs.resume import refuse_changes, settings
 from callbacks.runs.run_folder import locked
-from callbacks.runs.seen_images import Record, earlier_records, refuse_test_on_seen_images, size_is_given
+from callbacks.runs.seen_images import (
+    Record,
+    earlier_records,
+    refuse_test_on_seen_images,
+    size_is_given,
+)
 from callbacks.runs.steps import named, refuse, started_from, steps
 from callbacks.sweeps.ensembling import Ensemble
 from datamodules.arguments import ArgumentError
@@ -35,7 +40,13 @@ from lightning_modules.training_record import refuse_other_task
 
 WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
-    *("albumentations.*", "segmentation_models_pytorch.*", "timm.*", "torchvision.*", "optuna.pruners.*"),
+    *(
+        "albumentations.*",
+        "segmentation_models_pytorch.*",
+        "timm.*",
+        "torchvision.*",
+        "optuna.pruners.*",
+    ),
 )
 NOISE = (  # warnings of libraries that no user of ours can act on
     ".*LeafSpec.*",
@@ -85,7 +96,9 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
     _refuse_other_task(cfg, records, module, data)
     if cfg.trainer.strategy == "auto" and several_processes(cfg):
         cfg.trainer.strategy = ddp(module)
-    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins())
+    trainer = make(
+        cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins()
+    )
     if "fit" in cfg.do:
         module.settings = settings(cfg, trainer, data)
         module.earlier_records = [record for _, _, record in records if record is not None]
@@ -103,7 +116,9 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
         close(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
-def _carried_out(cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: Ensemble | None) -> float | None:
+def _carried_out(
+    cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: Ensemble | None
+) -> float | None:
     """The steps; how they ended stands in outcome.json, of a run that was stopped and can go on nothing."""
     run = Path(cfg.paths.run)
     write = outcome.write if trainer.is_global_zero else lambda *about, **more: None
@@ -150,7 +165,11 @@ def _written_as(part: Any, place: str, argument: str) -> str:
     for number in range(1, len(keys) + 1):
         parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
         name = keys[number - 1]
-        if not OmegaConf.is_dict(parent) or name not in parent or not OmegaConf.is_interpolation(parent, name):
+        if (
+            not OmegaConf.is_dict(parent)
+            or name not in parent
+            or not OmegaConf.is_interpolation(parent, name)
+        ):
             continue
         origin = str(OmegaConf.to_container(parent, resolve=False)[name])  # type: ignore[index,call-overload]
         if re.fullmatch(r"\$\{[\w.]+\}", origin):
@@ -163,8 +182,15 @@ def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
 
     An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry has no target.
     """
-    names = sorted((name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]), key=lambda name: name == "interrupt")
-    return {name: make(cfg.callbacks[name]) for name in names if name != "progress" or cfg.trainer.enable_progress_bar}
+    names = sorted(
+        (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
+        key=lambda name: name == "interrupt",
+    )
+    return {
+        name: make(cfg.callbacks[name])
+        for name in names
+        if name != "progress" or cfg.trainer.enable_progress_bar
+    }
 
 
 def prepare(cfg: DictConfig) -> None:
@@ -180,14 +206,20 @@ def prepare(cfg: DictConfig) -> None:
     if cfg.trainer.sync_batchnorm == "auto":
         cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
-    if not (Path(cfg.paths.run) / "config.yaml").is_file():  # that of a finished run stays until this one is known to be right
+    if not (
+        Path(cfg.paths.run) / "config.yaml"
+    ).is_file():  # that of a finished run stays until this one is known to be right
         save_config(cfg)
 
 
 def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
     """Refuse other classes or channels than those of the checkpoint that is tested, or gone on with; a frozen body may be of other classes."""
     for key, path, record in records[:1]:
-        body_alone = key == "init_from" and record is not None and len(record["classes"]) != len(module.classes)
+        body_alone = (
+            key == "init_from"
+            and record is not None
+            and len(record["classes"]) != len(module.classes)
+        )
         if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
             refuse_other_task(record, module, data.channels, path)
 
@@ -212,7 +244,9 @@ def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
         return False
     checkpoint = checkpoints.read(start)
     checkpoints.refuse_misfit(module, checkpoint, start)
-    changed = refuse_changes(module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs)
+    changed = refuse_changes(
+        module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
+    )
     module.earlier_settings = checkpoint["settings"] if changed else None
     return changed
 

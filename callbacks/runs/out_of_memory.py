@@ -18,16 +18,35 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | 
         cfg: Of the run.
         trainer: In the state that it stopped in.
     """
-    if not (isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and OF_CPU in str(error))):
+    if not (
+        isinstance(error, torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and OF_CPU in str(error))
+    ):
         return None
     training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
-    name, own = ("datamodule.batch_size", None) if training else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
+    name, own = (
+        ("datamodule.batch_size", None)
+        if training
+        else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
+    )
     plan = getattr(trainer.datamodule, "plan", None) if training else None  # type: ignore[attr-defined]
     size = plan(trainer.current_epoch).batch_size if plan else own or cfg.datamodule.batch_size
-    where = "a training step" if training else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
+    where = (
+        "a training step"
+        if training
+        else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
+    )
     said = f"out of memory in {where} of {size} images"
     if size == 1:
-        return Refusal(f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a device with more memory")
-    more = f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}" if training else ""
+        return Refusal(
+            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a device with more memory"
+        )
+    more = (
+        f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}"
+        if training
+        else ""
+    )
     where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
-    return Refusal(f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}")
+    return Refusal(
+        f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
+    )

@@ -13,7 +13,9 @@ STOPPED = 130  # exit code of a run that was asked to stop and has saved
 Status = Literal["finished", "failed", "pruned"]
 
 
-def write(run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None) -> None:
+def write(
+    run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None
+) -> None:
     """Leaves `outcome.json` in a run folder.
 
     Args:
@@ -23,7 +25,11 @@ def write(run_dir: Path, score: float | None, failure: str | None = None, status
         status: `finished` or `failed` where it is not said.
     """
     known = score if score is not None and math.isfinite(score) else None
-    said = {"status": status or ("finished" if failure is None else "failed"), "score": known, "failure": failure}
+    said = {
+        "status": status or ("finished" if failure is None else "failed"),
+        "score": known,
+        "failure": failure,
+    }
     _write(run_dir, said | {"overrides": overrides()})
 
 
@@ -74,7 +80,11 @@ def overrides() -> list[str] | None:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return [str(word) for word in HydraConfig.get().overrides.task] if HydraConfig.initialized() else None
+        return (
+            [str(word) for word in HydraConfig.get().overrides.task]
+            if HydraConfig.initialized()
+            else None
+        )
     except OmegaConfBaseException:
         return None
 
@@ -83,7 +93,9 @@ def _end(code: int | None) -> str:
     if code is None or code >= 0:
         return f"its process ended with exit code {code} and left no {NAME}"
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-    return f"its process was killed by {name}" + (", which is what the system sends where memory runs out" if name == "SIGKILL" else "")
+    return f"its process was killed by {name}" + (
+        ", which is what the system sends where memory runs out" if name == "SIGKILL" else ""
+    )
 
 
 def _write(run_dir: Path, said: dict[str, Any]) -> None:

@@ -22,7 +22,9 @@ from datamodules.refusal import Refusal
 from lightning_modules.supervised import SupervisedModule
 
 
-def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> None:
+def print_plan(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+) -> None:
     """Prints it once, on the first rank. Without a fit one line says what is judged, and by what.
 
     Args:
@@ -50,16 +52,22 @@ def print_plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data
     console.print(f"[dim]written to[/dim]  {escape(place)}\n", soft_wrap=True)
 
 
-def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule) -> dict[str, str]:
+def plan(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+) -> dict[str, str]:
     """Head of a line -> what it says; arguments as `print_plan`."""
     stretches = planned(data, trainer)
     found = counts(data)
     if len(stretches) == 1:  # several are told in a table of their own
         found["an epoch"] = epoch(data, stretches[0][1], trainer)
-    sizes = [sum(p.numel() for p in module.net.parameters() if p.requires_grad or every) for every in (False, True)]
+    sizes = [
+        sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
+        for every in (False, True)
+    ]
     return found | {
         "network": ", ".join([*network(cfg.module.net, module), start(cfg)]),
-        "parameters": f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
+        "parameters": f"{sizes[0]:,} trained"
+        + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
         "normalization": _normalization(cfg, module),
         "loss": loss(module),
         "optimizer": optimizer(module, stages_of(trainer)),
@@ -71,7 +79,9 @@ def plan(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Mani
 def _size(data: ManifestDataModule) -> str:
     """The size of the images that a network is tested on, and that of its training where it was another."""
     size, trained = data.seen_size(), data.trained_size
-    return f"images of {size} px" + (f", trained on {trained} px" if trained is not None and trained != size else "")
+    return f"images of {size} px" + (
+        f", trained on {trained} px" if trained is not None and trained != size else ""
+    )
 
 
 def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
@@ -89,8 +99,14 @@ def counts(data: ManifestDataModule) -> dict[str, str]:
     for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
         there = (rows["split"] == split).to_numpy()
         parts = [_many(there.sum(), "image")]
-        parts += [_many(rows["group"][there].nunique(), "patient")] if data.table.group_is == "patient" else []
-        parts += [] if exclusive(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
+        parts += (
+            [_many(rows["group"][there].nunique(), "patient")]
+            if data.table.group_is == "patient"
+            else []
+        )
+        parts += (
+            [] if exclusive(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
+        )
         found[split] = ", ".join(parts)
     return found
 
@@ -108,25 +124,50 @@ def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
         return "no step"
     often = pool.shares(wanted) * images
     most = int(np.ceil(often.max() - 1e-6))
-    each = f"{_many(wanted.batch_size, 'image')} of {wanted.image_size} px" + (f" on each of {ranks} devices" if ranks > 1 else "")
+    each = f"{_many(wanted.batch_size, 'image')} of {wanted.image_size} px" + (
+        f" on each of {ranks} devices" if ranks > 1 else ""
+    )
     parts = [f"{_many(steps, 'step')} of {each}: {_many(images, 'image')}"]
-    parts += [f"{often[pool.positive].sum() / images:.3f} positive"] if 0 < pool.positive.sum() < len(pool.positive) else []
+    parts += (
+        [f"{often[pool.positive].sum() / images:.3f} positive"]
+        if 0 < pool.positive.sum() < len(pool.positive)
+        else []
+    )
     gathered = trainer.accumulate_grad_batches
     parts += [f"gradients of {gathered} steps together"] if gathered > 1 else []
-    parts += [f"{round(np.minimum(often, 1).sum()):,} different, one at most {most} times"] if most > 1 else []
-    parts += [f"drawn from {len(pool.rows):,}"] if len(pool.rows) < (data.table.rows["split"] == "train").sum() else []
+    parts += (
+        [f"{round(np.minimum(often, 1).sum()):,} different, one at most {most} times"]
+        if most > 1
+        else []
+    )
+    parts += (
+        [f"drawn from {len(pool.rows):,}"]
+        if len(pool.rows) < (data.table.rows["split"] == "train").sum()
+        else []
+    )
     return ", ".join(parts)
 
 
 def length(cfg: DictConfig, trainer: Trainer) -> str:
     """Epochs, what else ends the fit, and by what the best is chosen."""
     limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
-    ends = [f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)]
+    ends = [
+        f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)
+    ]
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    stops = [f"patience {callback.patience}" for callback in callbacks if isinstance(callback, EarlyStopping)]
+    stops = [
+        f"patience {callback.patience}"
+        for callback in callbacks
+        if isinstance(callback, EarlyStopping)
+    ]
     best = f"best by {cfg.monitor.name} ({cfg.monitor.mode})"
-    epochs, most = trainer.max_epochs or -1, "at most " * any(stage.patience for stage in stages_of(trainer))
-    return ", ".join([most + _many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops])
+    epochs, most = (
+        trainer.max_epochs or -1,
+        "at most " * any(stage.patience for stage in stages_of(trainer)),
+    )
+    return ", ".join(
+        [most + _many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops]
+    )
 
 
 def _many(number: int, word: str) -> str:
@@ -134,5 +175,13 @@ def _many(number: int, word: str) -> str:
 
 
 def _machine(trainer: Trainer) -> str:
-    found = [f"{number} x {name}" if number > 1 else name for name, number in names(trainer).items()]
-    return ", ".join([*found, *([f"{trainer.world_size} processes"] if trainer.world_size > 1 else []), str(trainer.precision)])
+    found = [
+        f"{number} x {name}" if number > 1 else name for name, number in names(trainer).items()
+    ]
+    return ", ".join(
+        [
+            *found,
+            *([f"{trainer.world_size} processes"] if trainer.world_size > 1 else []),
+            str(trainer.precision),
+        ]
+    )

@@ -19,21 +19,51 @@ from lightning_modules.schedules import SPANNING, total_steps
 def own_checkpoint(cfg: DictConfig) -> Path | None:
     """The run folder's own last.ckpt, where `resume=auto` or Slurm has requeued the job, and there is one."""
     last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
-    return last if (cfg.resume == "auto" or requeued()) and "fit" in cfg.do and last.is_file() else None
+    return (
+        last
+        if (cfg.resume == "auto" or requeued()) and "fit" in cfg.do and last.is_file()
+        else None
+    )
 
 
 SETTINGS = (  # what training follows from, and a checkpoint's own state may override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
     *("module.encoder_lr", "module.layer_decay", "module.auxiliary_weight"),
-    *("datamodule.image_size", "datamodule.batches_per_epoch", "datamodule.sampling", "datamodule.augmentation"),
-    *("datamodule.seed", "datamodule.split", "datamodule.folds", "datamodule.fold", "datamodule.fold_pool", "datamodule.lookalikes"),
-    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *(
+        "datamodule.image_size",
+        "datamodule.batches_per_epoch",
+        "datamodule.sampling",
+        "datamodule.augmentation",
+    ),
+    *(
+        "datamodule.seed",
+        "datamodule.split",
+        "datamodule.folds",
+        "datamodule.fold",
+        "datamodule.fold_pool",
+        "datamodule.lookalikes",
+    ),
+    *(
+        "trainer.accumulate_grad_batches",
+        "trainer.gradient_clip_val",
+        "trainer.gradient_clip_algorithm",
+    ),
     *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
     *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
 )
-WITHOUT_EFFECT = ("weights", "encoder_weights", "key", "gradient_checkpointing")  # last parts of keys: a checkpoint's weights replace others
+WITHOUT_EFFECT = (
+    "weights",
+    "encoder_weights",
+    "key",
+    "gradient_checkpointing",
+)  # last parts of keys: a checkpoint's weights replace others
 STEPS, IMAGES = "steps of the schedule", "images a step"
-NEVER_APPLIED = ("module.optimizer._target_", "module.scheduler._target_", "module.encoder_lr", "module.layer_decay")  # states would not fit
+NEVER_APPLIED = (
+    "module.optimizer._target_",
+    "module.scheduler._target_",
+    "module.encoder_lr",
+    "module.layer_decay",
+)  # states would not fit
 
 
 def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
@@ -47,16 +77,33 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
     found: dict[str, Any] = {}
     for key in SETTINGS:
         value = OmegaConf.select(cfg, key)
-        found |= _leaves(key, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
-    found = {key: value for key, value in found.items() if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")}
-    found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size  # two devices of half the batch take the same steps
-    spans_fit = str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
+        found |= _leaves(
+            key,
+            OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value,
+        )
+    found = {
+        key: value
+        for key, value in found.items()
+        if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")
+    }
+    found[IMAGES] = (
+        cfg.datamodule.batch_size * trainer.world_size
+    )  # two devices of half the batch take the same steps
+    spans_fit = (
+        str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
+    )
     if spans_fit and "curriculum" not in cfg.callbacks:  # a curriculum compares its own stages
         found[STEPS] = total_steps(trainer, data=data)
     return found
 
 
-def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path, apply: bool, epochs: int | None) -> bool:
+def refuse_changes(
+    now: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    apply: bool,
+    epochs: int | None,
+) -> bool:
     """Refuse a fit that goes on with other settings than its checkpoint's, which would stay in force while the new ones are reported.
 
     Args:
@@ -74,7 +121,9 @@ def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: 
     """
     then = checkpoint.get("settings")
     if not then:
-        raise Refusal(f"{path} does not record the settings of its training, so nothing tells whether these are the same; take init_from={path}")
+        raise Refusal(
+            f"{path} does not record the settings of its training, so nothing tells whether these are the same; take init_from={path}"
+        )
     changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
     if epochs is not None and 0 <= epochs <= checkpoint["epoch"] + 1:
         changed = [key for key in changed if key != STEPS]  # nothing is left to train
@@ -82,20 +131,36 @@ def refuse_changes(now: Mapping[str, Any], checkpoint: Mapping[str, Any], path: 
     if apply:
         changed = [key for key in changed if key in NEVER_APPLIED]
     if changed:
-        were, are = (", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now))
+        were, are = (
+            ", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now)
+        )
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        keys = [f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)]
+        keys = [
+            f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)
+        ]
         keys += ["datamodule.batch_size and trainer.devices as they were"] * (IMAGES in changed)
-        keys += ["trainer.max_epochs, max_steps, limit_train_batches and the data as they were"] * (STEPS in changed and IMAGES not in changed)
+        keys += ["trainer.max_epochs, max_steps, limit_train_batches and the data as they were"] * (
+            STEPS in changed and IMAGES not in changed
+        )
         fix = f"set {', '.join(keys)}"
-        other = "start from its weights with init_from=..." if apply else "changed_settings=apply to train on with the new values"
-        raise Refusal(f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}")
+        other = (
+            "start from its weights with init_from=..."
+            if apply
+            else "changed_settings=apply to train on with the new values"
+        )
+        raise Refusal(
+            f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}"
+        )
     return differ
 
 
 def _leaves(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping) and value:
-        return {name: leaf for part, inner in value.items() for name, leaf in _leaves(f"{key}.{part}", inner).items()}
+        return {
+            name: leaf
+            for part, inner in value.items()
+            for name, leaf in _leaves(f"{key}.{part}", inner).items()
+        }
     return {key: value}
 
 
@@ -111,8 +176,12 @@ def keep_metrics(trainer: Trainer, run_dir: Path, step: int | None) -> None:
     if not path.is_file() or not trainer.is_global_zero:
         return
     with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+        rows: list[dict[str, Any]] = [
+            {name: value for name, value in row.items() if value} for row in csv.DictReader(file)
+        ]
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
-            logger.experiment.metrics = [row for row in rows if step is None or int(row.get("step", 0)) < step]
+            logger.experiment.metrics = [
+                row for row in rows if step is None or int(row.get("step", 0)) < step
+            ]
             logger.save()  # Lightning has deleted the file by now

@@ -23,7 +23,9 @@ LOCK = ".run.lock"
 OWNER = ".run.json"
 FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
 
-_held: dict[Path, tuple[FileLock, bool]] = {}  # of this process: folder -> its lock, and whether another run had to be waited for
+_held: dict[
+    Path, tuple[FileLock, bool]
+] = {}  # of this process: folder -> its lock, and whether another run had to be waited for
 
 
 class FolderInUse(Refusal):
@@ -82,18 +84,32 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
         except Timeout:
             owner = _owner(folder)
             if wait_for_own and not waited and owner.get("overrides") != list(overrides):
-                time.sleep(1)  # it may have taken the lock a moment ago, and not have written whose it is
+                time.sleep(
+                    1
+                )  # it may have taken the lock a moment ago, and not have written whose it is
                 owner = _owner(folder)
             if not (wait_for_own and owner.get("overrides") == list(overrides)):
                 raise FolderInUse(_said(folder, owner)) from None
             if not waited:
-                print(f"{folder}: waits for the same trial of an earlier command ({who(owner)})", file=sys.stderr, flush=True)
+                print(
+                    f"{folder}: waits for the same trial of an earlier command ({who(owner)})",
+                    file=sys.stderr,
+                    flush=True,
+                )
             waited = True
             time.sleep(0.5)
-        except (NotImplementedError, OSError):  # a file system without locks: nothing can be promised there
+        except (
+            NotImplementedError,
+            OSError,
+        ):  # a file system without locks: nothing can be promised there
             break
     _held[folder] = held, waited
-    owner = {"process": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "overrides": list(overrides)}
+    owner = {
+        "process": os.getpid(),
+        "host": platform.node(),
+        "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        "overrides": list(overrides),
+    }
     (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
     return waited
 

@@ -14,7 +14,9 @@ from lightning_modules import checkpoints
 from lightning_modules.training_record import KEY, refuse_seen
 
 SIZE_KEYS = ("image_size", "datamodule.image_size")
-Record = tuple[str, Path, dict[str, Any] | None]  # the key that names a checkpoint, its file, and what it records
+Record = tuple[
+    str, Path, dict[str, Any] | None
+]  # the key that names a checkpoint, its file, and what it records
 
 
 def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[Record]:
@@ -28,12 +30,17 @@ def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[R
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
     else:
         own = own_checkpoint(cfg)  # which has the records of what it started from
-        found = {"ckpt_path": started_from(cfg), "init_from": None if own else named(cfg, "init_from")}
+        found = {
+            "ckpt_path": started_from(cfg),
+            "init_from": None if own else named(cfg, "init_from"),
+        }
         paths = [(key, path) for key, path in found.items() if path is not None]
     return [(key, path, checkpoints.read_about(path).get(KEY)) for key, path in paths]
 
 
-def refuse_test_on_seen_images(cfg: DictConfig, data: ManifestDataModule, records: list[Record]) -> str | None:
+def refuse_test_on_seen_images(
+    cfg: DictConfig, data: ManifestDataModule, records: list[Record]
+) -> str | None:
     """Refuse a test on images that were seen in training, before anything is trained or predicted.
 
     Args:
@@ -65,5 +72,7 @@ def size_is_given(data: ManifestDataModule, path: Path) -> bool:
         path: Of the checkpoint.
     """
     record = checkpoints.read_about(path).get(KEY) or {}
-    written = HydraConfig.initialized() and any(word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task)
+    written = HydraConfig.initialized() and any(
+        word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task
+    )
     return written and data.image_size.plain != record.get("configured_size", data.image_size.plain)

@@ -19,7 +19,9 @@ def sentence_of(error: BaseException) -> tuple[str, int] | None:
     for cause in _chain(error):
         if isinstance(cause, Refusal):
             return str(cause), cause.exit_code
-    if isinstance(error, InstantiationException) or not isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, InstantiationException) or not isinstance(
+        error, HydraException | OmegaConfBaseException
+    ):
         return None
     return _about_override(str(error)), 2
 
@@ -32,26 +34,42 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _about_override(message: str) -> str:
     """Hydra's message as one sentence, with the key that was probably meant."""
-    said = " ".join(line.strip() for line in message.splitlines() if line.strip() and "full_key" not in line and "object_type" not in line)
+    said = " ".join(
+        line.strip()
+        for line in message.splitlines()
+        if line.strip() and "full_key" not in line and "object_type" not in line
+    )
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
         return said
     near = difflib.get_close_matches(wrong[1], _known_keys(), n=1, cutoff=0.6)
-    return f"{wrong[1]} is not a key of this experiment; " + (f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys")
+    return f"{wrong[1]} is not a key of this experiment; " + (
+        f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
+    )
 
 
 def _known_keys() -> list[str]:
-    chosen = [word for word in sys.argv[1:] if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]]
+    chosen = [
+        word
+        for word in sys.argv[1:]
+        if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]
+    ]
     with initialize_config_dir(str(EXPERIMENTS.parent)):
         try:
-            cfg = compose("run", [word.split(",")[0] for word in chosen])  # of several that are swept the first
+            cfg = compose(
+                "run", [word.split(",")[0] for word in chosen]
+            )  # of several that are swept the first
         except HydraException:
             return []
 
     def keys(node: DictConfig, prefix: str) -> Iterator[str]:
         for name in map(str, node):
             yield f"{prefix}{name}"
-            if not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node[name]):
+            if (
+                not OmegaConf.is_interpolation(node, name)
+                and not OmegaConf.is_missing(node, name)
+                and OmegaConf.is_dict(node[name])
+            ):
                 yield from keys(node[name], f"{prefix}{name}.")
 
     return list(keys(cfg, ""))

@@ -20,7 +20,11 @@ from lightning_modules.together import Together, members, top_checkpoints
 
 
 def steps(
-    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, ensemble: Ensemble | None = None
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    ensemble: Ensemble | None = None,
 ) -> float | None:
     """Carries out `cfg.do`, of an ensemble by all its networks; returns the monitored score of a fit."""
     own = resume.own_checkpoint(cfg)
@@ -31,13 +35,19 @@ def steps(
         if not fits:
             checkpoints.refuse_misfit(module, checkpoint, start)
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
-            resume.keep_metrics(trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None)
+            resume.keep_metrics(
+                trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
+            )
     begin = None if own else named(cfg, "init_from")
-    if begin:  # of an ensemble the first network, whose grey values and frozen weights all members share
+    if (
+        begin
+    ):  # of an ensemble the first network, whose grey values and frozen weights all members share
         whole = checkpoints.take_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
-            raise Refusal(f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=...")
+            raise Refusal(
+                f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=..."
+            )
     score = None
     if "fit" in cfg.do:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
@@ -52,7 +62,13 @@ def steps(
     return None if score is None else float(score)
 
 
-def _judge(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, start: Path | None) -> None:
+def _judge(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    start: Path | None,
+) -> None:
     """Test and predict, by the weights of `start` or those the module has."""
     changed = cfg.tta != "none" or cfg.average > 1
     if start is not None:
@@ -60,26 +76,43 @@ def _judge(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: Ma
     if changed:
         _put_together(cfg, module, start)
         start = None
-    if "test" in cfg.do and ("fit" in cfg.do or changed):  # the rule belongs to the weights and to how they are used
+    if "test" in cfg.do and (
+        "fit" in cfg.do or changed
+    ):  # the rule belongs to the weights and to how they are used
         trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     elif changed and data.can_validate:
         trainer.validate(module, datamodule=data, verbose=False)
     elif changed:
-        print("a folder has no truth to search a rule by: the run's own is used, though it was searched for another inference", file=sys.stderr)
+        print(
+            "a folder has no truth to search a rule by: the run's own is used, though it was searched for another inference",
+            file=sys.stderr,
+        )
     if "test" in cfg.do:
         trainer.test(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     if "predict" in cfg.do:
-        trainer.predict(module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True)
+        trainer.predict(
+            module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True
+        )
 
 
-def _judge_together(cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule, ensemble: Ensemble) -> None:
+def _judge_together(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    ensemble: Ensemble,
+) -> None:
     """Test and predict by all networks of several folds; val is what most of them learned from, so nothing is judged on it."""
     paths = ensemble.checkpoints
     module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
     checkpoints.take_size(data, paths[0])
     if "test" in cfg.do and not data.allow_leaks:
-        ensemble.refuse_trained_on(data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root)
-    module.net = Together(members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip")
+        ensemble.refuse_trained_on(
+            data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
+        )
+    module.net = Together(
+        members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
+    )
     told = Ensembled(ensemble, cfg.tta == "hflip")
     told.find_rule(trainer, module)
     trainer.callbacks.append(told)  # type: ignore[attr-defined]
@@ -110,7 +143,11 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
         module.load_state_dict(checkpoints.read(start)["state_dict"])
     nets = [module.net]
     if cfg.average > 1:
-        nets = members(module, top_checkpoints(start, cfg.average), f"take average=1 instead of average={cfg.average}")
+        nets = members(
+            module,
+            top_checkpoints(start, cfg.average),
+            f"take average=1 instead of average={cfg.average}",
+        )
     module.net = Together(nets, flip=cfg.tta == "hflip")
 
 
@@ -124,11 +161,22 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     Raises:
         Refusal: names the key.
     """
-    if "predict" in cfg.do and not any(type(callback).on_predict_end is not Callback.on_predict_end for callback in callbacks.values()):
-        raise Refusal("do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]")
-    if named_together(cfg) and not any(isinstance(callback, RuleSearch) for callback in callbacks.values()):
-        raise Refusal(f"{named_together(cfg)} names several networks, which need one rule; take callbacks=[...,threshold_search] or label_threshold")
+    if "predict" in cfg.do and not any(
+        type(callback).on_predict_end is not Callback.on_predict_end
+        for callback in callbacks.values()
+    ):
+        raise Refusal(
+            "do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]"
+        )
+    if named_together(cfg) and not any(
+        isinstance(callback, RuleSearch) for callback in callbacks.values()
+    ):
+        raise Refusal(
+            f"{named_together(cfg)} names several networks, which need one rule; take callbacks=[...,threshold_search] or label_threshold"
+        )
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
     if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
         mend = f"take callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={cfg.average}"
-        raise Refusal(f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept} of its best ones; {mend}")
+        raise Refusal(
+            f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept} of its best ones; {mend}"
+        )

@@ -9,7 +9,16 @@ import yaml
 from datamodules.refusal import Refusal
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-READ = ("fold", "folds", "seed", "experiment", "scale", "datamodule", "datamodule.seed", "datamodule.split")
+READ = (
+    "fold",
+    "folds",
+    "seed",
+    "experiment",
+    "scale",
+    "datamodule",
+    "datamodule.seed",
+    "datamodule.split",
+)
 Said = Mapping[str, tuple[str, Any]]  # key -> the word, and it as Hydra understands it
 
 
@@ -32,7 +41,9 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
     try:
         swept = sorted({int(fold) for fold in override.sweep_string_iterator()})
     except (ValueError, HydraException):  # such as an interval
-        raise Refusal(f"{word} names what is no fold; write their numbers, such as 'fold=range(5)'") from None
+        raise Refusal(
+            f"{word} names what is no fold; write their numbers, such as 'fold=range(5)'"
+        ) from None
     own = {name: _folds_of(name, said, conf) for name in _values(said, "experiment", "demo")}
     if "folds" in said:
         folds = said["folds"][1]
@@ -41,20 +52,32 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
         number = max(own.values())
         without = [name for name in own if not own[name]]
         if without:
-            raise Refusal(f"{word} means no folds for {without[0]}, which has none of its own as others have; add folds={number}")
+            raise Refusal(
+                f"{word} means no folds for {without[0]}, which has none of its own as others have; add folds={number}"
+            )
     elif swept == list(range(len(swept))) and len(swept) > 1:
         return f"folds={len(swept)}"
     else:
-        raise Refusal(f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or take all by 'fold=range(5)'")
+        raise Refusal(
+            f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or take all by 'fold=range(5)'"
+        )
     if isinstance(number, int) and not 0 <= swept[0] <= swept[-1] < number:
-        who = said["folds"][0] if "folds" in said else f"folds={number} of {max(own, key=lambda name: own[name])}"
-        raise Refusal(f"{word} asks for folds that {who} does not have; take 'fold=range({max(2, number)})'")
+        who = (
+            said["folds"][0]
+            if "folds" in said
+            else f"folds={number} of {max(own, key=lambda name: own[name])}"
+        )
+        raise Refusal(
+            f"{word} asks for folds that {who} does not have; take 'fold=range({max(2, number)})'"
+        )
     return None
 
 
 def _folds_of(experiment: str, said: Said, conf: Path) -> int:
     """How many folds an experiment cuts by itself, at the scale that is asked for; 0 for none."""
-    places = [conf / "experiment"] + [conf / "scale" / "demo_of"] * ("demo" in _values(said, "scale", "full"))
+    places = [conf / "experiment"] + [conf / "scale" / "demo_of"] * (
+        "demo" in _values(said, "scale", "full")
+    )
     number = 0
     for path in (place / f"{experiment}.yaml" for place in places):
         if path.is_file():
@@ -72,7 +95,10 @@ def seeds_word(words: Sequence[str], split: str) -> str | None:
     said = _said(words)
     if "seed" not in said or not said["seed"][1].is_sweep_override() or "datamodule.seed" in said:
         return None
-    swept = any(key in said and said[key][1].is_sweep_override() for key in ("experiment", "datamodule", "datamodule.split"))
+    swept = any(
+        key in said and said[key][1].is_sweep_override()
+        for key in ("experiment", "datamodule", "datamodule.split")
+    )
     if split == "folders" and not swept:
         return None
     mend = "datamodule.seed=0 keeps one"
@@ -84,7 +110,11 @@ def _values(said: Said, key: str, default: str) -> list[str]:
     if key not in said:
         return [default]
     override = said[key][1]
-    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(override.value())]
+    return (
+        list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [str(override.value())]
+    )
 
 
 def _said(words: Sequence[str]) -> Said:

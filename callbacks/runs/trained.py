@@ -16,7 +16,9 @@ from lightning_modules.supervised import SupervisedModule
 
 def stages_of(trainer: Trainer) -> Sequence[Stage]:
     """Of the curriculum, where there is one."""
-    return next((callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)), ())  # type: ignore[attr-defined]
+    return next(
+        (callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)), ()
+    )  # type: ignore[attr-defined]
 
 
 def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
@@ -26,9 +28,14 @@ def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
     lora = part.get("lora") if isinstance(part, dict) else None
     adapted = isinstance(part, dict) and "lora" in part
     while isinstance(part, Mapping):
-        known = {**{str(key): value for key, value in part.items() if isinstance(value, str)}, **known}
+        known = {
+            **{str(key): value for key, value in part.items() if isinstance(value, str)},
+            **known,
+        }
         part = part.get("net")
-    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [type(module.net).__name__]
+    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [
+        type(module.net).__name__
+    ]
     words += ([f"LoRA of rank {lora['rank']}"] if lora else ["linear probe"]) if adapted else []
     return words
 
@@ -70,10 +77,23 @@ def loss(module: SupervisedModule) -> str:
 def optimizer(module: SupervisedModule, stages: Sequence[Stage] = ()) -> str:
     """Its name, its numbers and the schedule; of a curriculum the rate of each stage."""
     asked: Any = module.optimizer
-    name, numbers = getattr(asked, "func", asked).__name__, {key: value for key, value in getattr(asked, "keywords", {}).items()}
+    name, numbers = (
+        getattr(asked, "func", asked).__name__,
+        {key: value for key, value in getattr(asked, "keywords", {}).items()},
+    )
     rates = [numbers.get("lr") if stage.lr is None else stage.lr for stage in stages]
     if any(stage.lr is not None or stage.scheduler is not None for stage in stages):
         return f"{name}, lr {' then '.join(f'{rate:g}' for rate in rates if rate is not None)}, a schedule for each stage"
-    said = [f"{key.replace('_', ' ')} {value:g}" for key in ("lr", "weight_decay") if isinstance(value := numbers.get(key), int | float) and value]
+    said = [
+        f"{key.replace('_', ' ')} {value:g}"
+        for key in ("lr", "weight_decay")
+        if isinstance(value := numbers.get(key), int | float) and value
+    ]
     schedule: Any = module.scheduler
-    return ", ".join([name, *said, *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else [])])
+    return ", ".join(
+        [
+            name,
+            *said,
+            *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else []),
+        ]
+    )

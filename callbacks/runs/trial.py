@@ -20,7 +20,14 @@ from callbacks.runs.quoting import path_word
 from callbacks.runs.run_folder import lock, unlock
 from callbacks.runs.sentences import sentence_of
 
-OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.dir")  # words that are not a trial's own
+OF_THE_SWEEP = (
+    "hydra.mode",
+    "hydra.sweep",
+    "hydra/sweeper",
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra.run.dir",
+)  # words that are not a trial's own
 
 
 def is_trial() -> bool:
@@ -42,7 +49,9 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     if rank() != 0:
         return _carried_out(work, cfg, folder)
     own = list(HydraConfig.get().overrides.task)
-    waited = lock(folder, own, wait_for_own=True)  # a trial of a sweep that was killed may still be running there
+    waited = lock(
+        folder, own, wait_for_own=True
+    )  # a trial of a sweep that was killed may still be running there
     meanwhile = outcome.read(folder)
     if waited and meanwhile is not None and meanwhile.get("overrides") == own:
         return meanwhile["score"]
@@ -55,7 +64,9 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
         unlock(folder)
 
 
-def _carried_out(work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path) -> float | None:
+def _carried_out(
+    work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path
+) -> float | None:
     if "submitit" not in HydraConfig.get().launcher._target_:  # which starts all ranks itself
         refuse_ranks()
         if several_processes(cfg):
@@ -99,8 +110,16 @@ def _in_its_own_processes(folder: Path) -> float | None:
     overrides = HydraConfig.get().overrides
     unlock(folder)  # for the first of those processes, which trains; this one only waits
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
-    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *overrides.task, *own, path_word("hydra.run.dir", folder)]
-    code = _waited_for(subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment()))
+    command = [
+        sys.executable,
+        str(Path(sys.argv[0]).resolve()),
+        *overrides.task,
+        *own,
+        path_word("hydra.run.dir", folder),
+    ]
+    code = _waited_for(
+        subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment())
+    )
     found = outcome.settle(folder, code)
     if found is None:
         sys.exit(outcome.STOPPED)

@@ -58,7 +58,9 @@ def carry_out(packed: bytes) -> None:
     folder = start.job.folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock(folder, start.job.words, wait_for_own=True)  # before Hydra writes into a folder that may be another run's
+        lock(
+            folder, start.job.words, wait_for_own=True
+        )  # before Hydra writes into a folder that may be another run's
     except FolderInUse as refusal:
         print(f"trial {start.job.number}: {refusal}", file=sys.stderr)
         sys.exit(FOLDER_IN_USE)

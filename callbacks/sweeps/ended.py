@@ -12,9 +12,15 @@ from datamodules.refusal import Refusal
 
 def refuse_others(folder: Path, trials: int) -> None:
     """A run of another sweep must neither be lost nor be gone on with under other values."""
-    others = [path.name for path in folder.iterdir() if path.name.isdecimal() and int(path.name) >= trials and (path / "checkpoints").is_dir()]
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if path.name.isdecimal() and int(path.name) >= trials and (path / "checkpoints").is_dir()
+    ]
     if others:
-        raise Refusal(f"{folder} holds runs that its study does not know, such as {min(others, key=int)}; name another hydra.sweep.dir=FOLDER")
+        raise Refusal(
+            f"{folder} holds runs that its study does not know, such as {min(others, key=int)}; name another hydra.sweep.dir=FOLDER"
+        )
 
 
 def tell(study: optuna.Study, job: Job) -> None:
@@ -28,6 +34,8 @@ def tell(study: optuna.Study, job: Job) -> None:
     elif said["status"] == "finished" and score is not None:
         study.tell(job.number, score)
     else:
-        failure = said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
+        failure = (
+            said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
+        )
         outcome.write(job.folder, None, failure)
         study.tell(job.number, state=TrialState.FAIL)

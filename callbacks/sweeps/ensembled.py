@@ -35,23 +35,43 @@ class Ensembled(Showing):
         Raises:
             Refusal: the networks were of another kind or of other classes, or no threshold keeps the bounds.
         """
-        search = next(callback for callback in trainer.callbacks if isinstance(callback, RuleSearch))  # type: ignore[attr-defined]
+        search = next(
+            callback for callback in trainer.callbacks if isinstance(callback, RuleSearch)
+        )  # type: ignore[attr-defined]
         evidence, named = self.ensemble.evidence, f"{self.ensemble.key}={self.ensemble.folder}"
-        if not isinstance(module, EvaluatedModule) or not isinstance(evidence, search.kind) or evidence.classes != module.classes:
-            raise Refusal(f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run does not; name folds of this experiment")
+        if (
+            not isinstance(module, EvaluatedModule)
+            or not isinstance(evidence, search.kind)
+            or evidence.classes != module.classes
+        ):
+            raise Refusal(
+                f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run does not; name folds of this experiment"
+            )
         module.rule.numbers = search.search(evidence)
-        if evidence.kind == "label" and not bool(module.rule.numbers[:, 2].all()):  # the bounds that were asked for are not kept
+        if evidence.kind == "label" and not bool(
+            module.rule.numbers[:, 2].all()
+        ):  # the bounds that were asked for are not kept
             missed = next(found["warning"] for found in search.found if found["warning"])
-            raise Refusal(f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower callbacks.threshold_search.at_least")
-        search.found = [found | {"objective": f"{found['objective']}; {RULE}"} for found in search.found]
+            raise Refusal(
+                f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower callbacks.threshold_search.at_least"
+            )
+        search.found = [
+            found | {"objective": f"{found['objective']}; {RULE}"} for found in search.found
+        ]
         if trainer.is_global_zero:
             print(f"{len(self.ensemble.fits)} networks together; {RULE}")
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
         """Sentences, and the members."""
         fits, seeds = self.ensemble.fits, len({fit.seed for fit in self.ensemble.fits})
-        said = [f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of {seeds} seed{'s' * (seeds > 1)}."]
-        said += ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."] if self.flip else []
+        said = [
+            f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of {seeds} seed{'s' * (seeds > 1)}."
+        ]
+        said += (
+            ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."]
+            if self.flip
+            else []
+        )
         legend = (
             f"{RULE.capitalize()}: the val of one network is what the others learned from, so all together have no honest val score, and "
             "no rule that could be searched on it. The mean of several is less extreme than one network alone, so its best rule may be another."
@@ -60,12 +80,28 @@ class Ensembled(Showing):
 
     def _members(self, module: LightningModule) -> Table:
         evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
-        heads = evidence.heads if evidence is not None else next(iter(self.ensemble.fits[0].evidence.values())).heads
-        same = evidence is not None and all("test" in f.evidence and f.evidence["test"].identity == evidence.identity for f in self.ensemble.fits)
-        scores = [[score_of(fit.report, "test", name) for name in heads] if same else [] for fit in self.ensemble.fits]
-        rows = [[fit.name, *map(number, values), str(fit.folder)] for fit, values in zip(self.ensemble.fits, scores, strict=True)]
+        heads = (
+            evidence.heads
+            if evidence is not None
+            else next(iter(self.ensemble.fits[0].evidence.values())).heads
+        )
+        same = evidence is not None and all(
+            "test" in f.evidence and f.evidence["test"].identity == evidence.identity
+            for f in self.ensemble.fits
+        )
+        scores = [
+            [score_of(fit.report, "test", name) for name in heads] if same else []
+            for fit in self.ensemble.fits
+        ]
+        rows = [
+            [fit.name, *map(number, values), str(fit.folder)]
+            for fit, values in zip(self.ensemble.fits, scores, strict=True)
+        ]
         if same and len(rows) > 1:
-            means = [f"{number(of['mean'])} ± {number(of['sd'])}" for of in map(mean_sd, zip(*scores, strict=True))]
+            means = [
+                f"{number(of['mean'])} ± {number(of['sd'])}"
+                for of in map(mean_sd, zip(*scores, strict=True))
+            ]
             rows.append(["mean ± sd", *means, ""])
         names = [f"test {name.replace('_', ' ')}" for name in heads] if same else []
         return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)

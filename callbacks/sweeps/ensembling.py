@@ -18,7 +18,15 @@ from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
 
 NOT_OF_A_TEST = ("do", "fold", "title", "ckpt_path")
-ALIKE = ("image_size", "module.classes", "module.net", "module.mean", "module.std", "module.scratch_normalization", "module.gamma")
+ALIKE = (
+    "image_size",
+    "module.classes",
+    "module.net",
+    "module.mean",
+    "module.std",
+    "module.scratch_normalization",
+    "module.gamma",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class Ensemble:
     def evidence(self) -> Evidence:
         """What single networks said of the images that they had not seen, each image once a seed."""
         seeds = dict.fromkeys(fit.seed for fit in self.fits)
-        return pooled([out_of_fold([fit for fit in self.fits if fit.seed == seed]) for seed in seeds])
+        return pooled(
+            [out_of_fold([fit for fit in self.fits if fit.seed == seed]) for seed in seeds]
+        )
 
     def refuse_trained_on(self, ids: Sequence[str], root: Path) -> None:
         """Refuses to test on what a member was trained on.
@@ -53,11 +63,18 @@ class Ensemble:
             ids: Of the test images.
             root: Of their data set; the same names in another one are other images.
         """
-        learned = {id for fit in self.fits if self._root(fit) == root.expanduser().resolve() for id in fit.evidence["val"].ids.tolist()}
+        learned = {
+            id
+            for fit in self.fits
+            if self._root(fit) == root.expanduser().resolve()
+            for id in fit.evidence["val"].ids.tolist()
+        }
         seen = sorted(learned & set(ids))
         if seen:
             mend = "test on the split that the folds were cut from, with the datamodule.seed and datamodule.split of their runs"
-            raise Refusal(f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test images, such as '{seen[0]}'; {mend}")
+            raise Refusal(
+                f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test images, such as '{seen[0]}'; {mend}"
+            )
 
     @staticmethod
     def _root(fit: Fit) -> Path:
@@ -67,7 +84,11 @@ class Ensemble:
 def named_together(cfg: DictConfig) -> str | None:
     """The key that names several fits where one network is asked for: `ckpt_path`, else `init_from`; None for a fit, which starts from one."""
     key = "ckpt_path" if cfg.ckpt_path else "init_from"
-    return key if "fit" not in cfg.do and cfg[key] and fit_folders(Path(str(cfg[key])).expanduser()) else None
+    return (
+        key
+        if "fit" not in cfg.do and cfg[key] and fit_folders(Path(str(cfg[key])).expanduser())
+        else None
+    )
 
 
 def ensemble_of(cfg: DictConfig) -> Ensemble | None:
@@ -83,7 +104,9 @@ def ensemble_of(cfg: DictConfig) -> Ensemble | None:
     fits = fits_of(folder)
     _refuse(fits, folder, key)
     if cfg.average > 1:
-        raise Refusal(f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is {len(fits)} runs; take average=1")
+        raise Refusal(
+            f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is {len(fits)} runs; take average=1"
+        )
     return Ensemble(folder, key, fits)
 
 
@@ -91,11 +114,15 @@ def _refuse(fits: Sequence[Fit], folder: Path, key: str) -> None:
     arms = list(dict.fromkeys(fit.arm for fit in fits))
     if len(arms) > 1:
         one = folder / "merged" / "arm0"
-        raise Refusal(f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one; name it, such as {one}")
+        raise Refusal(
+            f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one; name it, such as {one}"
+        )
     alone = next((fit for fit in fits if fit.fold is None), None)
     if alone is not None or not fits:
         such = f", such as {alone.folder}" if alone else ""
-        raise Refusal(f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all together; name one of them{such}")
+        raise Refusal(
+            f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all together; name one of them{such}"
+        )
     for seed in by_seed(fits)[arms[0]]:
         for fold, why in seed.lacking.items():
             mend = f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the runs of another sweep"
@@ -103,7 +130,9 @@ def _refuse(fits: Sequence[Fit], folder: Path, key: str) -> None:
     for name in ALIKE:
         for fit in fits:
             if _value(fit, name) != _value(fits[0], name):
-                raise Refusal(f"{fits[0].folder} and {fit.folder} differ in {name}, so they cannot answer together; name folds of one experiment")
+                raise Refusal(
+                    f"{fits[0].folder} and {fit.folder} differ in {name}, so they cannot answer together; name folds of one experiment"
+                )
 
 
 def _value(fit: Fit, key: str) -> Any:
@@ -121,10 +150,18 @@ def command(fits: Sequence[Fit], folder: Path) -> str:
         folder: That holds them.
     """
     of_fit = fits[0].folder / ".hydra" / "overrides.yaml"
-    path = of_fit if of_fit.is_file() else fits[0].folder.parent / ".hydra" / "overrides.yaml"  # of a run of folds
+    path = (
+        of_fit if of_fit.is_file() else fits[0].folder.parent / ".hydra" / "overrides.yaml"
+    )  # of a run of folds
     said = read_yaml(path) if path.is_file() else []
-    words = [word for word in said if _key(word) not in NOT_OF_A_TEST and not _key(word).startswith(OF_THE_SWEEP)]
-    return shlex.join(["python", "run.py", *words, "do=[test]", path_word("ckpt_path", from_here(folder))])
+    words = [
+        word
+        for word in said
+        if _key(word) not in NOT_OF_A_TEST and not _key(word).startswith(OF_THE_SWEEP)
+    ]
+    return shlex.join(
+        ["python", "run.py", *words, "do=[test]", path_word("ckpt_path", from_here(folder))]
+    )
 
 
 def _key(word: str) -> str:

@@ -26,14 +26,33 @@ def history(trials: Sequence[Tried]) -> str:
             points = [(number, trial.score) for number, trial in scored if trial.state == state]
             if points:
                 axes.plot(*zip(*points, strict=True), mark, color=colour, label=state, markersize=5)
-        done = [(number, float(trial.score)) for number, trial in scored if trial.state == "finished" and trial.score is not None]
+        done = [
+            (number, float(trial.score))
+            for number, trial in scored
+            if trial.state == "finished" and trial.score is not None
+        ]
         if done:
             better = np.minimum if trials[0].mode == "min" else np.maximum
             reached = better.accumulate([score for _, score in done])
-            axes.step([number for number, _ in done], reached, where="post", color=BEST, label="best so far", linewidth=1.6)
+            axes.step(
+                [number for number, _ in done],
+                reached,
+                where="post",
+                color=BEST,
+                label="best so far",
+                linewidth=1.6,
+            )
         lost = [number for number, trial in enumerate(trials) if trial.score is None]
         if lost:
-            axes.plot(lost, np.full(len(lost), 0.02), "|", color=BEST, transform=axes.get_xaxis_transform(), label="no score", markersize=8)
+            axes.plot(
+                lost,
+                np.full(len(lost), 0.02),
+                "|",
+                color=BEST,
+                transform=axes.get_xaxis_transform(),
+                label="no score",
+                markersize=8,
+            )
         axes.set(xlabel="trial", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes, *axes.get_legend_handles_labels(), columns=4)
@@ -58,7 +77,14 @@ def courses(trials: Sequence[Tried], first: Tried | None) -> str | None:
             if len(x):
                 colour = BEST if trial is first else PRUNED if trial.state != "finished" else OTHER
                 dots = "." if len(x) < 3 else ""
-                axes.plot(x, y, color=colour, linewidth=2.2 if trial is first else 0.9, alpha=1.0 if trial is first else 0.6, marker=dots)
+                axes.plot(
+                    x,
+                    y,
+                    color=colour,
+                    linewidth=2.2 if trial is first else 0.9,
+                    alpha=1.0 if trial is first else 0.6,
+                    marker=dots,
+                )
                 if trial.state == "pruned":
                     axes.plot(x[-1:], y[-1:], "x", color=colour)
         if first is not None:
@@ -90,18 +116,33 @@ def parallel(trials: Sequence[Tried]) -> str | None:
     short = short_names(drawn)
 
     def draw(axes: Axes) -> None:
-        heights = {key: [_height(trial.words.get(key, ""), of) for trial in scored] for key, of in drawn.items()}
+        heights = {
+            key: [_height(trial.words.get(key, ""), of) for trial in scored]
+            for key, of in drawn.items()
+        }
         scores = np.array([trial.score for trial in scored], float)
         low, high = float(scores.min()), float(scores.max())
         levels = (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
         for place, trial in enumerate(scored):
             strong = (place + 1) / len(scored)
-            colour = PRUNED if trial.state == "pruned" else BEST if place == len(scored) - 1 else OTHER
+            colour = (
+                PRUNED if trial.state == "pruned" else BEST if place == len(scored) - 1 else OTHER
+            )
             line = [*(heights[key][place] for key in drawn), levels[place]]
-            axes.plot(range(len(line)), line, color=colour, linewidth=0.6 + 1.6 * strong**3, alpha=0.25 + 0.75 * strong**2)
+            axes.plot(
+                range(len(line)),
+                line,
+                color=colour,
+                linewidth=0.6 + 1.6 * strong**3,
+                alpha=0.25 + 0.75 * strong**2,
+            )
         for column, (key, of) in enumerate(drawn.items()):
             _axis(axes, column, _ticks(of, [trial.words.get(key, "") for trial in scored]))
-        _axis(axes, len(drawn), [(0.0, f"{low:.4f}"), (1.0, f"{high:.4f}")] if high > low else [(0.5, f"{low:.4f}")])
+        _axis(
+            axes,
+            len(drawn),
+            [(0.0, f"{low:.4f}"), (1.0, f"{high:.4f}")] if high > low else [(0.5, f"{low:.4f}")],
+        )
         axes.set_xticks(range(len(drawn) + 1), [*short.values(), trials[0].monitor])
         axes.set(yticks=[], xlim=(-0.15, len(drawn) + 0.55), ylim=(-0.06, 1.06))
         for side in axes.spines.values():
@@ -117,7 +158,9 @@ def _height(value: str, of: BaseDistribution) -> float:
         return of.choices.index(value) / (len(of.choices) - 1) if len(of.choices) > 1 else 0.5
     if not isinstance(of, FloatDistribution) or of.low == of.high:
         return 0.5
-    number, low, high = (np.log([float(value), of.low, of.high]) if of.log else (float(value), of.low, of.high))
+    number, low, high = (
+        np.log([float(value), of.low, of.high]) if of.log else (float(value), of.low, of.high)
+    )
     return float((number - low) / (high - low))
 
 
@@ -132,7 +175,14 @@ def _axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]) -> None:
     axes.axvline(column, color=INK, linewidth=0.8, alpha=0.5)
     for height, said in ticks:
         told = said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
-        axes.annotate(told, (column, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.annotate(
+            told,
+            (column, height),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+        )
 
 
 def bars(shares: Mapping[str, float]) -> str:
@@ -143,7 +193,14 @@ def bars(shares: Mapping[str, float]) -> str:
         names, values = [short[key] for key in shares][::-1], list(shares.values())[::-1]
         axes.barh(names, values, color=OTHER, height=0.6)
         for place, value in enumerate(values):
-            axes.annotate(f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+            axes.annotate(
+                f"{value:.2f}",
+                (value, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
         axes.set(xlabel="share of the scores' variance", xlim=(0, max(values) * 1.18 or 1))
 
     return figure(draw, height=1.1 + 0.42 * len(shares))

@@ -63,13 +63,22 @@ def fit_folders(folder: Path) -> list[tuple[Path, str]]:
     if (folder / "fold0").is_dir():
         return [(path, "") for path in _fold_folders(folder)]
     trials = _trials(folder)
-    return list(_of_sweep(folder, trials)) if trials else [((folder / fit).resolve(), "") for fit in _listed(folder)]
+    return (
+        list(_of_sweep(folder, trials))
+        if trials
+        else [((folder / fit).resolve(), "") for fit in _listed(folder)]
+    )
 
 
 def _listed(folder: Path) -> list[str]:
     """The fits of a page that is neither."""
     try:
-        return [fit["folder"] for fit in json.loads((folder / "report.json").read_text(encoding="utf-8")).get("fits", [])]
+        return [
+            fit["folder"]
+            for fit in json.loads((folder / "report.json").read_text(encoding="utf-8")).get(
+                "fits", []
+            )
+        ]
     except (OSError, ValueError, AttributeError):
         return []
 
@@ -82,7 +91,9 @@ def _trials(folder: Path) -> list[Path]:
     """The jobs of a multirun, those that failed too."""
     if not (folder / "multirun.yaml").is_file():
         return []
-    found = [path.parent for path in folder.glob("*/.hydra") if not FOLD.fullmatch(path.parent.name)]
+    found = [
+        path.parent for path in folder.glob("*/.hydra") if not FOLD.fullmatch(path.parent.name)
+    ]
     return sorted(found, key=_number)
 
 
@@ -95,7 +106,9 @@ def _of_sweep(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]
     words = swept(folder)
     for trial in trials:
         own = words.get(trial.name, {})
-        names = short_names(own)  # the seed of the split is told from that of the fit by its longer name
+        names = short_names(
+            own
+        )  # the seed of the split is told from that of the fit by its longer name
         arm = ", ".join(f"{names[key]}={value}" for key, value in own.items() if key not in DRAWN)
         for fit in _fold_folders(trial) or [trial]:
             yield fit, arm
@@ -108,7 +121,11 @@ def _asked(folder: Path) -> tuple[dict[str, Any], str | None]:
         try:
             found = read_yaml(path)
             fold = None if found.get("fold") is None else int(found["fold"])
-            return {"fold": fold, "folds": int(found.get("folds") or 0), "seed": int(found.get("seed") or 0)}, damaged
+            return {
+                "fold": fold,
+                "folds": int(found.get("folds") or 0),
+                "seed": int(found.get("seed") or 0),
+            }, damaged
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
             damaged = damaged or (f"{path} cannot be read" if path.is_file() else None)
     return {"fold": None, "folds": 0, "seed": 0}, damaged
@@ -122,7 +139,11 @@ def read(folder: Path, arm: str = "") -> Fit:
         arm: In words.
     """
     asked, damaged = _asked(folder)
-    found = Fit(folder, **asked | ({"fold": int(folder.name[4:])} if FOLD.fullmatch(folder.name) else {}), arm=arm)
+    found = Fit(
+        folder,
+        **asked | ({"fold": int(folder.name[4:])} if FOLD.fullmatch(folder.name) else {}),
+        arm=arm,
+    )
     try:
         lacking = _unfinished(folder) or damaged
         if lacking:
@@ -130,7 +151,9 @@ def read(folder: Path, arm: str = "") -> Fit:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         _ = report["title"], report["heads"], report["data"]["near_duplicates"]
         splits = [split for split in ("val", "test") if split in report["scores"]]
-        evidence = {split: evidence_file.read(folder / "evidence" / f"{split}.npz") for split in splits}
+        evidence = {
+            split: evidence_file.read(folder / "evidence" / f"{split}.npz") for split in splits
+        }
         return replace(found, report=report, evidence=evidence)
     except (OSError, ValueError, KeyError, TypeError):
         return replace(found, lacking=f"{folder / 'report.json'} cannot be read")
@@ -144,4 +167,8 @@ def _unfinished(folder: Path) -> str | None:
         return "it was cut off"
     if ended["status"] != "finished":
         return " ".join(str(ended.get("failure") or f"it was {ended['status']}").split())
-    return None if (folder / "report.json").is_file() else "it was not tested, so there is nothing to judge"
+    return (
+        None
+        if (folder / "report.json").is_file()
+        else "it was not tested, so there is nothing to judge"
+    )

@@ -22,7 +22,10 @@ def begin(preload: Sequence[str]) -> None:
     if _context is not None:
         return
     if "forkserver" not in multiprocessing.get_all_start_methods():
-        print("this system has no forkserver, so each trial imports for itself, which takes some ten seconds", file=sys.stderr)
+        print(
+            "this system has no forkserver, so each trial imports for itself, which takes some ten seconds",
+            file=sys.stderr,
+        )
         _context = multiprocessing.get_context("spawn")
         return
     from multiprocessing import forkserver
@@ -30,7 +33,9 @@ def begin(preload: Sequence[str]) -> None:
     _context = multiprocessing.get_context("forkserver")
     _context.set_forkserver_preload(list(preload))
     known = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([known] if known else [])])  # it imports from wherever it is started
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), *([known] if known else [])]
+    )  # it imports from wherever it is started
     try:
         forkserver.ensure_running()
     finally:

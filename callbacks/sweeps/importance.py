@@ -23,14 +23,30 @@ def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
     scored = [trial for trial in trials if trial.state == "finished" and trial.score is not None]
     drawn = {key: of for key, of in drawn_from(scored).items() if not of.single()}
     if len(scored) < FEWEST:
-        return {}, f"{len(scored)} finished trials are too few to tell which key matters; {FEWEST} are the least."
+        return (
+            {},
+            f"{len(scored)} finished trials are too few to tell which key matters; {FEWEST} are the least.",
+        )
     if not drawn or len({trial.score for trial in scored}) == 1:
-        return {}, "All finished trials have the same score, or the same values: nothing tells which key matters."
+        return (
+            {},
+            "All finished trials have the same score, or the same values: nothing tells which key matters.",
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize" if scored[0].mode == "min" else "maximize")
-    study.add_trials([optuna.create_trial(params=_params(trial, drawn), distributions=dict(drawn), value=trial.score) for trial in scored])
+    study.add_trials(
+        [
+            optuna.create_trial(
+                params=_params(trial, drawn), distributions=dict(drawn), value=trial.score
+            )
+            for trial in scored
+        ]
+    )
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return found, f"Of {len(scored)} finished trials; with few of them this is rough, and keys that act together share what they explain."
+    return (
+        found,
+        f"Of {len(scored)} finished trials; with few of them this is rough, and keys that act together share what they explain.",
+    )
 
 
 def drawn_from(trials: Sequence[Tried]) -> dict[str, BaseDistribution]:
@@ -49,4 +65,9 @@ def _spanned(values: Sequence[str]) -> BaseDistribution:
 
 
 def _params(trial: Tried, drawn: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    return {key: float(trial.words[key]) if isinstance(of, FloatDistribution) else trial.words.get(key, "") for key, of in drawn.items()}
+    return {
+        key: float(trial.words[key])
+        if isinstance(of, FloatDistribution)
+        else trial.words.get(key, "")
+        for key, of in drawn.items()
+    }

@@ -59,10 +59,16 @@ def carry_out(launcher: Any, jobs: Iterator[Job], n_jobs: int | None, ended: End
         return launcher.carry_out(jobs, n_jobs, ended)
     together = n_jobs or 1
     if together > 1 and "basic_launcher" in type(launcher).__module__:
-        raise Refusal(f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a time; leave hydra/launcher= out")
+        raise Refusal(
+            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a time; leave hydra/launcher= out"
+        )
     while batch := list(islice(jobs, together)):
-        follow = [job.number for job in batch] == list(range(batch[0].number, batch[0].number + len(batch)))
-        for part in [batch] if follow else [[job] for job in batch]:  # Hydra numbers the jobs of a launch one after the other
+        follow = [job.number for job in batch] == list(
+            range(batch[0].number, batch[0].number + len(batch))
+        )
+        for part in (
+            [batch] if follow else [[job] for job in batch]
+        ):  # Hydra numbers the jobs of a launch one after the other
             _launch(launcher, part, ended)
     return False
 
@@ -76,10 +82,17 @@ def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
     except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
         if len(batch) > 1:
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise Refusal(f"a job of the cluster was lost ({said}); the same command goes on once the others have ended") from error
+            raise Refusal(
+                f"a job of the cluster was lost ({said}); the same command goes on once the others have ended"
+            ) from error
         ends = [f"{type(error).__name__}: {error}"]
     else:
-        ends = [f"{type(one._return_value).__name__}: {one._return_value}" if one.status.name == "FAILED" else None for one in returned]
+        ends = [
+            f"{type(one._return_value).__name__}: {one._return_value}"
+            if one.status.name == "FAILED"
+            else None
+            for one in returned
+        ]
     for job, why in zip(batch, ends, strict=True):
         outcome.settle(job.folder, 1 if why else 0, why)
         ended(job)

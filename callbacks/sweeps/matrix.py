@@ -16,7 +16,11 @@ from lightning_modules.evidence import Evidence
 def monitored(fits: Sequence[Fit], evidence: Evidence) -> Ranking:
     """The score that all fits monitored, else the first of their pages."""
     head = evidence.heads[0]
-    return ranking([monitor_of(fit.config, head) for fit in fits], {score.name for score in evidence.scores}, head)
+    return ranking(
+        [monitor_of(fit.config, head) for fit in fits],
+        {score.name for score in evidence.scores},
+        head,
+    )
 
 
 def matrix(seeds: Sequence[OneSeed], split: str, score: str, folder: Path) -> dict[str, Any]:
@@ -28,7 +32,9 @@ def matrix(seeds: Sequence[OneSeed], split: str, score: str, folder: Path) -> di
         score: Its name.
         folder: From which pages are linked.
     """
-    folds = sorted({fold for seed in seeds for fold in (*seed.fits, *seed.lacking) if fold is not None})
+    folds = sorted(
+        {fold for seed in seeds for fold in (*seed.fits, *seed.lacking) if fold is not None}
+    )
     cells = [[_cell(seed, fold, split, score, folder) for seed in seeds] for fold in folds]
     values = [[cell["value"] for cell in row] for row in cells]
     return {

@@ -63,18 +63,28 @@ def _merge_fits(fits: list[Fit], folder: Path) -> None:
     arms = {arm: seeds for arm, seeds in by_seed(fits).items() if any(seed.fits for seed in seeds)}
     if not arms:
         raise Refusal("none of them was finished and tested")
-    places = {arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}" for number, arm in enumerate(arms)}
+    places = {
+        arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}"
+        for number, arm in enumerate(arms)
+    }
     titles = {arm: _title(seeds) for arm, seeds in arms.items()}
     merged = {}
     for arm, seeds in _of_one_design(arms).items():
         try:
-            merged[arm] = one_arm(seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm])
+            merged[arm] = one_arm(
+                seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm]
+            )
         except Refusal as refusal:
             _refused(refusal, arm, places[arm])
     if len(arms) == 1 and merged:
         _finish(fits, *merged[next(iter(arms))])
     elif len(merged) > 1:
-        arms_beside(arms, {arm: found for arm, (found, _) in merged.items()}, folder, " and ".join(dict.fromkeys(titles[arm] for arm in merged)))
+        arms_beside(
+            arms,
+            {arm: found for arm, (found, _) in merged.items()},
+            folder,
+            " and ".join(dict.fromkeys(titles[arm] for arm in merged)),
+        )
     else:
         for found, page in merged.values():
             print_table(found, page)
@@ -88,10 +98,17 @@ def _title(seeds: Sequence[OneSeed]) -> str:
 
 def _of_one_design(arms: Mapping[str, list[OneSeed]]) -> dict[str, list[OneSeed]]:
     """Arms that are judged in one way: where some have folds, those without are left out, because their test is nothing out of fold."""
-    folded = {arm: seeds for arm, seeds in arms.items() if any(seed.fits and seed.judged == OUT_OF_FOLD for seed in seeds)}
+    folded = {
+        arm: seeds
+        for arm, seeds in arms.items()
+        if any(seed.fits and seed.judged == OUT_OF_FOLD for seed in seeds)
+    }
     without = [arm for arm in arms if arm not in folded]
     if folded and without:
-        print(f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a multirun of each", file=sys.stderr)
+        print(
+            f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a multirun of each",
+            file=sys.stderr,
+        )
     return folded or dict(arms)
 
 
@@ -99,7 +116,9 @@ def _refused(refusal: Refusal, arm: str, place: Path) -> None:
     """Why an arm is not merged, and where each of its seeds stands by itself."""
     pages = [from_here(path) for path in sorted(place.glob("merged/seed*/report.html"))]
     each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""
-    print(f"the trials of {arm or from_here(place)} are not merged: {refusal}{each}", file=sys.stderr)
+    print(
+        f"the trials of {arm or from_here(place)} are not merged: {refusal}{each}", file=sys.stderr
+    )
 
 
 def one_arm(seeds: list[OneSeed], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
@@ -113,7 +132,11 @@ def one_arm(seeds: list[OneSeed], folder: Path, title: str) -> tuple[dict[str, A
     Returns:
         As in report.json, and the page.
     """
-    return one_seed(seeds[0], folder, title) if len(seeds) == 1 else several_seeds(seeds, folder, title)
+    return (
+        one_seed(seeds[0], folder, title)
+        if len(seeds) == 1
+        else several_seeds(seeds, folder, title)
+    )
 
 
 def _finish(fits: list[Fit], found: dict[str, Any], page: Path) -> None:

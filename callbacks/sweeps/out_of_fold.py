@@ -42,7 +42,11 @@ class OneSeed:
     @property
     def evidence(self) -> Evidence:
         """Of the images that were judged; each keeps the rule of its own fold, which that fold's val chose."""
-        return self.fits[None].evidence[TEST] if None in self.fits else out_of_fold(list(self.fits.values()))
+        return (
+            self.fits[None].evidence[TEST]
+            if None in self.fits
+            else out_of_fold(list(self.fits.values()))
+        )
 
 
 def out_of_fold(fits: Sequence[Fit]) -> Evidence:
@@ -56,9 +60,13 @@ def out_of_fold(fits: Sequence[Fit]) -> Evidence:
     for fit in fits:
         twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
         if twice is not None:
-            raise Refusal(f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are of different splits; {MEND}")
+            raise Refusal(
+                f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are of different splits; {MEND}"
+            )
         if _kind(fit) != _kind(first):
-            raise Refusal(f"{first.folder} and {fit.folder} were judged on other classes or another grid; {MEND}")
+            raise Refusal(
+                f"{first.folder} and {fit.folder} were judged on other classes or another grid; {MEND}"
+            )
         seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
     return Evidence.merge([fit.evidence["val"] for fit in fits])
 
@@ -77,13 +85,23 @@ def by_seed(fits: Sequence[Fit]) -> dict[str, list[OneSeed]]:
     found: dict[str, list[OneSeed]] = {}
     for arm in dict.fromkeys(fit.arm for fit in fits):
         own = [fit for fit in fits if fit.arm == arm]
-        wanted = list(range(max(fit.folds for fit in own))) if any(fit.fold is not None for fit in own) else [None]
+        wanted = (
+            list(range(max(fit.folds for fit in own)))
+            if any(fit.fold is not None for fit in own)
+            else [None]
+        )
         for seed in seeds:
             of_seed = {fit.fold: fit for fit in own if fit.seed == seed}
             of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.lacking}
             there = {fold: fit for fold, fit in of_seed.items() if not fit.lacking and _has(fit)}
-            lacking = {fold: _why(of_seed.get(fold, of_seed.get(None))) for fold in wanted if fold not in there}
-            found.setdefault(arm, []).append(OneSeed(arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking))
+            lacking = {
+                fold: _why(of_seed.get(fold, of_seed.get(None)))
+                for fold in wanted
+                if fold not in there
+            }
+            found.setdefault(arm, []).append(
+                OneSeed(arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking)
+            )
     return found
 
 
@@ -116,7 +134,10 @@ def alike(seeds: Mapping[Any, OneSeed]) -> tuple[dict[Any, Evidence], int]:
     common = set.intersection(*ids)
     if not common:
         raise Refusal(f"no image was judged in all of them; {SPLIT}")
-    cut = {name: seen if len(seen) == len(common) else seen.at(np.isin(seen.ids, list(common))) for name, seen in evidence.items()}
+    cut = {
+        name: seen if len(seen) == len(common) else seen.at(np.isin(seen.ids, list(common)))
+        for name, seen in evidence.items()
+    }
     _refuse_different(cut, seeds)
     return cut, len(set.union(*ids)) - len(common)
 
@@ -128,11 +149,21 @@ def _refuse_different(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, OneS
     names = list(evidence)
     for name in names[1:]:
         first, other = evidence[names[0]], evidence[name]
-        grouped = [dict(zip(seen.ids.tolist(), seen.groups.tolist(), strict=True)) for seen in (first, other)]
+        grouped = [
+            dict(zip(seen.ids.tolist(), seen.groups.tolist(), strict=True))
+            for seen in (first, other)
+        ]
         if first.identity != other.identity or grouped[0] != grouped[1]:
-            raise Refusal(f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images; {SPLIT}")
+            raise Refusal(
+                f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images; {SPLIT}"
+            )
 
 
 def pooled(evidence: Sequence[Evidence]) -> Evidence:
     """Evidence of several seeds as one, in which each image stands once a seed."""
-    return Evidence.merge([replace(seen, ids=np.char.add(seen.ids, f" ({number})")) for number, seen in enumerate(evidence)])
+    return Evidence.merge(
+        [
+            replace(seen, ids=np.char.add(seen.ids, f" ({number})"))
+            for number, seen in enumerate(evidence)
+        ]
+    )

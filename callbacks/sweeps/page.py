@@ -37,7 +37,9 @@ def page(trials: list[Tried], sweep: Path) -> str:
     shares, said = ({}, None) if drawn else importances(trials)
     monitor = trials[0].monitor
     figures: dict[str, str | None] = {} if drawn else {f"{monitor} by trial": history(trials)}
-    figures |= {f"{monitor} by epoch": courses(trials, first)} | ({"which key matters": bars(shares)} if shares else {})
+    figures |= {f"{monitor} by epoch": courses(trials, first)} | (
+        {"which key matters": bars(shares)} if shares else {}
+    )
     counted = Counter(trial.state for trial in trials)
     return render(
         Path(__file__).parent,
@@ -52,14 +54,25 @@ def page(trials: list[Tried], sweep: Path) -> str:
         monitor=monitor,
         lower=trials[0].mode == "min",
         mixed=sorted({trial.monitor for trial in trials if trial.monitor != "–"}),
-        counted={state: counted[state] for state in ("finished", "pruned", "failed", "stopped") if counted[state]},
+        counted={
+            state: counted[state]
+            for state in ("finished", "pruned", "failed", "stopped")
+            if counted[state]
+        },
         total=len(trials),
         keys=keys,
         figures={title: svg for title, svg in figures.items() if svg},
         parallel=None if drawn else parallel(trials),
         importance=said,
         tested=list(dict.fromkeys(name for trial in trials for name in trial.test)),
-        rows=[(trial, duration(trial.seconds), {key: shortened(value) for key, value in trial.words.items()}) for trial in ranked(trials)],
+        rows=[
+            (
+                trial,
+                duration(trial.seconds),
+                {key: shortened(value) for key, value in trial.words.items()},
+            )
+            for trial in ranked(trials)
+        ],
     )
 
 

@@ -35,16 +35,22 @@ def places(config: DictConfig, n_jobs: int | None, alone: bool = False) -> list[
         Refusal: no number of trials, or several trials of several processes at a time.
     """
     if n_jobs is not None and n_jobs < 1:
-        raise Refusal(f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or null")
+        raise Refusal(
+            f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or null"
+        )
     if alone or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
-            raise Refusal(f"{n_jobs} trials at a time of several processes each (trainer.devices) would share devices; leave out n_jobs")
+            raise Refusal(
+                f"{n_jobs} trials at a time of several processes each (trainer.devices) would share devices; leave out n_jobs"
+            )
         return [Place()]
     gpus = _gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
     wanted = n_jobs or max(1, len(gpus))
     if gpus:
         return [Place(gpu=gpus[number % len(gpus)]) for number in range(wanted)]
-    return [Place(threads=max(1, _cores() // wanted) if wanted > 1 else None) for _ in range(wanted)]
+    return [
+        Place(threads=max(1, _cores() // wanted) if wanted > 1 else None) for _ in range(wanted)
+    ]
 
 
 def _gpus() -> list[str]:

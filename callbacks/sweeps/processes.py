@@ -48,12 +48,16 @@ class Processes:
         preload: Modules that are imported once, in the process that trials are forked from.
     """
 
-    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig, preload: Sequence[str]) -> None:
+    def __init__(
+        self, context: HydraContext, task: TaskFunction, config: DictConfig, preload: Sequence[str]
+    ) -> None:
         self.context, self.task, self.config, self.preload = context, task, config, list(preload)
         self._running: dict[int, Running] = {}  # by what says that the process has ended
         self._asked = 0  # to stop
 
-    def carry_out(self, jobs: Iterator[Job], n_jobs: int | None, ended: Ended, alone: bool = False) -> bool:
+    def carry_out(
+        self, jobs: Iterator[Job], n_jobs: int | None, ended: Ended, alone: bool = False
+    ) -> bool:
         """Takes the next trial when there is a place for it.
 
         Args:
@@ -85,8 +89,19 @@ class Processes:
 
     def _start(self, job: Job, place: Place, several: bool) -> None:
         log = job.folder / LOG if several else None
-        print(f"trial {job.number}: {' '.join(job.shown)}" + (f" ({log})" if log else ""), flush=True)
-        start = Start(self.context, self.task, self.config, Singleton.get_state(), job, place, cleaned_environment(), log)
+        print(
+            f"trial {job.number}: {' '.join(job.shown)}" + (f" ({log})" if log else ""), flush=True
+        )
+        start = Start(
+            self.context,
+            self.task,
+            self.config,
+            Singleton.get_state(),
+            job,
+            place,
+            cleaned_environment(),
+            log,
+        )
         started = process(carry_out, cloudpickle.dumps(start))
         started.start()
         self._running[started.sentinel] = Running(job, place, started)
@@ -98,9 +113,13 @@ class Processes:
         code, folder = running.process.exitcode, running.job.folder
         if code == FOLDER_IN_USE:
             self._end_all()
-            raise FolderInUse(f"trial {running.job.number} would train in a folder that another run uses; name another hydra.sweep.dir")
+            raise FolderInUse(
+                f"trial {running.job.number} would train in a folder that another run uses; name another hydra.sweep.dir"
+            )
         lost = code != 0 or (outcome.read(folder) or {"status": "failed"})["status"] == "failed"
-        said = outcome.settle(folder, outcome.STOPPED if self._asked and lost else code)  # what fails when it is asked to stop has not failed
+        said = outcome.settle(
+            folder, outcome.STOPPED if self._asked and lost else code
+        )  # what fails when it is asked to stop has not failed
         if said is None:
             self._asked = self._asked or 1
             self._end_all()
@@ -117,7 +136,9 @@ class Processes:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
@@ -136,7 +157,9 @@ class Processes:
 def _tell(job: Job, said: dict[str, Any], loud: bool) -> None:
     """One line for a trial that has ended; how it failed, a trial says itself where its words are seen."""
     if said["status"] == "failed":
-        print(f"trial {job.number} failed: {said['failure']}", file=sys.stderr, flush=True) if loud else None
+        print(
+            f"trial {job.number} failed: {said['failure']}", file=sys.stderr, flush=True
+        ) if loud else None
     else:
         score = "no score" if said["score"] is None else f"{said['score']:.4f}"
         print(f"trial {job.number} {said['status']}: {score}", flush=True)

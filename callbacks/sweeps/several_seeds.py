@@ -19,7 +19,9 @@ from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 
 
-def several_seeds(seeds: Sequence[OneSeed], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
+def several_seeds(
+    seeds: Sequence[OneSeed], folder: Path, title: str
+) -> tuple[dict[str, Any], Path]:
     """Writes report.json and report.html, and of folds a page of each seed's into `merged/seed*`.
 
     Args:
@@ -40,24 +42,41 @@ def several_seeds(seeds: Sequence[OneSeed], folder: Path, title: str) -> tuple[d
     evidence, left_out = alike({seed.seed: seed for seed in there})
     missing = lacking(seeds)
     if left_out:
-        missing.append(f"all seeds are judged on the images that each of them has judged; {left_out} others are left out")
+        missing.append(
+            f"all seeds are judged on the images that each of them has judged; {left_out} others are left out"
+        )
     by = monitored(fits, evidence[there[0].seed]).score
     data = first.report["data"] if judged == TEST else data_of(first)
     splits = _splits(there, evidence, set(data["near_duplicates"]["test_images"]))
     beside = {
         "scores": {split: over_seeds(seen) for split, seen in splits.items()},
-        "caveat": {split: caveat_of(seen, "networks" if split == TEST != judged else "seeds") for split, seen in splits.items()},
+        "caveat": {
+            split: caveat_of(seen, "networks" if split == TEST != judged else "seeds")
+            for split, seen in splits.items()
+        },
         "ranked_by": by,
         "seeds": rows,
-        "matrix": {split: matrix(seeds, split, by, folder) for split in ("val", "test")} if judged != TEST else {},
-        "new_cut": judged != TEST and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1,
+        "matrix": {split: matrix(seeds, split, by, folder) for split in ("val", "test")}
+        if judged != TEST
+        else {},
+        "new_cut": judged != TEST
+        and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1,
     }
     whole = f"{first.folds} folds x {len(seeds)} seeds" if judged != TEST else f"{len(seeds)} seeds"
-    run = Run(f"{title}, {whole}", folder, {judged: splits[judged][0]}, [], beside | listed(fits, missing, folder), judged=judged)
+    run = Run(
+        f"{title}, {whole}",
+        folder,
+        {judged: splits[judged][0]},
+        [],
+        beside | listed(fits, missing, folder),
+        judged=judged,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     found = content(run, data) | {"config": config_of(first)}
     write_json(found, folder / "report.json")
-    return found, _page(found, folder, command(fits, folder) if judged != TEST and not lacking(seeds) else None)
+    return found, _page(
+        found, folder, command(fits, folder) if judged != TEST and not lacking(seeds) else None
+    )
 
 
 def _page(found: dict[str, Any], folder: Path, together: str | None) -> Path:
@@ -67,15 +86,21 @@ def _page(found: dict[str, Any], folder: Path, together: str | None) -> Path:
     return page
 
 
-def _splits(seeds: Sequence[OneSeed], evidence: Mapping[int, Evidence], copied: set[str]) -> dict[str, list[Evidence]]:
+def _splits(
+    seeds: Sequence[OneSeed], evidence: Mapping[int, Evidence], copied: set[str]
+) -> dict[str, list[Evidence]]:
     """What is scored: the judged split of each seed, with its further views; of folds also test, by every network."""
     judged = seeds[0].judged
     found: dict[str, list[Evidence]] = {judged: list(evidence.values())}
     for seen in evidence.values():
-        for split, view in (without_lookalikes({judged: seen}, copied) | by_patient({judged: seen}, judged)).items():
+        for split, view in (
+            without_lookalikes({judged: seen}, copied) | by_patient({judged: seen}, judged)
+        ).items():
             found.setdefault(split, []).append(view)
     other = TEST if judged != TEST else "val"
-    beside = [fit.evidence[other] for seed in seeds for fit in seed.fits.values() if other in fit.evidence]
+    beside = [
+        fit.evidence[other] for seed in seeds for fit in seed.fits.values() if other in fit.evidence
+    ]
     if beside and len({seen.identity for seen in beside}) == 1:
         found[other] = beside
     return found
@@ -99,7 +124,9 @@ def _row(seed: OneSeed, folder: Path, title: str) -> dict[str, Any]:
     if seed.judged == TEST:
         report, page = seed.fits[None].report, seed.fits[None].folder / "report.html"
     else:
-        report, page = one_seed(seed, folder / "merged" / f"seed{seed.seed}", title, of_several=True)
+        report, page = one_seed(
+            seed, folder / "merged" / f"seed{seed.seed}", title, of_several=True
+        )
     single = whole(report["scores"][seed.judged])
     return {
         "seed": seed.seed,

@@ -8,7 +8,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from callbacks.sweeps.words import DRAWN
 from datamodules.refusal import Refusal
@@ -43,14 +48,20 @@ def space(params: Mapping[str, str] | None, words: Sequence[str]) -> Space:
     searched: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
     experiment = "this experiment"
-    for override, word in _parsed([*(f"{key}={drawn}" for key, drawn in (params or {}).items()), *words]):
+    for override, word in _parsed(
+        [*(f"{key}={drawn}" for key, drawn in (params or {}).items()), *words]
+    ):
         key = override.get_key_element()
         same = next((other for other in searched if _bare(other) == _bare(key)), None)
         if override.is_sweep_override():
             if key == "experiment":
-                raise Refusal(f"{word}: a study searches one experiment; take hydra/sweeper=basic to run several beside each other")
+                raise Refusal(
+                    f"{word}: a study searches one experiment; take hydra/sweeper=basic to run several beside each other"
+                )
             if _bare(key) in NOT_SEARCHED:
-                raise Refusal(f"{word}: the best of several {_bare(key)}s is the luckiest; take folds=5 in each trial, or hydra/sweeper=basic")
+                raise Refusal(
+                    f"{word}: the best of several {_bare(key)}s is the luckiest; take folds=5 in each trial, or hydra/sweeper=basic"
+                )
             searched.pop(same or "", None)
             fixed.pop(_bare(key), None)
             searched[key] = _distribution(override, word)
@@ -59,9 +70,13 @@ def space(params: Mapping[str, str] | None, words: Sequence[str]) -> Space:
             fixed[_bare(key) if not override.is_delete() else word] = word
         else:
             searched.pop(same)
-        experiment = word if key == "experiment" and not override.is_sweep_override() else experiment
+        experiment = (
+            word if key == "experiment" and not override.is_sweep_override() else experiment
+        )
     if not searched:
-        raise Refusal(f"{experiment} has no space in conf/sweep, and no word of the command line says what to search; add one such as {EXAMPLE}")
+        raise Refusal(
+            f"{experiment} has no space in conf/sweep, and no word of the command line says what to search; add one such as {EXAMPLE}"
+        )
     return Space(searched, list(fixed.values()))
 
 
@@ -79,7 +94,9 @@ def _distribution(override: Override, word: str) -> BaseDistribution:
         return create_optuna_distribution_from_override(override)
     except (AssertionError, ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise Refusal(f"{word} says nothing that can be searched ({said}); write it like {EXAMPLE}, or choice(a,b)") from error
+        raise Refusal(
+            f"{word} says nothing that can be searched ({said}); write it like {EXAMPLE}, or choice(a,b)"
+        ) from error
 
 
 def described(drawn: BaseDistribution) -> str:
@@ -87,8 +104,16 @@ def described(drawn: BaseDistribution) -> str:
     if isinstance(drawn, CategoricalDistribution):
         return ", ".join(map(str, drawn.choices))
     if isinstance(drawn, FloatDistribution | IntDistribution):
-        step = drawn.step if drawn.step is not None and (isinstance(drawn, FloatDistribution) or drawn.step != 1) else None
-        return f"{drawn.low:g} to {drawn.high:g}" + (", log" if drawn.log else "") + (f", in steps of {step:g}" if step else "")
+        step = (
+            drawn.step
+            if drawn.step is not None and (isinstance(drawn, FloatDistribution) or drawn.step != 1)
+            else None
+        )
+        return (
+            f"{drawn.low:g} to {drawn.high:g}"
+            + (", log" if drawn.log else "")
+            + (f", in steps of {step:g}" if step else "")
+        )
     return str(drawn)
 
 
@@ -96,7 +121,9 @@ def spoken(key: str, value: Any) -> str:
     """`KEY=value` of one drawn value; quoted where Hydra's grammar would read something else. Lists and mappings come in words already."""
     plain = f"{key}={value}"
     if not isinstance(value, str):
-        return plain if value is not None and not isinstance(value, bool) else f"{key}={word(value)}"
+        return (
+            plain if value is not None and not isinstance(value, bool) else f"{key}={word(value)}"
+        )
     try:
         read = OverridesParser.create().parse_override(plain).value()
     except HydraException:

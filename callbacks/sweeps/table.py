@@ -24,13 +24,17 @@ def write(sweep: Path) -> None:
     trials = ranked(trials_of(sweep))
     if not trials:
         return
-    write_whole(sweep / NAME, pd.DataFrame([line(trial) for trial in trials]).to_csv(index=False).encode())
+    write_whole(
+        sweep / NAME, pd.DataFrame([line(trial) for trial in trials]).to_csv(index=False).encode()
+    )
     _print(trials, sweep)
 
 
 def line(trial: Tried) -> dict[str, Any]:
     """A trial as a line of trials.csv; the score that ranks is named as it was monitored."""
-    scores = {trial.monitor: trial.score} | {f"test/{name}": value for name, value in trial.test.items()}
+    scores = {trial.monitor: trial.score} | {
+        f"test/{name}": value for name, value in trial.test.items()
+    }
     return (
         {"trial": trial.name, "state": trial.state}
         | trial.words
@@ -42,12 +46,30 @@ def line(trial: Tried) -> dict[str, Any]:
 def _print(trials: list[Tried], sweep: Path) -> None:
     console, short = Console(), short_names(trials[0].words)
     title = f"{len(trials)} trial{'s' * (len(trials) > 1)}, ranked by {trials[0].monitor}"
-    title, trials = (title, trials) if len(trials) <= SHOWN else (f"{title}: the first {SHOWN}", trials[:SHOWN])
-    words = [{short[key]: shortened(value) for key, value in trial.words.items()} for trial in trials]
-    table = trials_table(title, [_cells(trial, trials, own) for trial, own in zip(trials, words, strict=True)], list(short.values()))
-    if short and console.measure(table, options=console.options.update(width=WIDE)).maximum > console.width:
-        folded = [{WORDS: " ".join(f"{key}={value}" for key, value in own.items())} for own in words]
-        table = trials_table(title, [_cells(trial, trials, own) for trial, own in zip(trials, folded, strict=True)], [WORDS])
+    title, trials = (
+        (title, trials) if len(trials) <= SHOWN else (f"{title}: the first {SHOWN}", trials[:SHOWN])
+    )
+    words = [
+        {short[key]: shortened(value) for key, value in trial.words.items()} for trial in trials
+    ]
+    table = trials_table(
+        title,
+        [_cells(trial, trials, own) for trial, own in zip(trials, words, strict=True)],
+        list(short.values()),
+    )
+    if (
+        short
+        and console.measure(table, options=console.options.update(width=WIDE)).maximum
+        > console.width
+    ):
+        folded = [
+            {WORDS: " ".join(f"{key}={value}" for key, value in own.items())} for own in words
+        ]
+        table = trials_table(
+            title,
+            [_cells(trial, trials, own) for trial, own in zip(trials, folded, strict=True)],
+            [WORDS],
+        )
     console.print(table)
     console.print(f"table: {sweep / NAME}", soft_wrap=True)
 
@@ -55,9 +77,15 @@ def _print(trials: list[Tried], sweep: Path) -> None:
 def _cells(trial: Tried, trials: list[Tried], words: dict[str, str]) -> dict[str, str]:
     """A trial as a line of the terminal's table; a number that no trial has is no column."""
     tested = dict.fromkeys(name for other in trials for name in other.test)
-    cells = {"trial": trial.name, "state": trial.state} | words | {trial.monitor: _number(trial.score)}
+    cells = (
+        {"trial": trial.name, "state": trial.state} | words | {trial.monitor: _number(trial.score)}
+    )
     cells |= {f"test/{name}": _number(trial.test.get(name)) for name in tested}
-    return cells | ({"time": duration(trial.seconds)} if any(other.seconds is not None for other in trials) else {})
+    return cells | (
+        {"time": duration(trial.seconds)}
+        if any(other.seconds is not None for other in trials)
+        else {}
+    )
 
 
 def _number(value: float | None) -> str:
@@ -69,7 +97,11 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return (
+        f"{minutes}:{rest:02d}"
+        if minutes < 60
+        else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    )
 
 
 def trials_table(title: str, lines: list[dict[str, str]], words: list[str]) -> Table:
@@ -79,7 +111,9 @@ def trials_table(title: str, lines: list[dict[str, str]], words: list[str]) -> T
         if name in words:
             table.add_column(escape(name), overflow="fold")
         else:
-            table.add_column(escape(name.replace("/", "/\n").replace("_", "_\n")), justify="right", no_wrap=True)
+            table.add_column(
+                escape(name.replace("/", "/\n").replace("_", "_\n")), justify="right", no_wrap=True
+            )
     for cells in lines:
         table.add_row(*(escape(cells.get(name, "–")) for name in lines[0]))
     return table

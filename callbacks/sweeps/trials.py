@@ -55,7 +55,9 @@ class Trials(Callback):
             folder = _claimed(config, "sweep")
             _refuse_another_sweep(folder, _overrides(config))
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
-            with read_write(config.hydra.overrides):  # from which Hydra composes the configuration of each trial anew
+            with read_write(
+                config.hydra.overrides
+            ):  # from which Hydra composes the configuration of each trial anew
                 config.hydra.overrides.hydra.append(path_word("hydra.sweep.dir", folder))
         said = seeds_word(config.hydra.overrides.task, config.datamodule.split)
         if said:
@@ -69,10 +71,19 @@ class Trials(Callback):
             return
         folder = Path(config.hydra.sweep.dir).absolute()
         apart(finish, folder)
-        failed = {name: said["failure"] for name in self._new(folder) if (said := outcome.read(folder / name)) and said["status"] == "failed"}
+        failed = {
+            name: said["failure"]
+            for name in self._new(folder)
+            if (said := outcome.read(folder / name)) and said["status"] == "failed"
+        }
         if failed:
             lines = [f"  {name}: {told}" for name, told in failed.items()]
-            print(f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others went on:", *lines, sep="\n", file=sys.stderr)
+            print(
+                f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others went on:",
+                *lines,
+                sep="\n",
+                file=sys.stderr,
+            )
             if ending is None:
                 raise SystemExit(1)
 
@@ -85,7 +96,9 @@ def _claimed(config: DictConfig, kind: str) -> Path:
     """The folder of a `run` or a `sweep`; one that the user did not name is made under a name that no other command has."""
     place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
-    named = any(word.lstrip("+").startswith(f"hydra.{kind}.dir=") for word in config.hydra.overrides.hydra)
+    named = any(
+        word.lstrip("+").startswith(f"hydra.{kind}.dir=") for word in config.hydra.overrides.hydra
+    )
     instance = HydraConfig.instance()
     before = instance.cfg
     instance.set_config(config)  # as Hydra does a moment later: the name asks for the experiment
@@ -112,12 +125,16 @@ def _refuse_another_sweep(folder: Path, overrides: list[str]) -> None:
         earlier = (read_yaml(folder / "multirun.yaml") or {})["hydra"]["overrides"]["task"]
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         earlier = overrides
-    without = [[word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)]
+    without = [
+        [word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)
+    ]
     for trial in sorted(folder.glob("*/")) if without[0] != without[1] else ():
         owner = in_use(trial)
         if owner is not None:
             said = f"trial {trial.name} of another sweep trains there ({who(owner)})"
-            raise FolderInUse(f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name another folder")
+            raise FolderInUse(
+                f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name another folder"
+            )
 
 
 @contextmanager
@@ -129,7 +146,10 @@ def _refusals_end_the_command() -> Iterator[None]:
         print(refusal, file=sys.stderr)
         raise SystemExit(refusal.exit_code) from refusal
     except OSError as error:
-        print(f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir or paths.runs", file=sys.stderr)
+        print(
+            f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir or paths.runs",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from error
 
 
@@ -139,7 +159,10 @@ def finish(folder: Path) -> None:
         try:
             getattr(import_module(module), name)(folder)
         except Exception as error:
-            print(f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}: {error}", file=sys.stderr)
+            print(
+                f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}: {error}",
+                file=sys.stderr,
+            )
     sys.stdout.flush()
 
 

@@ -64,8 +64,15 @@ def trials_of(sweep: Path) -> list[Tried]:
     """All trials of a multirun's folder by their number, those that failed or were cut off too."""
     differ, said = swept(sweep), overrides(sweep)
     found = [_tried(sweep / name, said[name], differ[name]) for name in said]
-    known = next((trial for trial in found if trial.monitor != UNKNOWN), None)  # one that failed at once says nothing of it
-    return [replace(trial, monitor=known.monitor, mode=known.mode) if known and trial.monitor == UNKNOWN else trial for trial in found]
+    known = next(
+        (trial for trial in found if trial.monitor != UNKNOWN), None
+    )  # one that failed at once says nothing of it
+    return [
+        replace(trial, monitor=known.monitor, mode=known.mode)
+        if known and trial.monitor == UNKNOWN
+        else trial
+        for trial in found
+    ]
 
 
 def ranked(trials: Iterable[Tried]) -> list[Tried]:
@@ -81,13 +88,24 @@ def worse(trial: Tried) -> float:
 
 def best(trials: Iterable[Tried]) -> Tried | None:
     """Of those that finished with a score."""
-    return next((trial for trial in ranked(trials) if trial.state == "finished" and trial.score is not None), None)
+    return next(
+        (
+            trial
+            for trial in ranked(trials)
+            if trial.state == "finished" and trial.score is not None
+        ),
+        None,
+    )
 
 
 def _tried(folder: Path, said: list[str], differs: dict[str, str]) -> Tried:
     known, report = outcome.read(folder), _json(folder / "report.json")
     monitor, mode = _monitor(folder, report)
-    ended = known or ({"status": "finished", "score": None, "failure": None} if report else {"status": "stopped", "score": None, "failure": None})
+    ended = known or (
+        {"status": "finished", "score": None, "failure": None}
+        if report
+        else {"status": "stopped", "score": None, "failure": None}
+    )
     score = ended["score"]
     if score is None and ended["status"] == "finished":  # tested alone
         score = _score(report, "val", monitor.removeprefix("val/"))

@@ -7,7 +7,12 @@ import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from callbacks.sweeps.search import DIRECTIONS
 from callbacks.sweeps.space import Space, space
@@ -30,15 +35,23 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
         Refusal: nothing is searched, or a run would be several fits.
     """
     if cfg.folds and cfg.fold is None:
-        raise Refusal(f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take folds=0, or hydra/sweeper=optuna")
+        raise Refusal(
+            f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take folds=0, or hydra/sweeper=optuna"
+        )
     said = HydraConfig.get().overrides
     chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER)]
-    whole = compose("run", ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"], return_hydra_config=True)
+    whole = compose(
+        "run",
+        ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"],
+        return_hydra_config=True,
+    )
     sweeper = whole.hydra.sweeper
     if not sweeper.params:
         name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
         line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
-        raise Refusal(f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such as {line}")
+        raise Refusal(
+            f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such as {line}"
+        )
     found = space(sweeper.params, [word for word in said.task if not word.startswith(NOT_OF_A_RUN)])
     path = run_dir / NAME
     head = "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in the folder of run.py.\n"
@@ -64,22 +77,39 @@ def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, An
         "metric": {"name": cfg.monitor.name, "goal": DIRECTIONS[cfg.monitor.mode]},
         "run_cap": int(sweeper.n_trials),
         "parameters": {key: parameter(drawn) for key, drawn in found.searched.items()},
-        **({} if sweeper.pruner is None else {"early_terminate": {"type": "hyperband", "min_iter": warm_up + 1}}),
-        "command": ["${env}", "python", "run.py", *found.fixed, "logger=wandb", FOLDER, "${args_no_hyphens}"],
+        **(
+            {}
+            if sweeper.pruner is None
+            else {"early_terminate": {"type": "hyperband", "min_iter": warm_up + 1}}
+        ),
+        "command": [
+            "${env}",
+            "python",
+            "run.py",
+            *found.fixed,
+            "logger=wandb",
+            FOLDER,
+            "${args_no_hyphens}",
+        ],
     }
 
 
 def parameter(drawn: BaseDistribution) -> dict[str, Any]:
     """What a key is drawn from, in W&B's words."""
     if isinstance(drawn, CategoricalDistribution):
-        return {"values": ["null" if choice is None else choice for choice in drawn.choices]}  # agents write None as a word
+        return {
+            "values": ["null" if choice is None else choice for choice in drawn.choices]
+        }  # agents write None as a word
     if isinstance(drawn, IntDistribution) and drawn.step != 1:
         return {"values": list(range(drawn.low, drawn.high + 1, drawn.step))}
     if not isinstance(drawn, FloatDistribution | IntDistribution):
         raise TypeError(f"{drawn} is none of Optuna's distributions")
     within = {"min": drawn.low, "max": drawn.high}
     if isinstance(drawn, IntDistribution):
-        return {"distribution": "q_log_uniform_values" if drawn.log else "int_uniform", **within} | ({"q": 1} if drawn.log else {})
+        return {
+            "distribution": "q_log_uniform_values" if drawn.log else "int_uniform",
+            **within,
+        } | ({"q": 1} if drawn.log else {})
     if drawn.step is not None:
         return {"distribution": "q_uniform", **within, "q": drawn.step}
     return {"distribution": "log_uniform_values" if drawn.log else "uniform", **within}

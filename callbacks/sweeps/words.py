@@ -9,12 +9,18 @@ import yaml
 from callbacks.runs.written import read_yaml
 
 OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
-DRAWN = ("fold", "seed")  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
+DRAWN = (
+    "fold",
+    "seed",
+)  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
 
 
 def overrides(sweep: Path) -> dict[str, list[str]]:
     """Trial -> all its words, in the order of their numbers; none of one whose file was cut off."""
-    paths = sorted(sweep.glob("*/.hydra/overrides.yaml"), key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)))
+    paths = sorted(
+        sweep.glob("*/.hydra/overrides.yaml"),
+        key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)),
+    )
     return {path.parents[1].name: _words(path) for path in paths}
 
 
@@ -28,10 +34,19 @@ def _words(path: Path) -> list[str]:
 
 def swept(sweep: Path) -> dict[str, dict[str, str]]:
     """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
-    words = {name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word) for name, said in overrides(sweep).items()}
-    keys = [key for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial) if not key.startswith(OF_THE_SWEEP)]
+    words = {
+        name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
+        for name, said in overrides(sweep).items()
+    }
+    keys = [
+        key
+        for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial)
+        if not key.startswith(OF_THE_SWEEP)
+    ]
     differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
-    return {name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()}
+    return {
+        name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()
+    }
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
@@ -40,7 +55,14 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     for key in (found := list(keys)):
         parts = key.split(".")
         ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-        names[key] = next((end for end in ends if sum(other == end or other.endswith(f".{end}") for other in found) == 1), key)
+        names[key] = next(
+            (
+                end
+                for end in ends
+                if sum(other == end or other.endswith(f".{end}") for other in found) == 1
+            ),
+            key,
+        )
     return names
 
 

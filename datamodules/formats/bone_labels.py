@@ -42,28 +42,42 @@ def read_labels(path: Path) -> Labels:
         name, label = _parsed(path, number, line.strip(" \r\n"))
         if labels.of.setdefault(name, label) != label:
             first = f"is {labels.of[name]} in line {labels.line[name]} and {label} in line {number}"
-            raise ManifestError(f"{path}: the label of '{name}' {first}; remove the line that is wrong")
+            raise ManifestError(
+                f"{path}: the label of '{name}' {first}; remove the line that is wrong"
+            )
         if labels.line.setdefault(name, number) != number:
             labels.repeated.append(name)
     if not labels.of:
-        raise ManifestError(f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the file")
+        raise ManifestError(
+            f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the file"
+        )
     return labels
 
 
 def _parsed(path: Path, number: int, line: str) -> tuple[str, int]:
     if "\t" not in line:
-        raise ManifestError(f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab, and 0 or 1")
+        raise ManifestError(
+            f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab, and 0 or 1"
+        )
     name, label = (part.strip() for part in line.split("\t", 1))
     if not name:
-        raise ManifestError(f"line {number} of {path} names no image before its tab; write the image's name there, or remove the line")
+        raise ManifestError(
+            f"line {number} of {path} names no image before its tab; write the image's name there, or remove the line"
+        )
     if label not in LABELS:
-        raise ManifestError(f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1 for abnormal")
+        raise ManifestError(
+            f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1 for abnormal"
+        )
     return name, LABELS[label]
 
 
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        return data.decode(
+            "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        )
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read as text ({error}); save it as UTF-8, or restore the file") from error
+        raise ManifestError(
+            f"{path} cannot be read as text ({error}); save it as UTF-8, or restore the file"
+        ) from error

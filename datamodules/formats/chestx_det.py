@@ -28,7 +28,9 @@ CLASSES = (
     "Pneumothorax",
 )  # as the files spell them
 PARTS = ("syms", "boxes", "polygons")  # of an entry, one of each a finding
-TOLERANCE = 0.05  # of the longer side: what stands out further was drawn on an image of another size
+TOLERANCE = (
+    0.05  # of the longer side: what stands out further was drawn on an image of another size
+)
 BOX_TOLERANCE = 2.0  # pixels
 
 
@@ -51,8 +53,14 @@ class Finding:
         """Whether the box is that of the polygon, to within BOX_TOLERANCE."""
         xs, ys = zip(*self.polygon, strict=True)
         own = (min(xs), min(ys), max(xs), max(ys))
-        numbers = isinstance(self.box, list) and len(self.box) == 4 and all(map(_is_number, self.box))
-        return numbers and max(abs(said - is_) for said, is_ in zip(self.box, own, strict=True)) <= BOX_TOLERANCE
+        numbers = (
+            isinstance(self.box, list) and len(self.box) == 4 and all(map(_is_number, self.box))
+        )
+        return (
+            numbers
+            and max(abs(said - is_) for said, is_ in zip(self.box, own, strict=True))
+            <= BOX_TOLERANCE
+        )
 
 
 def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
@@ -66,11 +74,17 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist; restore the file, or set datamodule.root to the folder that holds it") from error
+        raise ManifestError(
+            f"{path} does not exist; restore the file, or set datamodule.root to the folder that holds it"
+        ) from error
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} is not valid JSON ({error}); restore the file from its source") from error
+        raise ManifestError(
+            f"{path} is not valid JSON ({error}); restore the file from its source"
+        ) from error
     if not isinstance(content, list) or not content:
-        raise ManifestError(f"{path} is no list of images; name ChestX-Det's own file, a list of {{file_name, syms, boxes, polygons}}")
+        raise ManifestError(
+            f"{path} is no list of images; name ChestX-Det's own file, a list of {{file_name, syms, boxes, polygons}}"
+        )
     images: dict[str, list[Finding]] = {}
     for number, entry in enumerate(content):
         name = _name(entry, number, path)
@@ -108,16 +122,26 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
             f"{where} has a '{finding.name}' {excess:.0f} pixels outside the {width} x {height} image; "
             "take the images at the size they were annotated at, 1024 x 1024 in the published set, or correct the polygon"
         )
-    filled = coco_mask.frPyObjects([[value for point in finding.polygon for value in point]], height, width)[0]
-    return ({"size": [height, width], "counts": filled["counts"].decode()} if coco_mask.area(filled) else None), excess > 0
+    filled = coco_mask.frPyObjects(
+        [[value for point in finding.polygon for value in point]], height, width
+    )[0]
+    return (
+        {"size": [height, width], "counts": filled["counts"].decode()}
+        if coco_mask.area(filled)
+        else None
+    ), excess > 0
 
 
 def _name(entry: Any, number: int, path: Path) -> str:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
-        raise ManifestError(f"{path}: entry {number} has no file_name; restore the file from its source")
+        raise ManifestError(
+            f"{path}: entry {number} has no file_name; restore the file from its source"
+        )
     if Path(name).name != name or "\\" in name:
-        raise ManifestError(f"{path}: file_name '{name}' leaves the folder of the images; only files in it are read, correct the name")
+        raise ManifestError(
+            f"{path}: file_name '{name}' leaves the folder of the images; only files in it are read, correct the name"
+        )
     return name
 
 
@@ -127,17 +151,33 @@ def _findings(entry: dict[str, Any], where: str) -> list[Finding]:
         raise ManifestError(f"{where} has no list '{missing[0]}'; restore the file from its source")
     if len({len(entry[part]) for part in PARTS}) > 1:
         counts = ", ".join(f"{len(entry[part])} {part}" for part in PARTS)
-        raise ManifestError(f"{where} has {counts}, and each finding needs one of each; correct the entry")
-    return [Finding(*parts) for parts in map(_checked, *(entry[part] for part in PARTS), [where] * len(entry["syms"]))]
+        raise ManifestError(
+            f"{where} has {counts}, and each finding needs one of each; correct the entry"
+        )
+    return [
+        Finding(*parts)
+        for parts in map(_checked, *(entry[part] for part in PARTS), [where] * len(entry["syms"]))
+    ]
 
 
-def _checked(name: Any, box: Any, polygon: Any, where: str) -> tuple[str, Any, list[tuple[float, float]]]:
+def _checked(
+    name: Any, box: Any, polygon: Any, where: str
+) -> tuple[str, Any, list[tuple[float, float]]]:
     if name not in CLASSES:
-        raise ManifestError(f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes; {nearest(name, list(CLASSES))}")
+        raise ManifestError(
+            f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes; {nearest(name, list(CLASSES))}"
+        )
     if not isinstance(polygon, list) or len(polygon) < 3:
-        raise ManifestError(f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again, a box never stands in for it")
-    if not all(isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in polygon):
-        raise ManifestError(f"{where} has a '{name}' whose polygon holds a point that is not two finite numbers x and y; correct it")
+        raise ManifestError(
+            f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again, a box never stands in for it"
+        )
+    if not all(
+        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
+        for point in polygon
+    ):
+        raise ManifestError(
+            f"{where} has a '{name}' whose polygon holds a point that is not two finite numbers x and y; correct it"
+        )
     return name, box, [(point[0], point[1]) for point in polygon]
 
 

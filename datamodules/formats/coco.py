@@ -27,10 +27,14 @@ def read_coco(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is not valid JSON ({error}); export the data set again") from error
+        raise ManifestError(
+            f"{path} is not valid JSON ({error}); export the data set again"
+        ) from error
     for section in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
-            raise ManifestError(f"{path} has no list '{section}'; it is not a COCO annotation file, export the data set again as COCO")
+            raise ManifestError(
+                f"{path} has no list '{section}'; it is not a COCO annotation file, export the data set again as COCO"
+            )
     for section in ("images", "annotations", "categories"):
         _check_ids(path, section, content[section])
     _check_references(path, content)
@@ -42,10 +46,14 @@ def read_coco(path: Path) -> dict[str, Any]:
 def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or "id" not in entry:
-            raise ManifestError(f"{path}: entry {number} of '{section}' has no id; export the data set again")
+            raise ManifestError(
+                f"{path}: entry {number} of '{section}' has no id; export the data set again"
+            )
     twice = [id for id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     if twice:
-        raise ManifestError(f"{path}: id {twice[0]} stands twice in '{section}'; ids must be unique, renumber them")
+        raise ManifestError(
+            f"{path}: id {twice[0]} stands twice in '{section}'; ids must be unique, renumber them"
+        )
 
 
 def _check_references(path: Path, content: dict[str, Any]) -> None:
@@ -53,7 +61,9 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
     categories = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         if annotation.get("image_id") not in images:
-            raise ManifestError(f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')}, which is not listed; remove it")
+            raise ManifestError(
+                f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')}, which is not listed; remove it"
+            )
         if annotation.get("category_id") not in categories:
             raise ManifestError(
                 f"{path}: annotation {annotation['id']} has the unknown category {annotation.get('category_id')}; add it to 'categories'"
@@ -63,19 +73,29 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
 def _check_image(path: Path, image: dict[str, Any]) -> None:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
-        raise ManifestError(f"{path}: image {image['id']} has no file_name; export the data set again")
+        raise ManifestError(
+            f"{path}: image {image['id']} has no file_name; export the data set again"
+        )
     folder = path.parent.resolve()
     if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
-        raise ManifestError(f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below it are read, correct the name")
+        raise ManifestError(
+            f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below it are read, correct the name"
+        )
     for side in ("height", "width"):
         if type(image.get(side)) is not int or image[side] < 1:
-            raise ManifestError(f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data set again")
+            raise ManifestError(
+                f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data set again"
+            )
     if image["height"] * image["width"] > LARGEST_IMAGE:
         size = f"{image['height']} x {image['width']}"
-        raise ManifestError(f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels that are read; correct it")
+        raise ManifestError(
+            f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels that are read; correct it"
+        )
 
 
-def segmentation_rle(annotation: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[Rle, bool]:
+def segmentation_rle(
+    annotation: dict[str, Any], image: dict[str, Any], path: Path
+) -> tuple[Rle, bool]:
     """One annotation's mask as compressed RLE at the image's own size, and whether it had to be clipped.
 
     A box stands in where the segmentation is empty; whether that is wanted is the caller's choice.
@@ -96,11 +116,15 @@ def segmentation_rle(annotation: dict[str, Any], image: dict[str, Any], path: Pa
         return _checked_rle(segmentation, height, width, where), False
     if segmentation and not isinstance(segmentation, list):
         kind = type(segmentation).__name__
-        raise ManifestError(f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE; export the data set again")
+        raise ManifestError(
+            f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE; export the data set again"
+        )
     polygons = segmentation or [box_polygon(annotation, where)]
     points = [_checked_polygon(polygon, height, width, where) for polygon in polygons]
     rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
-    return {"size": rle["size"], "counts": rle["counts"].decode()}, any(clipped for _, clipped in points)
+    return {"size": rle["size"], "counts": rle["counts"].decode()}, any(
+        clipped for _, clipped in points
+    )
 
 
 def is_box_only(annotation: dict[str, Any]) -> bool:
@@ -121,16 +145,26 @@ def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: s
     try:
         return checked_rle(segmentation, height, width)
     except ValueError as error:
-        raise ContentError(f"{where} has an RLE that cannot be used: {error}; export the annotation again, or remove it") from error
+        raise ContentError(
+            f"{where} has an RLE that cannot be used: {error}; export the annotation again, or remove it"
+        ) from error
 
 
-def _checked_polygon(polygon: list[float], height: int, width: int, where: str) -> tuple[list[float], bool]:
+def _checked_polygon(
+    polygon: list[float], height: int, width: int, where: str
+) -> tuple[list[float], bool]:
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise ManifestError(f"{where} has a polygon with fewer than 3 points; correct or remove it")
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
-        raise ManifestError(f"{where} has a polygon with a coordinate that is not a finite number; correct or remove it")
+        raise ManifestError(
+            f"{where} has a polygon with a coordinate that is not a finite number; correct or remove it"
+        )
     limits = [width, height] * (len(polygon) // 2)
     excess = max(max(-value, value - limit) for value, limit in zip(polygon, limits, strict=True))
     if excess > TOLERANCE:
-        raise ManifestError(f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image; correct or remove it")
-    return [min(max(value, 0.0), limit) for value, limit in zip(polygon, limits, strict=True)], excess > 0
+        raise ManifestError(
+            f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image; correct or remove it"
+        )
+    return [
+        min(max(value, 0.0), limit) for value, limit in zip(polygon, limits, strict=True)
+    ], excess > 0

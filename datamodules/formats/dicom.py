@@ -19,13 +19,24 @@ from datamodules.formats.grey_levels import UnusableLevels, displayed
 from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError, Refusal
 
 SIZE = ["Rows", "Columns"]
-SAMPLES = ["NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"]
+SAMPLES = [
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+]
 LEVELS = [
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 ]
 END_OF_JPEG = b"\xff\xd9"
-warnings.filterwarnings("ignore", module=r"pydicom\b")  # once, not per file: about encodings a user cannot mend, and filters are shared by threads
+warnings.filterwarnings(
+    "ignore", module=r"pydicom\b"
+)  # once, not per file: about encodings a user cannot mend, and filters are shared by threads
 
 
 def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
@@ -44,7 +55,9 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
         ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
     """
     with _naming(path):
-        dataset = dcmread(path if data is None else io.BytesIO(data), specific_tags=[*SIZE, *SAMPLES, *LEVELS])
+        dataset = dcmread(
+            path if data is None else io.BytesIO(data), specific_tags=[*SIZE, *SAMPLES, *LEVELS]
+        )
         _refuse_other_than_one_picture(path, dataset)
         stored = _baseline(dataset)
         if stored is None:
@@ -53,7 +66,9 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
         try:
             return displayed(stored, dataset)
         except UnusableLevels as error:
-            raise ContentError(f"{path} has {error}; correct or delete that element, or take the file out of the data set") from error
+            raise ContentError(
+                f"{path} has {error}; correct or delete that element, or take the file out of the data set"
+            ) from error
 
 
 def dicom_size(path: Path) -> tuple[int, int]:
@@ -76,40 +91,66 @@ def _naming(path: Path) -> Iterator[None]:
     except Refusal:
         raise
     except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist; restore the file or take it out of the data set") from error
+        raise ManifestError(
+            f"{path} does not exist; restore the file or take it out of the data set"
+        ) from error
     except InvalidDicomError as error:
-        raise ManifestError(f"{path} is not a DICOM file (no DICM behind its first 128 bytes); replace or remove it") from error
-    except Exception as error:  # a damaged element makes pydicom raise anything from EOFError to TypeError
+        raise ManifestError(
+            f"{path} is not a DICOM file (no DICM behind its first 128 bytes); replace or remove it"
+        ) from error
+    except (
+        Exception
+    ) as error:  # a damaged element makes pydicom raise anything from EOFError to TypeError
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ManifestError(f"{path} cannot be decoded, it is truncated or damaged ({reason}); replace the file or take it out") from error
+        raise ManifestError(
+            f"{path} cannot be decoded, it is truncated or damaged ({reason}); replace the file or take it out"
+        ) from error
 
 
 def _refuse_size(path: Path, dataset: Dataset) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
-        raise ManifestError(f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file or take it out of the data set")
+        raise ManifestError(
+            f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file or take it out of the data set"
+        )
     if dataset.Rows * dataset.Columns > LARGEST_IMAGE:
-        raise ManifestError(f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it")
+        raise ManifestError(
+            f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it"
+        )
 
 
 def _refuse_other_than_one_picture(path: Path, dataset: Dataset) -> None:
     _refuse_size(path, dataset)
     if not dataset.get("PixelData"):
-        raise ManifestError(f"{path} has no pixel data, it is truncated or no image; replace the file or take it out of the data set")
+        raise ManifestError(
+            f"{path} has no pixel data, it is truncated or no image; replace the file or take it out of the data set"
+        )
     if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ManifestError(f"{path} holds {dataset.NumberOfFrames} frames, one is read; export every frame as its own file")
+        raise ManifestError(
+            f"{path} holds {dataset.NumberOfFrames} frames, one is read; export every frame as its own file"
+        )
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ManifestError(f"{path} is coloured by a palette; export it as MONOCHROME2 or RGB")
 
 
 def _baseline(dataset: Dataset) -> np.ndarray | None:
     """Grey 8-bit JPEG by OpenCV, which lets other threads run; None for anything else, and where the JPEG has no end."""
-    if dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit or dataset.SamplesPerPixel != 1 or dataset.BitsAllocated != 8:
+    if (
+        dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit
+        or dataset.SamplesPerPixel != 1
+        or dataset.BitsAllocated != 8
+    ):
         return None
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if END_OF_JPEG not in frame[-64:]:  # OpenCV would fill the missing rows with grey and say nothing
+    if (
+        END_OF_JPEG not in frame[-64:]
+    ):  # OpenCV would fill the missing rows with grey and say nothing
         return None
-    pixels = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    return pixels if pixels is not None and pixels.shape == (dataset.Rows, dataset.Columns) else None
+    pixels = cv2.imdecode(
+        np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    return (
+        pixels if pixels is not None and pixels.shape == (dataset.Rows, dataset.Columns) else None
+    )
 
 
 def _refuse_missing_codec(path: Path, dataset: Dataset) -> None:
@@ -118,7 +159,15 @@ def _refuse_missing_codec(path: Path, dataset: Dataset) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise ManifestError(f"{path} is compressed as {syntax.name}, which cannot be read; export it uncompressed") from error
-    eight_bits_alone = syntax == JPEGExtended12Bit and dataset.BitsStored > 8 and set(decoder.available_plugins) == {"pillow"}
+        raise ManifestError(
+            f"{path} is compressed as {syntax.name}, which cannot be read; export it uncompressed"
+        ) from error
+    eight_bits_alone = (
+        syntax == JPEGExtended12Bit
+        and dataset.BitsStored > 8
+        and set(decoder.available_plugins) == {"pillow"}
+    )
     if not decoder.is_available or eight_bits_alone:
-        raise ManifestError(f"{path} is compressed as {syntax.name}, whose codec is not installed; pip install {packages}, or export it uncompressed")
+        raise ManifestError(
+            f"{path} is compressed as {syntax.name}, whose codec is not installed; pip install {packages}, or export it uncompressed"
+        )

@@ -5,7 +5,9 @@ import numpy as np
 from pydicom import Dataset
 
 NUMBERS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
-LARGEST = float(np.finfo(np.float32).max)  # of these numbers, because pixels become float32; NaN is not below it either
+LARGEST = float(
+    np.finfo(np.float32).max
+)  # of these numbers, because pixels become float32; NaN is not below it either
 
 
 class UnusableLevels(ValueError):
@@ -71,19 +73,27 @@ def _rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if dataset.get("ModalityLUTSequence"):
         item = dataset.ModalityLUTSequence[0]
         return _table(item, dataset)[_positions(stored, item)]
-    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    slope, intercept = (
+        float(dataset.get("RescaleSlope") or 1),
+        float(dataset.get("RescaleIntercept") or 0),
+    )
     if (slope, intercept) == (1, 0):
         return stored
     with np.errstate(over="ignore", invalid="ignore"):
         values = stored * np.float32(slope) + np.float32(intercept)
     if not np.isfinite([values.min(), values.max()]).all():
-        raise UnusableLevels(f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are not finite")
+        raise UnusableLevels(
+            f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are not finite"
+        )
     return values
 
 
 def _windowed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Values to uint8 by the first window: LINEAR as the standard writes it, LINEAR_EXACT or SIGMOID where the file says so."""
-    center, width = float(_first(dataset, "WindowCenter") or 0), float(_first(dataset, "WindowWidth") or 1)
+    center, width = (
+        float(_first(dataset, "WindowCenter") or 0),
+        float(_first(dataset, "WindowWidth") or 1),
+    )
     function = dataset.get("VOILUTFunction") or "LINEAR"
     distance = values.astype(np.float32) - np.float32(center)
     if function == "SIGMOID":
@@ -110,13 +120,20 @@ def _positions(values: np.ndarray, item: Dataset) -> np.ndarray:
 def _table(item: Dataset, dataset: Dataset) -> np.ndarray:
     """A LUT's entries; pydicom leaves them as bytes where their VR is OW."""
     if isinstance(item.LUTData, bytes):
-        return np.frombuffer(item.LUTData, "<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2")
+        return np.frombuffer(
+            item.LUTData, "<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+        )
     return np.asarray(item.LUTData, np.uint16)
 
 
 def _by_range(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """8 stored bits in a wider type as they are; anything else scaled from its own range to 0..255."""
-    if dataset.BitsStored <= 8 and not dataset.PixelRepresentation and np.issubdtype(values.dtype, np.integer) and _plain(dataset):
+    if (
+        dataset.BitsStored <= 8
+        and not dataset.PixelRepresentation
+        and np.issubdtype(values.dtype, np.integer)
+        and _plain(dataset)
+    ):
         return values.astype(np.uint8)
     wide = values.astype(np.float32)
     low, high = float(wide.min()), float(wide.max())

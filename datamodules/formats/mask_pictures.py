@@ -13,7 +13,10 @@ from datamodules.refusal import ContentError, ManifestError
 MaskEncoding = Literal["bit_planes"]
 ENCODINGS = ("bit_planes",)
 MOST_BITS = 8  # classes that one picture of bit planes holds at most
-SOFT_SHARE, SOFT_WIDTH = 0.98, 32  # a mask with soft edges has this share of its pixels within so many of 255 grey levels of black or white
+SOFT_SHARE, SOFT_WIDTH = (
+    0.98,
+    32,
+)  # a mask with soft edges has this share of its pixels within so many of 255 grey levels of black or white
 LISTED = 8  # values that a sentence lists
 REDRAW = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
 Colour = tuple[int, ...]
@@ -49,21 +52,31 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
     """
     if classes > MOST_BITS:
         fix = "write one compressed RLE for each class instead"
-        raise ContentError(f"{path} is one mask picture, which holds at most {MOST_BITS} classes, and there are {classes}; {fix}")
+        raise ContentError(
+            f"{path} is one mask picture, which holds at most {MOST_BITS} classes, and there are {classes}; {fix}"
+        )
     if encoding == "bit_planes":
         return MaskPicture(_bit_planes(path, classes), False)
     if classes > 1:
         fix = "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or write one compressed RLE for each class"
-        raise ContentError(f"{path} is one mask picture for {classes} classes, and nothing says how it holds them; {fix}")
+        raise ContentError(
+            f"{path} is one mask picture for {classes} classes, and nothing says how it holds them; {fix}"
+        )
     lesion, soft = _single_class(path)
     return MaskPicture(lesion[..., None], soft)
 
 
 def _bit_planes(path: Path, classes: int) -> np.ndarray:
     grey, _ = _grey_values(path, two_colours=False)
-    if np.issubdtype(grey.dtype, np.floating) or int(grey.max()) >= 2**classes or int(grey.min()) < 0:
+    if (
+        np.issubdtype(grey.dtype, np.floating)
+        or int(grey.max()) >= 2**classes
+        or int(grey.min()) < 0
+    ):
         said = f"the bits of {classes} {'class' if classes == 1 else 'classes'} make values from 0 to {2**classes - 1}"
-        raise ContentError(f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its classes with datamodule.classes")
+        raise ContentError(
+            f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its classes with datamodule.classes"
+        )
     return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
 
@@ -78,7 +91,9 @@ def _single_class(path: Path) -> tuple[np.ndarray, bool]:
     eight_bits = _as_eight_bits(grey)
     if eight_bits is not None and _has_soft_edges(eight_bits):
         return (eight_bits > 127).astype(np.uint8), True
-    raise ContentError(f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW}")
+    raise ContentError(
+        f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW}"
+    )
 
 
 def _as_eight_bits(grey: np.ndarray) -> np.ndarray | None:
@@ -99,10 +114,14 @@ def _has_soft_edges(grey: np.ndarray) -> bool:
     dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
     if not dark or not light or dark + light < SOFT_SHARE * grey.size:
         return False
-    lowest = SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0  # JPEG makes areas of 1 or 2 as well, but never without edges
+    lowest = (
+        SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0
+    )  # JPEG makes areas of 1 or 2 as well, but never without edges
     between = (grey > lowest) & (grey < 255 - SOFT_WIDTH)
     square = np.ones((3, 3), np.uint8)
-    return not (between & (cv2.erode(grey, square) == cv2.dilate(grey, square))).any()  # an area of one grey value is a label
+    return not (
+        between & (cv2.erode(grey, square) == cv2.dilate(grey, square))
+    ).any()  # an area of one grey value is a label
 
 
 def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]:
@@ -118,12 +137,16 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data set") from error
+        raise ManifestError(
+            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data set"
+        ) from error
     if is_dicom(path, data):
         return read_image(path, 1, data)[..., 0], None
     image = decoded_image(path, data)
     if getattr(image, "n_frames", 1) > 1:
-        raise ContentError(f"{path} holds {image.n_frames} pictures, and a mask file holds one; write each as its own file")  # type: ignore[attr-defined]
+        raise ContentError(
+            f"{path} holds {image.n_frames} pictures, and a mask file holds one; write each as its own file"
+        )  # type: ignore[attr-defined]
     if image.mode == "P":
         return _palette(path, image, two_colours)
     pixels = _unconverted(path, image, data)
@@ -141,17 +164,30 @@ def _unconverted(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     if len(image.getbands()) > 1 and _bits(image, data) > 8:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
-            raise ContentError(f"{path} is a colour picture of {_bits(image, data)} bits, which cannot be read as a mask; {REDRAW}")
+            raise ContentError(
+                f"{path} is a colour picture of {_bits(image, data)} bits, which cannot be read as a mask; {REDRAW}"
+            )
         return deep
     if image.mode in ("PA", "La", "RGBa"):
         return np.asarray(image.convert("RGBA"))
-    known = image.mode in ("1", "L", "LA", "RGB", "RGBA", "RGBX", "I", "F") or image.mode.startswith("I;16")
+    known = image.mode in (
+        "1",
+        "L",
+        "LA",
+        "RGB",
+        "RGBA",
+        "RGBX",
+        "I",
+        "F",
+    ) or image.mode.startswith("I;16")
     return np.asarray(image if known else image.convert("RGB"))
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
     """Return the bits of one colour of one pixel, as the file's header says."""
-    return data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))  # 258: BitsPerSample of a TIFF
+    return (
+        data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
+    )  # 258: BitsPerSample of a TIFF
 
 
 def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
@@ -160,11 +196,19 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
     if pixels.shape[2] in (2, 4):
         alpha, colours = pixels[..., -1], pixels[..., :-1]
         if (alpha != np.iinfo(pixels.dtype).max).any():
-            raise ContentError(f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may say different things; {REDRAW}")
-    if any((colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])):
-        found, counts = np.unique(colours.reshape(-1, colours.shape[2])[:, :3], axis=0, return_counts=True)
+            raise ContentError(
+                f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may say different things; {REDRAW}"
+            )
+    if any(
+        (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
+    ):
+        found, counts = np.unique(
+            colours.reshape(-1, colours.shape[2])[:, :3], axis=0, return_counts=True
+        )
         listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
-        raise ContentError(f"{path} holds {_listed(listed, 'colour')}, which do not say what is lesion; {REDRAW}")
+        raise ContentError(
+            f"{path} holds {_listed(listed, 'colour')}, which do not say what is lesion; {REDRAW}"
+        )
     return np.ascontiguousarray(colours[..., 0])
 
 
@@ -177,9 +221,13 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
     colours = [colour[:3] for colour in of_index.values()]
     said = _listed(colours, "colour") + " of a palette"
     if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
-        raise ContentError(f"{path} holds {said}, some of them transparent, so that colour and alpha may say different things; {REDRAW}")
+        raise ContentError(
+            f"{path} holds {said}, some of them transparent, so that colour and alpha may say different things; {REDRAW}"
+        )
     if len(set(colours)) < len(colours):
-        raise ContentError(f"{path} holds {said}, where several palette entries have the same colour; {REDRAW}")
+        raise ContentError(
+            f"{path} holds {said}, where several palette entries have the same colour; {REDRAW}"
+        )
     table = np.zeros(256, np.uint8)
     if two_colours and len(used) == 2 and (0, 0, 0) in colours:
         table[[number for number, colour in of_index.items() if colour[:3] != (0, 0, 0)]] = 255
@@ -187,7 +235,11 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
         for number, colour in of_index.items():
             table[number] = colour[0]
     else:
-        why = "of which none is black, the background" if two_colours and len(used) <= 2 else "which do not say what is lesion"
+        why = (
+            "of which none is black, the background"
+            if two_colours and len(used) <= 2
+            else "which do not say what is lesion"
+        )
         raise ContentError(f"{path} holds {said}, {why}; {REDRAW}")
     return table[index], said
 
@@ -202,14 +254,22 @@ def _is_transparent(image: Image.Image, used: list[int]) -> bool:
 
 def _refuse_transparent_value(path: Path, image: Image.Image, grey: np.ndarray) -> None:
     transparency: Any = image.info.get("transparency")
-    value = transparency[0] if isinstance(transparency, tuple) and len(set(transparency)) == 1 else transparency
+    value = (
+        transparency[0]
+        if isinstance(transparency, tuple) and len(set(transparency)) == 1
+        else transparency
+    )
     if isinstance(value, int) and (grey == value).any():
-        raise ContentError(f"{path} declares its value {value} transparent, so that colour and alpha may say different things; {REDRAW}")
+        raise ContentError(
+            f"{path} declares its value {value} transparent, so that colour and alpha may say different things; {REDRAW}"
+        )
 
 
 def _refuse_non_finite(path: Path, pixels: np.ndarray) -> None:
     if not np.isfinite(pixels).all():
-        raise ContentError(f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW}")
+        raise ContentError(
+            f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW}"
+        )
 
 
 def _values(pixels: np.ndarray) -> str:
@@ -218,6 +278,8 @@ def _values(pixels: np.ndarray) -> str:
 
 
 def _listed(found: list[Any], what: str) -> str:
-    first = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in found[:LISTED])
+    first = ", ".join(
+        f"{value:g}" if isinstance(value, float) else str(value) for value in found[:LISTED]
+    )
     more = f" ... ({len(found)} {what}s)" if len(found) > LISTED else ""
     return f"the {what}{'s' if len(found) > 1 else ''} {first}{more}"

@@ -9,21 +9,40 @@ import pandas as pd
 
 from datamodules.refusal import ManifestError
 
-KEYS = {"image_path": "image", "mask_path": "mask", "cropped_mask_path": "cropped_mask", "has_pnx": "label", "strata": "stratum"}
+KEYS = {
+    "image_path": "image",
+    "mask_path": "mask",
+    "cropped_mask_path": "cropped_mask",
+    "has_pnx": "label",
+    "strata": "stratum",
+}
 STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.strata names them
-OWN = dict.fromkeys(("id", "image", "mask", "cropped_mask", "stratum", "group", "split", "crop"), object)  # what pandas must not convert
+OWN = dict.fromkeys(
+    ("id", "image", "mask", "cropped_mask", "stratum", "group", "split", "crop"), object
+)  # what pandas must not convert
 DTYPES = {**OWN, "label": np.int64, "cls_prob": np.float64}
 
 
 def is_meta(content: Any) -> bool:
     """Whether the content of a JSON file is a list of such entries, or a dict id -> entry."""
-    entries = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    entries = (
+        content.values()
+        if isinstance(content, dict)
+        else content
+        if isinstance(content, list)
+        else ()
+    )
     return any(isinstance(entry, dict) and not KEYS.keys().isdisjoint(entry) for entry in entries)
 
 
 def is_square(crop: Any) -> bool:
     """Whether a value says where a square lies: [top, left, side] in whole pixels, the side above 0."""
-    return isinstance(crop, list | tuple) and len(crop) == 3 and all(type(number) is int for number in crop) and crop[2] > 0
+    return (
+        isinstance(crop, list | tuple)
+        and len(crop) == 3
+        and all(type(number) is int for number in crop)
+        and crop[2] > 0
+    )
 
 
 def rows_of(content: Any, path: Path) -> pd.DataFrame:
@@ -41,14 +60,20 @@ def rows_of(content: Any, path: Path) -> pd.DataFrame:
     Raises:
         ManifestError: an entry that contradicts itself, or lacks what it must have; the sentence names it.
     """
-    keyed = list(content.items()) if isinstance(content, dict) else [(None, entry) for entry in content]
+    keyed = (
+        list(content.items()) if isinstance(content, dict) else [(None, entry) for entry in content]
+    )
     rows = [_row(key, entry, number, path) for number, (key, entry) in enumerate(keyed)]
     names = dict.fromkeys(name for row in rows for name in row)
     if any(row.get("stratum") is None for row in rows):
         names.pop("stratum", None)
     if "split" in names and (without := [row["id"] for row in rows if row.get("split") is None]):
-        raise ManifestError(f"{path}: entry '{without[0]}' has no split, and others have one; write train, val or test into each entry, or into none")
-    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=DTYPES.get(name)) for name in names})
+        raise ManifestError(
+            f"{path}: entry '{without[0]}' has no split, and others have one; write train, val or test into each entry, or into none"
+        )
+    return pd.DataFrame(
+        {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES.get(name)) for name in names}
+    )
 
 
 def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
@@ -64,25 +89,46 @@ def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
         ManifestError: a mask that is an RLE and not a file.
     """
     entries = [_entry(row, patients, path) for row in rows.to_dict("records")]
-    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return path
 
 
 def _row(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]:
     where = f"{path}: entry " + (f"'{key}'" if key is not None else f"number {number + 1}")
     if not isinstance(entry, dict):
-        raise ManifestError(f"{where} is of type {type(entry).__name__}, not an object; write it as {{'image_path': ..., 'has_pnx': ...}}")
+        raise ManifestError(
+            f"{where} is of type {type(entry).__name__}, not an object; write it as {{'image_path': ..., 'has_pnx': ...}}"
+        )
     image = entry.get("image_path")
     if not isinstance(image, str) or not image:
-        raise ManifestError(f"{where} has no image_path; name its image file, relative to {path.parent}")
+        raise ManifestError(
+            f"{where} has no image_path; name its image file, relative to {path.parent}"
+        )
     id = _text(entry.get("id")) or key or _below(image, path.parent)
     where = f"{path}: entry '{id}'"
-    row = {name: value for name, value in entry.items() if name not in KEYS and name not in KEYS.values()}
-    row |= {"id": id, "image": image, "mask": _file(entry, "mask_path", where), "cropped_mask": _file(entry, "cropped_mask_path", where)}
+    row = {
+        name: value
+        for name, value in entry.items()
+        if name not in KEYS and name not in KEYS.values()
+    }
+    row |= {
+        "id": id,
+        "image": image,
+        "mask": _file(entry, "mask_path", where),
+        "cropped_mask": _file(entry, "cropped_mask_path", where),
+    }
     row["label"] = _label(entry, where)
     if row["label"] and row["mask"] is None:
-        raise ManifestError(f"{where} has has_pnx=1 and no mask_path; name its mask, or set has_pnx to 0")
-    for name, value in (("stratum", _stratum(entry, row["label"], where)), ("cls_prob", _probability(entry, where)), ("crop", _crop(entry, where))):
+        raise ManifestError(
+            f"{where} has has_pnx=1 and no mask_path; name its mask, or set has_pnx to 0"
+        )
+    for name, value in (
+        ("stratum", _stratum(entry, row["label"], where)),
+        ("cls_prob", _probability(entry, where)),
+        ("crop", _crop(entry, where)),
+    ):
         row.pop(name, None)
         if value is not None:
             row[name] = value
@@ -106,7 +152,9 @@ def _stratum(entry: dict[str, Any], label: int, where: str) -> str | None:
     stratum = entry.get("strata")
     if stratum is not None and (stratum not in STRATA or (stratum != STRATA[0]) != bool(label)):
         fits = "one of 1_q1, 1_q2, 1_q3, 1_q4" if label else STRATA[0]
-        raise ManifestError(f"{where} has strata={stratum!r} and has_pnx={label}; write {fits}, or correct has_pnx")
+        raise ManifestError(
+            f"{where} has strata={stratum!r} and has_pnx={label}; write {fits}, or correct has_pnx"
+        )
     return stratum
 
 
@@ -115,28 +163,49 @@ def _probability(entry: dict[str, Any], where: str) -> float | None:
     if value is None or value != value:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ManifestError(f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null where it is unknown")
+        raise ManifestError(
+            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null where it is unknown"
+        )
     return float(value)
 
 
 def _crop(entry: dict[str, Any], where: str) -> list[int] | None:
     if (crop := entry.get("crop")) is not None and not is_square(crop):
-        raise ManifestError(f"{where} has crop={crop!r}; write [top, left, side] in whole pixels of the image, or null")
+        raise ManifestError(
+            f"{where} has crop={crop!r}; write [top, left, side] in whole pixels of the image, or null"
+        )
     return crop
 
 
 def _entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
     mask = row.get("mask")
     if isinstance(mask, list):
-        raise ManifestError(f"the mask of '{row['id']}' is an RLE and not a file, which a meta JSON cannot hold; write files with do=[export]")
-    files = {key: _below(row[name], path.parent) if isinstance(row.get(name), str) else None for key, name in list(KEYS.items())[:3]}
-    entry = {"id": row["id"], **files, "has_pnx": int(np.any(row["label"])) if "label" in row else int(files["mask_path"] is not None)}
+        raise ManifestError(
+            f"the mask of '{row['id']}' is an RLE and not a file, which a meta JSON cannot hold; write files with do=[export]"
+        )
+    files = {
+        key: _below(row[name], path.parent) if isinstance(row.get(name), str) else None
+        for key, name in list(KEYS.items())[:3]
+    }
+    entry = {
+        "id": row["id"],
+        **files,
+        "has_pnx": int(np.any(row["label"]))
+        if "label" in row
+        else int(files["mask_path"] is not None),
+    }
     if "stratum" in row:
         entry["strata"] = row["stratum"]
     if "cls_prob" in row:
         entry["cls_prob"] = None if pd.isna(row["cls_prob"]) else float(row["cls_prob"])
-    entry |= {name: row[name] for name in (("group", "split") if patients else ("split",)) if name in row}
-    return entry | ({"crop": list(row["crop"]) if isinstance(row["crop"], list | tuple) else None} if "crop" in row else {})
+    entry |= {
+        name: row[name] for name in (("group", "split") if patients else ("split",)) if name in row
+    }
+    return entry | (
+        {"crop": list(row["crop"]) if isinstance(row["crop"], list | tuple) else None}
+        if "crop" in row
+        else {}
+    )
 
 
 def _text(value: Any) -> str | None:
@@ -145,4 +214,8 @@ def _text(value: Any) -> str | None:
 
 def _below(file: str, folder: Path) -> str:
     """A path relative to the folder where it lies below it, else as it is."""
-    return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else Path(file).as_posix()
+    return (
+        Path(file).relative_to(folder).as_posix()
+        if Path(file).is_relative_to(folder)
+        else Path(file).as_posix()
+    )

@@ -10,15 +10,28 @@ from pycocotools import mask as coco_mask
 
 from datamodules.refusal import LARGEST_IMAGE
 
-Rle = dict[str, Any]  # {"size": [height, width], "counts": str}, compressed run lengths, column-major
+Rle = dict[
+    str, Any
+]  # {"size": [height, width], "counts": str}, compressed run lengths, column-major
 EMPTY = "-1"  # the SIIM-ACR text of an image without a mask
-FIRST_CHARACTER, LAST_CHARACTER = 48, 111  # "0" to "o": a compressed string holds 6 bits a character, counted from "0"
-CONTINUES, SIGN, BITS, LONGEST = 0x20, 0x10, 5, 6  # 6 characters hold 30 bits with their sign, more than any image that is read needs
+FIRST_CHARACTER, LAST_CHARACTER = (
+    48,
+    111,
+)  # "0" to "o": a compressed string holds 6 bits a character, counted from "0"
+CONTINUES, SIGN, BITS, LONGEST = (
+    0x20,
+    0x10,
+    5,
+    6,
+)  # 6 characters hold 30 bits with their sign, more than any image that is read needs
 
 
 def encode(mask: np.ndarray) -> list[Rle | None]:
     """0/1 `H x W x classes` to one compressed RLE per class."""
-    return [{"size": rle["size"], "counts": rle["counts"].decode()} for rle in coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))]
+    return [
+        {"size": rle["size"], "counts": rle["counts"].decode()}
+        for rle in coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    ]
 
 
 def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
@@ -27,7 +40,9 @@ def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: an RLE that does not describe exactly `height x width` pixels; see `checked_rle`.
     """
-    checked = [None if rle is None else checked_rle(rle, height, width) for rle in rles]  # before any memory is taken
+    checked = [
+        None if rle is None else checked_rle(rle, height, width) for rle in rles
+    ]  # before any memory is taken
     mask = np.zeros((height, width, len(rles)), np.uint8)
     for channel, rle in enumerate(checked):
         if rle is not None:
@@ -51,37 +66,61 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
             missing, no whole numbers, negative, or do not add up to height x width. The message is the reason alone.
     """
     if not isinstance(rle, dict):
-        raise ValueError(f"an RLE is {{size: [height, width], counts: ...}}, and {_shown(rle)} stands there")
+        raise ValueError(
+            f"an RLE is {{size: [height, width], counts: ...}}, and {_shown(rle)} stands there"
+        )
     rows, columns = _checked_size(rle.get("size"))
     if None not in (height, width) and (rows, columns) != (height, width):
-        raise ValueError(f"the RLE has the size {rows} x {columns}, and the image has {height} x {width} pixels")
+        raise ValueError(
+            f"the RLE has the size {rows} x {columns}, and the image has {height} x {width} pixels"
+        )
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         _refuse_unfilled(_runs_of_text(counts, rows * columns), rows, columns)
-        return {"size": [rows, columns], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+        return {
+            "size": [rows, columns],
+            "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+        }
     if not isinstance(counts, list | tuple):
-        raise ValueError(f"the counts of the RLE are missing, or neither a list nor a string ({_shown(counts)})")
+        raise ValueError(
+            f"the counts of the RLE are missing, or neither a list nor a string ({_shown(counts)})"
+        )
     runs = _runs_of_list(counts, rows * columns)
     _refuse_unfilled(runs, rows, columns)
-    compressed = coco_mask.frPyObjects({"size": [rows, columns], "counts": runs.tolist()}, rows, columns)["counts"]
+    compressed = coco_mask.frPyObjects(
+        {"size": [rows, columns], "counts": runs.tolist()}, rows, columns
+    )["counts"]
     return {"size": [rows, columns], "counts": compressed.decode()}
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(map(_is_whole, size)) or min(size) < 1:
-        raise ValueError(f"the size of the RLE is {_shown(size)}, and not two whole numbers [height, width]")
+    if (
+        not isinstance(size, list | tuple)
+        or len(size) != 2
+        or not all(map(_is_whole, size))
+        or min(size) < 1
+    ):
+        raise ValueError(
+            f"the size of the RLE is {_shown(size)}, and not two whole numbers [height, width]"
+        )
     rows, columns = map(int, size)
     if rows * columns > LARGEST_IMAGE:
-        raise ValueError(f"the size of the RLE is {rows} x {columns}, more than the {LARGEST_IMAGE:,} pixels that are read")
+        raise ValueError(
+            f"the size of the RLE is {rows} x {columns}, more than the {LARGEST_IMAGE:,} pixels that are read"
+        )
     return rows, columns
 
 
 def _runs_of_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
     for value in counts:
         if not _is_whole(value):
-            raise ValueError(f"the counts of the RLE hold {_shown(value)}, which is not a whole number")
+            raise ValueError(
+                f"the counts of the RLE hold {_shown(value)}, which is not a whole number"
+            )
         if value < 0 or value > pixels:
-            raise ValueError(f"the counts of the RLE hold {_shown(value)}, and a run has 0 to {pixels} pixels")
+            raise ValueError(
+                f"the counts of the RLE hold {_shown(value)}, and a run has 0 to {pixels} pixels"
+            )
     return np.array(counts, np.int64)
 
 
@@ -90,40 +129,56 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
     try:
         data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
     except UnicodeEncodeError as error:
-        raise ValueError(f"the compressed counts {_shown(text)} hold a character that no compressed RLE has") from error
+        raise ValueError(
+            f"the compressed counts {_shown(text)} hold a character that no compressed RLE has"
+        ) from error
     if not len(data):
         raise ValueError("the compressed counts of the RLE are empty")
     if data.min() < FIRST_CHARACTER or data.max() > LAST_CHARACTER:
-        raise ValueError(f"the compressed counts {_shown(text)} hold a character that no compressed RLE has")
+        raise ValueError(
+            f"the compressed counts {_shown(text)} hold a character that no compressed RLE has"
+        )
     values = data.astype(np.int64) - FIRST_CHARACTER
     ends = np.flatnonzero(values & CONTINUES == 0)
     if not len(ends) or ends[-1] != len(values) - 1:
-        raise ValueError(f"the compressed counts {_shown(text)} are cut off in the middle of a number")
+        raise ValueError(
+            f"the compressed counts {_shown(text)} are cut off in the middle of a number"
+        )
     starts = np.append(0, ends[:-1] + 1)
     lengths = ends - starts + 1
     if lengths.max() > LONGEST:
-        raise ValueError(f"the compressed counts {_shown(text)} hold a number that is larger than any image that is read")
+        raise ValueError(
+            f"the compressed counts {_shown(text)} hold a number that is larger than any image that is read"
+        )
     place = np.arange(len(values)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((values & 0x1F) << (BITS * place), starts)
     runs -= np.where(values[ends] & SIGN, np.int64(1) << (BITS * lengths), 0)
-    if np.abs(runs).max() <= pixels:  # else some run is beyond it, and sums of such numbers might not fit in 64 bits
+    if (
+        np.abs(runs).max() <= pixels
+    ):  # else some run is beyond it, and sums of such numbers might not fit in 64 bits
         runs[1::2] = np.cumsum(runs[1::2])
         runs[2::2] = np.cumsum(runs[2::2])
     if runs.min() < 0 or runs.max() > pixels:
-        raise ValueError(f"the compressed counts {_shown(text)} hold a run that is negative or longer than the {pixels} pixels of the image")
+        raise ValueError(
+            f"the compressed counts {_shown(text)} hold a run that is negative or longer than the {pixels} pixels of the image"
+        )
     return runs
 
 
 def _refuse_unfilled(runs: np.ndarray, height: int, width: int) -> None:
     if (total := int(runs.sum())) != height * width:
-        raise ValueError(f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has {height * width}")
+        raise ValueError(
+            f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has {height * width}"
+        )
 
 
 def _is_whole(value: Any) -> bool:
     """Tell whether a value is a whole number; True and False are none, and 3.0 is one."""
     if isinstance(value, bool | np.bool_):
         return False
-    return isinstance(value, numbers.Integral) or (isinstance(value, float) and math.isfinite(value) and value == int(value))
+    return isinstance(value, numbers.Integral) or (
+        isinstance(value, float) and math.isfinite(value) and value == int(value)
+    )
 
 
 def _shown(value: Any) -> str:
@@ -141,7 +196,10 @@ def to_siim(mask: np.ndarray, relative: bool = True) -> str:
     Returns:
         The pairs, separated by blanks; "-1" where the mask is empty.
     """
-    return _text(np.flatnonzero(np.diff(np.ravel(mask, order="F") != 0, prepend=False, append=False)), relative)
+    return _text(
+        np.flatnonzero(np.diff(np.ravel(mask, order="F") != 0, prepend=False, append=False)),
+        relative,
+    )
 
 
 def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = True) -> Rle | None:
@@ -165,7 +223,9 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
         return None
     runs = np.concatenate([_runs(text, height, width, relative) for text in texts])
     starts, ends = runs[np.argsort(runs[:, 0], kind="stable")].T
-    reach = np.maximum.accumulate(ends)  # the end of everything up to here: an earlier run may hold a later one
+    reach = np.maximum.accumulate(
+        ends
+    )  # the end of everything up to here: an earlier run may hold a later one
     first = np.append(True, starts[1:] > reach[:-1])
     starts, ends = starts[first], reach[np.append(first[1:], True)]
     edges = np.column_stack([starts, ends]).ravel()
@@ -192,18 +252,28 @@ def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
     try:
         values = np.array([int(value) for value in text.split()], np.int64)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"the RLE '{_short(text)}' holds something else than whole numbers") from error
+        raise ValueError(
+            f"the RLE '{_short(text)}' holds something else than whole numbers"
+        ) from error
     if len(values) % 2:
-        raise ValueError(f"the RLE '{_short(text)}' has an odd number of values ({len(values)}), so they are no pairs")
+        raise ValueError(
+            f"the RLE '{_short(text)}' has an odd number of values ({len(values)}), so they are no pairs"
+        )
     firsts, lengths = values[::2], values[1::2]
     if firsts.min() < 0 or lengths.min() < 1:
-        raise ValueError(f"the RLE '{_short(text)}' has a negative {'gap' if relative else 'start'} or a length below 1")
+        raise ValueError(
+            f"the RLE '{_short(text)}' has a negative {'gap' if relative else 'start'} or a length below 1"
+        )
     pixels = height * width
     if values.max() > pixels:
-        raise ValueError(f"the RLE '{_short(text)}' has a run beyond the {pixels} pixels of a {height} x {width} image")
+        raise ValueError(
+            f"the RLE '{_short(text)}' has a run beyond the {pixels} pixels of a {height} x {width} image"
+        )
     ends = np.cumsum(values)[1::2] if relative else firsts + lengths
     if ends.max() > pixels:
-        raise ValueError(f"the RLE '{_short(text)}' reaches pixel {ends.max()} of a {height} x {width} image, which has {pixels}")
+        raise ValueError(
+            f"the RLE '{_short(text)}' reaches pixel {ends.max()} of a {height} x {width} image, which has {pixels}"
+        )
     return np.column_stack([ends - lengths, ends])
 
 

@@ -4,7 +4,11 @@ from pathlib import Path
 
 from datamodules.refusal import ManifestError
 
-FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}  # split -> names its folder may have
+FOLDERS = {
+    "train": ("train",),
+    "val": ("valid", "val"),
+    "test": ("test",),
+}  # split -> names its folder may have
 ANNOTATIONS = "_annotations.coco.json"
 
 
@@ -16,10 +20,14 @@ def annotation_file(root: Path, split: str) -> Path:
     """
     folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
     if folder is None:
-        raise ManifestError(f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO export with train/ valid/ test/")
+        raise ManifestError(
+            f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO export with train/ valid/ test/"
+        )
     path = folder / ANNOTATIONS
     if not path.is_file():
-        raise ManifestError(f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/ valid/ test/")
+        raise ManifestError(
+            f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/ valid/ test/"
+        )
     return path
 
 

@@ -8,7 +8,9 @@ from datamodules.formats.rle import EMPTY
 from datamodules.refusal import ManifestError
 
 COLUMNS = ("ImageId", "EncodedPixels")  # the published file has a blank before the second
-csv.field_size_limit(2**27)  # bytes; a fine mask of a large image is longer than the 131,072 the module allows
+csv.field_size_limit(
+    2**27
+)  # bytes; a fine mask of a large image is longer than the 131,072 the module allows
 
 
 def read_siim_csv(path: Path) -> dict[str, list[str]]:
@@ -24,20 +26,28 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = {}
     for number, image, text in _rows(path):
         if not image or text is None:
-            raise ManifestError(f"{path}: row {number} has no {COLUMNS[1] if image else COLUMNS[0]}; complete or remove it")
+            raise ManifestError(
+                f"{path}: row {number} has no {COLUMNS[1] if image else COLUMNS[0]}; complete or remove it"
+            )
         texts.setdefault(image, []).append(text)
     if not texts:
-        raise ManifestError(f"{path} holds no rows under its header; restore the file or name the one with the annotations")
+        raise ManifestError(
+            f"{path} holds no rows under its header; restore the file or name the one with the annotations"
+        )
     for image, own in texts.items():
         if 0 < sum(text in ("", EMPTY) for text in own) < len(own):
-            raise ManifestError(f"{path}: image '{image}' has a row {EMPTY} (no mask) and a row with a mask; remove the one that is wrong")
+            raise ManifestError(
+                f"{path}: image '{image}' has a row {EMPTY} (no mask) and a row with a mask; remove the one that is wrong"
+            )
     return texts
 
 
 def has_masks(path: Path) -> bool:
     """Whether the table's header has the column EncodedPixels; a list of patients has not."""
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(
+            path, "rt", newline="", encoding="utf-8-sig"
+        ) as file:
             return COLUMNS[1] in [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error):
         return False
@@ -45,27 +55,39 @@ def has_masks(path: Path) -> bool:
 
 def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
     """Writes one row an image under the competition's header `ImageId,EncodedPixels`; gzipped where the name ends in .gz."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "wt", newline="", encoding="utf-8") as file:
+    with (gzip.open if path.suffix == ".gz" else open)(
+        path, "wt", newline="", encoding="utf-8"
+    ) as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *texts.items()])
 
 
 def _rows(path: Path) -> list[tuple[int, str, str | None]]:
     """Line number, id and text of every row that is not blank."""
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(
+            path, "rt", newline="", encoding="utf-8-sig"
+        ) as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in COLUMNS if name not in header]
             if missing:
                 said = f"has no column {' and no '.join(missing)}, only {', '.join(header) or 'an empty line'}"
-                raise ManifestError(f"{path} {said}; name the competition's CSV, or rename the columns to {', '.join(COLUMNS)}")
+                raise ManifestError(
+                    f"{path} {said}; name the competition's CSV, or rename the columns to {', '.join(COLUMNS)}"
+                )
             id, pixels = map(header.index, COLUMNS)
             return [
-                (reader.line_num, row[id].strip() if id < len(row) else "", row[pixels].strip() if pixels < len(row) else None)
+                (
+                    reader.line_num,
+                    row[id].strip() if id < len(row) else "",
+                    row[pixels].strip() if pixels < len(row) else None,
+                )
                 for row in reader
                 if row
             ]
     except FileNotFoundError as error:
         raise ManifestError(f"{path} does not exist; restore the file or name another") from error
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path} cannot be read as a CSV ({error}); restore the file from its source") from error
+        raise ManifestError(
+            f"{path} cannot be read as a CSV ({error}); restore the file from its source"
+        ) from error

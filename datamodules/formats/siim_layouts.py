@@ -12,7 +12,9 @@ from datamodules.formats.siim_csv import has_masks, read_siim_csv
 from datamodules.refusal import ManifestError
 
 PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
-NAMES = "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
+NAMES = (
+    "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
+)
 UNSUITABLE = "set datamodule.root to the folder that holds one of them"
 
 
@@ -50,7 +52,11 @@ def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]
     """
     found = {name: place for name, look in LAYOUTS.items() if (place := look(root))}
     if len(found) != 1:
-        said = f"holds several layouts ({', '.join(found)})" if found else "holds none of the layouts of SIIM-ACR"
+        said = (
+            f"holds several layouts ({', '.join(found)})"
+            if found
+            else "holds none of the layouts of SIIM-ACR"
+        )
         raise ManifestError(f"{root} {said}: {NAMES}; {UNSUITABLE}")
     name, place = next(iter(found.items()))
     images = list({"kaggle": _kaggle, "png": _png, "tree": _tree}[name](place, unmatched, cleaning))
@@ -69,14 +75,25 @@ def _is_png(root: Path) -> Path | None:
 
 
 def _is_tree(root: Path) -> Path | None:
-    return next((place for place in (root, root / "siim-acr-png") if (place / "images").is_dir() and (place / "masks").is_dir()), None)
+    return next(
+        (
+            place
+            for place in (root, root / "siim-acr-png")
+            if (place / "images").is_dir() and (place / "masks").is_dir()
+        ),
+        None,
+    )
 
 
 def _dicoms(root: Path) -> Iterator[Path]:
     """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out; a circle of links is walked once."""
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if (place := Path(folder, name).resolve()) not in seen and not seen.add(place)]  # type: ignore[func-returns-value]
+        below[:] = [
+            name
+            for name in below
+            if (place := Path(folder, name).resolve()) not in seen and not seen.add(place)
+        ]  # type: ignore[func-returns-value]
         yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
 
 
@@ -89,8 +106,20 @@ def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Li
     for path in sorted(_dicoms(root)):
         if files.setdefault(path.stem, path) != path:
             cleaning.count("second DICOM of the same name: left out", str(path))
-    _match(root, sorted(texts.keys() - files.keys()), "row of the CSV without its DICOM", unmatched, cleaning)
-    _match(root, sorted(files.keys() - texts.keys()), "DICOM without a row in the CSV", unmatched, cleaning)
+    _match(
+        root,
+        sorted(texts.keys() - files.keys()),
+        "row of the CSV without its DICOM",
+        unmatched,
+        cleaning,
+    )
+    _match(
+        root,
+        sorted(files.keys() - texts.keys()),
+        "DICOM without a row in the CSV",
+        unmatched,
+        cleaning,
+    )
     for image, own in texts.items():
         if image in files:
             yield Listed(image, files[image], texts=tuple(own))
@@ -103,7 +132,9 @@ def _annotations(root: Path) -> Path:
     named = [path for path in named if has_masks(path)] or named
     if len(named) != 1:
         names = ", ".join(path.name for path in named)
-        raise ManifestError(f"{root} has {len(named)} tables that could be the annotations ({names}); leave one with ImageId,EncodedPixels there")
+        raise ManifestError(
+            f"{root} has {len(named)} tables that could be the annotations ({names}); leave one with ImageId,EncodedPixels there"
+        )
     return named[0]
 
 
@@ -112,8 +143,12 @@ def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Liste
     for image, mask in _pairs(root / "png_images", root / "png_masks", root, unmatched, cleaning):
         said = PNG_NAME.match(image.stem)
         if not said:
-            raise ManifestError(f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore the name")
-        yield Listed(names.get(image.name, image.stem), image, mask=mask, split=said[2], label=int(said[3]))
+            raise ManifestError(
+                f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore the name"
+            )
+        yield Listed(
+            names.get(image.name, image.stem), image, mask=mask, split=said[2], label=int(said[3])
+        )
 
 
 def _new_names(root: Path) -> dict[str, str]:
@@ -124,7 +159,9 @@ def _new_names(root: Path) -> dict[str, str]:
             rows = list(csv.DictReader(file))
         missing = {"new_filename", "ImageId"} - set(rows[0] if rows else ())
         if missing:
-            raise ManifestError(f"{path} has no column {min(missing)}; restore the file, or remove it to go by file names")
+            raise ManifestError(
+                f"{path} has no column {min(missing)}; restore the file, or remove it to go by file names"
+            )
         names |= {row["new_filename"]: row["ImageId"] for row in rows}
     return names
 
@@ -132,19 +169,41 @@ def _new_names(root: Path) -> dict[str, str]:
 def _tree(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
     for split in ("train", "test"):
         if (root / "images" / split).is_dir():
-            for image, mask in _pairs(root / "images" / split, root / "masks" / split, root, unmatched, cleaning):
+            for image, mask in _pairs(
+                root / "images" / split, root / "masks" / split, root, unmatched, cleaning
+            ):
                 yield Listed(f"{split}/{image.stem}", image, mask=mask, split=split)
 
 
-def _pairs(images: Path, masks: Path, root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[tuple[Path, Path]]:
-    files, drawn = ({path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks))
-    _match(root, sorted(str(files[name]) for name in files.keys() - drawn.keys()), "image without its mask", unmatched, cleaning)
-    _match(root, sorted(str(drawn[name]) for name in drawn.keys() - files.keys()), "mask without its image", unmatched, cleaning)
+def _pairs(
+    images: Path, masks: Path, root: Path, unmatched: str, cleaning: CleaningReport
+) -> Iterator[tuple[Path, Path]]:
+    files, drawn = (
+        {path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks)
+    )
+    _match(
+        root,
+        sorted(str(files[name]) for name in files.keys() - drawn.keys()),
+        "image without its mask",
+        unmatched,
+        cleaning,
+    )
+    _match(
+        root,
+        sorted(str(drawn[name]) for name in drawn.keys() - files.keys()),
+        "mask without its image",
+        unmatched,
+        cleaning,
+    )
     return ((files[name], drawn[name]) for name in files if name in drawn)
 
 
-def _match(root: Path, names: list[str], what: str, unmatched: str, cleaning: CleaningReport) -> None:
+def _match(
+    root: Path, names: list[str], what: str, unmatched: str, cleaning: CleaningReport
+) -> None:
     if names and unmatched == "refuse":
-        raise ManifestError(f"{root}: {len(names)} times a {what}, '{names[0]}' for one; complete the download, or set datamodule.unmatched=drop")
+        raise ManifestError(
+            f"{root}: {len(names)} times a {what}, '{names[0]}' for one; complete the download, or set datamodule.unmatched=drop"
+        )
     for name in names:
         cleaning.count(f"{what}: left out", name)

@@ -43,12 +43,19 @@ def read_voc(path: Path) -> Voc:
     try:
         root = parse(path).getroot()
     except DefusedXmlException as error:
-        raise ManifestError(f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {AGAIN}") from error
+        raise ManifestError(
+            f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {AGAIN}"
+        ) from error
     except (ParseError, ValueError, LookupError, OSError) as error:
         raise ManifestError(f"{path} is not XML that can be read ({error}); {AGAIN}") from error
     if root is None or root.tag != "annotation":
-        raise ManifestError(f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>); {AGAIN}")
-    objects = [_object(entry, f"object {number} of {path}") for number, entry in enumerate(root.findall("object"), start=1)]
+        raise ManifestError(
+            f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>); {AGAIN}"
+        )
+    objects = [
+        _object(entry, f"object {number} of {path}")
+        for number, entry in enumerate(root.findall("object"), start=1)
+    ]
     return Voc(path, _size(root, path), tuple(objects))
 
 
@@ -71,23 +78,36 @@ def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float
         raise ManifestError(
             f"{voc.path} has the box {_said(corners)}, {excess:g} pixels outside the {width} x {height} image; correct it, or remove the file"
         )
-    return min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(max(x2, 0.0), width), min(max(y2, 0.0), height)
+    return (
+        min(max(x1, 0.0), width),
+        min(max(y1, 0.0), height),
+        min(max(x2, 0.0), width),
+        min(max(y2, 0.0), height),
+    )
 
 
 def _object(entry: Element, where: str) -> tuple[str, Corners]:
     name = (entry.findtext("name") or "").strip()
     if not name:
         raise ManifestError(f"{where} has no <name>; name it, or remove it")
-    x1, y1, x2, y2 = (_number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')") for corner in CORNERS)
+    x1, y1, x2, y2 = (
+        _number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')")
+        for corner in CORNERS
+    )
     if x1 > x2 or y1 > y2:
-        raise ManifestError(f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax and ymin < ymax")
+        raise ManifestError(
+            f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax and ymin < ymax"
+        )
     return name, (x1, y1, x2, y2)
 
 
 def _size(root: Element, path: Path) -> tuple[int, int] | None:
     if root.find("size") is None:
         return None
-    height, width = (_number(root.findtext(f"size/{side}"), side, f"the size of {path}") for side in ("height", "width"))
+    height, width = (
+        _number(root.findtext(f"size/{side}"), side, f"the size of {path}")
+        for side in ("height", "width")
+    )
     return (int(height), int(width)) if height > 0 and width > 0 else None
 
 
@@ -97,7 +117,9 @@ def _number(text: str | None, what: str, where: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ManifestError(f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite number there")
+        raise ManifestError(
+            f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite number there"
+        )
     return number
 
 

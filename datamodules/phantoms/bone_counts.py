@@ -38,7 +38,11 @@ class Visibility:
         """
         inside = spot > self.share * spot.max()
         signal, others = float(spot[inside].sum()), float((everything - spot)[inside].sum())
-        seen = signal > self.contrast * others and signal > self.rose * np.sqrt(max(others, 1.0)) and spot.max() * gain >= self.greys
+        seen = (
+            signal > self.contrast * others
+            and signal > self.rose * np.sqrt(max(others, 1.0))
+            and spot.max() * gain >= self.greys
+        )
         return inside if seen and inside.any() else None
 
 
@@ -77,6 +81,14 @@ def boxes(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
     height, width = mask.shape
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return sorted(
-        ((max(x - margin, 0), max(y - margin, 0), min(x + w + margin, width), min(y + h + margin, height)) for x, y, w, h, _ in stats[1:].tolist()),
+        (
+            (
+                max(x - margin, 0),
+                max(y - margin, 0),
+                min(x + w + margin, width),
+                min(y + h + margin, height),
+            )
+            for x, y, w, h, _ in stats[1:].tolist()
+        ),
         key=lambda box: (box[1], box[0]),
     )

@@ -17,8 +17,14 @@ from datamodules.refusal import Refusal
 
 OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
 TRIES = 20
-REGIONS = {"kneeL": ("thigh_left", (2.5, 120, 16.5, 138)), "kneeR": ("thigh_right", (-16.5, 120, -2.5, 138))}  # part, x1, y1, x2, y2 in its cm
-REGIONS |= {"vertbra": ("trunk", (-6, 17, 6, 77)), "pelvis": ("trunk", (-16, 70, 16, 99))}  # "vertbra" is the real set's spelling
+REGIONS = {
+    "kneeL": ("thigh_left", (2.5, 120, 16.5, 138)),
+    "kneeR": ("thigh_right", (-16.5, 120, -2.5, 138)),
+}  # part, x1, y1, x2, y2 in its cm
+REGIONS |= {
+    "vertbra": ("trunk", (-6, 17, 6, 77)),
+    "pelvis": ("trunk", (-16, 70, 16, 99)),
+}  # "vertbra" is the real set's spelling
 Box = tuple[int, int, int, int]
 
 
@@ -88,20 +94,30 @@ def examine(
 
 
 def _scans(
-    gantry: Gantry, random: np.random.Generator, expected: np.ndarray, lesions: list[list[np.ndarray]], normal: list[list[np.ndarray]]
+    gantry: Gantry,
+    random: np.random.Generator,
+    expected: np.ndarray,
+    lesions: list[list[np.ndarray]],
+    normal: list[list[np.ndarray]],
 ) -> dict[str, Scan]:
     """Both views as the camera takes them, with the masks and boxes of what is seen in each."""
     overflow, scans = bool(random.random() < OVERFLOW), {}
     for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
-        turn = slice(None, None, -1 if name == "POST" else 1)  # the patient's left is the posterior view's left
+        turn = slice(
+            None, None, -1 if name == "POST" else 1
+        )  # the patient's left is the posterior view's left
         around = [box for spot in spots_seen for box in boxes(spot[:, turn])]
         image = acquire(random, seen[:, turn], overflow)
-        scans[name] = Scan(image, mask[:, turn], boxes(mask[:, turn]), around, _regions(gantry, name))
+        scans[name] = Scan(
+            image, mask[:, turn], boxes(mask[:, turn]), around, _regions(gantry, name)
+        )
     return scans
 
 
-def _seen(spots: list[np.ndarray], expected: np.ndarray, visibility: Visibility) -> list[list[np.ndarray]]:
+def _seen(
+    spots: list[np.ndarray], expected: np.ndarray, visibility: Visibility
+) -> list[list[np.ndarray]]:
     """For each view the masks of those spots that can be seen in it."""
     seen = []
     for view, everything in enumerate(expected):
@@ -117,6 +133,10 @@ def _regions(gantry: Gantry, view: str) -> dict[str, Box]:
     for name, (part, (x1, y1, x2, y2)) in REGIONS.items():
         corners = gantry.place(part, np.array([(x, y) for x in (x1, x2) for y in (y1, y2)]))
         columns = width - corners[:, 0] if view == "POST" else corners[:, 0]
-        low, high = np.clip(np.rint([(columns.min(), corners[:, 1].min()), (columns.max(), corners[:, 1].max())]), 0, (width, height)).astype(int)
+        low, high = np.clip(
+            np.rint([(columns.min(), corners[:, 1].min()), (columns.max(), corners[:, 1].max())]),
+            0,
+            (width, height),
+        ).astype(int)
         found[name] = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
     return found

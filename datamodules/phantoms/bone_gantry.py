@@ -10,8 +10,15 @@ from datamodules.phantoms.bone_pose import FIELD, Site, pose
 VIEWS = ("ANT", "POST")
 ATTENUATION = 0.11  # a cm of tissue at 140 keV; below the narrow beam's 0.15, for the window lets some scatter pass
 DEEP = 8.0  # cm of tissue beyond which a source is blurred as a deep one
-BLUR = (0.4, 0.6, 1.3)  # Gaussian sigma in cm, of shallow and deep sources: 9 and 14 mm FWHM of a high-resolution collimator; of haze
-SCATTER, SCATTER_REACH = 0.12, 4.0  # counts for each that comes straight, and how far from its place, a sigma in cm
+BLUR = (
+    0.4,
+    0.6,
+    1.3,
+)  # Gaussian sigma in cm, of shallow and deep sources: 9 and 14 mm FWHM of a high-resolution collimator; of haze
+SCATTER, SCATTER_REACH = (
+    0.12,
+    4.0,
+)  # counts for each that comes straight, and how far from its place, a sigma in cm
 FINEST = 0.3  # cm a pixel while shapes are drawn
 
 
@@ -30,9 +37,13 @@ class Gantry:
         self.sites: list[Site] = []
         self._finer = max(1, int(np.ceil(FIELD / height / FINEST - 0.25)))
         self._pixel = FIELD / height / self._finer  # cm
-        self._layers = np.zeros((2, len(BLUR), height * self._finer, height // 4 * self._finer), np.float32)  # view, depth
+        self._layers = np.zeros(
+            (2, len(BLUR), height * self._finer, height // 4 * self._finer), np.float32
+        )  # view, depth
 
-    def add(self, part: str, shapes: list[Shape], front: float, back: float, haze: bool = False) -> None:
+    def add(
+        self, part: str, shapes: list[Shape], front: float, back: float, haze: bool = False
+    ) -> None:
         """Adds uptake to the body.
 
         Args:
@@ -47,14 +58,35 @@ class Gantry:
             layer = self._layers[view, 2 if haze else int(depth > DEEP)][window]
             cv2.addWeighted(drawn, unit * self._passing(depth), layer, 1, 0, layer, cv2.CV_32F)
 
-    def add_pair(self, part: str, shapes: list[Shape], front: float, back: float, uneven: float = 0.05, haze: bool = False) -> None:
+    def add_pair(
+        self,
+        part: str,
+        shapes: list[Shape],
+        front: float,
+        back: float,
+        uneven: float = 0.05,
+        haze: bool = False,
+    ) -> None:
         """Adds shapes given for the patient's left on both sides, see `add`; `uneven` is the deviation of one side's uptake, as a share of it."""
         for side in ("left", "right"):
             factor = self.random.lognormal(0, uneven)
-            own = [(outline if side == "left" else mirrored(outline), uptake * factor) for outline, uptake in shapes]
-            self.add(part if part in ("trunk", "head") else f"{part}_{side}", own, front, back, haze)
+            own = [
+                (outline if side == "left" else mirrored(outline), uptake * factor)
+                for outline, uptake in shapes
+            ]
+            self.add(
+                part if part in ("trunk", "head") else f"{part}_{side}", own, front, back, haze
+            )
 
-    def add_sites(self, bone: str, part: str, places: list[tuple[float, float]], turn: float, width: float, depth: tuple[float, float]) -> None:
+    def add_sites(
+        self,
+        bone: str,
+        part: str,
+        places: list[tuple[float, float]],
+        turn: float,
+        width: float,
+        depth: tuple[float, float],
+    ) -> None:
         """Names where lesions may be, given for the patient's left and true of both sides.
 
         Args:
@@ -68,7 +100,9 @@ class Gantry:
         for x, y in places:
             for side, sign in (("left", 1), ("right", -1))[: 1 if x == 0 else 2]:
                 own = part if part in ("trunk", "head") else f"{part}_{side}"
-                self.sites.append(Site(bone, own, sign * x, y, turn if sign > 0 else np.pi - turn, width, *depth))
+                self.sites.append(
+                    Site(bone, own, sign * x, y, turn if sign > 0 else np.pi - turn, width, *depth)
+                )
 
     def body(self) -> np.ndarray:
         """What was added, blurred, without its scatter: float32 `2 x height x width`, the posterior view still unmirrored."""
@@ -84,12 +118,21 @@ class Gantry:
         whole = np.zeros((2, *self.shape), np.float32)
         small = tuple(slice(edge.start // self._finer, edge.stop // self._finer) for edge in window)
         for image, depth in zip(whole, (front, back), strict=True):
-            image[small] = self._blurred(drawn * np.float32(unit * self._passing(depth)), BLUR[int(depth > DEEP)])
+            image[small] = self._blurred(
+                drawn * np.float32(unit * self._passing(depth)), BLUR[int(depth > DEEP)]
+            )
         return whole
 
     def with_scatter(self, whole: np.ndarray) -> np.ndarray:
         """Adds to all that is seen what is scattered on its way: float32 `2 x height x width`."""
-        return np.stack([image + SCATTER * cv2.GaussianBlur(image, (0, 0), SCATTER_REACH / self._pixel / self._finer) for image in whole])
+        return np.stack(
+            [
+                image
+                + SCATTER
+                * cv2.GaussianBlur(image, (0, 0), SCATTER_REACH / self._pixel / self._finer)
+                for image in whole
+            ]
+        )
 
     def place(self, part: str, points: Outline) -> np.ndarray:
         """Where points of the body lie in the anterior image.
@@ -103,19 +146,30 @@ class Gantry:
         """
         return pose(self.patient, part, points) / (self._pixel * self._finer)
 
-    def _draw(self, part: str, shapes: list[Shape], margin: int) -> tuple[np.ndarray, float, tuple[slice, slice]]:
+    def _draw(
+        self, part: str, shapes: list[Shape], margin: int
+    ) -> tuple[np.ndarray, float, tuple[slice, slice]]:
         """The shapes as uint8, the uptake that one step of it stands for, and the window of the layers that they and the margin fill."""
         outlines = [pose(self.patient, part, outline) / self._pixel - 0.5 for outline, _ in shapes]
         corners, window = np.concatenate(outlines), []
-        for low, high, size in zip(corners.min(0) - margin - 2, corners.max(0) + margin + 3, self._layers.shape[:1:-1], strict=True):
-            start = int(np.clip(low // self._finer, 0, size // self._finer - 1))  # a hand may lie outside the field
+        for low, high, size in zip(
+            corners.min(0) - margin - 2,
+            corners.max(0) + margin + 3,
+            self._layers.shape[:1:-1],
+            strict=True,
+        ):
+            start = int(
+                np.clip(low // self._finer, 0, size // self._finer - 1)
+            )  # a hand may lie outside the field
             stop = int(np.clip(high // self._finer + 1, start + 1, size // self._finer))
             window.append(slice(start * self._finer, stop * self._finer))
         columns, rows = window
         canvas = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         unit = max(uptake for _, uptake in shapes) / 255
         for outline, (_, uptake) in zip(outlines, shapes, strict=True):
-            pixels = np.rint((outline - (columns.start, rows.start)) * 16).astype(np.int32)  # OpenCV's fixed point with 4 bits
+            pixels = np.rint((outline - (columns.start, rows.start)) * 16).astype(
+                np.int32
+            )  # OpenCV's fixed point with 4 bits
             cv2.fillPoly(canvas, [pixels], round(uptake / unit), cv2.LINE_AA, 4)
         return canvas, unit, (rows, columns)
 
@@ -124,5 +178,9 @@ class Gantry:
 
     def _blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         height, width = layer.shape
-        blurred = cv2.GaussianBlur(layer, (0, 0), sigma / self._pixel, borderType=cv2.BORDER_CONSTANT)
-        return cv2.resize(blurred, (width // self._finer, height // self._finer), interpolation=cv2.INTER_AREA)
+        blurred = cv2.GaussianBlur(
+            layer, (0, 0), sigma / self._pixel, borderType=cv2.BORDER_CONSTANT
+        )
+        return cv2.resize(
+            blurred, (width // self._finer, height // self._finer), interpolation=cv2.INTER_AREA
+        )

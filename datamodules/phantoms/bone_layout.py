@@ -41,21 +41,32 @@ class Layout:
         for view, scan in scans.items():
             folder = WHOLE + view
             self._write_image(folder, number, scan.image, bool(scan.mask.any()), quality)
-            cv2.imwrite(str(self._root / "masks" / folder / f"{number}.png"), scan.mask.astype(np.uint8) * 255)
+            cv2.imwrite(
+                str(self._root / "masks" / folder / f"{number}.png"),
+                scan.mask.astype(np.uint8) * 255,
+            )
             if random.random() >= NO_XML:
-                (self._root / folder / view.lower() / f"{number}.xml").write_bytes(annotation(folder, f"{number}.jpg", scan))
+                (self._root / folder / view.lower() / f"{number}.xml").write_bytes(
+                    annotation(folder, f"{number}.jpg", scan)
+                )
             for region, (x1, y1, x2, y2) in scan.regions.items() if regions else ():
                 if region + view in REGION_FOLDERS:
                     abnormal = bool(scan.mask[y1:y2, x1:x2].any())
-                    self._write_image(region + view, number, scan.image[y1:y2, x1:x2], abnormal, quality)
+                    self._write_image(
+                        region + view, number, scan.image[y1:y2, x1:x2], abnormal, quality
+                    )
 
     def close(self) -> None:
         """Writes each folder's labels: a line an image, its name, a tab, and 1 for abnormal or 0."""
         for folder, lines in self._lines.items():
             (self._root / folder / f"{folder}.txt").write_text("".join(lines))
 
-    def _write_image(self, folder: str, number: int, image: np.ndarray, abnormal: bool, quality: int) -> None:
-        cv2.imwrite(str(self._root / folder / f"{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    def _write_image(
+        self, folder: str, number: int, image: np.ndarray, abnormal: bool, quality: int
+    ) -> None:
+        cv2.imwrite(
+            str(self._root / folder / f"{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality]
+        )
         self._lines.setdefault(folder, []).append(f"{number}.jpg\t{int(abnormal)}\n")
 
 
@@ -78,7 +89,12 @@ def annotation(folder: str, name: str, scan: Scan) -> bytes:
 
 def _add_object(root: ElementTree.Element, kind: str, box: Box) -> None:
     found = ElementTree.SubElement(root, "object")
-    for tag, text in (("name", kind), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+    for tag, text in (
+        ("name", kind),
+        ("pose", "Unspecified"),
+        ("truncated", "0"),
+        ("difficult", "0"),
+    ):
         ElementTree.SubElement(found, tag).text = text
     corners = ElementTree.SubElement(found, "bndbox")
     for tag, number in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):

@@ -7,7 +7,17 @@ import numpy as np
 from datamodules.phantoms.bone_gantry import Gantry, Site
 from datamodules.phantoms.bone_outlines import Shape, blot
 
-BONES = {"rib": 26, "thoracic spine": 18, "lumbar spine": 16, "ilium": 10, "sacrum": 5, "sternum": 5, "scapula": 5, "femur": 6, "skull": 5}
+BONES = {
+    "rib": 26,
+    "thoracic spine": 18,
+    "lumbar spine": 16,
+    "ilium": 10,
+    "sacrum": 5,
+    "sternum": 5,
+    "scapula": 5,
+    "femur": 6,
+    "skull": 5,
+}
 BONES |= {"ischium or pubis": 4, "humerus": 4, "cervical spine": 3, "clavicle": 2, "tibia": 1}
 NUMBER = (0.26, 0.2, 0.16, 0.12, 0.09, 0.07, 0.06, 0.04)  # chances of 1 to 8 lesions
 APART = 3.5  # cm between the middles of two lesions of a patient at least
@@ -48,7 +58,11 @@ def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Sit
     names, weights = list(BONES), np.array(list(BONES.values()))
     bone = random.choice(names, p=weights / weights.sum())
     sites = [site for site in gantry.sites if site.bone == bone]
-    free = [site for site in sites if all(np.hypot(site.x - other.x, site.y - other.y) > APART for other in taken)] or sites
+    free = [
+        site
+        for site in sites
+        if all(np.hypot(site.x - other.x, site.y - other.y) > APART for other in taken)
+    ] or sites
     return free[random.integers(len(free))]
 
 
@@ -63,6 +77,12 @@ def _shapes(random: np.random.Generator, site: Site, like: Lesions) -> list[Shap
     shapes = [(blot(random, (x, y), along, across, site.turn), 0.7 * level)]
     for _ in range(random.integers(1, 4)):
         u, v = random.normal(0, 0.35, 2) * (along, across)
-        core = blot(random, (x + cos * u - sin * v, y + sin * u + cos * v), 0.5 * along, 0.5 * across, site.turn)
+        core = blot(
+            random,
+            (x + cos * u - sin * v, y + sin * u + cos * v),
+            0.5 * along,
+            0.5 * across,
+            site.turn,
+        )
         shapes.append((core, level * random.uniform(0.8, 1.2)))
     return shapes

@@ -8,7 +8,9 @@ Outline = np.ndarray  # corners x 2
 Shape = tuple[Outline, float]  # an outline and its uptake
 
 
-def strip(points: Sequence[tuple[float, float]] | np.ndarray, widths: float | Sequence[float]) -> Outline:
+def strip(
+    points: Sequence[tuple[float, float]] | np.ndarray, widths: float | Sequence[float]
+) -> Outline:
     """A band along a line, as long bones and ribs are.
 
     Args:
@@ -29,11 +31,18 @@ def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -
     """An ellipse with the half axes `across` and `down`, turned from x towards y by `turn` radians, `24 x 2`."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     u, v = across * np.cos(angle), down * np.sin(angle)
-    return np.stack([x + np.cos(turn) * u - np.sin(turn) * v, y + np.sin(turn) * u + np.cos(turn) * v], 1)
+    return np.stack(
+        [x + np.cos(turn) * u - np.sin(turn) * v, y + np.sin(turn) * u + np.cos(turn) * v], 1
+    )
 
 
 def blot(
-    random: np.random.Generator, middle: tuple[float, float], across: float, down: float, turn: float = 0.0, roughness: float = 0.2
+    random: np.random.Generator,
+    middle: tuple[float, float],
+    across: float,
+    down: float,
+    turn: float = 0.0,
+    roughness: float = 0.2,
 ) -> Outline:
     """An irregular ellipse, `40 x 2`.
 
@@ -46,10 +55,19 @@ def blot(
         roughness: Deviation of the radius as a share of it.
     """
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    waves = [random.normal(0, 1 / order) * np.cos(order * angle + random.uniform(0, 2 * np.pi)) for order in (2, 3, 4, 5)]
+    waves = [
+        random.normal(0, 1 / order) * np.cos(order * angle + random.uniform(0, 2 * np.pi))
+        for order in (2, 3, 4, 5)
+    ]
     radius = np.clip(1 + roughness * np.sum(waves, 0), 0.4, 1.7)
     u, v = across * radius * np.cos(angle), down * radius * np.sin(angle)
-    return np.stack([middle[0] + np.cos(turn) * u - np.sin(turn) * v, middle[1] + np.sin(turn) * u + np.cos(turn) * v], 1)
+    return np.stack(
+        [
+            middle[0] + np.cos(turn) * u - np.sin(turn) * v,
+            middle[1] + np.sin(turn) * u + np.cos(turn) * v,
+        ],
+        1,
+    )
 
 
 def mirrored(outline: Outline) -> Outline:

@@ -53,8 +53,14 @@ def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Pa
     stature = float(np.clip(random.normal(169 if male else 158, 7.5), 140, 190))
     angles: dict[str, float] = {}
     for side in ("left", "right"):
-        angles |= {f"arm_{side}": random.normal(-0.015, 0.025), f"forearm_{side}": random.normal(-0.02, 0.05)}
-        angles |= {f"thigh_{side}": random.normal(0.0, 0.018), f"shin_{side}": random.normal(0.0, 0.015)}
+        angles |= {
+            f"arm_{side}": random.normal(-0.015, 0.025),
+            f"forearm_{side}": random.normal(-0.02, 0.05),
+        }
+        angles |= {
+            f"thigh_{side}": random.normal(0.0, 0.018),
+            f"shin_{side}": random.normal(0.0, 0.015),
+        }
         angles[f"foot_{side}"] = random.normal(0.1, 0.22)
     return Patient(
         stature=stature,

@@ -8,7 +8,9 @@ from datamodules.phantoms.bone_outlines import Outline
 from datamodules.phantoms.bone_patient import Patient
 
 FIELD = 226.0  # cm that a whole-body scan is high: 1024 rows of 2.21 mm; a quarter of it wide
-JOINTS: dict[str, tuple[str, tuple[float, float]]] = {  # of each part: the part that carries it, and the point it turns about
+JOINTS: dict[
+    str, tuple[str, tuple[float, float]]
+] = {  # of each part: the part that carries it, and the point it turns about
     "arm": ("", (16.8, 33.5)),
     "forearm": ("arm", (20.5, 60.0)),
     "thigh": ("", (9.0, 90.0)),

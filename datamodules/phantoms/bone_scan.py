@@ -56,9 +56,19 @@ def write(
         Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists and holds no phantoms.
     """
     _check(height)
-    numbers = {"patients": patients, "height": height, "abnormal": abnormal, "counts": [float(count) for count in counts]}
+    numbers = {
+        "patients": patients,
+        "height": height,
+        "abnormal": abnormal,
+        "counts": [float(count) for count in counts],
+    }
     numbers |= {"uptake": uptake, "extent": extent, "urine": urine}
-    numbers |= {"visible": [visible_contrast, visible_rose, visible_greys, mask_share], "seed": seed, "version": 1, "set": "bone_scan"}
+    numbers |= {
+        "visible": [visible_contrast, visible_rose, visible_greys, mask_share],
+        "seed": seed,
+        "version": 1,
+        "set": "bone_scan",
+    }
     visibility = Visibility(visible_contrast, visible_rose, visible_greys, mask_share)
     with written_once(root, numbers) as folder:
         if folder is None:
@@ -69,7 +79,15 @@ def write(
         for number in range(1, patients + 1):
             drawn = originals.get(number, number)
             random = np.random.default_rng([seed, drawn])
-            scans = examine(random, height, bool(ill[drawn - 1]), (counts[0], counts[1]), Lesions(uptake, extent), urine, visibility)
+            scans = examine(
+                random,
+                height,
+                bool(ill[drawn - 1]),
+                (counts[0], counts[1]),
+                Lesions(uptake, extent),
+                urine,
+                visibility,
+            )
             layout.write(number, scans, random)
         layout.close()
 
@@ -82,4 +100,6 @@ def twins(patients: int) -> list[tuple[int, int]]:
 def _check(height: int) -> None:
     place = "datamodule.phantom"
     if height < SHORTEST or height % 4:
-        raise Refusal(f"{place}.height={height} is no height of a scan four times as high as wide; set a multiple of 4 from {SHORTEST} on, as 384")
+        raise Refusal(
+            f"{place}.height={height} is no height of a scan four times as high as wide; set a multiple of 4 from {SHORTEST} on, as 384"
+        )

@@ -16,7 +16,14 @@ FOLDERS = ("train", "valid", "test")
 
 
 @validated
-def write(root: Path, train: Count = 120, valid: Count = 40, test: Count = 60, size: Count = 192, seed: Whole = 0) -> None:
+def write(
+    root: Path,
+    train: Count = 120,
+    valid: Count = 40,
+    test: Count = 60,
+    size: Count = 192,
+    seed: Whole = 0,
+) -> None:
     """Writes `train/ valid/ test/` below `root`, once.
 
     Among them, as in the real export: ids that restart in every split, an unused twin category, boxes' areas, images
@@ -31,11 +38,20 @@ def write(root: Path, train: Count = 120, valid: Count = 40, test: Count = 60, s
         size: Side of the pictures in pixels.
         seed: Source of everything drawn.
     """
-    numbers = {"train": train, "valid": valid, "test": test, "size": size, "seed": seed, "version": 3}
+    numbers = {
+        "train": train,
+        "valid": valid,
+        "test": test,
+        "size": size,
+        "seed": seed,
+        "version": 3,
+    }
     with written_once(root, numbers) as folder:
         if folder is not None:
             for number, name in enumerate(FOLDERS):
-                _Export(folder / name, np.random.default_rng([seed, number]), size).write(numbers[name])
+                _Export(folder / name, np.random.default_rng([seed, number]), size).write(
+                    numbers[name]
+                )
             _straddle(folder)
 
 
@@ -55,19 +71,37 @@ class _Export:
             image = self._add_image(f"p{self.folder.name}{index}", drawn.image)
             self._annotate(image, drawn.mask)
             if index % 25 == 3:
-                self.annotations.append(self.annotations[-1] | {"id": len(self.annotations)})  # exact duplicate
+                self.annotations.append(
+                    self.annotations[-1] | {"id": len(self.annotations)}
+                )  # exact duplicate
             if index % 30 == 11:
-                twin = self._add_image(f"p{self.folder.name}{index}", drawn.image)  # a copy of one original, encoded again
+                twin = self._add_image(
+                    f"p{self.folder.name}{index}", drawn.image
+                )  # a copy of one original, encoded again
                 self._annotate(twin, drawn.mask)
         for index in range(max(1, number // 12)):
-            self._add_image(f"u{self.folder.name}{index}", draw_slice(self.random, self.size).image)  # nobody annotated it
+            self._add_image(
+                f"u{self.folder.name}{index}", draw_slice(self.random, self.size).image
+            )  # nobody annotated it
         self._poke_out()
         _write_json(self.folder, self.images, self.annotations)
 
     def _add_image(self, original: str, pixels: np.ndarray) -> dict[str, Any]:
         name = f"{original}_jpg.rf.{self.random.bytes(16).hex()}.jpg"
-        cv2.imwrite(str(self.folder / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, int(self.random.integers(85, 96))])
-        self.images.append({"id": len(self.images), "license": 1, "file_name": name, "height": self.size, "width": self.size})
+        cv2.imwrite(
+            str(self.folder / name),
+            pixels,
+            [cv2.IMWRITE_JPEG_QUALITY, int(self.random.integers(85, 96))],
+        )
+        self.images.append(
+            {
+                "id": len(self.images),
+                "license": 1,
+                "file_name": name,
+                "height": self.size,
+                "width": self.size,
+            }
+        )
         return self.images[-1]
 
     def _annotate(self, image: dict[str, Any], mask: np.ndarray) -> None:
@@ -96,8 +130,17 @@ class _Export:
 
 
 def _write_json(folder: Path, images: list, annotations: list) -> None:
-    categories = [{"id": 0, "name": "Tumor", "supercategory": "none"}, {"id": 1, "name": "Tumor", "supercategory": "Tumor"}]
-    content = {"info": {"description": "phantoms"}, "licenses": [], "categories": categories, "images": images, "annotations": annotations}
+    categories = [
+        {"id": 0, "name": "Tumor", "supercategory": "none"},
+        {"id": 1, "name": "Tumor", "supercategory": "Tumor"},
+    ]
+    content = {
+        "info": {"description": "phantoms"},
+        "licenses": [],
+        "categories": categories,
+        "images": images,
+        "annotations": annotations,
+    }
     (folder / "_annotations.coco.json").write_text(json.dumps(content))
 
 

@@ -35,7 +35,12 @@ def draw_patient(random: np.random.Generator) -> Patient:
 
 
 def draw_radiograph(
-    random: np.random.Generator, height: int, width: int, patient: Patient, findings: Collection[str] = (), marker: str | None = None
+    random: np.random.Generator,
+    height: int,
+    width: int,
+    patient: Patient,
+    findings: Collection[str] = (),
+    marker: str | None = None,
 ) -> np.ndarray:
     """One image of a patient in its own pose, breath and exposure.
 
@@ -61,7 +66,9 @@ def draw_radiograph(
         lost = np.maximum(lost, air * chest.opacity(air))
     if "effusion" in findings:
         lost = np.maximum(lost, air * chest.effusion())
-    signal = body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - patient.air * (air - lost)
+    signal = (
+        body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - patient.air * (air - lost)
+    )
     signal += air * chest.vessels() - chest.airway()
     if "nodule" in findings:
         signal += chest.nodules(air)

@@ -23,16 +23,26 @@ class Canvas:
         y: float32 `height x width`, each pixel's place in cm.
     """
 
-    def __init__(self, random: np.random.Generator, height: int, width: int, patient: Patient) -> None:
+    def __init__(
+        self, random: np.random.Generator, height: int, width: int, patient: Patient
+    ) -> None:
         self.random, self.shape, self.patient = random, (height, width), patient
         breath = random.normal(0.98, 0.035)
         self.top, self.bottom = -patient.height / 2, patient.height * (breath - 0.5)
         self.dome = patient.dome * random.uniform(0.85, 1.15)
-        room = (patient.half_width + 18, patient.height / 2 + 17.5)  # large patients fill more of the film
-        self.scale = min(width / room[0], height / room[1]) * random.uniform(0.92, 1.03)  # pixels per cm
+        room = (
+            patient.half_width + 18,
+            patient.height / 2 + 17.5,
+        )  # large patients fill more of the film
+        self.scale = min(width / room[0], height / room[1]) * random.uniform(
+            0.92, 1.03
+        )  # pixels per cm
         angle, (shift_x, shift_y) = random.normal(0, 0.035), random.normal(0, 0.45, 2)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        self._matrix, self._origin = turn * self.scale, np.array([width / 2 + shift_x * self.scale, height / 2 + (shift_y - 1) * self.scale])
+        self._matrix, self._origin = (
+            turn * self.scale,
+            np.array([width / 2 + shift_x * self.scale, height / 2 + (shift_y - 1) * self.scale]),
+        )
         columns = np.arange(width, dtype=np.float32) - np.float32(self._origin[0])
         rows = np.arange(height, dtype=np.float32) - np.float32(self._origin[1])
         inverse = np.linalg.inv(self._matrix).astype(np.float32)
@@ -52,7 +62,9 @@ class Canvas:
         place = places[self.random.integers(len(places))] if len(places) else allowed.size // 2
         return float(self.x.flat[place]), float(self.y.flat[place])
 
-    def distance(self, x: float, y: float, across: float, down: float, turn: float = 0.0) -> np.ndarray:
+    def distance(
+        self, x: float, y: float, across: float, down: float, turn: float = 0.0
+    ) -> np.ndarray:
         """How far each pixel is from an ellipse's middle, 1 at its border.
 
         Args:
@@ -67,7 +79,9 @@ class Canvas:
         """
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)
         cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-        return cv2.magnitude((cos * dx + sin * dy) / np.float32(across), (cos * dy - sin * dx) / np.float32(down))
+        return cv2.magnitude(
+            (cos * dx + sin * dy) / np.float32(across), (cos * dy - sin * dx) / np.float32(down)
+        )
 
     def noise(self, grain: float) -> np.ndarray:
         """Smooth noise of mean 0 and deviation about 1.
@@ -79,7 +93,11 @@ class Canvas:
             float32 `height x width`.
         """
         knots = [max(3, round(side / (self.scale * grain)) + 1) for side in self.shape]
-        return 1.4 * cv2.resize(self.random.standard_normal(knots, np.float32), self.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        return 1.4 * cv2.resize(
+            self.random.standard_normal(knots, np.float32),
+            self.shape[::-1],
+            interpolation=cv2.INTER_CUBIC,
+        )
 
     def fill(self, outline: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
         """A closed shape, 1 inside and 0 outside.
@@ -105,8 +123,18 @@ class Canvas:
             float32 `height x width`.
         """
         canvas, pixels = np.zeros(self.shape, np.uint8), width * self.scale
-        cv2.polylines(canvas, [self._pixels(line) for line in lines], False, 255, max(1, round(pixels)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            canvas,
+            [self._pixels(line) for line in lines],
+            False,
+            255,
+            max(1, round(pixels)),
+            cv2.LINE_AA,
+            4,
+        )
         return canvas.astype(np.float32) * np.float32(min(1.0, pixels) / 255)
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
-        return np.rint((points @ self._matrix.T + self._origin) * 16).astype(np.int32)  # OpenCV's fixed point with 4 bits
+        return np.rint((points @ self._matrix.T + self._origin) * 16).astype(
+            np.int32
+        )  # OpenCV's fixed point with 4 bits

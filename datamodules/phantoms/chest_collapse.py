@@ -9,9 +9,16 @@ from datamodules.phantoms.chest_organs import Organs
 from datamodules.phantoms.chest_shading import soften
 
 FEWEST = 6  # pixels of a lesion, so that a small picture of a small one still shows it
-ANGLES = np.linspace(-0.9, np.pi, 96)  # around the hilum: 0 is up, pi/2 to the patient's side, pi down
+ANGLES = np.linspace(
+    -0.9, np.pi, 96
+)  # around the hilum: 0 is up, pi/2 to the patient's side, pi down
 # of the air's middle, as angles; its spread in radians; how often. Apical, lateral, all around, deep in the costophrenic sulcus of the supine
-PLACES = ((-0.1, 0.6, 0.45, 0.50), (0.9, 1.6, 0.5, 0.22), (0.5, 1.2, 1.1, 0.16), (2.0, 2.4, 0.32, 0.12))
+PLACES = (
+    (-0.1, 0.6, 0.45, 0.50),
+    (0.9, 1.6, 0.5, 0.22),
+    (0.5, 1.2, 1.1, 0.16),
+    (2.0, 2.4, 0.32, 0.12),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Collapse:
     share: float
 
 
-def collapsed(chest: Organs, random: np.random.Generator, field: np.ndarray, side: int, area: float) -> Collapse:
+def collapsed(
+    chest: Organs, random: np.random.Generator, field: np.ndarray, side: int, area: float
+) -> Collapse:
     """Lets the lung fall towards its hilum until the air beside it covers `area` of the image.
 
     At least 6 pixels of air are drawn, and at most most of the lung.
@@ -51,7 +60,9 @@ def collapsed(chest: Organs, random: np.random.Generator, field: np.ndarray, sid
     wanted, low, high = max(area * field.size, FEWEST), 0.0, 1.0
     for _ in range(14):
         middle = (low + high) / 2
-        seen = np.count_nonzero(radius > np.interp(angle, ANGLES, _pleura(wall, shape.fallen(middle))))
+        seen = np.count_nonzero(
+            radius > np.interp(angle, ANGLES, _pleura(wall, shape.fallen(middle)))
+        )
         low, high = (middle, high) if seen < wanted else (low, middle)
     pleura = _pleura(wall, shape.fallen(high))
     air = np.zeros(chest.shape, np.float32)
@@ -60,8 +71,14 @@ def collapsed(chest: Organs, random: np.random.Generator, field: np.ndarray, sid
     _drop_crumbs(air)
     bare = wall - pleura > 0.12
     points = np.stack([x + side * np.sin(ANGLES) * pleura, y - np.cos(ANGLES) * pleura], 1)
-    runs = [points[run] for run in np.split(np.arange(len(ANGLES)), np.flatnonzero(np.diff(bare)) + 1) if bare[run[0]] and len(run) > 1]
-    line = soften(chest.stroke(runs, 0.14), 0.04 * chest.scale) * field if runs else np.zeros_like(air)
+    runs = [
+        points[run]
+        for run in np.split(np.arange(len(ANGLES)), np.flatnonzero(np.diff(bare)) + 1)
+        if bare[run[0]] and len(run) > 1
+    ]
+    line = (
+        soften(chest.stroke(runs, 0.14), 0.04 * chest.scale) * field if runs else np.zeros_like(air)
+    )
     return Collapse(air, line, field * (1 - air), float(np.mean(beyond > 0)))
 
 
@@ -84,10 +101,20 @@ class _Shape:
     @classmethod
     def drawn(cls, random: np.random.Generator, area: float) -> "_Shape":
         """Any of the PLACES; a large `area`, as a share of the image, is seldom only at the base."""
-        chances = np.array([chance for *_, chance in PLACES]) * (1, 1, 1 + 60 * area, 1 / (1 + 200 * area))
+        chances = np.array([chance for *_, chance in PLACES]) * (
+            1,
+            1,
+            1 + 60 * area,
+            1 / (1 + 200 * area),
+        )
         first, last, spread, _ = PLACES[random.choice(len(PLACES), p=chances / chances.sum())]
         waves = np.interp(ANGLES, np.linspace(ANGLES[0], ANGLES[-1], 7), random.normal(0, 0.1, 7))
-        return cls(random.uniform(first, last), spread * random.uniform(0.75, 1.3), random.uniform(2, 3), waves)
+        return cls(
+            random.uniform(first, last),
+            spread * random.uniform(0.75, 1.3),
+            random.uniform(2, 3),
+            waves,
+        )
 
     def fallen(self, progress: float) -> np.ndarray:
         """Share of the way to the hilum by which the lung has fallen, at each of the ANGLES; the further, the more all around.
@@ -95,8 +122,16 @@ class _Shape:
         Args:
             progress: From 0, none, to 1, all that a lung can do.
         """
-        bump = np.exp(-(np.abs((ANGLES - self.middle) / (self.spread * (0.55 + 3 * progress))) ** self.squareness) / 2)
-        held = np.clip((ANGLES - ANGLES[0]) / 0.5, 0, 1) * np.clip((3.0 - ANGLES) / 0.4, 0, 1)  # by the mediastinum, and below by the ligament
+        bump = np.exp(
+            -(
+                np.abs((ANGLES - self.middle) / (self.spread * (0.55 + 3 * progress)))
+                ** self.squareness
+            )
+            / 2
+        )
+        held = np.clip((ANGLES - ANGLES[0]) / 0.5, 0, 1) * np.clip(
+            (3.0 - ANGLES) / 0.4, 0, 1
+        )  # by the mediastinum, and below by the ligament
         return 0.8 * progress * np.clip(bump * (1 + self.waves), 0, 1) * held
 
 
@@ -116,7 +151,12 @@ def _pleura(wall: np.ndarray, fallen: np.ndarray) -> np.ndarray:
         wall: Distance to the chest wall at each of the ANGLES, in cm.
         fallen: Share of that distance by which the lung has fallen.
     """
-    smooth = cv2.GaussianBlur((wall * (1 - fallen)).astype(np.float32)[:, None], (1, 21), 3.0, borderType=cv2.BORDER_REPLICATE)[:, 0]
+    smooth = cv2.GaussianBlur(
+        (wall * (1 - fallen)).astype(np.float32)[:, None],
+        (1, 21),
+        3.0,
+        borderType=cv2.BORDER_REPLICATE,
+    )[:, 0]
     free = np.clip(fallen / 0.06, 0, 1)
     pleura = wall * (1 - free) + np.minimum(smooth, wall) * free
     return np.where(fallen > 0.01, pleura, 2 * wall)

@@ -31,8 +31,12 @@ def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
         drawn += contrast * _cloth(chest)
     if random.random() < 0.12:
         drawn += contrast * _hair(chest, int(random.choice(SIDES)))
-    if random.random() < (0.24 if side else 0.16):  # last, so that all else is the same with and without a pneumothorax
-        drawn += _chest_tube(chest, side if side and random.random() < 0.7 else int(random.choice(SIDES)))
+    if random.random() < (
+        0.24 if side else 0.16
+    ):  # last, so that all else is the same with and without a pneumothorax
+        drawn += _chest_tube(
+            chest, side if side and random.random() < 0.7 else int(random.choice(SIDES))
+        )
     return drawn
 
 
@@ -40,14 +44,24 @@ def _chest_tube(chest: Chest, side: int) -> np.ndarray:
     """A drain through the chest wall to the apex or the base: two walls, and a stripe that is broken at the side hole."""
     between, patient = chest.random.uniform, chest.patient
     entry = between(0.5, 7)
-    tip = (patient.mediastinum + between(1.5, 4.5), chest.top + between(1, 5) if chest.random.random() < 0.7 else chest.bottom - between(4, 7))
-    knots = [(patient.half_width + 5, entry + between(0, 4)), (patient.half_width - 0.5, entry), (patient.half_width - between(1, 4), 0), tip]
+    tip = (
+        patient.mediastinum + between(1.5, 4.5),
+        chest.top + between(1, 5) if chest.random.random() < 0.7 else chest.bottom - between(4, 7),
+    )
+    knots = [
+        (patient.half_width + 5, entry + between(0, 4)),
+        (patient.half_width - 0.5, entry),
+        (patient.half_width - between(1, 4), 0),
+        tip,
+    ]
     path = curve(knots) * (side, 1)
     width = between(0.5, 0.85)
     outer, lumen = chest.stroke([path], width), chest.stroke([path], 0.6 * width)
     hole = between(12, 17)
     stripe = chest.stroke([path[: int(hole)], path[int(hole) + 2 :]], 0.16)
-    return between(0.5, 1.1) * soften(0.14 * outer - 0.06 * lumen + 0.2 * stripe, 0.04 * chest.scale)
+    return between(0.5, 1.1) * soften(
+        0.14 * outer - 0.06 * lumen + 0.2 * stripe, 0.04 * chest.scale
+    )
 
 
 def _skin_fold(chest: Chest) -> np.ndarray:
@@ -56,25 +70,43 @@ def _skin_fold(chest: Chest) -> np.ndarray:
     side, height = int(chest.random.choice(SIDES)), between(0.05, 0.85)
     x = side * (chest.wall(height) - between(0.4, 4.5))
     y = chest.top + height * (chest.bottom - chest.top)
-    bow, tilt = between(11, 50), side * (np.pi / 2 - 1.3 * (1 - height) ** 2 + chest.random.normal(0, 0.25))
+    bow, tilt = (
+        between(11, 50),
+        side * (np.pi / 2 - 1.3 * (1 - height) ** 2 + chest.random.normal(0, 0.25)),
+    )
     toward = np.sin(tilt), -np.cos(tilt)  # from the arc's middle to the place
     dx, dy = chest.x - np.float32(x - bow * toward[0]), chest.y - np.float32(y - bow * toward[1])
     depth = bow - np.sqrt(dx * dx + dy * dy)
     along = (chest.x - x) * toward[1] - (chest.y - y) * toward[0]
     reach = min(between(4, 13), 0.6 * bow)
-    ends = np.exp(-np.abs((along - between(-1, 1)) / reach) ** 4) * (dx * toward[0] + dy * toward[1] > 0)
-    band = np.exp(-np.maximum(depth, 0) / between(0.35, 1.6)) - 0.15 * np.exp(-np.abs(depth + 0.15) / 0.2)
-    return (between(0.1, 0.26) * ends * band * inside(1 - depth, between(0.06, 0.14))).astype(np.float32)
+    ends = np.exp(-(np.abs((along - between(-1, 1)) / reach) ** 4)) * (
+        dx * toward[0] + dy * toward[1] > 0
+    )
+    band = np.exp(-np.maximum(depth, 0) / between(0.35, 1.6)) - 0.15 * np.exp(
+        -np.abs(depth + 0.15) / 0.2
+    )
+    return (between(0.1, 0.26) * ends * band * inside(1 - depth, between(0.06, 0.14))).astype(
+        np.float32
+    )
 
 
 def _scapula(chest: Chest, side: int) -> np.ndarray:
     """A shoulder blade turned in over the lung: its medial border is a bright line, beyond it everything is denser."""
     between, edge = chest.random.uniform, chest.patient.half_width + 2
     medial = edge - between(4.5, 7.5)
-    border = [(medial + 0.8, chest.top + between(2.5, 4)), (medial, chest.top + 7), (medial + between(0.5, 2), chest.top + between(11, 14))]
+    border = [
+        (medial + 0.8, chest.top + between(2.5, 4)),
+        (medial, chest.top + 7),
+        (medial + between(0.5, 2), chest.top + between(11, 14)),
+    ]
     path = curve(border) * (side, 1)
-    blade = np.concatenate([path, np.array([(edge + 1, chest.top + 8), (edge, chest.top + 2)]) * (side, 1)])
-    return soften(between(0.03, 0.08) * chest.fill(blade) + between(0.03, 0.1) * chest.stroke([path], 0.2), 0.05 * chest.scale)
+    blade = np.concatenate(
+        [path, np.array([(edge + 1, chest.top + 8), (edge, chest.top + 2)]) * (side, 1)]
+    )
+    return soften(
+        between(0.03, 0.08) * chest.fill(blade) + between(0.03, 0.1) * chest.stroke([path], 0.2),
+        0.05 * chest.scale,
+    )
 
 
 def _cloth(chest: Chest) -> np.ndarray:
@@ -83,12 +115,21 @@ def _cloth(chest: Chest) -> np.ndarray:
     xs = between((3, 2, 3, 4), (14, 12, 12, 16))
     path = curve(np.stack([side * xs, between((-22, -9, 0, 24), (-22, 0, 9, 24))], 1))
     sheet = np.concatenate([path, np.array([(side * 40, 24), (side * 40, -22)])])
-    return soften(between(0.015, 0.05) * chest.fill(sheet) + between(0.0, 0.06) * chest.stroke([path], 0.2), 0.05 * chest.scale)
+    return soften(
+        between(0.015, 0.05) * chest.fill(sheet) + between(0.0, 0.06) * chest.stroke([path], 0.2),
+        0.05 * chest.scale,
+    )
 
 
 def _hair(chest: Chest, side: int) -> np.ndarray:
     """Strands that hang from the neck over a lung's apex."""
     random = chest.random
-    root, tip = np.array([side * random.uniform(2, 4), chest.top - 7]), np.array([side * random.uniform(4, 8), chest.top + random.uniform(2, 7)])
-    strands = [curve(root + (tip - root) * np.linspace(0, 1, 4)[:, None] + random.normal(0, 0.7, (4, 2))) for _ in range(random.integers(3, 9))]
+    root, tip = (
+        np.array([side * random.uniform(2, 4), chest.top - 7]),
+        np.array([side * random.uniform(4, 8), chest.top + random.uniform(2, 7)]),
+    )
+    strands = [
+        curve(root + (tip - root) * np.linspace(0, 1, 4)[:, None] + random.normal(0, 0.7, (4, 2)))
+        for _ in range(random.integers(3, 9))
+    ]
     return random.uniform(0.04, 0.1) * chest.stroke(strands, 0.12)

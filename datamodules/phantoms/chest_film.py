@@ -20,8 +20,13 @@ def beam(canvas: Canvas) -> np.ndarray:
     field = 1 + slope[0] * canvas.x + slope[1] * canvas.y
     if canvas.random.random() < 0.25:
         low, high = canvas.random.uniform(0, 0.05, 2), 1 - canvas.random.uniform(0, 0.05, 2)
-        rows, columns = np.linspace(0, 1, canvas.shape[0])[:, None], np.linspace(0, 1, canvas.shape[1])
-        field = field * ((rows > low[0]) & (rows < high[0]) & (columns > low[1]) & (columns < high[1]))
+        rows, columns = (
+            np.linspace(0, 1, canvas.shape[0])[:, None],
+            np.linspace(0, 1, canvas.shape[1]),
+        )
+        field = field * (
+            (rows > low[0]) & (rows < high[0]) & (columns > low[1]) & (columns < high[1])
+        )
     return field
 
 
@@ -44,7 +49,9 @@ def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -
     film = film - random.uniform(0.0, 0.55) * soften(film, random.uniform(2, 5) * scale)
     low, high = np.quantile(film, [random.uniform(0.0, 0.06), random.uniform(0.96, 0.999)])
     grey = np.clip((film - low) / max(high - low, 1e-3), 0, 1) ** random.uniform(0.65, 1.6)
-    return np.clip((random.uniform(0, 0.08) + random.uniform(0.8, 0.95) * grey) * 255, 0, 255).astype(np.uint8)
+    return np.clip(
+        (random.uniform(0, 0.08) + random.uniform(0.8, 0.95) * grey) * 255, 0, 255
+    ).astype(np.uint8)
 
 
 def mark(random: np.random.Generator, image: np.ndarray, text: str | None) -> np.ndarray:
@@ -65,9 +72,16 @@ def mark(random: np.random.Generator, image: np.ndarray, text: str | None) -> np
     letters: np.ndarray = np.zeros((above + below, across), np.uint8)
     cv2.putText(letters, text, (0, above), cv2.FONT_HERSHEY_DUPLEX, 2, 255, 4, cv2.LINE_AA)
     factor = min(random.uniform(0.06, 0.085) * height / above, 0.26 * width / across)
-    letters = cv2.resize(letters, (max(3, round(across * factor)), max(3, round((above + below) * factor))), interpolation=cv2.INTER_AREA)
+    letters = cv2.resize(
+        letters,
+        (max(3, round(across * factor)), max(3, round((above + below) * factor))),
+        interpolation=cv2.INTER_AREA,
+    )
     rows, columns = letters.shape
-    row, column = round(random.uniform(0.02, 0.06) * height), round(random.uniform(0.02, 0.06) * width)
+    row, column = (
+        round(random.uniform(0.02, 0.06) * height),
+        round(random.uniform(0.02, 0.06) * width),
+    )
     row = row if random.random() < 0.85 else height - row - rows
     column = column if random.random() < 0.5 else width - column - columns
     place = image[row : row + rows, column : column + columns]

@@ -18,7 +18,14 @@ PREVALENCE = 0.35
 
 
 @validated
-def write(root: Path, train: Count = 600, val: Count = 100, test: Count = 150, size: Count = 160, seed: Whole = 0) -> None:
+def write(
+    root: Path,
+    train: Count = 600,
+    val: Count = 100,
+    test: Count = 150,
+    size: Count = 160,
+    seed: Whole = 0,
+) -> None:
     """Writes `images/*.jpg` and `manifest.csv` below `root`, once.
 
     Every finding is there or not by itself, whatever the others are; a patient has 1 or 2 images, all in one split.
@@ -35,11 +42,17 @@ def write(root: Path, train: Count = 600, val: Count = 100, test: Count = 150, s
     with written_once(root, {**counts, "size": size, "seed": seed, "version": 1}) as folder:
         if folder is not None:
             (folder / "images").mkdir()
-            rows = [row for number, split in enumerate(counts) for row in _split(folder, [seed, number], split, counts[split], size)]
+            rows = [
+                row
+                for number, split in enumerate(counts)
+                for row in _split(folder, [seed, number], split, counts[split], size)
+            ]
             Manifest(pd.DataFrame(rows), CLASSES, "patient").write(folder / "manifest.csv")
 
 
-def _split(root: Path, seed: list[int], split: str, images: int, size: int) -> Iterator[dict[str, Any]]:
+def _split(
+    root: Path, seed: list[int], split: str, images: int, size: int
+) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(seed)
     patient, group, own = draw_patient(random), 0, 0
     for index in range(images):
@@ -48,7 +61,23 @@ def _split(root: Path, seed: list[int], split: str, images: int, size: int) -> I
         own += 1
         label = [int(random.random() < PREVALENCE) for _ in CLASSES]
         height, width = (round(side) for side in size * random.uniform(0.85, 1.1, 2))
-        pixels = draw_radiograph(random, height, width, patient, [name for name, there in zip(CLASSES, label, strict=True) if there])
+        pixels = draw_radiograph(
+            random,
+            height,
+            width,
+            patient,
+            [name for name, there in zip(CLASSES, label, strict=True) if there],
+        )
         name = f"{split}{index:05d}"
-        cv2.imwrite(str(root / "images" / f"{name}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(85, 96))])
-        yield {"id": name, "image": f"images/{name}.jpg", "group": f"{split}{group:05d}", "label": label, "split": split}
+        cv2.imwrite(
+            str(root / "images" / f"{name}.jpg"),
+            pixels,
+            [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(85, 96))],
+        )
+        yield {
+            "id": name,
+            "image": f"images/{name}.jpg",
+            "group": f"{split}{group:05d}",
+            "label": label,
+            "split": split,
+        }

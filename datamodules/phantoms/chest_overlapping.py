@@ -15,7 +15,14 @@ from datamodules.phantoms.chest_pneumothorax import draw_area
 from datamodules.phantoms.chest_shading import ball, soften
 from datamodules.phantoms.chest_shadows import Chest
 
-KINDS = ("Cardiomegaly", "Consolidation", "Effusion", "Mass", "Nodule", "Pneumothorax")  # as ChestX-Det spells them
+KINDS = (
+    "Cardiomegaly",
+    "Consolidation",
+    "Effusion",
+    "Mass",
+    "Nodule",
+    "Pneumothorax",
+)  # as ChestX-Det spells them
 FEWEST = 6  # pixels of a finding
 
 
@@ -35,7 +42,14 @@ class Film:
 class _Overlay:
     """A chest in the making: what each finding adds to it, and where."""
 
-    def __init__(self, chest: Chest, random: np.random.Generator, lungs: np.ndarray, heart: np.ndarray, contrast: float) -> None:
+    def __init__(
+        self,
+        chest: Chest,
+        random: np.random.Generator,
+        lungs: np.ndarray,
+        heart: np.ndarray,
+        contrast: float,
+    ) -> None:
         self.lost, self.vessels = chest.crowding(), chest.vessels()
         self.chest, self.random, self.contrast = copy(chest), random, contrast
         self.chest.random = random
@@ -46,7 +60,9 @@ class _Overlay:
 
     def cardiomegaly(self) -> None:
         """The heart is drawn large already; its outline leaves out the great vessels above it."""
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2.3 * self.chest.scale) + 1,) * 2)  # wider than they are
+        kernel = cv2.getStructuringElement(
+            cv2.MORPH_ELLIPSE, (2 * round(2.3 * self.chest.scale) + 1,) * 2
+        )  # wider than they are
         opened = cv2.morphologyEx((self.heart > 0.3).astype(np.uint8), cv2.MORPH_OPEN, kernel)
         self._outline("Cardiomegaly", opened > 0, parts=1)
 
@@ -54,16 +70,25 @@ class _Overlay:
         """Air beside a fallen lung; it comes first, because what is in the lung falls with it."""
         side = int(self.random.choice(SIDES))
         field = (self.lungs > 0.25) & (self.heart < 0.5) & (side * self.chest.x > 0)
-        collapse = collapsed(self.chest, self.random, field, side, max(draw_area(self.random), 0.01))
-        self.lost = self.lost * (1 - collapse.air) + self.contrast * (0.1 * collapse.lung - 0.05 * collapse.air)
-        self.vessels = self.vessels * (1 - collapse.air) + self.contrast * self.random.uniform(0.05, 0.11) * collapse.line
+        collapse = collapsed(
+            self.chest, self.random, field, side, max(draw_area(self.random), 0.01)
+        )
+        self.lost = self.lost * (1 - collapse.air) + self.contrast * (
+            0.1 * collapse.lung - 0.05 * collapse.air
+        )
+        self.vessels = (
+            self.vessels * (1 - collapse.air)
+            + self.contrast * self.random.uniform(0.05, 0.11) * collapse.line
+        )
         self._outline("Pneumothorax", collapse.air > 0.5)
 
     def consolidation(self) -> None:
         """Patches in the lungs, and behind the heart."""
         lost = self.chest.opacity(self.air)
         self.lost = np.maximum(self.lost, lost)
-        self._outline("Consolidation", (soften(lost, 0.3 * self.chest.scale) > 0.22) & (self.lungs > 0.3))
+        self._outline(
+            "Consolidation", (soften(lost, 0.3 * self.chest.scale) > 0.22) & (self.lungs > 0.3)
+        )
 
     def effusion(self) -> None:
         """Fluid in the costophrenic angles; often with consolidated lung above it."""
@@ -83,13 +108,20 @@ class _Overlay:
     def _ball(self, kind: str, radius: float, strength: float) -> None:
         x, y = self.chest.somewhere(self.air > 0.6)
         wobble = 1 + 0.06 * self.chest.noise(radius)
-        distance = self.chest.distance(x, y, radius, radius * self.random.uniform(0.8, 1), self.random.uniform(0, np.pi)) * wobble
+        distance = (
+            self.chest.distance(
+                x, y, radius, radius * self.random.uniform(0.8, 1), self.random.uniform(0, np.pi)
+            )
+            * wobble
+        )
         self.solid += self.contrast * strength * ball(distance)
         self._outline(kind, distance < 0.95, parts=1)
 
     def _outline(self, kind: str, where: np.ndarray, parts: int = 9) -> None:
         """Each piece, the largest first, becomes a finding."""
-        _, labels, about, _ = cv2.connectedComponentsWithStats(where.astype(np.uint8), connectivity=4)
+        _, labels, about, _ = cv2.connectedComponentsWithStats(
+            where.astype(np.uint8), connectivity=4
+        )
         sizes = about[1:, cv2.CC_STAT_AREA]
         for part in np.argsort(-sizes)[:parts]:
             if sizes[part] >= max(FEWEST, 0.05 * sizes.max()):
@@ -97,7 +129,12 @@ class _Overlay:
 
 
 def draw_overlapping(
-    random: np.random.Generator, height: int, width: int, patient: Patient, kinds: Collection[str] = (), contrast: float = 1.0
+    random: np.random.Generator,
+    height: int,
+    width: int,
+    patient: Patient,
+    kinds: Collection[str] = (),
+    contrast: float = 1.0,
 ) -> Film:
     """One image of a patient in its own pose, breath and exposure.
 
@@ -124,7 +161,9 @@ def draw_overlapping(
         if kind in kinds:
             getattr(drawn, kind.lower())()
     signal = body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway()
-    signal += drawn.air * (drawn.vessels - patient.air * (1 - drawn.lost)) + drawn.solid + chest.clutter()
+    signal += (
+        drawn.air * (drawn.vessels - patient.air * (1 - drawn.lost)) + drawn.solid + chest.clutter()
+    )
     if random.random() < 0.25:
         signal += chest.device()
     return Film(acquire(random, signal * beam(chest), chest.scale), drawn.findings)

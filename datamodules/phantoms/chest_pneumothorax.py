@@ -18,7 +18,13 @@ def draw_area(random: np.random.Generator) -> float:
 
 
 def draw_pneumothorax(
-    random: np.random.Generator, height: int, width: int, patient: Patient, area: float | None, confounders: bool = True, contrast: float = 1.0
+    random: np.random.Generator,
+    height: int,
+    width: int,
+    patient: Patient,
+    area: float | None,
+    confounders: bool = True,
+    contrast: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One image of a patient in its own pose, breath and exposure, with or without a pneumothorax.
 
@@ -41,15 +47,28 @@ def draw_pneumothorax(
     body, heart, lungs = chest.body(), chest.heart(enlarged=False), chest.lungs()
     air = lungs * (1 - 0.9 * heart)
     lost = chest.crowding()
-    signal, vessels = body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway(), chest.vessels()
+    signal, vessels = (
+        body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway(),
+        chest.vessels(),
+    )
     mask, side = np.zeros((height, width), np.uint8), 0
     if area is not None:
         side = int(of_lesion.choice(SIDES, p=[0.55, 0.45]))
-        collapse = collapsed(chest, of_lesion, (lungs > 0.25) & (heart < 0.5) & (side * chest.x > 0), side, area)
+        collapse = collapsed(
+            chest, of_lesion, (lungs > 0.25) & (heart < 0.5) & (side * chest.x > 0), side, area
+        )
         mask = (collapse.air > 0.5).astype(np.uint8)
-        denser = collapse.lung * (0.02 + 0.4 * collapse.share) * of_lesion.uniform(0.5, 1.2) * contrast
-        lost = lost * (1 - collapse.air) + denser - contrast * of_lesion.uniform(0.02, 0.09) * collapse.air
-        vessels = vessels * (1 - collapse.air) + contrast * of_lesion.uniform(0.05, 0.11) * collapse.line
+        denser = (
+            collapse.lung * (0.02 + 0.4 * collapse.share) * of_lesion.uniform(0.5, 1.2) * contrast
+        )
+        lost = (
+            lost * (1 - collapse.air)
+            + denser
+            - contrast * of_lesion.uniform(0.02, 0.09) * collapse.air
+        )
+        vessels = (
+            vessels * (1 - collapse.air) + contrast * of_lesion.uniform(0.05, 0.11) * collapse.line
+        )
     signal += air * (vessels - patient.air * (1 - lost)) + chest.clutter()
     if confounders:
         overlaid = copy(chest)

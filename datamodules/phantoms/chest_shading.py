@@ -17,7 +17,15 @@ def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
     if sigma < 0.3:
         return layer
     step = max(1, int(sigma / 2))
-    coarse = cv2.resize(layer, (-(-layer.shape[1] // step), -(-layer.shape[0] // step)), interpolation=cv2.INTER_AREA) if step > 1 else layer
+    coarse = (
+        cv2.resize(
+            layer,
+            (-(-layer.shape[1] // step), -(-layer.shape[0] // step)),
+            interpolation=cv2.INTER_AREA,
+        )
+        if step > 1
+        else layer
+    )
     soft = cv2.GaussianBlur(coarse, (0, 0), sigma / step, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(soft, layer.shape[::-1], interpolation=cv2.INTER_LINEAR) if step > 1 else soft
 

@@ -19,12 +19,26 @@ class Chest(Organs):
         lost: np.ndarray = np.zeros(self.shape, np.float32)
         for _ in range(self.random.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
             x, y = self.somewhere(air > 0.5)
-            long, turn = min(max(3.5 * self.random.lognormal(0, 0.35), 1.8), 7.0), self.random.uniform(0, np.pi)
-            distance = self.distance(x, y, long, long * self.random.uniform(0.55, 1), turn) + 0.22 * self.noise(2.4) + 0.1 * self.noise(1.0)
+            long, turn = (
+                min(max(3.5 * self.random.lognormal(0, 0.35), 1.8), 7.0),
+                self.random.uniform(0, np.pi),
+            )
+            distance = (
+                self.distance(x, y, long, long * self.random.uniform(0.55, 1), turn)
+                + 0.22 * self.noise(2.4)
+                + 0.1 * self.noise(1.0)
+            )
             patch = inside(distance, self.random.uniform(0.4, 0.9))
             if self.random.random() < 0.3:  # it stops at a fissure
-                patch *= inside(1 + float(self.random.choice(SIDES)) * (self.y - y - self.random.normal(0, 0.8) - 0.15 * (self.x - x)), 0.6)
-            lost = np.maximum(lost, patch * self.random.uniform(0.32, 0.9) * (1 + 0.15 * self.noise(0.5)))
+                patch *= inside(
+                    1
+                    + float(self.random.choice(SIDES))
+                    * (self.y - y - self.random.normal(0, 0.8) - 0.15 * (self.x - x)),
+                    0.6,
+                )
+            lost = np.maximum(
+                lost, patch * self.random.uniform(0.32, 0.9) * (1 + 0.15 * self.noise(0.5))
+            )
         if self.random.random() < 0.4:
             lost *= 1 - 0.5 * self._bronchi()
         return np.clip(lost, 0, 0.95)
@@ -34,8 +48,18 @@ class Chest(Organs):
         lost = np.zeros(self.shape, np.float32)
         for side in SIDES if self.random.random() < 0.25 else (int(self.random.choice(SIDES)),):
             depth = np.clip(side * self.x / self.patient.half_width, 0, 1.1)
-            level = self.bottom - self.random.uniform(2.0, 6.5) - 4.0 * (depth - 0.6) * depth + 0.15 * self.noise(2.0)
-            lost = np.maximum(lost, self.random.uniform(0.6, 0.95) * (side * self.x > 0) * inside(1 + level - self.y, self.random.uniform(0.25, 0.5)))
+            level = (
+                self.bottom
+                - self.random.uniform(2.0, 6.5)
+                - 4.0 * (depth - 0.6) * depth
+                + 0.15 * self.noise(2.0)
+            )
+            lost = np.maximum(
+                lost,
+                self.random.uniform(0.6, 0.95)
+                * (side * self.x > 0)
+                * inside(1 + level - self.y, self.random.uniform(0.25, 0.5)),
+            )
         return lost
 
     def nodules(self, air: np.ndarray) -> np.ndarray:
@@ -48,20 +72,41 @@ class Chest(Organs):
         for _ in range(self.random.integers(1, 4)):
             x, y = self.somewhere(air > 0.6)
             radius = self.random.uniform(0.25, 0.75)
-            drawn += self.random.uniform(0.13, 0.26) * ball(self.distance(x, y, radius, radius * self.random.uniform(0.85, 1)))
+            drawn += self.random.uniform(0.13, 0.26) * ball(
+                self.distance(x, y, radius, radius * self.random.uniform(0.85, 1))
+            )
         return drawn
 
     def device(self) -> np.ndarray:
         """A pacemaker with its lead, or a tube or central line."""
-        side, top, tip = float(self.random.choice(SIDES, p=[0.25, 0.75])), self.top, self.bottom - self.dome - self.random.uniform(1, 4)
+        side, top, tip = (
+            float(self.random.choice(SIDES, p=[0.25, 0.75])),
+            self.top,
+            self.bottom - self.dome - self.random.uniform(1, 4),
+        )
         if self.random.random() < 0.5:
             x, y = side * self.random.uniform(7, 10), top + self.random.uniform(3, 6)
-            lead = [(x, y), (x - side * 3, y - 2.5), (-1.5, top + 6), (-2, 0), (self.random.uniform(2, 6), tip)]
-            box = inside(np.maximum(np.abs(self.x - x) / 2.3, np.abs(self.y - y) / 1.9), 0.1) * inside(self.distance(x, y, 2.8, 2.4), 0.1)
+            lead = [
+                (x, y),
+                (x - side * 3, y - 2.5),
+                (-1.5, top + 6),
+                (-2, 0),
+                (self.random.uniform(2, 6), tip),
+            ]
+            box = inside(
+                np.maximum(np.abs(self.x - x) / 2.3, np.abs(self.y - y) / 1.9), 0.1
+            ) * inside(self.distance(x, y, 2.8, 2.4), 0.1)
             return self.random.uniform(0.5, 0.9) * box + 0.3 * self.stroke([curve(lead)], 0.25)
-        line = [(side * 4, top - 6), (side * 4.5, top + 1), (-1.5, top + 6), (-2.2, self.random.uniform(-3, 2))]
+        line = [
+            (side * 4, top - 6),
+            (side * 4.5, top + 1),
+            (-1.5, top + 6),
+            (-2.2, self.random.uniform(-3, 2)),
+        ]
         tube = [(0.2, top - 8), (0, 0), (0.8, self.bottom - 5), (4, self.bottom + 1)]
-        return self.random.uniform(0.15, 0.3) * self.stroke([curve(line if self.random.random() < 0.6 else tube)], 0.3)
+        return self.random.uniform(0.15, 0.3) * self.stroke(
+            [curve(line if self.random.random() < 0.6 else tube)], 0.3
+        )
 
     def clutter(self) -> np.ndarray:
         """Wires and electrodes lying on the chest."""
@@ -69,7 +114,9 @@ class Chest(Organs):
         if self.random.random() < 0.3:
             for _ in range(self.random.integers(1, 4)):
                 knots = self.random.uniform((-14, self.top), (14, self.bottom), (4, 2))
-                drawn += 0.13 * self.stroke([curve(knots)], 0.18) + 0.2 * inside(self.distance(knots[-1, 0], knots[-1, 1], 0.6, 0.6), 0.15)
+                drawn += 0.13 * self.stroke([curve(knots)], 0.18) + 0.2 * inside(
+                    self.distance(knots[-1, 0], knots[-1, 1], 0.6, 0.6), 0.15
+                )
         return drawn
 
     def _bronchi(self) -> np.ndarray:

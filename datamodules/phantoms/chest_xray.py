@@ -30,7 +30,13 @@ class _Case:
 
 
 @validated
-def write(root: Path, patients: Count = 240, size: Count = 224, confounding: Fraction = 0.8, seed: Whole = 0) -> None:
+def write(
+    root: Path,
+    patients: Count = 240,
+    size: Count = 224,
+    confounding: Fraction = 0.8,
+    seed: Whole = 0,
+) -> None:
     """Writes `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
     As in the real set: a patient's number stands in its file names, some patients have images in train and in test, val is
@@ -44,7 +50,13 @@ def write(root: Path, patients: Count = 240, size: Count = 224, confounding: Fra
             the others carry the other class's, so 0.5 tells nothing.
         seed: Source of everything drawn.
     """
-    numbers = {"patients": patients, "size": size, "confounding": confounding, "seed": seed, "version": 1}
+    numbers = {
+        "patients": patients,
+        "size": size,
+        "confounding": confounding,
+        "seed": seed,
+        "version": 1,
+    }
     with written_once(root, numbers) as folder:
         if folder is None:
             return
@@ -55,7 +67,9 @@ def write(root: Path, patients: Count = 240, size: Count = 224, confounding: Fra
             for split in ("train", "val", "test"):
                 (folder / split / CLASSES[index]).mkdir(parents=True)
             for case, name, split in _split(random, cases):
-                _write_image(random, folder / split / CLASSES[index] / name, case, size, confounding)
+                _write_image(
+                    random, folder / split / CLASSES[index] / name, case, size, confounding
+                )
         (folder / "train/PNEUMONIA/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
 
 
@@ -65,14 +79,22 @@ def _draw_cases(random: np.random.Generator, count: int, pneumonia: bool) -> lis
     cases = []
     for number in np.cumsum(random.integers(1, 6, count)):
         images = int(random.choice(5, p=IMAGES_PER_PATIENT)) + 1
-        names = _pneumonia_names(random, number, images, files) if pneumonia else _normal_names(random, number, images)
+        names = (
+            _pneumonia_names(random, number, images, files)
+            if pneumonia
+            else _normal_names(random, number, images)
+        )
         findings = tuple(name for name in UNRELATED if random.random() < 0.12)
         cases.append(_Case(draw_patient(random), tuple(names), findings, pneumonia))
     return cases
 
 
-def _pneumonia_names(random: np.random.Generator, number: int, images: int, files: Iterator[int]) -> list[str]:
-    germs = random.choice(["bacteria", "virus"], p=[0.65, 0.35], size=1 if random.random() < 0.95 else images)
+def _pneumonia_names(
+    random: np.random.Generator, number: int, images: int, files: Iterator[int]
+) -> list[str]:
+    germs = random.choice(
+        ["bacteria", "virus"], p=[0.65, 0.35], size=1 if random.random() < 0.95 else images
+    )
     return [f"person{number}_{germs[i % len(germs)]}_{next(files)}.jpeg" for i in range(images)]
 
 
@@ -80,7 +102,9 @@ def _normal_names(random: np.random.Generator, number: int, images: int) -> list
     pattern = random.choice(["IM", "NORMAL2-IM", "NORMAL"], p=[0.35, 0.5, 0.15])
     if pattern == "NORMAL":
         return [f"NORMAL-{number}-{i + 1:04d}.jpeg" for i in range(images)]
-    return [f"{pattern}-{number:04d}-0001{f'-{i + 1:04d}' if i else ''}.jpeg" for i in range(images)]
+    return [
+        f"{pattern}-{number:04d}-0001{f'-{i + 1:04d}' if i else ''}.jpeg" for i in range(images)
+    ]
 
 
 def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_Case, str, str]]:
@@ -91,7 +115,12 @@ def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_C
     leaking = [case for case in shuffled if len(case.names) > 1][: max(1, len(cases) // 25)]
     for case in leaking:
         left["test"] -= 1
-        yield from zip(itertools.repeat(case), case.names, ["test", *["train"] * (len(case.names) - 1)], strict=False)
+        yield from zip(
+            itertools.repeat(case),
+            case.names,
+            ["test", *["train"] * (len(case.names) - 1)],
+            strict=False,
+        )
     for case in shuffled:
         for name in () if case in leaking else case.names:
             split = next((split for split, count in left.items() if count > 0), "train")
@@ -100,7 +129,9 @@ def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_C
             yield case, name, split
 
 
-def _write_image(random: np.random.Generator, path: Path, case: _Case, size: int, confounding: float) -> None:
+def _write_image(
+    random: np.random.Generator, path: Path, case: _Case, size: int, confounding: float
+) -> None:
     longest, aspect = size * random.uniform(0.9, 1.3), random.uniform(0.8, 1.5)
     height, width = round(longest / max(1, aspect)), round(longest * min(1, aspect))
     usual = bool(random.random() < confounding)

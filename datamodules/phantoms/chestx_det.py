@@ -14,12 +14,26 @@ from datamodules.phantoms.chest_overlapping import KINDS, Film, draw_overlapping
 from datamodules.phantoms.folder import written_once
 
 EMPTY = 0.17  # share of images without findings, in the real set 611 of 3578
-SHARES = {"Cardiomegaly": 0.3, "Consolidation": 0.55, "Effusion": 0.5, "Mass": 0.25, "Nodule": 0.3, "Pneumothorax": 0.25}  # of the others
+SHARES = {
+    "Cardiomegaly": 0.3,
+    "Consolidation": 0.55,
+    "Effusion": 0.5,
+    "Mass": 0.25,
+    "Nodule": 0.3,
+    "Pneumothorax": 0.25,
+}  # of the others
 FIRST = 36199  # the number in the first file's name, as in the real set
 
 
 @validated
-def write(root: Path, train: Count = 240, test: Count = 60, size: Count = 160, contrast: NonNegative = 1.0, seed: Whole = 0) -> None:
+def write(
+    root: Path,
+    train: Count = 240,
+    test: Count = 60,
+    size: Count = 160,
+    contrast: NonNegative = 1.0,
+    seed: Whole = 0,
+) -> None:
     """Writes ChestX_Det_train.json, ChestX_Det_test.json, train_data/*.png and test_data/*.png below `root`, once.
 
     As in the real set: findings overlap and one outline may count for two classes, numbers in file names that the two parts share out
@@ -34,7 +48,14 @@ def write(root: Path, train: Count = 240, test: Count = 60, size: Count = 160, c
         contrast: Of faint findings, see `draw_overlapping`.
         seed: Source of everything drawn.
     """
-    numbers = {"train": train, "test": test, "size": size, "contrast": contrast, "seed": seed, "version": 1}
+    numbers = {
+        "train": train,
+        "test": test,
+        "size": size,
+        "contrast": contrast,
+        "seed": seed,
+        "version": 1,
+    }
     with written_once(root, numbers) as folder:
         if folder is None:
             return
@@ -54,7 +75,11 @@ def films(places: Collection[int], size: int, contrast: float, seed: int) -> Ite
     """The drawn images of these numbers, each from a seed of its own; see `write` for the other arguments."""
     for place in places:
         random = np.random.default_rng([seed, 0, place])
-        kinds = [kind for kind in KINDS if random.random() < SHARES[kind]] if random.random() >= EMPTY else []
+        kinds = (
+            [kind for kind in KINDS if random.random() < SHARES[kind]]
+            if random.random() >= EMPTY
+            else []
+        )
         yield draw_overlapping(random, size, size, draw_patient(random), kinds, contrast)
 
 
@@ -78,9 +103,18 @@ def outline(mask: np.ndarray) -> list[list[int]]:
 def _entry(name: str, film: Film, place: int) -> dict[str, Any]:
     findings = [(kind, outline(mask)) for kind, mask in film.findings]
     if place % 5 == 0:  # annotators outline consolidation and fluid together at times
-        findings += [("Effusion", polygon) for kind, polygon in findings if kind == "Consolidation"][:1]
-    boxes = [[*np.min(polygon, 0).tolist(), *np.max(polygon, 0).tolist()] for _, polygon in findings]
-    return {"file_name": name, "syms": [kind for kind, _ in findings], "boxes": boxes, "polygons": [polygon for _, polygon in findings]}
+        findings += [
+            ("Effusion", polygon) for kind, polygon in findings if kind == "Consolidation"
+        ][:1]
+    boxes = [
+        [*np.min(polygon, 0).tolist(), *np.max(polygon, 0).tolist()] for _, polygon in findings
+    ]
+    return {
+        "file_name": name,
+        "syms": [kind for kind, _ in findings],
+        "boxes": boxes,
+        "polygons": [polygon for _, polygon in findings],
+    }
 
 
 def _spoil(folder: Path, entries: list[dict[str, Any]], number: int) -> None:

@@ -29,7 +29,9 @@ def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
     with FileLock(f"{root}.lock"):
         mark = root / MARK
         if root.is_dir() and not mark.is_file() and any(root.iterdir()):
-            raise Refusal(f"{root} holds files that are no phantoms; set datamodule.root to a new folder, real data is never overwritten")
+            raise Refusal(
+                f"{root} holds files that are no phantoms; set datamodule.root to a new folder, real data is never overwritten"
+            )
         if mark.is_file() and json.loads(mark.read_text()) == numbers:
             yield None
             return

@@ -57,14 +57,27 @@ def write(
     Raises:
         Refusal: `layout` is none of the three, or `root` exists and holds no phantoms.
     """
-    numbers = {"images": images, "size": size, "positive": positive, "layout": layout, "confounders": confounders, "contrast": contrast}
+    numbers = {
+        "images": images,
+        "size": size,
+        "positive": positive,
+        "layout": layout,
+        "confounders": confounders,
+        "contrast": contrast,
+    }
     numbers |= {"seed": seed, "version": 2}
     with written_once(root, numbers) as folder:
         if folder is not None:
-            LAYOUTS[layout](folder, draw_all(images, size, positive, confounders, seed, contrast), np.random.default_rng([seed, 2]))
+            LAYOUTS[layout](
+                folder,
+                draw_all(images, size, positive, confounders, seed, contrast),
+                np.random.default_rng([seed, 2]),
+            )
 
 
-def draw_all(images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0) -> Iterator[Drawn]:
+def draw_all(
+    images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0
+) -> Iterator[Drawn]:
     """All images of a set, a patient's one after another; see `write` for the arguments."""
     random = np.random.default_rng([seed, 0])
     patients = _plan(random, images, positive)
@@ -72,24 +85,45 @@ def draw_all(images: int, size: int, positive: float, confounders: bool, seed: i
     for group, (patient, planned) in enumerate(patients):
         for one in planned:
             own = np.random.default_rng([seed, 1, one.number])
-            name = IMAGE_ID.format(numbers[one.number], own.integers(100), own.integers(10**5, 10**6))
-            image, mask = draw_pneumothorax(own, size, size, patient, draw_area(own) if one.positive else None, confounders, contrast)
+            name = IMAGE_ID.format(
+                numbers[one.number], own.integers(100), own.integers(10**5, 10**6)
+            )
+            image, mask = draw_pneumothorax(
+                own,
+                size,
+                size,
+                patient,
+                draw_area(own) if one.positive else None,
+                confounders,
+                contrast,
+            )
             yield Drawn(name, f"p{group:05d}", image, mask, one.test)
 
 
-def _plan(random: np.random.Generator, images: int, positive: float) -> list[tuple[Patient, list[_Planned]]]:
+def _plan(
+    random: np.random.Generator, images: int, positive: float
+) -> list[tuple[Patient, list[_Planned]]]:
     """Patients with their images; every seventh patient is held out, among the ill ones and the others alike."""
     patients: list[tuple[Patient, list[_Planned]]] = []
     total = 0
     while total < images:
         count = min(int(random.choice(3, p=IMAGES_PER_PATIENT)) + 1, images - total)
         leaning = random.random()
-        patients.append((draw_patient(random), [_Planned(total + i, leaning + 0.5 * random.random()) for i in range(count)]))
+        patients.append(
+            (
+                draw_patient(random),
+                [_Planned(total + i, leaning + 0.5 * random.random()) for i in range(count)],
+            )
+        )
         total += count
-    ranked = sorted((one for _, planned in patients for one in planned), key=lambda one: -one.leaning)
+    ranked = sorted(
+        (one for _, planned in patients for one in planned), key=lambda one: -one.leaning
+    )
     for one in ranked[: round(positive * images)]:
         one.positive = True
-    for place, (_, planned) in enumerate(sorted(patients, key=lambda each: any(one.positive for one in each[1]))):
+    for place, (_, planned) in enumerate(
+        sorted(patients, key=lambda each: any(one.positive for one in each[1]))
+    ):
         for one in planned:
             one.test = place % 7 == 3
     return patients

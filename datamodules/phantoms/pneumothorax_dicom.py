@@ -51,7 +51,10 @@ def _texts(mask: np.ndarray, random: np.random.Generator) -> list[str]:
     cuts = np.quantile(rows, np.linspace(0, 1, slabs + 1)).round().astype(int)
     more = int(random.integers(1, 5)) if random.random() < 0.35 else 0
     at = np.arange(len(mask))[:, None]
-    parts = [mask * ((at >= low - more) & (at < high)) for low, high in zip(cuts, [*cuts[1:-1], len(mask)], strict=False)]
+    parts = [
+        mask * ((at >= low - more) & (at < high))
+        for low, high in zip(cuts, [*cuts[1:-1], len(mask)], strict=False)
+    ]
     return [f" {to_siim(part)}" for part in parts if part.any()]
 
 
@@ -60,8 +63,16 @@ def _write_dicom(folder: Path, one: Drawn, random: np.random.Generator) -> None:
     inverted = random.random() < 0.05
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, one.name
-    data.StudyInstanceUID, data.SeriesInstanceUID = one.name.replace(".1.4.", ".1.2.", 1), one.name.replace(".1.4.", ".1.3.", 1)
-    data.Modality, data.ConversionType, data.BodyPartExamined, data.ViewPosition = "CR", "WSD", "CHEST", str(random.choice(["PA", "AP"]))
+    data.StudyInstanceUID, data.SeriesInstanceUID = (
+        one.name.replace(".1.4.", ".1.2.", 1),
+        one.name.replace(".1.4.", ".1.3.", 1),
+    )
+    data.Modality, data.ConversionType, data.BodyPartExamined, data.ViewPosition = (
+        "CR",
+        "WSD",
+        "CHEST",
+        str(random.choice(["PA", "AP"])),
+    )
     data.PatientID = data.PatientName = random.bytes(16).hex()
     data.PatientSex, age = str(random.choice(["M", "F"])), int(random.integers(16, 90))
     with disable_value_validation():
@@ -71,7 +82,9 @@ def _write_dicom(folder: Path, one: Drawn, random: np.random.Generator) -> None:
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
     data.PixelSpacing = [round(SPACING / side, 4) for side in (height, width)]
     data.LossyImageCompression, data.LossyImageCompressionMethod = "01", "ISO_10918_1"
-    stored = cv2.imencode(".jpg", 255 - one.image if inverted else one.image, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].tobytes()
+    stored = cv2.imencode(
+        ".jpg", 255 - one.image if inverted else one.image, [cv2.IMWRITE_JPEG_QUALITY, 93]
+    )[1].tobytes()
     data.PixelData = encapsulate([stored])
     data["PixelData"].VR = "OB"
     data.file_meta = FileMetaDataset()

@@ -51,7 +51,9 @@ def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -
         cv2.imwrite(str(root / "png_images" / name), one.image)
         cv2.imwrite(str(root / "png_masks" / name), one.mask * 255)
     for split, own in rows.items():
-        write_table(root / f"stage_1_{split}_images.csv", [("new_filename", "ImageId", "has_pneumo"), *own])
+        write_table(
+            root / f"stage_1_{split}_images.csv", [("new_filename", "ImageId", "has_pneumo"), *own]
+        )
 
 
 def write_tree(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:

@@ -66,7 +66,9 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         manifest = data.table
         refuse_without_masks(manifest, "crop")
         if "crop" in manifest.rows:
-            raise ManifestError("the data set is cropped already; set datamodule.mask_column=mask to crop it anew")
+            raise ManifestError(
+                "the data set is cropped already; set datamodule.mask_column=mask to crop it anew"
+            )
         for part in ("crops", "masks"):
             (place / part).mkdir()
         names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
@@ -77,12 +79,22 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
                 shares = np.array([[lesion.share] for lesion in lesions])
                 refuse_inverted(data.root, manifest, shares, None, np.ones(len(manifest)))
             squares = _squares(manifest, lesions, padding, seed)
-            done = pool.map(lambda row: _write(manifest, row, lesions[row], squares.get(row), place, names[row]), range(len(manifest)))
+            done = pool.map(
+                lambda row: _write(
+                    manifest, row, lesions[row], squares.get(row), place, names[row]
+                ),
+                range(len(manifest)),
+            )
             masks = list(track(done, "writing crops", total=len(manifest), transient=True))
         images = [str(Path(image).absolute()) for image in manifest.rows["image"]]
         whole = described(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
-        whole.rows["cropped_mask"] = [str(place / "crops" / name) if row in squares else None for row, name in enumerate(names)]
-        whole.rows["crop"] = pd.Series([squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object)
+        whole.rows["cropped_mask"] = [
+            str(place / "crops" / name) if row in squares else None
+            for row, name in enumerate(names)
+        ]
+        whole.rows["crop"] = pd.Series(
+            [squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object
+        )
         write_meta(whole.rows, whole.group_is == "patient", place / META)
     return Path(folder)
 
@@ -92,7 +104,10 @@ def square_around(lesion: Lesion, padding: float) -> list[int]:
     if lesion.box is None:
         raise ValueError("no lesion")
     top, left, height, width = lesion.box
-    side = max(ceil(max(height, width) * (1 + 2 * padding)), ceil(min(lesion.height, lesion.width) * SMALLEST))
+    side = max(
+        ceil(max(height, width) * (1 + 2 * padding)),
+        ceil(min(lesion.height, lesion.width) * SMALLEST),
+    )
     places = [(top + height / 2, lesion.height), (left + width / 2, lesion.width)]
     return [*(_within(round(centre - side / 2), length - side) for centre, length in places), side]
 
@@ -112,25 +127,38 @@ def _lesion(manifest: Manifest, row: int) -> Lesion:
     return Lesion(height, width, area / (height * width), (top, left, box_height, box_width))
 
 
-def _squares(manifest: Manifest, lesions: list[Lesion], padding: float, seed: int) -> dict[int, list[int]]:
+def _squares(
+    manifest: Manifest, lesions: list[Lesion], padding: float, seed: int
+) -> dict[int, list[int]]:
     """The square of each row of train."""
     train = manifest.where("train").tolist()
     squares = {row: square_around(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
-        raise ManifestError("no train image has a lesion to crop around; annotate some, or split anew with datamodule.split=group")
-    shares = [side / min(lesions[row].height, lesions[row].width) for row, (_, _, side) in squares.items()]
+        raise ManifestError(
+            "no train image has a lesion to crop around; annotate some, or split anew with datamodule.split=group"
+        )
+    shares = [
+        side / min(lesions[row].height, lesions[row].width) for row, (_, _, side) in squares.items()
+    ]
     for row in train:
         if row not in squares:
             random, image = np.random.default_rng([seed, row]), lesions[row]
             side = max(1, round(random.choice(shares) * min(image.height, image.width)))
-            start = [int(random.integers(length - side + 1)) if side <= length else (length - side) // 2 for length in (image.height, image.width)]
+            start = [
+                int(random.integers(length - side + 1)) if side <= length else (length - side) // 2
+                for length in (image.height, image.width)
+            ]
             squares[row] = [*start, side]
     return squares
 
 
-def _write(manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str) -> str | None:
+def _write(
+    manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str
+) -> str | None:
     """Writes one row's masks; returns the path of the whole one, or None without a lesion and without a file."""
-    own = None if manifest.swap_masks else manifest.rows["mask"].iat[row]  # a swapped mask is in no file yet
+    own = (
+        None if manifest.swap_masks else manifest.rows["mask"].iat[row]
+    )  # a swapped mask is in no file yet
     if square or (lesion.box and not isinstance(own, str)):
         mask = decode(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
         if square:

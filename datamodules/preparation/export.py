@@ -41,7 +41,9 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
         Refusal: a size or a folder that cannot be.
     """
     if size is not None and size < 1:
-        raise Refusal(f"a longest side of {size} pixels cannot be written; take a number above 0, or null for each image's own")
+        raise Refusal(
+            f"a longest side of {size} pixels cannot be written; take a number above 0, or null for each image's own"
+        )
     with published(folder, data.root) as place:
         manifest = data.table
         refuse_without_masks(manifest, "export")
@@ -49,11 +51,19 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
             (place / part).mkdir()
         names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
-            done = pool.map(lambda row: _write(manifest, row, data.channels, size, place, names[row]), range(len(manifest)))
-            area = np.array(list(track(done, "writing images", total=len(manifest), transient=True)))
+            done = pool.map(
+                lambda row: _write(manifest, row, data.channels, size, place, names[row]),
+                range(len(manifest)),
+            )
+            area = np.array(
+                list(track(done, "writing images", total=len(manifest), transient=True))
+            )
         if data.inverted_masks == "refuse":
             refuse_inverted(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
-        masks = [str(place / "masks" / name) if share > 0 else None for name, share in zip(names, area, strict=True)]
+        masks = [
+            str(place / "masks" / name) if share > 0 else None
+            for name, share in zip(names, area, strict=True)
+        ]
         written = described(manifest, [str(place / "images" / name) for name in names], masks, area)
         write_meta(written.rows, written.group_is == "patient", place / META)
     return Path(folder)
@@ -62,12 +72,18 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
 def refuse_without_masks(manifest: Manifest, step: str) -> None:
     """Refuses a data set that a meta JSON of one class cannot describe."""
     if "mask" not in manifest.rows:
-        raise ManifestError(f"do=[{step}] writes masks, and this data set has none; name a data set for segmentation by datamodule=...")
+        raise ManifestError(
+            f"do=[{step}] writes masks, and this data set has none; name a data set for segmentation by datamodule=..."
+        )
     if len(manifest.classes) != 1:
-        raise ManifestError(f"do=[{step}] writes masks of one class, and this data set has {', '.join(manifest.classes)}; name one with one class")
+        raise ManifestError(
+            f"do=[{step}] writes masks of one class, and this data set has {', '.join(manifest.classes)}; name one with one class"
+        )
 
 
-def described(manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray) -> Manifest:
+def described(
+    manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray
+) -> Manifest:
     """The manifest with other files, and with has_pnx and strata by its masks.
 
     Args:
@@ -76,7 +92,9 @@ def described(manifest: Manifest, images: list[str], masks: list[str | None], ar
         masks: Path of each row's mask, or None.
         area: Each lesion's share of its image, 0 for none; the quartiles are those of train.
     """
-    rows = manifest.rows[[name for name in ("id", "group", "split", "cls_prob") if name in manifest.rows]].copy()
+    rows = manifest.rows[
+        [name for name in ("id", "group", "split", "cls_prob") if name in manifest.rows]
+    ].copy()
     rows["image"] = images
     rows["mask"] = pd.Series(masks, rows.index, dtype=object)
     rows["label"] = (area > 0).astype(int)
@@ -84,9 +102,13 @@ def described(manifest: Manifest, images: list[str], masks: list[str | None], ar
     return Manifest(rows, manifest.classes, manifest.group_is)
 
 
-def _write(manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str) -> float:
+def _write(
+    manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
+) -> float:
     """Writes one row's files; returns the lesion's share of the image."""
-    pixels = picture(manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels))
+    pixels = picture(
+        manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels)
+    )
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)
     refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)

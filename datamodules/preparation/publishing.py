@@ -30,14 +30,20 @@ def published(folder: Path, root: Path) -> Iterator[Path]:
     """
     final = Path(folder).expanduser().absolute()
     if final.resolve().is_relative_to(root.resolve()):
-        raise Refusal(f"{final} lies in the data set {root}, where nothing is ever written; name a folder elsewhere")
+        raise Refusal(
+            f"{final} lies in the data set {root}, where nothing is ever written; name a folder elsewhere"
+        )
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise Refusal(f"{final} exists already and is not an empty folder; name another folder, or move it away")
+        raise Refusal(
+            f"{final} exists already and is not an empty folder; name another folder, or move it away"
+        )
     unfinished = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     try:
         unfinished.mkdir(parents=True, mode=0o700)
     except OSError as error:
-        raise Refusal(f"{final} cannot be made ({error.strerror}); name a folder that you may write to") from error
+        raise Refusal(
+            f"{final} cannot be made ({error.strerror}); name a folder that you may write to"
+        ) from error
     try:
         yield unfinished
         unfinished.rename(final)
@@ -49,7 +55,10 @@ def file_names(ids: list[str]) -> list[str]:
     """One name a row, of letters, digits and `._-` alone; those that would be alike, also where case does not count, get a hash of their id."""
     plain = [re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:LONGEST].lstrip(".") or "_" for id in ids]
     often = Counter(name.lower() for name in plain)
-    return [name if often[name.lower()] == 1 else f"{name}-{sha256(id.encode()).hexdigest()[:12]}" for name, id in zip(plain, ids, strict=True)]
+    return [
+        name if often[name.lower()] == 1 else f"{name}-{sha256(id.encode()).hexdigest()[:12]}"
+        for name, id in zip(plain, ids, strict=True)
+    ]
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -53,7 +53,12 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
     problems = CleaningReport()
     for what, where in (problem for row in found for problem in row.wrong):
         problems.count(what, where)
-    count_pictures(manifest, np.array([row.blank for row in found]), np.array([row.soft for row in found]), data.cleaning)
+    count_pictures(
+        manifest,
+        np.array([row.blank for row in found]),
+        np.array([row.soft for row in found]),
+        data.cleaning,
+    )
     for sentence in _about_most(data, manifest, found):
         problems.count(REFUSED, sentence)
     summary = {
@@ -88,13 +93,19 @@ class _Found:
     blank: bool = False
 
 
-def _about_most(data: "ManifestDataModule", manifest: Manifest, found: list[_Found]) -> Iterator[str]:
+def _about_most(
+    data: "ManifestDataModule", manifest: Manifest, found: list[_Found]
+) -> Iterator[str]:
     """Yield the sentences that training refuses the data set with because of most of its images or masks."""
     areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
     true_shares = np.array([row.true_share for row in found])
-    checks: list[Callable[[], None]] = [lambda: refuse_blank(data.root, manifest, np.array([row.blank for row in found]))]
+    checks: list[Callable[[], None]] = [
+        lambda: refuse_blank(data.root, manifest, np.array([row.blank for row in found]))
+    ]
     if data.inverted_masks == "refuse":
-        checks.append(lambda: refuse_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest))))
+        checks.append(
+            lambda: refuse_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest)))
+        )
     for check in checks:
         try:
             check()
@@ -105,7 +116,17 @@ def _about_most(data: "ManifestDataModule", manifest: Manifest, found: list[_Fou
 def _row(manifest: Manifest, row: int, channels: int) -> _Found:
     """Look at one row: its image, its masks, and whether they agree with what the row says."""
     rows: Any = manifest.rows
-    names = ("id", "image", "mask", "cropped_mask", "true_mask", "crop", "square", "label", "cls_prob")
+    names = (
+        "id",
+        "image",
+        "mask",
+        "cropped_mask",
+        "true_mask",
+        "crop",
+        "square",
+        "label",
+        "cls_prob",
+    )
     entry = {name: rows[name].iat[row] for name in names if name in rows}
     found = _Found(np.zeros(len(manifest.classes)))
     wrong = found.wrong
@@ -116,13 +137,21 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
         wrong.append(("mask of another size than its image", _named(entry)))
     if isinstance(entry.get("cropped_mask"), str):
         wrong += _crop(manifest, entry, pixels)
-    if isinstance(entry.get("true_mask"), str) and (true := _read(entry["true_mask"], "true mask", wrong, manifest.read_mask)) is not None:
+    if (
+        isinstance(entry.get("true_mask"), str)
+        and (true := _read(entry["true_mask"], "true mask", wrong, manifest.read_mask)) is not None
+    ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
     lost = any(what in ("missing mask", "unreadable mask", REFUSED) for what, _ in wrong)
     if "mask" in entry and "label" in entry and len(manifest.classes) == 1 and not lost:
         shows, drawn = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
         if shows != drawn:
-            wrong.append((f"has_pnx={int(shows)} and {'a mask that is not empty' if drawn else 'an empty mask'}", _named(entry)))
+            wrong.append(
+                (
+                    f"has_pnx={int(shows)} and {'a mask that is not empty' if drawn else 'an empty mask'}",
+                    _named(entry),
+                )
+            )
     if not (pd.isna(entry.get("cls_prob")) or 0 <= float(entry["cls_prob"]) <= 1):
         wrong.append(("cls_prob outside 0..1", str(entry["id"])))
     if mask is not None:
@@ -133,7 +162,12 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
 def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) -> np.ndarray | None:
     """Return the mask of a row as training reads it, None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read(entry["mask"], "mask", found.wrong, partial(manifest.read_mask, classes=len(manifest.classes)))
+        read = _read(
+            entry["mask"],
+            "mask",
+            found.wrong,
+            partial(manifest.read_mask, classes=len(manifest.classes)),
+        )
         mask, found.soft = (None, False) if read is None else read
         return mask
     try:
@@ -147,10 +181,14 @@ def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) ->
     return None
 
 
-def _crop(manifest: Manifest, entry: dict[str, Any], pixels: np.ndarray | None) -> Iterator[tuple[str, str]]:
+def _crop(
+    manifest: Manifest, entry: dict[str, Any], pixels: np.ndarray | None
+) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    read = _read(file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes)))
+    read = _read(
+        file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes))
+    )
     yield from wrong
     if read is not None and pixels is not None:
         size = (square[2], square[2]) if isinstance(square, list | tuple) else pixels.shape[:2]
@@ -158,7 +196,9 @@ def _crop(manifest: Manifest, entry: dict[str, Any], pixels: np.ndarray | None) 
             yield "cropped mask of another size than its crop", file
 
 
-def _read(file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]) -> Any:
+def _read(
+    file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]
+) -> Any:
     """Decode a file; count it as missing, unreadable or refused where that fails, and return None."""
     if not Path(file).is_file():
         wrong.append((f"missing {what}", file))
@@ -180,34 +220,67 @@ def _summary(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
     rows = manifest.rows
     probability = rows["cls_prob"].dropna().astype(float).tolist() if "cls_prob" in rows else []
     train = (rows["split"] == "train").to_numpy() if "split" in rows else np.ones(len(rows), bool)
-    strata = rows["stratum"].tolist() if "stratum" in rows else of_areas(area, train).tolist() if "mask" in rows else []
+    strata = (
+        rows["stratum"].tolist()
+        if "stratum" in rows
+        else of_areas(area, train).tolist()
+        if "mask" in rows
+        else []
+    )
     return {
         "rows": len(rows),
         "patients": int(rows["group"].nunique()) if manifest.group_is == "patient" else None,
         "splits": dict(sorted(Counter(rows["split"].tolist()).items())) if "split" in rows else {},
         "strata": dict(sorted(Counter(map(str, strata)).items())),
-        "cls_prob": {"known": len(probability), "lowest": min(probability, default=None), "highest": max(probability, default=None)},
+        "cls_prob": {
+            "known": len(probability),
+            "lowest": min(probability, default=None),
+            "highest": max(probability, default=None),
+        },
     }
 
 
 def _print(root: Path, summary: dict[str, Any]) -> None:
     table, console = Table(box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0)), Console()
     table.add_row("images", str(summary["rows"]))
-    table.add_row("patients", "unknown" if summary["patients"] is None else str(summary["patients"]))
+    table.add_row(
+        "patients", "unknown" if summary["patients"] is None else str(summary["patients"])
+    )
     for name in ("splits", "strata"):
-        table.add_row(name, ", ".join(f"{key} {count}" for key, count in summary[name].items()) or "none yet")
+        table.add_row(
+            name, ", ".join(f"{key} {count}" for key, count in summary[name].items()) or "none yet"
+        )
     known = summary["cls_prob"]
-    table.add_row("cls_prob", f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}" if known["known"] else "none")
+    table.add_row(
+        "cls_prob",
+        f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
+        if known["known"]
+        else "none",
+    )
     console.print(escape(str(root)), soft_wrap=True)
     console.print(table)
     for kind, style in (("cleaning", None), ("problems", "red")):
         for what, cases in summary[kind].items():
-            examples = "".join(f"\n  {sentence}" for sentence in cases["examples"]) if what == REFUSED else f" {', '.join(cases['examples'])}"
-            console.print(escape(f"{cases['count']} times {what}:{examples}"), style=style, soft_wrap=True, highlight=False)
+            examples = (
+                "".join(f"\n  {sentence}" for sentence in cases["examples"])
+                if what == REFUSED
+                else f" {', '.join(cases['examples'])}"
+            )
+            console.print(
+                escape(f"{cases['count']} times {what}:{examples}"),
+                style=style,
+                soft_wrap=True,
+                highlight=False,
+            )
 
 
 def _sentence(root: Path, summary: dict[str, Any]) -> str:
     firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
-    shown = {what: f" ({first})" if what == REFUSED else f", '{first}' for one" for what, first in firsts.items()}
-    parts = [f"{cases['count']} times {what}{shown[what]}" for what, cases in summary["problems"].items()]
+    shown = {
+        what: f" ({first})" if what == REFUSED else f", '{first}' for one"
+        for what, first in firsts.items()
+    }
+    parts = [
+        f"{cases['count']} times {what}{shown[what]}" for what, cases in summary["problems"].items()
+    ]
     return f"{root}: {'; '.join(parts)}; restore or correct the files, or take their rows out"

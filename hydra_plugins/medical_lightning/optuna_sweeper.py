@@ -24,11 +24,26 @@ class StudySweeper(Sweeper):
         params: Key -> what it is drawn from.
     """
 
-    def __init__(self, sampler: DictConfig, pruner: DictConfig | None, n_trials: int, n_jobs: int | None, params: DictConfig | None) -> None:
-        self._arguments: dict[str, Any] = {"sampler": sampler, "pruner": pruner, "n_trials": n_trials, "n_jobs": n_jobs, "params": params}
+    def __init__(
+        self,
+        sampler: DictConfig,
+        pruner: DictConfig | None,
+        n_trials: int,
+        n_jobs: int | None,
+        params: DictConfig | None,
+    ) -> None:
+        self._arguments: dict[str, Any] = {
+            "sampler": sampler,
+            "pruner": pruner,
+            "n_trials": n_trials,
+            "n_jobs": n_jobs,
+            "params": params,
+        }
         self._search: Search | None = None
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Makes what carries it out; the launcher begins its imports meanwhile."""
         from callbacks.sweeps.search import Search
 

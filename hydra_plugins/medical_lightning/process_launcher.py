@@ -32,35 +32,53 @@ class ProcessLauncher(Launcher):
         self._processes: Processes | None = None
         self._sweep = Path()
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Nothing is started yet."""
         from callbacks.sweeps.processes import Processes
 
         self._processes = Processes(hydra_context, task_function, config, self.preload)
         self._sweep = Path(config.hydra.sweep.dir).absolute()
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """What Hydra's own sweepers call."""
         from callbacks.runs import outcome
         from callbacks.sweeps.job import Job, stopped
 
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         jobs = [
-            Job(initial_job_idx + place, words, self._sweep, [word for word in words if word not in common])
+            Job(
+                initial_job_idx + place,
+                words,
+                self._sweep,
+                [word for word in words if word not in common],
+            )
             for place, words in enumerate(job_overrides)
         ]
-        if self._processes is None or self._processes.carry_out(iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))):
+        if self._processes is None or self._processes.carry_out(
+            iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))
+        ):
             print(stopped(self._sweep, resume=True), file=sys.stderr)
             raise SystemExit(outcome.STOPPED)
         scores = [(outcome.read(job.folder) or {}).get("score") for job in jobs]
-        return [JobReturn(overrides=job.words, status=JobStatus.COMPLETED, _return_value=score) for job, score in zip(jobs, scores, strict=True)]
+        return [
+            JobReturn(overrides=job.words, status=JobStatus.COMPLETED, _return_value=score)
+            for job, score in zip(jobs, scores, strict=True)
+        ]
 
     def carry_out(self, jobs: "Iterator[Job]", n_jobs: int | None, ended: "Ended") -> bool:
         """Takes the next trial when it has a place for it; whether it was stopped before all were carried out."""
-        return self._processes is not None and self._processes.carry_out(jobs, n_jobs or self.n_jobs, ended)
+        return self._processes is not None and self._processes.carry_out(
+            jobs, n_jobs or self.n_jobs, ended
+        )
 
 
 def _several(job: "Job") -> bool:
     """Whether a trial says itself that it has several processes."""
     words = [word.lstrip("+").split("=", 1) for word in job.words if "=" in word]
-    return any(key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words)
+    return any(
+        key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words
+    )

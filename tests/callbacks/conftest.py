@@ -12,7 +12,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Of the system; none is downloaded."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; take the dev group")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; take the dev group"
+    )
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"no browser is installed; the tests of the page need {' or '.join(NAMES)}")

@@ -33,10 +33,14 @@ def test_the_interval_of_a_difference_draws_the_same_patients_for_both():
     weights = np.concatenate(list(group_weights(worse.groups, 300))).astype(int)
     gaps = []
     for w in weights:
-        truth, first, second = (np.repeat(values[:, 0], w) for values in (worse.labels, worse.logits, better.logits))
+        truth, first, second = (
+            np.repeat(values[:, 0], w) for values in (worse.labels, worse.logits, better.logits)
+        )
         gaps.append(roc_auc_score(truth, second) - roc_auc_score(truth, first))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(gaps, [0.025, 0.975])))
-    assert found.low < found.value < found.high and found.share_above == pytest.approx(np.mean(np.array(gaps) > 1e-12))
+    assert found.low < found.value < found.high and found.share_above == pytest.approx(
+        np.mean(np.array(gaps) > 1e-12)
+    )
     back = differences([better], [worse], resamples=300)["auc"]
     assert back.value == pytest.approx(-found.value) and back.low == pytest.approx(-found.high)
 
@@ -47,7 +51,9 @@ def test_several_seeds_widen_the_interval_by_their_own_spread():
     steady = differences([worse], [better, better], resamples=400)["auc"]
     shaky = differences([worse], [better, hopeless], resamples=400)["auc"]
     auc = [roc_auc_score(seen.labels[:, 0], seen.logits[:, 0]) for seen in (worse, better)]
-    assert steady.value == pytest.approx(auc[1] - auc[0]) and shaky.value == pytest.approx(0.5 - auc[0])
+    assert steady.value == pytest.approx(auc[1] - auc[0]) and shaky.value == pytest.approx(
+        0.5 - auc[0]
+    )
     assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
     few = two_runs(patients=10)
     assert differences([few[0]], [few[1]], resamples=20)["auc"].low is None
@@ -55,10 +61,20 @@ def test_several_seeds_widen_the_interval_by_their_own_spread():
 
 def finished(folder, title="t", seed=0, rank=8, evidence=None):
     evidence = evidence or two_runs()[0]
-    config = {"seed": seed, "title": title, "paths": {"run": str(folder)}, "datamodule": {"seed": seed}}
+    config = {
+        "seed": seed,
+        "title": title,
+        "paths": {"run": str(folder)},
+        "datamodule": {"seed": seed},
+    }
     config |= {"module": {"rank": rank, "file": f"{folder}/x"}}
     value = {name: {"value": 0.5, "low": None, "high": None} for name in evidence.heads}
-    report = {"title": title, "scores": {"val": {"c": value}, "test": {"c": value}}, "config": config, "data": {"phantom": True}}
+    report = {
+        "title": title,
+        "scores": {"val": {"c": value}, "test": {"c": value}},
+        "config": config,
+        "data": {"phantom": True},
+    }
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(report))
     evidence_file.write(evidence, folder / "evidence/test.npz")
@@ -66,9 +82,16 @@ def finished(folder, title="t", seed=0, rank=8, evidence=None):
 
 
 def test_arms_are_told_apart_by_what_they_differ_in(tmp_path):
-    runs = [finished(tmp_path / f"{n}", rank=rank, seed=seed) for n, (rank, seed) in enumerate([(8, 0), (8, 1), (4, 0)])]
+    runs = [
+        finished(tmp_path / f"{n}", rank=rank, seed=seed)
+        for n, (rank, seed) in enumerate([(8, 0), (8, 1), (4, 0)])
+    ]
     found = arms([*runs, finished(tmp_path / "o", "other")])
-    assert {name: len(group) for name, group in found.items()} == {"t (rank=8)": 2, "t (rank=4)": 1, "other": 1}
+    assert {name: len(group) for name, group in found.items()} == {
+        "t (rank=8)": 2,
+        "t (rank=4)": 1,
+        "other": 1,
+    }
 
 
 def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
@@ -81,7 +104,10 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
     finished(tmp_path / "c", evidence=two_runs()[0].without({"i000"}))
     with pytest.raises(Refusal, match="were judged on different images"):
         compare([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
-    assert found["arms"][1]["verdict"] == verdict(Difference(**found["arms"][1]["differences"]["f1"])) and found["arms"][0]["verdict"] == BEST
+    assert (
+        found["arms"][1]["verdict"] == verdict(Difference(**found["arms"][1]["differences"]["f1"]))
+        and found["arms"][0]["verdict"] == BEST
+    )
     assert found["arms"][1]["verdict"] in page and "ranked by val f1" in page
     with pytest.raises(Refusal, match=r"holds no report\.json"):
         compare([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
@@ -94,19 +120,28 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
         (): "no runs to compare; name their folders with runs=",
         (a,): "needs two finished runs or more",
         (a, tmp_path / "b/../a"): "needs two finished runs or more",
-        (a, tmp_path / "mask"): "labels and .* masks, which no score measures alike; compare runs of one task",
+        (
+            a,
+            tmp_path / "mask",
+        ): "labels and .* masks, which no score measures alike; compare runs of one task",
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
         with pytest.raises(Refusal, match=wrong):
             compare([str(run) for run in runs], tmp_path / "no")
     (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
-    with pytest.raises(Refusal, match=r"cut/report\.json is not a report that can be read \(.*\); test the run again with do=\[test\] ckpt_path="):
+    with pytest.raises(
+        Refusal,
+        match=r"cut/report\.json is not a report that can be read \(.*\); test the run again with do=\[test\] ckpt_path=",
+    ):
         compare([str(a), str(tmp_path / "cut")], tmp_path / "no")
 
 
 def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
     better = two_runs()[1]
-    for name, seen, brier in (("a", replace(better, logits=-better.logits), 0.3), ("b", better, 0.2)):
+    for name, seen, brier in (
+        ("a", replace(better, logits=-better.logits), 0.3),
+        ("b", better, 0.2),
+    ):
         run = finished(tmp_path / name, name, evidence=seen)
         told = json.loads((run.folder / "report.json").read_text())
         told["config"]["monitor"] = {"name": "val/brier", "mode": "min"}
@@ -131,6 +166,14 @@ def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp
         (path / "report.json").write_text(json.dumps(report))
     compare([str(path) for path in paths], tmp_path / "out")
     board = pd.read_csv(tmp_path / "out/comparison.csv")
-    assert board["run"].tolist() == [str(paths[1]), str(paths[0])] and board["val auc"].tolist() == [0.9, 0.7]
-    assert board["threshold"].tolist() == [0.45, 0.35] and {"val recall", "val specificity", "f1", "f1 low", "f1 high"} <= set(board)
+    assert board["run"].tolist() == [str(paths[1]), str(paths[0])] and board[
+        "val auc"
+    ].tolist() == [0.9, 0.7]
+    assert board["threshold"].tolist() == [0.45, 0.35] and {
+        "val recall",
+        "val specificity",
+        "f1",
+        "f1 low",
+        "f1 high",
+    } <= set(board)
     assert "ranked by val auc" in (tmp_path / "out/comparison.html").read_text()

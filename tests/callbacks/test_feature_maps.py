@@ -21,7 +21,13 @@ from lightning_modules.together import Together
 from lightning_modules.upernet import UperNet
 from tests.conftest import CALLBACKS, SMALL, refused
 
-SWIN = {"image_size": 64, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 4}
+SWIN = {
+    "image_size": 64,
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 1, 1],
+    "window_size": 4,
+}
 
 
 def heard_of(net, layers=None):
@@ -33,7 +39,13 @@ def heard_of(net, layers=None):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_stages_of_an_encoder_are_found_and_heard(compiled):
-    net = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 8), in_channels=1)
+    net = smp.Unet(
+        "resnet18",
+        encoder_weights=None,
+        encoder_depth=3,
+        decoder_channels=(16, 8, 8),
+        in_channels=1,
+    )
     if compiled:  # before anyone listens: what is compiled knows no hook
         net.eval().compile(backend="eager")
         net(torch.zeros(1, 1, 64, 64))
@@ -42,7 +54,11 @@ def test_the_stages_of_an_encoder_are_found_and_heard(compiled):
         stages = net.encoder(image)[1:]  # the first is the image itself
         fused = net.decoder([image, *stages])
     assert [torch.equal(a, b[0]) for a, b in zip(heard["stage"], stages, strict=True)] == [True] * 3
-    assert torch.equal(heard["fused"][0], fused[0]) and len(heard) == 2 and not any(module._forward_hooks for module in net.modules())
+    assert (
+        torch.equal(heard["fused"][0], fused[0])
+        and len(heard) == 2
+        and not any(module._forward_hooks for module in net.modules())
+    )
 
 
 def test_the_stages_of_a_upernet_and_its_fused_map_are_found():
@@ -51,8 +67,17 @@ def test_the_stages_of_a_upernet_and_its_fused_map_are_found():
     with torch.no_grad():
         stages = net.encoder(image).feature_maps
         logits = net.decode_head.classifier(heard["fused"][0][None])
-        assert torch.allclose(torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear"), net(image), atol=1e-5)
-    assert [tuple(map.shape) for map in heard["stage"]] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
+        assert torch.allclose(
+            torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear"),
+            net(image),
+            atol=1e-5,
+        )
+    assert [tuple(map.shape) for map in heard["stage"]] == [
+        (8, 16, 16),
+        (16, 8, 8),
+        (32, 4, 4),
+        (64, 2, 2),
+    ]
     assert all(torch.equal(a, b[0]) for a, b in zip(heard["stage"], stages, strict=True))
 
 
@@ -61,7 +86,9 @@ def test_layers_are_found_in_a_classifier_and_of_mirrored_views_the_first_is_hea
     image, heard = heard_of(net)
     with torch.no_grad():
         last = net.forward_intermediates(image, intermediates_only=True)[-1]
-        assert list(heard) == [f"stage {k}" for k in range(1, 6)] and torch.allclose(heard["stage 5"][0], last[0], atol=1e-5)
+        assert list(heard) == [f"stage {k}" for k in range(1, 6)] and torch.allclose(
+            heard["stage 5"][0], last[0], atol=1e-5
+        )
         several = SimpleNamespace(net=Together([net], flip=True))
         with listening(one_of(several), stages_of(net)) as mirrored:
             several.net(image)
@@ -73,15 +100,23 @@ def test_the_layouts_of_an_output_give_one_map():
     tokens = map.flatten(1).T
     for each in (map, map.permute(1, 2, 0), tokens, torch.cat([torch.rand(1, 6), tokens])):
         assert torch.equal(channels_first(each), map)
-    assert [channels_first(torch.rand(n, 6)) is None for n in (15, 24, 35)] == [False, False, True]  # 9 + 6, 16 + 8, 25 + 10 tokens
+    assert [channels_first(torch.rand(n, 6)) is None for n in (15, 24, 35)] == [
+        False,
+        False,
+        True,
+    ]  # 9 + 6, 16 + 8, 25 + 10 tokens
 
 
 def test_components_are_scikit_learn_s_and_point_one_way():
     random = np.random.default_rng(0)
-    cells = (random.normal(size=(400, 12)) * np.geomspace(5, 0.1, 12) @ random.normal(size=(12, 12)) + 3).astype(np.float32)
+    cells = (
+        random.normal(size=(400, 12)) * np.geomspace(5, 0.1, 12) @ random.normal(size=(12, 12)) + 3
+    ).astype(np.float32)
     centre, axes = principal(cells)
     reference = PCA(3, svd_solver="full").fit(cells.astype(np.float64))
-    assert np.allclose(np.abs((reference.components_ * axes.T).sum(1)), 1, atol=1e-4) and np.allclose(centre, reference.mean_, atol=1e-4)
+    assert np.allclose(
+        np.abs((reference.components_ * axes.T).sum(1)), 1, atol=1e-4
+    ) and np.allclose(centre, reference.mean_, atol=1e-4)
     assert (axes[np.abs(axes).argmax(0), range(3)] > 0).all()
     assert np.array_equal(principal(cells[::-1])[1] > 0, axes > 0)
 
@@ -100,20 +135,35 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
     assert cells.shape == (2 * 4 * 8, 5) and np.array_equal(cells, padded.cells())
     assert strongest(cells, 2)[0] == 3 and strongest(cells, 9) == np.argsort(-cells.var(0)).tolist()
     pictures = plain.components(cells)
-    assert all(np.array_equal(a, b) for a, b in zip(pictures, padded.components(cells), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(pictures, padded.components(cells), strict=True)
+    )
     red = np.concatenate([picture[2::4, 2::4, 0].ravel() for picture in pictures])
     centre, axes = principal(cells)
-    assert pictures[0].shape == (16, 32, 3) and np.corrcoef(red, (cells - centre) @ axes[:, 0])[0, 1] > 0.99
+    assert (
+        pictures[0].shape == (16, 32, 3)
+        and np.corrcoef(red, (cells - centre) @ axes[:, 0])[0, 1] > 0.99
+    )
     grey = [plain.channel(cells, 3)[i][2::4, 2::4].ravel() for i in (0, 1)]
     low, high = np.percentile(cells[:, 3], [1, 99])
-    assert np.array_equal(np.concatenate(grey), (np.clip((cells[:, 3] - low) / (high - low), 0, 1) * 255).round())
+    assert np.array_equal(
+        np.concatenate(grey), (np.clip((cells[:, 3] - low) / (high - low), 0, 1) * 255).round()
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "wrong", "mend"),
     [
-        ("layers={a: encoder.layer9}", "encoder.layer9, which the network does not have", "did you mean encoder.layer4"),
-        ("layers={a: decoder.blocks}", "a list of layers that gives nothing itself", "decoder.blocks.x_0_0"),
+        (
+            "layers={a: encoder.layer9}",
+            "encoder.layer9, which the network does not have",
+            "did you mean encoder.layer4",
+        ),
+        (
+            "layers={a: decoder.blocks}",
+            "a list of layers that gives nothing itself",
+            "decoder.blocks.x_0_0",
+        ),
         ("layers={}", "names no layer", "write null"),
         ("ids=[test_nowhere]", "test_nowhere, which is no image of test", "did you mean"),
         ("images=0", "images=0 is not allowed", "a whole number of 1 or more"),
@@ -121,7 +171,9 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
 )
 def test_what_cannot_be_shown_is_refused_before_training(words, wrong, mend, cli, steps, export):
     with_maps = CALLBACKS.replace("report]", "feature_maps,report]")
-    code, said = cli(*SMALL[:-1], with_maps, f"datamodule.root={export}", f"callbacks.feature_maps.{words}")
+    code, said = cli(
+        *SMALL[:-1], with_maps, f"datamodule.root={export}", f"callbacks.feature_maps.{words}"
+    )
     refused(code, said, steps, wrong, mend)
 
 
@@ -138,14 +190,36 @@ def test_other_processes_and_shared_out_weights_do_nothing(tmp_path):
 
 def test_the_page_and_the_folder_have_them_whatever_the_order(cli, export, tmp_path):
     after = CALLBACKS.replace("report]", "report,feature_maps]")
-    words = [*SMALL[:-1], after, f"datamodule.root={export}", "callbacks.report.cases=1", "callbacks.feature_maps.images=3"]
+    words = [
+        *SMALL[:-1],
+        after,
+        f"datamodule.root={export}",
+        "callbacks.report.cases=1",
+        "callbacks.feature_maps.images=3",
+    ]
     code, said = cli(*words, "trainer.max_epochs=1", folder=tmp_path / "a")
     assert code == 0, said
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
     cases = page.count("<figure data-case=")
-    assert 2 <= cases <= 5 and page.count("<img") == 4 * cases + 3 * 5 and "64 channels, 32 × 32 cells" in page and "Left out" not in page
+    assert (
+        2 <= cases <= 5
+        and page.count("<img") == 4 * cases + 3 * 5
+        and "64 channels, 32 × 32 cells" in page
+        and "Left out" not in page
+    )
     folders = sorted((tmp_path / "a/feature_maps").iterdir())
-    names = ["fused", "fused_channels", "image", *(f"stage_{k}{more}" for k in (1, 2, 3) for more in ("", "_channels"))]
-    assert len(folders) == 3 and all(sorted(file.stem for file in folder.iterdir()) == names for folder in folders)
+    names = [
+        "fused",
+        "fused_channels",
+        "image",
+        *(f"stage_{k}{more}" for k in (1, 2, 3) for more in ("", "_channels")),
+    ]
+    assert len(folders) == 3 and all(
+        sorted(file.stem for file in folder.iterdir()) == names for folder in folders
+    )
     stage = cv2.imread(str(folders[0] / "stage_3.png"))
-    assert stage.shape == (64, 64, 3) and np.array_equal(stage, stage[4::8, 4::8].repeat(8, 0).repeat(8, 1)) and stage.std() > 20
+    assert (
+        stage.shape == (64, 64, 3)
+        and np.array_equal(stage, stage[4::8, 4::8].repeat(8, 0).repeat(8, 1))
+        and stage.std() > 20
+    )

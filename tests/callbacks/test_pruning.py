@@ -18,7 +18,12 @@ PRUNER = {"n_startup_trials": 3, "n_warmup_steps": 1}
 @pytest.fixture
 def study(tmp_path) -> optuna.Study:
     """Three trials that ended, and a fourth that runs."""
-    found = optuna.create_study(storage=storage(tmp_path, new=True), study_name=STUDY, direction="maximize", sampler=RandomSampler(0))
+    found = optuna.create_study(
+        storage=storage(tmp_path, new=True),
+        study_name=STUDY,
+        direction="maximize",
+        sampler=RandomSampler(0),
+    )
     for curve in OTHERS:
         trial = found.ask()
         for epoch, value in enumerate(curve):
@@ -32,7 +37,11 @@ def epochs(folder, curve, first=0, monitor="val/dice", **about):
     """Validates and begins epochs as Lightning does; the epoch that is not begun any more."""
     callback = Pruning(str(folder), "val/dice", MedianPruner(**PRUNER))
     trainer = SimpleNamespace(is_global_zero=True, fast_dev_run=False, world_size=1)
-    trainer.state, trainer.sanity_checking, trainer.current_epoch = SimpleNamespace(fn="fit"), False, first
+    trainer.state, trainer.sanity_checking, trainer.current_epoch = (
+        SimpleNamespace(fn="fit"),
+        False,
+        first,
+    )
     vars(trainer).update(about)
     callback.setup(trainer, None, "fit")
     callback.on_fit_start(trainer, None)
@@ -53,7 +62,9 @@ def test_a_trial_below_the_median_of_the_others_ends_with_its_best_score(study, 
 
 def test_one_at_the_median_goes_on_and_reports_each_epoch_once(study, tmp_path):
     epochs(tmp_path / "3", [0.05, 0.5])
-    epochs(tmp_path / "3", [0.1, 0.75], first=1)  # from the checkpoint of the first epoch: the second is trained again
+    epochs(
+        tmp_path / "3", [0.1, 0.75], first=1
+    )  # from the checkpoint of the first epoch: the second is trained again
     assert study.trials[3].intermediate_values == {0: 0.05, 1: 0.5, 2: 0.75}
 
 
@@ -62,7 +73,10 @@ def test_a_sanity_check_is_not_reported(study, tmp_path):
     assert study.trials[3].intermediate_values == {}
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("0", "has ended"), ("9", "is unknown"), ("run", "is none of it"), ("../3", "is none of it")])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("0", "has ended"), ("9", "is unknown"), ("run", "is none of it"), ("../3", "is none of it")],
+)
 def test_a_run_that_is_no_running_trial_is_refused(study, tmp_path, name, wrong):
     with pytest.raises(Refusal, match=wrong):
         epochs(tmp_path / name, [])

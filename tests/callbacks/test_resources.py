@@ -17,7 +17,13 @@ def test_images_are_those_of_all_ranks(world_size, monkeypatch):
     for _ in range(2):
         found.on_train_epoch_start(None, None)
         for step in range(5):
-            found.on_train_batch_end(SimpleNamespace(world_size=world_size, is_last_batch=step == 4), None, None, batch, step)
+            found.on_train_batch_end(
+                SimpleNamespace(world_size=world_size, is_last_batch=step == 4),
+                None,
+                None,
+                batch,
+                step,
+            )
     cost = found.as_dict()
     assert cost["images_trained"] == 2 * 5 * 4 * world_size and cost["train_seconds"] == 30.0
     assert cost["images_per_second"] == pytest.approx(world_size * (20 / 10 + 20 / 20) / 2)

@@ -35,21 +35,56 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
             row | {"drawn/images": n, "drawn/positive_fraction": p, "drawn/<b>old$": 1 - p}
             for row, n, p in zip(rows[4:], IMAGES, POSITIVE, strict=True)
         ]
-    pd.DataFrame([*rows, {"epoch": 4, "val/dice": 0.99}]).to_csv(folder / "metrics.csv", index=False)
+    pd.DataFrame([*rows, {"epoch": 4, "val/dice": 0.99}]).to_csv(
+        folder / "metrics.csv", index=False
+    )
     if curriculum:
         best = [{"epoch": 1, "score": 0.5 + shift}, {"epoch": 2, "score": 0.6 + shift}]
         scores = [[{"epoch": e, "score": DICE[e]} for e in span] for span in ((0, 1), (2, 3))]
-        told = [{"stage": i, "first_epoch": 2 * i, "asked": ASKED[i], "scores": scores[i], "best": best[i]} for i in range(2)]
+        told = [
+            {
+                "stage": i,
+                "first_epoch": 2 * i,
+                "asked": ASKED[i],
+                "scores": scores[i],
+                "best": best[i],
+            }
+            for i in range(2)
+        ]
         (folder / "stages.json").write_text(json.dumps(told))
-    config = {"seed": seed, "init_from": None, "monitor": {"name": "val/dice", "mode": "max"}, "net": net, "paths": {"run": str(folder)}}
+    config = {
+        "seed": seed,
+        "init_from": None,
+        "monitor": {"name": "val/dice", "mode": "max"},
+        "net": net,
+        "paths": {"run": str(folder)},
+    }
     (folder / "config.yaml").write_text(json.dumps(config))
     seen = evidence_of(*scene())
     evidence_file.write(seen, folder / "evidence/test.npz")
     copies = {"pairs": 0, "test_images": [], "examples": []}
-    data = {"root": "", "phantom": True, "group_is": "image", "splits": {}, "cleaning": {}, "leaks": [], "near_duplicates": copies}
-    beside = {"resources": {"images_trained": 800, "images_per_second": 1.0, "peak_memory_gb": 1.0, "train_seconds": 1.0}}
+    data = {
+        "root": "",
+        "phantom": True,
+        "group_is": "image",
+        "splits": {},
+        "cleaning": {},
+        "leaks": [],
+        "near_duplicates": copies,
+    }
+    beside = {
+        "resources": {
+            "images_trained": 800,
+            "images_per_second": 1.0,
+            "peak_memory_gb": 1.0,
+            "train_seconds": 1.0,
+        }
+    }
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
-    found = content(Run("t", folder, {"val": seen, "test": seen}, rule, beside), data | {"folder_leaks": {}, "split": "folders"})
+    found = content(
+        Run("t", folder, {"val": seen, "test": seen}, rule, beside),
+        data | {"folder_leaks": {}, "split": "folders"},
+    )
     write_json(found, folder / "report.json")
     write_page(found, {"test": seen}, [], folder)
     return Finished(folder, json.loads((folder / "report.json").read_text()), seen)
@@ -58,12 +93,30 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
 def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
     run = trained(tmp_path / "r")
     first, second = run.report["stages"]
-    assert (first["first_epoch"], first["last_epoch"], second["first_epoch"], second["last_epoch"]) == (0, 1, 2, 3)
-    assert first["drawn"]["images"] == 200 and first["drawn"]["positive_fraction"] == pytest.approx(0.7)
-    assert second["drawn"]["positive_fraction"] == pytest.approx((300 * 0.5 + 100 * 0.3) / 400)  # of the images, not of the epochs
+    assert (
+        first["first_epoch"],
+        first["last_epoch"],
+        second["first_epoch"],
+        second["last_epoch"],
+    ) == (0, 1, 2, 3)
+    assert first["drawn"]["images"] == 200 and first["drawn"]["positive_fraction"] == pytest.approx(
+        0.7
+    )
+    assert second["drawn"]["positive_fraction"] == pytest.approx(
+        (300 * 0.5 + 100 * 0.3) / 400
+    )  # of the images, not of the epochs
     assert second["best"] == {"epoch": 2, "score": 0.6}
     page = (tmp_path / "r/report.html").read_text()
-    for words in ("best val/dice", "3–4", ">3e-4<", ">0.4500<", ">0.6000<", "patience 3", "stage 1 · lr 1e-4 · pos .5→.22", "What was drawn"):
+    for words in (
+        "best val/dice",
+        "3–4",
+        ">3e-4<",
+        ">0.4500<",
+        ">0.6000<",
+        "patience 3",
+        "stage 1 · lr 1e-4 · pos .5→.22",
+        "What was drawn",
+    ):
         assert words in page, words
     assert "<b>old$" not in page and "&lt;b&gt;old$" in page and "best of its stage" in page
 
@@ -71,8 +124,17 @@ def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
 def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
     run = trained(tmp_path / "r", curriculum=False, drawn=False)
     page = (tmp_path / "r/report.html").read_text()
-    assert "stages" not in run.report and "Learning curves" in page and not any(w in page for w in ("What was drawn", "<h2>Stages", "best of its"))
-    assert page.startswith("<!doctype html>") and page.count("<style>") == 1 and "prefers-color-scheme" in page and "{%" not in page
+    assert (
+        "stages" not in run.report
+        and "Learning curves" in page
+        and not any(w in page for w in ("What was drawn", "<h2>Stages", "best of its"))
+    )
+    assert (
+        page.startswith("<!doctype html>")
+        and page.count("<style>") == 1
+        and "prefers-color-scheme" in page
+        and "{%" not in page
+    )
     assert per_epoch(tmp_path / "none.csv").empty and read_stages(tmp_path) == []
     trained(tmp_path / "blind", drawn=False)
     assert [stage["drawn"] for stage in read_stages(tmp_path / "blind")] == [{}, {}]
@@ -80,13 +142,26 @@ def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
 
 def test_an_epoch_is_one_row_and_the_validation_after_the_fit_is_none(tmp_path):
     table = per_epoch(trained(tmp_path / "r").folder / "metrics.csv")
-    assert list(table.index) == [0, 1, 2, 3] and list(table["val/dice"]) == DICE and table["train/loss"].notna().all()
+    assert (
+        list(table.index) == [0, 1, 2, 3]
+        and list(table["val/dice"]) == DICE
+        and table["train/loss"].notna().all()
+    )
 
 
 def test_images_seen_are_those_drawn_else_an_equal_share_else_unknown(tmp_path):
     known, shared = course(trained(tmp_path / "a")), course(trained(tmp_path / "b", drawn=False))
-    assert list(known.table[SEEN]) == [100, 200, 500, 600] and list(shared.table[SEEN]) == [200, 400, 600, 800]
-    assert known.starts(EPOCH) == [2.5] and known.starts(SEEN) == [200] and list(known.curve("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
+    assert list(known.table[SEEN]) == [100, 200, 500, 600] and list(shared.table[SEEN]) == [
+        200,
+        400,
+        600,
+        800,
+    ]
+    assert (
+        known.starts(EPOCH) == [2.5]
+        and known.starts(SEEN) == [200]
+        and list(known.curve("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
+    )
     assert images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
     assert images_seen(known.table.drop(columns="drawn/images"), {}).isna().all()
     nothing = course(Finished(tmp_path, {}, evidence_of(*scene())))
@@ -107,14 +182,37 @@ def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
     found = compare([str(tmp_path)], tmp_path / "both")
     by_title = {arm["title"]: arm["stages"] for arm in found["arms"]}
     first, second = by_title["t (net=a)"]
-    assert (first["best"], second["best"]) == pytest.approx((0.55, 0.65)) and first["sd"] == pytest.approx(np.std([0.5, 0.6], ddof=1))
-    assert (second["best_epoch"], second["epochs"], second["images"], second["runs"]) == (3, 2, 400, 2)
-    assert by_title["t (net=c)"] == [] and found["leaders"] == pytest.approx([0.57, 0.67]) and found["stage_score"] == "val/dice"
+    assert (first["best"], second["best"]) == pytest.approx((0.55, 0.65)) and first[
+        "sd"
+    ] == pytest.approx(np.std([0.5, 0.6], ddof=1))
+    assert (second["best_epoch"], second["epochs"], second["images"], second["runs"]) == (
+        3,
+        2,
+        400,
+        2,
+    )
+    assert (
+        by_title["t (net=c)"] == []
+        and found["leaders"] == pytest.approx([0.57, 0.67])
+        and found["stage_score"] == "val/dice"
+    )
     page = (tmp_path / "both/comparison.html").read_text()
-    for words in ("val/dice against epochs", "val/dice against images seen", "train/loss against epochs", "0.5500", "± 0.0707", "stage 1"):
+    for words in (
+        "val/dice against epochs",
+        "val/dice against images seen",
+        "train/loss against epochs",
+        "0.5500",
+        "± 0.0707",
+        "stage 1",
+    ):
         assert words in page, words
-    assert '<span class="value">0.5700</span>' in page and '<span class="value">0.5500</span>' not in page
-    assert page.count("<line ") == 2 and page.count("<style>") == 1  # the key: the arm without metrics.csv has no curve
+    assert (
+        '<span class="value">0.5700</span>' in page
+        and '<span class="value">0.5500</span>' not in page
+    )
+    assert (
+        page.count("<line ") == 2 and page.count("<style>") == 1
+    )  # the key: the arm without metrics.csv has no curve
 
 
 def test_the_lower_score_leads_where_the_monitor_falls(tmp_path):
@@ -122,7 +220,10 @@ def test_the_lower_score_leads_where_the_monitor_falls(tmp_path):
     run.report["config"]["monitor"] = {"name": "val/loss", "mode": "min"}
     assert leaders([[{"best": 0.4}], [{"best": 0.3}, {"best": None}]], [run, run]) == [0.3, None]
     other = trained(tmp_path / "o")
-    assert leaders([[{"best": 0.4}], [{"best": 0.3}]], [run, other]) == [None] and leaders([[]], [run]) == []
+    assert (
+        leaders([[{"best": 0.4}], [{"best": 0.3}]], [run, other]) == [None]
+        and leaders([[]], [run]) == []
+    )
 
 
 def test_curricula_name_an_arm_briefly(tmp_path):
@@ -131,16 +232,40 @@ def test_curricula_name_an_arm_briefly(tmp_path):
         return Finished(tmp_path / name, {"title": "t", "config": config}, evidence_of(*scene()))
 
     slow = [ASKED[0], ASKED[1] | {"lr": 1e-5}]
-    assert set(arms([run("a", ASKED), run("b", slow)])) == {"t (stages[1].lr=0.0001)", "t (stages[1].lr=1e-05)"}
-    several = [run("a", ASKED), run("b", None), run("c", [{"epochs": 4, "lr": 1.0}]), run("d", ASKED)]
-    assert {name: len(runs) for name, runs in arms(several).items()} == {"t (stages=A)": 2, "t": 1, "t (stages=B)": 1}
+    assert set(arms([run("a", ASKED), run("b", slow)])) == {
+        "t (stages[1].lr=0.0001)",
+        "t (stages[1].lr=1e-05)",
+    }
+    several = [
+        run("a", ASKED),
+        run("b", None),
+        run("c", [{"epochs": 4, "lr": 1.0}]),
+        run("d", ASKED),
+    ]
+    assert {name: len(runs) for name, runs in arms(several).items()} == {
+        "t (stages=A)": 2,
+        "t": 1,
+        "t (stages=B)": 1,
+    }
 
 
 def test_words_and_looks(tmp_path):
     assert [rate(x) for x in (3e-4, 1e-5, 0.1, 1.25e-3)] == ["3e-4", "1e-5", "1e-1", "1.25e-3"]
-    assert [share(x) for x in (0.5, 0.22, 1.0, 0.0, {"from": 0.8, "to": 0.22})] == [".5", ".22", "1", "0", ".8→.22"]
+    assert [share(x) for x in (0.5, 0.22, 1.0, 0.0, {"from": 0.8, "to": 0.22})] == [
+        ".5",
+        ".22",
+        "1",
+        "0",
+        ".8→.22",
+    ]
     assert label({"stage": 1, "asked": {"epochs": 3}}) == "stage 1"
-    assert settings({"lr": 1, "freeze_encoder": True, "loss_weights": {"bce": 3.0}}) == "freeze encoder yes, loss weights bce=3.0"
-    assert len({look(n) for n in range(12)}) == 12 and len({look(n)[0] for n in range(6)}) == len({look(n)[1] for n in range(6)}) == 6
+    assert (
+        settings({"lr": 1, "freeze_encoder": True, "loss_weights": {"bce": 3.0}})
+        == "freeze encoder yes, loss weights bce=3.0"
+    )
+    assert (
+        len({look(n) for n in range(12)}) == 12
+        and len({look(n)[0] for n in range(6)}) == len({look(n)[1] for n in range(6)}) == 6
+    )
     svg = figures({"a": [course(trained(tmp_path / "r"))]}, "val/dice")["val/dice against epochs"]
     assert look(0)[0] in svg and "currentColor" in svg

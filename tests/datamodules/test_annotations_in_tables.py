@@ -23,7 +23,9 @@ def root(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     for n in range(len(SPLITS)):
-        Image.fromarray(np.random.default_rng(n).integers(0, 256, SIZE).astype(np.uint8)).save(root / f"{n}.png")
+        Image.fromarray(np.random.default_rng(n).integers(0, 256, SIZE).astype(np.uint8)).save(
+            root / f"{n}.png"
+        )
     return root
 
 
@@ -35,12 +37,19 @@ def good(n):
 
 def write(root, suffix, cell):
     """A manifest whose second row, of train, holds a cell as its mask."""
-    rows = [{"id": f"i{n}", "image": f"{n}.png", "mask": cell if n == 1 else good(n), "split": split} for n, split in enumerate(SPLITS)]
+    rows = [
+        {"id": f"i{n}", "image": f"{n}.png", "mask": cell if n == 1 else good(n), "split": split}
+        for n, split in enumerate(SPLITS)
+    ]
     if suffix == "json":
         (root / "manifest.json").write_text(json.dumps({"classes": ["lesion"], "rows": rows}))
     else:
         for row in rows:
-            row["mask"] = row["mask"] if row["mask"] is None or isinstance(row["mask"], str) else json.dumps(row["mask"])
+            row["mask"] = (
+                row["mask"]
+                if row["mask"] is None or isinstance(row["mask"], str)
+                else json.dumps(row["mask"])
+            )
         pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
 
 
@@ -76,9 +85,18 @@ def test_it_is_refused_by_training_and_by_validation(name, suffix, root, tmp_pat
     if name in ONLY_JSON and suffix == "csv":
         pytest.skip("a CSV holds texts alone, and these are names of files there")
     write(root, suffix, (BAD_RLE | BAD_CELL | ONLY_JSON)[name])
-    what = ", class lesion, cannot be used: " if name in BAD_RLE else " is .*; write the path of a picture, or a list with"
+    what = (
+        ", class lesion, cannot be used: "
+        if name in BAD_RLE
+        else " is .*; write the path of a picture, or a list with"
+    )
     said, out = rf"{root}/manifest\.{suffix}: the mask of 'i1'{what}", tmp_path / "out"
-    for check in (lambda data: data.prepare_data(), validate, lambda data: export(data, out, None), lambda data: crop(data, out)):
+    for check in (
+        lambda data: data.prepare_data(),
+        validate,
+        lambda data: export(data, out, None),
+        lambda data: crop(data, out),
+    ):
         with pytest.raises(ManifestError, match=said) as refusal:
             check(module(root, suffix))
         assert "\n" not in str(refusal.value)
@@ -95,7 +113,12 @@ def test_nothing_is_no_mask(cell, suffix, root):
 
 def test_the_class_is_named(root):
     masks = [[*good(n), {"size": SIZE, "counts": [9]} if n == 3 else None] for n in range(8)]
-    rows = [{"id": f"i{n}", "image": f"{n}.png", "mask": masks[n], "split": SPLITS[n]} for n in range(8)]
+    rows = [
+        {"id": f"i{n}", "image": f"{n}.png", "mask": masks[n], "split": SPLITS[n]} for n in range(8)
+    ]
     (root / "manifest.json").write_text(json.dumps({"classes": ["a", "b"], "rows": rows}))
-    with pytest.raises(ManifestError, match="the mask of 'i3', class b, cannot be used: the runs of the RLE add up to 9 pixels"):
+    with pytest.raises(
+        ManifestError,
+        match="the mask of 'i3', class b, cannot be used: the runs of the RLE add up to 9 pixels",
+    ):
         module(root, "json").prepare_data()

@@ -40,17 +40,29 @@ def write(root, blank, picture):
     root.mkdir()
     for n in range(N):
         Image.fromarray(picture if n < blank else noise(n)).save(root / f"{n}.png")
-    rows = [{"id": f"i{n}", "image": f"{n}.png", "label": n % 2, "group": f"p{n}", "split": split} for n, split in enumerate(SPLITS)]
+    rows = [
+        {"id": f"i{n}", "image": f"{n}.png", "label": n % 2, "group": f"p{n}", "split": split}
+        for n, split in enumerate(SPLITS)
+    ]
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
     return root
 
 
 def table(root, **more):
-    return TableDataModule(root=str(root), cache_dir=str(root.parent / "cache"), image_size=64, num_workers=0, **more)
+    return TableDataModule(
+        root=str(root), cache_dir=str(root.parent / "cache"), image_size=64, num_workers=0, **more
+    )
 
 
 def folder(root, **more):
-    return FolderDataModule(root=str(root), cache_dir=str(root.parent / "cache"), image_size=64, num_workers=0, classes=["lesion"], **more)
+    return FolderDataModule(
+        root=str(root),
+        cache_dir=str(root.parent / "cache"),
+        image_size=64,
+        num_workers=0,
+        classes=["lesion"],
+        **more,
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -62,8 +74,12 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
         data = make(root, channels=channels)
         data.prepare_data()
         found = data.cleaning.as_dict()[REASON]
-        assert found["count"] == 5 and found["examples"] == [f"i{n}" if make is table else str(n) for n in range(5)]
-    assert make is folder or validate(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
+        assert found["count"] == 5 and found["examples"] == [
+            f"i{n}" if make is table else str(n) for n in range(5)
+        ]
+    assert (
+        make is folder or validate(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
+    )
 
 
 @pytest.mark.parametrize("make", [table, folder])
@@ -101,9 +117,15 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     pixels[7, 9] = value
     Image.fromarray(pixels).save(root / "3.tif")
     (root / "3.png").unlink()
-    (root / "manifest.csv").write_text((root / "manifest.csv").read_text().replace("3.png", "3.tif"))
+    (root / "manifest.csv").write_text(
+        (root / "manifest.csv").read_text().replace("3.png", "3.tif")
+    )
     said = r"3\.tif holds 1 pixel that is NaN or infinite; write finite numbers there, or take the file out"
-    for check in (lambda: table(root).prepare_data(), lambda: folder(root).prepare_data(), lambda: validate(table(root))):
+    for check in (
+        lambda: table(root).prepare_data(),
+        lambda: folder(root).prepare_data(),
+        lambda: validate(table(root)),
+    ):
         with pytest.raises(ManifestError, match=said):
             check()
 
@@ -111,4 +133,10 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
 def test_a_finite_float_picture_is_read_as_it_was(tmp_path):
     Image.fromarray(noise(3).astype(np.float32) * 7 - 100).save(tmp_path / "a.tif")
     grey = noise(3).astype(np.float32)
-    assert np.abs(read_image(tmp_path / "a.tif", 1)[..., 0] - (grey - grey.min()) * 255 / (grey.max() - grey.min())).max() <= 0.51
+    assert (
+        np.abs(
+            read_image(tmp_path / "a.tif", 1)[..., 0]
+            - (grey - grey.min()) * 255 / (grey.max() - grey.min())
+        ).max()
+        <= 0.51
+    )

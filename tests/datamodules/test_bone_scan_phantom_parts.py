@@ -25,30 +25,54 @@ def area(outline) -> float:
 @given(front=st.floats(0, 7.9), back=st.floats(0, 7.9), seed=st.integers(0, 99))
 def test_tissue_weakens_a_source_exponentially(front, back, seed):
     patient = draw_patient(np.random.default_rng(seed), COUNTS)
-    seen = Gantry(np.random.default_rng(seed), patient, 128).seen("trunk", [(ellipse(0, 60, 3, 3), 1.0)], front, back)
-    assert seen[0].sum() / seen[1].sum() == pytest.approx(np.exp(-ATTENUATION * patient.girth * (front - back)), rel=1e-4)
+    seen = Gantry(np.random.default_rng(seed), patient, 128).seen(
+        "trunk", [(ellipse(0, 60, 3, 3), 1.0)], front, back
+    )
+    assert seen[0].sum() / seen[1].sum() == pytest.approx(
+        np.exp(-ATTENUATION * patient.girth * (front - back)), rel=1e-4
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(x=st.floats(-90, 90), y=st.floats(-60, 300), height=st.sampled_from([128, 384, 1024]))
 def test_a_source_may_lie_outside_the_field_and_keeps_its_counts_inside(x, y, height):
-    patient = dataclasses.replace(draw_patient(np.random.default_rng(0), COUNTS), bend=0, aside=0, frame=1, stature=170, top=10)
+    patient = dataclasses.replace(
+        draw_patient(np.random.default_rng(0), COUNTS),
+        bend=0,
+        aside=0,
+        frame=1,
+        stature=170,
+        top=10,
+    )
     gantry = Gantry(np.random.default_rng(0), patient, height)
     seen = gantry.seen("trunk", [(ellipse(x, y, 3, 3), 2.0)], 0, 0)
     gantry.add("trunk", [(ellipse(x, y, 3, 3), 2.0)], 0, 0)
     assert np.allclose(seen, gantry.body(), atol=1e-3)
     pixels = 2 * 9 * np.pi / (FIELD / height) ** 2
     if abs(x) < FIELD / 8 - 6 and -4 < y < FIELD - 16:
-        assert seen[0].sum() == pytest.approx(pixels, rel=0.15)  # an anti-aliased border counts as a little more
+        assert seen[0].sum() == pytest.approx(
+            pixels, rel=0.15
+        )  # an anti-aliased border counts as a little more
     elif abs(x) > FIELD / 8 + 6 or not -16 < y < FIELD - 4:
         assert not seen.any()
 
 
-@given(x=st.floats(-20, 20), y=st.floats(0, 175), part=st.sampled_from(["arm", "forearm", "thigh", "shin", "foot"]))
+@given(
+    x=st.floats(-20, 20),
+    y=st.floats(0, 175),
+    part=st.sampled_from(["arm", "forearm", "thigh", "shin", "foot"]),
+)
 def test_the_sides_of_a_straight_patient_mirror_each_other(x, y, part):
-    straight = dataclasses.replace(draw_patient(np.random.default_rng(0), COUNTS), bend=0, tilt=0, aside=0)
-    straight.angles.update({name: straight.angles[name.replace("right", "left")] for name in straight.angles})
-    left, right = pose(straight, f"{part}_left", np.array([(x, y)])), pose(straight, f"{part}_right", np.array([(-x, y)]))
+    straight = dataclasses.replace(
+        draw_patient(np.random.default_rng(0), COUNTS), bend=0, tilt=0, aside=0
+    )
+    straight.angles.update(
+        {name: straight.angles[name.replace("right", "left")] for name in straight.angles}
+    )
+    left, right = (
+        pose(straight, f"{part}_left", np.array([(x, y)])),
+        pose(straight, f"{part}_right", np.array([(-x, y)])),
+    )
     assert np.allclose(left + right, [(FIELD / 4, 2 * left[0, 1])])
 
 
@@ -71,10 +95,22 @@ def test_a_spot_is_seen_by_contrast_counts_and_greys():
 def test_counts_become_greys_that_saturate_or_overflow():
     cold, hot = np.full((1024, 256), 1.0), np.full((1024, 256), 1.0)
     hot[500] = 3000
-    assert gain(hot) == 1 and gain(cold) == pytest.approx(255 / 5.5) and gain(cold[:512, :128]) == pytest.approx(255 / (0.25 + 1.75 + 1) / 4)
-    saturated, overflowing = (acquire(np.random.default_rng(0), hot, overflow) for overflow in (False, True))
-    assert (saturated[500] == 255).all() and len(np.unique(overflowing[500])) > 50 and np.array_equal(saturated[:500], overflowing[:500])
-    assert saturated[:500].mean() == pytest.approx(1, abs=0.02) and saturated[:500].var() == pytest.approx(1, abs=0.03)
+    assert (
+        gain(hot) == 1
+        and gain(cold) == pytest.approx(255 / 5.5)
+        and gain(cold[:512, :128]) == pytest.approx(255 / (0.25 + 1.75 + 1) / 4)
+    )
+    saturated, overflowing = (
+        acquire(np.random.default_rng(0), hot, overflow) for overflow in (False, True)
+    )
+    assert (
+        (saturated[500] == 255).all()
+        and len(np.unique(overflowing[500])) > 50
+        and np.array_equal(saturated[:500], overflowing[:500])
+    )
+    assert saturated[:500].mean() == pytest.approx(1, abs=0.02) and saturated[
+        :500
+    ].var() == pytest.approx(1, abs=0.03)
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 9)), max_size=12), st.integers(0, 2))

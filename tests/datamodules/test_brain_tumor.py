@@ -12,7 +12,9 @@ from datamodules.formats.roboflow import original_name
 
 
 def module(root, tmp_path, **more):
-    return BrainTumorDataModule(root=str(root), cache_dir=str(tmp_path / "cache"), image_size=64, **more)
+    return BrainTumorDataModule(
+        root=str(root), cache_dir=str(tmp_path / "cache"), image_size=64, **more
+    )
 
 
 def test_the_phantoms_warts_are_counted(export, tmp_path):
@@ -26,8 +28,12 @@ def test_the_phantoms_warts_are_counted(export, tmp_path):
     assert cleaning["category without annotations: ignored"] == 3
     assert (rows.groupby("group")["split"].nunique() == 1).all() and rows["id"].is_unique
     for split in ("train", "val", "test"):
-        cleaned = json.loads((tmp_path / "cleaned" / split / "_annotations.coco.cleaned.json").read_text())
-        assert {image["id"] for image in cleaned["images"]} == {a["image_id"] for a in cleaned["annotations"]}
+        cleaned = json.loads(
+            (tmp_path / "cleaned" / split / "_annotations.coco.cleaned.json").read_text()
+        )
+        assert {image["id"] for image in cleaned["images"]} == {
+            a["image_id"] for a in cleaned["annotations"]
+        }
         assert [category["id"] for category in cleaned["categories"]] == [1]
 
 
@@ -40,8 +46,13 @@ def test_parts_are_merged_into_one_mask_and_counted(export, tmp_path):
     second = first | {"id": 1000, "segmentation": [[2, 2, 8, 2, 8, 6, 2, 6]]}
     path.write_text(json.dumps(content | {"annotations": [*content["annotations"], second]}))
     data, plain = module(root, tmp_path), module(export, tmp_path)
-    name = next(image["file_name"] for image in content["images"] if image["id"] == first["image_id"])
-    with_part, without = (decode(d.table.rles(d.table.rows["id"].tolist().index(f"train/{name}")), 96, 96)[..., 0] for d in (data, plain))
+    name = next(
+        image["file_name"] for image in content["images"] if image["id"] == first["image_id"]
+    )
+    with_part, without = (
+        decode(d.table.rles(d.table.rows["id"].tolist().index(f"train/{name}")), 96, 96)[..., 0]
+        for d in (data, plain)
+    )
     assert with_part[2:6, 2:8].all() and np.array_equal(with_part[7:], without[7:])
     reason = "lesion in several parts: merged into one mask"
     assert data.cleaning[reason] == plain.cleaning[reason] + 1
@@ -61,7 +72,9 @@ def test_boxes_may_be_filled(export, tmp_path):
         annotation["segmentation"] = []
     path.write_text(json.dumps(content))
     data = module(root, tmp_path, boxes="fill")
-    assert data.table.where("test").size > 0 and data.cleaning["box without outline: filled"] == len(content["annotations"])
+    assert data.table.where("test").size > 0 and data.cleaning[
+        "box without outline: filled"
+    ] == len(content["annotations"])
 
 
 def test_val_folder_by_either_name_and_a_new_split_by_original(export, tmp_path):
@@ -69,7 +82,10 @@ def test_val_folder_by_either_name_and_a_new_split_by_original(export, tmp_path)
     shutil.copytree(export, root)
     (root / "valid").rename(root / "val")
     rows = module(root, tmp_path, split="group").table.rows
-    assert set(rows["split"]) == {"train", "val", "test"} and (rows.groupby("group")["split"].nunique() == 1).all()
+    assert (
+        set(rows["split"]) == {"train", "val", "test"}
+        and (rows.groupby("group")["split"].nunique() == 1).all()
+    )
     assert original_name("y289_jpg.rf.003b28.jpg") == "y289_jpg"
 
 

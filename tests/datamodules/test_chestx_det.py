@@ -36,7 +36,9 @@ def root(tmp_path_factory):
 def data(tmp_path):
     """Makes the datamodule of a folder."""
     fixed = {"cache_dir": str(tmp_path / "cache"), "image_size": DRAWN["size"]}
-    return lambda root, classes=KINDS, **more: ChestXDetDataModule(root=str(root), classes=classes, **fixed, **more)
+    return lambda root, classes=KINDS, **more: ChestXDetDataModule(
+        root=str(root), classes=classes, **fixed, **more
+    )
 
 
 def entries(root: Path, split: str) -> list[dict]:
@@ -54,14 +56,23 @@ def truth_of(film, place: int) -> np.ndarray:
     return truth
 
 
-def test_every_class_s_mask_is_the_union_of_its_drawn_findings_and_the_folder_is_left_as_it_was(root, data):
+def test_every_class_s_mask_is_the_union_of_its_drawn_findings_and_the_folder_is_left_as_it_was(
+    root, data
+):
     before = folder_hash(root)
     made = data(root)
     made.prepare_data()
-    assert folder_hash(root) == before and made.table.classes == KINDS and made.table.group_is == "image" and len(made.table) == 70
+    assert (
+        folder_hash(root) == before
+        and made.table.classes == KINDS
+        and made.table.group_is == "image"
+        and len(made.table) == 70
+    )
     places = [int(Path(id).stem) - FIRST for id in made.table.rows["id"]]
     differing = overlapping = 0
-    for row, (place, film) in enumerate(zip(places, films(places, DRAWN["size"], 2.0, 1), strict=True)):
+    for row, (place, film) in enumerate(
+        zip(places, films(places, DRAWN["size"], 2.0, 1), strict=True)
+    ):
         truth, expected = made.cache.truth(row, len(KINDS)), truth_of(film, place)
         differing += not np.array_equal(truth, expected)
         overlapping += bool((truth.sum(2) > 1).any())
@@ -80,10 +91,16 @@ def test_what_was_mended_or_left_out_is_counted(root, data):
 
 def test_the_set_s_test_is_kept_and_val_is_made_of_train(root, data):
     rows = data(root).table.rows
-    assert set(rows["id"][rows["split"] == "test"]) == {f"test/{entry['file_name']}" for entry in entries(root, "test")}
-    assert 3 <= (rows["split"] == "val").sum() <= 7 and rows["group"].tolist() == rows["id"].tolist()
+    assert set(rows["id"][rows["split"] == "test"]) == {
+        f"test/{entry['file_name']}" for entry in entries(root, "test")
+    }
+    assert (
+        3 <= (rows["split"] == "val").sum() <= 7 and rows["group"].tolist() == rows["id"].tolist()
+    )
     empty = {f"train/{entry['file_name']}" for entry in entries(root, "train") if not entry["syms"]}
-    assert set(rows["id"][(rows["stratum"] == NONE) & (rows["split"] != "test")]) == empty - {f"train/{FIRST + 70}.png"}
+    assert set(rows["id"][(rows["stratum"] == NONE) & (rows["split"] != "test")]) == empty - {
+        f"train/{FIRST + 70}.png"
+    }
     anew = data(root, split="group").table.rows
     assert (anew["split"] == "test").sum() == 7 and (anew["split"] != rows["split"]).any()
 
@@ -109,13 +126,19 @@ def test_the_images_are_found_wherever_they_were_unpacked(places, root, data, tm
     made.prepare_data()
     expected = data(root)
     assert made.table.rows["id"].tolist() == expected.table.rows["id"].tolist()
-    assert np.array_equal(made.cache.areas, expected.cache.areas) and made.cleaning["image without an annotation: left out"] == 1
+    assert (
+        np.array_equal(made.cache.areas, expected.cache.areas)
+        and made.cleaning["image without an annotation: left out"] == 1
+    )
 
 
 def test_a_subset_of_classes_in_its_own_order(root, data):
     whole, some = data(root), data(root, classes=["Mass", "Effusion"])
     assert some.table.classes == ("Mass", "Effusion")
-    assert np.array_equal(some.cache.areas, np.asarray(whole.cache.areas)[:, [KINDS.index("Mass"), KINDS.index("Effusion")]])
+    assert np.array_equal(
+        some.cache.areas,
+        np.asarray(whole.cache.areas)[:, [KINDS.index("Mass"), KINDS.index("Effusion")]],
+    )
     shown = np.asarray(some.cache.areas) > 0
     assert ((some.table.rows["stratum"] == NONE) == ~shown.any(1)).all() and np.array_equal(
         strata(some.table, some.cache), some.table.rows["stratum"]
@@ -124,7 +147,11 @@ def test_a_subset_of_classes_in_its_own_order(root, data):
 
 def test_strata_go_by_an_image_s_rarest_class(root, data):
     rows = data(root).table.rows
-    findings = {f"{split}/{e['file_name']}": e["syms"] for split in ("train", "test") for e in entries(root, split)}
+    findings = {
+        f"{split}/{e['file_name']}": e["syms"]
+        for split in ("train", "test")
+        for e in entries(root, split)
+    }
     often = {name: sum(syms.count(name) for syms in findings.values()) for name in KINDS}
     for id, stratum in zip(rows["id"], rows["stratum"], strict=True):
         assert stratum == (min(findings[id], key=often.get) if findings[id] else NONE)

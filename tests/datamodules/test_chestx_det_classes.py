@@ -32,7 +32,9 @@ def root(tmp_path_factory):
 @pytest.fixture
 def data(tmp_path):
     """Makes the datamodule of a folder."""
-    return lambda root, classes: ChestXDetDataModule(root=str(root), classes=classes, cache_dir=str(tmp_path / "cache"), image_size=DRAWN["size"])
+    return lambda root, classes: ChestXDetDataModule(
+        root=str(root), classes=classes, cache_dir=str(tmp_path / "cache"), image_size=DRAWN["size"]
+    )
 
 
 @pytest.fixture
@@ -58,12 +60,22 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
     plain, train = made.dataset(evaluation=True), made.dataset(evaluation=False)
     row = int(np.argmax((np.asarray(made.cache.areas) > 0).sum(1)))
     truth, sample = plain[Key(row, 0, 0, 64)], train[Key(row, 0, 0, 64)]
-    assert truth["mask"].shape == truth["truth"].shape == (13, 64, 64) and (truth["mask"] == truth["truth"]).all()
+    assert (
+        truth["mask"].shape == truth["truth"].shape == (13, 64, 64)
+        and (truth["mask"] == truth["truth"]).all()
+    )
     shown = truth["mask"].flatten(1).any(1)
-    assert shown.tolist() == [bool(value) for value in made.table.rows["label"].iat[row]] and 6 <= shown.sum()
-    assert (sample["mask"].flatten(1).any(1) <= shown).all() and set(sample["mask"].unique().tolist()) <= {0, 1}
+    assert (
+        shown.tolist() == [bool(value) for value in made.table.rows["label"].iat[row]]
+        and 6 <= shown.sum()
+    )
+    assert (sample["mask"].flatten(1).any(1) <= shown).all() and set(
+        sample["mask"].unique().tolist()
+    ) <= {0, 1}
     assert not (sample["mask"] == truth["mask"]).all()
-    for one in range(13):  # classes of one outline stay of one outline: every channel is warped alike
+    for one in range(
+        13
+    ):  # classes of one outline stay of one outline: every channel is warped alike
         for other in range(13):
             if (truth["mask"][one] == truth["mask"][other]).all():
                 assert (sample["mask"][one] == sample["mask"][other]).all()
@@ -73,8 +85,19 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
 
 def test_a_masks_picture_cannot_hold_thirteen_classes(tmp_path):
     Image.fromarray(np.full((4, 4), 0b101, np.uint8)).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", 8, "bit_planes").mask[0, 0].tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
-    with pytest.raises(ManifestError, match=r"mask\.png .* 8 classes, and there are 13; write .* RLE"):
+    assert read_mask(tmp_path / "mask.png", 8, "bit_planes").mask[0, 0].tolist() == [
+        1,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+    with pytest.raises(
+        ManifestError, match=r"mask\.png .* 8 classes, and there are 13; write .* RLE"
+    ):
         read_mask(tmp_path / "mask.png", 13, "bit_planes")
 
 
@@ -88,8 +111,14 @@ def test_the_experiment_names_the_classes_as_the_files_do():
 @pytest.mark.parametrize(
     ("classes", "wrong"),
     [
-        (["Mass", "pleural thickening"], r"names 'pleural thickening', which ChestX-Det does not have; write 'Pleural Thickening'"),
-        (["Infiltrate"], "names 'Infiltrate', which ChestX-Det does not have; take some of Atelectasis, Calc"),
+        (
+            ["Mass", "pleural thickening"],
+            r"names 'pleural thickening', which ChestX-Det does not have; write 'Pleural Thickening'",
+        ),
+        (
+            ["Infiltrate"],
+            "names 'Infiltrate', which ChestX-Det does not have; take some of Atelectasis, Calc",
+        ),
         (["Mass", "Mass"], "names a class twice; name each once"),
         ([], r"classes=\[\] is not allowed; it must be a list of names, or null"),
     ],
@@ -101,6 +130,7 @@ def test_classes_that_cannot_be_are_refused(classes, wrong, root, data):
 
 def test_a_class_that_no_image_shows_is_refused(root, data):
     with pytest.raises(
-        ManifestError, match=r"shows no 'Fracture'; set datamodule.classes and module.classes to some of 'Cardiomegaly', .*'Pneumothorax'"
+        ManifestError,
+        match=r"shows no 'Fracture'; set datamodule.classes and module.classes to some of 'Cardiomegaly', .*'Pneumothorax'",
     ):
         _ = data(root, classes=["Mass", "Fracture"]).table

@@ -42,7 +42,12 @@ def test_a_key_always_gives_the_same_sample_and_others_give_others(manifest):
 
 
 def test_seeds_of_nearby_keys_differ():
-    seeds = {sample_seed(0, Key(row, epoch, draw, 64)) for row in range(50) for epoch in range(10) for draw in range(2)}
+    seeds = {
+        sample_seed(0, Key(row, epoch, draw, 64))
+        for row in range(50)
+        for epoch in range(10)
+        for draw in range(2)
+    }
     assert len(seeds) == 1000
 
 
@@ -66,4 +71,6 @@ def test_batches_of_different_sizes(manifest):
 
 def test_a_key_may_ask_for_another_size(manifest):
     sample = dataset(manifest)[Key(0, 0, 0, 32)]
-    assert sample["image"].shape == sample["mask"].shape == (1, 32, 32) and set(sample["mask"].unique().tolist()) == {0, 1}
+    assert sample["image"].shape == sample["mask"].shape == (1, 32, 32) and set(
+        sample["mask"].unique().tolist()
+    ) == {0, 1}

@@ -36,8 +36,14 @@ def test_truth_comes_back_at_the_image_s_own_size(manifest, tmp_path):
     cache = build(manifest, 64, 1, tmp_path / "cache")
     for i in range(4):
         truth = cache.truth(i, 2)
-        assert truth.shape == (20, 30 + i, 2) and truth[..., 0].sum() == (2 + i) * 6 and truth[..., 1].sum() == 0
-    assert cache.images[2, 30, 30, 0] == 20 and cache.images[2, 0, 0, 0] == 0  # inside the picture, and the padding above it
+        assert (
+            truth.shape == (20, 30 + i, 2)
+            and truth[..., 0].sum() == (2 + i) * 6
+            and truth[..., 1].sum() == 0
+        )
+    assert (
+        cache.images[2, 30, 30, 0] == 20 and cache.images[2, 0, 0, 0] == 0
+    )  # inside the picture, and the padding above it
 
 
 def test_a_changed_file_is_read_again(manifest, tmp_path):

@@ -17,15 +17,25 @@ def pool(positives, negatives, boost=None, seed=0):
     n = positives + negatives
     positive = np.random.default_rng(seed).permutation(np.arange(n) < positives)
     quartile = np.array(["1_q1", "1_q2", "1_q3", "1_q4"])[np.cumsum(positive) % 4]
-    return Pool(np.arange(n) * 3, positive, np.where(positive, quartile, "0_none"), np.ones(n) if boost is None else boost)
+    return Pool(
+        np.arange(n) * 3,
+        positive,
+        np.where(positive, quartile, "0_none"),
+        np.ones(n) if boost is None else boost,
+    )
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("batches", [None, 40])  # without replacement, and with: 40 batches want more than there are
+@pytest.mark.parametrize(
+    "batches", [None, 40]
+)  # without replacement, and with: 40 batches want more than there are
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.5, 0.7, 1.0])
 def test_every_rank_meets_the_asked_rate_to_within_one_image(fraction, batches, world_size):
     rows, plan = pool(61, 173), Plan(64, 4, batches, fraction)
-    ranks = [TrainingKeys(rows, lambda _: plan, 5, lambda: 3, rank, world_size) for rank in range(world_size)]
+    ranks = [
+        TrainingKeys(rows, lambda _: plan, 5, lambda: 3, rank, world_size)
+        for rank in range(world_size)
+    ]
     is_positive = dict(zip(rows.rows.tolist(), rows.positive.tolist(), strict=True))
     seen = [[is_positive[key.row] for batch in keys for key in batch] for keys in ranks]
     assert len({len(of_rank) for of_rank in seen}) == 1
@@ -33,16 +43,30 @@ def test_every_rank_meets_the_asked_rate_to_within_one_image(fraction, batches, 
         assert abs(sum(of_rank) - fraction * len(of_rank)) <= 1
     assert abs(sum(map(sum, seen)) - fraction * sum(map(len, seen))) <= 0.5
     keys = [key for of_rank in ranks for batch in of_rank for key in batch]
-    assert len(set(keys)) == len(keys)  # a row that comes again has another draw, so another augmentation
+    assert len(set(keys)) == len(
+        keys
+    )  # a row that comes again has another draw, so another augmentation
     if batches is None:
         assert len({key.row for key in keys}) == len(keys)  # nothing twice
     elif fraction == 1.0:
-        times = np.bincount([key.row for key in keys])[:: 3]
-        assert set(times[rows.positive[: len(times)]]) <= {160 * world_size // 61, 160 * world_size // 61 + 1}  # as evenly as can be
+        times = np.bincount([key.row for key in keys])[::3]
+        assert set(times[rows.positive[: len(times)]]) <= {
+            160 * world_size // 61,
+            160 * world_size // 61 + 1,
+        }  # as evenly as can be
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 9), st.integers(1, 12), st.floats(0.05, 0.95), st.integers(1, 4))
-def test_what_ranks_are_dealt_is_every_step_shared_out(positives, negatives, batch_size, batches, fraction, world_size):
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.integers(1, 12),
+    st.floats(0.05, 0.95),
+    st.integers(1, 4),
+)
+def test_what_ranks_are_dealt_is_every_step_shared_out(
+    positives, negatives, batch_size, batches, fraction, world_size
+):
     plan = Plan(32, batch_size, batches, fraction)
     images = batches * batch_size * world_size
     _, _, positive = pool(positives, negatives).draw(plan, images, np.random.default_rng(1))
@@ -87,7 +111,9 @@ def test_an_epoch_without_replacement_is_as_long_as_the_scarcest_kind_lasts():
 
 def test_epochs_differ_and_repeat():
     rows, plan = pool(50, 100), Plan(64, 10, positive_fraction=0.5)
-    first, again, other = (rows.draw(plan, 100, np.random.default_rng([1, epoch]))[0].tolist() for epoch in (0, 0, 1))
+    first, again, other = (
+        rows.draw(plan, 100, np.random.default_rng([1, epoch]))[0].tolist() for epoch in (0, 0, 1)
+    )
     assert first == again != other
 
 
@@ -95,7 +121,10 @@ def test_epochs_differ_and_repeat():
     ("plan", "wrong"),
     [
         (Plan(64, 4, positive_fraction=0.5), "needs positive images"),
-        (Plan(64, 4, strata_weights={"1_q9": 1.0}), "names 1_q9, but the strata of train are 0_none"),
+        (
+            Plan(64, 4, strata_weights={"1_q9": 1.0}),
+            "names 1_q9, but the strata of train are 0_none",
+        ),
     ],
 )
 def test_what_no_sampler_can_give_is_refused(plan, wrong):
@@ -103,9 +132,14 @@ def test_what_no_sampler_can_give_is_refused(plan, wrong):
         pool(0, 30).refuse(plan, "stage 1")
 
 
-@pytest.mark.parametrize("values", [{"positive_fraction": 1.2}, {"strata_weights": {"1_q1": -1.0}}, {"hard_negative": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [{"positive_fraction": 1.2}, {"strata_weights": {"1_q1": -1.0}}, {"hard_negative": 0.0}],
+)
 def test_rates_that_are_none_are_refused(values):
-    with pytest.raises(Refusal, match=rf"{next(iter(values))}.* is not allowed; it must be a number"):
+    with pytest.raises(
+        Refusal, match=rf"{next(iter(values))}.* is not allowed; it must be a number"
+    ):
         Sampling(**values)
 
 
@@ -117,6 +151,12 @@ def test_oversampled_positives_are_shown_that_much_more_often_on_every_rank(batc
     is_positive = dict(zip(rows.rows.tolist(), rows.positive.tolist(), strict=True))
     share = 1.5 * 60 / (1.5 * 60 + 180)
     for rank in range(world_size):
-        seen = [is_positive[key.row] for batch in TrainingKeys(rows, lambda _: plan, 5, lambda: 3, rank, world_size) for key in batch]
-        assert abs(sum(seen) - share * len(seen)) <= 2  # four strata of positives, each to within one image over all ranks
+        seen = [
+            is_positive[key.row]
+            for batch in TrainingKeys(rows, lambda _: plan, 5, lambda: 3, rank, world_size)
+            for key in batch
+        ]
+        assert (
+            abs(sum(seen) - share * len(seen)) <= 2
+        )  # four strata of positives, each to within one image over all ranks
     assert np.array_equal(rows.boost, np.ones(240))  # the loss does not weigh them

@@ -11,17 +11,25 @@ from datamodules.refusal import ManifestError
 
 
 def table(groups: list[str], splits: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({"id": [f"i{k}" for k in range(len(groups))], "group": groups, "split": splits})
+    return pd.DataFrame(
+        {"id": [f"i{k}" for k in range(len(groups))], "group": groups, "split": splits}
+    )
 
 
 def test_a_group_on_two_sides_is_named():
     with pytest.raises(ManifestError, match=r"group 'p1' stands in i0 \(train\) and i2 \(val\)"):
-        refuse_leaks(table(["p1", "p2", "p1"], ["train", "train", "val"]), np.array([b"a", b"b", b"c"]), allowed=False)
+        refuse_leaks(
+            table(["p1", "p2", "p1"], ["train", "train", "val"]),
+            np.array([b"a", b"b", b"c"]),
+            allowed=False,
+        )
 
 
 def test_the_same_content_on_two_sides_is_named_or_reported():
     rows, digest = table(["1", "2", "3"], ["train", "test", "test"]), np.array([b"a", b"a", b"c"])
-    with pytest.raises(ManifestError, match=r"the same file content stands in i0 \(train\) and i1 \(test\)"):
+    with pytest.raises(
+        ManifestError, match=r"the same file content stands in i0 \(train\) and i1 \(test\)"
+    ):
         refuse_leaks(rows, digest, allowed=False)
     assert len(refuse_leaks(rows, digest, allowed=True)) == 1
     assert refuse_leaks(table(["1", "1"], ["train", "train"]), digest[:2], allowed=False) == []
@@ -30,19 +38,47 @@ def test_the_same_content_on_two_sides_is_named_or_reported():
 def test_planted_copies_are_found_and_others_are_not():
     random = np.random.default_rng(0)
     train = [draw_slice(random, 160).image for _ in range(40)]
-    jpeg = cv2.imdecode(cv2.imencode(".jpg", train[0], [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_GRAYSCALE)
-    planted = [jpeg, train[1][:, ::-1], np.rot90(train[2]), np.clip(train[3] * 0.9 + 12, 0, 255).astype(np.uint8), cv2.resize(train[4], (96, 96))]
+    jpeg = cv2.imdecode(
+        cv2.imencode(".jpg", train[0], [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_GRAYSCALE
+    )
+    planted = [
+        jpeg,
+        train[1][:, ::-1],
+        np.rot90(train[2]),
+        np.clip(train[3] * 0.9 + 12, 0, 255).astype(np.uint8),
+        cv2.resize(train[4], (96, 96)),
+    ]
     others = [draw_slice(random, 160).image for _ in range(40)]
-    thumbnails = np.stack([thumbnail(np.ascontiguousarray(image)) for image in [*train, *planted, *others]])
+    thumbnails = np.stack(
+        [thumbnail(np.ascontiguousarray(image)) for image in [*train, *planted, *others]]
+    )
     rows = table([str(i) for i in range(85)], ["train"] * 40 + ["val"] * 45)
-    found = {frozenset((pair.first, pair.second)): pair.turned for pair in near_duplicates(rows, thumbnails)}
+    found = {
+        frozenset((pair.first, pair.second)): pair.turned
+        for pair in near_duplicates(rows, thumbnails)
+    }
     assert set(found) == {frozenset((f"i{k}", f"i{40 + k}")) for k in range(5)}
-    assert found[frozenset(("i1", "i41"))] == "mirrored" and "degrees" in found[frozenset(("i2", "i42"))]
+    assert (
+        found[frozenset(("i1", "i41"))] == "mirrored"
+        and "degrees" in found[frozenset(("i2", "i42"))]
+    )
 
 
 def test_look_alikes_are_joined_with_their_groups():
     random = np.random.default_rng(1)
     one, two, three = (draw_slice(random, 160).image for _ in range(3))
-    pictures = [one, two, np.ascontiguousarray(one[::-1]), three, np.ascontiguousarray(np.rot90(three))]
+    pictures = [
+        one,
+        two,
+        np.ascontiguousarray(one[::-1]),
+        three,
+        np.ascontiguousarray(np.rot90(three)),
+    ]
     rows = table(["a", "b", "c", "c", "d"], ["train"] * 5)
-    assert joined_groups(rows, np.stack([thumbnail(p) for p in pictures])).tolist() == ["a", "b", "a", "a", "a"]
+    assert joined_groups(rows, np.stack([thumbnail(p) for p in pictures])).tolist() == [
+        "a",
+        "b",
+        "a",
+        "a",
+        "a",
+    ]

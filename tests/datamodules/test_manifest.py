@@ -36,7 +36,10 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
     )
     again = read(Manifest(rows, ("a", "b"), "patient").write(tmp_path / f"m{suffix}"))
     assert again.classes == ("a", "b") and again.group_is == "patient"
-    assert again.rows["id"].tolist() == ["001", "b,2"] and again.rows["group"].tolist() == ["007", "8"]
+    assert again.rows["id"].tolist() == ["001", "b,2"] and again.rows["group"].tolist() == [
+        "007",
+        "8",
+    ]
     assert np.array_equal(decode(again.rles(0), 5, 7), mask) and again.rles(1) == [None, None]
     assert again.rows["age"].tolist() == [61, 40]
 
@@ -44,7 +47,10 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
 def test_a_plain_csv_with_relative_paths_is_a_manifest(tmp_path):
     (tmp_path / "m.csv").write_text("id,image,mask\na,images/a.png,masks/a.png\nb,images/b.png,\n")
     table = read(tmp_path / "m.csv")
-    assert table.rows["image"].tolist() == [str(tmp_path / "images/a.png"), str(tmp_path / "images/b.png")]
+    assert table.rows["image"].tolist() == [
+        str(tmp_path / "images/a.png"),
+        str(tmp_path / "images/b.png"),
+    ]
     assert table.rows["group"].tolist() == ["a", "b"] and table.rles(1) == [None]
 
 

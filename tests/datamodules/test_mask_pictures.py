@@ -54,7 +54,9 @@ def palette(*colours):
 
 
 def colour(lesion, background=(0, 0, 0)):
-    return lambda path, mask: Image.fromarray(np.where(mask[..., None] > 0, np.uint8(lesion), np.uint8(background))).save(path)
+    return lambda path, mask: Image.fromarray(
+        np.where(mask[..., None] > 0, np.uint8(lesion), np.uint8(background))
+    ).save(path)
 
 
 def opaque(path, mask):
@@ -88,7 +90,15 @@ def write_table(root, write, suffix="png", odd=None):
     for n in range(N):
         Image.fromarray(film(n)).save(root / "images" / f"{n}.png")
         (odd if odd and n % 2 else write)(root / "masks" / f"{n}.{suffix}", disc(n))
-        rows.append({"id": f"i{n}", "image": f"images/{n}.png", "mask": f"masks/{n}.{suffix}", "group": f"p{n}", "split": SPLITS[n]})
+        rows.append(
+            {
+                "id": f"i{n}",
+                "image": f"images/{n}.png",
+                "mask": f"masks/{n}.{suffix}",
+                "group": f"p{n}",
+                "split": SPLITS[n],
+            }
+        )
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
     return root
 
@@ -111,7 +121,9 @@ def table(root, **more):
 
 
 def siim(root, **more):
-    return PneumothoraxDataModule(root=str(root), cache_dir=str(root.parent / "cache"), image_size=SIZE, num_workers=0, **more)
+    return PneumothoraxDataModule(
+        root=str(root), cache_dir=str(root.parent / "cache"), image_size=SIZE, num_workers=0, **more
+    )
 
 
 READ = {
@@ -147,18 +159,35 @@ def test_mask_01_some(tmp_path):
 
 
 def test_white_index_0_and_black_index_1_go_by_colour(tmp_path):
-    data = table(write_table(tmp_path / "data", lambda path, mask: palette((255, 255, 255), (0, 0, 0))(path, 1 - mask)))
+    data = table(
+        write_table(
+            tmp_path / "data",
+            lambda path, mask: palette((255, 255, 255), (0, 0, 0))(path, 1 - mask),
+        )
+    )
     data.prepare_data()
     assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
 
 
 REFUSED = {
-    "mask-red": (colour((255, 0, 0)), r"holds the colours \(0, 0, 0\), \(255, 0, 0\), which do not say"),
-    "mask-blue": (colour((0, 0, 255)), r"holds the colours \(0, 0, 0\), \(0, 0, 255\), which do not say"),
+    "mask-red": (
+        colour((255, 0, 0)),
+        r"holds the colours \(0, 0, 0\), \(255, 0, 0\), which do not say",
+    ),
+    "mask-blue": (
+        colour((0, 0, 255)),
+        r"holds the colours \(0, 0, 0\), \(0, 0, 255\), which do not say",
+    ),
     "mask-100": (grey(100), "holds the values 0, 100, which do not say"),
     "mask-alpha": (in_alpha, "has an alpha channel with the values 0, 255"),
-    "palette without black": (palette((255, 255, 255), (128, 0, 0)), "of a palette, of which none is black"),
-    "palette of one colour twice": (palette((0, 0, 0), (0, 0, 0)), "several palette entries have the same colour"),
+    "palette without black": (
+        palette((255, 255, 255), (128, 0, 0)),
+        "of a palette, of which none is black",
+    ),
+    "palette of one colour twice": (
+        palette((0, 0, 0), (0, 0, 0)),
+        "several palette entries have the same colour",
+    ),
     "transparent palette": (clear_palette, "of a palette, some of them transparent"),
     "16 bits, 0 and 4000": (deep(4000), "holds the values 0, 4000"),
 }
@@ -170,16 +199,24 @@ def test_what_does_not_say_where_the_lesion_is_is_refused(kind, tmp_path):
     data = table(write_table(tmp_path / "data", write))
     with pytest.raises(ManifestError, match=said) as refusal:
         data.prepare_data()
-    assert "masks/" in str(refusal.value) and "write the mask as a grey picture of 0 (background) and 255 (lesion)" in str(refusal.value)
+    assert "masks/" in str(
+        refusal.value
+    ) and "write the mask as a grey picture of 0 (background) and 255 (lesion)" in str(
+        refusal.value
+    )
     with pytest.raises(ManifestError, match=said):
         validate(table(tmp_path / "data"))
 
 
 def test_many_values_are_counted_and_the_first_are_listed(tmp_path):
     def write(path, mask):
-        Image.fromarray(np.arange(SIZE * SIZE, dtype=np.uint32).reshape(SIZE, SIZE).astype(np.uint8)).save(path)
+        Image.fromarray(
+            np.arange(SIZE * SIZE, dtype=np.uint32).reshape(SIZE, SIZE).astype(np.uint8)
+        ).save(path)
 
-    with pytest.raises(ManifestError, match=r"holds the values 0, 1, 2, 3, 4, 5, 6, 7 \.\.\. \(256 values\), which"):
+    with pytest.raises(
+        ManifestError, match=r"holds the values 0, 1, 2, 3, 4, 5, 6, 7 \.\.\. \(256 values\), which"
+    ):
         table(write_table(tmp_path / "data", write)).prepare_data()
 
 
@@ -213,15 +250,27 @@ def test_bits_above_the_classes_are_refused_and_a_manifest_may_say_what_its_pict
         Image.fromarray(mask * np.uint8(1) + disc(1) * np.uint8(4)).save(path)
 
     root = write_table(tmp_path / "data", write)
-    with pytest.raises(ManifestError, match=r"holds the values 0, 1, 4.*, and the bits of 2 classes make values from 0 to 3"):
+    with pytest.raises(
+        ManifestError,
+        match=r"holds the values 0, 1, 4.*, and the bits of 2 classes make values from 0 to 3",
+    ):
         table(root, classes=["a", "b"], mask_encoding="bit_planes").prepare_data()
     text = (root / "manifest.csv").read_text()
-    (root / "manifest.csv").write_text('# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "bit_planes"}\n' + text)
+    (root / "manifest.csv").write_text(
+        '# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "bit_planes"}\n' + text
+    )
     data = table(root)
     data.prepare_data()
-    assert data.cache.areas[:].tolist() == [[int(disc(n).sum()), 0, int(disc(1).sum())] for n in range(N)]
-    (root / "manifest.csv").write_text('# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "labels"}\n' + text)
-    with pytest.raises(ManifestError, match=r"manifest\.csv: mask_encoding=labels is unknown; write bit_planes, or null"):
+    assert data.cache.areas[:].tolist() == [
+        [int(disc(n).sum()), 0, int(disc(1).sum())] for n in range(N)
+    ]
+    (root / "manifest.csv").write_text(
+        '# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "labels"}\n' + text
+    )
+    with pytest.raises(
+        ManifestError,
+        match=r"manifest\.csv: mask_encoding=labels is unknown; write bit_planes, or null",
+    ):
         table(root).prepare_data()
 
 
@@ -238,7 +287,10 @@ def test_soft_edges_are_cut_and_counted_also_when_the_cache_is_reused(suffix, tm
         data = table(root)
         data.prepare_data()
         assert data.cleaning["mask with soft edges: cut at 127"] == N
-        assert data.cache.areas[:, 0].tolist() == [int((np.asarray(Image.open(root / f"masks/{n}.{suffix}")) > 127).sum()) for n in range(N)]
+        assert data.cache.areas[:, 0].tolist() == [
+            int((np.asarray(Image.open(root / f"masks/{n}.{suffix}")) > 127).sum())
+            for n in range(N)
+        ]
     assert validate(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
 
 
@@ -264,7 +316,10 @@ def test_specks_of_dark_grey_beside_pure_white_are_soft(tmp_path):
 
     data = table(write_table(tmp_path / "data", specks))
     data.prepare_data()
-    assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)] and data.cleaning["mask with soft edges: cut at 127"] == N
+    assert (
+        data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
+        and data.cleaning["mask with soft edges: cut at 127"] == N
+    )
 
 
 def test_very_soft_masks_are_refused(tmp_path):
@@ -279,7 +334,12 @@ def test_mask_black_on_white(tmp_path):
     root = write_table(tmp_path / "data", black_on_white)
     said = "12 of 12 masks of class lesion cover most of their image, 'i0' for one; set datamodule.inverted_masks=invert"
     out = tmp_path / "out"
-    for check in (lambda data: data.prepare_data(), validate, lambda data: export(data, out, None), lambda data: crop(data, out)):
+    for check in (
+        lambda data: data.prepare_data(),
+        validate,
+        lambda data: export(data, out, None),
+        lambda data: crop(data, out),
+    ):
         with pytest.raises(ManifestError, match=said):
             check(table(root))
     inverted, kept = table(root, inverted_masks="invert"), table(root, inverted_masks="keep")
@@ -288,9 +348,15 @@ def test_mask_black_on_white(tmp_path):
     assert inverted.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
     assert kept.cache.areas[:, 0].tolist() == [SIZE * SIZE - int(disc(n).sum()) for n in range(N)]
     assert inverted.cache.folder != kept.cache.folder
-    assert np.array_equal(inverted.cache.truth(3, 1)[..., 0], disc(3)) and np.array_equal(inverted.cache.mask(3, 1)[..., 0], disc(3))
+    assert np.array_equal(inverted.cache.truth(3, 1)[..., 0], disc(3)) and np.array_equal(
+        inverted.cache.mask(3, 1)[..., 0], disc(3)
+    )
     assert inverted.cleaning["mask whose foreground and background were swapped"] == N
-    assert validate(table(root, inverted_masks="invert"))["problems"] == {} == validate(table(root, inverted_masks="keep"))["problems"]
+    assert (
+        validate(table(root, inverted_masks="invert"))["problems"]
+        == {}
+        == validate(table(root, inverted_masks="keep"))["problems"]
+    )
 
 
 def test_inverted_masks_are_exported_and_cropped_the_right_way_round(tmp_path):
@@ -307,7 +373,9 @@ def test_inverted_masks_are_exported_and_cropped_the_right_way_round(tmp_path):
 
 def test_a_lesion_may_be_large_in_some_images(tmp_path):
     def large(path, mask):
-        Image.fromarray(np.pad(np.zeros((4, SIZE), np.uint8), ((0, SIZE - 4), (0, 0)), constant_values=255)).save(path)
+        Image.fromarray(
+            np.pad(np.zeros((4, SIZE), np.uint8), ((0, SIZE - 4), (0, 0)), constant_values=255)
+        ).save(path)
 
     root = write_table(tmp_path / "data", grey(255))
     for n in range(6):
@@ -323,12 +391,19 @@ def test_run_lengths_are_swapped_too_and_no_mask_stays_no_mask(tmp_path):
 
     root = write_table(tmp_path / "data", grey(255))
     rows = pd.read_csv(root / "manifest.csv").to_dict("records")
-    rows = [row | {"mask": encode(1 - disc(n)[..., None]) if n not in (0, 6, 9) else None} for n, row in enumerate(rows)]
+    rows = [
+        row | {"mask": encode(1 - disc(n)[..., None]) if n not in (0, 6, 9) else None}
+        for n, row in enumerate(rows)
+    ]
     (root / "manifest.json").write_text(json.dumps({"rows": rows}))
     data = table(root, manifest_name="manifest.json", inverted_masks="invert")
     data.prepare_data()
-    assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) * (n not in (0, 6, 9)) for n in range(N)]
-    assert np.array_equal(decode(data.table.rles(1), SIZE, SIZE)[..., 0], disc(1)) and data.table.rles(0) == [None]
+    assert data.cache.areas[:, 0].tolist() == [
+        int(disc(n).sum()) * (n not in (0, 6, 9)) for n in range(N)
+    ]
+    assert np.array_equal(
+        decode(data.table.rles(1), SIZE, SIZE)[..., 0], disc(1)
+    ) and data.table.rles(0) == [None]
 
 
 def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
@@ -337,8 +412,14 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     rows.assign(true_mask=rows["mask"]).to_csv(root / "manifest.csv", index=False)
     data = table(root)
     data.prepare_data()
-    assert data.cache.true_areas.tolist() == data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
-    rows.assign(true_mask=rows["mask"].where(rows.index != 4, "masks/bad.png")).to_csv(root / "manifest.csv", index=False)
+    assert (
+        data.cache.true_areas.tolist()
+        == data.cache.areas[:, 0].tolist()
+        == [int(disc(n).sum()) for n in range(N)]
+    )
+    rows.assign(true_mask=rows["mask"].where(rows.index != 4, "masks/bad.png")).to_csv(
+        root / "manifest.csv", index=False
+    )
     grey(100)(root / "masks" / "bad.png", disc(4))
     for check in (lambda data: data.prepare_data(), validate):
         with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100"):
@@ -347,7 +428,10 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     cropped.to_csv(root / "manifest.csv", index=False)
     squares = table(root, mask_column="cropped_mask")
     squares.prepare_data()
-    assert squares.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)] and validate(squares)["problems"] == {}
+    assert (
+        squares.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
+        and validate(squares)["problems"] == {}
+    )
 
 
 @pytest.mark.parametrize("kind", ["mask-01", "mask-palette", "1 bit"])
@@ -356,8 +440,12 @@ def test_mask_siim_01(kind, tmp_path):
     data.prepare_data()
     numbers = [int(id.split("_")[0]) for id in data.table.rows["id"]]
     labels = [int(n % 10 != 0) for n in numbers]
-    assert data.table.rows["label"].tolist() == labels and not [reason for reason in data.cleaning.as_dict() if "mask says" in reason]
-    assert data.cache.areas[:, 0].tolist() == [int(disc(n % N).sum()) * label for n, label in zip(numbers, labels, strict=True)]
+    assert data.table.rows["label"].tolist() == labels and not [
+        reason for reason in data.cleaning.as_dict() if "mask says" in reason
+    ]
+    assert data.cache.areas[:, 0].tolist() == [
+        int(disc(n % N).sum()) * label for n, label in zip(numbers, labels, strict=True)
+    ]
 
 
 def test_labels_that_an_older_version_remembered_are_not_believed(tmp_path):
@@ -376,9 +464,16 @@ def test_siim_masks_that_say_nothing_are_refused(tmp_path):
 
 def test_inverted_siim_masks(tmp_path):
     root = write_siim(tmp_path / "data", black_on_white)
-    with pytest.raises(ManifestError, match=r"masks of class pneumothorax cover most .* datamodule\.inverted_masks=invert"):
+    with pytest.raises(
+        ManifestError,
+        match=r"masks of class pneumothorax cover most .* datamodule\.inverted_masks=invert",
+    ):
         siim(root).prepare_data()
     data = siim(root, inverted_masks="invert")
     data.prepare_data()
     labels = [int(int(id.split("_")[0]) % 10 != 0) for id in data.table.rows["id"]]
-    assert data.table.rows["label"].tolist() == labels == (data.cache.areas[:, 0] > 0).astype(int).tolist()
+    assert (
+        data.table.rows["label"].tolist()
+        == labels
+        == (data.cache.areas[:, 0] > 0).astype(int).tolist()
+    )

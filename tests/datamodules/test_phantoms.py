@@ -26,10 +26,15 @@ def test_a_seed_draws_the_same_slice():
 
 
 def test_the_export_has_the_warts_of_real_ones(export):
-    train, test = (json.loads((export / name / "_annotations.coco.json").read_text()) for name in ("train", "test"))
+    train, test = (
+        json.loads((export / name / "_annotations.coco.json").read_text())
+        for name in ("train", "test")
+    )
     assert train["images"][0]["id"] == test["images"][0]["id"] == 0
     assert {a["category_id"] for a in train["annotations"]} == {1} and len(train["categories"]) == 2
-    originals = [{image["file_name"].split(".rf.")[0] for image in part["images"]} for part in (train, test)]
+    originals = [
+        {image["file_name"].split(".rf.")[0] for image in part["images"]} for part in (train, test)
+    ]
     assert len(originals[0] & originals[1]) == 1
     assert min(train["annotations"][0]["segmentation"][0]) == -1
 

@@ -4,7 +4,17 @@ import pandas as pd
 import pytest
 
 from datamodules.manifest import Manifest
-from datamodules.probabilities import COLUMNS, HELD_OUT, IN_SAMPLE, NAME, OUT_OF_FOLD, attach, merge, read, write
+from datamodules.probabilities import (
+    COLUMNS,
+    HELD_OUT,
+    IN_SAMPLE,
+    NAME,
+    OUT_OF_FOLD,
+    attach,
+    merge,
+    read,
+    write,
+)
 from datamodules.refusal import ManifestError
 
 SPLITS = {"a": "train", "b": "train", "c": "val", "d": "test"}
@@ -15,34 +25,63 @@ def fold(*rows) -> pd.DataFrame:
 
 
 FOLDS = [
-    fold(("a", 0.9, IN_SAMPLE), ("b", 0.2, OUT_OF_FOLD), ("c", 0.4, HELD_OUT), ("d", 1.0, HELD_OUT)),
-    fold(("a", 0.3, OUT_OF_FOLD), ("b", 0.8, IN_SAMPLE), ("c", 0.6, HELD_OUT), ("d", 0.5, HELD_OUT)),
+    fold(
+        ("a", 0.9, IN_SAMPLE), ("b", 0.2, OUT_OF_FOLD), ("c", 0.4, HELD_OUT), ("d", 1.0, HELD_OUT)
+    ),
+    fold(
+        ("a", 0.3, OUT_OF_FOLD), ("b", 0.8, IN_SAMPLE), ("c", 0.6, HELD_OUT), ("d", 0.5, HELD_OUT)
+    ),
 ]
-MERGED = fold(("a", 0.3, OUT_OF_FOLD), ("b", 0.2, OUT_OF_FOLD), ("c", 0.5, HELD_OUT), ("d", 0.75, HELD_OUT))
+MERGED = fold(
+    ("a", 0.3, OUT_OF_FOLD), ("b", 0.2, OUT_OF_FOLD), ("c", 0.5, HELD_OUT), ("d", 0.75, HELD_OUT)
+)
 
 
 def manifest(**splits) -> Manifest:
     """A table of a, b, c, d; `splits` says which stand elsewhere."""
     outer = SPLITS | splits
-    return Manifest(pd.DataFrame({"id": list(outer), "image": [f"{id}.png" for id in outer], "outer_split": list(outer.values())}))
+    return Manifest(
+        pd.DataFrame(
+            {
+                "id": list(outer),
+                "image": [f"{id}.png" for id in outer],
+                "outer_split": list(outer.values()),
+            }
+        )
+    )
 
 
 def test_folds_become_one_table():
     merged = merge(FOLDS).sort_values("id")
-    assert merged[["id", "seen", "split"]].to_numpy().tolist() == MERGED[["id", "seen", "split"]].to_numpy().tolist()
+    assert (
+        merged[["id", "seen", "split"]].to_numpy().tolist()
+        == MERGED[["id", "seen", "split"]].to_numpy().tolist()
+    )
     assert merged["cls_prob"].tolist() == pytest.approx([0.3, 0.2, 0.5, 0.75])
 
 
 def test_what_is_written_is_read_and_attached(tmp_path):
     file = write(MERGED.sample(frac=1, random_state=0).assign(more=1), tmp_path)
-    assert file == tmp_path / NAME and read(tmp_path).equals(read(file)) and read(file).equals(MERGED)
+    assert (
+        file == tmp_path / NAME and read(tmp_path).equals(read(file)) and read(file).equals(MERGED)
+    )
     rows = attach(manifest(), str(tmp_path)).rows
-    assert rows["id"].tolist() == ["a", "b", "c", "d"] and rows["cls_prob"].tolist() == [0.3, 0.2, 0.5, 0.75]
+    assert rows["id"].tolist() == ["a", "b", "c", "d"] and rows["cls_prob"].tolist() == [
+        0.3,
+        0.2,
+        0.5,
+        0.75,
+    ]
 
 
 def test_an_image_without_probability_has_none(tmp_path):
     write(MERGED[1:], tmp_path)
-    assert attach(manifest(), str(tmp_path)).rows["cls_prob"].isna().tolist() == [True, False, False, False]
+    assert attach(manifest(), str(tmp_path)).rows["cls_prob"].isna().tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
@@ -53,9 +92,21 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "splits", "wrong"),
     [
-        (FOLDS[0], {}, "1 probabilities were made by a network that was trained on these images .'a'"),
-        (MERGED, {"c": "train"}, "1 probabilities were made on another split: these images are train here .*'c'"),
-        (MERGED, {"a": "val", "b": "test"}, "2 probabilities were made on another split: its folds were trained .*'a'"),
+        (
+            FOLDS[0],
+            {},
+            "1 probabilities were made by a network that was trained on these images .'a'",
+        ),
+        (
+            MERGED,
+            {"c": "train"},
+            "1 probabilities were made on another split: these images are train here .*'c'",
+        ),
+        (
+            MERGED,
+            {"a": "val", "b": "test"},
+            "2 probabilities were made on another split: its folds were trained .*'a'",
+        ),
     ],
 )
 def test_probabilities_of_networks_that_know_too_much_are_refused(rows, splits, wrong, tmp_path):
@@ -70,7 +121,10 @@ def test_probabilities_of_networks_that_know_too_much_are_refused(rows, splits, 
         ("id,cls_prob,seen\na,0.1,held_out\n", "has no column split .it has id, cls_prob, seen"),
         ("id,cls_prob,seen,split\na,1.5,held_out,val\n", "a cls_prob outside 0..1"),
         ("id,cls_prob,seen,split\na,high,held_out,val\n", "a cls_prob outside 0..1"),
-        ("id,cls_prob,seen,split\na,0.5,heldout,val\n", "says seen='heldout', which is none of out_of_fold, held_out"),
+        (
+            "id,cls_prob,seen,split\na,0.5,heldout,val\n",
+            "says seen='heldout', which is none of out_of_fold, held_out",
+        ),
         ("id,cls_prob,seen,split\na,0.5,,val\n", "says seen=''"),
         ("id,cls_prob,seen,split\na,0.5,held_out,val\na,0.6,held_out,val\n", "names 'a' twice"),
         ("", "cannot be read as a CSV"),

@@ -9,7 +9,10 @@ from datamodules.sampling import EvaluationKeys, TrainingKeys
 
 def keys(epoch=0, rows=range(20), batches=None, batch_size=3, **more):
     plan = Plan(64, batch_size, batches)
-    return TrainingKeys(**{"pool": Pool.plain(rows), "plan": lambda _: plan, "seed": 1, "epoch": lambda: epoch} | more)
+    return TrainingKeys(
+        **{"pool": Pool.plain(rows), "plan": lambda _: plan, "seed": 1, "epoch": lambda: epoch}
+        | more
+    )
 
 
 def test_an_epoch_shows_each_row_once_and_repeats_exactly():
@@ -22,7 +25,9 @@ def test_an_epoch_shows_each_row_once_and_repeats_exactly():
 def test_ranks_share_the_same_steps(world_size):
     ranks = [list(keys(batch_size=2, rank=r, world_size=world_size)) for r in range(world_size)]
     one = list(keys(batch_size=2 * world_size))
-    assert [sorted(key for rank in ranks for key in rank[b]) for b in range(len(one))] == [sorted(batch) for batch in one]
+    assert [sorted(key for rank in ranks for key in rank[b]) for b in range(len(one))] == [
+        sorted(batch) for batch in one
+    ]
 
 
 def test_more_batches_than_rows_draw_again():
@@ -37,5 +42,8 @@ def test_a_skip_holds_for_one_epoch():
 
 
 def test_evaluation_shows_each_row_once_over_all_ranks():
-    ranks = [[key.row for batch in EvaluationKeys(range(11), 2, lambda: 64, r, 3) for key in batch] for r in range(3)]
+    ranks = [
+        [key.row for batch in EvaluationKeys(range(11), 2, lambda: 64, r, 3) for key in batch]
+        for r in range(3)
+    ]
     assert sorted(row for rank in ranks for row in rank) == list(range(11))

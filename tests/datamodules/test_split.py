@@ -11,18 +11,24 @@ from datamodules.split import final_split, fold_of, of_fold, three_way
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(2, 5), st.integers(0, 3))
+@given(
+    st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(2, 5), st.integers(0, 3)
+)
 def test_a_group_is_in_one_fold(groups, folds, seed):
     if len(set(groups)) < folds:
         return
-    rows = pd.DataFrame({"group": [str(g) for g in groups], "stratum": [str(g % 2) for g in groups]})
+    rows = pd.DataFrame(
+        {"group": [str(g) for g in groups], "stratum": [str(g % 2) for g in groups]}
+    )
     fold = fold_of(rows, folds, seed)
     assert (pd.Series(fold).groupby(rows["group"]).nunique() == 1).all()
     assert np.array_equal(fold, fold_of(rows, folds, seed))
 
 
 def test_strata_are_shared_out():
-    rows = pd.DataFrame({"group": [str(i) for i in range(200)], "stratum": ["a"] * 150 + ["b"] * 50})
+    rows = pd.DataFrame(
+        {"group": [str(i) for i in range(200)], "stratum": ["a"] * 150 + ["b"] * 50}
+    )
     fold = fold_of(rows, 5, 0)
     assert [int(((fold == k) & (rows["stratum"] == "b")).sum()) for k in range(5)] == [10] * 5
     split = three_way(rows, 0)
@@ -33,7 +39,9 @@ def outer(train: int, val: int, test: int, images: int = 1) -> pd.DataFrame:
     """So many groups of each split, of so many images each."""
     split = np.repeat(["train", "val", "test"], [train, val, test])
     groups = [str(group) for group in range(len(split))]
-    return pd.DataFrame({"group": np.repeat(groups, images), "outer_split": np.repeat(split, images)})
+    return pd.DataFrame(
+        {"group": np.repeat(groups, images), "outer_split": np.repeat(split, images)}
+    )
 
 
 def test_folds_share_out_train_and_val_and_leave_test():
@@ -57,13 +65,21 @@ def test_a_tenth_of_train_s_groups_becomes_the_val_that_is_missing():
     split = final_split(rows, False, 0)
     assert (split[150:] == "test").all() and (split == "val").sum() == 15
     assert (pd.Series(split).groupby(rows["group"]).nunique() == 1).all()
-    assert split.tolist() == final_split(rows, False, 0).tolist() != final_split(rows, False, 1).tolist()
+    assert (
+        split.tolist()
+        == final_split(rows, False, 0).tolist()
+        != final_split(rows, False, 1).tolist()
+    )
 
 
 def test_a_split_of_its_own_is_kept_and_one_anew_is_not():
     rows = outer(40, 5, 5).rename(columns={"outer_split": "split"})
     assert final_split(rows, False, 0).tolist() == rows["split"].tolist()
-    assert final_split(rows, True, 0).tolist() == final_split(rows.drop(columns="split"), False, 0).tolist() == three_way(rows, 0).tolist()
+    assert (
+        final_split(rows, True, 0).tolist()
+        == final_split(rows.drop(columns="split"), False, 0).tolist()
+        == three_way(rows, 0).tolist()
+    )
     with pytest.raises(ManifestError, match="no image is in split train"):
         final_split(rows.assign(split="test"), False, 0)
 

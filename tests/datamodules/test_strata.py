@@ -27,8 +27,12 @@ def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
     shutil.copytree(layouts["png"], root)
 
     def looked_at():
-        made = PneumothoraxDataModule(root=str(root), cache_dir=str(tmp_path / "cache"), image_size=64, split="folders")
-        share = np.array([read_mask(mask).mask.mean() for mask in map(Path, made.table.rows["mask"])])
+        made = PneumothoraxDataModule(
+            root=str(root), cache_dir=str(tmp_path / "cache"), image_size=64, split="folders"
+        )
+        share = np.array(
+            [read_mask(mask).mask.mean() for mask in map(Path, made.table.rows["mask"])]
+        )
         return made.table.rows, share, strata(made.table, made.cache)
 
     rows, share, names = looked_at()
@@ -39,20 +43,35 @@ def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
         cv2.imwrite(mask, np.full((64, 64), 255, np.uint8))
     again, larger, after = looked_at()
     train = rows["split"] == "train"
-    assert again["split"].tolist() == rows["split"].tolist() and (larger[~train & (share > 0)] == 1).all()
-    assert (after[train] == names[train]).all() and set(after[~train & (share > 0)]) == {QUARTILES[3]}
+    assert (
+        again["split"].tolist() == rows["split"].tolist()
+        and (larger[~train & (share > 0)] == 1).all()
+    )
+    assert (after[train] == names[train]).all() and set(after[~train & (share > 0)]) == {
+        QUARTILES[3]
+    }
 
 
 def test_few_negatives_are_kept_in_train_alone_and_always_the_same(thorax, tmp_path):
     def data(share, seed=0):
         sampling = Sampling(keep_negatives=share)
-        module = PneumothoraxDataModule(root=str(thorax), cache_dir=str(tmp_path), image_size=64, split="group", seed=seed, sampling=sampling)
+        module = PneumothoraxDataModule(
+            root=str(thorax),
+            cache_dir=str(tmp_path),
+            image_size=64,
+            split="group",
+            seed=seed,
+            sampling=sampling,
+        )
         return module, module.pool
 
     whole, all_rows = data(1.0)
     few, kept = data(0.25)
     negatives = int((~all_rows.positive).sum())
-    assert int(kept.positive.sum()) == int(all_rows.positive.sum()) and abs(int((~kept.positive).sum()) - 0.25 * negatives) <= 0.5
+    assert (
+        int(kept.positive.sum()) == int(all_rows.positive.sum())
+        and abs(int((~kept.positive).sum()) - 0.25 * negatives) <= 0.5
+    )
     assert set(kept.rows) < set(all_rows.rows) and np.array_equal(kept.rows, data(0.25)[1].rows)
     assert not np.array_equal(data(0.25, seed=1)[1].rows, kept.rows)
     for split in ("val", "test"):
@@ -62,7 +81,14 @@ def test_few_negatives_are_kept_in_train_alone_and_always_the_same(thorax, tmp_p
     assert data(0.0)[1].positive.all()
 
 
-@pytest.mark.parametrize("words", [{"keep_negatives": 1.5}, {"oversample_positives": 0}, {"oversample_positives": 2.0, "positive_fraction": 0.5}])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"keep_negatives": 1.5},
+        {"oversample_positives": 0},
+        {"oversample_positives": 2.0, "positive_fraction": 0.5},
+    ],
+)
 def test_shares_that_cannot_be_are_refused(words):
     with pytest.raises(Refusal, match="|".join(words)):
         Sampling(**words)

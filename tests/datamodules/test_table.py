@@ -23,7 +23,9 @@ def draw(root, number, positive, shape=(60, 80)):
     image = np.random.default_rng(number).integers(0, 90, shape, np.uint8)
     mask = np.zeros(shape, np.uint8)
     if positive:
-        cv2.ellipse(mask, (20 + 4 * number, 15 + 2 * number), (6 + number, 4 + number), 20, 0, 360, 255, -1)
+        cv2.ellipse(
+            mask, (20 + 4 * number, 15 + 2 * number), (6 + number, 4 + number), 20, 0, 360, 255, -1
+        )
         image[mask > 0] = 200
         Image.fromarray(mask).save(root / "masks" / f"{number}.png")
     Image.fromarray(image).save(root / "images" / f"{number}.png")
@@ -37,7 +39,13 @@ def root(tmp_path):
     for part in ("images", "masks", "crops"):
         (root / part).mkdir(parents=True)
     entries = [
-        {"id": str(n), "image_path": f"images/{n}.png", "mask_path": draw(root, n, n % 3 > 0), "has_pnx": int(n % 3 > 0), "split": split}
+        {
+            "id": str(n),
+            "image_path": f"images/{n}.png",
+            "mask_path": draw(root, n, n % 3 > 0),
+            "has_pnx": int(n % 3 > 0),
+            "split": split,
+        }
         for n, split in enumerate(SPLITS)
     ]
     (root / "meta.json").write_text(json.dumps(entries))
@@ -57,12 +65,19 @@ def crop(root, number, square):
     file = root / "masks" / f"{number}.png"
     if file.is_file():
         mask[60:120, 60:140] = np.asarray(Image.open(file))
-    Image.fromarray(mask[60 + top : 60 + top + side, 60 + left : 60 + left + side]).save(root / "crops" / f"{number}.png")
+    Image.fromarray(mask[60 + top : 60 + top + side, 60 + left : 60 + left + side]).save(
+        root / "crops" / f"{number}.png"
+    )
     change(root, number, crop=square, cropped_mask_path=f"crops/{number}.png")
 
 
 def module(root, **more):
-    words = {"manifest_name": "meta.json", "image_size": 64, "augmentation": None, "num_workers": 0} | more
+    words = {
+        "manifest_name": "meta.json",
+        "image_size": 64,
+        "augmentation": None,
+        "num_workers": 0,
+    } | more
     return TableDataModule(root=str(root), cache_dir=str(root.parent / "cache"), **words)
 
 
@@ -76,14 +91,24 @@ def test_train_shows_squares_and_the_rest_stays_whole(root):
     before = folder_hash(root)
     data = module(root, mask_column="cropped_mask_path")
     data.prepare_data()
-    assert data.cache.sizes[:].tolist() == [[45, 45] if n == 1 else [40, 40] if n < 6 else [60, 80] for n in range(12)]
+    assert data.cache.sizes[:].tolist() == [
+        [45, 45] if n == 1 else [40, 40] if n < 6 else [60, 80] for n in range(12)
+    ]
     image, mask = (np.asarray(Image.open(root / part / "1.png")) for part in ("images", "masks"))
     square, truth = np.zeros((45, 45), np.uint8), np.zeros((45, 45), np.uint8)
-    square[10:], truth[10:] = image[:35, 2:47], mask[:35, 2:47] > 127  # zeros above, where it reaches beyond the image
+    square[10:], truth[10:] = (
+        image[:35, 2:47],
+        mask[:35, 2:47] > 127,
+    )  # zeros above, where it reaches beyond the image
     assert np.array_equal(data.cache.truth(1, 1)[..., 0], truth) and truth.any()
-    assert np.array_equal(data.cache.images[1, ..., 0], Letterbox(45, 45, 64).image(square[..., None])[..., 0])
+    assert np.array_equal(
+        data.cache.images[1, ..., 0], Letterbox(45, 45, 64).image(square[..., None])[..., 0]
+    )
     assert np.array_equal(data.cache.thumbnails[1], thumbnail(square))
-    assert data.cache.truth(7, 1).sum() == (np.asarray(Image.open(root / "masks" / "7.png")) > 127).sum()
+    assert (
+        data.cache.truth(7, 1).sum()
+        == (np.asarray(Image.open(root / "masks" / "7.png")) > 127).sum()
+    )
     shown = data.dataset(evaluation=False)[Key(1, 0, 0, 64)]
     assert shown["image"].shape == shown["mask"].shape == (1, 64, 64)
     assert folder_hash(root) == before
@@ -126,7 +151,10 @@ def test_a_cropped_mask_outside_train_is_refused(root):
     crop_all(root)
     crop(root, 7, [0, 0, 40])
     said = refused(root)
-    assert "1 images of val or test have a cropped mask, '7' of val for one; it tells where the lesion is" in said
+    assert (
+        "1 images of val or test have a cropped mask, '7' of val for one; it tells where the lesion is"
+        in said
+    )
     assert said.endswith("crop train alone with do=[crop], or set datamodule.mask_column=mask")
     module(root).prepare_data()
 
@@ -135,14 +163,22 @@ def test_squares_that_cannot_be_used_are_refused(root):
     assert "names no cropped masks" in refused(root)
     crop_all(root)
     change(root, 1, crop=None)
-    assert "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and no crop says where it lies" in refused(root)
+    assert (
+        "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and no crop says where it lies"
+        in refused(root)
+    )
     change(root, 1, crop=[60, 0, 45])
-    assert "crop [60, 0, 45]" in refused(root) and "does not lie on its 60 x 80 pixels" in refused(root)
+    assert "crop [60, 0, 45]" in refused(root) and "does not lie on its 60 x 80 pixels" in refused(
+        root
+    )
     change(root, 1, crop=[0, 0, 44])
     assert "is 44 x 44 pixels, but its annotation says 45 x 45" in refused(root)
     change(root, 1, cropped_mask_path=None)
     assert "1 train images with a lesion have no cropped mask, '1' for one" in refused(root)
-    with pytest.raises(Refusal, match=r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean mask"):
+    with pytest.raises(
+        Refusal,
+        match=r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean mask",
+    ):
         module(root, mask_column="masks")
 
 
@@ -169,9 +205,15 @@ def test_the_listed_size_is_that_of_the_whole_image(root):
 @pytest.mark.parametrize(
     ("break_it", "wrong"),
     [
-        (lambda root: (root / "images" / "3.png").unlink(), "images/3.png, which does not exist; paths are relative"),
+        (
+            lambda root: (root / "images" / "3.png").unlink(),
+            "images/3.png, which does not exist; paths are relative",
+        ),
         (lambda root: (root / "masks" / "4.png").unlink(), "masks/4.png does not exist; restore"),
-        (lambda root: Image.new("L", (20, 30), 255).save(root / "masks" / "4.png"), "4.png is 60 x 80 pixels, but its annotation says 30 x 20"),
+        (
+            lambda root: Image.new("L", (20, 30), 255).save(root / "masks" / "4.png"),
+            "4.png is 60 x 80 pixels, but its annotation says 30 x 20",
+        ),
     ],
 )
 def test_missing_and_wrong_files_are_refused(root, break_it, wrong):

@@ -20,36 +20,65 @@ def counted(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def test_same_grid_equals_plain_counting():
-    logits, truth = torch.randn(3, 2, 16, 16) * 5, torch.randint(0, 2, (3, 2, 16, 16), dtype=torch.uint8)
+    logits, truth = (
+        torch.randn(3, 2, 16, 16) * 5,
+        torch.randint(0, 2, (3, 2, 16, 16), dtype=torch.uint8),
+    )
     found = histograms(logits, truth, [Content(0, 0, 16, 16)] * 3)
     for i in range(3):
         for c in range(2):
-            assert np.array_equal(found[i, c].numpy(), counted(logits[i, c].numpy(), truth[i, c].numpy()))
+            assert np.array_equal(
+                found[i, c].numpy(), counted(logits[i, c].numpy(), truth[i, c].numpy())
+            )
 
 
 def test_padding_does_not_count_and_logits_are_resized_to_the_truth():
     logits = torch.randn(2, 1, 16, 16) * 5
     content = [Content(4, 0, 8, 16), Content(0, 3, 16, 10)]
-    truth = [torch.randint(0, 2, (1, 20, 40), dtype=torch.uint8), torch.randint(0, 2, (1, 16, 10), dtype=torch.uint8)]
+    truth = [
+        torch.randint(0, 2, (1, 20, 40), dtype=torch.uint8),
+        torch.randint(0, 2, (1, 16, 10), dtype=torch.uint8),
+    ]
     found = histograms(logits, truth, content)
-    resized = F.interpolate(logits[:1, :, 4:12, :], size=(20, 40), mode="bilinear", align_corners=False)[0, 0]
+    resized = F.interpolate(
+        logits[:1, :, 4:12, :], size=(20, 40), mode="bilinear", align_corners=False
+    )[0, 0]
     assert np.array_equal(found[0, 0].numpy(), counted(resized.numpy(), truth[0][0].numpy()))
-    assert np.array_equal(found[1, 0].numpy(), counted(logits[1, 0, :, 3:13].numpy(), truth[1][0].numpy()))
+    assert np.array_equal(
+        found[1, 0].numpy(), counted(logits[1, 0, :, 3:13].numpy(), truth[1][0].numpy())
+    )
     assert found.sum((1, 2, 3)).tolist() == [800, 160]
 
 
 def evidence(ids=("a", "b"), counts=None, **more) -> MaskEvidence:
     n = len(ids)
-    counts = np.random.default_rng(0).integers(0, 9, (n, 1, 2, 256)).astype(np.int32) if counts is None else counts
+    counts = (
+        np.random.default_rng(0).integers(0, 9, (n, 1, 2, 256)).astype(np.int32)
+        if counts is None
+        else counts
+    )
     rule = np.tile([128.0, 0.0, 128.0], (n, 1, 1))
-    return MaskEvidence(ids=np.array(ids), groups=np.array(ids), counts=counts, rule=rule, classes=("lesion",), grid="native", **more)
+    return MaskEvidence(
+        ids=np.array(ids),
+        groups=np.array(ids),
+        counts=counts,
+        rule=rule,
+        classes=("lesion",),
+        grid="native",
+        **more,
+    )
 
 
 def test_written_evidence_reads_back(tmp_path):
     one = evidence(group_is="patient")
     evidence_file.write(one, tmp_path / "e.npz")
     again = evidence_file.read(tmp_path / "e.npz")
-    assert again.classes == one.classes and again.grid == "native" and again.group_is == "patient" and again.identity == one.identity
+    assert (
+        again.classes == one.classes
+        and again.grid == "native"
+        and again.group_is == "patient"
+        and again.identity == one.identity
+    )
     for name in ("ids", "groups", "counts", "rule"):
         assert np.array_equal(getattr(again, name), getattr(one, name))
 

@@ -19,26 +19,46 @@ def test_no_threshold_scores_better_than_the_one_found(pairs):
     if not y.any() or y.all():
         return
     found = search(p, y, Demand("f1", {}, ANY))
-    tried = [f1_score(y, p >= t, zero_division=0) for t in np.linspace(0, 1.05, 43)]  # one in each gap between p's 21 values, one at each value
-    assert found.score == pytest.approx(max(tried)) == pytest.approx(f1_score(y, p >= found.threshold))
-    assert found.trivial == (max(tried) <= f1_score(y, np.ones(len(y))) + 1e-9) and found.missed is None
+    tried = [
+        f1_score(y, p >= t, zero_division=0) for t in np.linspace(0, 1.05, 43)
+    ]  # one in each gap between p's 21 values, one at each value
+    assert (
+        found.score == pytest.approx(max(tried)) == pytest.approx(f1_score(y, p >= found.threshold))
+    )
+    assert (
+        found.trivial == (max(tried) <= f1_score(y, np.ones(len(y))) + 1e-9)
+        and found.missed is None
+    )
 
 
 def test_youden_and_accuracy_by_hand():
-    p, y = np.array([0.1, 0.2, 0.35, 0.4, 0.7, 0.9]), np.array([False, False, True, False, True, True])
+    p, y = (
+        np.array([0.1, 0.2, 0.35, 0.4, 0.7, 0.9]),
+        np.array([False, False, True, False, True, True]),
+    )
     assert search(p, y, Demand("youden", {}, ANY)).score == pytest.approx(2 / 3)
     found = search(p, y, Demand("accuracy", {}, ANY))
     assert found.score == pytest.approx(5 / 6) and found.at_half == pytest.approx(5 / 6)
-    separated = search(np.array([0.1, 0.2, 0.8]), np.array([False, False, True]), Demand("f1", {}, ANY))
-    assert separated.threshold == pytest.approx(0.5) and separated.score == 1  # the middle of the gap
+    separated = search(
+        np.array([0.1, 0.2, 0.8]), np.array([False, False, True]), Demand("f1", {}, ANY)
+    )
+    assert (
+        separated.threshold == pytest.approx(0.5) and separated.score == 1
+    )  # the middle of the gap
 
 
 def test_a_bound_is_kept_at_the_best_objective_under_it():
     random = np.random.default_rng(0)
     y = random.random(300) < 0.3
     p = 1 / (1 + np.exp(-(random.normal(size=300) + 1.2 * y - 1)))
-    free, bound = search(p, y, Demand("f1", {}, ANY)), search(p, y, Demand("f1", {"sensitivity": 0.95}, ANY))
-    assert recall_score(y, p >= bound.threshold) >= 0.95 > recall_score(y, p >= free.threshold) and bound.missed is None
+    free, bound = (
+        search(p, y, Demand("f1", {}, ANY)),
+        search(p, y, Demand("f1", {"sensitivity": 0.95}, ANY)),
+    )
+    assert (
+        recall_score(y, p >= bound.threshold) >= 0.95 > recall_score(y, p >= free.threshold)
+        and bound.missed is None
+    )
     kept = [f1_score(y, p >= t) for t in np.unique(p) if recall_score(y, p >= t) >= 0.95]
     assert bound.score == pytest.approx(max(kept))
 
@@ -49,26 +69,45 @@ def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
     p = 1 / (1 + np.exp(-(random.normal(size=400) + 1.5 * y - 1)))
     found = search(p, y, Demand("specificity", {"sensitivity": 0.85}, ANY))
     kept = [recall_score(~y, p < t) for t in np.unique(p) if recall_score(y, p >= t) >= 0.85]
-    assert found.score == pytest.approx(max(kept)) and recall_score(y, p >= found.threshold) >= 0.85 and not found.trivial
+    assert (
+        found.score == pytest.approx(max(kept))
+        and recall_score(y, p >= found.threshold) >= 0.85
+        and not found.trivial
+    )
     reverse = search(p, y, Demand("sensitivity", {"specificity": 0.85}, ANY))
     kept = [recall_score(y, p >= t) for t in np.unique(p) if recall_score(~y, p < t) >= 0.85]
     assert reverse.score == pytest.approx(max(kept))
     useless = search(np.full(400, 0.3), y, Demand("specificity", {"sensitivity": 0.85}, ANY))
     assert useless.trivial
-    with pytest.raises(Refusal, match=r"sens_atleast is unknown; take specificity with callbacks\.threshold_search\.at_least\.sensitivity=0\.85"):
+    with pytest.raises(
+        Refusal,
+        match=r"sens_atleast is unknown; take specificity with callbacks\.threshold_search\.at_least\.sensitivity=0\.85",
+    ):
         Demand("sens_atleast", {}, ANY)
 
 
 def test_a_bound_out_of_reach_says_the_best_that_is_reached():
     p, y = np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True])
     both = search(p, y, Demand("f1", {"sensitivity": 0.9, "specificity": 0.9}, ANY))
-    assert "reaches specificity >= 0.9 beside sensitivity >= 0.9 on val; the best reachable is 0.5000" in str(both.missed)
+    assert (
+        "reaches specificity >= 0.9 beside sensitivity >= 0.9 on val; the best reachable is 0.5000"
+        in str(both.missed)
+    )
     narrow = search(p, y, Demand("f1", {"sensitivity": 0.9}, (0.5, 0.8)))
-    assert "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is 0.5000" in str(narrow.missed)
+    assert (
+        "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is 0.5000"
+        in str(narrow.missed)
+    )
     assert 0.5 <= narrow.threshold <= 0.8
 
 
-NEVER = [("f2", {}, ANY), ("f1", {"sensitivity": 1.2}, ANY), ("f1", {"recall": 0.5}, ANY), ("f1", {}, (0.7, 0.2)), ("specificity", {}, ANY)]
+NEVER = [
+    ("f2", {}, ANY),
+    ("f1", {"sensitivity": 1.2}, ANY),
+    ("f1", {"recall": 0.5}, ANY),
+    ("f1", {}, (0.7, 0.2)),
+    ("specificity", {}, ANY),
+]
 
 
 @pytest.mark.parametrize("demand", NEVER)
@@ -92,5 +131,9 @@ def test_the_temperature_that_made_logits_too_sure_is_found(true):
 def test_one_label_alone_leaves_nothing_to_search():
     p = np.array([0.01, 0.02, 0.09])
     found = search(p, np.zeros(3, bool), Demand("f1", {"sensitivity": 0.9}, ANY))
-    assert found.threshold == 0.5 and found.missed is None and "val shows no other label" in str(found.unsearched)
+    assert (
+        found.threshold == 0.5
+        and found.missed is None
+        and "val shows no other label" in str(found.unsearched)
+    )
     assert temperature(np.array([3.0, 2.0]), np.array([1, 1]), exclusive=False) == 1.0

@@ -19,9 +19,17 @@ def test_a_byte_s_probability_is_the_logit_s_to_an_eighth(logit):
 @given(st.floats(0.001, 0.999), st.floats(-12, 12))
 def test_a_byte_threshold_means_at_least_the_next_edge(probability, logit):
     byte = byte_of(probability)
-    assert probability_of(byte) >= probability - 1e-9 and probability_of(byte - 1) < probability + 1e-9
+    assert (
+        probability_of(byte) >= probability - 1e-9 and probability_of(byte - 1) < probability + 1e-9
+    )
 
 
 def test_fixed_points():
-    assert to_byte(torch.tensor([0.0, -1e-3, -99, 99, 15.99])).tolist() == [HALF, HALF - 1, 0, 255, 255]
+    assert to_byte(torch.tensor([0.0, -1e-3, -99, 99, 15.99])).tolist() == [
+        HALF,
+        HALF - 1,
+        0,
+        255,
+        255,
+    ]
     assert byte_of(0.5) == HALF and byte_of(0.0) == 0 and byte_of(1.0) == 256

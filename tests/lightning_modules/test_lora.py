@@ -20,7 +20,9 @@ NETS = {
 LORA = {"rank": 4, "alpha": 16, "dropout": 0.05}
 
 
-def adapted(lora=LORA, checkpoint="whole", seed=0, architecture="tf_efficientnetv2_b0", classes=2) -> Adapted:
+def adapted(
+    lora=LORA, checkpoint="whole", seed=0, architecture="tf_efficientnetv2_b0", classes=2
+) -> Adapted:
     torch.manual_seed(seed)
     return Adapted(classifier("timm", architecture, None, classes), lora, checkpoint)
 
@@ -56,9 +58,15 @@ def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, archite
     net = Adapted(plain, LORA).eval()  # no dropout, no stochastic depth
     stir(net)
     net(torch.randn(2, 1, *[NETS[library, architecture]] * 2)).square().sum().backward()
-    moved = {name for name, p in net.net.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    moved = {
+        name
+        for name, p in net.net.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert moved == {name for name, p in net.net.named_parameters() if p.requires_grad}
-    adapters = {name.split(".lora_")[0].replace(".base_layer", "") for name in moved if "lora_" in name}
+    adapters = {
+        name.split(".lora_")[0].replace(".base_layer", "") for name in moved if "lora_" in name
+    }
     assert {name.removesuffix(".out_proj") for name in adapters} == wanted
     assert {name for name in moved if "lora_" not in name} == {f"{head}.weight", f"{head}.bias"}
 
@@ -66,8 +74,14 @@ def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, archite
 def test_grouped_convolutions_are_left_alone():
     net = classifier("timm", "tf_efficientnetv2_b0", None)
     chosen = {name: net.get_submodule(name) for name in layers_to_adapt(net, "classifier")}
-    plain = {name for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1}
-    assert set(chosen) == plain and any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in net.modules())
+    plain = {
+        name
+        for name, layer in net.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1
+    }
+    assert set(chosen) == plain and any(
+        isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in net.modules()
+    )
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
@@ -76,12 +90,18 @@ def test_batchnorm_of_the_frozen_body_keeps_its_statistics(lora):
     before = {name: value.clone() for name, value in net.named_buffers()}
     net(torch.randn(4, 1, 64, 64))  # as it was made: Lightning never calls train() before a fit
     net.train()(torch.randn(4, 1, 64, 64))
-    assert all(torch.equal(value, before[name]) for name, value in net.named_buffers()) and len(before) > 100
+    assert (
+        all(torch.equal(value, before[name]) for name, value in net.named_buffers())
+        and len(before) > 100
+    )
 
 
 def test_without_adapters_the_head_alone_is_trained():
     net = adapted(None)
-    assert {name for name, p in net.net.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
+    assert {name for name, p in net.net.named_parameters() if p.requires_grad} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
     assert not net.train().net.conv_stem.training and net.net.classifier.training
 
 
@@ -91,7 +111,10 @@ def test_an_adapter_alone_is_small_and_comes_back():
     state = one.state_dict()
     tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
     assert sum(t.numel() for t in tensors) < sum(p.numel() for p in one.parameters()) / 3
-    assert not any(name.endswith("base_layer.weight") for name in state) and "net.bn1.running_mean" in state
+    assert (
+        not any(name.endswith("base_layer.weight") for name in state)
+        and "net.bn1.running_mean" in state
+    )
     other.load_state_dict(state)
     image = torch.randn(2, 1, 64, 64)
     assert torch.equal(one.eval()(image), other.eval()(image))
@@ -113,7 +136,9 @@ def test_the_body_of_a_plain_network_is_taken_and_its_head_is_not():
     net = adapted()
     head = net.net.classifier.weight.clone()
     net.take_backbone(source.state_dict())
-    assert torch.equal(net.net.conv_stem.base_layer.weight, source.conv_stem.weight) and torch.equal(net.net.classifier.weight, head)
+    assert torch.equal(
+        net.net.conv_stem.base_layer.weight, source.conv_stem.weight
+    ) and torch.equal(net.net.classifier.weight, head)
     assert torch.equal(net.net.bn1.running_var, source.bn1.running_var)
     with pytest.raises(Refusal, match=r"it lacks \d+ of the \d+ weights"):
         net.take_backbone(classifier("timm", "resnet18", None).state_dict())
@@ -123,7 +148,10 @@ def test_what_cannot_be_adapted_is_said():
     with pytest.raises(Refusal, match=r"module\.net\.lora\.rank=0 .* linear probe"):
         adapted(LORA | {"rank": 0})
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1))
-    with pytest.raises(Refusal, match=r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1 Flatten, 1 ReLU\)"):
+    with pytest.raises(
+        Refusal,
+        match=r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1 Flatten, 1 ReLU\)",
+    ):
         Adapted(dense, LORA)
     with pytest.raises(Refusal, match=r"no layer of EfficientNet is named nothing_like_it"):
         adapted(LORA | {"targets": ["nothing_like_it"]})

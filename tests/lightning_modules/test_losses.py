@@ -20,7 +20,11 @@ SUMS = ["focal_dice", "bce_dice_focal", "dice_focal_tversky", "lovasz"]
 
 
 def configured(name):
-    return instantiate(OmegaConf.load(CONF / f"module/loss/{name}.yaml"), _convert_="all", _execution_whitelist_=WHITELIST)
+    return instantiate(
+        OmegaConf.load(CONF / f"module/loss/{name}.yaml"),
+        _convert_="all",
+        _execution_whitelist_=WHITELIST,
+    )
 
 
 def test_focal_by_hand():
@@ -28,14 +32,18 @@ def test_focal_by_hand():
     p = [0.5, 1 - 1 / (1 + math.exp(-2))]  # probability of the true side
     plain = [-((1 - q) ** 2) * math.log(q) for q in p]
     assert Focal(2.0)(logits, target).item() == pytest.approx(sum(plain) / 2, rel=1e-5)
-    assert Focal(2.0, alpha=0.25)(logits, target).item() == pytest.approx((0.25 * plain[0] + 0.75 * plain[1]) / 2, rel=1e-5)
+    assert Focal(2.0, alpha=0.25)(logits, target).item() == pytest.approx(
+        (0.25 * plain[0] + 0.75 * plain[1]) / 2, rel=1e-5
+    )
 
 
 def test_focal_equals_smp_image_by_image():
     logits, target = torch.randn(3, 2, 8, 8), torch.randint(0, 2, (3, 2, 8, 8)).float()
     for i in range(3):
         one, true = logits[i : i + 1], target[i : i + 1]
-        assert Focal(2.0, 0.3)(one, true).item() == pytest.approx(smp.losses.FocalLoss("multilabel", alpha=0.3)(one, true).item(), rel=1e-4)
+        assert Focal(2.0, 0.3)(one, true).item() == pytest.approx(
+            smp.losses.FocalLoss("multilabel", alpha=0.3)(one, true).item(), rel=1e-4
+        )
 
 
 def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
@@ -51,13 +59,18 @@ def test_bce_by_hand():
     logits, target = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     positive, negative = math.log(2), math.log(1 + math.exp(2))
     assert Bce()(logits, target).item() == pytest.approx((positive + negative) / 2, rel=1e-6)
-    assert Bce(pos_weight=3.0)(logits, target).item() == pytest.approx((3 * positive + negative) / 2, rel=1e-6)
+    assert Bce(pos_weight=3.0)(logits, target).item() == pytest.approx(
+        (3 * positive + negative) / 2, rel=1e-6
+    )
     assert not Bce(pos_weight=3.0).state_dict()  # a checkpoint does not carry it
 
 
 def test_names_must_agree():
     terms = {"focal": Focal(), "dice": Dice()}
-    with pytest.raises(Refusal, match="dise is no term of this loss, the term dice has no weight; give a weight to each of focal, dice"):
+    with pytest.raises(
+        Refusal,
+        match="dise is no term of this loss, the term dice has no weight; give a weight to each of focal, dice",
+    ):
         WeightedSum(terms, {"focal": 1.0, "dise": 1.0})
     loss = WeightedSum(terms, {"focal": 1.0, "dice": 1.0})
     with pytest.raises(Refusal, match="the term dice has no weight"):
@@ -69,7 +82,9 @@ def test_reweighed_the_sum_is_another():
     logits, target = torch.randn(3, 1, 8, 8), torch.randint(0, 2, (3, 1, 8, 8))
     loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.5, "dice": 0.5})
     loss.reweigh({"dice": 2.0, "focal": 0.25})
-    assert torch.allclose(loss(logits, target), 0.25 * Focal()(logits, target) + 2 * Dice()(logits, target))
+    assert torch.allclose(
+        loss(logits, target), 0.25 * Focal()(logits, target) + 2 * Dice()(logits, target)
+    )
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -84,16 +99,29 @@ def test_configured_sums_give_one_value_an_image_and_finite_gradients_under_auto
         with torch.autocast("cpu", torch.bfloat16):
             value = loss(logits, target)
         value.sum().backward()
-        assert value.shape == (3,) and value.dtype == torch.float32 and torch.isfinite(value).all() and torch.isfinite(logits.grad).all()
+        assert (
+            value.shape == (3,)
+            and value.dtype == torch.float32
+            and torch.isfinite(value).all()
+            and torch.isfinite(logits.grad).all()
+        )
         assert torch.allclose(value, loss(logits.float(), target))
-        assert logits.grad[1:].abs().amax((1, 2, 3)).min() > 0  # the images without lesion teach something
+        assert (
+            logits.grad[1:].abs().amax((1, 2, 3)).min() > 0
+        )  # the images without lesion teach something
 
 
 def test_focal_weighs_positives_by_alpha_and_negatives_by_the_rest():
     logits, target = torch.tensor([[2.0], [-1.0], [0.3]]), torch.tensor([[1.0], [1.0], [0.0]])
     p = [1 / (1 + math.exp(-2.0)), 1 / (1 + math.exp(1.0)), 1 / (1 + math.exp(-0.3))]
-    by_hand = [-0.25 * (1 - p[0]) ** 2 * math.log(p[0]), -0.25 * (1 - p[1]) ** 2 * math.log(p[1]), -0.75 * p[2] ** 2 * math.log(1 - p[2])]
-    found = Focal(gamma=2.0, alpha=0.25)(logits.bfloat16(), target)  # what autocast hands over is taken to fp32
+    by_hand = [
+        -0.25 * (1 - p[0]) ** 2 * math.log(p[0]),
+        -0.25 * (1 - p[1]) ** 2 * math.log(p[1]),
+        -0.75 * p[2] ** 2 * math.log(1 - p[2]),
+    ]
+    found = Focal(gamma=2.0, alpha=0.25)(
+        logits.bfloat16(), target
+    )  # what autocast hands over is taken to fp32
     assert found.dtype == torch.float32 and found.shape == (3,)
     assert Focal(gamma=2.0, alpha=0.25)(logits, target).tolist() == pytest.approx(by_hand, rel=1e-5)
 
@@ -106,20 +134,32 @@ def test_exclusive_focal_without_focus_is_cross_entropy_and_weighs_by_the_true_c
     assert torch.allclose(ExclusiveFocal(gamma=0.0)(logits, one_hot), plain)
     p = logits.softmax(1)[torch.arange(5), true]
     alpha = torch.tensor([0.2, 0.5, 0.3])
-    assert torch.allclose(ExclusiveFocal(gamma=2.0, alpha=alpha.tolist())(logits, one_hot), alpha[true] * (1 - p) ** 2 * plain)
+    assert torch.allclose(
+        ExclusiveFocal(gamma=2.0, alpha=alpha.tolist())(logits, one_hot),
+        alpha[true] * (1 - p) ** 2 * plain,
+    )
 
 
 def test_balanced_cross_entropy_is_the_weighted_softmax_of_class_and_background():
     """One class: a softmax over (background, class) with the weights total / (2 n), by torch."""
     random = torch.Generator().manual_seed(4)
-    logits, target = torch.randn(3, 1, 8, 8, generator=random), (torch.rand(3, 1, 8, 8, generator=random) < 0.1).float()
+    logits, target = (
+        torch.randn(3, 1, 8, 8, generator=random),
+        (torch.rand(3, 1, 8, 8, generator=random) < 0.1).float(),
+    )
     pixels = np.array([[900, 100]])
     loss = BalancedBce()
     assert torch.allclose(loss(logits, target), Bce()(logits, target))
     loss.balance(pixels)
     assert loss.weights.tolist() == [pytest.approx([1000 / 1800, 1000 / 200])]
     two = torch.cat([torch.zeros_like(logits), logits], 1)
-    theirs = torch.nn.functional.cross_entropy(two, target[:, 0].long(), weight=loss.weights[0], reduction="none").flatten(1).mean(1)
+    theirs = (
+        torch.nn.functional.cross_entropy(
+            two, target[:, 0].long(), weight=loss.weights[0], reduction="none"
+        )
+        .flatten(1)
+        .mean(1)
+    )
     assert torch.allclose(loss(logits, target), theirs, atol=1e-6)
 
 
@@ -128,7 +168,10 @@ def test_balanced_cross_entropy_weighs_each_class_by_itself_and_leaves_what_is_n
     loss = BalancedBce()
     loss.balance(np.array([[50, 50], [75, 25], [100, 0]]))
     assert loss.weights.tolist() == [[1, 1], pytest.approx([100 / 150, 2]), [1, 1]]
-    each = [Bce()(logits[:, c : c + 1], target[:, c : c + 1]) * weight for c, weight in enumerate((1, 2, 1))]
+    each = [
+        Bce()(logits[:, c : c + 1], target[:, c : c + 1]) * weight
+        for c, weight in enumerate((1, 2, 1))
+    ]
     assert torch.allclose(loss(logits, target), torch.stack(each).mean(0), atol=1e-6)
     given = BalancedBce([[0.5, 54.22]])
     given.balance(np.array([[1, 1]]))
@@ -140,7 +183,9 @@ def test_the_weight_of_positives_may_come_from_train():
     loss = Bce(pos_weight="train")
     assert torch.allclose(loss(logits, target), Bce()(logits, target))
     loss.balance(np.array([[30, 10], [5, 0]]))
-    each = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor([3.0, 1.0]))(logits, target.float()).mean(1)
+    each = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor([3.0, 1.0]))(
+        logits, target.float()
+    ).mean(1)
     assert torch.allclose(loss(logits, target), each)
     maps = torch.randn(2, 2, 4, 5)
     assert loss(maps, (maps > 0).float()).shape == (2,)

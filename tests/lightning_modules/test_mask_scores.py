@@ -27,12 +27,21 @@ def scene(images: int = 24, side: int = 32, seed: int = 0) -> tuple[torch.Tensor
     return 3 * truth.float() - 2 + 1.6 * torch.randn(truth.shape, generator=random), truth
 
 
-def evidence_of(logits: torch.Tensor, truth: torch.Tensor, rule=RULES[0], groups=None) -> MaskEvidence:
+def evidence_of(
+    logits: torch.Tensor, truth: torch.Tensor, rule=RULES[0], groups=None
+) -> MaskEvidence:
     n, side = len(logits), logits.shape[-1]
     counts = histograms(logits, truth, [Content(0, 0, side, side)] * n).numpy()
     ids = np.array([f"i{k:03d}" for k in range(n)])
     groups = ids if groups is None else np.array(groups)
-    return MaskEvidence(ids=ids, groups=groups, counts=counts, rule=np.tile(rule, (n, 1, 1)), classes=("lesion",), grid="native")
+    return MaskEvidence(
+        ids=ids,
+        groups=groups,
+        counts=counts,
+        rule=np.tile(rule, (n, 1, 1)),
+        classes=("lesion",),
+        grid="native",
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -42,7 +51,12 @@ def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks = module(logits)
     decided = evidence_of(logits, truth, rule).decided(0).pixels
-    for name, brute in {"tp": masks & (truth > 0), "fp": masks & (truth == 0), "fn": ~masks & (truth > 0), "tn": ~masks & (truth == 0)}.items():
+    for name, brute in {
+        "tp": masks & (truth > 0),
+        "fp": masks & (truth == 0),
+        "fn": ~masks & (truth > 0),
+        "tn": ~masks & (truth == 0),
+    }.items():
         assert np.array_equal(getattr(decided, name), brute.sum((1, 2, 3)).numpy()), name
 
 
@@ -52,12 +66,20 @@ def test_every_score_equals_scikit_learn(rule):
     module = MaskRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks, true = module(logits).numpy().reshape(24, -1), truth.numpy().reshape(24, -1)
-    found = {name: e.value for name, e in estimates(evidence_of(logits, truth, rule), resamples=10)["lesion"].items()}
+    found = {
+        name: e.value
+        for name, e in estimates(evidence_of(logits, truth, rule), resamples=10)["lesion"].items()
+    }
     each = [metrics.f1_score(t, m, zero_division=1.0) for t, m in zip(true, masks, strict=True)]
-    jaccard = [metrics.jaccard_score(t, m, zero_division=1.0) if t.any() or m.any() else 1.0 for t, m in zip(true, masks, strict=True)]
+    jaccard = [
+        metrics.jaccard_score(t, m, zero_division=1.0) if t.any() or m.any() else 1.0
+        for t, m in zip(true, masks, strict=True)
+    ]
     lesion = true.any(1)
     enough = max(1, int(np.ceil(rule[1] * true.shape[1])))
-    surest = np.sort(to_byte(logits).numpy().reshape(24, -1), axis=1)[:, -enough]  # the byte that so many pixels reach
+    surest = np.sort(to_byte(logits).numpy().reshape(24, -1), axis=1)[
+        :, -enough
+    ]  # the byte that so many pixels reach
     flat, pooled = true.ravel(), masks.ravel()
     wanted = {
         "dice": np.mean(each),
@@ -75,7 +97,9 @@ def test_every_score_equals_scikit_learn(rule):
         "image_sensitivity": metrics.recall_score(lesion, masks.any(1)),
         "image_specificity": metrics.recall_score(~lesion, ~masks.any(1)),
     }
-    assert found == pytest.approx(wanted, abs=1e-9) and set(wanted) == {score.name for score in SCORES}
+    assert found == pytest.approx(wanted, abs=1e-9) and set(wanted) == {
+        score.name for score in SCORES
+    }
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1, 0), (3, 0), (1, 5), (1, -5), (3, 5)])
@@ -83,7 +107,9 @@ def test_average_precision_survives_sharpened_and_shifted_logits(factor, shift):
     logits, truth = scene(images=40, side=48)
     logits = logits * factor + shift
     exact = metrics.average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
-    assert estimates(evidence_of(logits, truth), resamples=10)["lesion"]["average_precision"].value == pytest.approx(exact, abs=0.01)
+    assert estimates(evidence_of(logits, truth), resamples=10)["lesion"][
+        "average_precision"
+    ].value == pytest.approx(exact, abs=0.01)
 
 
 def test_trivial_predictions_score_what_they_must():
@@ -91,10 +117,15 @@ def test_trivial_predictions_score_what_they_must():
     seen = evidence_of(logits, truth)
     true = truth.numpy().reshape(24, -1)
     assert dice(seen.trivial(0)["all empty"].pixels).mean() == pytest.approx((~true.any(1)).mean())
-    assert dice(seen.trivial(0)["all positive"].pixels).mean() == pytest.approx(np.mean([2 * t.sum() / (t.sum() + t.size) for t in true]))
+    assert dice(seen.trivial(0)["all positive"].pixels).mean() == pytest.approx(
+        np.mean([2 * t.sum() / (t.sum() + t.size) for t in true])
+    )
     found = estimates(seen, resamples=10)["lesion"]
     assert found["average_precision"].trivial["all positive"] == pytest.approx(true.mean())
-    assert np.isnan(found["precision"].trivial["all empty"]) and found["recall"].trivial["all positive"] == 1
+    assert (
+        np.isnan(found["precision"].trivial["all empty"])
+        and found["recall"].trivial["all positive"] == 1
+    )
 
 
 def test_intervals_equal_a_plain_bootstrap_by_group():

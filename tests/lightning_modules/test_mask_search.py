@@ -28,7 +28,9 @@ def test_every_rule_scores_what_the_byte_maps_say(lesions_only):
     for t, top in enumerate(tops):
         for a, area in enumerate(grid.min_area):
             for b, bottom in enumerate(grid.bottom):
-                assert found[t, a, b] == pytest.approx(brute(logits, truth, top, area, bottom, lesions_only), abs=1e-12)
+                assert found[t, a, b] == pytest.approx(
+                    brute(logits, truth, top, area, bottom, lesions_only), abs=1e-12
+                )
 
 
 def test_the_coupled_grid_is_a_plain_threshold():
@@ -50,5 +52,8 @@ def test_ties_take_the_middle_of_the_plateau():
 def test_a_rule_no_better_than_predicting_nothing_is_flagged():
     logits, truth = scene()
     truth[2:] = 0
-    found = search(evidence_of(-logits, truth), Grid(np.arange(120, 160), np.array([0.0, 0.9]), np.arange(120, 140)))[0]
+    found = search(
+        evidence_of(-logits, truth),
+        Grid(np.arange(120, 160), np.array([0.0, 0.9]), np.arange(120, 140)),
+    )[0]
     assert found.trivial and found.score == pytest.approx(22 / 24)

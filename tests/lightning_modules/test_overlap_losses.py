@@ -13,21 +13,36 @@ ALL = [Dice(), Tversky(), Lovasz()]
 
 def drawn(images=3, classes=2, side=8, seed=0):
     torch.manual_seed(seed)
-    return torch.randn(images, classes, side, side), torch.randint(0, 2, (images, classes, side, side)).float()
+    return torch.randn(images, classes, side, side), torch.randint(
+        0, 2, (images, classes, side, side)
+    ).float()
 
 
 def test_tversky_by_hand():
-    p, q = 1 / (1 + math.exp(-1.0)), 1 / (1 + math.exp(-3.0))  # p where the truth is 1, q where it is 0
+    p, q = (
+        1 / (1 + math.exp(-1.0)),
+        1 / (1 + math.exp(-3.0)),
+    )  # p where the truth is 1, q where it is 0
     logits, target = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     by_hand = 1 - (p + 1) / (p + 0.3 * q + 0.7 * (1 - p) + 1)
-    assert Tversky(alpha=0.3, beta=0.7, smooth=1.0)(logits, target).item() == pytest.approx(by_hand, rel=1e-5)
+    assert Tversky(alpha=0.3, beta=0.7, smooth=1.0)(logits, target).item() == pytest.approx(
+        by_hand, rel=1e-5
+    )
 
 
 def test_dice_and_tversky_equal_smp_image_by_image():  # whose smooth counts once where Dice counts it twice, as in 2 TP
     logits, target = drawn()
     theirs = smp.losses.TverskyLoss("multilabel", alpha=0.3, beta=0.7, smooth=1.0)
-    for one, true, dice, tversky in zip(logits.split(1), target.split(1), Dice()(logits, target), Tversky()(logits, target), strict=True):
-        assert dice.item() == pytest.approx(smp.losses.DiceLoss("multilabel", smooth=0.5)(one, true).item(), rel=1e-4)
+    for one, true, dice, tversky in zip(
+        logits.split(1),
+        target.split(1),
+        Dice()(logits, target),
+        Tversky()(logits, target),
+        strict=True,
+    ):
+        assert dice.item() == pytest.approx(
+            smp.losses.DiceLoss("multilabel", smooth=0.5)(one, true).item(), rel=1e-4
+        )
         assert tversky.item() == pytest.approx(theirs(one, true).item(), rel=1e-4)
 
 
@@ -39,13 +54,17 @@ def test_lovasz_by_hand():
     # errors 1 - l * sign: 2 (a lesion pixel), 1.5 (background), 0.5 (a lesion pixel); the Jaccard loss grows by 1/2, 1/6, 1/3
     logits, target = torch.tensor([[[[-1.0, 0.5, 0.5]]]]), torch.tensor([[[[1.0, 0.0, 1.0]]]])
     assert Lovasz()(logits, target).item() == pytest.approx(2 / 2 + 1.5 / 6 + 0.5 / 3, rel=1e-6)
-    assert Lovasz()(torch.tensor([[[[-3.0, 0.5]]]]), torch.zeros(1, 1, 1, 2)).item() == 1.5  # empty: the worst pixel
+    assert (
+        Lovasz()(torch.tensor([[[[-3.0, 0.5]]]]), torch.zeros(1, 1, 1, 2)).item() == 1.5
+    )  # empty: the worst pixel
 
 
 def test_lovasz_equals_smp_image_by_image_and_class_by_class():
     logits, target = drawn()
     theirs = smp.losses.LovaszLoss("multilabel", per_image=True)
-    by_class = torch.stack([theirs(logits[i], target[i]) for i in range(3)])  # smp takes the classes of one image for a batch
+    by_class = torch.stack(
+        [theirs(logits[i], target[i]) for i in range(3)]
+    )  # smp takes the classes of one image for a batch
     assert torch.allclose(Lovasz()(logits, target), by_class)
 
 
@@ -76,4 +95,6 @@ def test_images_without_lesion_cost_nothing_where_lesions_alone_count(loss):
     target[0, 0, 2:5, 2:5] = target[1, :, 1:3, 1:7] = 1
     counted, alone = loss()(logits, target), loss(lesions_only=True)(logits, target)
     assert alone[2] == 0 < counted[2] and alone[1] == counted[1]
-    assert alone[0] == pytest.approx(loss()(logits[:1, :1], target[:1, :1]).item() / 2)  # one of its two classes
+    assert alone[0] == pytest.approx(
+        loss()(logits[:1, :1], target[:1, :1]).item() / 2
+    )  # one of its two classes

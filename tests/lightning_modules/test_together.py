@@ -36,8 +36,12 @@ def test_the_mean_of_probabilities_of_masks_and_their_mirrored_views():
     image, nets = torch.randn(2, 1, 5, 8), [lopsided(seed=seed) for seed in range(3)]
     views = [probability(net(image)) for net in nets]
     mirrored = [probability(net(image.flip(3)))[..., ::-1] for net in nets]
-    assert Together(nets)(image).detach().numpy() == pytest.approx(logit(np.mean(views, 0)), rel=1e-5, abs=1e-6)
-    assert Together(nets, flip=True)(image).detach().numpy() == pytest.approx(logit(np.mean(views + mirrored, 0)), rel=1e-5, abs=1e-6)
+    assert Together(nets)(image).detach().numpy() == pytest.approx(
+        logit(np.mean(views, 0)), rel=1e-5, abs=1e-6
+    )
+    assert Together(nets, flip=True)(image).detach().numpy() == pytest.approx(
+        logit(np.mean(views + mirrored, 0)), rel=1e-5, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -53,7 +57,9 @@ def test_labels_are_averaged_and_not_mirrored():
     image, net = torch.randn(4, 1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
     mean = (probability(net(image)) + probability(net(image.flip(3)))) / 2
     found = Together([net], flip=True)(image)
-    assert found.shape == (4, 3) and found.detach().numpy() == pytest.approx(logit(mean), rel=1e-5, abs=1e-6)
+    assert found.shape == (4, 3) and found.detach().numpy() == pytest.approx(
+        logit(mean), rel=1e-5, abs=1e-6
+    )
 
 
 def test_one_member_is_that_network():
@@ -78,7 +84,9 @@ def test_bf16_members_are_averaged_in_fp32():
     image, net = torch.randn(2, 1, 4, 4).bfloat16(), lopsided().bfloat16()
     found = Together([net, net], flip=True)(image)
     views = [probability(net(image).float()), probability(net(image.flip(3)).float())[..., ::-1]]
-    assert found.dtype == torch.float32 and found.detach().numpy() == pytest.approx(logit(np.mean(views, 0)), rel=1e-5, abs=1e-6)
+    assert found.dtype == torch.float32 and found.detach().numpy() == pytest.approx(
+        logit(np.mean(views, 0)), rel=1e-5, abs=1e-6
+    )
     assert Together([net])(image).dtype == torch.float32
 
 

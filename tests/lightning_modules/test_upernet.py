@@ -10,7 +10,15 @@ from lightning_modules.parameter_groups import groups
 from lightning_modules.upernet import UperNet
 from lightning_modules.upernet_weights import STAGES
 
-SWIN = {"patch_size": 4, "embed_dim": 8, "depths": [1, 2, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
+SWIN = {
+    "patch_size": 4,
+    "embed_dim": 8,
+    "depths": [1, 2, 1, 1],
+    "num_heads": [1, 1, 2, 2],
+    "window_size": 4,
+    "mlp_ratio": 2.0,
+    "drop_path_rate": 0.0,
+}
 
 
 def net(**arguments) -> UperNet:
@@ -21,7 +29,9 @@ def net(**arguments) -> UperNet:
 def of_library(channels=3, labels=150) -> UperNetForSemanticSegmentation:
     torch.manual_seed(1)
     swin = SwinConfig(**SWIN, num_channels=channels, out_features=STAGES)
-    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=swin, hidden_size=16, num_labels=labels)).eval()
+    return UperNetForSemanticSegmentation(
+        UperNetConfig(backbone_config=swin, hidden_size=16, num_labels=labels)
+    ).eval()
 
 
 def image(channels=1, size=64, batch=2) -> torch.Tensor:
@@ -52,9 +62,14 @@ def test_a_grey_image_is_seen_as_the_colour_network_saw_it(folder):
     own, whole = net(weights=str(folder)).eval(), of_library()
     x = image()
     maps, theirs = own.encoder(x).feature_maps, whole.backbone(x.expand(-1, 3, -1, -1)).feature_maps
-    assert len(maps) == 4 and all(torch.allclose(a, b, atol=1e-5) for a, b in zip(maps, theirs, strict=True))
+    assert len(maps) == 4 and all(
+        torch.allclose(a, b, atol=1e-5) for a, b in zip(maps, theirs, strict=True)
+    )
     fused = own.decode_head.fpn_bottleneck.conv.weight
-    assert torch.equal(fused, whole.decode_head.fpn_bottleneck.conv.weight) and own.decode_head.classifier.weight.shape[0] == 1
+    assert (
+        torch.equal(fused, whole.decode_head.fpn_bottleneck.conv.weight)
+        and own.decode_head.classifier.weight.shape[0] == 1
+    )
 
 
 def test_a_swin_alone_gives_the_backbone(tmp_path):
@@ -68,17 +83,26 @@ def test_a_swin_alone_gives_the_backbone(tmp_path):
 
 
 def test_wrong_weights_are_refused_with_the_mend(folder, tmp_path):
-    with pytest.raises(Refusal, match=r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local folder.*module\.net\.weights=PATH"):
+    with pytest.raises(
+        Refusal,
+        match=r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local folder.*module\.net\.weights=PATH",
+    ):
         net(weights="nobody/nothing")
     with pytest.raises(Refusal, match=r"local folder"):
         net(weights=str(tmp_path / "missing"))
-    with pytest.raises(Refusal, match=r"depths=\[1, 2, 1, 1\].*window_size=4.*module\.net\.backbone"):
-        UperNet(SWIN | {"depths": [1, 1, 1, 1], "window_size": 7}, weights=str(folder), hidden_size=16)
+    with pytest.raises(
+        Refusal, match=r"depths=\[1, 2, 1, 1\].*window_size=4.*module\.net\.backbone"
+    ):
+        UperNet(
+            SWIN | {"depths": [1, 1, 1, 1], "window_size": 7}, weights=str(folder), hidden_size=16
+        )
     with pytest.raises(Refusal, match="lacks"):
         UperNet(SWIN, weights=str(folder), hidden_size=24)
     from transformers import ResNetConfig, ResNetModel
 
-    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])).save_pretrained(tmp_path / "resnet")
+    ResNetModel(
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
+    ).save_pretrained(tmp_path / "resnet")
     with pytest.raises(Refusal, match="is a resnet"):
         net(weights=str(tmp_path / "resnet"))
     with pytest.raises(Refusal, match=r"module\.net\.backbone"):
@@ -95,7 +119,11 @@ def test_weights_that_lack_a_layer_are_refused(folder, tmp_path):
 
     shutil.copytree(folder, tmp_path / "cut")
     state = load_file(tmp_path / "cut/model.safetensors")
-    save_file({name: value for name, value in state.items() if ".layers.2." not in name}, tmp_path / "cut/model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value for name, value in state.items() if ".layers.2." not in name},
+        tmp_path / "cut/model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(Refusal, match=r"lacks \d+ of the net's weights.*layers\.2"):
         net(weights=str(tmp_path / "cut"))
 
@@ -104,7 +132,9 @@ def test_every_trained_parameter_gets_a_gradient():
     """DDP waits for all of them."""
     own = net(classes=2).train()
     sum(logits.square().mean() for logits in own(image())).backward()
-    assert [name for name, each in own.named_parameters() if each.requires_grad and each.grad is None] == []
+    assert [
+        name for name, each in own.named_parameters() if each.requires_grad and each.grad is None
+    ] == []
 
 
 def test_group_normalisation_takes_the_place_of_every_batchnorm_and_bears_one_image():
@@ -131,7 +161,9 @@ def kept_bytes(own, x) -> tuple[int, list[torch.Tensor]]:
 
 def test_checkpointing_keeps_less_and_changes_no_gradient():
     plain, less = net().train(), net(gradient_checkpointing=True).train()
-    (much, gradients), (little, same) = (kept_bytes(each, image(size=128)) for each in (plain, less))
+    (much, gradients), (little, same) = (
+        kept_bytes(each, image(size=128)) for each in (plain, less)
+    )
     assert little < 0.75 * much
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients, same, strict=True))
 
@@ -139,11 +171,21 @@ def test_checkpointing_keeps_less_and_changes_no_gradient():
 def test_layers_learn_the_slower_the_earlier_they_are():
     own = net()
     named = [(f"net.{name}", each) for name, each in own.named_parameters()]
-    of = {id(each): group["lr_factor"] for group in groups(own, named, encoder_lr=0.5, layer_decay=0.9) for each in group["params"]}
+    of = {
+        id(each): group["lr_factor"]
+        for group in groups(own, named, encoder_lr=0.5, layer_decay=0.9)
+        for each in group["params"]
+    }
     blocks = [block for layer in own.encoder.swin.encoder.layers for block in layer.blocks]
-    assert [of[id(block.mlp.fc1.weight)] for block in blocks] == pytest.approx([0.5 * 0.9**n for n in (5, 4, 3, 2, 1)])
-    assert of[id(own.encoder.swin.embeddings.patch_embeddings.projection.weight)] == pytest.approx(0.5 * 0.9**6)
-    assert of[id(own.encoder.swin.encoder.layers[0].downsample.reduction.weight)] == pytest.approx(0.5 * 0.9**5)
+    assert [of[id(block.mlp.fc1.weight)] for block in blocks] == pytest.approx(
+        [0.5 * 0.9**n for n in (5, 4, 3, 2, 1)]
+    )
+    assert of[id(own.encoder.swin.embeddings.patch_embeddings.projection.weight)] == pytest.approx(
+        0.5 * 0.9**6
+    )
+    assert of[id(own.encoder.swin.encoder.layers[0].downsample.reduction.weight)] == pytest.approx(
+        0.5 * 0.9**5
+    )
     assert of[id(own.encoder.hidden_states_norms["stage2"].weight)] == pytest.approx(0.5 * 0.9**3)
     assert of[id(own.decode_head.classifier.weight)] == 1.0
     assert len(of) == sum(each.requires_grad for each in own.parameters())

@@ -28,7 +28,11 @@ def masks(shift):
     return evidence_of(logits + shift, truth, RULES[1])
 
 
-PAIRS = [((labels(), labels(1.5)), "f1"), ((labels(classes=3), labels(1.0, classes=3)), "auc"), ((masks(0), masks(1)), "dice")]
+PAIRS = [
+    ((labels(), labels(1.5)), "f1"),
+    ((labels(classes=3), labels(1.0, classes=3)), "auc"),
+    ((masks(0), masks(1)), "dice"),
+]
 
 
 @pytest.mark.parametrize("seen, score", PAIRS)
@@ -41,7 +45,9 @@ def test_a_difference_is_that_of_a_comparison_of_the_two_runs_alone(seen, score,
     each = [list(estimates(evidence).values())[-1][score] for evidence in seen]
     assert len(seen[0].classes) == 1 or MEAN in estimates(seen[0], 2)
     for line, own in zip((found["a"], found["b"]), each, strict=True):
-        assert [line["test"][key] for key in ("value", "low", "high")] == pytest.approx([own.value, own.low, own.high], abs=1e-12)
+        assert [line["test"][key] for key in ("value", "low", "high")] == pytest.approx(
+            [own.value, own.low, own.high], abs=1e-12
+        )
     assert found["a"]["verdict"] == BEST and found["b"]["verdict"] == verdict(wanted)
 
 
@@ -58,7 +64,11 @@ def test_of_a_score_that_falls_the_least_is_the_best(tmp_path):
     left(tmp_path / "good", labels(), 0.1, monitor=("val/brier", "min"))
     left(tmp_path / "bad", labels(40.0), 0.3, monitor=("val/brier", "min"))
     found = lines(tmp_path)
-    assert found["good"]["rank"] == 1 and found["bad"]["gap"]["low"] > 0 and found["bad"]["verdict"] == WORSE
+    assert (
+        found["good"]["rank"] == 1
+        and found["bad"]["gap"]["low"] > 0
+        and found["bad"]["verdict"] == WORSE
+    )
 
 
 def test_where_runs_monitored_different_scores_the_first_of_their_pages_ranks(tmp_path):
@@ -66,9 +76,17 @@ def test_where_runs_monitored_different_scores_the_first_of_their_pages_ranks(tm
         left(tmp_path / name, labels(), 0.5, monitor=(monitor, "max"))
     (group,) = boarded(tmp_path)["groups"]
     assert group["by"] == Ranking("f1", monitored=("val/auc", "val/loss"))
-    assert all(line["test"]["value"] == pytest.approx(estimates(labels(), 2)["c0"]["f1"].value) for line in group["lines"])
-    assert ranking([("val/loss", "min")] * 2, {"f1"}, "f1") == Ranking("f1", monitored=("val/loss",))
-    assert ranking([("val/f1", "min"), ("val/f1", "max")], {"f1"}, "f1").monitored == ("val/f1 (max)", "val/f1 (min)")
+    assert all(
+        line["test"]["value"] == pytest.approx(estimates(labels(), 2)["c0"]["f1"].value)
+        for line in group["lines"]
+    )
+    assert ranking([("val/loss", "min")] * 2, {"f1"}, "f1") == Ranking(
+        "f1", monitored=("val/loss",)
+    )
+    assert ranking([("val/f1", "min"), ("val/f1", "max")], {"f1"}, "f1").monitored == (
+        "val/f1 (max)",
+        "val/f1 (min)",
+    )
 
 
 def test_runs_on_other_images_truths_or_patients_are_never_ranked_together(tmp_path):
@@ -77,14 +95,22 @@ def test_runs_on_other_images_truths_or_patients_are_never_ranked_together(tmp_p
     left(tmp_path / "c", labels(patients=30), 0.7)
     left(tmp_path / "d", masks(0), 0.8, monitor=("val/dice", "max"))
     groups = boarded(tmp_path)["groups"]
-    assert sorted(line["run"] for group in groups for line in group["lines"]) == list("abcd") and len(groups) == 4
+    assert (
+        sorted(line["run"] for group in groups for line in group["lines"]) == list("abcd")
+        and len(groups) == 4
+    )
     assert all(line["verdict"] == BEST for group in groups for line in group["lines"])
 
 
 @pytest.mark.parametrize(
     "low, high, lower, word",
     [
-        *[(0.1, 0.2, False, BETTER), (0.1, 0.2, True, WORSE), (-0.2, -0.1, False, WORSE), (-0.2, -0.1, True, BETTER)],
+        *[
+            (0.1, 0.2, False, BETTER),
+            (0.1, 0.2, True, WORSE),
+            (-0.2, -0.1, False, WORSE),
+            (-0.2, -0.1, True, BETTER),
+        ],
         *[(-0.1, 0.1, False, ALIKE), (0.0, 0.2, False, ALIKE), (None, None, True, FEW)],
     ],
 )
@@ -96,7 +122,11 @@ def test_of_few_patients_nothing_is_said(tmp_path):
     for name, noise in (("a", 0.0), ("b", 4.0)):
         left(tmp_path / name, labels(noise, patients=19), 0.5)
     found = lines(tmp_path)
-    assert found["b"]["verdict"] == FEW and found["b"]["gap"]["low"] is None and found["a"]["test"]["low"] is None
+    assert (
+        found["b"]["verdict"] == FEW
+        and found["b"]["gap"]["low"] is None
+        and found["a"]["test"]["low"] is None
+    )
 
 
 def test_folds_are_parts_of_their_run_and_compete_with_no_whole_one(tmp_path):
@@ -107,39 +137,82 @@ def test_folds_are_parts_of_their_run_and_compete_with_no_whole_one(tmp_path):
     changed(merged, folds=[{"fold": fold, "page": f"fold{fold}/report.html"} for fold in range(2)])
     left(tmp_path / "alone", labels(), 0.9, fold=1)
     found = boarded(tmp_path)
-    by_run = {line["run"]: (group["out_of_fold"], line) for group in found["groups"] for line in group["lines"]}
+    by_run = {
+        line["run"]: (group["out_of_fold"], line)
+        for group in found["groups"]
+        for line in group["lines"]
+    }
     assert by_run.keys() == {"one", "folds"} and by_run["folds"][0] and not by_run["one"][0]
-    assert by_run["folds"][1]["parts"] == ["folds/fold0", "folds/fold1"] and by_run["folds"][1]["val"] == 0.7
-    assert [(part["run"], part["part_of"]) for part in found["parts"]] == [("folds/fold0", "folds"), ("folds/fold1", "folds")]
+    assert (
+        by_run["folds"][1]["parts"] == ["folds/fold0", "folds/fold1"]
+        and by_run["folds"][1]["val"] == 0.7
+    )
+    assert [(part["run"], part["part_of"]) for part in found["parts"]] == [
+        ("folds/fold0", "folds"),
+        ("folds/fold1", "folds"),
+    ]
     assert [(line["run"], line["status"]) for line in found["rest"]] == [("alone", "fold 1")]
 
 
 def test_what_differs_is_said_in_few_words_among_runs_of_one_title(tmp_path):
     stages = [{"lr": 1, "size": 2, "epochs": 3}, {"lr": 2, "size": 3, "epochs": 4}]
     for number, rank in enumerate((4, 8, 8)):
-        settings = {"module": {"net": {"rank": rank}, "file": f"{tmp_path}/{number}/x"}, "callbacks": {"stages": stages[: 1 + (number > 0)]}}
+        settings = {
+            "module": {"net": {"rank": rank}, "file": f"{tmp_path}/{number}/x"},
+            "callbacks": {"stages": stages[: 1 + (number > 0)]},
+        }
         left(tmp_path / f"{number}", labels(), 0.5 - number / 10, seed=number, **settings)
     left(tmp_path / "other", labels(), 0.1, title="other", seed=9)
     found = lines(tmp_path)
     assert found["0"]["differs"] == ["seed=0", "rank=4", "stages=A"]
-    assert [found[f"{n}"]["differs"] for n in (1, 2)] == [[f"seed={n}", "rank=8", "stages=B"] for n in (1, 2)]
+    assert [found[f"{n}"]["differs"] for n in (1, 2)] == [
+        [f"seed={n}", "rank=8", "stages=B"] for n in (1, 2)
+    ]
     assert found["other"]["differs"] == []
 
 
 def test_keys_that_end_alike_are_told_apart_and_how_a_run_was_carried_out_is_no_difference():
-    sweep = {"resume": "auto", "logger": {"csv": 1}, "callbacks": {"pruning": {"monitor": "val/f1"}}, "paths": {"run": "/r/1"}}
-    first = {"module": {"lora": {"alpha": 16}, "loss": {"alpha": 0.123456}}, "datamodule": {"root": "same"}, "file": "/r/1/x"} | sweep
-    second = {"module": {"lora": {"alpha": 32}, "loss": {"alpha": 0.25}}, "datamodule": {"root": "same"}, "file": "/r/2/x", "paths": {"run": "/r/2"}}
+    sweep = {
+        "resume": "auto",
+        "logger": {"csv": 1},
+        "callbacks": {"pruning": {"monitor": "val/f1"}},
+        "paths": {"run": "/r/1"},
+    }
+    first = {
+        "module": {"lora": {"alpha": 16}, "loss": {"alpha": 0.123456}},
+        "datamodule": {"root": "same"},
+        "file": "/r/1/x",
+    } | sweep
+    second = {
+        "module": {"lora": {"alpha": 32}, "loss": {"alpha": 0.25}},
+        "datamodule": {"root": "same"},
+        "file": "/r/2/x",
+        "paths": {"run": "/r/2"},
+    }
     found = differing([settings_of(first), settings_of(second)])
-    assert [list(words.values()) for words in found] == [["lora.alpha=16", "loss.alpha=0.1235"], ["lora.alpha=32", "loss.alpha=0.25"]]
+    assert [list(words.values()) for words in found] == [
+        ["lora.alpha=16", "loss.alpha=0.1235"],
+        ["lora.alpha=32", "loss.alpha=0.25"],
+    ]
     near = [{"lr": 0.00012341}, {"lr": 0.00012342}, {"lr": 0.5}]
-    assert [words["lr"] for words in differing(near)] == ["lr=0.00012341", "lr=0.00012342", "lr=0.5"]
+    assert [words["lr"] for words in differing(near)] == [
+        "lr=0.00012341",
+        "lr=0.00012342",
+        "lr=0.5",
+    ]
 
 
 def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):
     for arm in range(2):
         whole = tmp_path / f"sweep/merged/arm{arm}"
-        merged = left(whole / "merged/seed1", labels(arm * 2.0), 0.9 - arm, judged="out_of_fold", title=f"arm {arm}", fold=0)
+        merged = left(
+            whole / "merged/seed1",
+            labels(arm * 2.0),
+            0.9 - arm,
+            judged="out_of_fold",
+            title=f"arm {arm}",
+            fold=0,
+        )
         changed(merged, folds=[{"fold": 0, "page": f"../../../../{arm}/report.html"}])
         (merged / "config.yaml").unlink()
         left(tmp_path / f"sweep/{arm}", labels(), 0.5, fold=0)
@@ -148,7 +221,10 @@ def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):
     found = boarded(tmp_path)
     (group,) = found["groups"]
     runs = {line["run"]: line["parts"] for line in group["lines"]}
-    assert runs == {f"sweep/merged/arm{arm}/merged/seed1": [f"sweep/{arm}"] for arm in range(2)} and found["rest"] == []
+    assert (
+        runs == {f"sweep/merged/arm{arm}/merged/seed1": [f"sweep/{arm}"] for arm in range(2)}
+        and found["rest"] == []
+    )
     assert [page["title"] for page in found["several"]] == ["two arms", "two seeds", "two seeds"]
 
 

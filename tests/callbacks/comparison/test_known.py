@@ -15,7 +15,9 @@ from tests.callbacks.comparison.left import changed, labels, left
 def reads(monkeypatch):
     """The folders that were really read."""
     found, own = [], known.read_entry
-    monkeypatch.setattr(known, "read_entry", lambda folder, runs: found.append(folder.name) or own(folder, runs))
+    monkeypatch.setattr(
+        known, "read_entry", lambda folder, runs: found.append(folder.name) or own(folder, runs)
+    )
     return found
 
 
@@ -38,7 +40,9 @@ def test_only_what_has_changed_is_read_again(tmp_path, reads):
     found = look(tmp_path)
     assert sorted(reads) == ["0", "b"]
     (group,) = found["groups"]
-    assert group["lines"][0]["run"] == "sweep/0" and "another title" in [line["title"] for line in group["lines"]]
+    assert group["lines"][0]["run"] == "sweep/0" and "another title" in [
+        line["title"] for line in group["lines"]
+    ]
     for name in ("c/report.json", "c/config.yaml"):
         (tmp_path / name).unlink()
     assert [line["run"] for line in look(tmp_path)["groups"][0]["lines"]] == ["sweep/0", "a", "b"]
@@ -76,31 +80,58 @@ def test_runs_that_cannot_be_ranked_are_named_with_the_reason(tmp_path):
     changed(spoilt(tmp_path, "later"), schema=99)
     changed(spoilt(tmp_path, "other"), scores=None)
     old = json.loads((spoilt(tmp_path, "old") / "report.json").read_text())
-    (tmp_path / "old/report.json").write_text(json.dumps({name: old[name] for name in ("title", "scores")}))
+    (tmp_path / "old/report.json").write_text(
+        json.dumps({name: old[name] for name in ("title", "scores")})
+    )
     found = look(tmp_path)
     assert [line["run"] for group in found["groups"] for line in group["lines"]] == ["good", "old"]
     said = {line["run"]: f"{line['status']}: {line['reason']}" for line in found["rest"]}
-    assert said["failed"] == "failed: it broke" and said["pruned"].startswith("pruned: stopped early by the sweep, at 0.5")
+    assert said["failed"] == "failed: it broke" and said["pruned"].startswith(
+        "pruned: stopped early by the sweep, at 0.5"
+    )
     assert said["killed"] == "not ended: it is running, or was cut off before anything was saved"
-    assert "ckpt_path=ITS_FOLDER goes on" in said["resumable"] and said["untested"].startswith("not tested: ")
-    for name, file in {"cut": "report.json", "later": "report.json", "other": "report.json", "evidence": "test.npz", "none": "test.npz"}.items():
-        assert said[name].startswith("cannot be read: ") and str(tmp_path / name) in said[name] and file in said[name], said[name]
-    assert "newer than 2: update this repository" in said["later"] and said["empty"].startswith("cannot be read: ")
+    assert "ckpt_path=ITS_FOLDER goes on" in said["resumable"] and said["untested"].startswith(
+        "not tested: "
+    )
+    for name, file in {
+        "cut": "report.json",
+        "later": "report.json",
+        "other": "report.json",
+        "evidence": "test.npz",
+        "none": "test.npz",
+    }.items():
+        assert (
+            said[name].startswith("cannot be read: ")
+            and str(tmp_path / name) in said[name]
+            and file in said[name]
+        ), said[name]
+    assert "newer than 2: update this repository" in said["later"] and said["empty"].startswith(
+        "cannot be read: "
+    )
 
 
 def test_what_is_no_run_is_not_listed_and_other_folders_of_a_run_are_not_searched(tmp_path):
     run = spoilt(tmp_path, "experiment/run")
     left(run / "feature_maps/looks_like_one", labels(), 0.5)
-    others = {"validated": {"do": ["validate"]}, "predicted": {"do": ["predict"]}, "one_batch": {"trainer": {"fast_dev_run": True}}}
+    others = {
+        "validated": {"do": ["validate"]},
+        "predicted": {"do": ["predict"]},
+        "one_batch": {"trainer": {"fast_dev_run": True}},
+    }
     for name, settings in others.items():
         (spoilt(tmp_path, name, **settings) / "report.json").unlink()
     (tmp_path / ".hidden/run").mkdir(parents=True)
     (tmp_path / "loop").symlink_to(tmp_path)
     sweep = spoilt(tmp_path, "sweep/0").parent
     (sweep / "multirun.yaml").touch()
-    (sweep / "report.json").write_text((run / "report.json").read_text())  # a page over several runs has no evidence
+    (sweep / "report.json").write_text(
+        (run / "report.json").read_text()
+    )  # a page over several runs has no evidence
     found = look(tmp_path)
-    assert sorted(line["run"] for group in found["groups"] for line in group["lines"]) == ["experiment/run", "sweep/0"]
+    assert sorted(line["run"] for group in found["groups"] for line in group["lines"]) == [
+        "experiment/run",
+        "sweep/0",
+    ]
     assert found["rest"] == [] and [page["run"] for page in found["several"]] == ["sweep"]
 
 

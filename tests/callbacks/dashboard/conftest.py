@@ -29,8 +29,18 @@ def labels(seed: int) -> LabelEvidence:
     truth = np.arange(IMAGES)[:, None] % 3 == 0
     logits = (random.normal(size=(IMAGES, 1)) + truth).astype(np.float32)
     rule = np.tile([0.5, 1.0, 1.0], (IMAGES, 1, 1))
-    named = {"ids": np.array([f"{ID}{i}" for i in range(IMAGES)]), "groups": np.array([f"{PATIENT}{i}" for i in range(IMAGES)])}
-    return LabelEvidence(logits=logits, labels=truth.astype(np.uint8), rule=rule, classes=("finding",), group_is="patient", **named)
+    named = {
+        "ids": np.array([f"{ID}{i}" for i in range(IMAGES)]),
+        "groups": np.array([f"{PATIENT}{i}" for i in range(IMAGES)]),
+    }
+    return LabelEvidence(
+        logits=logits,
+        labels=truth.astype(np.uint8),
+        rule=rule,
+        classes=("finding",),
+        group_is="patient",
+        **named,
+    )
 
 
 def masks(seed: int) -> MaskEvidence:
@@ -39,10 +49,16 @@ def masks(seed: int) -> MaskEvidence:
     counts = np.zeros((IMAGES, 1, 2, 256), np.int32)
     for i in range(IMAGES):
         for inside, (pixels, middle) in enumerate(((100, 110), (20 * (i % 4 > 0), 145))):
-            np.add.at(counts[i, 0, inside], np.clip(random.normal(middle, 20, pixels), 0, 255).astype(int), 1)
+            np.add.at(
+                counts[i, 0, inside],
+                np.clip(random.normal(middle, 20, pixels), 0, 255).astype(int),
+                1,
+            )
     rule = np.tile([128.0, 0.0, 128.0], (IMAGES, 1, 1))
     ids = np.array([f"{ID}{i}" for i in range(IMAGES)])
-    return MaskEvidence(counts=counts, ids=ids, groups=ids, rule=rule, classes=("lesion",), grid="native")
+    return MaskEvidence(
+        counts=counts, ids=ids, groups=ids, rule=rule, classes=("lesion",), grid="native"
+    )
 
 
 def reported(folder: Path, evidence: dict) -> dict:
@@ -83,13 +99,28 @@ def folder(tmp_path, monkeypatch) -> Path:
         "ckpt_path": None,
         "init_from": f"{DATA}/weights.ckpt",
         "paths": {"run": str(run), "data": DATA},
-        "datamodule": {"root": DATA, "manifest_name": "secret.csv", "class_folders": ["secret-class"], "batch_size": 8},
-        "module": {"net": {"encoder_name": "resnet18", "weights": f"{DATA}/weights.pt"}, "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3}},
-        "callbacks": {"feature_maps": {"ids": [f"{ID}0", 7]}, "label_threshold": {"objective": "youden"}},
+        "datamodule": {
+            "root": DATA,
+            "manifest_name": "secret.csv",
+            "class_folders": ["secret-class"],
+            "batch_size": 8,
+        },
+        "module": {
+            "net": {"encoder_name": "resnet18", "weights": f"{DATA}/weights.pt"},
+            "optimizer": {"_target_": "torch.optim.AdamW", "lr": 1e-3},
+        },
+        "callbacks": {
+            "feature_maps": {"ids": [f"{ID}0", 7]},
+            "label_threshold": {"objective": "youden"},
+        },
     }
     OmegaConf.save(config, run / "config.yaml")
     state = {"net.weight": torch.ones(2)}
-    checkpoint = {"state_dict": state, "callbacks": {"Best": {"dirpath": f"{DATA}/checkpoints"}}, "FilmsDataModule": {"image_size": [32, 64]}}
+    checkpoint = {
+        "state_dict": state,
+        "callbacks": {"Best": {"dirpath": f"{DATA}/checkpoints"}},
+        "FilmsDataModule": {"image_size": [32, 64]},
+    }
     torch.save(checkpoint, run / "checkpoints" / "best.ckpt")
     return run
 
@@ -98,7 +129,12 @@ def folder(tmp_path, monkeypatch) -> Path:
 def trainer(folder):
     """With a report that shows one picture, all of one colour."""
     report = Report(str(folder), "t")
-    case = Case("worst", f"{ID}5", f"{ID}5: 0.5", {"overlay": data_url(np.full((16, 16, 3), (10, 20, 200), np.uint8))})
+    case = Case(
+        "worst",
+        f"{ID}5",
+        f"{ID}5: 0.5",
+        {"overlay": data_url(np.full((16, 16, 3), (10, 20, 200), np.uint8))},
+    )
     report._judged = {}, {}, [case]
     return SimpleNamespace(callbacks=[report])
 
@@ -112,7 +148,10 @@ def content(folder: Path) -> bytes:
     """All bytes and names below wandb/, links followed."""
     paths = list((folder / "wandb").rglob("*"))
     assert any(path.suffix == ".wandb" for path in paths)
-    return b"\n".join([str(path.relative_to(folder)).encode() for path in paths] + [path.read_bytes() for path in paths if path.is_file()])
+    return b"\n".join(
+        [str(path.relative_to(folder)).encode() for path in paths]
+        + [path.read_bytes() for path in paths if path.is_file()]
+    )
 
 
 @pytest.fixture

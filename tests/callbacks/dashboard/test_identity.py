@@ -12,7 +12,17 @@ TIME = "2026-11-25_22-04-06"
 
 def config(run: Path, **more) -> DictConfig:
     run.mkdir(parents=True, exist_ok=True)
-    return OmegaConf.create({"do": ["fit", "test"], "folds": 0, "fold": None, "resume": None, "ckpt_path": None, "paths": {"run": str(run)}} | more)
+    return OmegaConf.create(
+        {
+            "do": ["fit", "test"],
+            "folds": 0,
+            "fold": None,
+            "resume": None,
+            "ckpt_path": None,
+            "paths": {"run": str(run)},
+        }
+        | more
+    )
 
 
 def sweep(folder: Path) -> Path:
@@ -29,23 +39,37 @@ def no_words(monkeypatch):
 
 def test_a_run_alone_has_no_group(tmp_path):
     assert identity(config(tmp_path / TIME), "demo") == Identity(None, f"demo {TIME}", "train")
-    assert identity(config(tmp_path / "slurm-12", do=["test"]), "demo") == Identity(None, "demo slurm-12", "test")
+    assert identity(config(tmp_path / "slurm-12", do=["test"]), "demo") == Identity(
+        None, "demo slurm-12", "test"
+    )
 
 
 def test_trials_and_folds_are_grouped(tmp_path):
     trials = sweep(tmp_path / TIME)
     assert identity(config(trials / "3"), "demo") == Identity(f"demo {TIME}", "trial 3", "train")
-    assert identity(config(trials / "3", folds=5, fold=1), "demo") == Identity(f"demo {TIME}", "trial 3, fold 1", "train")
-    assert identity(config(trials / "3" / "fold2", folds=5, fold=2), "demo") == Identity(f"demo {TIME}", "trial 3, fold 2", "train")
+    assert identity(config(trials / "3", folds=5, fold=1), "demo") == Identity(
+        f"demo {TIME}", "trial 3, fold 1", "train"
+    )
+    assert identity(config(trials / "3" / "fold2", folds=5, fold=2), "demo") == Identity(
+        f"demo {TIME}", "trial 3, fold 2", "train"
+    )
     other = tmp_path / "2026-01-01_00-00-00"
-    assert identity(config(other / "fold2", folds=5, fold=2), "demo") == Identity("demo 2026-01-01_00-00-00", "fold 2", "train")
-    assert identity(config(other, folds=5, fold=2), "demo") == Identity(None, "demo 2026-01-01_00-00-00, fold 2", "train")
+    assert identity(config(other / "fold2", folds=5, fold=2), "demo") == Identity(
+        "demo 2026-01-01_00-00-00", "fold 2", "train"
+    )
+    assert identity(config(other, folds=5, fold=2), "demo") == Identity(
+        None, "demo 2026-01-01_00-00-00, fold 2", "train"
+    )
 
 
 def test_a_name_that_the_user_gave_a_folder_is_not_told_and_still_groups(tmp_path):
     trials = sweep(tmp_path / "ward-7-smith")
     first, second = (identity(config(trials / name), "demo") for name in "01")
-    assert first.group == second.group and "smith" not in str(first) and first.group != identity(config(sweep(tmp_path / "b") / "0"), "demo").group
+    assert (
+        first.group == second.group
+        and "smith" not in str(first)
+        and first.group != identity(config(sweep(tmp_path / "b") / "0"), "demo").group
+    )
 
 
 def test_a_resumed_run_goes_on_in_its_id_and_another_does_not(tmp_path):
@@ -60,7 +84,9 @@ def test_a_resumed_run_goes_on_in_its_id_and_another_does_not(tmp_path):
         assert run_id(config(tmp_path / "on", ckpt_path=str(start))) == known
     assert (tmp_path / "on" / ID).read_text().strip() == known
     assert run_id(config(tmp_path / "tested", ckpt_path=str(run), do=["test"])) != known
-    assert run_id(config(sweep(tmp_path / "sweep") / "0", ckpt_path=str(run))) != known  # several trials may start from there
+    assert (
+        run_id(config(sweep(tmp_path / "sweep") / "0", ckpt_path=str(run))) != known
+    )  # several trials may start from there
 
 
 def test_an_id_that_is_given_from_outside_stands(tmp_path, monkeypatch):

@@ -15,10 +15,24 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from callbacks.dashboard.identity import ID as ID_FILE
 from datamodules.refusal import Refusal
-from tests.callbacks.dashboard.conftest import DATA, ID, IMAGES, PATIENT, board, content, labels, reported
+from tests.callbacks.dashboard.conftest import (
+    DATA,
+    ID,
+    IMAGES,
+    PATIENT,
+    board,
+    content,
+    labels,
+    reported,
+)
 from tests.callbacks.dashboard.run_file import ended, only
 
-SECRETS = (b"secret", str(Path.home()).encode(), getpass.getuser().encode(), *[name.encode() for name in [socket.gethostname()] if len(name) > 3])
+SECRETS = (
+    b"secret",
+    str(Path.home()).encode(),
+    getpass.getuser().encode(),
+    *[name.encode() for name in [socket.gethostname()] if len(name) > 3],
+)
 
 
 def finished(folder, trainer=None, code=0, **more):
@@ -32,23 +46,55 @@ def finished(folder, trainer=None, code=0, **more):
     return found, only(folder)
 
 
-def test_the_numbers_are_there_and_no_name_of_a_folder_file_image_user_or_host(folder, trainer, capfd):
+def test_the_numbers_are_there_and_no_name_of_a_folder_file_image_user_or_host(
+    folder, trainer, capfd
+):
     found, run = finished(folder, trainer)
     test = labels(2)
-    assert run.code == 0 and run.run.host == "" and run.run.run_id == (folder / ID_FILE).read_text().strip()
-    assert run.values("train/loss") == [0.9, 0.7] and run.values("trainer/global_step")[:2] == [0, 10]
-    assert run.summary["val/f1"] == {"max": 0.5, "last": 0.5} and run.metrics["val/f1"].step_metric == "trainer/global_step"
-    assert run.summary["test/f1"] == pytest.approx(f1_score(test.labels[:, 0], test.logits[:, 0] >= 0))
+    assert (
+        run.code == 0
+        and run.run.host == ""
+        and run.run.run_id == (folder / ID_FILE).read_text().strip()
+    )
+    assert run.values("train/loss") == [0.9, 0.7] and run.values("trainer/global_step")[:2] == [
+        0,
+        10,
+    ]
+    assert (
+        run.summary["val/f1"] == {"max": 0.5, "last": 0.5}
+        and run.metrics["val/f1"].step_metric == "trainer/global_step"
+    )
+    assert run.summary["test/f1"] == pytest.approx(
+        f1_score(test.labels[:, 0], test.logits[:, 0] >= 0)
+    )
     f1 = found["scores"]["test"]["finding"]["f1"]
-    assert (run.summary["test/f1/low"], run.summary["test/f1/high"]) == (f1["low"], f1["high"]) and f1["low"] < f1["high"]
-    assert run.summary["rule/threshold"] == 0.5 and run.summary["parameters/trainable"] == 5 and run.summary["test_set"] == test.identity
+    assert (run.summary["test/f1/low"], run.summary["test/f1/high"]) == (
+        f1["low"],
+        f1["high"],
+    ) and f1["low"] < f1["high"]
+    assert (
+        run.summary["rule/threshold"] == 0.5
+        and run.summary["parameters/trainable"] == 5
+        and run.summary["test_set"] == test.identity
+    )
     columns, rows = run.table("tables/scores")
     said = {(row[0], row[2]): row[columns.index("value")] for row in rows}
-    assert said == {(split, name): value["value"] for split in ("val", "test") for name, value in found["scores"][split]["finding"].items()}
+    assert said == {
+        (split, name): value["value"]
+        for split in ("val", "test")
+        for name, value in found["scores"][split]["finding"].items()
+    }
     columns, rows = run.table("confusion/matrix_table")
-    assert [row[2] for row in rows] == confusion_matrix(test.labels[:, 0], test.logits[:, 0] >= 0).ravel().tolist()
-    assert run.config["module"]["net"] == {"encoder_name": "resnet18"} and run.config["module"]["optimizer"]["lr"] == 1e-3
-    assert run.config["callbacks"] == {"label_threshold": {"objective": "youden"}} and run.config["datamodule"] == {"batch_size": 8}
+    assert [row[2] for row in rows] == confusion_matrix(
+        test.labels[:, 0], test.logits[:, 0] >= 0
+    ).ravel().tolist()
+    assert (
+        run.config["module"]["net"] == {"encoder_name": "resnet18"}
+        and run.config["module"]["optimizer"]["lr"] == 1e-3
+    )
+    assert run.config["callbacks"] == {"label_threshold": {"objective": "youden"}} and run.config[
+        "datamodule"
+    ] == {"batch_size": 8}
     written = content(folder)
     assert not [secret for secret in SECRETS if secret in written] and not run.artifacts
     assert "wandb sync" in capfd.readouterr().out
@@ -59,7 +105,9 @@ def test_pictures_go_by_their_own_key_without_names(folder, trainer):
     (row,) = [row for row in run.history if "cases/captions" in row]
     assert row["cases/captions"] == ["worst · overlay"]
     pixels = np.asarray(Image.open(run.folder / "files" / row["cases/filenames"][0]))
-    assert pixels.shape == (16, 16, 3) and np.abs(pixels[8, 8].astype(int) - (200, 20, 10)).max() < 8
+    assert (
+        pixels.shape == (16, 16, 3) and np.abs(pixels[8, 8].astype(int) - (200, 20, 10)).max() < 8
+    )
     assert not [secret for secret in SECRETS if secret in content(folder)]
 
 
@@ -68,9 +116,15 @@ def test_names_of_images_go_by_their_own_key_and_with_pictures(folder, trainer):
     columns, rows = run.table("tables/images")
     assert columns == ["image", "patient group", "probability"]
     assert [row[:2] for row in rows] == [[f"{ID}{i}", f"{PATIENT}{i}"] for i in range(IMAGES)]
-    assert [row[2] for row in rows] == pytest.approx((1 / (1 + np.exp(-labels(2).logits[:, 0]))).tolist(), abs=1e-4)
-    assert next(row for row in run.history if "cases/captions" in row)["cases/captions"] == [f"worst · {ID}5 · overlay"]
-    assert run.config["callbacks"]["feature_maps"] == {"ids": [7]}  # their numbers; words of the configuration have their own key
+    assert [row[2] for row in rows] == pytest.approx(
+        (1 / (1 + np.exp(-labels(2).logits[:, 0]))).tolist(), abs=1e-4
+    )
+    assert next(row for row in run.history if "cases/captions" in row)["cases/captions"] == [
+        f"worst · {ID}5 · overlay"
+    ]
+    assert run.config["callbacks"]["feature_maps"] == {
+        "ids": [7]
+    }  # their numbers; words of the configuration have their own key
     rest = content(folder).replace(ID.encode(), b"").replace(PATIENT.encode(), b"")
     assert not [secret for secret in SECRETS if secret in rest]
 
@@ -81,8 +135,14 @@ def test_the_model_goes_by_its_own_key_as_weights_alone(folder, trainer, monkeyp
     (artifact,) = run.artifacts
     (entry,) = artifact.manifest.contents
     stored = torch.load(entry.local_path, weights_only=True)
-    assert artifact.type == "model" and entry.path == "model.ckpt" and stored["FilmsDataModule"] == {"image_size": [32, 64]}
-    assert set(stored) == {"state_dict", "FilmsDataModule"} and stored["state_dict"]["net.weight"].tolist() == [1, 1]
+    assert (
+        artifact.type == "model"
+        and entry.path == "model.ckpt"
+        and stored["FilmsDataModule"] == {"image_size": [32, 64]}
+    )
+    assert set(stored) == {"state_dict", "FilmsDataModule"} and stored["state_dict"][
+        "net.weight"
+    ].tolist() == [1, 1]
     assert not [secret for secret in SECRETS if secret in content(folder)]
 
 
@@ -97,12 +157,18 @@ def test_a_failed_run_is_marked_and_the_next_has_nothing_of_it(folder):
     assert first.code == 1 and "test/f1" not in first.summary
     other = folder.parent / "other"
     other.mkdir()
-    (other / "config.yaml").write_text((folder / "config.yaml").read_text().replace(str(folder), str(other)))
+    (other / "config.yaml").write_text(
+        (folder / "config.yaml").read_text().replace(str(folder), str(other))
+    )
     logger = board(other)
     logger.log_metrics({"val/f1": 0.125}, step=0)
     logger.close(0)
     second = only(other)
-    assert second.values("val/f1") == [0.125] and second.run.run_id != first.run.run_id and "train/loss" not in second.summary
+    assert (
+        second.values("val/f1") == [0.125]
+        and second.run.run_id != first.run.run_id
+        and "train/loss" not in second.summary
+    )
 
 
 def test_results_that_an_earlier_run_left_in_the_folder_are_not_sent(folder):
@@ -113,17 +179,27 @@ def test_results_that_an_earlier_run_left_in_the_folder_are_not_sent(folder):
     assert "test/f1" not in only(folder).summary
 
 
-def test_a_server_that_is_away_leaves_an_offline_run_and_one_sentence(folder, monkeypatch, capfd, fresh_session):
+def test_a_server_that_is_away_leaves_an_offline_run_and_one_sentence(
+    folder, monkeypatch, capfd, fresh_session
+):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     _, run = finished(folder, mode="online", wait={"start": 1, "end": 1})
     said = capfd.readouterr()
-    assert run.values("train/loss") == [0.9, 0.7] and len(list((folder / "wandb").glob("*run-*"))) == 1
-    (sentence,) = [line for line in (said.out + said.err).splitlines() if line.startswith("W&B: the server does not")]
+    assert (
+        run.values("train/loss") == [0.9, 0.7] and len(list((folder / "wandb").glob("*run-*"))) == 1
+    )
+    (sentence,) = [
+        line
+        for line in (said.out + said.err).splitlines()
+        if line.startswith("W&B: the server does not")
+    ]
     assert sentence.endswith("so it is kept offline")
 
 
-def test_w_and_b_that_dies_in_the_middle_is_said_once_and_the_run_and_the_next_go_on(folder, capfd, fresh_session):
+def test_w_and_b_that_dies_in_the_middle_is_said_once_and_the_run_and_the_next_go_on(
+    folder, capfd, fresh_session
+):
     logger = board(folder)
     logger.log_metrics({"val/f1": 0.5}, step=0)
     service = next(child for child in psutil.Process().children() if "wandb-core" in child.name())
@@ -133,7 +209,10 @@ def test_w_and_b_that_dies_in_the_middle_is_said_once_and_the_run_and_the_next_g
         logger.log_metrics({"val/f1": 0.5}, step=step)
     logger.close(0)
     said = capfd.readouterr().err
-    assert said.count("W&B: no more is logged") <= 1 and said.count("W&B: the run was not ended well") == 1
+    assert (
+        said.count("W&B: no more is logged") <= 1
+        and said.count("W&B: the run was not ended well") == 1
+    )
     other = board(folder)
     other.log_metrics({"val/f1": 0.25}, step=0)
     other.close(0)
@@ -145,7 +224,9 @@ def test_below_an_agent_the_sweep_decides_who_the_run_is(folder, monkeypatch, fr
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     _, run = finished(folder, group="mine")
     assert run.run.sweep_id == "sweep1" and run.run.run_group == "mine" and not run.run.display_name
-    assert not (folder / ID_FILE).exists() and run.summary["val/f1"] == 0.5  # what a W&B sweep compares is a plain number
+    assert (
+        not (folder / ID_FILE).exists() and run.summary["val/f1"] == 0.5
+    )  # what a W&B sweep compares is a plain number
 
 
 def test_other_ranks_and_a_disabled_run_neither_write_nor_import_it(folder, monkeypatch):

@@ -5,7 +5,10 @@ import pytest
 from callbacks.dashboard.login import logged_in
 
 
-@pytest.mark.parametrize(("settings", "found"), [("", False), ("[default]\nbase_url = https://wandb.hospital.test\n", True), ("no ini", False)])
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [("", False), ("[default]\nbase_url = https://wandb.hospital.test\n", True), ("no ini", False)],
+)
 def test_a_login_on_a_server_of_ones_own_is_found(settings, found, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

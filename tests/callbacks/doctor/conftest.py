@@ -14,7 +14,12 @@ from callbacks.doctor import devices
 from callbacks.doctor.finding import Answer
 
 Usage = namedtuple("Usage", "total used free")
-SMALL_NET = ["image_size=64", "datamodule.batch_size=4", "module.net.encoder_depth=3", "module.net.decoder_channels=[16,8,8]"]
+SMALL_NET = [
+    "image_size=64",
+    "datamodule.batch_size=4",
+    "module.net.encoder_depth=3",
+    "module.net.decoder_channels=[16,8,8]",
+]
 H100 = ("H100", (9, 0), 79)
 STOPS, WARNS = "stops a run", "warning"
 
@@ -22,7 +27,9 @@ STOPS, WARNS = "stops a run", "warning"
 def config(*words: str) -> DictConfig:
     """A resolved configuration, as the checks see it."""
     with initialize_config_dir(str(run.CONF)):
-        whole = compose("run", ["experiment=unetpp_brain_tumor", "title=test", "paths.run=run", *words])
+        whole = compose(
+            "run", ["experiment=unetpp_brain_tumor", "title=test", "paths.run=run", *words]
+        )
     parts = {name: whole[name] for name in whole if name != "hydra"}
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(parts), resolve=True))
 
@@ -53,13 +60,22 @@ def gpus(monkeypatch):
     def put(*cards: tuple[str, tuple[int, int], int], driver: int | None = None) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cards))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
-        kind = [SimpleNamespace(name=name, major=major, minor=minor) for name, (major, minor), _ in cards]
+        kind = [
+            SimpleNamespace(name=name, major=major, minor=minor)
+            for name, (major, minor), _ in cards
+        ]
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: kind[index])
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=0: cards[index][1])
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (cards[index][2] * 10**9, 80 * 10**9))
-        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90", "compute_90"])
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda index: (cards[index][2] * 10**9, 80 * 10**9)
+        )
+        monkeypatch.setattr(
+            torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90", "compute_90"]
+        )
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        monkeypatch.setattr(devices, "nvidia_gpus", lambda: len(cards) if driver is None else driver)
+        monkeypatch.setattr(
+            devices, "nvidia_gpus", lambda: len(cards) if driver is None else driver
+        )
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     return put

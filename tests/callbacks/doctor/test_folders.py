@@ -17,18 +17,29 @@ from tests.conftest import folder_hash
 def test_room_on_the_disk(name, free, severity, plain, monkeypatch, tmp_path):
     asked = OmegaConf.merge(plain, {"paths": {name: str(tmp_path / "not" / "yet")}})
     before = folder_hash(tmp_path)
-    monkeypatch.setattr(folders.shutil, "disk_usage", lambda place: Usage(1e12, 0, free) if place == tmp_path else None)
+    monkeypatch.setattr(
+        folders.shutil,
+        "disk_usage",
+        lambda place: Usage(1e12, 0, free) if place == tmp_path else None,
+    )
     answer = {"cache": folders.cache_folder, "runs": folders.runs_folder}[name](asked)
     assert folder_hash(tmp_path) == before
     if severity:
-        only(answer, severity, f"paths.{name}={tmp_path}/not/yet is nearly full", f"set paths.{name}=... to another disk")
+        only(
+            answer,
+            severity,
+            f"paths.{name}={tmp_path}/not/yet is nearly full",
+            f"set paths.{name}=... to another disk",
+        )
     else:
         assert not answer.findings
 
 
 def test_a_folder_that_cannot_be_written(plain, tmp_path):
     (tmp_path / "file").write_text("")
-    answer = folders.cache_folder(OmegaConf.merge(plain, {"paths": {"cache": str(tmp_path / "file" / "cache")}}))
+    answer = folders.cache_folder(
+        OmegaConf.merge(plain, {"paths": {"cache": str(tmp_path / "file" / "cache")}})
+    )
     only(answer, STOPS, "cannot be written (Not a directory)", "set paths.cache=...")
 
 
@@ -36,7 +47,9 @@ def test_the_data_set(plain, monkeypatch, tmp_path):
     monkeypatch.delenv("DATA_ROOT", raising=False)
 
     def look(root: Path, phantom: object = None) -> Answer:
-        return folders.data(OmegaConf.merge(plain, {"datamodule": {"root": str(root), "phantom": phantom}}))
+        return folders.data(
+            OmegaConf.merge(plain, {"datamodule": {"root": str(root), "phantom": phantom}})
+        )
 
     only(look(tmp_path / "none"), STOPS, "is not a folder", "set DATA_ROOT")
     assert not look(tmp_path / "none", {"_target_": "x"}).findings

@@ -19,17 +19,26 @@ def test_the_login_of_wandb_is_looked_for_and_not_shown(monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text("machine example.org\n  login user\n  password 5ecret\n")
     assert services.wandb(config("logger=wandb")).findings
     monkeypatch.setenv("WANDB_API_KEY", "5ecret")
-    assert not services.wandb(config("logger=wandb")).findings and "5ecret" not in repr(services.wandb(config()))
+    assert not services.wandb(config("logger=wandb")).findings and "5ecret" not in repr(
+        services.wandb(config())
+    )
 
 
 def test_pretrained_weights_need_a_hub_or_a_filled_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    only(services.hub(config()), STOPS, "module.net.encoder_weights=imagenet asks for pretrained weights", "module.net.encoder_weights=null")
+    only(
+        services.hub(config()),
+        STOPS,
+        "module.net.encoder_weights=imagenet asks for pretrained weights",
+        "module.net.encoder_weights=null",
+    )
     assert not services.hub(config("module.net.encoder_weights=null")).findings
     (tmp_path / "own.pt").write_text("")
     assert not services.hub(config(f"module.net.encoder_weights={tmp_path / 'own.pt'}")).findings
-    assert dict(services.weights_asked(config("experiment=lora_pneumonia"))) == {"module.net.net.weights": "imagenet"}
+    assert dict(services.weights_asked(config("experiment=lora_pneumonia"))) == {
+        "module.net.net.weights": "imagenet"
+    }
     (tmp_path / "hub/models--timm--resnet34").mkdir(parents=True)
     assert not services.hub(config()).findings and services.hub(config()).known["models"] == 1
     monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
@@ -42,11 +51,26 @@ def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):
         monkeypatch.delenv(name)
     two = config("trainer.devices=2", "trainer.accelerator=cpu")
     assert not services.slurm(two).findings
-    for name, value in {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "1"}.items():
+    for name, value in {
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS": "4",
+        "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_NNODES": "1",
+    }.items():
         monkeypatch.setenv(name, value)
-    only(services.slurm(two), STOPS, "SLURM_NTASKS_PER_NODE=4, but trainer.devices comes to 2", "trainer.devices=4")
+    only(
+        services.slurm(two),
+        STOPS,
+        "SLURM_NTASKS_PER_NODE=4, but trainer.devices comes to 2",
+        "trainer.devices=4",
+    )
     assert not services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")).findings
     monkeypatch.setenv("SLURM_NNODES", "2")
-    only(services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")), STOPS, "SLURM_NNODES=2", "trainer.num_nodes=2")
+    only(
+        services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")),
+        STOPS,
+        "SLURM_NNODES=2",
+        "trainer.num_nodes=2",
+    )
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     assert not services.slurm(two).findings

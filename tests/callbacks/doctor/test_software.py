@@ -7,7 +7,13 @@ from tests.callbacks.doctor.conftest import STOPS, WARNS, only
 def versions(monkeypatch, **other: str | None) -> None:
     own = software.installed
     monkeypatch.setattr(
-        software, "installed", lambda name: other.get(name.replace("-", "_"), own(name)) if name.replace("-", "_") in other else own(name)
+        software,
+        "installed",
+        lambda name: (
+            other.get(name.replace("-", "_"), own(name))
+            if name.replace("-", "_") in other
+            else own(name)
+        ),
     )
 
 
@@ -15,21 +21,44 @@ def test_packages(plain, monkeypatch):
     versions(monkeypatch, opencv_python=None)
     assert not software.packages(plain).findings
     versions(monkeypatch, opencv_python="4.12.0")
-    only(software.packages(plain), WARNS, "opencv-python and opencv-python-headless are both installed", "pip uninstall -y")
+    only(
+        software.packages(plain),
+        WARNS,
+        "opencv-python and opencv-python-headless are both installed",
+        "pip uninstall -y",
+    )
     versions(monkeypatch, opencv_python=None, peft=None)
     only(software.packages(plain), STOPS, "the package peft is not installed", "uv sync")
     versions(monkeypatch, peft="0.3.0")
-    only(software.packages(plain), WARNS, "peft 0.3.0 is not what the project asks for (>=0.17)", "pip install 'peft>=0.17'")
+    only(
+        software.packages(plain),
+        WARNS,
+        "peft 0.3.0 is not what the project asks for (>=0.17)",
+        "pip install 'peft>=0.17'",
+    )
     versions(monkeypatch, peft="0.21.2", torch="2.15.0+cu130", torchvision="0.29.2+cpu")
-    only(software.packages(plain), STOPS, "torch is built for cu130 and torchvision for cpu", "both together")
+    only(
+        software.packages(plain),
+        STOPS,
+        "torch is built for cu130 and torchvision for cpu",
+        "both together",
+    )
     versions(monkeypatch, torchvision="0.29.2+cu130")
     assert not software.packages(plain).findings
     monkeypatch.setattr(software, "requires", lambda package: ["numpy", "torch==2.12.1"])
-    only(software.packages(plain), STOPS, "was built for torch==2.12.1, but torch 2.15.0+cu130", "both together")
+    only(
+        software.packages(plain),
+        STOPS,
+        "was built for torch==2.12.1, but torch 2.15.0+cu130",
+        "both together",
+    )
 
 
 def test_the_commit(plain, monkeypatch):
     monkeypatch.setattr(software, "commit_here", lambda: "0123456789abcdef+")
-    assert software.commit(plain).said == {"commit": "0123456789ab, with changes since"} and not software.commit(plain).findings
+    assert (
+        software.commit(plain).said == {"commit": "0123456789ab, with changes since"}
+        and not software.commit(plain).findings
+    )
     monkeypatch.setattr(software, "commit_here", lambda: None)
     only(software.commit(plain), WARNS, "will name no git commit", "git clone")

@@ -13,21 +13,38 @@ from tests.callbacks.doctor.conftest import H100, STOPS, WARNS, config, only
 
 def lines(full: float, low: float, *loaders: tuple[int, float]) -> list[dict]:
     of = {"line": "step", "device": "cpu", "index": 0, "images": 4, "image_size": 256}
-    rates = [{**of, "precision": "32-true", "images_per_second": full}, {**of, "precision": "bf16-mixed", "images_per_second": low}]
-    return rates + [{"line": "loader", "workers": workers, "image_size": 256, "images_per_second": rate} for workers, rate in loaders]
+    rates = [
+        {**of, "precision": "32-true", "images_per_second": full},
+        {**of, "precision": "bf16-mixed", "images_per_second": low},
+    ]
+    return rates + [
+        {"line": "loader", "workers": workers, "image_size": 256, "images_per_second": rate}
+        for workers, rate in loaders
+    ]
 
 
 def test_what_the_numbers_say(monkeypatch):
     monkeypatch.setattr(speed, "allowed_cores", lambda: 8)
-    asked = config("trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "datamodule.num_workers=0")
+    asked = config(
+        "trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "datamodule.num_workers=0"
+    )
 
     def judged(*measured: object) -> tuple[str, list[Finding]]:
         said, findings = speed.judged(asked, lines(*measured))  # type: ignore[arg-type]
         return said["limit"], findings
 
-    other = {"line": "network", "device": "cpu", "own": False, "name": "small U-Net", "parameters": 1e6, "why": network.TOO_MANY}
+    other = {
+        "line": "network",
+        "device": "cpu",
+        "own": False,
+        "name": "small U-Net",
+        "parameters": 1e6,
+        "why": network.TOO_MANY,
+    }
     said, findings = speed.judged(asked, [other, *lines(10.0, 25.0, (0, 5.0))])
-    assert said["limit"].startswith("not told") and not findings  # a smaller network would blame the loader
+    assert (
+        said["limit"].startswith("not told") and not findings
+    )  # a smaller network would blame the loader
     assert judged(10.0, 25.0, (0, 50.0)) == ("the step: the loader is 2.0 times as fast", [])
     limit, findings = judged(20.0, 10.0, (0, 50.0))
     assert limit == "the step: the loader is 5.0 times as fast"
@@ -39,10 +56,25 @@ def test_what_the_numbers_say(monkeypatch):
     )
     limit, findings = judged(10.0, 25.0, (0, 5.0), (3, 14.0))
     assert limit == "the loader: the step is 5.0 times as fast"
-    only(Answer(findings=tuple(findings)), WARNS, "gives 5 images/s with 0 workers, and a device could take 25", "datamodule.num_workers=3")
-    only(Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])), WARNS, "5 images/s", "try datamodule.num_workers=1")
+    only(
+        Answer(findings=tuple(findings)),
+        WARNS,
+        "gives 5 images/s with 0 workers, and a device could take 25",
+        "datamodule.num_workers=3",
+    )
+    only(
+        Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
+        WARNS,
+        "5 images/s",
+        "try datamodule.num_workers=1",
+    )
     monkeypatch.setattr(speed, "allowed_cores", lambda: 0)
-    only(Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])), WARNS, "5 images/s", "make the augmentation lighter")
+    only(
+        Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
+        WARNS,
+        "5 images/s",
+        "make the augmentation lighter",
+    )
 
 
 def test_a_step_that_fails_or_does_not_fit(gpus):
@@ -60,10 +92,18 @@ def test_a_step_that_fails_or_does_not_fit(gpus):
         "why": "why",
     }
     (finding,) = speed.judged(asked, [own, {**failed, "memory": True}])[1]
-    assert finding.severity == STOPS and "16 images of 640 px in bf16-mixed does not fit" in finding.what and "batch_size" in finding.mend
-    assert not speed.judged(asked, [own, {**failed, "memory": True, "precision": "32-true"}])[1]  # which no run would take
+    assert (
+        finding.severity == STOPS
+        and "16 images of 640 px in bf16-mixed does not fit" in finding.what
+        and "batch_size" in finding.mend
+    )
+    assert not speed.judged(asked, [own, {**failed, "memory": True, "precision": "32-true"}])[
+        1
+    ]  # which no run would take
     (finding,) = speed.judged(asked, [own, {**failed, "memory": False}])[1]
-    assert finding.severity == WARNS and "a step on the GPU in bf16-mixed fails (why)" in finding.what
+    assert (
+        finding.severity == WARNS and "a step on the GPU in bf16-mixed fails (why)" in finding.what
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +117,11 @@ def test_a_step_that_fails_or_does_not_fit(gpus):
 )
 def test_a_measurement_that_ends_early_keeps_what_it_had(outcome, severity, what, plain):
     said = json.dumps(lines(1.0, 2.0)[0])
-    child = SimpleNamespace(outcome=lambda seconds, given: Outcome(outcome.code, f"a library's own words\n{said}\n", outcome.error))
+    child = SimpleNamespace(
+        outcome=lambda seconds, given: Outcome(
+            outcome.code, f"a library's own words\n{said}\n", outcome.error
+        )
+    )
     answer = speed.speed(plain, child)
     assert answer.said == {"step, CPU": "4 x 256 px: 32-true 1.0 images/s"}
     assert [finding.severity for finding in answer.findings] == ([severity] if severity else [])

@@ -23,7 +23,9 @@ class Clock:
 def test_a_step_is_timed_by_the_median_after_the_warm_up(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(step, "time", clock)
-    lasts = iter([0.7, 0.9, 0.2, 0.2, 0.6, 0.2, 0.3, 9.0])  # two warm up, then .2 .2 .6 .2 .3, until 3 s are over
+    lasts = iter(
+        [0.7, 0.9, 0.2, 0.2, 0.6, 0.2, 0.3, 9.0]
+    )  # two warm up, then .2 .2 .6 .2 .3, until 3 s are over
 
     def one() -> None:
         clock.now += next(lasts)
@@ -32,7 +34,9 @@ def test_a_step_is_timed_by_the_median_after_the_warm_up(monkeypatch):
     assert clock.now == pytest.approx(3.1)
     slow = iter([5.0, 4.0, 1.0])
     clock.now = 0.0
-    assert step._median_seconds(lambda: setattr(clock, "now", clock.now + next(slow)), 3.0) == 4.0  # too slow to warm up twice
+    assert (
+        step._median_seconds(lambda: setattr(clock, "now", clock.now + next(slow)), 3.0) == 4.0
+    )  # too slow to warm up twice
 
 
 def test_the_loader_is_timed_from_its_first_batch(monkeypatch):
@@ -49,7 +53,9 @@ def test_the_loader_is_timed_from_its_first_batch(monkeypatch):
                 yield {"image": torch.zeros(4)}
 
     served = Loader()
-    assert loader._rate(SimpleNamespace(train_dataloader=lambda: served), 10.0) == pytest.approx(4 / 0.5)
+    assert loader._rate(SimpleNamespace(train_dataloader=lambda: served), 10.0) == pytest.approx(
+        4 / 0.5
+    )
     assert served.timeout > 0  # a worker that is stuck does not hold up the doctor
 
 
@@ -61,10 +67,18 @@ def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
     module.net.register_forward_hook(lambda net, given, logits: seen.append(logits.dtype))
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         seen.clear()
-        assert step.images_per_second(module, step.Setting("cpu", 0, precision, 2, Canvas(64, 96), 1), 0.0) > 0
+        assert (
+            step.images_per_second(
+                module, step.Setting("cpu", 0, precision, 2, Canvas(64, 96), 1), 0.0
+            )
+            > 0
+        )
         assert len(seen) == 2 and set(seen) == {dtype}  # a warm-up and one that counts, in no time
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert step.batch_size(16, Canvas.of(128), "cpu") == 8 and step.batch_size(16, Canvas.of(640), "cpu") == 2
+    assert (
+        step.batch_size(16, Canvas.of(128), "cpu") == 8
+        and step.batch_size(16, Canvas.of(640), "cpu") == 2
+    )
     assert step.batch_size(16, Canvas.of(640), "cuda") == 16
 
 
@@ -73,22 +87,37 @@ def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypa
     monkeypatch.setattr(measuring, "LOADER_SECONDS", 0.1)
     monkeypatch.setattr(measuring, "there", lambda: [("cpu", 0)])
     monkeypatch.setattr(measuring, "automatic_workers", lambda: 1)
-    small = config("experiment=lora_pneumonia", "image_size=64", "datamodule.cache_size=null", "module.net.net.architecture=tf_efficientnetv2_b0")
+    small = config(
+        "experiment=lora_pneumonia",
+        "image_size=64",
+        "datamodule.cache_size=null",
+        "module.net.net.architecture=tf_efficientnetv2_b0",
+    )
     small.trainer.precision = "bf16-mixed"
     loaders = list(measuring.loaders(small))
-    assert [line["workers"] for line in loaders] == [0, 1] and all(line["images_per_second"] > 0 for line in loaders), loaders
+    assert [line["workers"] for line in loaders] == [0, 1] and all(
+        line["images_per_second"] > 0 for line in loaders
+    ), loaders
     first, *steps = measuring.steps(small)
     assert first["line"] == "network" and first["own"] and first["name"] == "tf_efficientnetv2_b0"
-    assert [line["precision"] for line in steps] == ["32-true", "bf16-mixed"] and all(line["line"] == "step" for line in steps), steps
+    assert [line["precision"] for line in steps] == ["32-true", "bf16-mixed"] and all(
+        line["line"] == "step" for line in steps
+    ), steps
     said, _ = speed.judged(small, [*loaders, first, *steps])
     assert list(said) == ["network, CPU", "step, CPU", "loader", "limit"]
 
 
 def test_a_network_that_cannot_be_built_is_told_and_a_small_one_measured(plain):
     module, said = network.network(config("module.net.encoder_name=resnet999"), "cpu")
-    assert not said["own"] and said["parameters"] == sum(parameter.numel() for parameter in module.parameters())
+    assert not said["own"] and said["parameters"] == sum(
+        parameter.numel() for parameter in module.parameters()
+    )
     _, findings = speed.judged(plain, [{"line": "network", "device": "cpu", **said}])
-    assert findings[0].severity == STOPS and "resnet999" in findings[0].what and findings[0].mend == "correct module.net.encoder_name"
+    assert (
+        findings[0].severity == STOPS
+        and "resnet999" in findings[0].what
+        and findings[0].mend == "correct module.net.encoder_name"
+    )
     other = {**said, "refused": None, "why": "TypeError in Unet"}
     _, findings = speed.judged(plain, [{"line": "network", "device": "cpu", **other}])
     assert findings[0].severity == WARNS and "TypeError in Unet" in findings[0].what
@@ -97,5 +126,7 @@ def test_a_network_that_cannot_be_built_is_told_and_a_small_one_measured(plain):
 def test_a_network_too_large_for_a_cpu_is_no_mistake(plain, monkeypatch):
     monkeypatch.setattr(network, "LARGEST", 1e6)
     _, said = network.network(plain, "cpu")
-    assert not said["own"] and "too many" in said["why"] and network.network(plain, "cuda")[1]["own"]
+    assert (
+        not said["own"] and "too many" in said["why"] and network.network(plain, "cuda")[1]["own"]
+    )
     assert not speed.judged(plain, [{"line": "network", "device": "cpu", **said}])[1]

@@ -11,7 +11,9 @@ def net() -> nn.Module:
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", in_chans=1, num_classes=2)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # statistics and scales that differ by channel, as trained ones do
+        if isinstance(
+            module, nn.BatchNorm2d
+        ):  # statistics and scales that differ by channel, as trained ones do
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 1.5)

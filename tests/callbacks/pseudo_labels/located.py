@@ -46,8 +46,13 @@ def froc_by_loops(split, bound):
     for least in sorted({score for _, said in split for score in said.scores}, reverse=True):
         hit = false = 0
         for truth, said in split:
-            kept = [box for box, score in zip(said.boxes, said.scores, strict=True) if score >= least]
-            true = [[centred(lesion, box) or iou(lesion, box) >= bound for box in kept] for lesion in truth.boxes]
+            kept = [
+                box for box, score in zip(said.boxes, said.scores, strict=True) if score >= least
+            ]
+            true = [
+                [centred(lesion, box) or iou(lesion, box) >= bound for box in kept]
+                for lesion in truth.boxes
+            ]
             hit += sum(any(row) for row in true)
             false += sum(not any(row[k] for row in true) for k in range(len(kept)))
         points.append((false / len(split), hit / lesions if lesions else float("nan")))

@@ -12,14 +12,20 @@ from datamodules.letterbox import Letterbox
 from datamodules.refusal import Refusal
 from datamodules.sample import Content
 
-BLOB = BrightestBlob(sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, at_least=0, min_distance=4))
+BLOB = BrightestBlob(
+    sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, at_least=0, min_distance=4)
+)
 SPOTS = [(20, 10, 120), (60, 40, 250), (100, 20, 90), (20, 50, 200)]
 
 
 def blobs(*spots, height=120, width=60):
     """Gaussian blobs of (row, column, brightness) and a spread of 3 pixels, uint8."""
     rows, columns = np.mgrid[:height, :width]
-    return sum(b * np.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 18) for r, c, b in spots).round().astype(np.uint8)
+    return (
+        sum(b * np.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 18) for r, c, b in spots)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def test_blobs_come_in_the_order_of_their_brightness_and_no_more_than_asked():
@@ -32,13 +38,18 @@ def test_blobs_come_in_the_order_of_their_brightness_and_no_more_than_asked():
 
 def test_beside_a_hot_bladder_the_rest_is_still_said_unless_a_least_height_is_asked():
     image = blobs((20, 20, 40), (80, 30, 250))
-    assert len(BLOB(image)) == 2 and len(BrightestBlob(2, PeakBoxes(width=12, height=16, at_least=0.5))(image)) == 1
+    assert (
+        len(BLOB(image)) == 2
+        and len(BrightestBlob(2, PeakBoxes(width=12, height=16, at_least=0.5))(image)) == 1
+    )
 
 
 def test_scores_do_not_depend_on_the_depth_of_the_file_but_on_the_picture_s_brightness():
     image = blobs((60, 30, 200))
     eight, sixteen, dim = BLOB(image), BLOB(image.astype(np.uint16) * 257), BLOB(image // 2)
-    assert eight.heights == pytest.approx(sixteen.heights, rel=1e-5) and dim.heights[0] == pytest.approx(eight.heights[0] / 2, rel=0.05)
+    assert eight.heights == pytest.approx(sixteen.heights, rel=1e-5) and dim.heights[
+        0
+    ] == pytest.approx(eight.heights[0] / 2, rel=0.05)
 
 
 def test_a_spot_of_one_pixel_loses_to_a_broad_one():
@@ -47,7 +58,9 @@ def test_a_spot_of_one_pixel_loses_to_a_broad_one():
     assert BLOB(image).peaks[0].tolist() == [30.5, 60.5]
 
 
-@pytest.mark.parametrize("even", [np.zeros((30, 20), np.uint8), np.full((30, 20), 200, np.uint8), np.full((30, 20), 0.3)])
+@pytest.mark.parametrize(
+    "even", [np.zeros((30, 20), np.uint8), np.full((30, 20), 200, np.uint8), np.full((30, 20), 0.3)]
+)
 def test_an_even_picture_says_nothing(even):
     canvas = np.zeros((30, 40), even.dtype)
     canvas[:, 10:30] = even
@@ -63,19 +76,25 @@ def test_a_canvas_changes_nothing_and_its_padding_no_score(top, left):
     canvas = np.full((150, 90), 255, np.uint8)
     canvas[top : top + 120, left : left + 60] = image
     plain, placed = BLOB(image), BLOB(canvas, Content(top, left, 120, 60))
-    assert np.allclose(placed.boxes, plain.boxes + np.array([left, top, left, top])) and np.allclose(placed.heights, plain.heights)
+    assert np.allclose(
+        placed.boxes, plain.boxes + np.array([left, top, left, top])
+    ) and np.allclose(placed.heights, plain.heights)
 
 
 def test_what_lies_on_a_canvas_is_said_in_the_picture_s_own_pixels():
     letterbox = Letterbox(120, 60, (240, 200))  # twice as large, 40 pixels from the left
     found = BLOB(letterbox.image(blobs((30, 20, 200))[..., None])[..., 0], letterbox.content)
     said = Said.of(found, letterbox)
-    assert np.allclose(said.peak, (20.5, 30.5), atol=0.5) and np.allclose(said.boxes[0], said.peak * 2 + np.array([-3, -4, 3, 4]))
+    assert np.allclose(said.peak, (20.5, 30.5), atol=0.5) and np.allclose(
+        said.boxes[0], said.peak * 2 + np.array([-3, -4, 3, 4])
+    )
     assert said.scores.tolist() == found.heights.tolist()
 
 
 def test_what_it_cannot_use_is_refused():
     with pytest.raises(ValueError, match="give one grey image"):
         BLOB(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(Refusal, match="sigma=0, which is not a number of pixels above 0; write sigma=4"):
+    with pytest.raises(
+        Refusal, match="sigma=0, which is not a number of pixels above 0; write sigma=4"
+    ):
         BrightestBlob(0)

@@ -19,7 +19,10 @@ def method(share, patients=40, seed=0):
     random = np.random.default_rng(seed)
     at = np.where(random.random(patients) < share, 2.0, 10.0)
     boxes = [[[x, 2, x + 4, 6]] for x in at]
-    pairs = [(Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]), Said((x + 1, 3), box, [0.5])) for i, (x, box) in enumerate(zip(at, boxes, strict=True))]
+    pairs = [
+        (Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]), Said((x + 1, 3), box, [0.5]))
+        for i, (x, box) in enumerate(zip(at, boxes, strict=True))
+    ]
     return Localised.of([measure(truth, said, RULES) for truth, said in pairs])
 
 
@@ -31,7 +34,9 @@ def test_differences_are_those_of_the_same_draws_of_patients():
     weights = np.concatenate(list(group_weights(ours.groups, 300)))
     drawn = weights @ gap / weights.sum(1)
     assert found["pointing_box"].value == pytest.approx(gap.mean())
-    assert (found["pointing_box"].low, found["pointing_box"].high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    assert (found["pointing_box"].low, found["pointing_box"].high) == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975])
+    )
     assert found["pointing_box"].share_above == (drawn > 1e-12).mean()
     itself = differences(ours, ours, RULES)["froc_at_1"]
     assert (itself.value, itself.low, itself.high, itself.share_above) == (0, 0, 0, 0)
@@ -89,11 +94,23 @@ def test_the_verdict_says_it_either_way(ours, blob, sentence):
 
 
 def test_the_verdict_ends_with_the_paired_differences():
-    gaps = {"randomised weights": Difference(0.52, 0.42, 0.61, 1.0), "the brightest blob": Difference(-0.05, -0.1, 0.01, 0.1)}
-    said = verdict(score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps)
-    assert said.endswith("; paired differences: +.52 [+.42, +.61] from randomised weights and -.05 [-.10, +.01] from the brightest blob.")
+    gaps = {
+        "randomised weights": Difference(0.52, 0.42, 0.61, 1.0),
+        "the brightest blob": Difference(-0.05, -0.1, 0.01, 0.1),
+    }
+    said = verdict(
+        score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps
+    )
+    assert said.endswith(
+        "; paired differences: +.52 [+.42, +.61] from randomised weights and -.05 [-.10, +.01] from the brightest blob."
+    )
 
 
 def test_a_method_that_finds_the_lesions_lies_above_one_that_does_not_and_not_above_itself():
-    found = {name: estimates(each, RULES)["pointing_box"] for name, each in (("a", method(0.95)), ("b", method(0.1, seed=1)))}
-    assert "lies above b" in verdict(found["a"], {"b": found["b"]}) and "does not lie above a" in verdict(found["a"], {"a": found["a"]})
+    found = {
+        name: estimates(each, RULES)["pointing_box"]
+        for name, each in (("a", method(0.95)), ("b", method(0.1, seed=1)))
+    }
+    assert "lies above b" in verdict(
+        found["a"], {"b": found["b"]}
+    ) and "does not lie above a" in verdict(found["a"], {"a": found["a"]})

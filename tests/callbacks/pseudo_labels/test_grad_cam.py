@@ -14,7 +14,13 @@ from datamodules.sample import Canvas
 from lightning_modules.together import Together
 
 CANVAS = Canvas(256, 128)
-SWIN = {"img_size": (64, 32), "window_size": 2, "embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)}
+SWIN = {
+    "img_size": (64, 32),
+    "window_size": 2,
+    "embed_dim": 8,
+    "depths": (1, 1),
+    "num_heads": (1, 1),
+}
 VIT = {"img_size": (64, 32), "depth": 2, "embed_dim": 24, "num_heads": 2}
 COMPARED = ("GradCAM", "GradCAMPlusPlus", "XGradCAM", "HiResCAM", "LayerCAM", "EigenCAM", "FEM")
 
@@ -26,8 +32,12 @@ def stretched(maps: np.ndarray) -> np.ndarray:
 
 def library_s(method, net, layers, images, channel=0) -> np.ndarray:
     """The library end to end, image by image, at canvas size."""
-    with getattr(pytorch_grad_cam, method)(net, [net.get_submodule(layer) for layer in layers]) as cam:
-        return np.concatenate([cam(image[None], [ClassifierOutputTarget(channel)]) for image in images])
+    with getattr(pytorch_grad_cam, method)(
+        net, [net.get_submodule(layer) for layer in layers]
+    ) as cam:
+        return np.concatenate(
+            [cam(image[None], [ClassifierOutputTarget(channel)]) for image in images]
+        )
 
 
 @pytest.mark.parametrize("layer", ["layer4", "layer3"])
@@ -36,13 +46,20 @@ def test_maps_are_the_library_s_own_up_to_its_shift(net, images, method, layer):
     _, heat = heat_of(HeatMaps(method, layer), net, images, channel=1)
     theirs = library_s(method, net, [layer], images, channel=1)
     stride = {"layer4": 32, "layer3": 16}[layer]
-    assert heat.dtype == np.float32 and heat.shape == (4, CANVAS.height // stride, CANVAS.width // stride)
+    assert heat.dtype == np.float32 and heat.shape == (
+        4,
+        CANVAS.height // stride,
+        CANVAS.width // stride,
+    )
     assert theirs.max() > 0.99 and np.abs(stretched(upsampled(heat, CANVAS)) - theirs).max() < 1e-4
     assert heat.min() >= 0 and np.array_equal(heat.max((1, 2)), np.ones(4))
 
 
 def test_several_layers_are_the_mean_of_each(net, images):
-    both, third, fourth = (heat_of(HeatMaps("LayerCAM", layers), net, images)[1] for layers in (["layer3", "layer4"], "layer3", "layer4"))
+    both, third, fourth = (
+        heat_of(HeatMaps("LayerCAM", layers), net, images)[1]
+        for layers in (["layer3", "layer4"], "layer3", "layer4")
+    )
     mean = (third + upsampled(fourth, third.shape[1:])) / 2
     assert np.allclose(both, mean / mean.max((1, 2), keepdims=True), atol=1e-4)
 
@@ -63,12 +80,20 @@ def test_a_batch_is_its_images_one_by_one_and_rows_are_some_of_them(net, images,
 def test_bf16_and_channels_last_are_close(net, images):
     _, plain = heat_of(HeatMaps("LayerCAM"), net, images)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        logits, low = heat_of(HeatMaps("LayerCAM"), net, images.contiguous(memory_format=torch.channels_last))
-    assert logits.dtype == torch.bfloat16 and low.dtype == np.float32 and np.abs(plain - low).max() < 0.05
+        logits, low = heat_of(
+            HeatMaps("LayerCAM"), net, images.contiguous(memory_format=torch.channels_last)
+        )
+    assert (
+        logits.dtype == torch.bfloat16
+        and low.dtype == np.float32
+        and np.abs(plain - low).max() < 0.05
+    )
 
 
 def test_of_several_networks_and_mirrored_views_the_first_is_mapped(net, images):
-    together = Together([net, timm.create_model("resnet10t", in_chans=1, num_classes=2).eval()], flip=True)
+    together = Together(
+        [net, timm.create_model("resnet10t", in_chans=1, num_classes=2).eval()], flip=True
+    )
     with torch.no_grad():
         _, heat = heat_of(HeatMaps(), together, images)
     assert np.allclose(heat, heat_of(HeatMaps(), net, images)[1], atol=1e-4)
@@ -86,8 +111,18 @@ def test_no_evidence_is_zero_and_never_nan(net, images, method):
 @pytest.mark.parametrize(
     ("architecture", "more", "layer", "grid"),
     [
-        ("swin_tiny_patch4_window7_224", SWIN, "layers.1", lambda output: output.permute(0, 3, 1, 2)),
-        ("vit_tiny_patch16_224", VIT, "blocks.1.norm1", lambda output: output[:, 1:].unflatten(1, (4, 2)).permute(0, 3, 1, 2)),
+        (
+            "swin_tiny_patch4_window7_224",
+            SWIN,
+            "layers.1",
+            lambda output: output.permute(0, 3, 1, 2),
+        ),
+        (
+            "vit_tiny_patch16_224",
+            VIT,
+            "blocks.1.norm1",
+            lambda output: output[:, 1:].unflatten(1, (4, 2)).permute(0, 3, 1, 2),
+        ),
     ],
 )
 def test_tokens_and_channels_last_are_maps_too(architecture, more, layer, grid):

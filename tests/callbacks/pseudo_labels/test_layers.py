@@ -12,17 +12,25 @@ from lightning_modules.classifiers import classifier
 
 @pytest.mark.parametrize(
     ("library", "architecture", "layer"),
-    [("timm", "resnet10t", "layer4"), ("torchvision", "resnet18", "layer4"), ("torchvision", "mobilenet_v3_small", "features")],
+    [
+        ("timm", "resnet10t", "layer4"),
+        ("torchvision", "resnet18", "layer4"),
+        ("torchvision", "mobilenet_v3_small", "features"),
+    ],
 )
 def test_the_last_stage_is_found(images, library, architecture, layer):
     made = classifier(library, architecture, weights=None).eval()
-    assert np.array_equal(heat_of(HeatMaps(), made, images)[1], heat_of(HeatMaps(layers=layer), made, images)[1])
+    assert np.array_equal(
+        heat_of(HeatMaps(), made, images)[1], heat_of(HeatMaps(layers=layer), made, images)[1]
+    )
     wrapped = nn.Sequential(made)  # as adapters wrap it
     assert heat_of(HeatMaps(), wrapped, images)[1].shape == (4, 8, 4)
 
 
 def test_a_network_without_a_stage_is_refused():
-    with pytest.raises(Refusal, match=r"layers=null finds no stage in Sequential.*names such as 0, 1"):
+    with pytest.raises(
+        Refusal, match=r"layers=null finds no stage in Sequential.*names such as 0, 1"
+    ):
         heat_of(HeatMaps(), nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), torch.rand(1, 1, 2, 2))
 
 
@@ -30,14 +38,26 @@ def test_a_network_without_a_stage_is_refused():
     ("words", "wrong", "mend"),
     [
         ({"method": "GradCam"}, "method=GradCam is no method", "GradCAM or"),
-        ({"layers": "layer5"}, "names layer5, which the network does not have", "did you mean layer"),
+        (
+            {"layers": "layer5"},
+            "names layer5, which the network does not have",
+            "did you mean layer",
+        ),
         ({"layers": []}, "names no layer", "write null"),
         ({"layers": "global_pool"}, "names global_pool, which gives no map", "name a stage"),
-        ({"layers": "layer4.0.drop_path"}, "names layer4.0.drop_path, which the network does not have", "did you mean"),
+        (
+            {"layers": "layer4.0.drop_path"},
+            "names layer4.0.drop_path, which the network does not have",
+            "did you mean",
+        ),
         ({"layers": "layer3.0.conv1.weight"}, "which the network does not have", "layer3.0.conv1"),
     ],
 )
 def test_wrong_words_are_refused_with_a_mend(net, images, words, wrong, mend):
     with pytest.raises(Refusal) as refusal:
         heat_of(HeatMaps(**words), net, images)
-    assert wrong in str(refusal.value) and mend in str(refusal.value) and "\n" not in str(refusal.value)
+    assert (
+        wrong in str(refusal.value)
+        and mend in str(refusal.value)
+        and "\n" not in str(refusal.value)
+    )

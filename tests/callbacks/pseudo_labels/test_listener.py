@@ -14,7 +14,12 @@ from datamodules.refusal import Refusal
 
 def state_of(net: nn.Module) -> list:
     tensors = [tensor.clone() for tensor in net.state_dict().values()]
-    return [tensors, [p.requires_grad for p in net.parameters()], [m.training for m in net.modules()], [p.grad for p in net.parameters()]]
+    return [
+        tensors,
+        [p.requires_grad for p in net.parameters()],
+        [m.training for m in net.modules()],
+        [p.grad for p in net.parameters()],
+    ]
 
 
 def same(a: list, b: list) -> bool:
@@ -30,7 +35,10 @@ def test_nothing_of_the_network_is_changed(images, recording, fails):
     before = state_of(net)
     with torch.set_grad_enabled(recording):
         if fails:
-            with pytest.raises(RuntimeError, match="channels"), HeatMaps().listening(net) as listener:
+            with (
+                pytest.raises(RuntimeError, match="channels"),
+                HeatMaps().listening(net) as listener,
+            ):
                 try:
                     net(torch.rand(1, 3, 64, 64))
                 finally:
@@ -38,14 +46,20 @@ def test_nothing_of_the_network_is_changed(images, recording, fails):
         else:
             with HeatMaps().listening(net) as listener:
                 logits = net(images)
-                assert torch.is_grad_enabled() is recording and not logits.requires_grad and not net.training
+                assert (
+                    torch.is_grad_enabled() is recording
+                    and not logits.requires_grad
+                    and not net.training
+                )
                 listener.heat()
             with torch.no_grad():
                 assert torch.equal(logits, net.eval()(images))
             net.train()
             net.layer2.eval()
         assert torch.is_grad_enabled() is recording
-    assert same(before, state_of(net)) and not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert same(before, state_of(net)) and not any(
+        m._forward_hooks or m._forward_pre_hooks for m in net.modules()
+    )
 
 
 def test_the_part_before_the_layer_records_no_graph(net, images):
@@ -56,14 +70,23 @@ def test_the_part_before_the_layer_records_no_graph(net, images):
             node = graph.pop()
             operations.append(node.name())
             graph += [following for following, _ in node.next_functions if following is not None]
-    assert not [name for name in operations if "Conv" in name or "BatchNorm" in name] and "ToCopyBackward0" in operations
+    assert (
+        not [name for name in operations if "Conv" in name or "BatchNorm" in name]
+        and "ToCopyBackward0" in operations
+    )
 
 
 def test_a_layer_whose_output_is_worked_on_in_place(images):
     """The library's own activations are overwritten then, on a CPU: `cpu()` copies nothing."""
 
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 6, 3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 1))
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, 2, 1),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 1),
+    )
     _, heat = heat_of(HeatMaps("HiResCAM", "0"), net, images)
     with torch.no_grad():
         before = net[0](images)
@@ -72,7 +95,9 @@ def test_a_layer_whose_output_is_worked_on_in_place(images):
 
 
 def test_small_gradients_survive_float16():
-    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.AvgPool2d((64, 32)), nn.Flatten(), nn.Linear(4, 1)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 1), nn.AvgPool2d((64, 32)), nn.Flatten(), nn.Linear(4, 1)
+    ).eval()
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.constant_(net[0].bias, 0.0)
     nn.init.constant_(net[3].weight, 3e-5)  # divided by 2048 cells: below the smallest float16
@@ -84,7 +109,9 @@ def test_small_gradients_survive_float16():
 
 def test_a_compiled_network_is_heard(images):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    ).eval()
     _, plain = heat_of(HeatMaps(layers="1"), net, images)
     net.compile(backend="eager")
     with torch.no_grad():  # before anyone listens: what is compiled knows no hook
@@ -105,7 +132,12 @@ class Predicting(LightningModule):
 
 
 def predict(module, images, **more):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
     loader = torch.utils.data.DataLoader(images, 2)
     with module.maps.listening(module.net) as module.listener:
         return torch.cat(Trainer(**quiet, **more).predict(module, loader))
@@ -122,12 +154,16 @@ def test_lightning_predicts_and_maps_in_one_forward(net, images):
 
 
 def test_inference_mode_is_refused_where_gradients_are_needed(net, images):
-    with pytest.raises(Refusal, match=r"GradCAM needs gradients.*set trainer\.inference_mode=false"):
+    with pytest.raises(
+        Refusal, match=r"GradCAM needs gradients.*set trainer\.inference_mode=false"
+    ):
         predict(Predicting(net, HeatMaps()), images, inference_mode=True)
     assert torch.is_grad_enabled()
     module = Predicting(net, HeatMaps("EigenCAM"))
     predict(module, images, inference_mode=True)
-    assert np.allclose(np.concatenate(module.heat), heat_of(HeatMaps("EigenCAM"), net, images)[1], atol=1e-4)
+    assert np.allclose(
+        np.concatenate(module.heat), heat_of(HeatMaps("EigenCAM"), net, images)[1], atol=1e-4
+    )
 
 
 def test_a_layer_off_the_way_a_missing_channel_and_a_second_asking_are_refused(net, images):

@@ -23,7 +23,10 @@ def methods():
         "silent": Said(),
         "right": Said((3, 3), [[2, 2, 6, 6]], [0.7]),
     }
-    return {name: Localised.of([measure(truth, each, RULES) for truth in truths]) for name, each in said.items()}
+    return {
+        name: Localised.of([measure(truth, each, RULES) for truth in truths])
+        for name, each in said.items()
+    }
 
 
 def drawn(monkeypatch, call):
@@ -45,17 +48,29 @@ def drawn(monkeypatch, call):
 def test_a_froc_ends_where_no_box_is_left(methods, monkeypatch):
     found = {name: estimates(each, RULES) for name, each in methods.items()}
     axes = drawn(monkeypatch, lambda: froc_figure(methods, found, RULES))
-    lines = {line.get_label(): line.get_xydata() for line in axes.lines if not line.get_label().startswith("_")}
+    lines = {
+        line.get_label(): line.get_xydata()
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
     dots = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_label().startswith("_")]
     assert dots == [(1, 1), (0.125, 0), (0.125, 1)] and list(lines) == ["all", "silent", "right"]
-    assert lines["all"][-1].tolist() == [1, 1] and np.allclose(lines["all"][:-1, 1], 0)  # all false positives come first, then all lesions
+    assert lines["all"][-1].tolist() == [1, 1] and np.allclose(
+        lines["all"][:-1, 1], 0
+    )  # all false positives come first, then all lesions
 
 
 def test_hit_rates_stand_at_each_number_of_boxes_with_their_intervals(methods, monkeypatch):
     found = {name: estimates(each, RULES) for name, each in methods.items()}
     axes = drawn(monkeypatch, lambda: hit_rate_figure(found, RULES))
-    lines = {line.get_label(): line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 5}
-    assert {name: list(y) for name, y in lines.items()} == {"all": [0, 1, 1, 1, 1], "silent": [0] * 5, "right": [1] * 5}
+    lines = {
+        line.get_label(): line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 5
+    }
+    assert {name: list(y) for name, y in lines.items()} == {
+        "all": [0, 1, 1, 1, 1],
+        "silent": [0] * 5,
+        "right": [1] * 5,
+    }
     assert len(axes.lines) == 3 + 15
 
 

@@ -18,14 +18,24 @@ def test_the_union_is_of_the_kept_masks_only():
 
 def test_no_boxes_have_no_masks_and_an_empty_union():
     empty = none(np.zeros((4, 5), np.uint8))
-    assert len(empty) == 0 and empty.masks.shape == (0, 4, 5) and empty.union([]).shape == (4, 5) and not empty.union([]).any()
+    assert (
+        len(empty) == 0
+        and empty.masks.shape == (0, 4, 5)
+        and empty.union([]).shape == (4, 5)
+        and not empty.union([]).any()
+    )
 
 
 @pytest.mark.parametrize(
     ("box", "margin", "rows", "columns"),
     [
         ([1, 2, 4, 5], 0, (2, 5), (1, 4)),
-        ([1.4, 2.6, 4.4, 4.6], 0, (3, 5), (1, 4)),  # the centre of column 4 is 4.5, of row 2 it is 2.5
+        (
+            [1.4, 2.6, 4.4, 4.6],
+            0,
+            (3, 5),
+            (1, 4),
+        ),  # the centre of column 4 is 4.5, of row 2 it is 2.5
         ([-3, -3, 2, 2], 0, (0, 2), (0, 2)),
         ([6, 2, 20, 30], 0, (2, 8), (6, 10)),
         ([4, 2, 6, 6], 0.5, (0, 8), (3, 7)),

@@ -32,15 +32,27 @@ MASK = drawn(
 
 def test_area_components_and_the_largest_of_them():
     found = measure(MASK, BOX, POINT, np.zeros(MASK.shape))
-    assert found["area"] == 6 / 80 and found["components"] == 2 and found["largest"] == 5 / 6  # the corner of (4, 4) touches the square
+    assert (
+        found["area"] == 6 / 80 and found["components"] == 2 and found["largest"] == 5 / 6
+    )  # the corner of (4, 4) touches the square
 
 
 @pytest.mark.parametrize(
     ("point", "pixels"),
-    [((2.5, 2.5), 0), ((4.0, 3.0), 0), ((4.6, 3.0), 0.6), ((7.5, 7.0), 2), ((0.0, 0.0), 8**0.5), ((5.0, 4.5), 0), ((9.0, 1.0), 10**0.5)],
+    [
+        ((2.5, 2.5), 0),
+        ((4.0, 3.0), 0),
+        ((4.6, 3.0), 0.6),
+        ((7.5, 7.0), 2),
+        ((0.0, 0.0), 8**0.5),
+        ((5.0, 4.5), 0),
+        ((9.0, 1.0), 10**0.5),
+    ],
 )
 def test_the_distance_is_to_the_nearest_edge_of_a_pixel_in_longer_sides(point, pixels):
-    assert measure(MASK, BOX, np.array(point), np.zeros(MASK.shape))["distance"] == pytest.approx(pixels / 6)
+    assert measure(MASK, BOX, np.array(point), np.zeros(MASK.shape))["distance"] == pytest.approx(
+        pixels / 6
+    )
 
 
 def test_heat_within_and_agreement_with_the_rest_of_the_box():
@@ -61,7 +73,9 @@ def test_a_mask_that_fills_its_box_has_no_rest():
 
 def test_an_empty_mask():
     found = measure(np.zeros((8, 10), bool), BOX, POINT, np.ones((8, 10)))
-    assert found["area"] == found["components"] == 0 and all(np.isnan(found[name]) for name in ("largest", "distance", "heat", "agreement"))
+    assert found["area"] == found["components"] == 0 and all(
+        np.isnan(found[name]) for name in ("largest", "distance", "heat", "agreement")
+    )
 
 
 @given(arrays(bool, (7, 9)), st.floats(0, 9), st.floats(0, 7))
@@ -71,6 +85,10 @@ def test_pieces_and_distance_against_another_way(mask, x, y):
     found = measure(mask, np.array([0.0, 0, 9, 7]), np.array([x, y]), np.zeros(mask.shape))
     pieces = label(mask, connectivity=2)
     assert found["components"] == pieces.max()
-    assert found["largest"] == pytest.approx(max((pieces == i).sum() for i in range(1, pieces.max() + 1)) / mask.sum())
-    nearest = min(np.hypot(x - np.clip(x, c, c + 1), y - np.clip(y, r, r + 1)) for r, c in np.argwhere(mask))
+    assert found["largest"] == pytest.approx(
+        max((pieces == i).sum() for i in range(1, pieces.max() + 1)) / mask.sum()
+    )
+    nearest = min(
+        np.hypot(x - np.clip(x, c, c + 1), y - np.clip(y, r, r + 1)) for r, c in np.argwhere(mask)
+    )
     assert found["distance"] == pytest.approx(nearest / 9, abs=1e-12)

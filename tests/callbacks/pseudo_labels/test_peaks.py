@@ -31,27 +31,54 @@ def test_peaks_are_the_plateaus_without_a_higher_neighbour(heat):
     expected = set()
     for start in np.ndindex(heat.shape):
         plateau = flooded(heat, start, lambda value, level=heat[start]: value == level)
-        rim = {(r, c) for row, column in plateau for r in range(row - 1, row + 2) for c in range(column - 1, column + 2)} - plateau
+        rim = {
+            (r, c)
+            for row, column in plateau
+            for r in range(row - 1, row + 2)
+            for c in range(column - 1, column + 2)
+        } - plateau
         higher = any(heat[r, c] > heat[start] for r, c in rim if 0 <= r < SIDE and 0 <= c < SIDE)
         if heat[start] > 0 and not higher and len(plateau) < heat.size:
             rows, columns = zip(*plateau, strict=True)
-            expected.add((round(np.mean(columns) + 0.5, 9), round(np.mean(rows) + 0.5, 9), float(heat[start])))
+            expected.add(
+                (
+                    round(np.mean(columns) + 0.5, 9),
+                    round(np.mean(rows) + 0.5, 9),
+                    float(heat[start]),
+                )
+            )
     peaks, heights = peaks_of(heat, WHOLE)
-    found = [(round(x, 9), round(y, 9), high) for (x, y), high in zip(peaks.tolist(), heights.tolist(), strict=True)]
-    assert set(found) == expected and (np.diff(heights) <= 0).all() and len(found) <= len(expected) + 1
+    found = [
+        (round(x, 9), round(y, 9), high)
+        for (x, y), high in zip(peaks.tolist(), heights.tolist(), strict=True)
+    ]
+    assert (
+        set(found) == expected and (np.diff(heights) <= 0).all() and len(found) <= len(expected) + 1
+    )
 
 
-@given(arrays(np.float32, (SIDE, SIDE), elements=st.sampled_from([0, 0.25, 0.5, 1])), st.integers(0, SIDE - 1), st.integers(0, SIDE - 1))
+@given(
+    arrays(np.float32, (SIDE, SIDE), elements=st.sampled_from([0, 0.25, 0.5, 1])),
+    st.integers(0, SIDE - 1),
+    st.integers(0, SIDE - 1),
+)
 def test_a_region_is_what_a_search_finds(heat, row, column):
     heat[row, column] = 1
     pixels = np.array(sorted(flooded(heat, (row, column), lambda value: value >= 0.5)))
     (top, left), (bottom, right) = pixels.min(0), pixels.max(0) + 1
-    assert region_around(np.array([column + 0.5, row + 0.5]), heat, 0.5).tolist() == [left, top, right, bottom]
+    assert region_around(np.array([column + 0.5, row + 0.5]), heat, 0.5).tolist() == [
+        left,
+        top,
+        right,
+        bottom,
+    ]
 
 
 def test_peaks_on_the_padding_and_slopes_into_it_are_none():
     heat = np.zeros((10, 20), np.float32)
-    heat[4, 2:9] = np.linspace(1, 0.4, 7)  # its peak is at column 2, in the padding; its slope reaches into the picture
+    heat[4, 2:9] = np.linspace(
+        1, 0.4, 7
+    )  # its peak is at column 2, in the padding; its slope reaches into the picture
     heat[6, 15] = 0.5
     peaks, heights = peaks_of(heat, Content(0, 5, 10, 10))
     assert len(peaks) == 0
@@ -67,7 +94,11 @@ def test_the_same_heat_everywhere_has_no_peak(level):
 
 def test_of_peaks_that_are_close_the_first_counts():
     peaks = np.array([[10, 10], [18, 10], [25, 10], [10, 19]], float)
-    assert spaced(peaks, 9).tolist() == [0, 2, 3] and spaced(peaks, 0).tolist() == [0, 1, 2, 3] and spaced(peaks[:0], 9).tolist() == []
+    assert (
+        spaced(peaks, 9).tolist() == [0, 2, 3]
+        and spaced(peaks, 0).tolist() == [0, 1, 2, 3]
+        and spaced(peaks[:0], 9).tolist() == []
+    )
 
 
 def test_the_middle_of_a_ring_is_one_pixel():

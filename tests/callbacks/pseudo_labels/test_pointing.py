@@ -27,22 +27,40 @@ def test_the_pointing_game_and_a_blind_guess_are_counted_pixel_by_pixel(split):
     told = values(localised(split), RULES)
     hit, chance = [], []
     for truth, said in split:
-        within = lambda x, y, boxes=truth.boxes: any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes)  # noqa: E731
+        within = lambda x, y, boxes=truth.boxes: any(
+            b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes
+        )  # noqa: E731
         if len(truth.boxes):
             hit.append(said.peak is not None and within(*said.peak))
-            chance.append(np.mean([within(x + 0.5, y + 0.5) for x in range(truth.width) for y in range(truth.height)]))
+            chance.append(
+                np.mean(
+                    [
+                        within(x + 0.5, y + 0.5)
+                        for x in range(truth.width)
+                        for y in range(truth.height)
+                    ]
+                )
+            )
     assert told["pointing_box"] == pytest.approx(np.mean(hit) if hit else np.nan, nan_ok=True)
-    assert told["pointing_box_random"] == pytest.approx(np.mean(chance) if chance else np.nan, nan_ok=True)
+    assert told["pointing_box_random"] == pytest.approx(
+        np.mean(chance) if chance else np.nan, nan_ok=True
+    )
 
 
 def test_masks_point_and_overlap_by_hand_and_their_components_are_lesions():
     truth = masked("##....", "##....", "....#.", ".....#")
     assert truth.lesions.tolist() == [[0, 0, 2, 2], [4, 2, 6, 4]]
-    box_alone = Said((4.5, 3.5), [[4, 2, 6, 4]], [1.0], np.eye(4, 6, 2).astype(bool))  # in the second box, not on the mask
+    box_alone = Said(
+        (4.5, 3.5), [[4, 2, 6, 4]], [1.0], np.eye(4, 6, 2).astype(bool)
+    )  # in the second box, not on the mask
     told = values(localised([(truth, box_alone), (masked("#.", "..", id="b"), Said())]), RULES)
     assert told["pointing_box"] == 0.5 and told["pointing_mask"] == 0
-    assert told["pointing_mask_random"] == pytest.approx((6 / 24 + 1 / 4) / 2) and told["hit_rate_iou_at_1"] == pytest.approx(1 / 3)
-    assert told["dice"] == pytest.approx((2 * 2 / (6 + 4)) / 2) and told["dice_drawn"] == pytest.approx(2 * 2 / (6 + 4))
+    assert told["pointing_mask_random"] == pytest.approx((6 / 24 + 1 / 4) / 2) and told[
+        "hit_rate_iou_at_1"
+    ] == pytest.approx(1 / 3)
+    assert told["dice"] == pytest.approx((2 * 2 / (6 + 4)) / 2) and told[
+        "dice_drawn"
+    ] == pytest.approx(2 * 2 / (6 + 4))
     assert np.isnan(values(localised([(masked("..", id="c"), Said())]), RULES)["dice"])
 
 
@@ -61,7 +79,14 @@ def test_the_tolerance_is_measured_from_the_lesion_s_edge_and_from_the_mask_s_pi
     for tolerance, x, hit in ((0, 8.5, 0), (2, 9.5, 1), (1.4, 9.5, 0), (3, 10.5, 1)):
         told = measure(boxed, Said((x, 5.5)), LocalisationRules(tolerance=tolerance)).means
         assert told["pointing_box"] == hit
-    assert [measure(drawn, Said((9.5, 5.5)), LocalisationRules(tolerance=t)).means["pointing_mask"] for t in (0, 1.9, 2)] == [0, 0, 1]
-    corner = measure(boxed, Said((9.5, 9.5)), LocalisationRules(tolerance=2)).means["pointing_box"]  # 1.5 * sqrt 2 away
-    beyond = measure(Truth("a", "a", 20, 20, [[0, 0, 2, 2]]), Said((-0.5, 0.5)), LocalisationRules()).means["pointing_box"]
+    assert [
+        measure(drawn, Said((9.5, 5.5)), LocalisationRules(tolerance=t)).means["pointing_mask"]
+        for t in (0, 1.9, 2)
+    ] == [0, 0, 1]
+    corner = measure(boxed, Said((9.5, 9.5)), LocalisationRules(tolerance=2)).means[
+        "pointing_box"
+    ]  # 1.5 * sqrt 2 away
+    beyond = measure(
+        Truth("a", "a", 20, 20, [[0, 0, 2, 2]]), Said((-0.5, 0.5)), LocalisationRules()
+    ).means["pointing_box"]
     assert corner == 0 and beyond == 0

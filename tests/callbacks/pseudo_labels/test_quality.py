@@ -19,7 +19,14 @@ BOX, POINT = np.array([[10.0, 10, 30, 30]]), np.array([[20.0, 20.0]])
 HEAT = np.zeros(SHAPE)
 HEAT[15:25, 15:25] = 1
 GOOD = {"score": 0.9, "stability": 0.95, "probability": 0.8, "heat": HEAT}
-RULE = Quality(min_area=0.005, max_area=0.1, min_probability=0.5, min_agreement=0.2, min_score=0.5, min_stability=0.8)
+RULE = Quality(
+    min_area=0.005,
+    max_area=0.1,
+    min_probability=0.5,
+    min_agreement=0.2,
+    min_score=0.5,
+    min_stability=0.8,
+)
 
 
 def mask(*boxes) -> np.ndarray:
@@ -31,7 +38,14 @@ def mask(*boxes) -> np.ndarray:
 
 def judged(drawn, rule=RULE, **changes):
     of = GOOD | changes
-    (verdict,) = rule.judge(Masks(drawn[None], np.array([of["score"]])), np.array([of["stability"]]), BOX, POINT, of["heat"], of["probability"])
+    (verdict,) = rule.judge(
+        Masks(drawn[None], np.array([of["score"]])),
+        np.array([of["stability"]]),
+        BOX,
+        POINT,
+        of["heat"],
+        of["probability"],
+    )
     return verdict
 
 
@@ -79,14 +93,33 @@ def test_the_first_reason_counts_in_the_order_of_the_steps():
     for mend in ("probability", "heat", "score", "stability"):
         order.append(judged(mask((16, 16, 24, 24)), **faults).reason)
         del faults[mend]
-    assert order == ["image not suspicious", "heat elsewhere", "segmenter unsure", "unstable"] == list(STEPS)[-4:]
-    assert judged(mask(), heat=np.zeros(SHAPE), probability=0).reason == "no heat" and judged(mask(), probability=0).reason == "empty mask"
+    assert (
+        order
+        == ["image not suspicious", "heat elsewhere", "segmenter unsure", "unstable"]
+        == list(STEPS)[-4:]
+    )
+    assert (
+        judged(mask(), heat=np.zeros(SHAPE), probability=0).reason == "no heat"
+        and judged(mask(), probability=0).reason == "empty mask"
+    )
 
 
 def test_what_lies_on_a_bound_passes():
-    rule = Quality(min_area=64 / 2000, max_area=64 / 2000, min_probability=0.8, min_score=0.9, min_stability=0.95, max_distance=0)
+    rule = Quality(
+        min_area=64 / 2000,
+        max_area=64 / 2000,
+        min_probability=0.8,
+        min_score=0.9,
+        min_stability=0.95,
+        max_distance=0,
+    )
     assert judged(mask((16, 16, 24, 24)), rule).reason is None
-    assert judged(mask((12, 16, 15, 24)), Quality(max_distance=0.25, max_area=1, min_agreement=-1)).reason is None  # 5 of 20 pixels
+    assert (
+        judged(
+            mask((12, 16, 15, 24)), Quality(max_distance=0.25, max_area=1, min_agreement=-1)
+        ).reason
+        is None
+    )  # 5 of 20 pixels
 
 
 def test_unknown_stability_rejects_nothing():
@@ -95,9 +128,21 @@ def test_unknown_stability_rejects_nothing():
 
 def test_two_masks_have_a_verdict_each_and_none_have_none():
     masks = Masks(np.stack([mask((16, 16, 24, 24)), mask()]), np.array([0.9, 0.0]))
-    first, second = RULE.judge(masks, np.array([0.9, 0.0]), np.repeat(BOX, 2, 0), np.repeat(POINT, 2, 0), HEAT, 0.8)
+    first, second = RULE.judge(
+        masks, np.array([0.9, 0.0]), np.repeat(BOX, 2, 0), np.repeat(POINT, 2, 0), HEAT, 0.8
+    )
     assert first.reason is None and second.reason == "empty mask"
-    assert RULE.judge(Masks(np.zeros((0, *SHAPE), bool), np.zeros(0)), np.zeros(0), np.zeros((0, 4)), np.zeros((0, 2)), HEAT, 0.8) == []
+    assert (
+        RULE.judge(
+            Masks(np.zeros((0, *SHAPE), bool), np.zeros(0)),
+            np.zeros(0),
+            np.zeros((0, 4)),
+            np.zeros((0, 2)),
+            HEAT,
+            0.8,
+        )
+        == []
+    )
 
 
 def test_segmenting_asks_for_its_own_moved_boxes_once():
@@ -107,10 +152,14 @@ def test_segmenting_asks_for_its_own_moved_boxes_once():
         asked.append(boxes)
         return Masks(np.ones((len(boxes), *image.shape), bool), np.ones(len(boxes), np.float32))
 
-    found, stable = Quality(jitters=3, jitter=0.2, seed=5).segment(segmenter, np.zeros(SHAPE, np.uint8), "a", BOX, POINT)
+    found, stable = Quality(jitters=3, jitter=0.2, seed=5).segment(
+        segmenter, np.zeros(SHAPE, np.uint8), "a", BOX, POINT
+    )
     (boxes,) = asked
     assert len(found) == 1 and stable.tolist() == [1]
-    assert (boxes[0] == BOX[0]).all() and (boxes[1:] == jittered(BOX, SHAPE, "a", 3, 0.2, 5)[0]).all()
+    assert (boxes[0] == BOX[0]).all() and (
+        boxes[1:] == jittered(BOX, SHAPE, "a", 3, 0.2, 5)[0]
+    ).all()
 
 
 @pytest.mark.parametrize("segmenter", [RandomWalker(), GrabCut()])
@@ -139,12 +188,27 @@ def test_the_funnel_narrows_and_adds_up(reasons):
 
 def test_a_funnel_by_hand():
     left = dict(funnel([None, "empty mask", "unstable", None, "too large", "empty mask"]))
-    assert (left["boxes"], left["heat"], left["a mask"], left["small enough"], left["segmenter sure"], left["accepted"]) == (6, 6, 4, 3, 3, 2)
+    assert (
+        left["boxes"],
+        left["heat"],
+        left["a mask"],
+        left["small enough"],
+        left["segmenter sure"],
+        left["accepted"],
+    ) == (6, 6, 4, 3, 3, 2)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("min_area", -0.1), ("max_area", 2), ("max_components", 0), ("max_components", 1.5), ("min_agreement", -2), ("jitter", 0.5), ("jitters", -1)],
+    [
+        ("min_area", -0.1),
+        ("max_area", 2),
+        ("max_components", 0),
+        ("max_components", 1.5),
+        ("min_agreement", -2),
+        ("jitter", 0.5),
+        ("jitters", -1),
+    ],
 )
 def test_impossible_bounds_are_refused(name, value):
     with pytest.raises(Refusal, match=rf"{name}={value} is not allowed; it must be a .*number"):

@@ -40,7 +40,12 @@ VISION = {
 TINY = {
     "vision_config": VISION,
     "prompt_encoder_config": {"hidden_size": 32, "image_size": SIDE, "mask_input_channels": 4},
-    "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+    "mask_decoder_config": {
+        "hidden_size": 32,
+        "mlp_dim": 16,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 16,
+    },
 }
 HEIGHT, WIDTH = 120, 45
 BOXES = np.array([[3.0, 10, 30, 60], [10.5, 50.25, 44, 90], [0, 0, WIDTH, HEIGHT]])
@@ -62,7 +67,11 @@ def folder(tmp_path_factory):
 
 
 def processor() -> Sam2Processor:
-    return Sam2Processor(Sam2ImageProcessor(size={"height": SIDE, "width": SIDE}, mask_size={"height": 16, "width": 16}))
+    return Sam2Processor(
+        Sam2ImageProcessor(
+            size={"height": SIDE, "width": SIDE}, mask_size={"height": 16, "width": 16}
+        )
+    )
 
 
 @pytest.fixture
@@ -85,40 +94,69 @@ class Heard:
 @pytest.mark.parametrize("boxes", [BOXES[:1], BOXES])
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("peaks", [False, True])
-def test_prompts_and_masks_are_the_processors_own_on_an_image_that_is_not_square(folder, image, boxes, multimask, peaks):
+def test_prompts_and_masks_are_the_processors_own_on_an_image_that_is_not_square(
+    folder, image, boxes, multimask, peaks
+):
     segmenter = Sam2(str(folder), device="cpu", multimask=multimask, peaks=peaks)
     heard, points = Heard(segmenter.model), POINTS[: len(boxes)]
     found = segmenter(image, boxes, points)
 
     prompts = {"input_boxes": [boxes.tolist()]}
     if peaks:
-        prompts |= {"input_points": [[[point] for point in points.tolist()]], "input_labels": [[[1] for _ in points]]}
+        prompts |= {
+            "input_points": [[[point] for point in points.tolist()]],
+            "input_labels": [[[1] for _ in points]],
+        }
     theirs = processor()(images=np.stack([image] * 3, -1), return_tensors="pt", **prompts)
     (given,), (output,) = heard.given, heard.output  # one forward
-    assert torch.equal(given["pixel_values"], theirs["pixel_values"]) and given["pixel_values"].shape == (1, 3, SIDE, SIDE)
-    assert torch.equal(given["input_boxes"], theirs["input_boxes"]) and ("input_points" in given) == peaks
+    assert torch.equal(given["pixel_values"], theirs["pixel_values"]) and given[
+        "pixel_values"
+    ].shape == (1, 3, SIDE, SIDE)
+    assert (
+        torch.equal(given["input_boxes"], theirs["input_boxes"])
+        and ("input_points" in given) == peaks
+    )
     scaled = boxes * np.tile([SIDE / WIDTH, SIDE / HEIGHT], 2)
     np.testing.assert_allclose(given["input_boxes"][0].numpy(), scaled, rtol=1e-5)
     if peaks:
-        assert torch.equal(given["input_points"], theirs["input_points"]) and (given["input_labels"] == 1).all()
+        assert (
+            torch.equal(given["input_points"], theirs["input_points"])
+            and (given["input_labels"] == 1).all()
+        )
 
     assert output.pred_masks.shape[:3] == (1, len(boxes), 3 if multimask else 1)
-    raw = processor().post_process_masks(output.pred_masks, theirs["original_sizes"])[0].numpy()  # boxes x masks x H x W
+    raw = (
+        processor().post_process_masks(output.pred_masks, theirs["original_sizes"])[0].numpy()
+    )  # boxes x masks x H x W
     best = output.iou_scores[0].argmax(-1).tolist()
-    assert found.masks.shape == (len(boxes), HEIGHT, WIDTH) and found.masks.dtype == bool and found.masks.any()
+    assert (
+        found.masks.shape == (len(boxes), HEIGHT, WIDTH)
+        and found.masks.dtype == bool
+        and found.masks.any()
+    )
     for i, box in enumerate(boxes):
         inside = np.zeros((HEIGHT, WIDTH), bool)
         inside[within(box, inside.shape)] = True
         assert (found.masks[i] == (raw[i, best[i]] & inside)).all()
-        assert found.scores[i] == (output.iou_scores[0, i, best[i]].item() if found.masks[i].any() else 0)
+        assert found.scores[i] == (
+            output.iou_scores[0, i, best[i]].item() if found.masks[i].any() else 0
+        )
 
 
 def test_a_margin_lets_the_mask_leave_its_box(folder, image):
     free, tight = Sam2(str(folder), device="cpu", margin=10), Sam2(str(folder), device="cpu")
     heard = Heard(free.model)
     found, confined = free(image, BOXES[:2], POINTS[:2]), tight(image, BOXES[:2], POINTS[:2])
-    raw = processor().post_process_masks(heard.output[0].pred_masks, [[HEIGHT, WIDTH]])[0][:, 0].numpy()
-    assert (found.masks == raw).all() and confined.masks.sum() < found.masks.sum() and not (confined.masks & ~found.masks).any()
+    raw = (
+        processor()
+        .post_process_masks(heard.output[0].pred_masks, [[HEIGHT, WIDTH]])[0][:, 0]
+        .numpy()
+    )
+    assert (
+        (found.masks == raw).all()
+        and confined.masks.sum() < found.masks.sum()
+        and not (confined.masks & ~found.masks).any()
+    )
 
 
 def test_a_box_is_masked_alike_alone_and_with_others(folder, image):
@@ -134,14 +172,18 @@ def test_no_boxes_cost_no_forward(folder, image):
     segmenter = Sam2(str(folder), device="cpu")
     heard = Heard(segmenter.model)
     found = segmenter(image, np.zeros((0, 4)), np.zeros((0, 2)))
-    assert found.masks.shape == (0, HEIGHT, WIDTH) and found.scores.shape == (0,) and not heard.given
+    assert (
+        found.masks.shape == (0, HEIGHT, WIDTH) and found.scores.shape == (0,) and not heard.given
+    )
 
 
 def test_autocast_is_as_given_whatever_surrounds_it(folder, image):
     types = []
     for precision in (None, "bf16"):
         segmenter = Sam2(str(folder), device="cpu", autocast=precision)
-        segmenter.model.mask_decoder.transformer.layers[0].mlp.register_forward_hook(lambda module, given, output: types.append(output.dtype))
+        segmenter.model.mask_decoder.transformer.layers[0].mlp.register_forward_hook(
+            lambda module, given, output: types.append(output.dtype)
+        )
         with torch.autocast("cpu", torch.bfloat16):
             found = segmenter(image, BOXES, POINTS)
         assert found.scores.dtype == np.float32
@@ -150,7 +192,10 @@ def test_autocast_is_as_given_whatever_surrounds_it(folder, image):
 
 def test_a_checkpoint_of_the_video_model_gives_the_image_model(tmp_path, image):
     torch.manual_seed(1)
-    parts = {key: value | ({"model_type": f"sam2_video_{key[:-7]}"} if key != "vision_config" else {}) for key, value in TINY.items()}
+    parts = {
+        key: value | ({"model_type": f"sam2_video_{key[:-7]}"} if key != "vision_config" else {})
+        for key, value in TINY.items()
+    }
     whole = Sam2VideoModel(Sam2VideoConfig(**parts))
     whole.save_pretrained(tmp_path)
     processor().save_pretrained(tmp_path)
@@ -160,11 +205,16 @@ def test_a_checkpoint_of_the_video_model_gives_the_image_model(tmp_path, image):
 
 def test_what_is_no_sam2_is_refused_with_the_mend(folder, tmp_path):
     key = r"callbacks\.pseudo_labels\.segmenter\.weights"
-    with pytest.raises(Refusal, match=rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with config\.json.*RandomWalker"):
+    with pytest.raises(
+        Refusal,
+        match=rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with config\.json.*RandomWalker",
+    ):
         Sam2("nobody/nothing", device="cpu")
     with pytest.raises(Refusal, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):
         Sam2(str(tmp_path / "nowhere"), device="cpu")
-    with pytest.raises(Refusal, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"):
+    with pytest.raises(
+        Refusal, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"
+    ):
         Sam2(str(tmp_path), device="cpu")
     Sam2Model(Sam2Config(**TINY)).save_pretrained(tmp_path / "bare")
     with pytest.raises(Refusal, match=r"bare is a folder, but no SAM 2 .*processor_config\.json"):
@@ -184,8 +234,14 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
         Sam2(str(tmp_path), device="cpu")
     state = load_file(folder / "model.safetensors")
     lacking = next(name for name in state if name.startswith("mask_decoder"))
-    save_file({name: value for name, value in state.items() if name != lacking}, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(Refusal, match=rf"lacks 1 of the model's weights \(the first is {lacking}\)"):
+    save_file(
+        {name: value for name, value in state.items() if name != lacking},
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(
+        Refusal, match=rf"lacks 1 of the model's weights \(the first is {lacking}\)"
+    ):
         Sam2(str(tmp_path), device="cpu")
 
 

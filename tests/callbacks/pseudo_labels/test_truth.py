@@ -10,7 +10,11 @@ from callbacks.pseudo_labels.truth import Said, Truth, boxes_by_label, component
 
 def test_a_label_tells_normal_from_unknown():
     box = [[0, 0, 1, 1]]
-    assert boxes_by_label(1, None) is None and boxes_by_label(1, []) is None and boxes_by_label(1, box) == box
+    assert (
+        boxes_by_label(1, None) is None
+        and boxes_by_label(1, []) is None
+        and boxes_by_label(1, box) == box
+    )
     assert len(boxes_by_label(0, None)) == 0 and len(boxes_by_label(0, box)) == 0
     assert components(np.zeros((3, 3), bool)).shape == (0, 4)
 
@@ -23,7 +27,11 @@ def test_what_has_another_shape_is_refused():
     with pytest.raises(ValueError, match="true mask of 'a' is"):
         Truth("a", "1", 4, 4, [], np.zeros((3, 4), bool))
     with pytest.raises(ValueError, match="pseudo mask of 'a' is"):
-        measure(Truth("a", "1", 1, 2, None, np.array([[True, False]])), Said(mask=np.ones((2, 2), bool)), LocalisationRules())
+        measure(
+            Truth("a", "1", 1, 2, None, np.array([[True, False]])),
+            Said(mask=np.ones((2, 2), bool)),
+            LocalisationRules(),
+        )
 
 
 def test_boxes_are_ranked_by_their_score_and_ties_stay_as_they_come():

@@ -19,8 +19,17 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:
             getattr(tab, name)(value)
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        tab.on("request", lambda request: None if request.url.startswith((path.as_uri(), "data:", "blob:")) else said.append(request.url))
+        tab.on(
+            "dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss())
+        )
+        tab.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((path.as_uri(), "data:", "blob:"))
+                else said.append(request.url)
+            ),
+        )
         tab.goto(path.as_uri())
         return tab
 

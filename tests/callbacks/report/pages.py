@@ -37,24 +37,50 @@ class Page:
     truth: np.ndarray
 
 
-def masks(folder: Path, classes: int = 1, rule: tuple[float, float, float] = (132.0, 0.01, 124.0), images: int = 24, folds: bool = False) -> Page:
+def masks(
+    folder: Path,
+    classes: int = 1,
+    rule: tuple[float, float, float] = (132.0, 0.01, 124.0),
+    images: int = 24,
+    folds: bool = False,
+) -> Page:
     """A segmentation of 32 pixels; with folds every second image has another rule, and nothing is shown of any."""
     logits, truth, seen = many(classes, seed=11, images=images)
     rules = np.tile(rule, (images, classes, 1))
     if folds:
         rules[::2] = (140.0, 0.0, 140.0)
-    names = tuple(f"{EVIL}{c}" if c == 0 else f"class {c}" for c in range(classes)) if classes > 1 else ("lesion",)
+    names = (
+        tuple(f"{EVIL}{c}" if c == 0 else f"class {c}" for c in range(classes))
+        if classes > 1
+        else ("lesion",)
+    )
     ids = np.array([f"{EVIL}{i}" if i == 0 else f"image {i}" for i in range(images)])
-    seen = replace(seen, rule=rules, ids=ids, groups=np.array([f"p{min(i, 22)}" for i in range(images)]), classes=names, group_is="patient")
+    seen = replace(
+        seen,
+        rule=rules,
+        ids=ids,
+        groups=np.array([f"p{min(i, 22)}" for i in range(images)]),
+        classes=names,
+        group_is="patient",
+    )
     module = MaskRule(classes)
     module.numbers = torch.tensor([rule] * classes, dtype=torch.float64)
     grey = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
-    batch, kind, cases = {"image": grey, "mask": truth, "content": [Content(0, 0, 32, 32)] * images}, KINDS["mask"], []
+    batch, kind, cases = (
+        {"image": grey, "mask": truth, "content": [Content(0, 0, 32, 32)] * images},
+        KINDS["mask"],
+        [],
+    )
     for case in [] if folds else kind.choose(seen, 3):
         i = ids.tolist().index(case.id)
         cases.append(illustrated(case, kind, batch, i, logits[i : i + 1], module, side=32))
     judged = "out_of_fold" if folds else "test"
-    return Page(_page(folder, seen, cases, [] if folds else module.in_words(), judged), seen, logits.numpy(), truth.numpy())
+    return Page(
+        _page(folder, seen, cases, [] if folds else module.in_words(), judged),
+        seen,
+        logits.numpy(),
+        truth.numpy(),
+    )
 
 
 def labels(folder: Path, classes: int = 1, exclusive: bool = False) -> Page:
@@ -62,14 +88,24 @@ def labels(folder: Path, classes: int = 1, exclusive: bool = False) -> Page:
     logits, truth = drawn(60, classes)
     if exclusive:
         truth = np.eye(classes, dtype=np.uint8)[np.arange(60) % classes]
-    seen = labels_of(logits, truth, (0.37, 1.4, 1.0), groups=[f"p{i // 2}" for i in range(60)], exclusive=exclusive)
+    seen = labels_of(
+        logits,
+        truth,
+        (0.37, 1.4, 1.0),
+        groups=[f"p{i // 2}" for i in range(60)],
+        exclusive=exclusive,
+    )
     seen = replace(seen, group_is="patient")
     pane = data_url(np.full((16, 16, 3), 90, np.uint8))
     cases = [replace(case, panes={"image": pane}) for case in KINDS["label"].choose(seen, 3)]
-    return Page(_page(folder, seen, cases, [{"threshold": 0.37}] * classes, "test"), seen, logits, truth)
+    return Page(
+        _page(folder, seen, cases, [{"threshold": 0.37}] * classes, "test"), seen, logits, truth
+    )
 
 
-def _page(folder: Path, seen: MaskEvidence | LabelEvidence, cases: list, rule: list, judged: str) -> Path:
+def _page(
+    folder: Path, seen: MaskEvidence | LabelEvidence, cases: list, rule: list, judged: str
+) -> Path:
     folder.mkdir(parents=True)
     found = content(Run(EVIL, folder, {judged: seen}, rule, {}, judged=judged), DATA)
     return write_page(found, {judged: seen}, cases, folder)
@@ -77,4 +113,6 @@ def _page(folder: Path, seen: MaskEvidence | LabelEvidence, cases: list, rule: l
 
 def slide(tab: Any, byte: int) -> None:
     """Moves the slider of an open page."""
-    tab.locator("#byte").evaluate("(e, byte) => { e.value = byte; e.dispatchEvent(new Event('input')) }", byte)
+    tab.locator("#byte").evaluate(
+        "(e, byte) => { e.value = byte; e.dispatchEvent(new Event('input')) }", byte
+    )

@@ -52,27 +52,39 @@ def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_fol
         ruled = estimates(seen if byte == RULE else moved(seen, 1, byte), resamples=1)
         for name, found in ((seen.classes[1], each[1].values), (MEAN, mean[1])):
             wanted = [ruled[name][score.name].value for score in seen.scores]
-            np.testing.assert_allclose(found[:, byte], wanted, rtol=1e-12, err_msg=f"{name} at {byte}")
+            np.testing.assert_allclose(
+                found[:, byte], wanted, rtol=1e-12, err_msg=f"{name} at {byte}"
+            )
     fixed = [s for s, score in enumerate(seen.scores) if score.name in UNMOVED]
     for byte in (90, 128, 150):  # what was taken from the rule alone is so at any threshold
         decided, once = moved(seen, 1, byte).decided(1), np.ones((1, len(seen)))
-        np.testing.assert_array_equal(each[1].values[fixed, byte], [seen.scores[s].value(decided, once)[0] for s in fixed])
+        np.testing.assert_array_equal(
+            each[1].values[fixed, byte], [seen.scores[s].value(decided, once)[0] for s in fixed]
+        )
 
 
 def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn():
     seen = several("mask")
     found = sweep(seen, 1, KINDS["mask"].at_each_byte, places=[3, 0])
     says = np.array([moved(seen, 1, byte).decided(1).says for byte in range(256)])
-    assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (found.says == seen.decided(1).says).all()
+    assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (
+        found.says == seen.decided(1).says
+    ).all()
     for byte in (100, 130, 150):
-        np.testing.assert_allclose(found.dice[:, byte], dice(moved(seen, 1, byte).decided(1).pixels)[[3, 0]])
+        np.testing.assert_allclose(
+            found.dice[:, byte], dice(moved(seen, 1, byte).decided(1).pixels)[[3, 0]]
+        )
 
 
 def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_threshold():
     seen = evidence_of(*scene())
     assert thresholds.mask_start(seen, 0) == thresholds.Start(128, "threshold 0.5000", True)
     two = thresholds.mask_start(evidence_of(*scene(), rule=(134.0, 0.04, 120.0)), 0)
-    assert (two.byte, two.plain, two.note) == (120, False, thresholds.TWO) and "4 % of the image above 0.6792, drawn at 0.2689" in two.words
+    assert (two.byte, two.plain, two.note) == (
+        120,
+        False,
+        thresholds.TWO,
+    ) and "4 % of the image above 0.6792, drawn at 0.2689" in two.words
     assert thresholds.mask_start(several("mask"), 0).note == thresholds.OF_FOLDS
     one = labels_of(*drawn(), (0.4, 2.0, 1.0))
     start = thresholds.label_start(one, 0)
@@ -90,14 +102,19 @@ def test_maps_travel_without_loss_and_large_ones_shrink():
     again = np.cumsum(raw[:720].reshape(24, 30), axis=1, dtype=np.uint8)
     assert (again == to_byte(logits[1, 0, 4:28, 2:32]).numpy()).all()
     assert (np.unpackbits(raw[720:])[:720].reshape(24, 30) == truth[1, 0, 4:28, 2:32].numpy()).all()
-    large = {"mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8), "content": [Content(0, 0, 64, 32)]}
+    large = {
+        "mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8),
+        "content": [Content(0, 0, 64, 32)],
+    }
     assert maps_of(large, 0, torch.zeros(1, 1, 64, 32), (0,), side=16)[1] == (16, 8)
 
 
 def test_numbers_keep_four_decimals_and_json_ends_no_script():
     values = np.array([0.0, 0.12345, np.nan, 1.0])
     words = np.frombuffer(base64.b64decode(packed.decimals(values)), "<u2")
-    assert [f"{word / 10_000:.4f}" for word in words[[0, 1, 3]].tolist()] == [f"{value:.4f}" for value in values[[0, 1, 3]]]
+    assert [f"{word / 10_000:.4f}" for word in words[[0, 1, 3]].tolist()] == [
+        f"{value:.4f}" for value in values[[0, 1, 3]]
+    ]
     assert words[2] == packed.UNDEFINED
     assert packed.decimals(np.full(3, 7.5)) == 7.5 and packed.decimals(np.full(3, np.nan)) is None
     with pytest.raises(ValueError, match="more bytes"):
@@ -109,11 +126,21 @@ def test_numbers_keep_four_decimals_and_json_ends_no_script():
 def test_orders_rank_images_with_a_lesion_first():
     seen = evidence_of(*scene())
     found, lesion = orders(seen), seen.decided(0).positive
-    area, values, some = seen.truth[:, 0, 1], dice(seen.decided(0).pixels), int(seen.decided(0).positive.sum())
+    area, values, some = (
+        seen.truth[:, 0, 1],
+        dice(seen.decided(0).pixels),
+        int(seen.decided(0).positive.sum()),
+    )
     assert set(found) == {"random", "worst", "best", "largest", "smallest"}
     for name, key in {"worst": values, "best": -values, "largest": -area, "smallest": area}.items():
         images, counted = found[name]
         assert counted == some and lesion[images[:some]].all() and sorted(images) == list(range(24))
         assert (np.diff(key[images[:some]]) >= 0).all(), name
-    empty = replace(seen, counts=np.stack([seen.counts.sum(2), np.zeros_like(seen.counts[:, :, 0])], axis=2))
-    assert {name: order.counted for name, order in orders(empty).items()} == {"random": 24, "worst": 24, "best": 24}
+    empty = replace(
+        seen, counts=np.stack([seen.counts.sum(2), np.zeros_like(seen.counts[:, :, 0])], axis=2)
+    )
+    assert {name: order.counted for name, order in orders(empty).items()} == {
+        "random": 24,
+        "worst": 24,
+        "best": 24,
+    }

@@ -14,7 +14,9 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
     page = made("mask")
     tab, figure = opened(page.path), "figure:not([hidden])"
     first = int(tab.locator(figure).first.get_attribute("data-case"))
-    i = page.seen.ids.tolist().index(tab.evaluate(f"JSON.parse(document.getElementById('data').textContent).cases[{first}].id"))
+    i = page.seen.ids.tolist().index(
+        tab.evaluate(f"JSON.parse(document.getElementById('data').textContent).cases[{first}].id")
+    )
     tab.locator(figure).first.scroll_into_view_if_needed()
     areas = []
     for byte in (110, 130, 255):
@@ -25,7 +27,10 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
         areas.append(orange(tab, first))
     assert areas[0] > 2 * areas[1] > 0 and areas[2] == 0
     tab.evaluate("document.querySelector('figure:not([hidden]) .open').click()")
-    assert tab.locator("#about").inner_text() == f"{said} · threshold 1 − 1.3e-7" and tab.locator("#name").inner_text() == page.seen.ids[i]
+    assert (
+        tab.locator("#about").inner_text() == f"{said} · threshold 1 − 1.3e-7"
+        and tab.locator("#name").inner_text() == page.seen.ids[i]
+    )
 
 
 def orange(tab, case):
@@ -39,7 +44,9 @@ def orange(tab, case):
 
 def test_keys_open_walk_and_close_a_case(made, opened):
     tab = opened(made("mask").path)
-    shown = tab.evaluate("[...document.querySelectorAll('figure:not([hidden])')].map((f) => f.querySelector('.open').getAttribute('aria-label'))")
+    shown = tab.evaluate(
+        "[...document.querySelectorAll('figure:not([hidden])')].map((f) => f.querySelector('.open').getAttribute('aria-label'))"
+    )
     tab.locator("figure:not([hidden]) .open").first.focus()
     tab.keyboard.press("Enter")
     assert tab.locator("#zoom").is_visible() and f"enlarge {tab.inner_text('#name')}" == shown[0]
@@ -74,9 +81,15 @@ def test_cases_stand_in_the_order_that_is_asked_for(made, opened):
     lesion = page.seen.decided(0).positive
     for name, key in (("worst", values), ("best", -values), ("largest", -area), ("smallest", area)):
         tab.locator("#orders button", has_text=name).click()
-        shown = tab.evaluate("[...document.querySelectorAll('figure:not([hidden]) .open')].map((e) => e.getAttribute('aria-label').slice(8))")
+        shown = tab.evaluate(
+            "[...document.querySelectorAll('figure:not([hidden]) .open')].map((e) => e.getAttribute('aria-label').slice(8))"
+        )
         places = [page.seen.ids.tolist().index(id) for id in shown]
-        assert len(places) >= 3 and lesion[places].all() and key[places].tolist() == sorted(key[lesion])[: len(places)]
+        assert (
+            len(places) >= 3
+            and lesion[places].all()
+            and key[places].tolist() == sorted(key[lesion])[: len(places)]
+        )
     tab.locator("#more").click()
     assert tab.locator("figure:not([hidden])").count() == tab.locator("figure").count()
 
@@ -84,9 +97,14 @@ def test_cases_stand_in_the_order_that_is_asked_for(made, opened):
 def test_the_table_of_all_images_sorts_filters_and_opens(made, opened):
     page = made("label")
     tab = opened(page.path)
-    first = "[...document.querySelectorAll('#images tbody tr')].map((row) => row.cells[0].textContent)"
+    first = (
+        "[...document.querySelectorAll('#images tbody tr')].map((row) => row.cells[0].textContent)"
+    )
     tab.locator("#images th button", has_text="probability").click()
-    assert tab.evaluate(first) == page.seen.ids[np.argsort(page.seen.probability[:, 0], kind="stable")].tolist()
+    assert (
+        tab.evaluate(first)
+        == page.seen.ids[np.argsort(page.seen.probability[:, 0], kind="stable")].tolist()
+    )
     tab.locator("#images th button", has_text="probability").click()
     assert tab.evaluate(first)[0] == page.seen.ids[page.seen.probability[:, 0].argmax()]
     slide(tab, 140)
@@ -104,7 +122,9 @@ def test_a_phone_needs_no_sideways_scrolling_and_data_is_never_markup(name, made
     tab = opened(made(name).path, set_viewport_size={"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     assert not tab.locator("img[src=x]").count() and pages.EVIL in tab.title()
-    assert name == "labels" or f"{pages.EVIL}0" in tab.evaluate("[...document.querySelectorAll('#images tbody td')].map((e) => e.textContent)")
+    assert name == "labels" or f"{pages.EVIL}0" in tab.evaluate(
+        "[...document.querySelectorAll('#images tbody td')].map((e) => e.textContent)"
+    )
 
 
 def test_without_scripts_the_still_panes_are_seen_and_no_control_that_does_nothing(made, browser):
@@ -112,7 +132,11 @@ def test_without_scripts_the_still_panes_are_seen_and_no_control_that_does_nothi
     tab = context.new_page()
     tab.goto(made("mask").path.as_uri())
     assert tab.locator("figure").first.locator("img:visible").count() == 4
-    assert not tab.locator("#bar").is_visible() and not tab.locator("#images").is_visible() and not tab.locator("#orders").is_visible()
+    assert (
+        not tab.locator("#bar").is_visible()
+        and not tab.locator("#images").is_visible()
+        and not tab.locator("#orders").is_visible()
+    )
     context.close()
 
 

@@ -20,7 +20,9 @@ def printed(value):
 
 
 @pytest.mark.parametrize("name", ["mask", "masks", "folds", "label", "labels"])
-def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_interval(name, made, opened):
+def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_interval(
+    name, made, opened
+):
     page = made(name)
     tab, seen = opened(page.path), page.seen
     ruled, channel = tab.evaluate(VALUES), len(seen.classes) - 1
@@ -33,9 +35,13 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
             own = MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
-        moving = f"['mean', '{channel}'].includes(e.dataset.c) && !{list(UNMOVED)}.includes(e.dataset.s)"
+        moving = (
+            f"['mean', '{channel}'].includes(e.dataset.c) && !{list(UNMOVED)}.includes(e.dataset.s)"
+        )
         assert set(tab.evaluate(INTERVALS % moving)) == {"–"}
-        others = [row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"]
+        others = [
+            row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"
+        ]
         assert [row for row in tab.evaluate(VALUES) if row in others] == others
     tab.keyboard.press("r")
     assert tab.evaluate(VALUES) == ruled and tab.locator("#back").is_disabled()
@@ -60,16 +66,26 @@ def test_confusion_is_scikit_learn_s(name, made, opened):
 
 
 def table(tab, of):
-    cell = {kind: int(tab.locator(f"[data-of={of}][data-cell={kind}]").inner_text().replace(",", "")) for kind in ("tn", "fp", "fn", "tp")}
+    cell = {
+        kind: int(tab.locator(f"[data-of={of}][data-cell={kind}]").inner_text().replace(",", ""))
+        for kind in ("tn", "fp", "fn", "tp")
+    }
     return [[cell["tn"], cell["fp"]], [cell["fn"], cell["tp"]]]
 
 
 def test_the_start_is_the_rule_and_says_what_it_is(made, opened):
     tab = opened(made("mask").path)
-    assert tab.locator("#said").inner_text() == "at the rule: at least 1 % of the image above 0.6225, drawn at 0.3775"
-    assert tab.locator("#byte").input_value() == "124" and "two thresholds" in tab.inner_text("body")
+    assert (
+        tab.locator("#said").inner_text()
+        == "at the rule: at least 1 % of the image above 0.6225, drawn at 0.3775"
+    )
+    assert tab.locator("#byte").input_value() == "124" and "two thresholds" in tab.inner_text(
+        "body"
+    )
     slide(tab, HALF)
     assert tab.locator("#said").inner_text() == "0.5000, byte 128, away from the rule"
     assert "rule of its own fold" in opened(made("folds").path).inner_text("#said")
     tab = opened(made("exclusive").path)
-    assert not tab.locator("#byte").count() and "No threshold can be moved here" in tab.inner_text("body")
+    assert not tab.locator("#byte").count() and "No threshold can be moved here" in tab.inner_text(
+        "body"
+    )

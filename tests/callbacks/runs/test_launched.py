@@ -14,7 +14,13 @@ from callbacks.runs.one_run import prepare
 from datamodules.refusal import Refusal
 from lightning_modules.upernet import UperNet
 
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"}
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "1",
+    "RANK": "3",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "4",
+    "GROUP_WORLD_SIZE": "1",
+}
 SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_ID": "17"}
 
 
@@ -41,7 +47,9 @@ def test_ranks_of_torchrun_name_the_folder_by_when_it_was_started(environment):
     environment(**TORCHRUN)
     agent = psutil.Process(os.getppid()).create_time()
     started = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(agent))
-    assert launched.folder_name() == f"{started}_{os.getppid()}" and launched.rank() == 3  # two torchruns of one second have other numbers
+    assert (
+        launched.folder_name() == f"{started}_{os.getppid()}" and launched.rank() == 3
+    )  # two torchruns of one second have other numbers
     environment(GROUP_WORLD_SIZE="2")
     with pytest.raises(ValueError, match=r"hydra\.run\.dir"):
         launched.folder_name()
@@ -56,17 +64,27 @@ def test_tasks_of_srun_name_it_by_their_job_so_that_a_requeued_one_finds_it_agai
 
 def test_a_trial_of_its_own_is_no_rank_of_another_run(environment):
     environment(**TORCHRUN, MASTER_ADDR="x", MASTER_PORT="1", KEPT="2")
-    assert launched.cleaned_environment().keys() & set(launched.OF_A_RANK) == set() and launched.cleaned_environment()["KEPT"] == "2"
+    assert (
+        launched.cleaned_environment().keys() & set(launched.OF_A_RANK) == set()
+        and launched.cleaned_environment()["KEPT"] == "2"
+    )
 
 
 def config(**trainer):
-    return OmegaConf.create({"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto", "strategy": "auto"} | trainer})
+    return OmegaConf.create(
+        {
+            "trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto", "strategy": "auto"}
+            | trainer
+        }
+    )
 
 
 def test_more_gpus_than_there_are_are_refused_and_what_there_is_is_said(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    with pytest.raises(Refusal, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"):
+    with pytest.raises(
+        Refusal, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"
+    ):
         refuse_devices(config(devices=3))
     for fine in ({"devices": 2}, {"devices": "auto"}, {"devices": 3, "accelerator": "cpu"}):
         refuse_devices(config(**fine))
@@ -78,27 +96,40 @@ def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkey
     refuse_devices(config(devices=3))
     with pytest.raises(Refusal, match=r"finds no GPU.*trainer\.accelerator=cpu"):
         refuse_devices(config(accelerator="gpu"))
-    assert not several_processes(config()) and several_processes(config(devices=3)) and several_processes(config(num_nodes=2))
+    assert (
+        not several_processes(config())
+        and several_processes(config(devices=3))
+        and several_processes(config(num_nodes=2))
+    )
 
 
 @pytest.mark.parametrize("cuda", [True, False])
-def test_what_follows_from_the_devices_is_written_into_the_configuration(cuda, monkeypatch, tmp_path, environment):
+def test_what_follows_from_the_devices_is_written_into_the_configuration(
+    cuda, monkeypatch, tmp_path, environment
+):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
     asked = {"precision": "auto", "sync_batchnorm": "auto"}
-    cfg = OmegaConf.create({"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}})
+    cfg = OmegaConf.create(
+        {"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}}
+    )
     prepare(cfg)
     assert cfg.trainer.sync_batchnorm is cuda  # PyTorch's works on GPUs alone
     assert cfg.trainer.precision != "auto" and cfg.trainer.strategy == "auto"
     assert OmegaConf.load(tmp_path / "run/config.yaml").trainer.sync_batchnorm is cuda
     environment(RANK="1")
-    other = OmegaConf.create({"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}})
+    other = OmegaConf.create(
+        {"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}}
+    )
     prepare(other)
     assert not (tmp_path / "other/config.yaml").exists()  # the first rank writes
 
 
 def test_gradients_go_out_in_several_buckets_of_at_most_25_megabytes():
-    sizes = {megabytes: ddp(torch.nn.Linear(1024, 256 * megabytes, bias=False))["bucket_cap_mb"] for megabytes in (1, 12, 60, 300)}
+    sizes = {
+        megabytes: ddp(torch.nn.Linear(1024, 256 * megabytes, bias=False))["bucket_cap_mb"]
+        for megabytes in (1, 12, 60, 300)
+    }
     assert sizes == {1: 1, 12: 2, 60: 10, 300: 25}
 
 
@@ -106,7 +137,20 @@ def test_every_batchnorm_of_the_net_is_one_of_all_gpus():
     """What Lightning does where sync_batchnorm is true."""
     from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 
-    net = UperNet({"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4}, hidden_size=16)
-    of_one = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    net = UperNet(
+        {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
+        hidden_size=16,
+    )
+    of_one = [
+        name for name, layer in net.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)
+    ]
     synced = TorchSyncBatchNorm().apply(net)
-    assert of_one and [name for name, layer in synced.named_modules() if isinstance(layer, torch.nn.SyncBatchNorm)] == of_one
+    assert (
+        of_one
+        and [
+            name
+            for name, layer in synced.named_modules()
+            if isinstance(layer, torch.nn.SyncBatchNorm)
+        ]
+        == of_one
+    )

@@ -10,7 +10,12 @@ from callbacks.runs import outcome
 def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
     outcome.write(tmp_path, float("nan"))
     found = json.loads((tmp_path / outcome.NAME).read_text(), parse_constant=pytest.fail)
-    assert found == {"status": "finished", "score": None, "failure": None, "overrides": None}  # no command line started this test
+    assert found == {
+        "status": "finished",
+        "score": None,
+        "failure": None,
+        "overrides": None,
+    }  # no command line started this test
     assert [path.name for path in tmp_path.iterdir()] == [outcome.NAME]
 
 
@@ -22,7 +27,12 @@ def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
         ({"score": None, "failure": "no memory"}, 1, "failed", "no memory"),
         ({"score": 0.5}, 1, "failed", "its process ended with exit code 1"),
         (None, 0, "failed", "exit code 0"),
-        (None, -9, "failed", "killed by SIGKILL, which is what the system sends where memory runs out"),
+        (
+            None,
+            -9,
+            "failed",
+            "killed by SIGKILL, which is what the system sends where memory runs out",
+        ),
         (None, -11, "failed", "killed by SIGSEGV"),
     ],
 )
@@ -30,7 +40,11 @@ def test_a_process_that_ended_without_a_word_has_failed(left, code, status, why,
     if left is not None:
         outcome.write(tmp_path, **left)
     said = outcome.settle(tmp_path, code)
-    assert said == outcome.read(tmp_path) and said["status"] == status and (why or "") in (said["failure"] or "")
+    assert (
+        said == outcome.read(tmp_path)
+        and said["status"] == status
+        and (why or "") in (said["failure"] or "")
+    )
 
 
 def test_a_run_that_was_stopped_has_no_outcome_and_can_go_on(tmp_path):

@@ -27,23 +27,58 @@ AREAS = np.array([[9], [0], [0], [0], [4], [0], [7], [0]])  # of lesions, in pix
 @pytest.fixture
 def parts(tmp_path):
     """Five train, one val and two test images of four patients; half of what an epoch draws shall be positive."""
-    rows = {"id": list("abcdefgh"), "image": list("abcdefgh"), "group": list("ppqqrrss"), "split": ["train"] * 5 + ["val"] + ["test"] * 2}
+    rows = {
+        "id": list("abcdefgh"),
+        "image": list("abcdefgh"),
+        "group": list("ppqqrrss"),
+        "split": ["train"] * 5 + ["val"] + ["test"] * 2,
+    }
     table = Manifest(pd.DataFrame(rows), classes=("lesion",), group_is="patient")
     positive = AREAS[:5, 0] > 0
     pool = Pool(np.arange(5), positive, np.where(positive, "1", "0"), np.ones(5))
     wanted = Plan(Canvas(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
-    data = SimpleNamespace(table=table, cache=SimpleNamespace(has_masks=True, areas=AREAS), pool=pool, plan=lambda epoch: wanted)
+    data = SimpleNamespace(
+        table=table,
+        cache=SimpleNamespace(has_masks=True, areas=AREAS),
+        pool=pool,
+        plan=lambda epoch: wanted,
+    )
     data.seen_size, data.trained_size = (lambda: Canvas.of(64)), Canvas.of(32)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 1))  # 20 and 3 parameters
     net[0].requires_grad_(False)
     loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.25, "dice": 0.75})
     optimizer = SimpleNamespace(func=torch.optim.AdamW, keywords={"lr": 3e-4, "weight_decay": 0.01})
-    normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], source="ImageNet weights of resnet18")
-    module = SimpleNamespace(net=net, normalize=normalize, loss=loss, optimizer=optimizer, scheduler=plateau)
-    config = {"title": "a [bold] title", "do": ["fit", "test"], "monitor": {"name": "val/dice", "mode": "max"}}
-    config |= {"ckpt_path": None, "init_from": None, "resume": None, "paths": {"run": str(tmp_path / "run")}}
-    config |= {"module": {"net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}}, "trainer": {"max_time": None}}
-    trainer = Trainer(max_epochs=7, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    normalize = Normalize(
+        [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], source="ImageNet weights of resnet18"
+    )
+    module = SimpleNamespace(
+        net=net, normalize=normalize, loss=loss, optimizer=optimizer, scheduler=plateau
+    )
+    config = {
+        "title": "a [bold] title",
+        "do": ["fit", "test"],
+        "monitor": {"name": "val/dice", "mode": "max"},
+    }
+    config |= {
+        "ckpt_path": None,
+        "init_from": None,
+        "resume": None,
+        "paths": {"run": str(tmp_path / "run")},
+    }
+    config |= {
+        "module": {
+            "net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}
+        },
+        "trainer": {"max_time": None},
+    }
+    trainer = Trainer(
+        max_epochs=7,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
     return OmegaConf.create(config), trainer, module, data
 
 
@@ -87,20 +122,42 @@ def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
 
 def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
     config, *rest = parts
-    plan.print_plan(OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest)
+    plan.print_plan(
+        OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest
+    )
     (line,) = capfd.readouterr().out.splitlines()
     assert line.startswith("a [bold] title: test of runs/a, on CPU (")
-    assert "; images of 64 px, trained on 32 px; normalization of a checkpoint that cannot be read; " in line
+    assert (
+        "; images of 64 px, trained on 32 px; normalization of a checkpoint that cannot be read; "
+        in line
+    )
 
 
-@pytest.mark.parametrize("words", [{"do": ["test"], "ckpt_path": "{}"}, {"do": ["predict"], "init_from": "{}"}, {"do": ["fit"], "ckpt_path": "{}"}])
-def test_the_normalization_of_a_checkpoint_is_shown_where_it_replaces_the_modules_own(words, parts, capfd, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"do": ["test"], "ckpt_path": "{}"},
+        {"do": ["predict"], "init_from": "{}"},
+        {"do": ["fit"], "ckpt_path": "{}"},
+    ],
+)
+def test_the_normalization_of_a_checkpoint_is_shown_where_it_replaces_the_modules_own(
+    words, parts, capfd, tmp_path
+):
     config, *rest = parts
     stored = Normalize([0.1], [0.12], gamma=0.5).state_dict()
-    torch.save({"state_dict": {f"normalize.{name}": value for name, value in stored.items()}}, tmp_path / "a.ckpt")
-    words = {key: value.format(tmp_path / "a.ckpt") if key != "do" else value for key, value in words.items()}
+    torch.save(
+        {"state_dict": {f"normalize.{name}": value for name, value in stored.items()}},
+        tmp_path / "a.ckpt",
+    )
+    words = {
+        key: value.format(tmp_path / "a.ckpt") if key != "do" else value
+        for key, value in words.items()
+    }
     plan.print_plan(OmegaConf.merge(config, words), *rest)
-    assert "mean 0.1, std 0.12, gamma 0.5 (stored in the checkpoint)" in " ".join(capfd.readouterr().out.split())
+    assert "mean 0.1, std 0.12, gamma 0.5 (stored in the checkpoint)" in " ".join(
+        capfd.readouterr().out.split()
+    )
 
 
 def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
@@ -112,23 +169,43 @@ def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        ({"net": {"architecture": "effnet", "weights": "imagenet"}, "lora": {"rank": 8}}, "effnet, LoRA of rank 8, from imagenet"),
-        ({"net": {"architecture": "effnet", "weights": None}, "lora": None}, "effnet, linear probe, from scratch"),
+        (
+            {"net": {"architecture": "effnet", "weights": "imagenet"}, "lora": {"rank": 8}},
+            "effnet, LoRA of rank 8, from imagenet",
+        ),
+        (
+            {"net": {"architecture": "effnet", "weights": None}, "lora": None},
+            "effnet, linear probe, from scratch",
+        ),
         ({"layers": 2}, "Linear, from scratch"),
     ],
 )
 def test_networks_are_called_by_their_names(net, said, parts):
     cfg = OmegaConf.merge(parts[0], {"module": None})
     cfg.module = {"net": net}
-    assert ", ".join([*trained.network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))), trained.start(cfg)]) == said
+    assert (
+        ", ".join(
+            [
+                *trained.network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))),
+                trained.start(cfg),
+            ]
+        )
+        == said
+    )
 
 
 def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
     cfg = parts[0]
     assert trained.start(OmegaConf.merge(cfg, {"init_from": "runs/a"})) == "from runs/a"
-    assert trained.start(OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"})) == "goes on from runs/b"
+    assert (
+        trained.start(OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"}))
+        == "goes on from runs/b"
+    )
 
 
 def test_a_curriculum_has_a_rate_for_each_stage(parts):
     stages = [Stage(epochs=2, lr=3e-3), Stage(epochs=2), Stage(epochs=2, lr=1e-5, patience=1)]
-    assert trained.optimizer(parts[2], stages) == "AdamW, lr 0.003 then 0.0003 then 1e-05, a schedule for each stage"
+    assert (
+        trained.optimizer(parts[2], stages)
+        == "AdamW, lr 0.003 then 0.0003 then 1e-05, a schedule for each stage"
+    )

@@ -42,9 +42,18 @@ def holder() -> Iterator[Callable[..., subprocess.Popen]]:
     """Start a process that holds a folder; its output has begun when it does."""
     started: list[subprocess.Popen] = []
 
-    def start(folder: Path, overrides: list[str], seconds: float = 60, more: str = "") -> subprocess.Popen:
-        script = HOLD.format(root=str(ROOT), folder=str(folder), overrides=overrides, more=more, seconds=seconds)
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=cleaned_environment())
+    def start(
+        folder: Path, overrides: list[str], seconds: float = 60, more: str = ""
+    ) -> subprocess.Popen:
+        script = HOLD.format(
+            root=str(ROOT), folder=str(folder), overrides=overrides, more=more, seconds=seconds
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=cleaned_environment(),
+        )
         started.append(process)
         while "held" not in (line := process.stdout.readline()):
             process.said = line  # type: ignore[attr-defined]
@@ -66,7 +75,10 @@ def test_a_name_is_given_once_however_many_ask_for_it(tmp_path):
 
 def test_a_folder_in_use_is_refused_and_its_process_named(holder, tmp_path):
     process = holder(tmp_path / "run", ["seed=1"])
-    with pytest.raises(FolderInUse, match=rf"dir={tmp_path}/run is in use by another run \(process {process.pid} on .*\); .*name another"):
+    with pytest.raises(
+        FolderInUse,
+        match=rf"dir={tmp_path}/run is in use by another run \(process {process.pid} on .*\); .*name another",
+    ):
         lock(tmp_path / "run", ["seed=2"])
     with pytest.raises(FolderInUse):  # the same words, but nobody said that it is the same trial
         lock(tmp_path / "run", ["seed=1"])
@@ -78,7 +90,11 @@ def test_a_folder_in_use_is_refused_and_its_process_named(holder, tmp_path):
 def test_one_folder_has_one_lock_however_it_is_written(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    with locked(tmp_path / "run", []), locked(tmp_path / "x" / ".." / "run", []), locked(tmp_path / "link" / "run", []):
+    with (
+        locked(tmp_path / "run", []),
+        locked(tmp_path / "x" / ".." / "run", []),
+        locked(tmp_path / "link" / "run", []),
+    ):
         assert in_use(tmp_path / "x" / ".." / "run") is None  # held by this process
     assert not (tmp_path / "run" / ".run.json").exists()
 
@@ -99,7 +115,9 @@ def test_the_lock_is_gone_with_its_process_even_where_a_forked_child_lives_on(ho
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     try:
-        for _ in range(100):  # the child lets go of the lock in its first moments, which may not be over yet
+        for _ in range(
+            100
+        ):  # the child lets go of the lock in its first moments, which may not be over yet
             if in_use(tmp_path / "run") is None:
                 break
             time.sleep(0.1)
@@ -116,18 +134,39 @@ def test_a_lock_within_a_lock_ends_with_the_outer_one(tmp_path, holder):
             pass
         probe = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from callbacks.runs.run_folder import in_use; "
         probe += f"print(in_use(Path({str(tmp_path / 'run')!r})) is not None)"
-        assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "True"
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", probe], capture_output=True, text=True
+            ).stdout.strip()
+            == "True"
+        )
     holder(tmp_path / "run", [], seconds=0)
 
 
 def _run(*words: str, folder: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "run.py"), *words, f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'cache'}"]
-    return subprocess.Popen(command, cwd=folder, env=cleaned_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        str(ROOT / "run.py"),
+        *words,
+        f"paths.runs={folder / 'runs'}",
+        f"paths.cache={folder / 'cache'}",
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=cleaned_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _taken(folder: Path) -> set[Path]:
     """The names that the clock gives in the next two minutes, taken already."""
-    names = {folder / f"{datetime.now() + timedelta(seconds=second):%Y-%m-%d_%H-%M-%S}" for second in range(-2, 120)}
+    names = {
+        folder / f"{datetime.now() + timedelta(seconds=second):%Y-%m-%d_%H-%M-%S}"
+        for second in range(-2, 120)
+    }
     for name in names:
         name.mkdir(parents=True)
     return names
@@ -136,21 +175,34 @@ def _taken(folder: Path) -> set[Path]:
 def test_a_run_and_a_sweep_take_other_names_where_theirs_are_taken(export, tmp_path):
     taken = _taken(tmp_path / "runs" / "demo")
     words = ("do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null")
-    run, sweep = _run(*words, folder=tmp_path), _run("-m", *words, "seed=1,2", "hydra/launcher=basic", folder=tmp_path)
+    run, sweep = (
+        _run(*words, folder=tmp_path),
+        _run("-m", *words, "seed=1,2", "hydra/launcher=basic", folder=tmp_path),
+    )
     said = [process.communicate(timeout=300)[0] for process in (run, sweep)]
     assert (run.returncode, sweep.returncode) == (0, 0), said
-    assert not any(any(name.iterdir()) for name in taken)  # nothing was written into a folder that was there
+    assert not any(
+        any(name.iterdir()) for name in taken
+    )  # nothing was written into a folder that was there
     new = sorted(path for path in (tmp_path / "runs" / "demo").iterdir() if path not in taken)
     assert len(new) == 2 and all(path.name.endswith(("-2", "-3")) for path in new)
     assert sorted((path / "0").is_dir() for path in new) == [False, True]
 
 
-def test_a_second_run_in_a_named_folder_is_refused_and_changes_nothing(cli, steps, holder, export, tmp_path):
+def test_a_second_run_in_a_named_folder_is_refused_and_changes_nothing(
+    cli, steps, holder, export, tmp_path
+):
     folder = tmp_path / "named"
     process = holder(folder, ["seed=7"])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    code, said = cli("experiment=unetpp_brain_tumor", "image_size=64", f"datamodule.root={export}", folder=folder)
-    assert code == 2 and not steps and f"hydra.run.dir={folder} is in use by another run (process {process.pid} on " in said
+    code, said = cli(
+        "experiment=unetpp_brain_tumor", "image_size=64", f"datamodule.root={export}", folder=folder
+    )
+    assert (
+        code == 2
+        and not steps
+        and f"hydra.run.dir={folder} is in use by another run (process {process.pid} on " in said
+    )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -159,11 +211,15 @@ def test_a_trial_believes_an_outcome_of_its_own_overrides_alone(holder, export, 
     words = ["do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null", "seed=3"]
     sweep = tmp_path / "sweep"
     process = holder(sweep / "0", ["seed=4"])
-    (sweep / "0" / "outcome.json").write_text(json.dumps({"status": "finished", "score": 0.9, "failure": None, "overrides": ["seed=4"]}))
+    (sweep / "0" / "outcome.json").write_text(
+        json.dumps({"status": "finished", "score": 0.9, "failure": None, "overrides": ["seed=4"]})
+    )
     before = {path.name: path.read_bytes() for path in (sweep / "0").iterdir()}
     refused = _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path)
     said = refused.communicate(timeout=300)[0]
-    assert refused.returncode == 2 and "in use by another run" in said and "Traceback" not in said, said
+    assert (
+        refused.returncode == 2 and "in use by another run" in said and "Traceback" not in said
+    ), said
     assert {path.name: path.read_bytes() for path in (sweep / "0").iterdir()} == before
     process.kill()
     process.wait()
@@ -186,13 +242,20 @@ os._exit(0)
     assert waiting.wait(timeout=60) == 0 and "trial 0 finished: 0.2500\n" in lines, "".join(lines)
 
 
-def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_writes(holder, export, tmp_path):
+def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_writes(
+    holder, export, tmp_path
+):
     sweep = tmp_path / "sweep"
     holder(sweep / "1", ["module.optimizer.lr=1e-3"])
-    (sweep / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": ["module.optimizer.lr=1e-3,1e-4"]}}}))
+    (sweep / "multirun.yaml").write_text(
+        yaml.safe_dump({"hydra": {"overrides": {"task": ["module.optimizer.lr=1e-3,1e-4"]}}})
+    )
     before = (sweep / "multirun.yaml").read_bytes()
     words = ["do=[validate]", "datamodule.phantom=null", f"datamodule.root={export}", "seed=1,2"]
     other = _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path)
     said = other.communicate(timeout=300)[0]
-    assert other.returncode == 2 and f"hydra.sweep.dir={sweep} is in use: trial 1 of another sweep trains there" in said, said
+    assert (
+        other.returncode == 2
+        and f"hydra.sweep.dir={sweep} is in use: trial 1 of another sweep trains there" in said
+    ), said
     assert (sweep / "multirun.yaml").read_bytes() == before and not (sweep / "0").exists()

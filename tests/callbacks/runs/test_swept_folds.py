@@ -30,10 +30,22 @@ def test_how_many_folds_there_are_follows_from_the_sweep(name):
 BAD = {
     "gaps": (["-m", "fold=0,2"], "fold=0,2 leaves open how many folds there are; add folds=5"),
     "far": (["-m", "fold=3,7"], "add folds=8"),
-    "outside": (["-m", "fold=range(6)", "folds=5"], r"fold=range\(6\) asks for folds that folds=5 does not have; take 'fold=range\(5\)'"),
-    "outside the experiment's": (["-m", "experiment=preclassify_pnx", "fold=4,5"], r"folds=5 of preclassify_pnx .* take 'fold=range\(5\)'"),
-    "of one experiment": (["-m", "experiment=preclassify_pnx,curriculum_pnx", "fold=0,1"], "no folds for curriculum_pnx.*add folds=5"),
-    "outside the demo's": (["-m", "experiment=preclassify_pnx", "scale=demo", "fold=range(5)"], "folds=2 of preclassify_pnx does not have"),
+    "outside": (
+        ["-m", "fold=range(6)", "folds=5"],
+        r"fold=range\(6\) asks for folds that folds=5 does not have; take 'fold=range\(5\)'",
+    ),
+    "outside the experiment's": (
+        ["-m", "experiment=preclassify_pnx", "fold=4,5"],
+        r"folds=5 of preclassify_pnx .* take 'fold=range\(5\)'",
+    ),
+    "of one experiment": (
+        ["-m", "experiment=preclassify_pnx,curriculum_pnx", "fold=0,1"],
+        "no folds for curriculum_pnx.*add folds=5",
+    ),
+    "outside the demo's": (
+        ["-m", "experiment=preclassify_pnx", "scale=demo", "fold=range(5)"],
+        "folds=2 of preclassify_pnx does not have",
+    ),
     "no number": (["-m", "fold=a,b"], "fold=a,b names what is no fold"),
     "an interval": (["-m", "fold=interval(0,4)"], "is no fold"),
 }

@@ -10,13 +10,24 @@ from callbacks.sweeps import trials
 from hydra_plugins.medical_lightning.process_launcher import ProcessLauncher
 
 SPACE = ["module.optimizer.lr=tag(log,interval(1e-4,1e-2))", "module.net.lora.rank=choice(4,8)"]
-WORDS = ["-m", "experiment=lora_pneumonia", "hydra/sweeper=optuna", "~module.net.lora.alpha", "~module.loss.alpha", *SPACE]
+WORDS = [
+    "-m",
+    "experiment=lora_pneumonia",
+    "hydra/sweeper=optuna",
+    "~module.net.lora.alpha",
+    "~module.loss.alpha",
+    *SPACE,
+]
 
 
 def values(words) -> dict:
     """Key -> value of a trial's words."""
     parsed = OverridesParser.create().parse_overrides(list(words))
-    return {override.get_key_element(): override.value() for override in parsed if not override.is_delete()}
+    return {
+        override.get_key_element(): override.value()
+        for override in parsed
+        if not override.is_delete()
+    }
 
 
 def score(said: dict) -> float:
@@ -29,7 +40,9 @@ def sweep(cli, tmp_path, monkeypatch):
     """Carries out trials by `ending`; returns exit code, what was said, and number -> words of the trials that were started."""
     monkeypatch.setattr(trials, "ENDINGS", ())
 
-    def call(*words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None):
+    def call(
+        *words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None
+    ):
         started = {}
 
         def carry_out(self, jobs, n_jobs, ended):

@@ -8,15 +8,30 @@ import yaml
 from callbacks.runs import outcome
 
 HEADS = ("f1", "auc", "recall")
-COMMON = ["experiment=lora_pneumonia", "scale=demo", "resume=auto", "+callbacks.pruning={_target_:callbacks.pruning.Pruning}"]
+COMMON = [
+    "experiment=lora_pneumonia",
+    "scale=demo",
+    "resume=auto",
+    "+callbacks.pruning={_target_:callbacks.pruning.Pruning}",
+]
 
 
-def trial(sweep: Path, number: int, words: list[str], score: float | None, status: str | None = "finished", why: str | None = None, epochs=4):
+def trial(
+    sweep: Path,
+    number: int,
+    words: list[str],
+    score: float | None,
+    status: str | None = "finished",
+    why: str | None = None,
+    epochs=4,
+):
     """One trial; `status` None leaves no outcome."""
     folder = sweep / str(number)
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump([*COMMON, *words]))
-    (folder / "config.yaml").write_text(yaml.safe_dump({"monitor": {"name": "val/f1", "mode": "max"}}))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"monitor": {"name": "val/f1", "mode": "max"}})
+    )
     if status is not None:
         outcome.write(folder, score, why, status)
         outcome.lasted(folder, 60 + number)
@@ -24,8 +39,14 @@ def trial(sweep: Path, number: int, words: list[str], score: float | None, statu
     rows = [f"{k},{k * 3},,{value}\n{k},{k * 3},0.5," for k, value in enumerate(reached)]
     (folder / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/f1", *rows]))
     if status == "finished":
-        other = {name: {"value": 0.4 + place / 10 - number / 1000} for place, name in enumerate(HEADS)}
-        report = {"heads": list(HEADS), "scores": {"val": {"PNEUMONIA": other}, "test": {"PNEUMONIA": other}}, "parameters": {"trainable": 495177}}
+        other = {
+            name: {"value": 0.4 + place / 10 - number / 1000} for place, name in enumerate(HEADS)
+        }
+        report = {
+            "heads": list(HEADS),
+            "scores": {"val": {"PNEUMONIA": other}, "test": {"PNEUMONIA": other}},
+            "parameters": {"trainable": 495177},
+        }
         (folder / "report.json").write_text(json.dumps(report))
         (folder / "report.html").write_text("<p>a page</p>")
 

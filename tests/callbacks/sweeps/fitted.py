@@ -17,15 +17,32 @@ NAMES = np.array([f"i{n:03d}" for n in range(160)])
 LABELS = (np.random.default_rng(7).random((160, 1)) < 0.4).astype(np.uint8)
 GROUPS = np.array([f"p{n // 2:02d}" for n in range(160)])
 POOL, TEST = np.arange(100), np.arange(100, 160)
-DATA = {"root": "data", "phantom": True, "group_is": "patient", "splits": {}, "cleaning": {}, "leaks": [], "split": "folders", "folder_leaks": {}}
+DATA = {
+    "root": "data",
+    "phantom": True,
+    "group_is": "patient",
+    "splits": {},
+    "cleaning": {},
+    "leaks": [],
+    "split": "folders",
+    "folder_leaks": {},
+}
 COPIES = {"pairs": 0, "test_images": [], "examples": []}
 
 
 def seen(rows: np.ndarray, seed: int, skill: float = 1.0, threshold: float = 0.5) -> LabelEvidence:
     """What a network of that seed says of some images; the same of an image whatever the rows."""
-    logits = np.random.default_rng(100 + seed).normal(size=LABELS.shape) * 1.5 + skill * (LABELS - 0.4) * 2
+    logits = (
+        np.random.default_rng(100 + seed).normal(size=LABELS.shape) * 1.5
+        + skill * (LABELS - 0.4) * 2
+    )
     rule = np.tile((threshold, 1.0, 1.0), (len(rows), 1, 1))
-    parts = {"logits": logits[rows].astype(np.float32), "labels": LABELS[rows], "groups": GROUPS[rows], "ids": NAMES[rows]}
+    parts = {
+        "logits": logits[rows].astype(np.float32),
+        "labels": LABELS[rows],
+        "groups": GROUPS[rows],
+        "ids": NAMES[rows],
+    }
     return LabelEvidence(rule=rule, classes=("lesion",), group_is="patient", **parts)
 
 
@@ -35,10 +52,25 @@ def cut(folds: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(np.arange(len(patients)) % folds)[member]
 
 
-def fit(folder: Path, val: LabelEvidence, test: LabelEvidence, words: list[str], failure: str | None = None, **config: object) -> Path:
+def fit(
+    folder: Path,
+    val: LabelEvidence,
+    test: LabelEvidence,
+    words: list[str],
+    failure: str | None = None,
+    **config: object,
+) -> Path:
     """A run folder; `words` are those of its command line."""
     datamodule = {"seed": 0, "root": "data", "phantom": None}
-    told = {"title": "drawn", "monitor": {"name": "val/auc", "mode": "max"}, "image_size": 64, "fold": None, "folds": 0, "seed": 0, "init_from": None}
+    told = {
+        "title": "drawn",
+        "monitor": {"name": "val/auc", "mode": "max"},
+        "image_size": 64,
+        "fold": None,
+        "folds": 0,
+        "seed": 0,
+        "init_from": None,
+    }
     told |= {"datamodule": datamodule, "paths": {"run": str(folder)}} | config
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
@@ -49,13 +81,32 @@ def fit(folder: Path, val: LabelEvidence, test: LabelEvidence, words: list[str],
     scores = {}
     for split, evidence in (("val", val), ("test", test)):
         evidence_file.write(evidence, folder / f"evidence/{split}.npz")
-        scores[split] = {"lesion": {name: asdict(value) for name, value in estimates(evidence, resamples=2)["lesion"].items()}}
-    report = {"title": "drawn", "kind": "label", "heads": val.heads, "judged": "test", "scores": scores, "config": told}
+        scores[split] = {
+            "lesion": {
+                name: asdict(value)
+                for name, value in estimates(evidence, resamples=2)["lesion"].items()
+            }
+        }
+    report = {
+        "title": "drawn",
+        "kind": "label",
+        "heads": val.heads,
+        "judged": "test",
+        "scores": scores,
+        "config": told,
+    }
     write_json(report | {"data": DATA | {"near_duplicates": COPIES}}, folder / "report.json")
     return folder
 
 
-def sweep(folder: Path, folds: int, seeds: list[int], failed: tuple[int, ...] = (), arms: tuple[str, ...] = (), new_cut: bool = False) -> Path:
+def sweep(
+    folder: Path,
+    folds: int,
+    seeds: list[int],
+    failed: tuple[int, ...] = (),
+    arms: tuple[str, ...] = (),
+    new_cut: bool = False,
+) -> Path:
     """A multirun over folds and seeds, and over arms of falling skill; `failed` are numbers of trials."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "multirun.yaml").write_text("")
@@ -65,11 +116,32 @@ def sweep(folder: Path, folds: int, seeds: list[int], failed: tuple[int, ...] = 
             for seed in seeds:
                 own = cut(folds, seed if new_cut else 0) == fold
                 rule = 0.4 + 0.02 * fold
-                words = [f"fold={fold}", f"seed={seed}", *([arm] if arm else []), f"folds={folds}", "experiment=drawn", "+hydra=x"]
-                parts = seen(POOL[own], seed, 1 - 0.6 * place, rule), seen(TEST, 10 * fold + seed, 1 - 0.6 * place, rule)
+                words = [
+                    f"fold={fold}",
+                    f"seed={seed}",
+                    *([arm] if arm else []),
+                    f"folds={folds}",
+                    "experiment=drawn",
+                    "+hydra=x",
+                ]
+                parts = (
+                    seen(POOL[own], seed, 1 - 0.6 * place, rule),
+                    seen(TEST, 10 * fold + seed, 1 - 0.6 * place, rule),
+                )
                 failure = "ValueError: <b>a bad value</b>" if number in failed else None
-                more = {"datamodule": {"seed": seed if new_cut else 0, "root": "data", "phantom": None}}
-                fit(folder / str(number), *parts, words, failure, fold=fold, folds=folds, seed=seed, **more)
+                more = {
+                    "datamodule": {"seed": seed if new_cut else 0, "root": "data", "phantom": None}
+                }
+                fit(
+                    folder / str(number),
+                    *parts,
+                    words,
+                    failure,
+                    fold=fold,
+                    folds=folds,
+                    seed=seed,
+                    **more,
+                )
                 number += 1
     return folder
 

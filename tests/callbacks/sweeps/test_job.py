@@ -24,7 +24,11 @@ class Cluster:
                 raise error
             if error is None:
                 outcome.write(self.sweep / str(number), 0.5)
-            returned.append(JobReturn(status=JobStatus.FAILED if error else JobStatus.COMPLETED, _return_value=error))
+            returned.append(
+                JobReturn(
+                    status=JobStatus.FAILED if error else JobStatus.COMPLETED, _return_value=error
+                )
+            )
         return returned
 
 
@@ -43,7 +47,11 @@ def test_trials_that_follow_on_one_another_are_launched_together_and_others_alon
 
 def test_a_job_that_fails_or_dies_is_told_and_the_next_is_launched(tmp_path):
     cluster = Cluster(tmp_path, n0=ValueError("no such rate"), n1=OSError("the node is gone"))
-    assert ended(cluster, tmp_path, [0, 1, 2]) == {0: "ValueError: no such rate", 1: "OSError: the node is gone", 2: None}
+    assert ended(cluster, tmp_path, [0, 1, 2]) == {
+        0: "ValueError: no such rate",
+        1: "OSError: the node is gone",
+        2: None,
+    }
     assert outcome.read(tmp_path / "2")["score"] == 0.5
 
 

@@ -24,13 +24,27 @@ def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
         each = [roc_auc_score(np.repeat(truth, w), np.repeat(run.logits[:, 0], w)) for run in arm]
         drawn.append(np.mean([each[seed] for seed in picked[:, r]]))
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
-    assert found["value"] == pytest.approx(np.mean([auc(run) for run in arm])) and found["n"] == len(TEST)
+    assert found["value"] == pytest.approx(np.mean([auc(run) for run in arm])) and found[
+        "n"
+    ] == len(TEST)
 
 
 def test_of_one_seed_it_is_the_interval_of_that_seed():
     one = seen(TEST, 1)
     plain, found = estimates(one)["lesion"], over_seeds([one])["lesion"]
     for name, estimate in plain.items():
-        same = (found[name]["value"], found[name]["low"], found[name]["high"], found[name]["n"], found[name]["trivial"])
-        assert same == (pytest.approx(estimate.value), estimate.low, estimate.high, estimate.n, pytest.approx(estimate.trivial, nan_ok=True))
+        same = (
+            found[name]["value"],
+            found[name]["low"],
+            found[name]["high"],
+            found[name]["n"],
+            found[name]["trivial"],
+        )
+        assert same == (
+            pytest.approx(estimate.value),
+            estimate.low,
+            estimate.high,
+            estimate.n,
+            pytest.approx(estimate.trivial, nan_ok=True),
+        )
     assert found["auc"]["sd"] is None

@@ -22,7 +22,7 @@ hydra:
   launcher: {preload: []}
   sweep: {dir: sweep, subdir: "${hydra:job.num}"}
 """
-APPLICATION = '''
+APPLICATION = """
 import json, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
@@ -51,7 +51,7 @@ def job(cfg):
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()
     print("heavy:", [name for name in ("torch", "lightning", "pandas", "matplotlib") if name in sys.modules])
-'''
+"""
 
 
 @pytest.fixture
@@ -64,29 +64,55 @@ def application(tmp_path):
 
 
 def carried_out(command, tmp_path, **environment):
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120)
-    return done, {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("sweep/*/outcome.json")}
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done, {
+        path.parent.name: json.loads(path.read_text())
+        for path in tmp_path.glob("sweep/*/outcome.json")
+    }
 
 
 def seen(tmp_path) -> dict[str, list]:
-    return {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("sweep/*/seen.json")}
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in tmp_path.glob("sweep/*/seen.json")
+    }
 
 
 def test_each_trial_has_its_own_process_and_one_that_dies_is_named(application, tmp_path):
-    done, found = carried_out(application("end=well,killed,better"), tmp_path, CUDA_VISIBLE_DEVICES="")
+    done, found = carried_out(
+        application("end=well,killed,better"), tmp_path, CUDA_VISIBLE_DEVICES=""
+    )
     assert done.returncode == 0 and "heavy: []" in done.stdout, done.stderr
     assert [found[name]["status"] for name in "012"] == ["finished", "failed", "finished"]
     assert "SIGKILL" in found["1"]["failure"] and "memory" in found["1"]["failure"]
     pids = [pid for pid, _, _ in seen(tmp_path).values()]
-    assert len(set(pids)) == 3 and "trial 0: end=well" in done.stdout and "trial 2 finished: 0.5000" in done.stdout
-    assert "trial 1 failed: its process was killed by SIGKILL" in done.stderr and done.stdout.count("trial at work") == 3
+    assert (
+        len(set(pids)) == 3
+        and "trial 0: end=well" in done.stdout
+        and "trial 2 finished: 0.5000" in done.stdout
+    )
+    assert (
+        "trial 1 failed: its process was killed by SIGKILL" in done.stderr
+        and done.stdout.count("trial at work") == 3
+    )
 
 
 def test_several_gpus_have_a_trial_each_and_each_trial_its_own_log(application, tmp_path):
-    done, found = carried_out(application("seconds=0.0,0.01,0.02"), tmp_path, CUDA_VISIBLE_DEVICES="3,GPU-5")
+    done, found = carried_out(
+        application("seconds=0.0,0.01,0.02"), tmp_path, CUDA_VISIBLE_DEVICES="3,GPU-5"
+    )
     assert done.returncode == 0 and len(found) == 3 and "trial at work" not in done.stdout
     assert {gpu for _, gpu, _ in seen(tmp_path).values()} == {"3", "GPU-5"}
-    assert all((tmp_path / f"sweep/{name}/console.log").read_text() == "trial at work\n" for name in found)
+    assert all(
+        (tmp_path / f"sweep/{name}/console.log").read_text() == "trial at work\n" for name in found
+    )
 
 
 def wait_for(path: Path, others=()):
@@ -98,24 +124,49 @@ def wait_for(path: Path, others=()):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_lets_the_trial_save_and_says_how_to_go_on(application, tmp_path, number):
-    process = subprocess.Popen(application("seconds=60,61"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        application("seconds=60,61"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(tmp_path / "sweep/0/seen.json")
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "hydra.sweep.dir=" in said and "resume=auto" in said
-    assert (tmp_path / "sweep/0/saved").exists() and not (tmp_path / "sweep/0/outcome.json").exists() and not (tmp_path / "sweep/1").exists()
+    assert (
+        (tmp_path / "sweep/0/saved").exists()
+        and not (tmp_path / "sweep/0/outcome.json").exists()
+        and not (tmp_path / "sweep/1").exists()
+    )
 
 
 def test_a_trial_that_fails_because_it_is_stopped_can_go_on(application, tmp_path):
-    process = subprocess.Popen(application("seconds=60,61", "end=badly"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        application("seconds=60,61", "end=badly"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_for(tmp_path / "sweep/0/seen.json")
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "failed" not in said and not (tmp_path / "sweep/0/outcome.json").exists()
+    assert (
+        process.returncode == 130
+        and "failed" not in said
+        and not (tmp_path / "sweep/0/outcome.json").exists()
+    )
 
 
 def test_a_trial_whose_sweep_is_killed_saves_and_ends(application, tmp_path):
-    process = subprocess.Popen(application("seconds=60"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        application("seconds=60"),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(tmp_path / "sweep/0/seen.json")
     process.kill()
     process.wait()
@@ -123,7 +174,11 @@ def test_a_trial_whose_sweep_is_killed_saves_and_ends(application, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "wrong"), [(["hydra.launcher.n_jobs=0"], "n_jobs=0"), (["hydra.launcher.n_jobs=2", "trainer.devices=2"], "would share devices")]
+    ("words", "wrong"),
+    [
+        (["hydra.launcher.n_jobs=0"], "n_jobs=0"),
+        (["hydra.launcher.n_jobs=2", "trainer.devices=2"], "would share devices"),
+    ],
 )
 def test_numbers_of_trials_that_cannot_be_are_refused(application, tmp_path, words, wrong):
     done, found = carried_out(application("end=well", *words), tmp_path)

@@ -20,12 +20,16 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_ran_and_ends_at_the_total(sw
     assert code == 137 and list(first) == [0, 1, 2, 3, 4, 5]
     code, _, second = sweep("hydra.sweeper.n_trials=12")
     assert code == 0 and list(second) == [5, 6, 7, 8, 9, 10, 11]
-    assert second[5] == first[5] | {"resume": "auto"} and "resume" not in second[6]  # a new trial has nothing to go on with
+    assert (
+        second[5] == first[5] | {"resume": "auto"} and "resume" not in second[6]
+    )  # a new trial has nothing to go on with
     known = study(tmp_path)
     assert [trial.state for trial in known.trials] == [TrialState.COMPLETE] * 12
     drawn = [first.get(k, second.get(k)) for k in range(12)]
     assert [trial.value for trial in known.trials] == pytest.approx([score(said) for said in drawn])
-    assert len({said["module.optimizer.lr"] for said in drawn}) == 12  # nothing is drawn again after the interruption
+    assert (
+        len({said["module.optimizer.lr"] for said in drawn}) == 12
+    )  # nothing is drawn again after the interruption
     assert known.best_trial.number == max(range(12), key=lambda k: score(drawn[k]))
 
 
@@ -33,7 +37,10 @@ def test_the_first_trials_are_those_that_optuna_itself_draws(sweep):
     _, _, started = sweep("hydra.sweeper.n_trials=3", "hydra.sweeper.sampler.seed=7")
     space = {"module.optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)}
     space["module.net.lora.rank"] = optuna.distributions.CategoricalDistribution([4, 8])
-    alone = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=7, multivariate=True, constant_liar=True))
+    alone = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=7, multivariate=True, constant_liar=True),
+    )
     for said in started.values():
         trial = alone.ask(space)
         assert {key: said[key] for key in space} == trial.params
@@ -51,10 +58,23 @@ def test_failed_and_pruned_trials_and_scores_that_are_none_do_not_end_it(sweep, 
 
     code, said, _ = sweep("hydra.sweeper.n_trials=5", ending=ending)
     states = [trial.state for trial in study(tmp_path).trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
-    assert code == 1 and "2 trials failed" in said and "1: the loss was not a finite number" in said and "3: it has no score" in said
+    assert states == [
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.COMPLETE,
+    ]
+    assert (
+        code == 1
+        and "2 trials failed" in said
+        and "1: the loss was not a finite number" in said
+        and "3: it has no score" in said
+    )
     code, said, started = sweep("hydra.sweeper.n_trials=5")
-    assert code == 0 and not started  # all have ended; what failed was told by the command that saw it
+    assert (
+        code == 0 and not started
+    )  # all have ended; what failed was told by the command that saw it
 
 
 def test_a_trial_that_had_ended_when_the_sweep_was_killed_is_not_run_again(sweep, tmp_path):
@@ -70,7 +90,12 @@ def test_a_study_takes_no_folder_that_holds_runs_of_another(sweep, tmp_path):
     assert sweep("hydra.sweeper.n_trials=2")[0] == 0  # its own
     (tmp_path / "sweep/study.db").unlink()
     code, said, started = sweep("hydra.sweeper.n_trials=1")
-    assert code == 2 and not started and "holds runs that its study does not know, such as 0; name another hydra.sweep.dir" in said
+    assert (
+        code == 2
+        and not started
+        and "holds runs that its study does not know, such as 0; name another hydra.sweep.dir"
+        in said
+    )
 
 
 OTHERS = {
@@ -95,9 +120,17 @@ def test_another_search_in_the_same_folder_is_refused(sweep):
         (["hydra.sweeper.n_trials=0"], "n_trials=0", "1 or more"),
         (["hydra.sweeper.n_jobs=0"], "n_jobs=0", "or null"),
         (["hydra/sweeper/sampler=grid"], "sampler=grid", "hydra/sweeper=basic"),
-        (["datamodule.seed=1,2"], "the best of several datamodule.seeds is the luckiest", "folds=5"),
+        (
+            ["datamodule.seed=1,2"],
+            "the best of several datamodule.seeds is the luckiest",
+            "folds=5",
+        ),
         (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x", "leave it out"),
-        (["module.optimizer.lrr=interval(0,1)"], "module.optimizer.lrr is not a key", "module.optimizer.lr?"),
+        (
+            ["module.optimizer.lrr=interval(0,1)"],
+            "module.optimizer.lrr is not a key",
+            "module.optimizer.lr?",
+        ),
     ],
 )
 def test_bad_words_are_refused_before_any_trial(sweep, tmp_path, words, wrong, mend):
@@ -109,8 +142,16 @@ def test_bad_words_are_refused_before_any_trial(sweep, tmp_path, words, wrong, m
 def test_words_without_effect_may_change_and_pruning_is_told_to_trials(sweep):
     _, _, first = sweep("hydra.sweeper.n_trials=1")
     pruner = first[0]["+callbacks.pruning"]["pruner"]
-    assert getattr(pruner["_target_"], "text", pruner["_target_"]) == "optuna.pruners.MedianPruner" and pruner["n_warmup_steps"] == 3
-    code, _, second = sweep("hydra.sweeper.n_trials=2", "hydra.sweeper.pruner=null", "title=other", "trainer.enable_progress_bar=false")
+    assert (
+        getattr(pruner["_target_"], "text", pruner["_target_"]) == "optuna.pruners.MedianPruner"
+        and pruner["n_warmup_steps"] == 3
+    )
+    code, _, second = sweep(
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.pruner=null",
+        "title=other",
+        "trainer.enable_progress_bar=false",
+    )
     assert code == 0 and "+callbacks.pruning" not in second[1]
 
 

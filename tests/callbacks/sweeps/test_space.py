@@ -12,46 +12,104 @@ from callbacks.sweeps.space import described, space, spoken, word
 from datamodules.refusal import Refusal
 
 CONF = Path(__file__).parents[3] / "conf"
-PARAMS = {"module.optimizer.lr": "tag(log, interval(3e-5, 3e-3))", "module.net.lora.rank": "choice(4, 8, 16)"}
+PARAMS = {
+    "module.optimizer.lr": "tag(log, interval(3e-5, 3e-3))",
+    "module.net.lora.rank": "choice(4, 8, 16)",
+}
 
 
 def test_words_narrow_fix_extend_and_leave_out():
-    words = ["experiment=lora_pneumonia", "module.optimizer.lr=tag(log,interval(1e-4,1e-3))", "module.net.lora.rank=8", "image_size=range(64,160,32)"]
+    words = [
+        "experiment=lora_pneumonia",
+        "module.optimizer.lr=tag(log,interval(1e-4,1e-3))",
+        "module.net.lora.rank=8",
+        "image_size=range(64,160,32)",
+    ]
     found = space(PARAMS, words)
-    assert found.searched == {"module.optimizer.lr": FloatDistribution(1e-4, 1e-3, log=True), "image_size": IntDistribution(64, 128, step=32)}
+    assert found.searched == {
+        "module.optimizer.lr": FloatDistribution(1e-4, 1e-3, log=True),
+        "image_size": IntDistribution(64, 128, step=32),
+    }
     assert found.fixed == ["experiment=lora_pneumonia", "module.net.lora.rank=8"]
-    assert space(PARAMS, ["~module.net.lora.rank"]).searched.keys() == {"module.optimizer.lr"} and not space(PARAMS, ["~module.net.lora.rank"]).fixed
-    assert space({}, ["a=1", "a=interval(0,1)", "b=1", "b=2"]).fixed == ["b=2"]  # the last word on a key counts
-    assert space(PARAMS, ["image_size=choice([64,64],128)"]).searched["image_size"] == CategoricalDistribution(["[64,64]", 128])
+    assert (
+        space(PARAMS, ["~module.net.lora.rank"]).searched.keys() == {"module.optimizer.lr"}
+        and not space(PARAMS, ["~module.net.lora.rank"]).fixed
+    )
+    assert space({}, ["a=1", "a=interval(0,1)", "b=1", "b=2"]).fixed == [
+        "b=2"
+    ]  # the last word on a key counts
+    assert space(PARAMS, ["image_size=choice([64,64],128)"]).searched[
+        "image_size"
+    ] == CategoricalDistribution(["[64,64]", 128])
     assert space(PARAMS, []).searched["module.net.lora.rank"] == CategoricalDistribution([4, 8, 16])
 
 
 @pytest.mark.parametrize(
     ("params", "words", "wrong", "mend"),
     [
-        ({}, ["experiment=weak_bone_scan", "seed=1"], "experiment=weak_bone_scan has no space in conf/sweep", "interval(1e-4,1e-2)"),
+        (
+            {},
+            ["experiment=weak_bone_scan", "seed=1"],
+            "experiment=weak_bone_scan has no space in conf/sweep",
+            "interval(1e-4,1e-2)",
+        ),
         (None, [], "no space", "tag(log"),
         ({"lr": "choice(1,2)"}, ["lr=3"], "no space", "add one such as"),
-        (PARAMS, ["module.optimizer.lr=interval(1,0.1)"], "module.optimizer.lr=interval(1,0.1)", "write it like"),
-        (PARAMS, ["module.optimizer.lr=tag(log,interval(0,0.1))"], "tag(log,interval(0,0.1))", "write it like"),
-        (PARAMS, ["experiment=lora_pneumonia,linear_probe_pneumonia"], "searches one experiment", "hydra/sweeper=basic"),
+        (
+            PARAMS,
+            ["module.optimizer.lr=interval(1,0.1)"],
+            "module.optimizer.lr=interval(1,0.1)",
+            "write it like",
+        ),
+        (
+            PARAMS,
+            ["module.optimizer.lr=tag(log,interval(0,0.1))"],
+            "tag(log,interval(0,0.1))",
+            "write it like",
+        ),
+        (
+            PARAMS,
+            ["experiment=lora_pneumonia,linear_probe_pneumonia"],
+            "searches one experiment",
+            "hydra/sweeper=basic",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_sentence(params, words, wrong, mend):
     with pytest.raises(Refusal) as refusal:
         space(params, words)
-    assert wrong in str(refusal.value) and mend in str(refusal.value) and "\n" not in str(refusal.value)
+    assert (
+        wrong in str(refusal.value)
+        and mend in str(refusal.value)
+        and "\n" not in str(refusal.value)
+    )
 
 
 def test_what_is_drawn_is_told_in_words():
     assert described(FloatDistribution(1e-4, 1e-2, log=True)) == "0.0001 to 0.01, log"
-    assert described(IntDistribution(64, 128, step=32)) == "64 to 128, in steps of 32" and described(IntDistribution(1, 9)) == "1 to 9"
+    assert (
+        described(IntDistribution(64, 128, step=32)) == "64 to 128, in steps of 32"
+        and described(IntDistribution(1, 9)) == "1 to 9"
+    )
     assert described(CategoricalDistribution([4, 8])) == "4, 8"
 
 
-@pytest.mark.parametrize("value", [{"a": {"b": None, "c": [1, 2.5, True]}}, "it's \\ here", "a,b=${c}d", "null", 1e-05, ["x y", "{z}"]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": {"b": None, "c": [1, 2.5, True]}},
+        "it's \\ here",
+        "a,b=${c}d",
+        "null",
+        1e-05,
+        ["x y", "{z}"],
+    ],
+)
 def test_a_value_is_read_back_by_hydra_as_it_was(value):
-    assert OverridesParser.create().parse_override(f"key={word(value)}").value() in (value, _quoted(value))
+    assert OverridesParser.create().parse_override(f"key={word(value)}").value() in (
+        value,
+        _quoted(value),
+    )
 
 
 def _quoted(value):
@@ -65,20 +123,36 @@ def _quoted(value):
 
     if isinstance(value, dict):
         return {key: _quoted(each) for key, each in value.items()}
-    return [_quoted(each) for each in value] if isinstance(value, list) else Text(value) if isinstance(value, str) else value
+    return (
+        [_quoted(each) for each in value]
+        if isinstance(value, list)
+        else Text(value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 def test_every_space_searches_keys_of_its_experiment_at_either_scale():
     for path in sorted((CONF / "sweep").glob("*.yaml")):
         drawn = space(yaml.safe_load(path.read_text()), []).searched
-        words = [f"{key}={of.choices[0] if isinstance(of, CategoricalDistribution) else of.low}" for key, of in drawn.items()]
+        words = [
+            f"{key}={of.choices[0] if isinstance(of, CategoricalDistribution) else of.low}"
+            for key, of in drawn.items()
+        ]
         with initialize_config_dir(str(CONF)):
             for scale in ("demo", "full"):
-                compose("run", [f"experiment={path.stem}", f"scale={scale}", *words])  # refuses a key that is none
+                compose(
+                    "run", [f"experiment={path.stem}", f"scale={scale}", *words]
+                )  # refuses a key that is none
 
 
-@pytest.mark.parametrize("value", [4, 0.1, 1e-5, None, True, "adam", "x=y", "it's", "1e-3", "null", "a,b", "with space", "[1,2]"])
+@pytest.mark.parametrize(
+    "value",
+    [4, 0.1, 1e-5, None, True, "adam", "x=y", "it's", "1e-3", "null", "a,b", "with space", "[1,2]"],
+)
 def test_a_drawn_value_is_read_back_as_it_was(value):
     read = OverridesParser.create().parse_override(spoken("key", value)).value()
     read = getattr(read, "text", read)
-    assert read == ([1, 2] if value == "[1,2]" else value) and type(read) is type([] if value == "[1,2]" else value)
+    assert read == ([1, 2] if value == "[1,2]" else value) and type(read) is type(
+        [] if value == "[1,2]" else value
+    )

@@ -21,10 +21,18 @@ def sweep(folder, trials: int, failed: tuple[int, ...] = ()):
     """What finished trials leave, the later the better."""
     for k in range(trials):
         (folder / f"{k}/.hydra").mkdir(parents=True)
-        own = [f"module.optimizer.lr=1e-{k + 3}", f"module/net=upernet_swin_{k}", f"datamodule.sampling.positive_fraction=[.{k},b]"]
+        own = [
+            f"module.optimizer.lr=1e-{k + 3}",
+            f"module/net=upernet_swin_{k}",
+            f"datamodule.sampling.positive_fraction=[.{k},b]",
+        ]
         (folder / f"{k}/.hydra/overrides.yaml").write_text(yaml.safe_dump(WORDS + own))
         scores = {name: {"value": value + k / 100} for name, value in HEADS.items()}
-        report = {"heads": list(HEADS), "scores": {s: {"lesion": scores} for s in ("val", "test")}, "parameters": {"trainable": 41234567}}
+        report = {
+            "heads": list(HEADS),
+            "scores": {s: {"lesion": scores} for s in ("val", "test")},
+            "parameters": {"trainable": 41234567},
+        }
         if k in failed:
             outcome.write(folder / str(k), None, "out of memory")
         else:
@@ -39,12 +47,31 @@ def printed(folder, monkeypatch, capsys, width: int) -> str:
     return capsys.readouterr().out
 
 
-def test_of_one_trial_no_word_is_told_and_every_number_stands_in_full(tmp_path, monkeypatch, capsys):
+def test_of_one_trial_no_word_is_told_and_every_number_stands_in_full(
+    tmp_path, monkeypatch, capsys
+):
     sweep(tmp_path, 1)
     said = printed(tmp_path, monkeypatch, capsys, 80)
     assert "1 trial, ranked by val/dice" in said and "…" not in said and "upernet" not in said
-    assert next(line.split() for line in said.splitlines() if "0.7123" in line) == ["0", "finished", "0.7123", "0.7123", "0.6123", "0.8123"]
-    columns = ["trial", "state", "val/dice", "test/dice", "test/dice_lesions", "test/image_auc", "trained_parameters", "seconds", "failure"]
+    assert next(line.split() for line in said.splitlines() if "0.7123" in line) == [
+        "0",
+        "finished",
+        "0.7123",
+        "0.7123",
+        "0.6123",
+        "0.8123",
+    ]
+    columns = [
+        "trial",
+        "state",
+        "val/dice",
+        "test/dice",
+        "test/dice_lesions",
+        "test/image_auc",
+        "trained_parameters",
+        "seconds",
+        "failure",
+    ]
     assert list(pd.read_csv(tmp_path / "trials.csv")) == columns
 
 
@@ -72,7 +99,10 @@ def test_failed_trials_stand_last_with_their_words_and_reason(tmp_path, monkeypa
     said = printed(tmp_path, monkeypatch, capsys, 130)
     assert "1e-3" in said and "1e-4" in said and "seed" not in said
     table = pd.read_csv(tmp_path / "trials.csv")
-    assert table["state"].tolist() == ["finished", "failed"] and table["failure"].tolist()[1] == "out of memory"
+    assert (
+        table["state"].tolist() == ["finished", "failed"]
+        and table["failure"].tolist()[1] == "out of memory"
+    )
 
 
 def test_the_monitored_score_ranks_and_not_the_first_of_the_page(tmp_path):
@@ -80,23 +110,43 @@ def test_the_monitored_score_ranks_and_not_the_first_of_the_page(tmp_path):
     for k, score in enumerate((0.2, 0.1, 0.3)):
         outcome.write(tmp_path / str(k), score)
         (tmp_path / f"{k}/config.yaml").write_text("monitor: {name: val/loss, mode: min}")
-    assert [trial.name for trial in ranked(trials_of(tmp_path))] == ["1", "0", "2"] and best(trials_of(tmp_path)).name == "1"
+    assert [trial.name for trial in ranked(trials_of(tmp_path))] == ["1", "0", "2"] and best(
+        trials_of(tmp_path)
+    ).name == "1"
     write(tmp_path)
     assert pd.read_csv(tmp_path / "trials.csv")["val/loss"].tolist() == [0.1, 0.2, 0.3]
 
 
 def test_every_state_is_told_and_the_best_is_one_that_finished(tmp_path, capsys):
     trials = trials_of(drawn(tmp_path))
-    assert [trial.state for trial in trials[:7]] == ["finished", "finished", "failed", "finished", "pruned", "finished", "stopped"]
+    assert [trial.state for trial in trials[:7]] == [
+        "finished",
+        "finished",
+        "failed",
+        "finished",
+        "pruned",
+        "finished",
+        "stopped",
+    ]
     order = ranked(trials)
-    assert [trial.state for trial in order[-3:]] == ["pruned", "failed", "stopped"] and best(trials) is order[0]
+    assert [trial.state for trial in order[-3:]] == ["pruned", "failed", "stopped"] and best(
+        trials
+    ) is order[0]
     scores = [trial.score for trial in order[:-3]]
     assert scores == sorted(scores, reverse=True)
-    assert trials[3].seconds == 63 and duration(trials[3].seconds) == "1:03" and duration(3723) == "1:02:03"
-    assert trials[0].command[:2] == ["experiment=lora_pneumonia", "scale=demo"] and not any("pruning" in word for word in trials[0].command)
+    assert (
+        trials[3].seconds == 63
+        and duration(trials[3].seconds) == "1:03"
+        and duration(3723) == "1:02:03"
+    )
+    assert trials[0].command[:2] == ["experiment=lora_pneumonia", "scale=demo"] and not any(
+        "pruning" in word for word in trials[0].command
+    )
 
 
 def test_names_are_as_short_as_they_can_be():
     keys = ["module.net.lora.alpha", "module.loss.alpha", "module.optimizer.lr", "seed"]
     assert list(short_names(keys).values()) == ["lora.alpha", "loss.alpha", "lr", "seed"]
-    assert [shortened(value) for value in ("0.00037561961444998357", "8", "upernet_swin", "0.0001")] == ["0.0003756", "8", "upernet_swin", "0.0001"]
+    assert [
+        shortened(value) for value in ("0.00037561961444998357", "8", "upernet_swin", "0.0001")
+    ] == ["0.0003756", "8", "upernet_swin", "0.0001"]

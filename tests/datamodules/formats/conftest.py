@@ -12,7 +12,9 @@ RAMP = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8)
 def dicom(tmp_path):
     """Writes a DICOM of stored values, or of the bytes given as PixelData, with any further elements."""
 
-    def write(stored=RAMP, bits=8, syntax=ExplicitVRLittleEndian, data=None, name="x.dcm", **elements):
+    def write(
+        stored=RAMP, bits=8, syntax=ExplicitVRLittleEndian, data=None, name="x.dcm", **elements
+    ):
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = syntax
@@ -23,10 +25,19 @@ def dicom(tmp_path):
         dataset.PhotometricInterpretation = "RGB" if stored.ndim == 3 else "MONOCHROME2"
         if stored.ndim == 3:
             dataset.PlanarConfiguration = 0
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 if bits <= 8 else 16, bits, bits - 1
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = (
+            8 if bits <= 8 else 16,
+            bits,
+            bits - 1,
+        )
         dataset.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))
         order = ">" if syntax == ExplicitVRBigEndian else "<"
-        dataset.PixelData = data or stored.astype(f"{order}{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}").tobytes()
+        dataset.PixelData = (
+            data
+            or stored.astype(
+                f"{order}{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}"
+            ).tobytes()
+        )
         dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
         if syntax.is_encapsulated:
             dataset["PixelData"].is_undefined_length = True

@@ -16,19 +16,28 @@ HEIGHT, WIDTH = 90, 120
 
 def filled(points, height=HEIGHT, width=WIDTH):
     rle, cut = outline_rle(Finding("Mass", None, points), height, width, "a.json: 'a.png'")
-    return (np.zeros((height, width), np.uint8) if rle is None else decode([rle], height, width)[..., 0]), cut
+    return (
+        np.zeros((height, width), np.uint8) if rle is None else decode([rle], height, width)[..., 0]
+    ), cut
 
 
 def middles(points, height=HEIGHT, width=WIDTH) -> np.ndarray:
     """Which pixels' middles lie within, by matplotlib."""
     rows, columns = np.mgrid[:height, :width] + 0.5
-    return Polygon(points).contains_points(np.stack([columns.ravel(), rows.ravel()], 1)).reshape(height, width)
+    return (
+        Polygon(points)
+        .contains_points(np.stack([columns.ravel(), rows.ravel()], 1))
+        .reshape(height, width)
+    )
 
 
 def blob(random, corners=40):
     angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     radius = 25 + np.convolve(random.normal(0, 6, corners), np.ones(5) / 5, "same")
-    return [(float(x), float(y)) for x, y in np.rint(np.stack([60 + radius * np.cos(angle), 45 + radius * np.sin(angle)], 1))]
+    return [
+        (float(x), float(y))
+        for x, y in np.rint(np.stack([60 + radius * np.cos(angle), 45 + radius * np.sin(angle)], 1))
+    ]
 
 
 def test_a_rectangle_fills_its_pixels_exactly():
@@ -45,17 +54,24 @@ def test_an_outline_fills_the_pixels_whose_middle_it_holds(seed):
     rows, columns = np.nonzero(mask != truth)
     closed = np.array([*points, points[0]])
     near = [_distance(closed, x + 0.5, y + 0.5) for y, x in zip(rows, columns, strict=True)]
-    assert max(near, default=0) < 0.4 and len(near) < 0.02 * truth.sum()  # only where a border runs all but through the middle
+    assert (
+        max(near, default=0) < 0.4 and len(near) < 0.02 * truth.sum()
+    )  # only where a border runs all but through the middle
 
 
 def _distance(closed: np.ndarray, x: float, y: float) -> float:
     """From a point to the nearest side of a closed polygon."""
     start, along = closed[:-1], np.diff(closed, axis=0)
-    t = np.clip(((np.array([x, y]) - start) * along).sum(1) / np.maximum((along**2).sum(1), 1e-9), 0, 1)
+    t = np.clip(
+        ((np.array([x, y]) - start) * along).sum(1) / np.maximum((along**2).sum(1), 1e-9), 0, 1
+    )
     return float(np.hypot(*(start + t[:, None] * along - (x, y)).T).min())
 
 
-@pytest.mark.parametrize("points", [[(-4, 10), (20, 10), (20, 30), (-4, 30)], [(100, 80), (124, 80), (124, 93), (100, 93)]])
+@pytest.mark.parametrize(
+    "points",
+    [[(-4, 10), (20, 10), (20, 30), (-4, 30)], [(100, 80), (124, 80), (124, 93), (100, 93)]],
+)
 def test_what_stands_out_is_cut_off_at_the_border(points):
     mask, cut = filled(points)
     assert cut and np.array_equal(mask, middles(points))
@@ -64,16 +80,25 @@ def test_what_stands_out_is_cut_off_at_the_border(points):
 def test_a_slanted_outline_keeps_its_course_where_it_is_cut():
     points = [(-5, 10), (40, 10), (40, 60)]  # its points moved to the border would make it fatter
     mask, cut = filled(points)
-    assert cut and np.abs(mask - middles(points).astype(int)).sum() <= 25 and mask.sum() == pytest.approx(middles(points).sum(), rel=0.02)
+    assert (
+        cut
+        and np.abs(mask - middles(points).astype(int)).sum() <= 25
+        and mask.sum() == pytest.approx(middles(points).sum(), rel=0.02)
+    )
 
 
 def test_an_outline_of_another_image_size_is_refused_and_names_both():
-    with pytest.raises(ManifestError, match=r"'a.png' has a 'Mass' 30 pixels outside the 120 x 90 image; .*1024 x 1024"):
+    with pytest.raises(
+        ManifestError,
+        match=r"'a.png' has a 'Mass' 30 pixels outside the 120 x 90 image; .*1024 x 1024",
+    ):
         filled([(100, 10), (150, 10), (150, 40)])
 
 
 def test_an_outline_without_area_is_no_mask():
-    assert outline_rle(Finding("Mass", None, [(5, 5), (9, 5), (5, 5)]), HEIGHT, WIDTH, "")[0] is None
+    assert (
+        outline_rle(Finding("Mass", None, [(5, 5), (9, 5), (5, 5)]), HEIGHT, WIDTH, "")[0] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +119,12 @@ def test_a_box_agrees_to_within_two_pixels(box, agrees):
 def test_a_file_is_read_in_its_order(tmp_path):
     polygon = [[1, 1], [5, 1], [5, 6]]
     entries = [
-        {"file_name": "9.png", "syms": ["Mass", "Diffuse Nodule"], "boxes": [[1, 1, 5, 6], [0, 0, 9, 9]], "polygons": [polygon, polygon]},
+        {
+            "file_name": "9.png",
+            "syms": ["Mass", "Diffuse Nodule"],
+            "boxes": [[1, 1, 5, 6], [0, 0, 9, 9]],
+            "polygons": [polygon, polygon],
+        },
         {"file_name": "1.png", "syms": [], "boxes": [], "polygons": []},
     ]
     (tmp_path / "a.json").write_text(json.dumps(entries))

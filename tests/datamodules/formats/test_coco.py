@@ -36,7 +36,10 @@ def test_rle_compressed_or_not_is_read():
     wanted[3:7, 8:12] = 1
     compressed = coco_mask.encode(wanted)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[2], wanted.ravel(order="F"), [2]]))))
-    for segmentation in ({"size": [20, 30], "counts": compressed["counts"].decode()}, {"size": [20, 30], "counts": runs.tolist()}):
+    for segmentation in (
+        {"size": [20, 30], "counts": compressed["counts"].decode()},
+        {"size": [20, 30], "counts": runs.tolist()},
+    ):
         assert np.array_equal(mask_of(segmentation)[0], wanted)
 
 

@@ -28,7 +28,9 @@ from datamodules.images import image_size, read_image
 from datamodules.refusal import ManifestError
 from tests.datamodules.formats.conftest import RAMP
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom about the junk written here
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # pydicom about the junk written here
 
 
 def jpeg(picture):
@@ -36,10 +38,14 @@ def jpeg(picture):
 
 
 def smooth(side=64):
-    return cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (side, side), np.uint8), (0, 0), 4)
+    return cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (side, side), np.uint8), (0, 0), 4
+    )
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+)
 def test_eight_bits_stay_as_they_are(dicom, syntax):
     path = dicom(syntax=syntax)
     pixels = read_dicom(path)
@@ -51,7 +57,13 @@ def test_an_encapsulated_jpeg(dicom):
     picture = smooth()
     path = dicom(picture, syntax=JPEGBaseline8Bit, data=jpeg(picture))
     assert np.abs(read_dicom(path).astype(int) - picture).max() < 12
-    twin = dicom(picture, syntax=JPEGBaseline8Bit, data=jpeg(255 - picture), name="twin.dcm", PhotometricInterpretation="MONOCHROME1")
+    twin = dicom(
+        picture,
+        syntax=JPEGBaseline8Bit,
+        data=jpeg(255 - picture),
+        name="twin.dcm",
+        PhotometricInterpretation="MONOCHROME1",
+    )
     assert np.abs(read_dicom(twin).astype(int) - read_dicom(path)).max() <= 2
 
 
@@ -60,7 +72,9 @@ def test_colour_becomes_grey(dicom):
     grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
     assert np.array_equal(read_dicom(dicom(colour)), grey)
     encoded = encapsulate([cv2.imencode(".jpg", colour[..., ::-1])[1].tobytes()])
-    path = dicom(colour, syntax=JPEGBaseline8Bit, data=encoded, PhotometricInterpretation="YBR_FULL_422")
+    path = dicom(
+        colour, syntax=JPEGBaseline8Bit, data=encoded, PhotometricInterpretation="YBR_FULL_422"
+    )
     assert np.abs(read_dicom(path).astype(int) - grey).mean() < 3
 
 
@@ -74,7 +88,10 @@ def test_run_lengths_need_no_codec(dicom, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"NumberOfFrames": 2, "data": RAMP.astype(np.uint8).tobytes() * 2}, "holds 2 frames.*own file"),
+        (
+            {"NumberOfFrames": 2, "data": RAMP.astype(np.uint8).tobytes() * 2},
+            "holds 2 frames.*own file",
+        ),
         ({"PixelData": None}, "no pixel data"),
         ({"Rows": None}, "holds no picture"),
         ({"Rows": 60000, "Columns": 60000}, "larger than the 100,000,000 pixels"),
@@ -93,20 +110,31 @@ def test_what_is_not_one_picture_is_refused(dicom, change, sentence):
 
 @pytest.mark.parametrize(
     ("syntax", "package"),
-    [(JPEGLSLossless, "pylibjpeg-libjpeg"), (JPEGExtended12Bit, "pylibjpeg-libjpeg"), (HTJ2KLossless, "pylibjpeg-openjpeg")],
+    [
+        (JPEGLSLossless, "pylibjpeg-libjpeg"),
+        (JPEGExtended12Bit, "pylibjpeg-libjpeg"),
+        (HTJ2KLossless, "pylibjpeg-openjpeg"),
+    ],
 )
 def test_a_missing_codec_is_named(dicom, syntax, package, monkeypatch):
     decoder = get_decoder(syntax)
-    pillow = {name: decode for name, decode in decoder._available.items() if name == "pillow"}  # it reads only 8 bits of the second
+    pillow = {
+        name: decode for name, decode in decoder._available.items() if name == "pillow"
+    }  # it reads only 8 bits of the second
     monkeypatch.setattr(decoder, "_available", pillow)
     path = dicom(bits=12, syntax=syntax, data=encapsulate([b"junk" * 20]))
-    with pytest.raises(ManifestError, match=rf"codec is not installed; pip install 'pylibjpeg.*' '{package}"):
+    with pytest.raises(
+        ManifestError, match=rf"codec is not installed; pip install 'pylibjpeg.*' '{package}"
+    ):
         read_dicom(path)
 
 
 def test_no_cut_gives_a_picture_and_none_gives_a_traceback(dicom):
     picture = smooth()
-    for path in (dicom(bits=12), dicom(picture, syntax=JPEGBaseline8Bit, data=jpeg(picture), name="jpeg.dcm")):
+    for path in (
+        dicom(bits=12),
+        dicom(picture, syntax=JPEGBaseline8Bit, data=jpeg(picture), name="jpeg.dcm"),
+    ):
         whole = path.read_bytes()
         for end in (0, 100, 131, 132, 140, 200, 300, len(whole) // 2, len(whole) - 40):
             with pytest.raises(ManifestError, match=path.name):
@@ -131,7 +159,9 @@ def test_images_are_dicoms_by_name_or_content(dicom, tmp_path):
         other = tmp_path / name
         shutil.copy(path, other)
         assert image_size(other) == (6, 8) and read_image(other, 1).shape == (6, 8, 1)
-        assert np.array_equal(read_image(other, 3, other.read_bytes()), np.repeat(RAMP[..., None], 3, axis=2))
+        assert np.array_equal(
+            read_image(other, 3, other.read_bytes()), np.repeat(RAMP[..., None], 3, axis=2)
+        )
 
 
 def test_a_png_called_dcm_or_a_missing_file_is_refused(tmp_path):

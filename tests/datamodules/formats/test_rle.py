@@ -8,14 +8,18 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from datamodules.formats.rle import as_siim, decode, encode, from_siim, to_siim
 
-masks = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
+masks = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1))
+)
 
 
 @given(masks, st.booleans())
 def test_text_and_back(mask, relative):
     rle = from_siim([to_siim(mask, relative)], *mask.shape, relative)
     assert np.array_equal(decode([rle], *mask.shape)[..., 0], mask)
-    assert rle == (encode(mask[..., None])[0] if mask.any() else None)  # the very string that pycocotools writes
+    assert rle == (
+        encode(mask[..., None])[0] if mask.any() else None
+    )  # the very string that pycocotools writes
     assert as_siim(rle, relative) == to_siim(mask, relative)
 
 
@@ -32,7 +36,9 @@ def test_large_masks_have_long_runs(share, relative):
 @st.composite
 def overlapping(draw):
     shape = draw(array_shapes(min_dims=2, max_dims=2, max_side=9))
-    return draw(st.lists(arrays(np.uint8, shape, elements=st.integers(0, 1)), min_size=1, max_size=5))
+    return draw(
+        st.lists(arrays(np.uint8, shape, elements=st.integers(0, 1)), min_size=1, max_size=5)
+    )
 
 
 @given(overlapping(), st.booleans())
@@ -55,15 +61,25 @@ def test_by_hand():
     # column-major numbers of a 3 x 4 image:  0 3 6  9
     #                                         1 4 7 10
     #                                         2 5 8 11
-    expected = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]], np.uint8)  # pixels 1, 2, 3 and 11
+    expected = np.array(
+        [[0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]], np.uint8
+    )  # pixels 1, 2, 3 and 11
     assert to_siim(expected) == "1 3 7 1" and to_siim(expected, relative=False) == "1 3 11 1"
-    for text, relative in (("1 3 7 1", True), ("1 3 11 1", False), ("11 1 1 2 2 2", False), (" 1 2  0 1 7 1 ", True)):
+    for text, relative in (
+        ("1 3 7 1", True),
+        ("1 3 11 1", False),
+        ("11 1 1 2 2 2", False),
+        (" 1 2  0 1 7 1 ", True),
+    ):
         assert np.array_equal(decode([from_siim([text], 3, 4, relative)], 3, 4)[..., 0], expected)
 
 
 def test_nothing_is_minus_one():
     assert to_siim(np.zeros((4, 5), np.uint8)) == as_siim(None) == "-1"
-    assert as_siim(encode(np.zeros((4, 5, 1)))[0]) == "-1" and as_siim(encode(np.ones((4, 5, 1)))[0]) == "0 20"
+    assert (
+        as_siim(encode(np.zeros((4, 5, 1)))[0]) == "-1"
+        and as_siim(encode(np.ones((4, 5, 1)))[0]) == "0 20"
+    )
     assert from_siim(["-1", " -1", ""], 4, 5) is None and from_siim([], 4, 5) is None
     assert as_siim(from_siim(["-1", "2 3"], 4, 5)) == "2 3"
 

@@ -22,11 +22,17 @@ def written(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.csv", "train.csv.gz"])
 def test_rows_of_an_image_keep_their_order(written, name):
-    assert read_siim_csv(written(PUBLISHED, name)) == {"a": ["1 2 3 4", "7 1"], "b": ["-1"], "c": ["-1"]}
+    assert read_siim_csv(written(PUBLISHED, name)) == {
+        "a": ["1 2 3 4", "7 1"],
+        "b": ["-1"],
+        "c": ["-1"],
+    }
 
 
 def test_a_mark_line_ends_blank_lines_and_more_columns_do_no_harm(written):
-    assert read_siim_csv(written("\ufeffdate,ImageId,EncodedPixels\r\n1,a,1 2\r\n\r\n2,b,-1\r\n")) == {"a": ["1 2"], "b": ["-1"]}
+    assert read_siim_csv(
+        written("\ufeffdate,ImageId,EncodedPixels\r\n1,a,1 2\r\n\r\n2,b,-1\r\n")
+    ) == {"a": ["1 2"], "b": ["-1"]}
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])
@@ -46,7 +52,10 @@ def test_what_is_written_is_read(tmp_path, name):
         ("ImageId, EncodedPixels\n", "holds no rows"),
         ("ImageId, EncodedPixels\na,-1\nb\n", "row 3 has no EncodedPixels"),
         ("ImageId, EncodedPixels\n,-1\n", "row 2 has no ImageId"),
-        ("ImageId, EncodedPixels\nb,-1\na,1 2\na, -1\n", "image 'a' has a row -1 .* and a row with a mask"),
+        (
+            "ImageId, EncodedPixels\nb,-1\na,1 2\na, -1\n",
+            "image 'a' has a row -1 .* and a row with a mask",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(written, text, sentence):

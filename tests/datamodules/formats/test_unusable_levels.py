@@ -7,22 +7,47 @@ from datamodules.formats.dicom import read_dicom
 from datamodules.refusal import ManifestError
 from tests.datamodules.formats.conftest import RAMP
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom about the values written here
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # pydicom about the values written here
 
 WRONG = {
-    "center NaN": ({"WindowCenter": "NaN", "WindowWidth": "100"}, "WindowCenter=nan, which is not a finite number"),
+    "center NaN": (
+        {"WindowCenter": "NaN", "WindowWidth": "100"},
+        "WindowCenter=nan, which is not a finite number",
+    ),
     "center inf": ({"WindowCenter": "inf", "WindowWidth": "100"}, "WindowCenter=inf, which"),
     "width NaN": ({"WindowCenter": "50", "WindowWidth": "nan"}, "WindowWidth=nan, which"),
     "width -inf": ({"WindowCenter": "50", "WindowWidth": "-inf"}, "WindowWidth=-inf, which"),
-    "width negative": ({"WindowCenter": "50", "WindowWidth": "-100"}, "WindowWidth=-100, which is negative"),
-    "first width negative": ({"WindowCenter": ["50", "40"], "WindowWidth": ["-100", "100"]}, "WindowWidth=-100, which is negative"),
+    "width negative": (
+        {"WindowCenter": "50", "WindowWidth": "-100"},
+        "WindowWidth=-100, which is negative",
+    ),
+    "first width negative": (
+        {"WindowCenter": ["50", "40"], "WindowWidth": ["-100", "100"]},
+        "WindowWidth=-100, which is negative",
+    ),
     "slope NaN": ({"RescaleSlope": "NaN", "RescaleIntercept": "0"}, "RescaleSlope=nan, which"),
     "slope inf": ({"RescaleSlope": "inf", "RescaleIntercept": "0"}, "RescaleSlope=inf, which"),
-    "intercept NaN": ({"RescaleSlope": "1", "RescaleIntercept": "nan"}, "RescaleIntercept=nan, which"),
-    "intercept inf": ({"RescaleSlope": "1", "RescaleIntercept": "-inf"}, "RescaleIntercept=-inf, which"),
-    "slope too large for a pixel": ({"RescaleSlope": "1e39", "RescaleIntercept": "0"}, r"RescaleSlope=1e\+39, which"),
+    "intercept NaN": (
+        {"RescaleSlope": "1", "RescaleIntercept": "nan"},
+        "RescaleIntercept=nan, which",
+    ),
+    "intercept inf": (
+        {"RescaleSlope": "1", "RescaleIntercept": "-inf"},
+        "RescaleIntercept=-inf, which",
+    ),
+    "slope too large for a pixel": (
+        {"RescaleSlope": "1e39", "RescaleIntercept": "0"},
+        r"RescaleSlope=1e\+39, which",
+    ),
     "rescaled pixels infinite": (
-        {"RescaleSlope": "3e37", "RescaleIntercept": "0", "WindowCenter": "50", "WindowWidth": "100"},
+        {
+            "RescaleSlope": "3e37",
+            "RescaleIntercept": "0",
+            "WindowCenter": "50",
+            "WindowWidth": "100",
+        },
         r"RescaleSlope=3e\+37 and RescaleIntercept=0, which make pixels that are not finite",
     ),
 }
@@ -33,7 +58,10 @@ WRONG = {
 def test_what_shows_no_picture_is_refused(name, bits, dicom):
     elements, said = WRONG[name]
     path = dicom(bits=bits, **elements)
-    with pytest.raises(ManifestError, match=rf"{path} has {said}.*; correct or delete that element, or take the file out") as refusal:
+    with pytest.raises(
+        ManifestError,
+        match=rf"{path} has {said}.*; correct or delete that element, or take the file out",
+    ) as refusal:
         read_dicom(path)
     assert "\n" not in str(refusal.value)
 
@@ -43,7 +71,12 @@ RIGHT = {
     "width 0 is none": {"WindowCenter": "50", "WindowWidth": "0"},
     "slope 0 is none": {"RescaleSlope": "0", "RescaleIntercept": "0"},
     "empty window": {"WindowCenter": "", "WindowWidth": ""},
-    "negative center and intercept": {"WindowCenter": "-76", "WindowWidth": "48", "RescaleSlope": "1", "RescaleIntercept": "-100"},
+    "negative center and intercept": {
+        "WindowCenter": "-76",
+        "WindowWidth": "48",
+        "RescaleSlope": "1",
+        "RescaleIntercept": "-100",
+    },
 }
 
 
@@ -54,4 +87,7 @@ def test_what_shows_a_picture_is_as_it_was(name, dicom):
 
 
 def test_a_negative_slope_still_inverts(dicom):
-    assert np.array_equal(read_dicom(dicom(bits=12, RescaleSlope="-1", RescaleIntercept="0")), np.rint((47 - RAMP) * (255 / 47)))
+    assert np.array_equal(
+        read_dicom(dicom(bits=12, RescaleSlope="-1", RescaleIntercept="0")),
+        np.rint((47 - RAMP) * (255 / 47)),
+    )

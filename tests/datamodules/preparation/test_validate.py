@@ -21,12 +21,22 @@ def exported(root, tmp_path):
 def test_a_sound_data_set(exported, root, capsys):
     before = folder_hash(exported), folder_hash(root)
     summary = validate(module(exported, "meta.json"))
-    assert summary["rows"] == N and summary["patients"] == 6 and summary["splits"] == {"test": 3, "train": 12, "val": 3}
+    assert (
+        summary["rows"] == N
+        and summary["patients"] == 6
+        and summary["splits"] == {"test": 3, "train": 12, "val": 3}
+    )
     assert summary["strata"]["0_none"] == 6 and sum(summary["strata"].values()) == N
-    assert summary["cls_prob"] == {"known": N - 1, "lowest": 0.0, "highest": 1.0} and summary["problems"] == {}
+    assert (
+        summary["cls_prob"] == {"known": N - 1, "lowest": 0.0, "highest": 1.0}
+        and summary["problems"] == {}
+    )
     said = capsys.readouterr().out
     assert "test 3, train 12, val 3" in said and "of 17 images" in said
-    assert not (exported.parent / "cache").exists() and (folder_hash(exported), folder_hash(root)) == before
+    assert (
+        not (exported.parent / "cache").exists()
+        and (folder_hash(exported), folder_hash(root)) == before
+    )
 
 
 def test_any_manifest_and_crops_are_looked_at(root, tmp_path):
@@ -36,14 +46,19 @@ def test_any_manifest_and_crops_are_looked_at(root, tmp_path):
     assert validate(module(folder, "meta.json", mask_column="cropped_mask"))["problems"] == {}
     (folder / "crops" / "a_7.png").unlink()
     Image.new("L", (5, 5)).save(folder / "crops" / "a_8.png")
-    with pytest.raises(ManifestError, match=r"cropped mask of another size than its crop, .*a_8\.png.*missing cropped mask, .*a_7\.png"):
+    with pytest.raises(
+        ManifestError,
+        match=r"cropped mask of another size than its crop, .*a_8\.png.*missing cropped mask, .*a_7\.png",
+    ):
         validate(module(folder, "meta.json"))
 
 
 def test_all_that_is_wrong_is_said(exported, capsys):
     (exported / "images" / "a_1.png").unlink()
     (exported / "images" / "a_3.png").write_bytes(b"broken")
-    (exported / "images" / "a_6.png").write_bytes((exported / "images" / "a_6.png").read_bytes()[:900])
+    (exported / "images" / "a_6.png").write_bytes(
+        (exported / "images" / "a_6.png").read_bytes()[:900]
+    )
     (exported / "masks" / "a_4.png").unlink()
     (exported / "masks" / "a_5.png").write_bytes(b"broken")
     Image.new("L", (20, 30), 255).save(exported / "masks" / "a_7.png")
@@ -66,13 +81,17 @@ def test_all_that_is_wrong_is_said(exported, capsys):
     ):
         assert f"{count} times {what}, '{exported / name}' for one" in said
         assert f"{count} times {what}: {exported / name}" in printed
-    assert said.endswith("restore or correct the files, or take their rows out") and "\n" not in said
+    assert (
+        said.endswith("restore or correct the files, or take their rows out") and "\n" not in said
+    )
     assert folder_hash(exported) == before
 
 
 def test_a_meta_that_contradicts_itself_is_refused_at_once(exported):
     entries = json.loads((exported / "meta.json").read_text())
-    (exported / "meta.json").write_text(json.dumps([*entries, {"id": "z", "image_path": "z.png", "has_pnx": 3}]))
+    (exported / "meta.json").write_text(
+        json.dumps([*entries, {"id": "z", "image_path": "z.png", "has_pnx": 3}])
+    )
     with pytest.raises(ManifestError, match="entry 'z' has has_pnx=3"):
         validate(module(exported, "meta.json"))
 
