@@ -1,6 +1,7 @@
 """What LoRA and the linear probe save beside full fine-tuning: peak memory of training, gradients held, size of a checkpoint.
 
-Each arm trains a few steps in a process of its own, on phantom radiographs; memory is what the process gained since its network stood.
+Each arm trains a few steps in a process of its own, on phantom radiographs; memory is what the
+process gained since its network stood.
 
 python benchmarks/adapters.py [--size 384] [--batch 8] [--steps 3]
 """

@@ -1,6 +1,7 @@
 """Seconds to index a set as large as BS-80K: 28 folders with label files and 82,544 images, empty here, because none is opened.
 
-python benchmarks/bone_index.py [--root DIR] (a real set; else a synthetic one is written to a temporary folder)
+python benchmarks/bone_index.py [--root DIR] (a real set; else a synthetic one is written to a
+temporary folder)
 """
 
 import argparse
@@ -50,7 +51,10 @@ def main() -> None:
             indexed = time.perf_counter()
             index.to_csv(Path(folder) / "index.csv", index=False)
             written = time.perf_counter()
-            said = f"{len(index):,} rows of {index['folder'].nunique()} folders indexed in {indexed - start:.2f} s"
+            said = (
+                f"{len(index):,} rows of {index['folder'].nunique()} folders indexed in"
+                f" {indexed - start:.2f} s"
+            )
             print(f"{said}, written as CSV in {written - indexed:.2f} s more")
 
 

@@ -1,8 +1,9 @@
 """The bone-scan chain on phantoms, several seeds: what it costs to learn a segmenter from image labels instead of true masks.
 
-Seeds are of initialisation and order; the drawing and the split stay. Each trains the classifier of weak_bone_scan and, judged on the same test
-images, a segmenter on its pseudo masks and one on the true masks. Printed are the mean and standard deviation over seeds, and the paired differences
-of the segmenters with their intervals over patients and seeds.
+Seeds are of initialisation and order; the drawing and the split stay. Each trains the classifier of
+weak_bone_scan and, judged on the same test images, a segmenter on its pseudo masks and one on the
+true masks. Printed are the mean and standard deviation over seeds, and the paired differences of
+the segmenters with their intervals over patients and seeds.
 
 python benchmarks/bone_scan.py [--seeds 0 1 2] [--runs FOLDER]
 """

@@ -63,8 +63,10 @@ def main() -> None:
             for i in range(number):
                 _ = dataset[Key(i, 0, 0, 256)]
             print(
-                f"{number:>5} images of 640 px: first run {times[0]:.2f} s, {counts[0]} decoded; second {times[1]:.3f} s, {counts[1]} decoded; "
-                f"private memory grew by {private_mb() - before:.1f} MB while all were read (cache {256 * 256 * 2 * number / 1e6:.0f} MB)"
+                f"{number:>5} images of 640 px: first run {times[0]:.2f} s, {counts[0]} decoded;"
+                f" second {times[1]:.3f} s, {counts[1]} decoded; private memory grew by"
+                f" {private_mb() - before:.1f} MB while all were read (cache"
+                f" {256 * 256 * 2 * number / 1e6:.0f} MB)"
             )
 
 

@@ -1,9 +1,11 @@
 """Heat maps of a classifier: images a second of a plain loop, image by image, beside ours, a batch at a time in the forward of the prediction.
 
-The plain loop is the public bone-scan project's: fp32, a forward for the probability, then GradCAM of the grad-cam library, which goes forward again
-and back through the whole network. Both end with a map at canvas size. Weights are random, which costs the same.
+The plain loop is the public bone-scan project's: fp32, a forward for the probability, then GradCAM
+of the grad-cam library, which goes forward again and back through the whole network. Both end with
+a map at canvas size. Weights are random, which costs the same.
 
-python benchmarks/cams.py [--net resnetrs50] [--canvas 1024 512] [--method GradCAM] [--batch 8] [--images 8] [--precision auto] [--rounds 3]
+python benchmarks/cams.py [--net resnetrs50] [--canvas 1024 512] [--method GradCAM] [--batch 8]
+[--images 8] [--precision auto] [--rounds 3]
 """
 
 import argparse
@@ -103,17 +105,20 @@ def main() -> None:
 
     difference = np.abs(stretched(loop()) - stretched(batched())).mean()  # which also warms up
     print(
-        f"{args.net}, {args.method}, {args.canvas[0]} x {args.canvas[1]}, {torch.get_num_threads()} threads, {DEVICE.type}; ours {precision}"
+        f"{args.net}, {args.method}, {args.canvas[0]} x {args.canvas[1]}, {torch.get_num_threads()}"
+        f" threads, {DEVICE.type}; ours {precision}"
     )
     print(f"the maps differ by {difference:.4f} on average, of 0..1")
     rates = []
     for _ in range(args.rounds):
         rates.append((rate(loop, args.images), rate(batched, args.images)))
         print(
-            f"plain loop {rates[-1][0]:7.2f} images/s   ours {rates[-1][1]:7.2f} images/s   ratio {rates[-1][1] / rates[-1][0]:.2f}"
+            f"plain loop {rates[-1][0]:7.2f} images/s   ours {rates[-1][1]:7.2f} images/s   ratio"
+            f" {rates[-1][1] / rates[-1][0]:.2f}"
         )
     print(
-        f"median ratio of paired rounds {statistics.median(after / before for before, after in rates):.2f}"
+        "median ratio of paired rounds"
+        f" {statistics.median(after / before for before, after in rates):.2f}"
     )
 
 

@@ -1,8 +1,9 @@
 """What confounders in the training set are worth, and what brightness alone finds: python benchmarks/confounders.py [--seeds 0 1 2].
 
-Draws one set of pneumothorax phantoms twice, with and without tubes, skin folds, clothes and hair over the lungs, everything else the same.
-One arm trains on the set with them, one on the set without; val and test have them in both. Each run goes through run.py. Prints the comparison,
-and the Dice of the best intensity band, chosen on the lesions of val and applied to those of test.
+Draws one set of pneumothorax phantoms twice, with and without tubes, skin folds, clothes and hair
+over the lungs, everything else the same. One arm trains on the set with them, one on the set
+without; val and test have them in both. Each run goes through run.py. Prints the comparison, and
+the Dice of the best intensity band, chosen on the lesions of val and applied to those of test.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """A curriculum against a fixed rate and natural sampling, on phantoms: python benchmarks/curriculum.py [--seeds 0 1 2].
 
-The demo of curriculum_pnx in three arms with the same stages of learning rate, the same number of images seen and the same test set. Each run goes
-through run.py; a run that is there already is not made again. Prints the comparison.
+The demo of curriculum_pnx in three arms with the same stages of learning rate, the same number of
+images seen and the same test set. Each run goes through run.py; a run that is there already is not
+made again. Prints the comparison.
 """
 
 import argparse

@@ -80,7 +80,9 @@ def main() -> None:
             pd.DataFrame({"id": [path.stem for path in paths], "image": list(map(str, paths))})
         )
         print(
-            f"{number} DICOMs of {SIDE} px, {sum(path.stat().st_size for path in paths) / number / 1e3:.0f} kB each, to {SIZE} px"
+            f"{number} DICOMs of {SIDE} px,"
+            f" {sum(path.stat().st_size for path in paths) / number / 1e3:.0f} kB each, to"
+            f" {SIZE} px"
         )
         theirs, build_one = (
             plain(paths[:4]),
@@ -96,7 +98,8 @@ def main() -> None:
             build(manifest, SIZE, 1, folder / f"cache{repeat}")
             rates.append((number / (middle - start), number / (time.perf_counter() - middle)))
             print(
-                f"plain loop {rates[-1][0]:6.0f} images/s   build {rates[-1][1]:6.0f} images/s   ratio {rates[-1][1] / rates[-1][0]:.2f}"
+                f"plain loop {rates[-1][0]:6.0f} images/s   build {rates[-1][1]:6.0f} images/s  "
+                f" ratio {rates[-1][1] / rates[-1][0]:.2f}"
             )
         print(f"median ratio {median(ours / other for other, ours in rates):.2f}")
 

@@ -1,11 +1,14 @@
 """Ten minutes of training on this machine, from scratch, on a real COCO export at 256 px: ours beside the plain loop.
 
-The recipe was chosen on valid alone; test is read once, at the end. Threshold from valid, mean Dice of test.
+The recipe was chosen on valid alone; test is read once, at the end. Threshold from valid, mean Dice
+of test.
 
-python benchmarks/equal_time.py --root DIR --arm ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds 600] [--no-copies]
+python benchmarks/equal_time.py --root DIR --arm ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds
+600] [--no-copies]
 
---no-copies splits anew, with nearly identical pictures on one side: public exports hold mirrored and turned copies of one
-picture in train and in test, and what is learned by heart then counts as skill.
+--no-copies splits anew, with nearly identical pictures on one side: public exports hold mirrored
+and turned copies of one picture in train and in test, and what is learned by heart then counts as
+skill.
 """
 
 import argparse
@@ -64,7 +67,8 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
         seconds, images = seconds + cost["train_seconds"], images + cost["images_trained"]
     if seconds > budget:
         raise SystemExit(
-            f"training took {seconds:.0f} s, more than the {budget:.0f} of the other arms: no comparison"
+            f"training took {seconds:.0f} s, more than the {budget:.0f} of the other arms: no"
+            " comparison"
         )
     best = trainer.checkpoint_callback.best_model_path
     for evaluate in (trainer.validate, trainer.test):

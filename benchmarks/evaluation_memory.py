@@ -1,9 +1,11 @@
 """Peak memory of an evaluation of more and more images, beside the evidence that it keeps of them: it may grow by nothing else.
 
-A real validation by Lightning of a SegmentationModule with a network of one convolution, on noise that is made batch by batch; each number of images
-in a fresh process. Bytes an image are the peak (VmHWM) less that of the smallest number of images, by the images more.
+A real validation by Lightning of a SegmentationModule with a network of one convolution, on noise
+that is made batch by batch; each number of images in a fresh process. Bytes an image are the peak
+(VmHWM) less that of the smallest number of images, by the images more.
 
-python benchmarks/evaluation_memory.py [--images 1000 10000 50000] [--classes 1] [--size 64] [--batch 32]
+python benchmarks/evaluation_memory.py [--images 1000 10000 50000] [--classes 1] [--size 64]
+[--batch 32]
 """
 
 import argparse

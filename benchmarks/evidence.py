@@ -81,8 +81,9 @@ def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
     forward_s, keep_s, find_s = (statistics.median(column) for column in zip(*spent, strict=True))
     rules = len(grid.top) * len(grid.min_area) * len(grid.bottom)
     print(
-        f"{images} images, truth {truth_size} px: forward {forward_s:.3f} s, evidence {keep_s:.4f} s, {rules:,} rules {find_s:.4f} s; "
-        f"(evidence + search) / forward = {100 * statistics.median(ratios):.2f} %"
+        f"{images} images, truth {truth_size} px: forward {forward_s:.3f} s, evidence {keep_s:.4f}"
+        f" s, {rules:,} rules {find_s:.4f} s; (evidence + search) / forward ="
+        f" {100 * statistics.median(ratios):.2f} %"
     )
 
 
@@ -93,7 +94,8 @@ def search_alone() -> None:
     evidence = evidence_of(names, counts, np.zeros((1000, 1, 3)))
     grid = Grid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
     print(
-        f"62,500 rules on 1,000 images: {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s"
+        "62,500 rules on 1,000 images:"
+        f" {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s"
     )
 
 
@@ -115,7 +117,8 @@ def average_precision() -> None:
         evidence = evidence_of(names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)))
         found = estimates(evidence, resamples=2)["lesion"]["average_precision"].value
         print(
-            f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference {abs(exact - found):.4f}"
+            f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference"
+            f" {abs(exact - found):.4f}"
         )
 
 

@@ -171,7 +171,8 @@ def main(asked: argparse.Namespace) -> None:
         for name, spent in measure(runs, Path(folder) / "add", asked.rounds).items():
             clock, own = (statistics.median(column) for column in zip(*spent, strict=True))
             print(
-                f"{name}: {clock:.3f} s by the clock, {own:.3f} s of processor time (medians of {asked.rounds})"
+                f"{name}: {clock:.3f} s by the clock, {own:.3f} s of processor time (medians of"
+                f" {asked.rounds})"
             )
         page, kept = (
             (runs / "leaderboard.html").stat().st_size,

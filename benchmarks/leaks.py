@@ -38,7 +38,8 @@ def main() -> None:
         data = BrainTumorDataModule(root=root, cache_dir=cache, image_size=256)
         rows, thumbnails = data.table.rows, np.asarray(data.cache.thumbnails)
     print(
-        f"{len(rows)} real slices, {len(near_duplicates(rows, thumbnails))} pairs across the export's own splits are called near-duplicates"
+        f"{len(rows)} real slices, {len(near_duplicates(rows, thumbnails))} pairs across the"
+        " export's own splits are called near-duplicates"
     )
     for pair in near_duplicates(rows, thumbnails)[:12]:
         print(f"  {pair.correlation:.3f} {pair.turned:<22} {pair.first[:30]}  {pair.second[:30]}")
@@ -68,7 +69,8 @@ def main() -> None:
         }
         hits = sum(a == b for a, b in found)
         print(
-            f"{name:<30} {hits}/50 planted copies found, {len(found) - hits} other pairs of 2,450 called copies"
+            f"{name:<30} {hits}/50 planted copies found, {len(found) - hits} other pairs of 2,450"
+            " called copies"
         )
 
 

@@ -1,6 +1,7 @@
 """What logging and reporting cost beside the training of a demo run: metrics.csv, W&B offline, the page, all else that callbacks log.
 
-Each round is one run with all of it; a clock stands around every call, so that a part and the training are measured in the same run.
+Each round is one run with all of it; a clock stands around every call, so that a part and the
+training are measured in the same run.
 
 python benchmarks/logging_overhead.py [--rounds 3] [words for run.py, such as trainer.max_epochs=2]
 """
@@ -106,12 +107,14 @@ def main() -> None:
         name: [100 * found.get(name, 0.0) / found["training"] for found in rounds] for name in names
     }
     print(
-        f"training: {statistics.median(found['training'] for found in rounds):.1f} s, median of {len(rounds)} rounds in one process"
+        f"training: {statistics.median(found['training'] for found in rounds):.1f} s, median of"
+        f" {len(rounds)} rounds in one process"
     )
     for name, values in shares.items():
         seconds = statistics.median(found.get(name, 0.0) for found in rounds)
         print(
-            f"{name:22} {seconds:7.3f} s  {statistics.median(values):6.2f} % of training  ({', '.join(f'{value:.2f}' for value in values)})"
+            f"{name:22} {seconds:7.3f} s  {statistics.median(values):6.2f} % of training "
+            f" ({', '.join(f'{value:.2f}' for value in values)})"
         )
     total = [sum(values) for values in zip(*shares.values(), strict=True)]
     print(f"{'together':22} {'':7}    {statistics.median(total):6.2f} %")

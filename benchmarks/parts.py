@@ -41,6 +41,7 @@ class Parts:
         """A fresh trainer and its callbacks by name."""
         callbacks = callbacks_of(self.cfg)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
-        return self.make(
-            self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more
-        ), callbacks
+        return (
+            self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more),
+            callbacks,
+        )

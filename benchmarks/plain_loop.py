@@ -51,9 +51,10 @@ class Slices(Dataset):
             0.224,
             0.225,
         ]
-        return torch.from_numpy(normal.transpose(2, 0, 1).copy()).float(), torch.from_numpy(
-            done["mask"]
-        )[None].float()
+        return (
+            torch.from_numpy(normal.transpose(2, 0, 1).copy()).float(),
+            torch.from_numpy(done["mask"])[None].float(),
+        )
 
 
 class PlainLoop:

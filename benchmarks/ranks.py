@@ -1,9 +1,11 @@
 """Two ranks of one thread each beside one process of two threads, the same global batch: images a second, and the bytes that a step sends.
 
-Each arm is a command line in processes of its own, in turns; the rate is the one of report.json, the median over epochs. Two cores must be
-free: a thread of the single process that has to wait for another program makes the whole step wait.
+Each arm is a command line in processes of its own, in turns; the rate is the one of report.json,
+the median over epochs. Two cores must be free: a thread of the single process that has to wait for
+another program makes the whole step wait.
 
-python benchmarks/ranks.py [--experiment upernet_pnx] [--batch 8] [--steps 20] [--epochs 4] [--rounds 3] [KEY=VALUE ...]
+python benchmarks/ranks.py [--experiment upernet_pnx] [--batch 8] [--steps 20] [--epochs 4]
+[--rounds 3] [KEY=VALUE ...]
 """
 
 import argparse
@@ -147,18 +149,22 @@ def main() -> None:
                 )
     for ranks, name in ((1, "one process, two threads"), (2, "two ranks, one thread each")):
         print(
-            f"{name:<28}{statistics.median(rates[ranks]):8.2f} img/s   ({', '.join(f'{found:.2f}' for found in rates[ranks])})"
+            f"{name:<28}{statistics.median(rates[ranks]):8.2f} img/s  "
+            f" ({', '.join(f'{found:.2f}' for found in rates[ranks])})"
         )
     ratio = statistics.median(two / one for one, two in zip(rates[1], rates[2], strict=True))
     print(
-        f"two ranks / one process: {ratio:.3f}   (median of {args.rounds} paired rounds, {args.batch} images a step)"
+        f"two ranks / one process: {ratio:.3f}   (median of {args.rounds} paired rounds,"
+        f" {args.batch} images a step)"
     )
     reduced = sum(buckets)
     print(
-        f"a step all-reduces {reduced:,} bytes in {len(buckets)} buckets; the parameters that learn are {gradients:,}: {reduced / gradients:.3f} x"
+        f"a step all-reduces {reduced:,} bytes in {len(buckets)} buckets; the parameters that learn"
+        f" are {gradients:,}: {reduced / gradients:.3f} x"
     )
     print(
-        f"on a ring of n ranks each sends 2 (n - 1) / n of them, here {reduced:,}; besides, DDP broadcasts {buffers:,} bytes of buffers a step"
+        f"on a ring of n ranks each sends 2 (n - 1) / n of them, here {reduced:,}; besides, DDP"
+        f" broadcasts {buffers:,} bytes of buffers a step"
     )
 
 

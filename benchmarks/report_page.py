@@ -2,7 +2,8 @@
 
 python benchmarks/report_page.py [--images 2000] [--classes 1] [--kind mask|label] [--rounds 5]
 
-Needs a Chromium of the system. Opening is from the navigation to the load event, and further to the first moment in which the page has nothing to do.
+Needs a Chromium of the system. Opening is from the navigation to the load event, and further to the
+first moment in which the page has nothing to do.
 """
 
 import argparse
@@ -141,10 +142,12 @@ def main(images: int, classes: int, kind: str, rounds: int) -> None:
         written = time.process_time()
         times = opening(path, rounds)
         print(
-            f"{kind}, {images} images, {classes} class(es), {len(cases)} cases: {path.stat().st_size / 1e6:.2f} MB"
+            f"{kind}, {images} images, {classes} class(es), {len(cases)} cases:"
+            f" {path.stat().st_size / 1e6:.2f} MB"
         )
     print(
-        f"CPU: what the script reads {swept - start:.2f} s, the whole page {written - scored:.2f} s (scores with intervals {scored - swept:.2f} s)"
+        f"CPU: what the script reads {swept - start:.2f} s, the whole page {written - scored:.2f} s"
+        f" (scores with intervals {scored - swept:.2f} s)"
     )
     load, idle = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"opened: load event after {load:.0f} ms, idle after {idle:.0f} ms, medians of {rounds}")

@@ -1,7 +1,7 @@
 """What drawing an epoch costs: python benchmarks/sampling.py [--rows 100000].
 
-Prints milliseconds to draw an epoch of a large manifest at an asked rate with strata and hard samples, on one and on three ranks, and to form
-its keys; median of several epochs.
+Prints milliseconds to draw an epoch of a large manifest at an asked rate with strata and hard
+samples, on one and on three ranks, and to form its keys; median of several epochs.
 """
 
 import argparse
@@ -62,7 +62,8 @@ def main() -> None:
                 keying.append(time.perf_counter() - start - drawing[-1])
             drawn, keyed = (1000 * median(seconds) for seconds in (drawing, keying))
             print(
-                f"{name}, {ranks} rank(s): {drawn:.0f} ms to draw {images:,} of {asked.rows:,} rows, {keyed:.0f} ms for their keys over the epoch"
+                f"{name}, {ranks} rank(s): {drawn:.0f} ms to draw {images:,} of {asked.rows:,}"
+                f" rows, {keyed:.0f} ms for their keys over the epoch"
             )
 
 

@@ -1,9 +1,11 @@
 """Weak scaling planned past this machine: images a second of 1 to 64 GPUs, from the time of a step on one and the bytes of its gradients.
 
-python benchmarks/scaling.py [--step SECONDS | --measure] [--batch 4] [--accumulate 1] [--gpus 1 2 4 8 16 32 64] [--nodes-of 8 1]
+python benchmarks/scaling.py [--step SECONDS | --measure] [--batch 4] [--accumulate 1] [--gpus 1 2 4
+8 16 32 64] [--nodes-of 8 1]
 
-Parameters and floating-point operations are counted from the network of experiment=upernet_pnx (UPerNet with Swin-B, 512 px). Without --step
-or --measure the step's time is ASSUMED: its operations by a rate that an H100 might sustain. Bandwidths and latencies are assumed always.
+Parameters and floating-point operations are counted from the network of experiment=upernet_pnx
+(UPerNet with Swin-B, 512 px). Without --step or --measure the step's time is ASSUMED: its
+operations by a rate that an H100 might sustain. Bandwidths and latencies are assumed always.
 """
 
 import argparse
@@ -72,7 +74,8 @@ def ring(size: float, ranks: int, link: Link) -> float:
 def all_reduce(size: float, gpus: int, a_node: int, network: Link) -> float:
     """Seconds in two levels: reduce-scatter within each node, rings of the GPUs of one number over the nodes, all-gather within.
 
-    The rings over the nodes run at once: together they carry `size` bytes and share the node's bandwidth.
+    The rings over the nodes run at once: together they carry `size` bytes and share the node's
+    bandwidth.
     """
     inside, nodes = min(gpus, a_node), -(-gpus // a_node)
     return (ring(size, inside, NVLINK) if inside > 1 else 0.0) + (
@@ -165,13 +168,18 @@ def main() -> None:
         if args.measure
         else f"ASSUMED, {H100 / 1e12:.0f} TFLOP a second"
     )
-    step = f"{operations / 1e12:.2f} TFLOP a step of {args.batch} images, {backward:.0%} of them backward"
+    step = (
+        f"{operations / 1e12:.2f} TFLOP a step of {args.batch} images, {backward:.0%} of them"
+        " backward"
+    )
     print(
-        f"counted: {parameters:,} parameters that learn, gradients of {4 * parameters:,} bytes in fp32; {step}"
+        f"counted: {parameters:,} parameters that learn, gradients of {4 * parameters:,} bytes in"
+        f" fp32; {step}"
     )
     print(f"a step on one GPU: {1000 * seconds:.1f} ms ({origin})")
     print(
-        f"assumed: {REACHED:.0%} of the nominal rates; no stragglers, no slower computing beside communication, loaders that keep up"
+        f"assumed: {REACHED:.0%} of the nominal rates; no stragglers, no slower computing beside"
+        " communication, loaders that keep up"
     )
     fp32 = Work(seconds, backward, 4.0 * parameters, args.batch, args.accumulate)
     for a_node in args.nodes_of:
@@ -180,7 +188,8 @@ def main() -> None:
             ("compressed to bf16", replace(fp32, gradients=2.0 * parameters)),
         ):
             print(
-                f"\nnodes of {a_node}, gradients {name}: efficiency, images a second\n\n{table(work, args.gpus, a_node)}"
+                f"\nnodes of {a_node}, gradients {name}: efficiency, images a"
+                f" second\n\n{table(work, args.gpus, a_node)}"
             )
 
 

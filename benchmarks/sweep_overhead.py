@@ -53,13 +53,15 @@ def main():
         )
         computed.append(seconds(log, 1)[1:])
     print(
-        f"{arguments.experiment}, {arguments.trials} trials, seconds from asking to the first training step, median (all):"
+        f"{arguments.experiment}, {arguments.trials} trials, seconds from asking to the first"
+        " training step, median (all):"
     )
     for name, times, own in zip(
         ("fresh process", "forked"), (alone, forked[1:]), computed, strict=True
     ):
         print(
-            f"  {name:<16} {statistics.median(times):6.2f}  ({', '.join(f'{s:.2f}' for s in times)}), of one core {statistics.median(own):.2f}"
+            f"  {name:<16} {statistics.median(times):6.2f} "
+            f" ({', '.join(f'{s:.2f}' for s in times)}), of one core {statistics.median(own):.2f}"
         )
     print(f"  the first forked {forked[0]:6.2f}  (waits for the imports)")
 

@@ -1,8 +1,10 @@
 """Training throughput: this repository, loader, Lightning and callbacks included, beside a plain fp32 loop and a bare step.
 
-The plain loop runs in a process of its own, because this repository also sets the allocator of the process that it is in.
+The plain loop runs in a process of its own, because this repository also sets the allocator of the
+process that it is in.
 
-python benchmarks/throughput.py [--task brain|pneumonia] [--root DIR] [--size 256] [--batch 8] [--precision auto] [--steps 6] [--rounds 3]
+python benchmarks/throughput.py [--task brain|pneumonia] [--root DIR] [--size 256] [--batch 8]
+[--precision auto] [--steps 6] [--rounds 3]
 """
 
 import argparse
@@ -120,13 +122,15 @@ def main() -> None:
                     rates[name].append(rate)
     for name, values in rates.items():
         print(
-            f"{name:<18}{statistics.median(values):8.2f} img/s   ({', '.join(f'{v:.2f}' for v in values)})"
+            f"{name:<18}{statistics.median(values):8.2f} img/s  "
+            f" ({', '.join(f'{v:.2f}' for v in values)})"
         )
     ours = rates["this repository"]
     for name in ("plain fp32 loop", "bare step"):
         ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
         print(
-            f"this repository / {name}: {ratio:.3f}   (median of paired rounds, precision {parts.cfg.trainer.precision})"
+            f"this repository / {name}: {ratio:.3f}   (median of paired rounds, precision"
+            f" {parts.cfg.trainer.precision})"
         )
     if torch.cuda.is_available():
         print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

@@ -9,7 +9,8 @@ from torch import distributed
 class Agreement:
     """Whether any rank said yes; all ranks hear of it at the same step, one step later. With one process at once.
 
-    The flags travel over the CPUs (gloo) while the next step computes, so that no GPU has to be waited for.
+    The flags travel over the CPUs (gloo) while the next step computes, so that no GPU has to be
+    waited for.
 
     Args:
         world_size: Number of processes; each makes one of these at the same time.

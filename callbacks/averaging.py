@@ -12,8 +12,8 @@ from datamodules.arguments import Fraction, Whole, validated
 class Ema(EMAWeightAveraging):
     """Exponential moving average over the steps.
 
-    Lightning 2.6 keeps swapping its average in when `trainer.validate` follows a fit, over the checkpoint that was asked
-    for; here the average is forgotten when the fit ends.
+    Lightning 2.6 keeps swapping its average in when `trainer.validate` follows a fit, over the
+    checkpoint that was asked for; here the average is forgotten when the fit ends.
 
     Example:
         callbacks: {ema: {decay: 0.99}}
@@ -35,8 +35,8 @@ class Ema(EMAWeightAveraging):
 class Swa(WeightAveraging):
     """Stochastic weight averaging (Izmailov et al. 2018): the plain mean of the weights at the end of each late epoch.
 
-    Lightning's own callback of this name hands its average over after the last checkpoint was written, so nothing ever
-    tests it. BatchNorm statistics are averaged with the weights.
+    Lightning's own callback of this name hands its average over after the last checkpoint was
+    written, so nothing ever tests it. BatchNorm statistics are averaged with the weights.
 
     Example:
         callbacks: {swa: {start_epoch: 80}}

@@ -14,8 +14,8 @@ from datamodules.arguments import Count, FilePath, validated
 class Best(ModelCheckpoint):
     """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
 
-    Lightning forgets the best score when the folder is another one, and the first epoch after the interruption would
-    become the best, however bad.
+    Lightning forgets the best score when the folder is another one, and the first epoch after the
+    interruption would become the best, however bad.
 
     Example:
         callbacks: {checkpoint: {dirpath: "${paths.run}/checkpoints", monitor: val/dice, mode: max}}
@@ -70,7 +70,11 @@ class Best(ModelCheckpoint):
             state_dict = (
                 state_dict
                 | paths
-                | {"dirpath": self.dirpath, "last_model_path": "", "best_k_models": models}
+                | {
+                    "dirpath": self.dirpath,
+                    "last_model_path": "",
+                    "best_k_models": models,
+                }
             )
         super().load_state_dict(state_dict)
 
@@ -85,5 +89,6 @@ class Top(Best):
     """The best few of a run beside the best one; a class of its own, because Lightning tells callbacks apart by class and monitor.
 
     Example:
-        callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename: "top-{epoch:03d}", save_top_k: 3}}
+        callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename:
+            "top-{epoch:03d}", save_top_k: 3}}
     """

@@ -36,7 +36,8 @@ class ClassProbabilities(Callback):
             pl_module.target != "label" or len(pl_module.classes) != 1
         ):
             raise Refusal(
-                "class_probabilities is of one class that is there or not; take it out of callbacks=[...] for other modules"
+                "class_probabilities is of one class that is there or not; take it out of"
+                " callbacks=[...] for other modules"
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

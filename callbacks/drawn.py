@@ -111,7 +111,10 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
 
 
 def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> Table:
-    title = f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of them positive"
+    title = (
+        f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of"
+        " them positive"
+    )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in (
         "epochs",

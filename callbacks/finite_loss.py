@@ -48,7 +48,8 @@ class FiniteLoss(Callback):
         if self._bad is not None and bool(self._bad):
             ids = ", ".join(id for batch in self._recent for id in batch[:4])
             raise Refusal(
-                f"the loss was not a finite number within the {self.every} steps before step {trainer.global_step}; the last batches held {ids} ...; "
-                "lower module.optimizer.lr, or set trainer.precision=32-true"
+                f"the loss was not a finite number within the {self.every} steps before step"
+                f" {trainer.global_step}; the last batches held {ids} ...; lower"
+                " module.optimizer.lr, or set trainer.precision=32-true"
             )
         self._bad = None

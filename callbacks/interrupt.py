@@ -30,7 +30,8 @@ class Interrupted(Refusal):
 class Interrupt(Callback):
     """Turns SIGINT and SIGTERM into a clean stop at the end of the running step, on all ranks at the same one.
 
-    A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by submitit, which owns that.
+    A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
+    submitit, which owns that.
 
     Example:
         callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
@@ -94,13 +95,15 @@ class Interrupt(Callback):
         if self._ranks.now(bool(self._asked)):
             self._requeue()
             raise Interrupted(
-                f"stopped when training was complete; evaluate it with the same command, do=[test] and ckpt_path={self.path.parent.parent}"
+                "stopped when training was complete; evaluate it with the same command, do=[test]"
+                f" and ckpt_path={self.path.parent.parent}"
             )
 
     def _stop(self, trainer: Trainer) -> None:
         self._requeue()
         raise Interrupted(
-            f"stopped after step {trainer.global_step}; go on with the same command and ckpt_path={self.path}"
+            f"stopped after step {trainer.global_step}; go on with the same command and"
+            f" ckpt_path={self.path}"
         )
 
     def _requeue(self) -> None:

@@ -20,29 +20,36 @@ from lightning_modules.label_rule import LabelRule
 from lightning_modules.temperature import temperature
 
 NAME = "selected_threshold.json"
-MEND = "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={}, which fits nothing more and searches again"
+MEND = (
+    "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={},"
+    " which fits nothing more and searches again"
+)
 
 
 @validated
 class LabelThreshold(RuleSearch):
     """Searches each class's threshold, and with `temperature` the divisor that calibrates its logits first.
 
-    Where the bounds cannot be kept, training goes on with what comes nearest; the best checkpoint is then not tested.
+    Where the bounds cannot be kept, training goes on with what comes nearest; the best checkpoint
+    is then not tested.
 
     Example:
         callbacks:
           threshold_search:
             run_dir: ${paths.run}
-            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy, sensitivity, specificity
+            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy,
+                sensitivity, specificity
             at_least: {sensitivity: 0.85}    # bounds on val; null or absent: none
             between: [0.0, 1.0]              # thresholds that may be taken
             temperature: false
 
-    After a fit `selected_threshold.json` in the run folder says what was selected, and what it reaches on val.
+    After a fit `selected_threshold.json` in the run folder says what was selected, and what it
+    reaches on val.
 
     Args:
         run_dir: The run folder.
-        objective: What is maximised; `specificity` under `at_least: {sensitivity: .85}`, and the reverse, is what others call sens_atleast.
+        objective: What is maximised; `specificity` under `at_least: {sensitivity: .85}`, and the
+            reverse, is what others call sens_atleast.
         at_least: Lower bounds of sensitivity, specificity or precision.
         between: Smallest and largest threshold.
         temperature: Calibrate on val.
@@ -75,7 +82,8 @@ class LabelThreshold(RuleSearch):
         )
         if evidence.exclusive and self.demand.at_least:
             raise Refusal(
-                "callbacks.threshold_search.at_least bounds a threshold, and classes that exclude one another have none; leave it out"
+                "callbacks.threshold_search.at_least bounds a threshold, and classes that exclude"
+                " one another have none; leave it out"
             )
         if evidence.exclusive:
             self.found = [
@@ -163,5 +171,6 @@ class LabelThreshold(RuleSearch):
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
         if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
             raise Refusal(
-                f"this checkpoint's threshold does not keep the bounds it was searched under; {MEND.format('EPOCHS_OF_RUN')}"
+                "this checkpoint's threshold does not keep the bounds it was searched under;"
+                f" {MEND.format('EPOCHS_OF_RUN')}"
             )

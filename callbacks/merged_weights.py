@@ -30,7 +30,8 @@ class MergedWeights(Callback):
         """Once, from the weights that were tested."""
         if not isinstance(pl_module.net, Adapted):
             raise Refusal(
-                "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave the callback out"
+                "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave"
+                " the callback out"
             )
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.path.parent.mkdir(parents=True, exist_ok=True)

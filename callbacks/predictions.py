@@ -24,7 +24,8 @@ from lightning_modules.segmentation import SegmentationModule
 class Predictions(Callback):
     """Leaves `predictions/submission.csv` (relative RLE) and `predictions/masks/*.png`, or `predictions/labels.csv`.
 
-    Masks are drawn at each image's own size by the rule in force; of several classes each has its folder and its CSV.
+    Masks are drawn at each image's own size by the rule in force; of several classes each has its
+    folder and its CSV.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -32,7 +33,8 @@ class Predictions(Callback):
     Args:
         run_dir: The run folder.
         masks: Also write PNGs.
-        relative: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and length.
+        relative: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and
+            length.
     """
 
     def __init__(self, run_dir: FilePath, masks: bool = True, relative: bool = True) -> None:

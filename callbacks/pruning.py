@@ -29,10 +29,12 @@ class Pruned(Exception):
 class Pruning(Callback):
     """Tells the study the monitored score after each validation, and ends the trial between two epochs where the pruner says so.
 
-    The study is the one of the sweep that the run folder belongs to, the trial has the folder's number. The sweeper adds this callback.
+    The study is the one of the sweep that the run folder belongs to, the trial has the folder's
+    number. The sweeper adds this callback.
 
     Example:
-        callbacks: {pruning: {run_dir: "${paths.run}", monitor: "${monitor.name}", pruner: {_target_: optuna.pruners.MedianPruner}}}
+        callbacks: {pruning: {run_dir: "${paths.run}", monitor: "${monitor.name}", pruner:
+            {_target_: optuna.pruners.MedianPruner}}}
 
     Args:
         run_dir: A numbered folder beside study.db.
@@ -70,7 +72,8 @@ class Pruning(Callback):
         value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
         if value is None:
             raise Refusal(
-                f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set monitor.name, or hydra.sweeper.pruner=null"
+                f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set"
+                " monitor.name, or hydra.sweeper.pruner=null"
             )
         if epoch not in _told(self._trial):
             self._trial.report(float(value), epoch)
@@ -79,7 +82,10 @@ class Pruning(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the trial on all ranks at once, when the checkpoints of the epoch before are written."""
         if self._ranks.now(self._prune):
-            said = f"pruned after {trainer.current_epoch} epochs: by then the other trials of its study had a better {self.monitor}"
+            said = (
+                f"pruned after {trainer.current_epoch} epochs: by then the other trials of its"
+                f" study had a better {self.monitor}"
+            )
             _say(said)
             raise Pruned(said, self._best())
 

@@ -16,7 +16,8 @@ from datamodules.arguments import Positive, validated
 class Resources(Callback):
     """A thread samples utilisation beside training; the steps are only counted.
 
-    Images are those of all processes, which take batches of one size; memory and utilisation are this process's own.
+    Images are those of all processes, which take batches of one size; memory and utilisation are
+    this process's own.
 
     Example:
         callbacks: {resources: {every_seconds: 1.0}}

@@ -40,7 +40,8 @@ class RuleSearch(Callback):
         evidence = pl_module.collect("val")
         if not isinstance(evidence, self.kind):
             raise Refusal(
-                f"callbacks.threshold_search is one for {self.kind.kind}s; take callbacks=[...,{GROUP[evidence.kind]},...] for this module"
+                f"callbacks.threshold_search is one for {self.kind.kind}s; take"
+                f" callbacks=[...,{GROUP[evidence.kind]},...] for this module"
             )
         pl_module.rule.numbers = self.search(evidence)
         pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)

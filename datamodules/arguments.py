@@ -1,7 +1,8 @@
 """Checks the arguments of our own constructors against their annotations, and says in one sentence what is allowed.
 
-`Literal`s and bounds that stand at a constructor mean nothing until something enforces them. `validated` does, by pydantic in strict mode: `true`
-is not 1, `off` is not false, NaN is no number. What is refused names the key of the configuration, as far as it is known.
+`Literal`s and bounds that stand at a constructor mean nothing until something enforces them.
+`validated` does, by pydantic in strict mode: `true` is not 1, `off` is not false, NaN is no number.
+What is refused names the key of the configuration, as far as it is known.
 """
 
 import inspect
@@ -73,9 +74,12 @@ class ArgumentError(Refusal):
 
     Args:
         owner: Name of the class or function.
-        path: The argument, and below it the keys of mappings and the places in lists, as far as they are known.
-        problem: What follows the key in the sentence, such as `=1.5 is not allowed; it must be a number from 0 to 1`.
-        where: The path of `owner` in the configuration, where it is known; the sentence then names the whole key.
+        path: The argument, and below it the keys of mappings and the places in lists, as far as
+            they are known.
+        problem: What follows the key in the sentence, such as `=1.5 is not allowed; it must be a
+            number from 0 to 1`.
+        where: The path of `owner` in the configuration, where it is known; the sentence then names
+            the whole key.
     """
 
     def __init__(
@@ -101,13 +105,15 @@ class ArgumentError(Refusal):
 def validated(target: Target) -> Target:
     """Enforces the annotations of a function, or of the constructor of a class.
 
-    A subclass that hands `**base` on needs nothing more: the constructor of its base class is checked when it is called.
+    A subclass that hands `**base` on needs nothing more: the constructor of its base class is
+    checked when it is called.
 
     Args:
         target: A function, or a class with an `__init__` of its own (a dataclass has one).
 
     Returns:
-        The same class, or a function with the same signature; calls raise `ArgumentError` where an argument is not allowed.
+        The same class, or a function with the same signature; calls raise `ArgumentError` where an
+        argument is not allowed.
     """
     if isinstance(target, type):
         target.__init__ = _checked(target.__init__, target.__name__)  # type: ignore[misc]

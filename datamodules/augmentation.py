@@ -76,8 +76,10 @@ def radiograph(
     """Random resized crop, horizontal flip, rotation: the published pneumonia recipe, and a change of exposure that is off there.
 
     Args:
-        image_size: Of the crop after its resize, in pixels: the side of a square, or [height, width].
-        crop: Smallest and largest share of the picture's area that a crop takes; torchvision's default stands here.
+        image_size: Of the crop after its resize, in pixels: the side of a square, or [height,
+            width].
+        crop: Smallest and largest share of the picture's area that a crop takes; torchvision's
+            default stands here.
         aspect: Smallest and largest width : height of a crop.
         flip: Probability of the horizontal flip.
         rotate_degrees: Largest rotation to either side.
@@ -116,7 +118,8 @@ def chest(
 
     Args:
         flip: Probability of the horizontal flip.
-        vertical_flip: Probability of the vertical flip; none by default, because a chest has an upper end.
+        vertical_flip: Probability of the vertical flip; none by default, because a chest has an
+            upper end.
         rotate_degrees: Largest rotation to either side.
         scale: Largest relative change of size to either side.
         affine: Probability of rotating and scaling.

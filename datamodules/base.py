@@ -39,25 +39,31 @@ class ManifestDataModule(ServingDataModule, ABC):
         root: The data set's folder; only ever read.
         cache_dir: Where decoded images are kept between runs.
         image_size: The network's input in pixels: the side of a square, or [height, width].
-        cache_size: Likewise, at which decoded images are kept; `image_size` if None, more where the augmentation crops.
+        cache_size: Likewise, at which decoded images are kept; `image_size` if None, more where the
+            augmentation crops.
         evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
         batch_size: Images a training step and device.
         eval_batch_size: Likewise of evaluation; `batch_size` if None.
-        batches_per_epoch: Training steps an epoch; as many full batches as there are images if None.
+        batches_per_epoch: Training steps an epoch; as many full batches as there are images if
+            None.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: An albumentations pipeline for training.
         sampling: Which images an epoch shows, and how often; all alike if None.
-        cls_prob: A run of a pre-classifier, or its cls_prob.csv: the probability of each image by which hard ones are told.
+        cls_prob: A run of a pre-classifier, or its cls_prob.csv: the probability of each image by
+            which hard ones are told.
         split: `folders` keeps the data set's own split; `group` splits anew by group, 80/10/10.
         folds: Into how many folds train and val together are cut; 0 for none.
         fold: Which of them is val.
-        fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are both kept out as test.
+        fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are
+            both kept out as test.
         seed: Seed of the split, the order and the augmentation.
-        lookalikes: `report` nearly identical pictures in different splits, or `join` them into one group before `split=group`.
+        lookalikes: `report` nearly identical pictures in different splits, or `join` them into one
+            group before `split=group`.
         allow_leaks: Go on where a group or a file stands on two sides.
         predict_splits: Whose images do=[predict] looks at.
         num_workers: Loader processes; `auto` takes what the cores allow.
-        inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap foreground and background of every mask; `keep` them.
+        inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap
+            foreground and background of every mask; `keep` them.
         phantom: Called with `root` to write a stand-in data set there first.
     """
 
@@ -148,7 +154,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         elif self.sampling.boosts and "cls_prob" in manifest.rows:
             for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
                 self.cleaning.count(
-                    "cls_prob came with the table: whether its network had seen the image is not known",
+                    "cls_prob came with the table: whether its network had seen the image is not"
+                    " known",
                     id,
                 )
         return self.with_split(manifest)

@@ -20,7 +20,8 @@ class BoneBoxes:
 
     Attributes:
         tolerance: By how many pixels a box may stand out of its image; it is cut off at the border.
-        bad: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing is known of its image's boxes.
+        bad: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing is
+            known of its image's boxes.
         cleaning: Takes the counts of what was cut, left out or odd.
     """
 
@@ -91,7 +92,10 @@ class BoneBoxes:
     def _read(self, id: str, path: Path, height: int, width: int) -> Boxes:
         voc = read_voc(path)
         if voc.size not in (None, (height, width)):
-            said = f"says that its image has {voc.size[0]} x {voc.size[1]} pixels, and '{id}' has {height} x {width}"
+            said = (
+                f"says that its image has {voc.size[0]} x {voc.size[1]} pixels, and '{id}' has"
+                f" {height} x {width}"
+            )
             raise ManifestError(
                 f"{path} {said}; take image and XML from the same export, or remove the file"
             )

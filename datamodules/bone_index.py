@@ -1,6 +1,7 @@
 """The index of a bone scan set: one row per image of every folder that holds a label file of its own name. No image is opened.
 
-Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.106221): 26 regions and wholeBodyANT, wholeBodyPOST
+Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.106221): 26 regions and
+    wholeBodyANT, wholeBodyPOST
 """
 
 import os
@@ -52,21 +53,25 @@ def index_of(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFra
 
     Args:
         root: Holds the folders; those without a label file of their own name are left alone.
-        unmatched: What to do with labels without image and images without label: `refuse`, or `drop`.
+        unmatched: What to do with labels without image and images without label: `refuse`, or
+            `drop`.
         cleaning: Takes the counts of what was dropped or odd.
 
     Returns:
-        COLUMNS: `id` is "folder/file", `number` the patient's (the file's stem without leading zeros), all strings but `label`.
+        COLUMNS: `id` is "folder/file", `number` the patient's (the file's stem without leading
+            zeros), all strings but `label`.
 
     Raises:
-        ManifestError: no such folder, a label file that cannot be used, or unmatched files that are to be refused.
+        ManifestError: no such folder, a label file that cannot be used, or unmatched files that are
+            to be refused.
     """
     folders = _labelled(root)
     if not folders:
         deeper = next((folder for folder in _folders(root) if _labelled(folder)), None)
         raise ManifestError(
-            f"{root} has no folder that holds a .txt of its own name, such as wholeBodyPOST/wholeBodyPOST.txt"
-            f"{f' (but {deeper} has)' if deeper else ''}; set datamodule.root to the folder that holds them"
+            f"{root} has no folder that holds a .txt of its own name, such as"
+            f" wholeBodyPOST/wholeBodyPOST.txt{f' (but {deeper} has)' if deeper else ''}; set"
+            " datamodule.root to the folder that holds them"
         )
     columns = zip(*(_columns(folder, unmatched, cleaning) for folder in folders), strict=True)
     return pd.DataFrame(
@@ -132,14 +137,18 @@ def _matched(file: Path, labels: Labels, unmatched: str, cleaning: CleaningRepor
         files = {entry.name for entry in entries if entry.is_file()}
     missing = [name for name in labels.of if name not in files]
     if missing and unmatched == "refuse":
-        said = f"{file} names {len(missing)} images that are not in its folder, '{missing[0]}' in line {labels.line[missing[0]]} for one"
+        said = (
+            f"{file} names {len(missing)} images that are not in its folder, '{missing[0]}' in line"
+            f" {labels.line[missing[0]]} for one"
+        )
         raise ManifestError(f"{said}; restore them, or set datamodule.unmatched=drop")
     others = sorted(files - labels.of.keys() - {file.name})
     strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]
     if strays and unmatched == "refuse":
         said = f"{file} does not name {len(strays)} images of its folder, '{strays[0]}' for one"
         raise ManifestError(
-            f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set datamodule.unmatched=drop"
+            f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set"
+            " datamodule.unmatched=drop"
         )
     ignored = sorted(set(others) - set(strays))
     for reason, names in (

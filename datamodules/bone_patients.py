@@ -25,7 +25,8 @@ def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
         )
         if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
             raise Refusal(
-                f"datamodule.identical holds {together}, which is no list of two patient numbers or more; write [[828, 2244], ...], or []"
+                f"datamodule.identical holds {together}, which is no list of two patient numbers or"
+                " more; write [[828, 2244], ...], or []"
             )
     return [[str(number) for number in together] for together in identical]
 

@@ -35,18 +35,25 @@ IDENTICAL = (
 class BoneScanDataModule(ManifestDataModule):
     """One row per scan of one body part, in the view that is wanted; abnormal or normal, with the boxes where an XML gives them.
 
-    The split is drawn over both views of everybody and only then are the rows of the wanted view kept. So ANT, POST and both share one split:
-    what a network of one view was trained on is never test of the other's.
+    The split is drawn over both views of everybody and only then are the rows of the wanted view
+    kept. So ANT, POST and both share one split: what a network of one view was trained on is never
+    test of the other's.
 
     Args:
         view: `POST`, `ANT`, or `both`: two images a patient.
-        part: The body part, as the folders' names say it: wholeBody, or a region such as knee (left and right).
-        identical: Lists of patient numbers that are one patient; scans that are the same file, byte by byte, are found and joined besides.
+        part: The body part, as the folders' names say it: wholeBody, or a region such as knee (left
+            and right).
+        identical: Lists of patient numbers that are one patient; scans that are the same file, byte
+            by byte, are found and joined besides.
         unmatched: `refuse` labels without image and images without label, or `drop` and count them.
-        bad_boxes: `refuse` an XML that cannot be used, or `drop` it and count it; nothing is known of its image's boxes then.
-        box_tolerance: By how many pixels a box may stand out of its image; it is cut off at the border.
-        true_masks: A folder of true lesion masks, `<true_masks>/wholeBodyPOST/1.png`, that only phantoms have; None for none.
-        **base: As `ManifestDataModule`; `root` is the folder that holds wholeBodyANT and wholeBodyPOST. The set has no split of its own.
+        bad_boxes: `refuse` an XML that cannot be used, or `drop` it and count it; nothing is known
+            of its image's boxes then.
+        box_tolerance: By how many pixels a box may stand out of its image; it is cut off at the
+            border.
+        true_masks: A folder of true lesion masks, `<true_masks>/wholeBodyPOST/1.png`, that only
+            phantoms have; None for none.
+        **base: As `ManifestDataModule`; `root` is the folder that holds wholeBodyANT and
+            wholeBodyPOST. The set has no split of its own.
     """
 
     def __init__(
@@ -76,7 +83,8 @@ class BoneScanDataModule(ManifestDataModule):
         rows = self.index[self.index["part"] == self.part].reset_index(drop=True)
         if not len(rows):
             raise ManifestError(
-                f"{self.root} has no {self.part}; set datamodule.part to one of {', '.join(sorted(set(self.index['part'])))}"
+                f"{self.root} has no {self.part}; set datamodule.part to one of"
+                f" {', '.join(sorted(set(self.index['part'])))}"
             )
         group_of = joined(rows["number"], [*self.identical, *copies(rows, self.cleaning)])
         rows["group"] = rows.pop("number").map(group_of)
@@ -86,11 +94,14 @@ class BoneScanDataModule(ManifestDataModule):
         """The rows of the wanted view, with their size in pixels, place on the canvas, boxes and true masks.
 
         Returns:
-            Besides the usual columns `view`, `part`, `side`; `height`, `width` of the image; `scale`, `pad_left`, `pad_top` (canvas pixels) of its
-            letterbox; `boxes`, `physiological` as `BoneBoxes.columns`; `true_mask`, a path or None, where there is a folder of them.
+            Besides the usual columns `view`, `part`, `side`; `height`, `width` of the image;
+            `scale`, `pad_left`, `pad_top` (canvas pixels) of its letterbox; `boxes`,
+            `physiological` as `BoneBoxes.columns`; `true_mask`, a path or None, where there is a
+            folder of them.
 
         Raises:
-            ManifestError: a split without any of them, an image that cannot be read, an XML that cannot be used, no folder of true masks.
+            ManifestError: a split without any of them, an image that cannot be read, an XML that
+                cannot be used, no folder of true masks.
         """
         of_view = manifest.rows["view"].isin(VIEWS[self.view]) | (self.view == "both")
         rows = (
@@ -98,16 +109,21 @@ class BoneScanDataModule(ManifestDataModule):
         )  # a patient's stratum says nothing of one view
         for split in SPLITS:
             if not (rows["split"] == split).any():
-                said = f"no patient of split {split} has a {self.part} scan in view {self.view} ({rows['group'].nunique()} patients have one)"
+                said = (
+                    f"no patient of split {split} has a {self.part} scan in view {self.view}"
+                    f" ({rows['group'].nunique()} patients have one)"
+                )
                 raise ManifestError(
-                    f"{self.root}: {said}; bring more patients, or set datamodule.view or datamodule.seed to another"
+                    f"{self.root}: {said}; bring more patients, or set datamodule.view or"
+                    " datamodule.seed to another"
                 )
         rows = rows.join(pd.DataFrame([self._place(image) for image in rows["image"]]))
         rows = rows.assign(**self.boxes.columns(rows))
         if self.true_masks:
             if not self.true_masks.is_dir():
                 raise ManifestError(
-                    f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set datamodule.true_masks=null"
+                    f"datamodule.true_masks={self.true_masks} is not a folder; name one, or set"
+                    " datamodule.true_masks=null"
                 )
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
         found = replace(manifest, rows=rows)

@@ -30,7 +30,8 @@ class BrainTumorDataModule(ManifestDataModule):
     """A COCO export, cleaned: every annotation of an image becomes one binary mask, whatever its category.
 
     Args:
-        unannotated: `drop` images without annotation (here each shows a tumour all the same), or take them as `negative`.
+        unannotated: `drop` images without annotation (here each shows a tumour all the same), or
+            take them as `negative`.
         boxes: `refuse` annotations that are a box without an outline, or `fill` the box.
         cleaned_dir: Where `<split>/_annotations.coco.cleaned.json` is written; None writes none.
         **base: As `ManifestDataModule`; `root` is the export's folder.
@@ -99,8 +100,9 @@ class BrainTumorDataModule(ManifestDataModule):
         for annotation in annotations:
             if is_box_only(annotation) and self.boxes == "refuse":
                 raise ManifestError(
-                    f"{path}: annotation {annotation['id']} of '{image['file_name']}' is a box without an outline; "
-                    "fill boxes with datamodule.boxes=fill, or outline the lesion"
+                    f"{path}: annotation {annotation['id']} of '{image['file_name']}' is a box"
+                    " without an outline; fill boxes with datamodule.boxes=fill, or outline the"
+                    " lesion"
                 )
             rle, clipped = segmentation_rle(annotation, image, path)
             if is_box_only(annotation):
@@ -118,7 +120,8 @@ class BrainTumorDataModule(ManifestDataModule):
             self.cleaning.count("lesion in several parts: merged into one mask", name)
         if not parts:
             self.cleaning.count(
-                f"image without annotation: {'dropped' if self.unannotated == 'drop' else 'taken as negative'}",
+                "image without annotation:"
+                f" {'dropped' if self.unannotated == 'drop' else 'taken as negative'}",
                 name,
             )
         return list(parts.values())

@@ -11,7 +11,8 @@ from datamodules.formats.rle import decode
 class ImageCache:
     """What `datamodules.decoding.build` wrote, opened lazily so that a pickled copy (spawned workers) holds only the path.
 
-    Images are uint8 and letterboxed, masks bits, sizes each image's own in pixels, digests the sha256 of its file.
+    Images are uint8 and letterboxed, masks bits, sizes each image's own in pixels, digests the
+    sha256 of its file.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -37,7 +37,8 @@ def check_image_size(image_size: Any, where: str) -> None:
     )
     if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
         raise Refusal(
-            f"{where}={image_size} is no size; write the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
+            f"{where}={image_size} is no size; write the side of a square in pixels, such as 512,"
+            " or [height,width], such as [1024,512]"
         )
     if any(side % 32 or side <= 0 for side in sides):
         nearest = [max(32, round(side / 32) * 32) for side in sides]
@@ -66,7 +67,8 @@ def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
             else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
         )
         raise Refusal(
-            f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set datamodule.cache_size=null"
+            f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set"
+            " datamodule.cache_size=null"
         )
     return kept
 
@@ -79,7 +81,8 @@ def check_folds(folds: int, fold: int | None) -> None:
     """
     if folds == 1:
         raise Refusal(
-            f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the data's own split"
+            f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the"
+            " data's own split"
         )
     if folds and not 0 <= (fold or 0) < folds:
         raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
@@ -93,11 +96,13 @@ def check_root(root: Path) -> None:
     """
     if not root.is_dir():
         raise ManifestError(
-            f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the command line"
+            f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the"
+            " command line"
         )
     if not any(root.iterdir()):
         raise ManifestError(
-            f"datamodule.root={root} is an empty folder; put the data set there, or set datamodule.root=..."
+            f"datamodule.root={root} is an empty folder; put the data set there, or set"
+            " datamodule.root=..."
         )
 
 
@@ -114,7 +119,8 @@ def check_pictures(
         cleaning: Takes the counts.
 
     Raises:
-        ManifestError: most images show nearly one grey value, or most masks cover most of their image.
+        ManifestError: most images show nearly one grey value, or most masks cover most of their
+            image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
     count_pictures(
@@ -156,8 +162,14 @@ def refuse_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
     """
     if 2 * np.count_nonzero(flat) > len(flat):
         first = manifest.rows["image"].iat[int(flat.argmax())]
-        said = f"{np.count_nonzero(flat)} of {len(flat)} images are of nearly one grey value, {first} for one"
-        fix = "look at the files, at their window and rescaling if they are DICOMs and at single bright pixels, and export them again"
+        said = (
+            f"{np.count_nonzero(flat)} of {len(flat)} images are of nearly one grey value, {first}"
+            " for one"
+        )
+        fix = (
+            "look at the files, at their window and rescaling if they are DICOMs and at single"
+            " bright pixels, and export them again"
+        )
         raise ManifestError(f"{root}: {said}; {fix}")
 
 
@@ -172,7 +184,8 @@ def refuse_inverted(
 
     Args:
         root: The data set, for the sentence.
-        manifest: The rows; those with a column `crop` are left out, because a lesion may well fill the square around it.
+        manifest: The rows; those with a column `crop` are left out, because a lesion may well fill
+            the square around it.
         areas: Pixels of each class at each image's own size, `N x classes`; None without masks.
         true_areas: Pixels of the true masks, `N`; None without them.
         sizes: Pixels of each image, `N`.
@@ -191,8 +204,14 @@ def refuse_inverted(
         most = drawn & (2 * area > sizes)
         if np.count_nonzero(most) >= 2 and 2 * np.count_nonzero(most) > np.count_nonzero(drawn):
             first = manifest.rows["id"].iat[int(most.argmax())]
-            said = f"{np.count_nonzero(most)} of {np.count_nonzero(drawn)} {what} cover most of their image, '{first}' for one"
-            fix = "set datamodule.inverted_masks=invert if they show the background, or datamodule.inverted_masks=keep if they are right"
+            said = (
+                f"{np.count_nonzero(most)} of {np.count_nonzero(drawn)} {what} cover most of their"
+                f" image, '{first}' for one"
+            )
+            fix = (
+                "set datamodule.inverted_masks=invert if they show the background, or"
+                " datamodule.inverted_masks=keep if they are right"
+            )
             raise ManifestError(f"{root}: {said}; {fix}")
 
 
@@ -216,7 +235,8 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
         of_split = shows[rows["split"] == name]
         if "mask" in rows and not of_split.any():
             raise ManifestError(
-                f"{root}: no image of split {name} has a mask left; annotate some, or split anew with datamodule.split=group"
+                f"{root}: no image of split {name} has a mask left; annotate some, or split anew"
+                " with datamodule.split=group"
             )
         if "label" in rows and "mask" not in rows and len(of_split):
             _refuse_absent_class(root, name, manifest, of_split)

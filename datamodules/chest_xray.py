@@ -24,10 +24,14 @@ class ChestXrayDataModule(ManifestDataModule):
     """The three folders pooled and split anew by patient, 80/10/10, stratified by class; or `split=folders` as they came.
 
     Args:
-        class_folders: The folders of a split. Of two the second is the class that is found; more exclude one another.
-        patient_patterns: Tried in this order at the start of a file name; what the first group holds is the patient's number.
-        group: `patient`, or `file` where names say nothing of patients: every image then stands for itself.
-        both_classes: `refuse` a patient whose images lie in two class folders, or `join` them into one group.
+        class_folders: The folders of a split. Of two the second is the class that is found; more
+            exclude one another.
+        patient_patterns: Tried in this order at the start of a file name; what the first group
+            holds is the patient's number.
+        group: `patient`, or `file` where names say nothing of patients: every image then stands for
+            itself.
+        both_classes: `refuse` a patient whose images lie in two class folders, or `join` them into
+            one group.
         **base: As `ManifestDataModule`; `root` is the folder that holds train, val and test.
     """
 
@@ -50,7 +54,8 @@ class ChestXrayDataModule(ManifestDataModule):
         rows = pd.DataFrame([self._row(*found) for found in self._files()])
         if not len(rows):
             raise ManifestError(
-                f"{self.root} holds no image in its class folders; put some there, or set datamodule.root=..."
+                f"{self.root} holds no image in its class folders; put some there, or set"
+                " datamodule.root=..."
             )
         if self.group == "patient":
             self._refuse_both_classes(rows)
@@ -66,7 +71,8 @@ class ChestXrayDataModule(ManifestDataModule):
         splits = [split for split in SPLITS if (self.root / split).is_dir()]
         if not splits:
             raise ManifestError(
-                f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root to the folder that holds them"
+                f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root"
+                " to the folder that holds them"
             )
         for split in splits:
             self._refuse_other_folders(self.root / split)
@@ -94,8 +100,9 @@ class ChestXrayDataModule(ManifestDataModule):
         missing = [name for name in self.class_folders if name not in there]
         if missing:
             raise ManifestError(
-                f"{folder} has no class folder {missing[0]} (it has {', '.join(there) or 'none'}); sort the images into {known}, "
-                "or name your own folders with datamodule.class_folders=[...]"
+                f"{folder} has no class folder {missing[0]} (it has {', '.join(there) or 'none'});"
+                f" sort the images into {known}, or name your own folders with"
+                " datamodule.class_folders=[...]"
             )
         unknown = [name for name in there if name not in self.class_folders]
         if unknown:
@@ -124,8 +131,10 @@ class ChestXrayDataModule(ManifestDataModule):
             if found:
                 return path.name[: found.end(1)]
         raise ManifestError(
-            f"{path} has no patient in its name (looked for {', '.join(p.pattern for p in self.patient_patterns)}); rename it, add your own "
-            "datamodule.patient_patterns=[...], or let every image stand for itself with datamodule.group=file"
+            f"{path} has no patient in its name (looked for"
+            f" {', '.join(p.pattern for p in self.patient_patterns)}); rename it, add your own"
+            " datamodule.patient_patterns=[...], or let every image stand for itself with"
+            " datamodule.group=file"
         )
 
     def _refuse_both_classes(self, rows: pd.DataFrame) -> None:
@@ -133,6 +142,7 @@ class ChestXrayDataModule(ManifestDataModule):
         for patient in classes.index[classes > 1] if self.both_classes == "refuse" else ():
             of_patient = rows[rows["patient"] == patient].drop_duplicates("label")["id"].tolist()
             raise ManifestError(
-                f"{self.root}: patient {patient} lies in two class folders ({' and '.join(of_patient)}); correct the folders, "
-                "or keep the patient on one side of the split with datamodule.both_classes=join"
+                f"{self.root}: patient {patient} lies in two class folders"
+                f" ({' and '.join(of_patient)}); correct the folders, or keep the patient on one"
+                " side of the split with datamodule.both_classes=join"
             )

@@ -1,6 +1,7 @@
 """ChestX-Det: chest radiographs with 13 kinds of findings, each outlined by a polygon; findings overlap, so each class has its own mask.
 
-Data: https://github.com/Deepwise-AILab/ChestX-Det-Dataset (Lian et al. 2021), images of NIH ChestX-ray14
+Data: https://github.com/Deepwise-AILab/ChestX-Det-Dataset (Lian et al. 2021), images of NIH
+    ChestX-ray14
 """
 
 from collections import Counter
@@ -39,8 +40,10 @@ class ChestXDetDataModule(ManifestDataModule):
 
     Args:
         classes: Which of the 13, in the order of the channels; None takes all.
-        unmatched: `drop` images that no annotation names and annotations whose image is missing, and count them; or `refuse`.
-        **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and ChestX_Det_test.json.
+        unmatched: `drop` images that no annotation names and annotations whose image is missing,
+            and count them; or `refuse`.
+        **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and
+            ChestX_Det_test.json.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class ChestXDetDataModule(ManifestDataModule):
         for name in self.classes:
             if name not in CLASSES:
                 raise Refusal(
-                    f"datamodule.classes names '{name}', which ChestX-Det does not have; {nearest(name, list(CLASSES))}"
+                    f"datamodule.classes names '{name}', which ChestX-Det does not have;"
+                    f" {nearest(name, list(CLASSES))}"
                 )
         if not self.classes or len(set(self.classes)) < len(self.classes):
             wrong = (
@@ -78,7 +82,8 @@ class ChestXDetDataModule(ManifestDataModule):
             if not frequency[name]:
                 there = ", ".join(f"'{other}'" for other in CLASSES if frequency[other])
                 raise ManifestError(
-                    f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to some of {there}"
+                    f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to"
+                    f" some of {there}"
                 )
         folders = {split: self._folder(split, list(images)) for split, images in found.items()}
         self._match_files(found, folders)
@@ -99,8 +104,9 @@ class ChestXDetDataModule(ManifestDataModule):
         best = max(there, key=lambda place: there[place])
         if not there[best]:
             raise ManifestError(
-                f"{self.root} has none of the images that ChestX_Det_{split}.json names, such as '{names[0]}' (looked in "
-                f"{', '.join(PLACES).format(split)}); unpack {split}_data.zip there, or set datamodule.root=..."
+                f"{self.root} has none of the images that ChestX_Det_{split}.json names, such as"
+                f" '{names[0]}' (looked in {', '.join(PLACES).format(split)}); unpack"
+                f" {split}_data.zip there, or set datamodule.root=..."
             )
         return best
 
@@ -150,9 +156,9 @@ class ChestXDetDataModule(ManifestDataModule):
             "mask": masks,
             "label": [int(mask is not None) for mask in masks],
             "split": split,
-            "stratum": min(shown, key=lambda name: frequency[name])
-            if shown
-            else NONE,  # its rarest: val gets its tenth of rare classes too
+            "stratum": (
+                min(shown, key=lambda name: frequency[name]) if shown else NONE
+            ),  # its rarest: val gets its tenth of rare classes too
         }
 
     def _masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:

@@ -6,8 +6,8 @@ import numpy as np
 def dealt(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
     """Shares the images of an epoch out so that every process gets its part of the positives.
 
-    The images of a step stay the same whatever the number of processes; within it positives are dealt in turn, and the next step
-    goes on where the last stopped.
+    The images of a step stay the same whatever the number of processes; within it positives are
+    dealt in turn, and the next step goes on where the last stopped.
 
     Args:
         positive: Bools of all images of the epoch, in order.

@@ -37,7 +37,8 @@ def build(
         workers: Threads that decode; all cores by default.
 
     Raises:
-        ManifestError: an image that is missing, unreadable, or not of the size its mask says; a mask that cannot be used.
+        ManifestError: an image that is missing, unreadable, or not of the size its mask says; a
+            mask that cannot be used.
         Refusal: not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -164,5 +165,6 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
         raise Refusal(
-            f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs {needed / 1e9:.1f}; set paths.cache to a larger disk"
+            f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs"
+            f" {needed / 1e9:.1f}; set paths.cache to a larger disk"
         )

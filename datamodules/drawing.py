@@ -52,7 +52,8 @@ class Pool:
         unknown = sorted(set(plan.strata_weights or ()) - set(known))
         if unknown:
             raise Refusal(
-                f"{where}.strata_weights names {unknown[0]}, but the strata of train are {', '.join(known)}; weigh those"
+                f"{where}.strata_weights names {unknown[0]}, but the strata of train are"
+                f" {', '.join(known)}; weigh those"
             )
         if plan.positive_fraction is None:
             return
@@ -63,8 +64,9 @@ class Pool:
         ):
             if wanted > 0 and not weights[sign].any():
                 raise Refusal(
-                    f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and train has none of any weight; "
-                    "take another share, other strata_weights, or null for the data's own"
+                    f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and"
+                    " train has none of any weight; take another share, other strata_weights, or"
+                    " null for the data's own"
                 )
 
     def batches(self, plan: Plan, world_size: int = 1) -> int:
@@ -92,8 +94,8 @@ class Pool:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of one epoch in the order they are shown.
 
-        The number of positives is the asked one to within rounding. No row is drawn twice where the rows suffice; else each is drawn as
-        often as wanted, rounded up or down.
+        The number of positives is the asked one to within rounding. No row is drawn twice where the
+        rows suffice; else each is drawn as often as wanted, rounded up or down.
 
         Args:
             plan: What is wanted.
@@ -101,7 +103,8 @@ class Pool:
             random: Source of the order and of who is rounded up.
 
         Returns:
-            Three arrays of `images`: the row, how often it was drawn before in this epoch, and whether it is positive.
+            Three arrays of `images`: the row, how often it was drawn before in this epoch, and
+            whether it is positive.
         """
         weights = self._weights(plan)
         if plan.positive_fraction is None:

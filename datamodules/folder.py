@@ -22,7 +22,8 @@ class FolderDataModule(ManifestDataModule):
 
     Args:
         classes: Names of the classes that the network knows.
-        **base: As `ManifestDataModule`, and what an experiment says of its own data set, which is not used: see UNUSED.
+        **base: As `ManifestDataModule`, and what an experiment says of its own data set, which is
+            not used: see UNUSED.
     """
 
     can_validate = False
@@ -40,7 +41,8 @@ class FolderDataModule(ManifestDataModule):
         )
         if not files:
             raise ManifestError(
-                f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root to a folder of images"
+                f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root"
+                " to a folder of images"
             )
         stems = [path.stem for path in files]
         ids = (

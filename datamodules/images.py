@@ -23,10 +23,12 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
         data: The file's bytes where they were read already.
 
     Returns:
-        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255, DICOMs are windowed.
+        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255, DICOMs
+        are windowed.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as `read_dicom`.
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as
+            `read_dicom`.
         ContentError: a float picture with a pixel that is NaN or infinite.
     """
     if is_dicom(path, data):
@@ -117,7 +119,8 @@ def _open(path: Path, data: bytes | None) -> Image.Image:
 
 def _too_large(path: Path) -> ManifestError:
     return ManifestError(
-        f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it"
+        f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or"
+        " remove it"
     )
 
 
@@ -133,7 +136,8 @@ def _eight_bit(path: Path, image: Image.Image, channels: int) -> np.ndarray:
         if image.mode == "F" and (lost := int(np.count_nonzero(~np.isfinite(wide)))):
             fix = "write finite numbers there, or take the file out of the data set"
             raise ContentError(
-                f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'} NaN or infinite; {fix}"
+                f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'}"
+                f" NaN or infinite; {fix}"
             )
         low, high = float(wide.min()), float(wide.max())
         grey = Image.fromarray(

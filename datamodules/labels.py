@@ -12,7 +12,8 @@ from datamodules.refusal import ManifestError
 def targets(manifest: Manifest) -> np.ndarray | None:
     """float32 `N x classes` of 0 and 1, or None where the manifest has no column `label`.
 
-    A list is multi-hot. An int is 0 or 1 where there is one class, else the number of the only class that holds.
+    A list is multi-hot. An int is 0 or 1 where there is one class, else the number of the only
+    class that holds.
 
     Raises:
         ManifestError: a label is missing, of another kind than the first, or names no class.
@@ -24,7 +25,8 @@ def targets(manifest: Manifest) -> np.ndarray | None:
     if any(several) and not all(several):
         odd = ids[several.index(not several[0])]
         raise ManifestError(
-            f"the label of '{odd}' is of another kind than the first; write all as ints, or all as lists"
+            f"the label of '{odd}' is of another kind than the first; write all as ints, or all as"
+            " lists"
         )
     return np.stack(
         [_target(label, id, len(manifest.classes)) for label, id in zip(labels, ids, strict=True)]
@@ -53,7 +55,8 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
     if isinstance(label, list | tuple):
         if len(label) != classes or not set(label) <= {0, 1}:
             raise ManifestError(
-                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes (datamodule.classes names them)"
+                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes"
+                " (datamodule.classes names them)"
             )
         target[:] = label
         return target
@@ -63,7 +66,8 @@ def _target(label: Any, id: str, classes: int) -> np.ndarray:
         number = -1
     if number < 0 or number != float(label) or number >= max(2, classes):
         raise ManifestError(
-            f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1} (datamodule.classes names more)"
+            f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1}"
+            " (datamodule.classes names more)"
         )
     if classes > 1:
         target[number] = 1

@@ -44,8 +44,9 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
     ]
     if found and not allowed:
         raise ManifestError(
-            f"{len(found)} leak(s) between splits: {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; "
-            "split anew by group with datamodule.split=group, or go on all the same with datamodule.allow_leaks=true"
+            f"{len(found)} leak(s) between splits:"
+            f" {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; split anew by group with"
+            " datamodule.split=group, or go on all the same with datamodule.allow_leaks=true"
         )
     return found
 
@@ -90,7 +91,8 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
         thumbnails: uint8 `N x THUMBNAIL x THUMBNAIL`.
 
     Returns:
-        Each pair once, the most alike first. All eight turns and mirrors of the second picture are tried.
+        Each pair once, the most alike first. All eight turns and mirrors of the second picture are
+        tried.
     """
     names, splits = rows["id"].tolist(), pd.factorize(rows["split"], sort=True)[0]
     flat = _standardised(thumbnails)

@@ -75,8 +75,8 @@ def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
-        "generator": torch.Generator().manual_seed(
-            seed
+        "generator": (
+            torch.Generator().manual_seed(seed)
         ),  # else a loader draws from the global stream
         "prefetch_factor": 4 if workers else None,
         "worker_init_fn": _leave_ctrl_c_to_the_trainer,

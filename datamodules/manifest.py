@@ -43,15 +43,19 @@ class Manifest:
     """One row per image and the names of the classes.
 
     Attributes:
-        rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a path, or one compressed
-            RLE or None per class at the image's own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
-            `spacing_mm`, `crop` ([top, left, side] in pixels: the square of the image that stands for it); further columns travel along.
+        rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a
+            path, or one compressed RLE or None per class at the image's own size), `label` (int or
+            multi-hot list), `split`, `stratum`, `cls_prob`, `spacing_mm`, `crop` ([top, left, side]
+            in pixels: the square of the image that stands for it); further columns travel along.
         classes: Names of the mask's or label's classes, in channel order.
         group_is: What `group` stands for: "patient", or "image" where patients are unknown.
         phantom: Whether the images are drawn.
-        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value is class c), or None where nothing says it.
-        swap_masks: True to swap foreground and background of every mask; a row without a mask stays one without lesion.
-        source: The file that the rows were read from, for errors; None where they come from no single file.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
+            is class c), or None where nothing says it.
+        swap_masks: True to swap foreground and background of every mask; a row without a mask stays
+            one without lesion.
+        source: The file that the rows were read from, for errors; None where they come from no
+            single file.
     """
 
     rows: pd.DataFrame
@@ -67,7 +71,8 @@ class Manifest:
         if self.mask_encoding not in (None, *ENCODINGS):
             where = f"{self.source}: " if self.source else ""
             raise ManifestError(
-                f"{where}mask_encoding={self.mask_encoding} is unknown; write {' or '.join(ENCODINGS)}, or null"
+                f"{where}mask_encoding={self.mask_encoding} is unknown; write"
+                f" {' or '.join(ENCODINGS)}, or null"
             )
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
@@ -85,7 +90,8 @@ class Manifest:
         """Read the mask of one row, whatever its column `mask` holds, and check it.
 
         Raises:
-            ContentError: a mask picture or an RLE that cannot be used, or a cell that is neither; the sentence names file or row and class.
+            ContentError: a mask picture or an RLE that cannot be used, or a cell that is neither;
+                the sentence names file or row and class.
             ManifestError: a mask picture that is missing or cannot be decoded.
         """
         mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
@@ -128,7 +134,8 @@ class Manifest:
             return checked_rle(rle)
         except ValueError as error:
             raise ContentError(
-                f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again, or leave it empty"
+                f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again,"
+                " or leave it empty"
             ) from error
 
     def _cell(self, row: int) -> str:
@@ -173,17 +180,20 @@ def read(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise ManifestError(
-            f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id and image"
+            f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id"
+            " and image"
         )
     try:
         head, rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ManifestError(
-            f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns id,image,mask,split"
+            f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns"
+            " id,image,mask,split"
         ) from error
     if head.get("version", VERSION) > VERSION:
         raise ManifestError(
-            f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this repository to read it"
+            f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this"
+            " repository to read it"
         )
     for name in FILES & set(rows.columns):
         rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
@@ -206,11 +216,13 @@ def _check(rows: pd.DataFrame) -> None:
     for name in REQUIRED:
         if name not in rows:
             raise ManifestError(
-                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))}); add it"
+                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))});"
+                " add it"
             )
         if rows[name].isna().any():
             raise ManifestError(
-                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name}; fill it in or remove the row"
+                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
+                " fill it in or remove the row"
             )
     for name in sorted((FILES - {"mask"}) & set(rows.columns)):
         odd = [
@@ -224,18 +236,21 @@ def _check(rows: pd.DataFrame) -> None:
         if any(odd):
             row = odd.index(True)
             raise ManifestError(
-                f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write the path of a file"
+                f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write"
+                " the path of a file"
             )
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
         raise ManifestError(
-            f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the manifest; ids must be unique"
+            f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the"
+            " manifest; ids must be unique"
         )
     if "split" in rows:
         unknown = set(rows["split"]) - set(SPLITS)
         if unknown:
             raise ManifestError(
-                f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it in the manifest"
+                f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it"
+                " in the manifest"
             )
 
 

@@ -28,7 +28,8 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
         -crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE
     ):
         raise ManifestError(
-            f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width} pixels; correct it"
+            f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width}"
+            " pixels; correct it"
         )
     return cropped(pixels, crop) if crop else pixels
 
@@ -55,7 +56,8 @@ def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
         if (int(other[0]), int(other[1])) != (height, width):
             mend = "export image and mask together"
             raise ManifestError(
-                f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x {other[1]}; {mend}"
+                f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x"
+                f" {other[1]}; {mend}"
             )
 
 

@@ -18,12 +18,14 @@ class Sampling:
 
     Attributes:
         positive_fraction: Share of images with a lesion; None leaves it to the data.
-        strata_weights: How often a row of a stratum is wanted, relative to others of its sign (positive or negative); None wants all alike.
+        strata_weights: How often a row of a stratum is wanted, relative to others of its sign
+            (positive or negative); None wants all alike.
         hard_at: Probability of the pre-classifier (`cls_prob`) that divides right from wrong.
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
         hard_in_loss: Whether hard samples weigh that much more in the loss too.
-        keep_negatives: Share of train's images without lesion that are used at all, drawn once by the seed; val and test keep all of theirs.
+        keep_negatives: Share of train's images without lesion that are used at all, drawn once by
+            the seed; val and test keep all of theirs.
         oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
 
@@ -40,7 +42,8 @@ class Sampling:
         check_strata_weights(self.strata_weights, "datamodule.sampling")
         if self.positive_fraction is not None and self.oversample_positives != 1.0:
             raise Refusal(
-                "datamodule.sampling.positive_fraction already says how many positives there are; take oversample_positives=1.0 with it"
+                "datamodule.sampling.positive_fraction already says how many positives there are;"
+                " take oversample_positives=1.0 with it"
             )
 
     @property
@@ -56,7 +59,8 @@ class Plan:
     Attributes:
         image_size: The network's input.
         batch_size: Images a step and device.
-        batches: Steps; None for as many full batches as can be drawn without showing an image twice.
+        batches: Steps; None for as many full batches as can be drawn without showing an image
+            twice.
         positive_fraction: As `Sampling`.
         strata_weights: As `Sampling`.
     """
@@ -80,5 +84,6 @@ def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str)
     """
     if strata_weights is not None and not any(strata_weights.values()):
         raise Refusal(
-            f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as {{1_q4: 0.8, 1_q1: 0.6}}"
+            f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as"
+            " {1_q4: 0.8, 1_q1: 0.6}"
         )

@@ -28,9 +28,12 @@ class PneumothoraxDataModule(ManifestDataModule):
     """One row per image with its mask and whether it shows a pneumothorax.
 
     Args:
-        patients: A CSV with the columns image and patient, that says which images are of one patient; None takes every image for itself.
-        unmatched: `drop` images without annotation and annotations without image, and count them; or `refuse`.
-        relative: Whether the RLE texts count from the end of the last run, as Kaggle's do; False for starts.
+        patients: A CSV with the columns image and patient, that says which images are of one
+            patient; None takes every image for itself.
+        unmatched: `drop` images without annotation and annotations without image, and count them;
+            or `refuse`.
+        relative: Whether the RLE texts count from the end of the last run, as Kaggle's do; False
+            for starts.
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
@@ -85,7 +88,10 @@ class PneumothoraxDataModule(ManifestDataModule):
             return from_siim(image.texts or (), height, width, self.relative)
         except ValueError as error:
             other = "false" if self.relative else "true"
-            mend = f"correct the row, or set datamodule.relative={other} if the numbers are {'starts' if self.relative else 'gaps'}"
+            mend = (
+                f"correct the row, or set datamodule.relative={other} if the numbers are"
+                f" {'starts' if self.relative else 'gaps'}"
+            )
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
 
     def _is_full(self, image: Listed) -> bool:
@@ -129,12 +135,14 @@ class PneumothoraxDataModule(ManifestDataModule):
             table = pd.read_csv(path, dtype=str)
         except (OSError, ValueError) as error:
             raise ManifestError(
-                f"datamodule.patients={path} cannot be read ({error}); name a CSV with the columns image,patient"
+                f"datamodule.patients={path} cannot be read ({error}); name a CSV with the columns"
+                " image,patient"
             ) from error
         missing = {"image", "patient"} - set(table.columns)
         if missing:
             raise ManifestError(
-                f"{path} has no column {min(missing)} (it has {', '.join(table.columns)}); write image,patient"
+                f"{path} has no column {min(missing)} (it has {', '.join(table.columns)}); write"
+                " image,patient"
             )
         table = table.drop_duplicates(["image", "patient"])
         twice = table["image"][table["image"].duplicated()]
@@ -145,7 +153,8 @@ class PneumothoraxDataModule(ManifestDataModule):
         patient = ids.map(table.set_index("image")["patient"])
         if patient.isna().all():
             raise ManifestError(
-                f"{path} names none of the images, such as '{ids.iloc[0]}'; write their ids into its column image"
+                f"{path} names none of the images, such as '{ids.iloc[0]}'; write their ids into"
+                " its column image"
             )
         for id in ids[patient.isna()]:
             self.cleaning.count("patient unknown: taken for one of its own", id)

@@ -16,14 +16,18 @@ OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
     "in_sample",
 )  # what `seen` can say: who judged an image had not, had not, had seen it
 SEEN = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
-MAKE = "make it on this very split with experiment=preclassify_pnx folds=5 and the same datamodule.seed"
+MAKE = (
+    "make it on this very split with experiment=preclassify_pnx folds=5 and the same"
+    " datamodule.seed"
+)
 
 
 def write(rows: pd.DataFrame, folder: Path) -> Path:
     """Writes `folder/cls_prob.csv`.
 
     Args:
-        rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split for those who use the probability.
+        rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split
+            for those who use the probability.
         folder: Of the run.
     """
     rows[list(COLUMNS)].sort_values("id").to_csv(folder / NAME, index=False)
@@ -46,7 +50,8 @@ def read(path: Path) -> pd.DataFrame:
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
         raise ManifestError(
-            f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of experiment=preclassify_pnx folds=5"
+            f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of"
+            " experiment=preclassify_pnx folds=5"
         )
     try:
         table = pd.read_csv(
@@ -59,7 +64,8 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ManifestError(
-            f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))}); {MAKE}"
+            f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))});"
+            f" {MAKE}"
         )
     _refuse_rows(file, table)
     return table
@@ -92,8 +98,8 @@ def attach(manifest: Manifest, named: str) -> Manifest:
         named: A run folder, or the file.
 
     Raises:
-        ManifestError: some images' probabilities come from a network that was trained on them, or that was trained on images that are val or
-            test here.
+        ManifestError: some images' probabilities come from a network that was trained on them, or
+            that was trained on images that are val or test here.
     """
     table = read(Path(named).expanduser()).set_index("id")
     ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
@@ -106,12 +112,16 @@ def attach(manifest: Manifest, named: str) -> Manifest:
         ),
         (
             (split != "train") & (seen == OUT_OF_FOLD),
-            "were made on another split: its folds were trained on these images, which are kept out here",
+            (
+                "were made on another split: its folds were trained on these images, which are kept"
+                " out here"
+            ),
         ),
     ):
         if wrong.any():
             raise ManifestError(
-                f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what} ('{ids[wrong.argmax()]}' for one); {MAKE}"
+                f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what}"
+                f" ('{ids[wrong.argmax()]}' for one); {MAKE}"
             )
     manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
     return manifest

@@ -14,8 +14,9 @@ from datamodules.sample import Canvas, Key
 class TrainingKeys(Sampler[list[Key]]):
     """Batches of keys, drawn from (seed, epoch) alone and sharded here, so that every rank sees its own part.
 
-    What holds in an epoch, its batch and image size too, is asked anew at its start. With R ranks a step shows `R * batch_size`
-    images, the same ones whatever R, and every rank has its part of the positives.
+    What holds in an epoch, its batch and image size too, is asked anew at its start. With R ranks a
+    step shows `R * batch_size` images, the same ones whatever R, and every rank has its part of the
+    positives.
 
     Args:
         pool: The rows to draw from.

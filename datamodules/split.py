@@ -18,7 +18,8 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     groups = rows["group"].to_numpy()
     if len(np.unique(groups)) < folds:
         raise ManifestError(
-            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more patients"
+            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more"
+            " patients"
         )
     by = next((name for name in ("stratum", "label") if name in rows), None)
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
@@ -46,7 +47,8 @@ def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> 
         rows: With their `outer_split`, which is the answer where `folds` is 0.
         folds: How many.
         fold: Which one.
-        pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with test, as `test`.
+        pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
+            test, as `test`.
         seed: Of who goes where.
     """
     outer = rows["outer_split"].to_numpy()

@@ -93,8 +93,10 @@ def hard_weights(
     if len(missing):
         first = manifest.rows["id"].iloc[rows[missing[0]]]
         raise ManifestError(
-            f"cls_prob is missing for {len(missing)} of {len(rows)} train images, '{first}' for one, and hard samples are told by it; make it with "
-            "experiment=preclassify_pnx folds=5 and name that run by datamodule.cls_prob=RUN, or set datamodule/sampling=natural"
+            f"cls_prob is missing for {len(missing)} of {len(rows)} train images, '{first}' for"
+            " one, and hard samples are told by it; make it with experiment=preclassify_pnx"
+            " folds=5 and name that run by datamodule.cls_prob=RUN, or set"
+            " datamodule/sampling=natural"
         )
     weights[~positive & (probability > sampling.hard_at)] = sampling.hard_negative
     weights[positive & (probability < sampling.hard_at)] = sampling.hard_positive

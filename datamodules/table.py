@@ -22,11 +22,13 @@ class TableDataModule(ManifestDataModule):
     """Reads `root/manifest`: columns id, image, and where known mask, group, split, stratum; paths relative to the file.
 
     Args:
-        manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a pneumothorax meta JSON.
+        manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a
+            pneumothorax meta JSON.
         classes: Names of the mask's classes; the manifest's own where it has some.
-        mask_column: `mask`, or `cropped_mask` to train on the squares that the columns `cropped_mask` (their masks) and `crop` say.
-        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value is class c); None: as the manifest says, or
-            there are no such pictures.
+        mask_column: `mask`, or `cropped_mask` to train on the squares that the columns
+            `cropped_mask` (their masks) and `crop` say.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
+            is class c); None: as the manifest says, or there are no such pictures.
         **base: As `ManifestDataModule`.
     """
 
@@ -50,13 +52,18 @@ class TableDataModule(ManifestDataModule):
         if not path.is_file() and (self.root / "fold0" / self.manifest_name).is_file():
             one = self.root / "fold0"
             raise ManifestError(
-                f"{self.root} is a run of several folds, each with its own {self.manifest_name}; name one of them, such as {one}"
+                f"{self.root} is a run of several folds, each with its own {self.manifest_name};"
+                f" name one of them, such as {one}"
             )
         table = read(path)
         if "mask_is" in table.rows and self.split == "group":
-            said = "its split is that of the classifier, and what was its test, with true masks, would be trained on"
+            said = (
+                "its split is that of the classifier, and what was its test, with true masks, would"
+                " be trained on"
+            )
             raise Refusal(
-                f"datamodule.split=group would mix the images of {path} anew, but {said}; take datamodule.split=folders"
+                f"datamodule.split=group would mix the images of {path} anew, but {said}; take"
+                " datamodule.split=folders"
             )
         rows, classes = (
             table.rows.rename(columns={"crop": "square"}),
@@ -79,7 +86,8 @@ class TableDataModule(ManifestDataModule):
         for image in manifest.rows["image"]:
             if not Path(image).is_file():
                 raise ManifestError(
-                    f"{path} names {image}, which does not exist; paths are relative to the manifest's folder"
+                    f"{path} names {image}, which does not exist; paths are relative to the"
+                    " manifest's folder"
                 )
         check_truths(manifest)
         self._tell_masks(path, manifest.rows)
@@ -108,7 +116,10 @@ class TableDataModule(ManifestDataModule):
             self.cleaning.count(f"{split}: {kind}", id)
         for split in SPLITS:
             if not rows["mask"][rows["split"] == split].notna().any():
-                mend = "loosen callbacks.pseudo_labels.quality or the threshold of the run that wrote it, with do=[predict] ckpt_path=RUN"
+                mend = (
+                    "loosen callbacks.pseudo_labels.quality or the threshold of the run that wrote"
+                    " it, with do=[predict] ckpt_path=RUN"
+                )
                 raise ManifestError(f"{path}: no image of split {split} has a mask; {mend}")
 
 
@@ -116,19 +127,22 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
     """Refuses a table without cropped masks, one with some where they would tell the answer, and positives that alone stay whole."""
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
-            f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them; {WHOLE}"
+            f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
+            f" {WHOLE}"
         )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
     outside = rows[has & ~train]
     if len(outside):
         first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
         raise ManifestError(
-            f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it tells where the lesion is; {WHOLE}"
+            f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it"
+            f" tells where the lesion is; {WHOLE}"
         )
     whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
         raise ManifestError(
-            f"{path}: {len(whole)} train images with a lesion have no cropped mask, '{whole.iloc[0]}' for one; {WHOLE}"
+            f"{path}: {len(whole)} train images with a lesion have no cropped mask,"
+            f" '{whole.iloc[0]}' for one; {WHOLE}"
         )
 
 
@@ -137,13 +151,18 @@ def _refuse_no_square(path: Path, row: pd.Series, square: Any) -> None:
     if isinstance(square, list | tuple):
         if not is_square(square):
             raise ManifestError(
-                f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole pixels"
+                f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole"
+                " pixels"
             )
         return
     sizes = [image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
     if sizes[0] != sizes[1]:
         (height, width), whole = sizes
-        said = f"the cropped mask of '{row['id']}' is {height} x {width} pixels and its image {whole[0]} x {whole[1]}"
+        said = (
+            f"the cropped mask of '{row['id']}' is {height} x {width} pixels and its image"
+            f" {whole[0]} x {whole[1]}"
+        )
         raise ManifestError(
-            f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop anew with do=[crop]"
+            f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop"
+            " anew with do=[crop]"
         )

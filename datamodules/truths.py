@@ -28,14 +28,18 @@ def check_truths(manifest: Manifest) -> None:
         if isinstance(mask, str) and image_size(Path(mask)) != image_size(Path(image)):
             (height, width), (rows_of, columns) = image_size(Path(mask)), image_size(Path(image))
             raise ManifestError(
-                f"the true mask of '{id}' is {height} x {width} pixels, its image {rows_of} x {columns}; export them together"
+                f"the true mask of '{id}' is {height} x {width} pixels, its image {rows_of} x"
+                f" {columns}; export them together"
             )
 
 
 def _refuse_boxes(id: str, name: str, boxes: Any) -> None:
     if boxes is None or (isinstance(boxes, float) and np.isnan(boxes)):
         return
-    mend = "write a list of [x1, y1, x2, y2] in pixels of the image, [] for none, or leave the cell empty where nothing is known"
+    mend = (
+        "write a list of [x1, y1, x2, y2] in pixels of the image, [] for none, or leave the cell"
+        " empty where nothing is known"
+    )
     try:
         numbers = (
             np.asarray(boxes, np.float64).reshape(len(boxes), 4) if len(boxes) else np.zeros((0, 4))
@@ -44,5 +48,6 @@ def _refuse_boxes(id: str, name: str, boxes: Any) -> None:
         raise ManifestError(f"the {name} of '{id}' are {str(boxes)[:60]}; {mend}") from error
     if not np.isfinite(numbers).all() or (numbers[:, :2] > numbers[:, 2:]).any():
         raise ManifestError(
-            f"the {name} of '{id}' hold a corner that is no number, or lies before its other corner ({str(boxes)[:60]}); {mend}"
+            f"the {name} of '{id}' hold a corner that is no number, or lies before its other corner"
+            f" ({str(boxes)[:60]}); {mend}"
         )

@@ -18,14 +18,16 @@ from lightning_modules.normalize import Statistics
 class Adapted(nn.Module):
     """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
 
-    BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is left in evaluation mode.
+    BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is
+    left in evaluation mode.
 
     Args:
         net: The classifier.
-        lora: `rank`, `alpha`, `dropout`, and `targets`: names (or ends of names) of the layers to adapt, None for every
-            Conv2d that is not grouped and every layer of an attention. None trains the head alone.
-        checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a checkpoint is only taken
-            back by a network with the same frozen weights.
+        lora: `rank`, `alpha`, `dropout`, and `targets`: names (or ends of names) of the layers to
+            adapt, None for every Conv2d that is not grouped and every layer of an attention. None
+            trains the head alone.
+        checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a
+            checkpoint is only taken back by a network with the same frozen weights.
 
     Raises:
         Refusal: rank below 1, no layer matches, or a grouped layer is asked for.
@@ -103,8 +105,9 @@ class Adapted(nn.Module):
             self._fingerprint = None  # other frozen weights come with it
         elif state["frozen"] != self.fingerprint():
             raise Refusal(
-                "the checkpoint holds an adapter alone, and its frozen weights were others than those here; give it the backbone it was "
-                "trained on, by the same init_from or module.net.net.weights and the same seed (they stand in its run's config.yaml)"
+                "the checkpoint holds an adapter alone, and its frozen weights were others than"
+                " those here; give it the backbone it was trained on, by the same init_from or"
+                " module.net.net.weights and the same seed (they stand in its run's config.yaml)"
             )
 
     def take_backbone(self, state: Mapping[str, Tensor]) -> None:
@@ -126,7 +129,8 @@ class Adapted(nn.Module):
         ]
         if wrong:
             raise Refusal(
-                f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first is {wrong[0]}"
+                f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first"
+                f" is {wrong[0]}"
             )
         with torch.no_grad():
             for name, value in own.items():

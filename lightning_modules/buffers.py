@@ -7,7 +7,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def of_first_rank(net: nn.Module) -> None:
     """Gives every rank the first one's BatchNorm statistics, which are those that a checkpoint holds; called by all ranks at once.
 
-    Done before a validation, and not before every forward pass as by DDP: training looks at the batch's own statistics.
+    Done before a validation, and not before every forward pass as by DDP: training looks at the
+    batch's own statistics.
     """
     if (
         not (distributed.is_available() and distributed.is_initialized())

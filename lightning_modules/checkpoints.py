@@ -38,7 +38,8 @@ def latest(
         name: The experiment.
         runs: The folder of all runs, one folder an experiment.
         phantom: Whether the run was on phantoms; None takes either.
-        holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else is wanted of all folds together.
+        holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else
+            is wanted of all folds together.
     """
     pages = (runs / name).glob("**/report.json")
     told = {
@@ -86,13 +87,15 @@ def find(path: str, wanted: str) -> Path:
     ):
         if (place / inside).exists():
             raise Refusal(
-                f"{place} is {what}, each of them with its own checkpoints; name one of them, such as {place / such}"
+                f"{place} is {what}, each of them with its own checkpoints; name one of them, such"
+                f" as {place / such}"
             )
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():
         raise Refusal(
-            f"{place} does not exist; name a .ckpt file, or a run folder that holds checkpoints/{wanted}.ckpt"
+            f"{place} does not exist; name a .ckpt file, or a run folder that holds"
+            f" checkpoints/{wanted}.ckpt"
         )
     return place
 
@@ -102,7 +105,8 @@ def read(path: Path, mmap: bool = False) -> dict[str, Any]:
 
     Args:
         path: The file.
-        mmap: Whether tensors stay on disk until they are used, which must be before the file changes.
+        mmap: Whether tensors stay on disk until they are used, which must be before the file
+            changes.
 
     Raises:
         Refusal: The file is damaged, or not a checkpoint.
@@ -111,11 +115,13 @@ def read(path: Path, mmap: bool = False) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise Refusal(
-            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name another file"
+            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name"
+            " another file"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise Refusal(
-            f"{path} holds no state_dict, so it is not a checkpoint of this repository; name another file"
+            f"{path} holds no state_dict, so it is not a checkpoint of this repository; name"
+            " another file"
         )
     return checkpoint
 
@@ -141,7 +147,8 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
     """Compares names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
-        Refusal: the checkpoint is of another network, or of another normalization than the one that was asked for.
+        Refusal: the checkpoint is of another network, or of another normalization than the one that
+            was asked for.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
@@ -155,12 +162,14 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
     ]
     if gammas[0] != gammas[1]:
         raise Refusal(
-            f"{path} was trained with module.gamma={gammas[1]:g}, and here module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
+            f"{path} was trained with module.gamma={gammas[1]:g}, and here"
+            f" module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
         )
     if wrong:
         said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
         raise Refusal(
-            f"{path} is of another network ({said}); set module.net as it was when the checkpoint was made"
+            f"{path} is of another network ({said}); set module.net as it was when the checkpoint"
+            " was made"
         )
     if isinstance(module, SupervisedModule):
         refuse_other_numbers(module.normalize, _below(stored, "normalize."), path)
@@ -211,7 +220,8 @@ def normalization(path: Path) -> Normalize | None:
 def take_weights(module: SupervisedModule, path: Path) -> bool:
     """Weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
 
-    A network with a frozen body takes a checkpoint of the plain network too, and a classifier one of other classes, all but the head.
+    A network with a frozen body takes a checkpoint of the plain network too, and a classifier one
+    of other classes, all but the head.
 
     Returns:
         Whether the head was taken too.
@@ -222,7 +232,8 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
             module.net.take_backbone(_below(state, "net."))
         except Refusal as refusal:
             raise Refusal(
-                f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or set module.net.net"
+                f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or"
+                " set module.net.net"
             ) from refusal
         stored = _below(state, "normalize.")
         refuse_misfit(module.normalize, {"state_dict": stored}, path)
@@ -244,10 +255,12 @@ def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 def take_size(data: ManifestDataModule, path: Path) -> None:
     """Evaluate the weights of a checkpoint on images of the size they were trained on, whatever data set that was.
 
-    Lightning hands this on only to a data set of the same kind, and leaves what an earlier checkpoint said where this one says nothing.
+    Lightning hands this on only to a data set of the same kind, and leaves what an earlier
+    checkpoint said where this one says nothing.
 
     Args:
-        data: Not prepared yet, or prepared for this very training. Where the user gave it another size, that one stays.
+        data: Not prepared yet, or prepared for this very training. Where the user gave it another
+            size, that one stays.
         path: Of the checkpoint.
     """
     checkpoint = read_about(path)

@@ -25,7 +25,8 @@ from lightning_modules.supervised import Stage
 class ClassificationModule(EvaluatedModule):
     """Logits `B x classes` against labels of 0 and 1: a sigmoid and a threshold each, or a softmax where classes exclude one another.
 
-    Logged are `f1` and `accuracy` at the rule in force, `f1_at_half`, `auc`; of several classes their mean.
+    Logged are `f1` and `accuracy` at the rule in force, `f1_at_half`, `auc`; of several classes
+    their mean.
 
     Args:
         classes: Names of the classes; one for yes or no.
@@ -39,7 +40,8 @@ class ClassificationModule(EvaluatedModule):
     def __init__(self, classes: Names, exclusive: bool = False, **supervised: Any) -> None:
         if exclusive and len(classes) < 2:
             raise Refusal(
-                f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or no take one class and exclusive=false"
+                f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or"
+                " no take one class and exclusive=false"
             )
         empty = {
             "logits": torch.zeros((0, len(classes))),
@@ -60,7 +62,8 @@ class ClassificationModule(EvaluatedModule):
                 "module.net.net.classes" if isinstance(self.net, Adapted) else "module.net.classes"
             )
             raise Refusal(
-                f"the network gives {logits} logits, but module.classes names {len(self.classes)}; set {key}={len(self.classes)}"
+                f"the network gives {logits} logits, but module.classes names {len(self.classes)};"
+                f" set {key}={len(self.classes)}"
             )
 
     def setup(self, stage: str) -> None:
@@ -71,7 +74,8 @@ class ClassificationModule(EvaluatedModule):
         table = self.trainer.datamodule.table  # type: ignore[attr-defined]
         if "label" not in table.rows:
             raise Refusal(
-                "this experiment learns labels, but the data has none; add a column label to the manifest"
+                "this experiment learns labels, but the data has none; add a column label to the"
+                " manifest"
             )
         if classes_exclude(table) != self.exclusive:
             kind = (

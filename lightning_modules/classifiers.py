@@ -27,7 +27,8 @@ def classifier(
     Args:
         library: `timm` or `torchvision`.
         architecture: As that library spells it.
-        weights: `imagenet` (fetched), a local file with the network's state_dict (of any head), or None for scratch.
+        weights: `imagenet` (fetched), a local file with the network's state_dict (of any head), or
+            None for scratch.
         classes: Logits.
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
         key: What errors call `weights`.
@@ -67,7 +68,8 @@ def _build(
         if not known:
             raise
         raise Refusal(
-            f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of module.net"
+            f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of"
+            " module.net"
         ) from error
 
 
@@ -106,8 +108,9 @@ def _torchvision(
             bias=stem.bias is not None,
         )  # type: ignore[arg-type]
         state = {
-            "weight": stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1)
-            / in_channels
+            "weight": (
+                stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
+            )
         }
         fresh.load_state_dict(
             state | ({"bias": stem.bias.detach()} if stem.bias is not None else {})
@@ -133,7 +136,8 @@ def _statistics(net: nn.Module, library: str, architecture: str, in_channels: in
 def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:
     near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
     return Refusal(
-        f"{library} has no network '{architecture}'; take {' or '.join(near) or 'one of its list_models()'}"
+        f"{library} has no network '{architecture}'; take"
+        f" {' or '.join(near) or 'one of its list_models()'}"
     )
 
 
@@ -167,7 +171,8 @@ def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
     ]
     if missing:
         raise Refusal(
-            f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]}); name the weights of the same architecture"
+            f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]});"
+            " name the weights of the same architecture"
         )
     net.load_state_dict(
         own

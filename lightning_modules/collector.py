@@ -30,7 +30,8 @@ class EvidenceCollector:
     def add(self, ids: list[str], groups: list[str], **parts: Tensor) -> None:
         """Adds a batch; nothing is copied from the device.
 
-        It goes into blocks of many images: a small tensor a batch, that lives on between large ones that do not, would leave the memory in shreds.
+        It goes into blocks of many images: a small tensor a batch, that lives on between large ones
+        that do not, would leave the memory in shreds.
         """
         start = len(self.ids)
         self.ids += ids

@@ -21,8 +21,9 @@ class Bce(nn.Module):
     """Binary cross-entropy of masks or labels, mean over pixels and classes.
 
     Args:
-        pos_weight: Weight of positives, where negatives weigh 1; None weighs both 1. `train` takes negatives / positives of each class in train,
-            of images or of pixels: the module calls `balance` before training starts, and until then all weigh 1.
+        pos_weight: Weight of positives, where negatives weigh 1; None weighs both 1. `train` takes
+            negatives / positives of each class in train, of images or of pixels: the module calls
+            `balance` before training starts, and until then all weigh 1.
     """
 
     def __init__(self, pos_weight: Positive | Literal["train"] | None = None) -> None:
@@ -36,7 +37,8 @@ class Bce(nn.Module):
         """Takes the weight from the training data, where that was asked for.
 
         Args:
-            counts: `classes x 2`, how many images or pixels are not, and are, of each class; where there are none the class keeps 1.
+            counts: `classes x 2`, how many images or pixels are not, and are, of each class; where
+                there are none the class keeps 1.
         """
         if self.balanced:
             known = (counts > 0).all(1)
@@ -62,11 +64,12 @@ class Bce(nn.Module):
 class BalancedBce(nn.Module):
     """Cross-entropy of each class against its background, each weighed by how rare its pixels are in train: `total / (2 n)`, mean over pixels.
 
-    For one class it is the softmax cross-entropy of two classes with these weights, up to their sum. The module calls `balance` before
-    training starts; until then all weigh 1.
+    For one class it is the softmax cross-entropy of two classes with these weights, up to their
+    sum. The module calls `balance` before training starts; until then all weigh 1.
 
     Args:
-        weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from train.
+        weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from
+            train.
     """
 
     def __init__(self, weights: Sequence[Pair] | None = None) -> None:
@@ -80,7 +83,8 @@ class BalancedBce(nn.Module):
         """Takes the weights from the pixels of train.
 
         Args:
-            pixels: `classes x 2`, how many lie outside and inside each class's masks; where there are none the class keeps 1.
+            pixels: `classes x 2`, how many lie outside and inside each class's masks; where there
+                are none the class keeps 1.
         """
         if not self.asked:
             balanced = pixels.sum(1, keepdims=True) / (2.0 * np.maximum(pixels, 1))

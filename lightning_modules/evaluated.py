@@ -49,7 +49,8 @@ class EvaluatedModule(SupervisedModule):
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
             raise Refusal(
-                f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set module.classes and the net's classes"
+                f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set"
+                " module.classes and the net's classes"
             )
 
     def collect(self, stage: Stage) -> Evidence:

@@ -95,7 +95,8 @@ class Evidence(ABC):
 
         Args:
             parts: One or more.
-            order: In which their images stand then, by their number in `parts` one behind the other.
+            order: In which their images stand then, by their number in `parts` one behind the
+                other.
         """
         names = ("ids", "groups", "rule", *parts[0].arrays)
         ids = np.concatenate([part.ids for part in parts])

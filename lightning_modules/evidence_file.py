@@ -50,10 +50,12 @@ def read(path: Path) -> Evidence:
         zlib.error,
     ) as error:
         raise Refusal(
-            f"{path} is not evidence that can be read ({error}); evaluate the run again with do=[test]"
+            f"{path} is not evidence that can be read ({error}); evaluate the run again with"
+            " do=[test]"
         ) from error
     if evidence is None:
         raise Refusal(
-            f"{path} is evidence of version {version}, newer than {VERSION}; update this repository to read it"
+            f"{path} is evidence of version {version}, newer than {VERSION}; update this repository"
+            " to read it"
         )
     return evidence

@@ -16,7 +16,8 @@ def histograms(
 
     Args:
         logits: `B x C x S x S` on the network's canvas.
-        truth: 0/1 `C x h x w` per image, or one tensor `B x C x h x w`; logits are resized to it, never the reverse.
+        truth: 0/1 `C x h x w` per image, or one tensor `B x C x h x w`; logits are resized to it,
+            never the reverse.
         content: The picture's place on the canvas; what is outside is padding and does not count.
 
     Returns:

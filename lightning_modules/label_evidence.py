@@ -17,7 +17,8 @@ class LabelEvidence(Evidence):
     Attributes:
         logits: float32 `N x classes`.
         labels: uint8 `N x classes`, 0 or 1.
-        exclusive: Whether exactly one class holds: then a softmax and the most probable class, else a sigmoid and a threshold each.
+        exclusive: Whether exactly one class holds: then a softmax and the most probable class, else
+            a sigmoid and a threshold each.
     """
 
     kind = "label"

@@ -118,7 +118,8 @@ SCORES = (
     ),
     Score(
         "auc",
-        "area under the ROC curve: how often a positive image ranks above a negative one, ties half",
+        "area under the ROC curve: how often a positive image ranks above a negative one, ties"
+        " half",
         "all",
         auc,
     ),
@@ -156,7 +157,8 @@ SCORES = (
     ),
     Score(
         "ece",
-        f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is better",
+        f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is"
+        " better",
         "all",
         calibration_error,
     ),

@@ -21,7 +21,8 @@ class Demand:
     """What a threshold has to maximise and to keep.
 
     Attributes:
-        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or `specificity` while the other is bounded.
+        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or
+            `specificity` while the other is bounded.
         at_least: Lower bounds of sensitivity, specificity or precision.
         between: Smallest and largest threshold that may be taken.
     """
@@ -40,7 +41,8 @@ class Demand:
             if name not in MEASURES or not 0 < value <= 1:
                 bounds = f"bound {', '.join(MEASURES)} by a number from 0 to 1"
                 raise Refusal(
-                    f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept; {bounds}"
+                    f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept;"
+                    f" {bounds}"
                 )
         if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {
             self.objective
@@ -48,12 +50,14 @@ class Demand:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
             mend = f"set callbacks.threshold_search.at_least.{other}=0.85"
             raise Refusal(
-                f"callbacks.threshold_search.objective={self.objective} alone is best where always the same is said; {mend}"
+                f"callbacks.threshold_search.objective={self.objective} alone is best where always"
+                f" the same is said; {mend}"
             )
         low, high = self.between
         if not 0 <= low < high <= 1:
             raise Refusal(
-                f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities; take two numbers from 0 to 1"
+                f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities;"
+                " take two numbers from 0 to 1"
             )
 
 
@@ -84,7 +88,8 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
     Args:
         probability: `N`.
         truth: bool `N`.
-        demand: What to maximise and to keep; where it cannot be kept, the threshold that comes nearest is found.
+        demand: What to maximise and to keep; where it cannot be kept, the threshold that comes
+            nearest is found.
     """
     if truth.all() or not truth.any():
         return Found(
@@ -132,7 +137,10 @@ def _missed(demand: Demand, number: int, best: float) -> str:
     bounds = [f"{name} >= {least:g}" for name, least in demand.at_least.items()]
     others = f" beside {' and '.join(bounds[:number])}" if number else ""
     low, high = demand.between
-    return f"no threshold from {low:g} to {high:g} reaches {bounds[number]}{others} on val; the best reachable is {best:.4f}"
+    return (
+        f"no threshold from {low:g} to {high:g} reaches {bounds[number]}{others} on val; the best"
+        f" reachable is {best:.4f}"
+    )
 
 
 def _thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A logit as one byte, and back: byte k means probability sigmoid(k/8 - 16), and .5 is k = 128.
 
-The steps are uniform in the logit, because networks trained with class weights are shifted and sharpened.
+The steps are uniform in the logit, because networks trained with class weights are shifted and
+sharpened.
 """
 
 import math

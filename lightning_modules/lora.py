@@ -32,7 +32,8 @@ def inject(
         head: Name of its head, which is left alone.
         rank: Of the two factors of an adapter.
         alpha: An adapter counts alpha / rank times.
-        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et al. 2015).
+        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et
+            al. 2015).
         targets: Names, or ends of names, of the layers to adapt; None for `layers_to_adapt`.
 
     Raises:
@@ -40,7 +41,8 @@ def inject(
     """
     if rank < 1:
         raise Refusal(
-            f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or module.net.lora=null for a linear probe"
+            f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or"
+            " module.net.lora=null for a linear probe"
         )
     names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
     config = LoraConfig(
@@ -68,7 +70,8 @@ def inject(
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
     """Every Conv2d with groups == 1, and the Linear layers or the MultiheadAttention of every attention; not the head.
 
-    peft can adapt a grouped convolution only where the rank is divisible by the groups, and cannot merge it.
+    peft can adapt a grouped convolution only where the rank is divisible by the groups, and cannot
+    merge it.
     """
     inside = tuple(
         f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__

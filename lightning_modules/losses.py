@@ -45,7 +45,8 @@ class WeightedSum(nn.Module):
                 f"the term {name} has no weight" for name in missing
             ]
             raise Refusal(
-                f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of {', '.join(self.terms)}, and to no other"
+                f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of"
+                f" {', '.join(self.terms)}, and to no other"
             )
         self.weights = dict(weights)
 

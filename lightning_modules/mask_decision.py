@@ -61,7 +61,8 @@ class DecidedMask:
     Attributes:
         pixels: Four arrays of N.
         histogram: `N x 2 x levels`, pixels of each certainty outside and inside the truth.
-        ranking: `N`, the highest byte that would still call the image positive at the rule's min_area.
+        ranking: `N`, the highest byte that would still call the image positive at the rule's
+            min_area.
     """
 
     pixels: PixelCounts

@@ -15,7 +15,8 @@ class MaskEvidence(Evidence):
     """The evidence of N segmented images; `rule` holds (top, min_area, bottom).
 
     Attributes:
-        counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the true mask.
+        counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the
+            true mask.
         grid: The evaluation size they were taken at, `native` or pixels.
     """
 

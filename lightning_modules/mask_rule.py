@@ -9,8 +9,9 @@ from lightning_modules.rule import Rule
 class MaskRule(Rule):
     """The decision rule of the SIIM-ACR winners, per class: (top, min_area, bottom).
 
-    An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask is where the byte is >=
-    bottom, else it is empty. With top = bottom and min_area = 0 this is a plain threshold.
+    An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
+    is where the byte is >= bottom, else it is empty. With top = bottom and min_area = 0 this is a
+    plain threshold.
 
     Args:
         classes: Number of classes.

@@ -106,7 +106,8 @@ SCORES = (
     ),
     Score(
         "image_auc",
-        "how often an image with a lesion ranks above one without, by the byte that min_area of it reaches; ties half",
+        "how often an image with a lesion ranks above one without, by the byte that min_area of it"
+        " reaches; ties half",
         "all",
         auc,
     ),

@@ -66,8 +66,8 @@ def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> li
     Args:
         evidence: Of the images to search on; never test.
         grid: The rules to try.
-        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of all images, with
-            empty/empty = 1, otherwise and where no image shows the class.
+        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of
+            all images, with empty/empty = 1, otherwise and where no image shows the class.
     """
     return [
         _search_class(evidence.counts[:, c], grid, lesions_only)

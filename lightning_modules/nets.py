@@ -48,13 +48,13 @@ def smp_net(
     Args:
         architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
         encoder_name: As in smp, `resnet34` for one.
-        encoder_weights: A name that smp knows (fetched from the hub), a local file with the encoder's state_dict, or None
-            to start from scratch.
+        encoder_weights: A name that smp knows (fetched from the hub), a local file with the
+            encoder's state_dict, or None to start from scratch.
         **architecture_arguments: The architecture's own.
 
     Raises:
-        Refusal: an unknown name, arguments of another architecture, logits that would not have the image's size, or weights that
-            cannot be fetched or read.
+        Refusal: an unknown name, arguments of another architecture, logits that would not have the
+            image's size, or weights that cannot be fetched or read.
     """
     _refuse_arguments(architecture, encoder_name, architecture_arguments)
     local = encoder_weights is not None and (
@@ -100,7 +100,8 @@ def smp_net(
 def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
     """Mean and std that the encoder's fetched weights expect, as the library states them.
 
-    An encoder that wraps a timm model carries the model's own configuration, also under the old `timm-` names, which smp's function does not find.
+    An encoder that wraps a timm model carries the model's own configuration, also under the old
+    `timm-` names, which smp's function does not find.
     """
     source = (
         f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
@@ -142,7 +143,8 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise Refusal(
-            f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
+            f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try"
+            " UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
         )
     for name, annotation in ARGUMENTS.items():
         if name in arguments:
@@ -155,7 +157,8 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     unknown = sorted(arguments.keys() - known.keys())
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
         raise Refusal(
-            f"module.net: {architecture} does not take {', '.join(unknown)}; remove {_them(unknown)}, it takes {', '.join(known)}"
+            f"module.net: {architecture} does not take {', '.join(unknown)}; remove"
+            f" {_them(unknown)}, it takes {', '.join(known)}"
         )
     depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
     if not isinstance(depth, int) or said is None:
@@ -165,7 +168,8 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     )  # of logits not upsampled yet
     if said != coarseness:
         raise Refusal(
-            f"module.net.upsampling={said} gives logits of another size than the image; set module.net.upsampling={coarseness}"
+            f"module.net.upsampling={said} gives logits of another size than the image; set"
+            f" module.net.upsampling={coarseness}"
         )
 
 
@@ -183,7 +187,8 @@ def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
     missing = sorted(encoder.state_dict().keys() - state.keys())
     if missing:
         raise Refusal(
-            f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]}); name the weights of the same encoder"
+            f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]});"
+            " name the weights of the same encoder"
         )
     encoder.load_state_dict(
         {name: weight for name, weight in state.items() if name in encoder.state_dict()}

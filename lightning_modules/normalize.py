@@ -20,13 +20,15 @@ STORED = "stored in the checkpoint"
 class Statistics:
     """Mean and std that the pretrained weights of a network expect, per input channel, of pixels scaled to 0..1.
 
-    The function that builds a network attaches them as `net.statistics`; None, or no such attribute, means that nothing is known.
+    The function that builds a network attaches them as `net.statistics`; None, or no such
+    attribute, means that nothing is known.
 
     Attributes:
         mean: One number per input channel.
         std: Likewise.
         source: The weights that state them.
-        problem: Why they cannot be used for this input; `mean: auto` is then refused with this sentence.
+        problem: Why they cannot be used for this input; `mean: auto` is then refused with this
+            sentence.
     """
 
     mean: tuple[float, ...]
@@ -51,21 +53,24 @@ class Statistics:
     ) -> "Statistics":
         """Convert the numbers of a library's configuration to this network's input.
 
-        A grey input takes the mean over the channels of both, because pretrained weights of three channels are summed for it.
+        A grey input takes the mean over the channels of both, because pretrained weights of three
+        channels are summed for it.
 
         Args:
             mean: Per channel of the weights, in units of `input_range`.
             std: Likewise.
             source: The weights that state them.
             in_channels: Channels of the network's input.
-            input_range: Darkest and brightest pixel that the weights expect before normalization: 0..1 or 0..255.
+            input_range: Darkest and brightest pixel that the weights expect before normalization:
+                0..1 or 0..255.
             input_space: Order of the channels that the weights expect.
         """
         low, high = (float(value) for value in input_range)
         if low != 0 or high not in (1, 255):
             return cls.unusable(
                 source,
-                f"the {source} expect pixels in {low:g}..{high:g}, and only 0..1 and 0..255 can be converted",
+                f"the {source} expect pixels in {low:g}..{high:g}, and only 0..1 and 0..255 can be"
+                " converted",
             )
         if in_channels == 1:
             note = ", mean over channels" if len(mean) > 1 else ""
@@ -73,7 +78,8 @@ class Statistics:
         if in_channels != len(mean):
             return cls.unusable(
                 source,
-                f"the {source} are of {len(mean)} channels, and module.net has in_channels={in_channels}",
+                f"the {source} are of {len(mean)} channels, and module.net has"
+                f" in_channels={in_channels}",
             )
         if input_space != "RGB":
             return cls.unusable(
@@ -90,7 +96,8 @@ class Normalize(nn.Module):
     Args:
         mean: Per channel, of pixels scaled to 0..1 and raised to gamma.
         std: Likewise.
-        gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a scintigram (Anscombe 1948); 1 changes nothing.
+        gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a
+            scintigram (Anscombe 1948); 1 changes nothing.
         source: Where the numbers come from.
 
     Attributes:
@@ -109,7 +116,8 @@ class Normalize(nn.Module):
         super().__init__()
         if not gamma > 0:
             raise Refusal(
-                f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for none"
+                f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for"
+                " none"
             )
         self.gamma = float(gamma)
         self.source = source
@@ -167,12 +175,16 @@ def resolve(
     """Make the normalization of a network.
 
     Args:
-        mean: Per channel, None for 0, or `auto`: what the pretrained weights expect, else `scratch`.
-        std: Per channel, None for 1, or `auto`; both are `auto` or neither is, because they belong to one set of images.
-        gamma: Exponent of the pixels. The statistics of pretrained weights hold for 1 alone. The numbers of `scratch` are a fixed scaling
-            that fits no particular images, so they are taken as they are at any gamma.
+        mean: Per channel, None for 0, or `auto`: what the pretrained weights expect, else
+            `scratch`.
+        std: Per channel, None for 1, or `auto`; both are `auto` or neither is, because they belong
+            to one set of images.
+        gamma: Exponent of the pixels. The statistics of pretrained weights hold for 1 alone. The
+            numbers of `scratch` are a fixed scaling that fits no particular images, so they are
+            taken as they are at any gamma.
         statistics: What the network's pretrained weights expect; None where that is not known.
-        scratch: `mean` and `std` of a network from scratch, or from a file that does not state them; None for 0 and 1.
+        scratch: `mean` and `std` of a network from scratch, or from a file that does not state
+            them; None for 0 and 1.
 
     Raises:
         Refusal: One alone is `auto`, or the statistics cannot be used.
@@ -181,18 +193,21 @@ def resolve(
         return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]
     if mean != std:
         raise Refusal(
-            f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto, or give numbers for both"
+            f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto,"
+            " or give numbers for both"
         )
     if statistics is None:
         given = scratch or {}
         return Normalize(given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SCRATCH)
     if statistics.problem:
         raise Refusal(
-            f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for module.mean and module.std"
+            f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for"
+            " module.mean and module.std"
         )
     if gamma != 1:
         raise Refusal(
-            f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights expect gamma 1 ({statistics.source}); "
-            "give numbers for module.mean and module.std, or set module.gamma=1"
+            f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights"
+            f" expect gamma 1 ({statistics.source}); give numbers for module.mean and module.std,"
+            " or set module.gamma=1"
         )
     return Normalize(statistics.mean, statistics.std, gamma, statistics.source)

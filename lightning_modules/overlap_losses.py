@@ -14,9 +14,10 @@ class Dice(nn.Module):
     """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
 
     Args:
-        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without lesion.
-        lesions_only: An image without the class costs nothing, as with smp's. Where such images are many, the loss is lowest, or is for a long
-            time, where nothing is drawn at all.
+        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without
+            lesion.
+        lesions_only: An image without the class costs nothing, as with smp's. Where such images are
+            many, the loss is lowest, or is for a long time, where nothing is drawn at all.
     """
 
     def __init__(self, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
@@ -66,8 +67,8 @@ class Tversky(nn.Module):
 class Lovasz(nn.Module):
     """Binary Lovasz hinge (Berman et al. 2018, smp's code) per image and class, mean over classes.
 
-    It bounds the Jaccard loss from above. On an image without lesion it is the hinge of the worst pixel alone, so it wants a
-    pixelwise loss beside it.
+    It bounds the Jaccard loss from above. On an image without lesion it is the hinge of the worst
+    pixel alone, so it wants a pixelwise loss beside it.
     """
 
     def __init__(self) -> None:

@@ -20,7 +20,8 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
     """Checks the numbers of an optimizer before it is made, in the middle of a run: torch takes `true` for 1.
 
     Args:
-        optimizer: A partial of an optimizer of torch, or of another library whose arguments have defaults.
+        optimizer: A partial of an optimizer of torch, or of another library whose arguments have
+            defaults.
 
     Raises:
         ArgumentError: A number is negative or not finite, or a switch is neither true nor false.
@@ -74,7 +75,8 @@ def groups(
         net: What `depth_of` is asked of, where layers differ.
         named: The module's parameters; the net's names start with `net.`.
         encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
-        layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao et al. 2022, BEiT).
+        layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
+            et al. 2022, BEiT).
 
     Returns:
         Groups with `params` and `lr_factor`, by which the optimizer's rate is to be multiplied.
@@ -84,7 +86,8 @@ def groups(
     """
     if layer_decay != 1.0 and not hasattr(net, "depth_of"):
         raise Refusal(
-            f"module.layer_decay={layer_decay} needs a network that knows its layers, such as upernet_swin; set module.layer_decay=1.0"
+            f"module.layer_decay={layer_decay} needs a network that knows its layers, such as"
+            " upernet_swin; set module.layer_decay=1.0"
         )
     found: dict[float, list[nn.Parameter]] = {}
     deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
@@ -106,10 +109,12 @@ def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: f
     The learning rate becomes the new one times what the schedule had made of the old one so far.
 
     Args:
-        wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer` and `lr_scheduler`.
+        wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer`
+            and `lr_scheduler`.
         optimizer: The restored optimizer.
         scheduler: The restored schedule, or None.
-        before: The rate with which the restored optimizer began, as a multiple of the new one; a schedule such as a plateau does not store it.
+        before: The rate with which the restored optimizer began, as a multiple of the new one; a
+            schedule such as a plateau does not store it.
     """
     new = wanted["optimizer"] if isinstance(wanted, dict) else wanted
     for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):

@@ -34,7 +34,8 @@ def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = 
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return Refusal(
-        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with {key}=null, or name a local {place} with {key}=PATH"
+        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with"
+        f" {key}=null, or name a local {place} with {key}=PATH"
     )
 
 
@@ -42,7 +43,8 @@ def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[s
     """A state_dict from a file; weights of a colour input are summed where the network's input is grey."""
     if not path.is_file():
         raise Refusal(
-            f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with null"
+            f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with"
+            " null"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

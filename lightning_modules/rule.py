@@ -10,7 +10,8 @@ from torch import Tensor, nn
 class Rule(nn.Module):
     """What a decision rule is, whatever is decided.
 
-    The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages every buffer it finds.
+    The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages
+    every buffer it finds.
 
     Args:
         start: The three numbers before any search.

@@ -89,8 +89,8 @@ def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = No
 
     `data` is the data module before the trainer knows it.
 
-    Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a checkpoint is restored, and a
-    resumed run would see the batches of another epoch.
+    Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a
+    checkpoint is restored, and a resumed run would see the batches of another epoch.
     """
     data = data or trainer.datamodule  # type: ignore[attr-defined]
     batches = data.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)

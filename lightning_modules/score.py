@@ -23,7 +23,8 @@ class Score:
         name: As it stands in report.json.
         definition: One sentence.
         over: Which images count: all, or those that truly show the class, or those that do not.
-        value: From the decision and weights `R x N` (how often each image counts) to `R` values, NaN where undefined.
+        value: From the decision and weights `R x N` (how often each image counts) to `R` values,
+            NaN where undefined.
     """
 
     name: str

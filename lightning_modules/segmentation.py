@@ -25,8 +25,9 @@ from lightning_modules.uncertainty import over_classes
 class SegmentationModule(EvaluatedModule):
     """Logits `B x classes x H x W`, a sigmoid each, and a mask rule per class.
 
-    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5. Where most images show no lesion both say little
-    until the network is good; `val/average_precision` and `val/dice_lesions` say more.
+    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5.
+    Where most images show no lesion both say little until the network is good;
+    `val/average_precision` and `val/dice_lesions` say more.
 
     Args:
         classes: Names of the classes, in channel order.

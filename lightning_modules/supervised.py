@@ -38,17 +38,23 @@ class SupervisedModule(LightningModule):
         net: From float `B x C x H x W` to logits.
         loss: From logits and target to one value an image, shape `B`.
         optimizer: Called with the parameters that require a gradient.
-        scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's lr_scheduler dict, or None.
+        scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's
+            lr_scheduler dict, or None.
         monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
-        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the pretrained weights of `net` expect.
+        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the
+            pretrained weights of `net` expect.
         std: Likewise; None for 1.
-        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained weights, or weights that do not state theirs.
+        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained
+            weights, or weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
-        channels_last: Keep weights and images in that memory format; faster on recent CPUs and on tensor cores.
+        channels_last: Keep weights and images in that memory format; faster on recent CPUs and on
+            tensor cores.
         compile: Compile the net with torch.compile.
         encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
-        layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind it; of nets that have `depth_of`.
-        auxiliary_weight: Weight in training of the loss of each further output of `net`, where it gives several.
+        layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind
+            it; of nets that have `depth_of`.
+        auxiliary_weight: Weight in training of the loss of each further output of `net`, where it
+            gives several.
     """
 
     target: ClassVar[Literal["mask", "label"]]

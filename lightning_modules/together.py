@@ -19,10 +19,12 @@ FINITE = torch.finfo(torch.float32).max
 class Together(nn.Module):
     """Logits whose sigmoid is the mean of the members' probabilities; one member without flip is that network.
 
-    Members see the same normalized image. The mean is that of each class by itself, not of a softmax.
+    Members see the same normalized image. The mean is that of each class by itself, not of a
+    softmax.
 
     Args:
-        nets: From float `B x C x H x W` to logits, `B x classes x H x W` of masks or `B x classes` of labels.
+        nets: From float `B x C x H x W` to logits, `B x classes x H x W` of masks or `B x classes`
+            of labels.
         flip: Each member also looks at the image mirrored left to right; its mask is mirrored back.
     """
 
@@ -69,9 +71,13 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
         mend = f"take average={len(found)}, or " if len(found) > 1 else ""
-        mend += f"train with callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={number}"
+        mend += (
+            "train with callbacks=[...,top_checkpoints]"
+            f" callbacks.top_checkpoints.save_top_k={number}"
+        )
         raise Refusal(
-            f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its best ones; {mend}"
+            f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its"
+            f" best ones; {mend}"
         )
     return found
 
@@ -85,7 +91,8 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
         mend: What to do where they were trained on images of different sizes.
 
     Raises:
-        Refusal: one is of another network, or they were trained on images of different sizes or on other grey values.
+        Refusal: one is of another network, or they were trained on images of different sizes or on
+            other grey values.
     """
     nets: list[nn.Module] = []
     seen: list[str] = []
@@ -118,5 +125,6 @@ def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path:
         stored = state.get(f"normalize.{name}")
         if stored is not None and not torch.equal(value.cpu(), stored.cpu()):
             raise Refusal(
-                f"{path} was trained with another module.{name} of grey values than the others; name networks that see the same images"
+                f"{path} was trained with another module.{name} of grey values than the others;"
+                " name networks that see the same images"
             )

@@ -1,7 +1,7 @@
 """What a checkpoint records of its training: which images it has seen, as hashes, and what its network expects as input.
 
-The hashes let a later test refuse images that the weights were trained on, whatever split, folder or file name they come in. Nothing that could
-name an image or a patient is stored.
+The hashes let a later test refuse images that the weights were trained on, whatever split, folder
+or file name they come in. Nothing that could name an image or a patient is stored.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,9 @@ from datamodules.sample import Canvas
 KEY = "training_record"  # in a checkpoint
 VERSION = 1
 SEEN = ("train", "val")  # weights are fitted on the one and chosen by the other
-GREY_LEVELS = "of each file: its own window, else its own range"  # of 16-bit pictures and DICOMs; there is no other choice yet
+GREY_LEVELS = (  # of 16-bit pictures and DICOMs; there is no other choice yet
+    "of each file: its own window, else its own range"
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Overlap:
 
     Attributes:
         ids: Their names in the data at hand.
-        same_file: How many of them are the same file, byte by byte; the others have an id that was trained on.
+        same_file: How many of them are the same file, byte by byte; the others have an id that was
+            trained on.
         of: How many test images there are.
     """
 
@@ -39,7 +42,10 @@ class Overlap:
 
     def __str__(self) -> str:
         by_id = len(self.ids) - self.same_file
-        return f"{len(self.ids)} of {self.of} test images were trained on{f', {by_id} by their id alone' if by_id else ''}"
+        return (
+            f"{len(self.ids)} of {self.of} test images were trained"
+            f" on{f', {by_id} by their id alone' if by_id else ''}"
+        )
 
 
 def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -48,7 +54,8 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
     Args:
         module: A module with `classes` and `normalize`.
         data: A data module with `table` and `cache`.
-        earlier: Records of the checkpoints that this training started from; their images were seen too.
+        earlier: Records of the checkpoints that this training started from; their images were seen
+            too.
     """
     content, ids = _hashes(data.cache, data.table)
     seen = data.table.rows["split"].isin(SEEN).to_numpy()
@@ -63,7 +70,9 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
         "classes": list(module.classes),
         "exclusive": bool(getattr(module, "exclusive", False)),
         "channels": int(data.channels),
-        "image_size": data.seen_size().plain,  # of these weights, which in a curriculum is that of their stage
+        "image_size": (
+            data.seen_size().plain
+        ),  # of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.plain,
         "window": GREY_LEVELS,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
@@ -98,10 +107,12 @@ def refuse_seen(
         data: The data module at hand.
         path: Of the checkpoint.
         key: By which the user named it.
-        fit: Whether the weights are only what a training starts from; as of other pretrained weights, nothing has to be known of them.
+        fit: Whether the weights are only what a training starts from; as of other pretrained
+            weights, nothing has to be known of them.
 
     Returns:
-        What the title of the page has to say, where such a test is allowed; None where no test image was seen.
+        What the title of the page has to say, where such a test is allowed; None where no test
+        image was seen.
 
     Raises:
         Refusal: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
@@ -124,7 +135,10 @@ def refuse_seen(
     if not (data.allow_leaks or record["allow_leaks"]):
         first = ", ".join(found.ids[:3]) + (", ..." if len(found.ids) > 3 else "")
         how = f"{found.same_file} the same file, {len(found.ids) - found.same_file} by their id"
-        fix = "take the datamodule.seed, datamodule.split and folds of its run, or set datamodule.allow_leaks=true"
+        fix = (
+            "take the datamodule.seed, datamodule.split and folds of its run, or set"
+            " datamodule.allow_leaks=true"
+        )
         number = f"{len(found.ids)} of {found.of} test images were trained on or chosen by"
         raise Refusal(f"{key}={path}: {number} ({how}): {first}; {fix}")
     return str(found)
@@ -142,7 +156,8 @@ def refuse_other_task(
         path: Of the checkpoint.
 
     Raises:
-        Refusal: Other classes, another order of them, exclusive classes or not, or another number of channels.
+        Refusal: Other classes, another order of them, exclusive classes or not, or another number
+            of channels.
     """
     if record is None:
         return
@@ -161,7 +176,8 @@ def refuse_other_task(
             )
             wanted = str(there).lower() if isinstance(there, bool) else str(there).replace("'", "")
             raise Refusal(
-                f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set {key}={wanted}"
+                f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set"
+                f" {key}={wanted}"
             )
 
 

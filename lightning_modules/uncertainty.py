@@ -165,4 +165,7 @@ def caveat(evidence: Evidence) -> str:
     if evidence.group_is == "patient":
         return f"95 % bootstrap intervals over {groups} patients"
     distinct = "" if groups == len(evidence) else "different "  # exact copies are drawn together
-    return f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this assumes independent images"
+    return (
+        f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this"
+        " assumes independent images"
+    )

@@ -32,21 +32,27 @@ class UperNet(nn.Module):
     """Float `B x in_channels x H x W` to logits `B x classes x H x W`; in training a pair of them, the second from the auxiliary head.
 
     Args:
-        backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size, drop_path_rate, ...
-        weights: A UPerNet or a Swin of the hub (`openmmlab/upernet-swin-base`), a local folder that holds one (config.json and
-            model.safetensors), or None for scratch. A head of other classes starts afresh.
+        backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size,
+            drop_path_rate, ...
+        weights: A UPerNet or a Swin of the hub (`openmmlab/upernet-swin-base`), a local folder that
+            holds one (config.json and model.safetensors), or None for scratch. A head of other
+            classes starts afresh.
         classes: Logits.
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
         hidden_size: Channels of the fused map.
         auxiliary: Whether training also has a small head on the third stage.
-        norm: `batch`, as published, or `group` (up to 32 groups), which does not care how few images a device sees.
-        gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less memory, more time.
+        norm: `batch`, as published, or `group` (up to 32 groups), which does not care how few
+            images a device sees.
+        gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less
+            memory, more time.
 
     Attributes:
-        statistics: Mean and std that the pretrained weights expect; None from scratch, or from a folder that does not state them.
+        statistics: Mean and std that the pretrained weights expect; None from scratch, or from a
+            folder that does not state them.
 
     Raises:
-        Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another shape.
+        Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another
+            shape.
     """
 
     def __init__(
@@ -77,7 +83,8 @@ class UperNet(nn.Module):
             whole = UperNetForSemanticSegmentation(config)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Refusal(
-                f"module.net.backbone={dict(backbone)} is no Swin that can be built ({_line(error)}); correct it"
+                f"module.net.backbone={dict(backbone)} is no Swin that can be built"
+                f" ({_line(error)}); correct it"
             ) from error
         self.statistics: Statistics | None = None if weights is None else load(whole, weights)
         self.encoder, self.decode_head, self.auxiliary_head = (
@@ -137,7 +144,8 @@ def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
     ):
         said = f"embed_dim={width} num_heads={heads} depths={depths}"
         raise Refusal(
-            f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels evenly; correct one of them"
+            f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels"
+            " evenly; correct one of them"
         )
 
 

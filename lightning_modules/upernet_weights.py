@@ -45,7 +45,8 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
         config = AutoConfig.from_pretrained(weights)
         if config.model_type not in ("upernet", "swin"):
             raise Refusal(
-                f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a Swin; name one of these"
+                f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a"
+                " Swin; name one of these"
             )
         whole = config.model_type == "upernet"
         own_config: Any = net.config
@@ -128,7 +129,8 @@ def statistics(weights: str, in_channels: int) -> Statistics | None:
     if not mean or len(mean) != len(std):
         return Statistics.unusable(
             source,
-            f"the image processor of the {source} states no image_mean and image_std that belong together",
+            f"the image processor of the {source} states no image_mean and image_std that belong"
+            " together",
         )
     space = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
     return Statistics.of_weights(mean, std, source, in_channels, input_space=space)
@@ -143,7 +145,8 @@ def _refuse_other_shape(own: Any, other: Any, weights: str) -> None:
     if differ:
         said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
         raise Refusal(
-            f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or take the module/net of its size"
+            f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or"
+            " take the module/net of its size"
         )
 
 
@@ -171,6 +174,7 @@ def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) 
     missing = [name for name in own if name not in fits and not name.startswith(free)]
     if missing:
         raise Refusal(
-            f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is {missing[0]}); name another, or null"
+            f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is"
+            f" {missing[0]}); name another, or null"
         )
     net.load_state_dict(own | fits)

@@ -224,9 +224,15 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     ),
 }
 STAGES = {
-    "[{epochs: 100, lr: -1}]": "callbacks.curriculum.stages[0].lr=-1 is not allowed; it must be a number above 0, or null",
-    "[{epochs: 100, loss_weights: {dice: -1}}]": "callbacks.curriculum.stages[0].loss_weights.dice=-1 is not allowed",
-    "[{epochs: 100, lrr: 1}]": "callbacks.curriculum.stages[0] has the key lrr, which no stage knows",
+    "[{epochs: 100, lr: -1}]": (
+        "callbacks.curriculum.stages[0].lr=-1 is not allowed; it must be a number above 0, or null"
+    ),
+    "[{epochs: 100, loss_weights: {dice: -1}}]": (
+        "callbacks.curriculum.stages[0].loss_weights.dice=-1 is not allowed"
+    ),
+    "[{epochs: 100, lrr: 1}]": (
+        "callbacks.curriculum.stages[0] has the key lrr, which no stage knows"
+    ),
 }
 
 
@@ -304,7 +310,10 @@ def test_valid_arguments_arrive_as_they_were_given():
         ({"names": "abc"}, "Example: names=abc is not allowed; it must be a list of names"),
         (
             {"span": [0.9, 0.1]},
-            "Example: span=[0.9,0.1] is not allowed; it must be two numbers from 0 to 1, the smaller one first, or null",
+            (
+                "Example: span=[0.9,0.1] is not allowed; it must be two numbers from 0 to 1, the"
+                " smaller one first, or null"
+            ),
         ),
         (
             {"of": {"a": 0}},

@@ -84,12 +84,18 @@ BAD_DATA = {
     ),
     "missing image": (
         lambda root: [(root / f"wholeBodyANT/{number}.jpg").unlink() for number in (5, 9)],
-        "{root}/wholeBodyANT/wholeBodyANT.txt names 2 images that are not in its folder, '5.jpg' in line 5 for one",
+        (
+            "{root}/wholeBodyANT/wholeBodyANT.txt names 2 images that are not in its folder,"
+            " '5.jpg' in line 5 for one"
+        ),
         "datamodule.unmatched=drop",
     ),
     "image without a label": (
         lambda root: scan(root / "wholeBodyPOST/77.jpg", 1),
-        "{root}/wholeBodyPOST/wholeBodyPOST.txt does not name 1 images of its folder, '77.jpg' for one",
+        (
+            "{root}/wholeBodyPOST/wholeBodyPOST.txt does not name 1 images of its folder, '77.jpg'"
+            " for one"
+        ),
         "'77.jpg<TAB>0'",
     ),
     "no label file": (

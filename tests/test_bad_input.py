@@ -138,7 +138,10 @@ BAD_DATA = {
                 segmentation={"size": [96, 96], "counts": [10, 20]}
             ),
         ),
-        "has an RLE that cannot be used: the runs of the RLE add up to 30 pixels, and a 96 x 96 image has 9216",
+        (
+            "has an RLE that cannot be used: the runs of the RLE add up to 30 pixels, and a 96 x 96"
+            " image has 9216"
+        ),
         "export the annotation again",
     ),
     "RLE with a fraction": (
@@ -241,9 +244,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, 
         path.write_bytes(b"not a checkpoint")
     else:
         torch.save(
-            {"weights": 1}
-            if kind == "no state"
-            else {"state_dict": {"net.conv.weight": torch.zeros(1)}},
+            (
+                {"weights": 1}
+                if kind == "no state"
+                else {"state_dict": {"net.conv.weight": torch.zeros(1)}}
+            ),
             path,
         )
     wrong = {
@@ -285,8 +290,10 @@ def test_pictures_of_any_mode_are_read(tmp_path):
 
     for mode in ("L", "RGB", "RGBA", "P", "1", "I;16", "CMYK"):
         path = tmp_path / f"{mode.replace(';', '')}.tif"
-        Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000).save(
-            path
-        ) if mode == "I;16" else Image.new(mode, (8, 6)).save(path)
+        (
+            Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000).save(path)
+            if mode == "I;16"
+            else Image.new(mode, (8, 6)).save(path)
+        )
         assert read_image(path, 1).shape == (6, 8, 1) and read_image(path, 3).shape == (6, 8, 3)
         assert read_image(path, 1).dtype == np.uint8

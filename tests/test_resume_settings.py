@@ -41,7 +41,10 @@ SAME = ["module.optimizer.lr=1e-2", "module.scheduler.patience=2"]
 CHANGED = {
     "another rate": (
         ["module.optimizer.lr=3e-3", SAME[1]],
-        "module.optimizer.lr=0.01, and here module.optimizer.lr=0.003; set module.optimizer.lr=0.01",
+        (
+            "module.optimizer.lr=0.01, and here module.optimizer.lr=0.003; set"
+            " module.optimizer.lr=0.01"
+        ),
     ),
     "an override was dropped": (
         [SAME[1]],
@@ -57,7 +60,10 @@ CHANGED = {
             "callbacks=[checkpoint,early_stopping,threshold_search]",
             "callbacks.early_stopping.patience=7",
         ],
-        "callbacks.early_stopping.monitor=null, callbacks.early_stopping.mode=null, callbacks.early_stopping.patience=null, and here",
+        (
+            "callbacks.early_stopping.monitor=null, callbacks.early_stopping.mode=null,"
+            " callbacks.early_stopping.patience=null, and here"
+        ),
     ),
     "weight decay": (
         [*SAME, "module.optimizer.weight_decay=0.1"],
@@ -69,7 +75,10 @@ CHANGED = {
     ),
     "a batch": (
         [*SAME, "datamodule.batch_size=2"],
-        "images a step=4, and here images a step=2; set datamodule.batch_size and trainer.devices as they were",
+        (
+            "images a step=4, and here images a step=2; set datamodule.batch_size and"
+            " trainer.devices as they were"
+        ),
     ),
     "the split": ([*SAME, "seed=1"], "datamodule.seed=0, and here datamodule.seed=1"),
 }

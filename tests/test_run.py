@@ -22,7 +22,10 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.ya
 
 
 def test_help_is_a_menu_and_imports_nothing_heavy():
-    code = "import sys, run; sys.argv = ['run.py', '--help']; run.main(); print([m for m in ('torch', 'hydra', 'lightning') if m in sys.modules])"
+    code = (
+        "import sys, run; sys.argv = ['run.py', '--help']; run.main(); print([m for m in ('torch',"
+        " 'hydra', 'lightning') if m in sys.modules])"
+    )
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -155,8 +158,8 @@ def test_given_numbers_that_the_checkpoint_would_replace_end_the_run(cli, export
     ):
         code, said = cli(*words, more[0], f"{more[1]}{tmp_path / 'a'}", folder=tmp_path / "b")
         assert code == 2 and said.strip().endswith(
-            "was trained with module.mean=[0.25] module.std=[0.125], and here module.mean=[0.449] module.std=[0.226]; "
-            "set module.mean=[0.25] module.std=[0.125]"
+            "was trained with module.mean=[0.25] module.std=[0.125], and here module.mean=[0.449]"
+            " module.std=[0.226]; set module.mean=[0.25] module.std=[0.125]"
         ), said
     fit(
         cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}"

@@ -64,7 +64,8 @@ def test_a_split_drawn_anew_is_refused_with_the_number_and_the_names(
         and "datamodule.allow_leaks=true" in said
     )
     number = re.search(
-        rf"ckpt_path={trained}/checkpoints/best.ckpt: (\d+) of (\d+) test images were trained on or chosen by",
+        rf"ckpt_path={trained}/checkpoints/best.ckpt: (\d+) of (\d+) test images were trained on or"
+        r" chosen by",
         said,
     )
     assert (

@@ -68,14 +68,16 @@ def _comparable(folders: Sequence[str]) -> list[Finished]:
     """The runs that were named, each once, if they can be compared."""
     if not folders:
         raise Refusal(
-            "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them, or a sweep's folder"
+            "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them,"
+            " or a sweep's folder"
         )
     runs = list(
         {run.folder.resolve(): run for folder in folders for run in read_all(Path(folder))}.values()
     )
     if len(runs) < 2:
         raise Refusal(
-            "do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a sweep's folder"
+            "do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a"
+            " sweep's folder"
         )
     first = runs[0]
     for run in runs[1:]:
@@ -93,7 +95,8 @@ def _comparable(folders: Sequence[str]) -> list[Finished]:
             zip(first.evidence.ids, first.evidence.groups, strict=True)
         ):
             raise Refusal(
-                f"{first.folder} and {run.folder} group the same images differently; evaluate both with the same datamodule.group"
+                f"{first.folder} and {run.folder} group the same images differently; evaluate both"
+                " with the same datamodule.group"
             )
     return runs
 
@@ -115,17 +118,21 @@ def _row(name: str, arm: list[Finished], first: list[Finished], by: Ranking) -> 
         "val": fmean(val_score(run, by.score) for run in arm),
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
-        "interval": {score: {end: single[score][end] for end in ("low", "high")} for score in heads}
-        if len(arm) == 1
-        else None,
-        "differences": None
-        if gaps is None
-        else {score: asdict(gap) for score, gap in gaps.items()},
+        "interval": (
+            {score: {end: single[score][end] for end in ("low", "high")} for score in heads}
+            if len(arm) == 1
+            else None
+        ),
+        "differences": (
+            None if gaps is None else {score: asdict(gap) for score, gap in gaps.items()}
+        ),
         "verdict": BEST if gaps is None else verdict(gaps[by.score], by.lower),
         "parameters": reports[0].get("parameters"),
-        "resources": {key: fmean(r["resources"][key] for r in reports) for key in _COST}
-        if all(r.get("resources") for r in reports)
-        else None,
+        "resources": (
+            {key: fmean(r["resources"][key] for r in reports) for key in _COST}
+            if all(r.get("resources") for r in reports)
+            else None
+        ),
         "start": config.get("init_from") or "no earlier run",
         "stages": stages(arm),
     }

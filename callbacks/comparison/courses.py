@@ -18,7 +18,8 @@ class Course:
     """One run.
 
     Attributes:
-        table: Epoch (from 0) -> what was logged, `epoch` (from 1) and `images seen` at its end; the latter NaN where it is not known.
+        table: Epoch (from 0) -> what was logged, `epoch` (from 1) and `images seen` at its end; the
+            latter NaN where it is not known.
         stages: As `read_stages` gives them.
     """
 
@@ -54,7 +55,8 @@ def course(run: Finished) -> Course:
 def images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
     """Images trained on by the end of each epoch: those drawn, else an equal share of all that were trained on.
 
-    Unknown where the table does not begin with the first epoch, as after a run that went on from another.
+    Unknown where the table does not begin with the first epoch, as after a run that went on from
+    another.
     """
     trained = (report.get("resources") or {}).get("images_trained")
     if list(table.index) != list(range(len(table))):

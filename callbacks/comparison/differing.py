@@ -64,8 +64,8 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Of each run its settings that not all have: stem of the key -> words such as `rank=8` or `stages[1].lr=0.0001`.
 
-    A list that differs in more than two places has a letter for each of its variants: `stages=B`. Numbers are rounded where that leaves
-    no two runs alike that are not.
+    A list that differs in more than two places has a letter for each of its variants: `stages=B`.
+    Numbers are rounded where that leaves no two runs alike that are not.
 
     Args:
         settings: Of each run.

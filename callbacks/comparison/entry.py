@@ -51,7 +51,8 @@ def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
         runs: Of all runs.
 
     Returns:
-        Nothing where the folder is of something else, such as a data set's export; and the draws of the score that the run monitored.
+        Nothing where the folder is of something else, such as a data set's export; and the draws of
+        the score that the run monitored.
     """
     entry = Entry(run=folder.relative_to(runs).as_posix(), when=_last_written(folder))
     try:
@@ -87,7 +88,8 @@ def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
         evidence = evidence_file.read(folder / "evidence" / f"{entry.told['judged']}.npz")
         if not len(evidence):
             raise Refusal(
-                f"{folder / 'evidence'} holds no image; test the run again with do=[test] ckpt_path={folder}"
+                f"{folder / 'evidence'} holds no image; test the run again with do=[test]"
+                f" ckpt_path={folder}"
             )
         more, draws = told_by_evidence(report, evidence)
         entry.told |= more

@@ -26,7 +26,8 @@ class Finished:
     Attributes:
         folder: Where it is.
         report: Its report.json.
-        evidence: Of the split that its page leads with: test, or of merged folds all images out of fold.
+        evidence: Of the split that its page leads with: test, or of merged folds all images out of
+            fold.
     """
 
     folder: Path
@@ -124,7 +125,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     path = folder / "report.json"
     if not path.is_file():
         raise Refusal(
-            f"{folder} holds no report.json, so it is no finished run; name a run folder, or test it with do=[test] ckpt_path={folder}"
+            f"{folder} holds no report.json, so it is no finished run; name a run folder, or test"
+            f" it with do=[test] ckpt_path={folder}"
         )
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -137,6 +139,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise Refusal(
-            f"{path} is not a report that can be read ({said}); test the run again with do=[test] ckpt_path={folder}"
+            f"{path} is not a report that can be read ({said}); test the run again with do=[test]"
+            f" ckpt_path={folder}"
         ) from error
     return report

@@ -26,7 +26,8 @@ class Difference:
         value: Difference of the means over seeds.
         low: Lower end of its 95 % interval, None where fewer than 20 groups count.
         high: Upper end.
-        share_above: Share of resamples in which the second arm is the better one (of scores that rise).
+        share_above: Share of resamples in which the second arm is the better one (of scores that
+            rise).
     """
 
     value: float

@@ -63,7 +63,8 @@ def after_run(runs: Path, run: Path | None = None) -> None:
         print(_said(found, runs, run))
     except Exception as error:
         print(
-            f"the leaderboard was not brought up to date ({type(error).__name__}: {error}); the run itself is whole",
+            f"the leaderboard was not brought up to date ({type(error).__name__}: {error}); the run"
+            " itself is whole",
             file=sys.stderr,
         )
 
@@ -149,6 +150,9 @@ def _said(found: dict[str, Any], runs: Path, run: Path | None) -> str:
         ranked = [line for line in group["lines"] if line["rank"] is not None]
         for line in ranked:
             if run is not None and (runs / line["run"]).resolve() == run.resolve():
-                place = f"rank {line['rank']} of {len(ranked)} on these images by val {group['by'].score} ({number(line['val'])})"
+                place = (
+                    f"rank {line['rank']} of {len(ranked)} on these images by val"
+                    f" {group['by'].score} ({number(line['val'])})"
+                )
                 return f"{page}; {place}, {line['verdict']}"
     return page

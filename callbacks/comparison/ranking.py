@@ -13,7 +13,8 @@ class Ranking:
     Attributes:
         score: Its name in evidence.
         lower: Whether less of it is better.
-        monitored: What the runs monitored, where that is not what ranks them all; empty where it is.
+        monitored: What the runs monitored, where that is not what ranks them all; empty where it
+            is.
     """
 
     score: str

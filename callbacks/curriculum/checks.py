@@ -21,11 +21,13 @@ def refuse_neighbours(trainer: Trainer) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
             raise Refusal(
-                "early_stopping would cut a curriculum short; take it out of callbacks=[...], and give stages a patience instead"
+                "early_stopping would cut a curriculum short; take it out of callbacks=[...], and"
+                " give stages a patience instead"
             )
         if isinstance(callback, WeightAveraging):
             raise Refusal(
-                "averaged weights know nothing of stages; take ema and swa out of callbacks=[...], or train without a curriculum"
+                "averaged weights know nothing of stages; take ema and swa out of callbacks=[...],"
+                " or train without a curriculum"
             )
 
 
@@ -40,7 +42,8 @@ def refuse_stages(
     frozen = [stage.freeze_encoder for stage in stages]
     if world_size > 1 and any(frozen) and not all(frozen):
         raise Refusal(
-            "freeze_encoder in some stages alone works on one device, because DDP fixes what it averages at the start; freeze all or none"
+            "freeze_encoder in some stages alone works on one device, because DDP fixes what it"
+            " averages at the start; freeze all or none"
         )
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
@@ -49,13 +52,15 @@ def refuse_stages(
         if stage.image_size is not None and not data.cache_size.holds(Canvas.of(stage.image_size)):
             kept = f"datamodule.cache_size={data.cache_size}"
             raise Refusal(
-                f"{where}.image_size={stage.image_size} is more than {kept} keeps; set datamodule.cache_size={stage.image_size}"
+                f"{where}.image_size={stage.image_size} is more than {kept} keeps; set"
+                f" datamodule.cache_size={stage.image_size}"
             )
         if stage.loss_weights is not None:
             _refuse_terms(stage, module, where)
         if stage.freeze_encoder and not hasattr(module.net, "encoder"):
             raise Refusal(
-                f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the stage"
+                f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
+                " stage"
             )
 
 
@@ -68,5 +73,6 @@ def _refuse_terms(stage: Stage, module: SupervisedModule, where: str) -> None:
             else "take a sum of losses, such as module/loss=dice_focal_tversky"
         )
         raise Refusal(
-            f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss; {mend}"
+            f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss;"
+            f" {mend}"
         )

@@ -26,10 +26,12 @@ class Curriculum(Callback):
           curriculum:
             stages:
               - {epochs: 30, lr: 3e-4, image_size: 512, positive_fraction: .7}
-              - {epochs: 40, lr: 1e-5, image_size: 768, positive_fraction: {from: .5, to: .22}, patience: 10}
+              - {epochs: 40, lr: 1e-5, image_size: 768, positive_fraction: {from: .5, to: .22},
+                  patience: 10}
 
     Args:
-        stages: A list, because Hydra replaces lists and merges dicts; the keys of a stage are those of `Stage`.
+        stages: A list, because Hydra replaces lists and merges dicts; the keys of a stage are those
+            of `Stage`.
         epochs: Those of the whole fit, which the stages must add up to.
         run_dir: The run folder.
     """

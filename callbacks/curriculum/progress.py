@@ -104,7 +104,8 @@ class Progress:
         if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
             mend = "go on with the same stages, or start from its weights with init_from=..."
             raise Refusal(
-                f"the checkpoint is of another curriculum in its first {len(found.history)} stage(s); {mend}"
+                f"the checkpoint is of another curriculum in its first {len(found.history)}"
+                f" stage(s); {mend}"
             )
         return found
 
@@ -119,7 +120,8 @@ class Progress:
         if self.score is not None and not (before / self.file).is_file():
             missing = before / self.file
             raise Refusal(
-                f"{missing}, the best weights of the stage to go on with, does not exist; bring it back, or start with init_from=..."
+                f"{missing}, the best weights of the stage to go on with, does not exist; bring it"
+                " back, or start with init_from=..."
             )
         _copy_stages(before, folder)
 

@@ -43,7 +43,8 @@ class Stage:
         lr: Learning rate at which the stage's own optimizer starts, of all but the encoder.
         image_size: The network's input in pixels: the side of a square, or [height, width].
         batch_size: Images a step and device.
-        positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly from the first epoch to the last.
+        positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly
+            from the first epoch to the last.
         strata_weights: How often a row of a stratum is wanted.
         scheduler: A schedule of its own, as in conf/module/scheduler.
         loss_weights: Weights of the loss's terms.
@@ -121,21 +122,24 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     known = [field.name for field in fields(Stage)]
     if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
         raise Refusal(
-            f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr: 1e-3}}, ...]"
+            f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr:"
+            " 1e-3}, ...]"
         )
     for number, stage in enumerate(wanted):
         where = f"callbacks.curriculum.stages[{number}]"
         unknown = [key for key in stage if key not in known]
         if unknown:
             raise Refusal(
-                f"{where} has the key {unknown[0]}, which no stage knows; the keys are {', '.join(known)}"
+                f"{where} has the key {unknown[0]}, which no stage knows; the keys are"
+                f" {', '.join(known)}"
             )
     stages = [_stage(number, stage) for number, stage in enumerate(wanted)]
     total = sum(stage.epochs for stage in stages)
     if not wanted or total != epochs:
         said = " + ".join(str(stage.epochs) for stage in stages)
         raise Refusal(
-            f"the curriculum's stages have {said or 0} = {total} epochs, but trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
+            f"the curriculum's stages have {said or 0} = {total} epochs, but"
+            f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
         )
     return stages
 

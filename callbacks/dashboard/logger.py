@@ -30,10 +30,12 @@ class Dashboard(WandbLogger):
     """A run on W&B. Its numbers are logged while it goes on, its results when it is closed.
 
     Example:
-        logger: {wandb: {run_dir: "${paths.run}", project: my-project, mode: offline, upload: {images: true}}}
+        logger: {wandb: {run_dir: "${paths.run}", project: my-project, mode: offline, upload:
+            {images: true}}}
 
     Args:
-        run_dir: The run folder; its config.yaml is the configuration that is shown, and run files are written below it.
+        run_dir: The run folder; its config.yaml is the configuration that is shown, and run files
+            are written below it.
         experiment: Its name in the menu; None for the one that was chosen.
         project: On W&B.
         entity: User or team on W&B; None for the login's own.
@@ -137,7 +139,8 @@ class Dashboard(WandbLogger):
                 send(run, self.run_dir, self.upload, trainer)
         except Exception as error:
             print(
-                f"W&B: the results were not sent ({type(error).__name__}: {error}); they are in {self.run_dir}",
+                f"W&B: the results were not sent ({type(error).__name__}: {error}); they are in"
+                f" {self.run_dir}",
                 file=sys.stderr,
             )
         finally:
@@ -146,7 +149,8 @@ class Dashboard(WandbLogger):
     def _started(self) -> Any:
         if self.mode == "online" and not logged_in():
             print(
-                "W&B: no login found, so this run is kept offline; log in with `wandb login`, or set logger.wandb.mode=disabled",
+                "W&B: no login found, so this run is kept offline; log in with `wandb login`, or"
+                " set logger.wandb.mode=disabled",
                 flush=True,
             )
             self.mode = "offline"

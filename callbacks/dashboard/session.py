@@ -62,7 +62,8 @@ def start(
         except Exception as error:  # a server, a proxy, a key: whatever it is, training goes on
             said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             print(
-                f"W&B: the server does not answer, or does not take this run ({said}), so it is kept offline",
+                f"W&B: the server does not answer, or does not take this run ({said}), so it is"
+                " kept offline",
                 flush=True,
             )
             _restart()  # its service would hold the id
@@ -132,13 +133,15 @@ def end(run: Any, code: int, wait: float) -> None:
             print(f"W&B: kept offline; wandb sync {from_here(place)} sends it", flush=True)
     except TimeoutError:
         print(
-            f"W&B: the server did not take everything within {wait:g} s; wandb sync {from_here(place)} sends the rest",
+            f"W&B: the server did not take everything within {wait:g} s; wandb sync"
+            f" {from_here(place)} sends the rest",
             file=sys.stderr,
         )
     except Exception as error:
         said = str(error) or type(error).__name__
         print(
-            f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is there",
+            f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is"
+            " there",
             file=sys.stderr,
         )
         _restart()

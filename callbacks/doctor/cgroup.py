@@ -25,7 +25,8 @@ def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
 
     Args:
         root: Where the groups are mounted.
-        own: The file that names those of this process, one line a hierarchy: `number:controllers:path`.
+        own: The file that names those of this process, one line a hierarchy:
+            `number:controllers:path`.
     """
     if not own.is_file():
         return Limits()  # not Linux

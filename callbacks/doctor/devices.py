@@ -22,7 +22,10 @@ def devices(cfg: DictConfig) -> Answer:
     )
     mps = torch.backends.mps.is_available()
     said = {
-        f"GPU {gpu['index']}": f"{gpu['name']}, compute capability {gpu['capability']}, {gigabytes(gpu['total'])}, {gigabytes(gpu['free'])} free"
+        f"GPU {gpu['index']}": (
+            f"{gpu['name']}, compute capability {gpu['capability']}, {gigabytes(gpu['total'])},"
+            f" {gigabytes(gpu['free'])} free"
+        )
         for gpu in gpus
     }
     if not gpus:
@@ -88,8 +91,14 @@ def nvidia_gpus() -> int:
 def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
     there, wanted = nvidia_gpus(), cfg.trainer.accelerator in ("gpu", "cuda")
     if not gpus and there and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
-        what = f"the driver knows {there} NVIDIA GPU{'s' * (there > 1)}, but torch {torch.__version__} cannot use any"
-        mend = "update the driver, or install the torch build for its CUDA version (pytorch.org/get-started)"
+        what = (
+            f"the driver knows {there} NVIDIA GPU{'s' * (there > 1)}, but torch {torch.__version__}"
+            " cannot use any"
+        )
+        mend = (
+            "update the driver, or install the torch build for its CUDA version"
+            " (pytorch.org/get-started)"
+        )
         return [Finding("stops a run" if wanted else "warning", what, mend)]
     if not gpus and wanted and kind(cfg) != "mps":
         return [
@@ -106,11 +115,20 @@ def _unfit(gpu: dict[str, Any]) -> list[Finding]:
     found, name = [], f"GPU {gpu['index']} ({gpu['name']})"
     built = torch.cuda.get_arch_list()
     if not _supported(gpu["capability"], built):
-        what = f"{name} has compute capability {gpu['capability']}, for which this torch build has no code ({', '.join(built)})"
-        mend = f"install a torch build that has, or leave it out with CUDA_VISIBLE_DEVICES or trainer.devices=[...] (not {gpu['index']})"
+        what = (
+            f"{name} has compute capability {gpu['capability']}, for which this torch build has no"
+            f" code ({', '.join(built)})"
+        )
+        mend = (
+            "install a torch build that has, or leave it out with CUDA_VISIBLE_DEVICES or"
+            f" trainer.devices=[...] (not {gpu['index']})"
+        )
         found.append(Finding("stops a run", what, mend))
     if gpu["free"] < gpu["total"] / 2:
-        what = f"{name} has {gigabytes(gpu['free'])} free of {gigabytes(gpu['total'])}: another process holds the rest"
+        what = (
+            f"{name} has {gigabytes(gpu['free'])} free of {gigabytes(gpu['total'])}: another"
+            " process holds the rest"
+        )
         found.append(
             Finding(
                 "warning",
@@ -147,12 +165,18 @@ def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
         ]
     there = {"cuda": gpus, "mps": 1}.get(of, math.inf)
     if wanted > there or any(index >= there for index in indices):
-        what = f"trainer.devices={asked}, but there {'is' if there == 1 else 'are'} {there} {'GPU' if there == 1 else 'GPUs'} here"
+        what = (
+            f"trainer.devices={asked}, but there {'is' if there == 1 else 'are'} {there}"
+            f" {'GPU' if there == 1 else 'GPUs'} here"
+        )
         return (
             [Finding("stops a run", what, f"take trainer.devices={there}")] if there else []
         )  # none at all is said elsewhere
     if of == "cpu" and wanted > allowed_cores():
-        what = f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()} core{'s' * (allowed_cores() > 1)}"
+        what = (
+            f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()}"
+            f" core{'s' * (allowed_cores() > 1)}"
+        )
         return [Finding("warning", what, f"take trainer.devices={allowed_cores()} or fewer")]
     return []
 
@@ -168,8 +192,14 @@ def precision(cfg: DictConfig) -> Answer:
     chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_fast_bf16()
     capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)
     why = {
-        "cuda": f"compute capability {capability[0]}.{capability[1]} {'multiplies' if capability >= (8, 0) else 'does not multiply'} bfloat16",
-        "cpu": f"this CPU has {'no AMX, without which bfloat16 is slower than float32' if low else 'AMX'}",
+        "cuda": (
+            f"compute capability {capability[0]}.{capability[1]}"
+            f" {'multiplies' if capability >= (8, 0) else 'does not multiply'} bfloat16"
+        ),
+        "cpu": (
+            "this CPU has"
+            f" {'no AMX, without which bfloat16 is slower than float32' if low else 'AMX'}"
+        ),
         "mps": "autocast is not relied on with MPS",
     }.get(of, "")
     low = low or (of == "cuda" and capability < (8, 0))

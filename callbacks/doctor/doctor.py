@@ -65,7 +65,8 @@ def doctor(cfg: DictConfig, run_dir: Path) -> None:
     stopping = sum(finding.severity == "stops a run" for finding in findings)
     if stopping:
         raise Unfit(
-            f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them first"
+            f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them"
+            " first"
         )
 
 
@@ -98,7 +99,10 @@ def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[
 
 
 def _without(name: str, how: str) -> Answer:
-    mend = "the rest of this page holds; look whether a drive or a driver hangs, and report it otherwise"
+    mend = (
+        "the rest of this page holds; look whether a drive or a driver hangs, and report it"
+        " otherwise"
+    )
     return Answer({name: how}, {}, (Finding("warning", f"the check of {name} {how}", mend),))
 
 

@@ -22,7 +22,10 @@ def gloo(cfg: DictConfig) -> Answer:
         "gloo", outcomes, _mend_of_gloo(), needed=_several(cfg) and kind(cfg) == "cpu"
     )
     if not found and cfg.trainer.num_nodes > 1 and not resolves():
-        what = f"the host name does not resolve, by which {cfg.trainer.num_nodes} nodes find each other"
+        what = (
+            f"the host name does not resolve, by which {cfg.trainer.num_nodes} nodes find each"
+            " other"
+        )
         found = (
             Finding(
                 "stops a run",
@@ -40,7 +43,10 @@ def nccl(cfg: DictConfig) -> Answer:
         why = "this torch build has none" if gpus > 1 else "it takes two GPUs"
         return Answer({"NCCL": f"not tried: {why}"}, {"tried": False})
     outcomes = together("nccl", 2)
-    mend = "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or NCCL_SOCKET_IFNAME=lo mend most"
+    mend = (
+        "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or"
+        " NCCL_SOCKET_IFNAME=lo mend most"
+    )
     return _answer(
         "NCCL",
         outcomes,
@@ -87,9 +93,15 @@ def _mend_of_gloo() -> str:
     named = os.environ.get("GLOO_SOCKET_IFNAME")
     there = [name for _, name in socket.if_nameindex()]
     if named and not set(named.split(",")) <= set(there):
-        return f"GLOO_SOCKET_IFNAME={named} is no interface here, take one of {', '.join(there)}, or unset it"
+        return (
+            f"GLOO_SOCKET_IFNAME={named} is no interface here, take one of {', '.join(there)}, or"
+            " unset it"
+        )
     if not resolves():
-        return "the host name does not resolve: set GLOO_SOCKET_IFNAME=lo, or add the name to /etc/hosts"
+        return (
+            "the host name does not resolve: set GLOO_SOCKET_IFNAME=lo, or add the name to"
+            " /etc/hosts"
+        )
     return "set GLOO_SOCKET_IFNAME=lo on one machine, or train with trainer.devices=1"
 
 

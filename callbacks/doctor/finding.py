@@ -14,7 +14,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        severity: Whether a run would stop by it, or only be slow, cut off from something or at risk.
+        severity: Whether a run would stop by it, or only be slow, cut off from something or at
+            risk.
         what: What is wrong, and where.
         mend: What to do about it.
     """
@@ -35,7 +36,8 @@ class Answer:
 
     Attributes:
         said: Lines of the table, by their titles.
-        known: The same as values for doctor.json: configured paths at most, no other names of files, no secrets.
+        known: The same as values for doctor.json: configured paths at most, no other names of
+            files, no secrets.
         findings: What is wrong.
     """
 

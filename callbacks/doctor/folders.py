@@ -47,7 +47,10 @@ def _room(name: str, configured: str) -> Answer:
     usage = shutil.disk_usage(place)
     found = []
     if usage.free < 10e9 or usage.free < usage.total / 50:
-        what = f"the disk of {key} is nearly full: {gigabytes(usage.free)} free of {gigabytes(usage.total)}"
+        what = (
+            f"the disk of {key} is nearly full: {gigabytes(usage.free)} free of"
+            f" {gigabytes(usage.total)}"
+        )
         mend = f"delete what is no longer needed, or set paths.{name}=... to another disk"
         found.append(Finding("stops a run" if usage.free < 1e9 else "warning", what, mend))
     known = {

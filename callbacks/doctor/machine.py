@@ -26,7 +26,10 @@ def cores(cfg: DictConfig) -> Answer:
     found, known = [], {"seen": seen, "allowed": allowed, "cgroup_quota": quota, "threads": threads}
     if quota is not None and quota < allowed and threads > math.ceil(quota):
         fewer = max(1, math.floor(quota))
-        what = f"the cgroup's quota is {quota:g} cores' worth of time, but {allowed} cores are seen and torch starts {threads} threads"
+        what = (
+            f"the cgroup's quota is {quota:g} cores' worth of time, but {allowed} cores are seen"
+            f" and torch starts {threads} threads"
+        )
         found.append(
             Finding(
                 "warning",
@@ -36,11 +39,17 @@ def cores(cfg: DictConfig) -> Answer:
         )
     usable = min(allowed, math.ceil(quota or allowed))
     if workers(cfg) > usable:
-        what = f"datamodule.num_workers={workers(cfg)} is more than the {usable} cores that this process may use"
+        what = (
+            f"datamodule.num_workers={workers(cfg)} is more than the {usable} cores that this"
+            " process may use"
+        )
         found.append(
             Finding("warning", what, f"set datamodule.num_workers={max(0, usable - 1)}, or auto")
         )
-    said = f"{allowed} allowed of {seen}; quota {f'{quota:g}' if quota else 'none'}; {threads} thread{'s' * (threads > 1)} of torch"
+    said = (
+        f"{allowed} allowed of {seen}; quota {f'{quota:g}' if quota else 'none'}; {threads}"
+        f" thread{'s' * (threads > 1)} of torch"
+    )
     return Answer({"CPU cores": said}, known, tuple(found))
 
 
@@ -61,7 +70,10 @@ def memory(cfg: DictConfig) -> Answer:
     total = min(machine.total, limit or machine.total)
     free = min(machine.available, total)
     known = {"total_bytes": total, "available_bytes": free, "cgroup_limit_bytes": limit}
-    said = f"{gigabytes(total)}, {gigabytes(free)} available; cgroup limit {gigabytes(limit) if limit else 'none'}"
+    said = (
+        f"{gigabytes(total)}, {gigabytes(free)} available; cgroup limit"
+        f" {gigabytes(limit) if limit else 'none'}"
+    )
     found = []
     if free < 4e9:
         mend = "end other programs, ask for more, or lower datamodule.batch_size"
@@ -98,7 +110,10 @@ def shared_memory(cfg: DictConfig) -> Answer:
     )
     found = []
     if count and (usage.total < 1e9 or usage.free < need):
-        what = f"{SHARED} has {gigabytes(usage.free)} free of {gigabytes(usage.total)}, where {count} loader workers need up to {gigabytes(need)}"
+        what = (
+            f"{SHARED} has {gigabytes(usage.free)} free of {gigabytes(usage.total)}, where {count}"
+            f" loader workers need up to {gigabytes(need)}"
+        )
         mend = "give the container more (docker run --shm-size=8g), or set datamodule.num_workers=0"
         found.append(Finding("stops a run" if usage.free < need else "warning", what, mend))
     return Answer({"shared memory": said}, known, tuple(found))
@@ -114,7 +129,10 @@ def open_files(cfg: DictConfig) -> Answer:
     boundless = soft == resource.RLIM_INFINITY
     found = []
     if not boundless and soft < 1024:
-        mend = f"run ulimit -n {4096 if hard == resource.RLIM_INFINITY else min(4096, hard)} first, or set datamodule.num_workers=0"
+        mend = (
+            f"run ulimit -n {4096 if hard == resource.RLIM_INFINITY else min(4096, hard)} first, or"
+            " set datamodule.num_workers=0"
+        )
         found.append(
             Finding(
                 "warning", f"at most {soft} files may be open, which loader workers use up", mend

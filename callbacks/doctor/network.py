@@ -26,8 +26,8 @@ def network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[str, A
         device: `cpu`, `cuda` or `mps`, on which it is to be measured.
 
     Returns:
-        A module, and its `name`, `parameters`, whether it is the experiment's `own`, and where it is not, `why`, and as `refused` the
-        sentence that a run would end with.
+        A module, and its `name`, `parameters`, whether it is the experiment's `own`, and where it
+        is not, `why`, and as `refused` the sentence that a run would end with.
     """
     said: dict[str, Any] = {"own": True, "name": _name(cfg.module.net)}
     try:

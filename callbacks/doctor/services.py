@@ -20,7 +20,10 @@ def wandb(cfg: DictConfig) -> Answer:
     login = logged_in()
     mode = os.environ.get("WANDB_MODE", "online")
     logger = cfg.logger.get("wandb")
-    said = f"{'login found' if login else 'no login'}, WANDB_MODE={mode}, {'used' if logger else 'not used'} by this run"
+    said = (
+        f"{'login found' if login else 'no login'}, WANDB_MODE={mode},"
+        f" {'used' if logger else 'not used'} by this run"
+    )
     known = {"login": login, "mode": mode, "used": logger is not None}
     if logger and not login and mode == "online" and logger.mode == "online":
         what = "logger=wandb, but there is no login, so the run will be kept offline"
@@ -39,12 +42,21 @@ def hub(cfg: DictConfig) -> Answer:
     stored = len(list(Path(place).expanduser().glob("hub/models--*")))
     asked = dict(weights_asked(cfg))
     wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
-    said = f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run asks for {wants}"
+    said = (
+        f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run"
+        f" asks for {wants}"
+    )
     known = {"home": place, "offline": offline, "models": stored, "asked": list(asked)}
     if asked and offline and not stored:
         key = next(iter(asked))
-        what = f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place} holds no model"
-        mend = f"unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with {key}=null"
+        what = (
+            f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place}"
+            " holds no model"
+        )
+        mend = (
+            "unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with"
+            f" {key}=null"
+        )
         return Answer({"hub": said}, known, (Finding("stops a run", what, mend),))
     return Answer({"hub": said}, known)
 

@@ -95,7 +95,8 @@ def _vision() -> list[Finding]:
             return [
                 Finding(
                     "stops a run",
-                    f"torchvision {vision} was built for torch{need.specifier}, but torch {torch} is installed",
+                    f"torchvision {vision} was built for torch{need.specifier}, but torch {torch}"
+                    " is installed",
                     mend,
                 )
             ]

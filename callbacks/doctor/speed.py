@@ -40,7 +40,8 @@ def _ended(outcome: Outcome) -> list[Finding]:
         return [
             Finding(
                 "stops a run",
-                "the measurement of a small step was killed by the system, as it does when memory runs out",
+                "the measurement of a small step was killed by the system, as it does when memory"
+                " runs out",
                 mend,
             )
         ]
@@ -146,12 +147,18 @@ def _failed(cfg: DictConfig, failures: Lines, networks: Lines) -> list[Finding]:
                 and line["device"] == kind(cfg)
                 and line["precision"] == chosen_precision(cfg, kind(cfg))
             )
-            of = f"{line['images']} images of {Canvas.of(line['image_size'])} px in {line['precision']}"
+            of = (
+                f"{line['images']} images of {Canvas.of(line['image_size'])} px in"
+                f" {line['precision']}"
+            )
             what = f"a step of {of} does not fit into the memory of the GPU"
             mend = "lower datamodule.batch_size and raise trainer.accumulate_grad_batches as much"
             found += [Finding("stops a run", what, mend)] if meant else []
         else:
-            what = f"a step on the {NAMES[line['device']]} in {line['precision']} fails ({line['why']})"
+            what = (
+                f"a step on the {NAMES[line['device']]} in {line['precision']} fails"
+                f" ({line['why']})"
+            )
             found.append(Finding("warning", what, "see where with trainer.fast_dev_run=true"))
     return found
 
@@ -166,7 +173,10 @@ def _low_precision(cfg: DictConfig, steps: Lines) -> list[Finding]:
     chosen = chosen_precision(cfg, of)
     if FULL not in rates or rates.get(chosen, rates[FULL]) > CLEARLY * rates[FULL]:
         return []
-    what = f"{chosen} is chosen, but {rates[chosen]:,.1f} images/s are fewer than the {rates[FULL]:,.1f} of {FULL} here"
+    what = (
+        f"{chosen} is chosen, but {rates[chosen]:,.1f} images/s are fewer than the"
+        f" {rates[FULL]:,.1f} of {FULL} here"
+    )
     return [Finding("warning", what, f"take trainer.precision={FULL}")]
 
 
@@ -183,7 +193,10 @@ def _limit(cfg: DictConfig, steps: Lines, loaders: Lines) -> tuple[str, list[Fin
     taken, served = rates[0], serving[0]  # both of one device, whose loader is its own
     if served >= taken:
         return f"the step: the loader is {_times(served / taken)} as fast", []
-    what = f"the loader gives {served:,.0f} images/s with {_processes(workers(cfg))}, and a device could take {taken:,.0f}"
+    what = (
+        f"the loader gives {served:,.0f} images/s with {_processes(workers(cfg))}, and a device"
+        f" could take {taken:,.0f}"
+    )
     best = max(loaders, key=lambda line: line["images_per_second"])
     more = max(workers(cfg) + 1, round(workers(cfg) * taken / served))
     if best["images_per_second"] > 1.1 * served:

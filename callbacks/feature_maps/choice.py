@@ -27,5 +27,6 @@ def refuse_images(ids: Sequence[str], table: Manifest) -> None:
         if id not in known:
             near = get_close_matches(id, known, n=3, cutoff=0.4) or known[:3]
             raise Refusal(
-                f"{KEY}.ids names {id}, which is no image of test; did you mean {' or '.join(near)}?"
+                f"{KEY}.ids names {id}, which is no image of test; did you mean"
+                f" {' or '.join(near)}?"
             )

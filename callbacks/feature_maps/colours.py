@@ -20,7 +20,8 @@ class Layer:
     Attributes:
         maps: Float32 `C x h x w` each.
         canvas: The network's input.
-        contents: The picture's place on the canvas, each; what is outside is padding and does not count.
+        contents: The picture's place on the canvas, each; what is outside is padding and does not
+            count.
     """
 
     maps: Sequence[np.ndarray]

@@ -21,9 +21,11 @@ from datamodules.sample import Canvas, Sample
 from lightning_modules.evaluated import EvaluatedModule
 
 LEGEND = (
-    "Each column is a layer; each square of a picture is a cell of its map. Above: the first three principal components of the channels as red, "
-    "green and blue, fitted over these images together, so that a colour means the same in every row of a column, and nothing across columns. "
-    "Below: the channels that vary most over these images, dark low, bright high, the same ones in every row."
+    "Each column is a layer; each square of a picture is a cell of its map. Above: the first three"
+    " principal components of the channels as red, green and blue, fitted over these images"
+    " together, so that a colour means the same in every row of a column, and nothing across"
+    " columns. Below: the channels that vary most over these images, dark low, bright high, the"
+    " same ones in every row."
 )
 
 
@@ -41,11 +43,14 @@ class FeatureMaps(Showing):
 
     Args:
         run_dir: The run folder.
-        layers: Title -> name of a layer of the net, as in `named_modules`; None finds the stages and the map that fuses them. A layer that gives
-            several maps has a column for each. Of several networks together (tta, average) the first is shown.
-        images: How many. Of masks the best, the worst and the largest lesion, in turn; of labels the surest errors, then random ones.
+        layers: Title -> name of a layer of the net, as in `named_modules`; None finds the stages
+            and the map that fuses them. A layer that gives several maps has a column for each. Of
+            several networks together (tta, average) the first is shown.
+        images: How many. Of masks the best, the worst and the largest lesion, in turn; of labels
+            the surest errors, then random ones.
         ids: Instead, images of test by name.
-        channels: Of each layer the number of strongest channels, those of the greatest variance, that are shown.
+        channels: Of each layer the number of strongest channels, those of the greatest variance,
+            that are shown.
     """
 
     def __init__(

@@ -37,7 +37,8 @@ def stages_of(net: nn.Module) -> dict[str, str]:
     known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
     mend = f"write {KEY}={{title: NAME}} with names such as {known}"
     raise Refusal(
-        f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder; {mend}"
+        f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
+        f" {mend}"
     )
 
 
@@ -63,12 +64,14 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
                 or [known for known in names if known][:3]
             )
             raise Refusal(
-                f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?"
+                f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean"
+                f" {' or '.join(near)}?"
             )
         if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
             parts = [_below(name, part) for part, _ in names[name].named_children()][:3]
             raise Refusal(
-                f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them, such as {' or '.join(parts)}"
+                f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
+                f" such as {' or '.join(parts)}"
             )
 
 
@@ -84,7 +87,8 @@ def listening(
         aspect: Height of the canvas / its width.
 
     Yields:
-        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that gives several maps is title 1, title 2, ...
+        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that
+        gives several maps is title 1, title 2, ...
     """
     heard: dict[str, list[Tensor]] = {}
 
@@ -129,8 +133,10 @@ def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:
     """One image's output as float32 `C x h x w` on the CPU, None where it is no map.
 
     Args:
-        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the grid.
-        aspect: h / w of the canvas, by which h and w are told; where that does not tell, channels are taken to come first, as in torch.
+        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the
+            grid.
+        aspect: h / w of the canvas, by which h and w are told; where that does not tell, channels
+            are taken to come first, as in torch.
     """
     if image.ndim == 2:
         width = int(sqrt(len(image) / aspect) + 1e-6)

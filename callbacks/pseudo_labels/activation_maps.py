@@ -55,10 +55,12 @@ class ActivationMaps:
             gradients: Of the score by them, likewise; not looked at where none are needed.
 
         Returns:
-            float32 `B x h x w` in 0..1; all zero for an image without positive evidence, or with numbers that are not finite.
+            float32 `B x h x w` in 0..1; all zero for an image without positive evidence, or with
+            numbers that are not finite.
 
         Raises:
-            Refusal: a method by SVD, and a layer with so many cells that the SVD would not fit into memory.
+            Refusal: a method by SVD, and a layer with so many cells that the SVD would not fit into
+                memory.
         """
         by = list(gradients) if self.needs_gradients else [None for _ in activations]
         maps = [scaled(self._of_layer(*pair)) for pair in zip(activations, by, strict=True)]
@@ -70,9 +72,13 @@ class ActivationMaps:
     def _of_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
         height, width = activations.shape[2:]
         if self.method in BY_SVD and height * width > LARGEST_SVD:
-            wrong = f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells, more than {LARGEST_SVD}"
+            wrong = (
+                f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells,"
+                f" more than {LARGEST_SVD}"
+            )
             raise Refusal(
-                f"{wrong}; name a later layer in {self.key}.layers, or take another method such as LayerCAM"
+                f"{wrong}; name a later layer in {self.key}.layers, or take another method such as"
+                " LayerCAM"
             )
         if not len(activations):
             return np.zeros((0, height, width), np.float32)
@@ -93,9 +99,11 @@ def scaled(maps: np.ndarray) -> np.ndarray:
 def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") -> np.ndarray:
     """Heat maps `B x h x w` at canvas size, bilinear between the places where the cells look.
 
-    `middle`: the middles of their shares of the canvas, as OpenCV and the library do it, and as patches are cut. `corner`: a convolution of stride 2
-    that pads both sides looks at the first of its two pixels, so cells look at their upper left corner; by the middle, maps of such a network
-    (resnet18, resnet50) point beside the lesion by half a cell. Shortcuts that average (resnetrs50) look at the middle, and lie in between.
+    `middle`: the middles of their shares of the canvas, as OpenCV and the library do it, and as
+        patches are cut. `corner`: a convolution of stride 2
+    that pads both sides looks at the first of its two pixels, so cells look at their upper left
+    corner; by the middle, maps of such a network (resnet18, resnet50) point beside the lesion by
+    half a cell. Shortcuts that average (resnetrs50) look at the middle, and lie in between.
 
     The highest pixel may lie a little below the highest cell, which may look between two pixels.
 

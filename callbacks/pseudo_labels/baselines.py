@@ -12,16 +12,19 @@ from datamodules.sample import Content
 class BrightestBlob:
     """Takes the smoothed picture for a heat map: its highest local maxima are the peaks, and boxes are those of the method it is compared with.
 
-    A box's score is the smoothed intensity as a share of what the data type holds (255 of uint8), not of the picture's own maximum: every
-    picture would have a first box of score 1 then, and the FROC could not tell pictures apart. Bright is what counts, as in a bone scan.
+    A box's score is the smoothed intensity as a share of what the data type holds (255 of uint8),
+    not of the picture's own maximum: every picture would have a first box of score 1 then, and the
+    FROC could not tell pictures apart. Bright is what counts, as in a bone scan.
 
     ```yaml
-    brightest_blob: {_target_: callbacks.pseudo_labels.baselines.BrightestBlob, sigma: 4, boxes: {...}}
+    brightest_blob: {_target_: callbacks.pseudo_labels.baselines.BrightestBlob, sigma: 4, boxes:
+        {...}}
     ```
 
     Args:
         sigma: Of the Gaussian, in pixels of the image it is given.
-        boxes: How peaks become boxes; by default as of heat maps, but for the least height of a peak: beside a full bladder it would drop the rest.
+        boxes: How peaks become boxes; by default as of heat maps, but for the least height of a
+            peak: beside a full bladder it would drop the rest.
 
     Raises:
         Refusal: sigma is not above 0.
@@ -30,7 +33,8 @@ class BrightestBlob:
     def __init__(self, sigma: float = 4.0, boxes: PeakBoxes | None = None) -> None:
         if not sigma > 0:
             raise Refusal(
-                f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0; write sigma=4, for instance"
+                f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0;"
+                " write sigma=4, for instance"
             )
         self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
 

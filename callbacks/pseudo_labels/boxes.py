@@ -22,7 +22,8 @@ class Proposals:
 
     Attributes:
         boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
-        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5, .5).
+        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5,
+            .5).
         heights: float64 `N`, the heat at the peaks.
     """
 
@@ -42,17 +43,21 @@ class PeakBoxes:
         boxes: {size: adaptive, share: 0.5, smallest: 24, largest: 192}
 
     Args:
-        size: `fixed`: `width x height` around the peak. `adaptive`: what encloses the connected region around the peak above a share of its
-            height; peaks whose valleys are less deep have one region, and so one box.
+        size: `fixed`: `width x height` around the peak. `adaptive`: what encloses the connected
+            region around the peak above a share of its height; peaks whose valleys are less deep
+            have one region, and so one box.
         width: Of fixed boxes, in canvas pixels.
         height: Likewise.
         share: Of adaptive boxes: of the peak's height.
-        smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows about the region's middle.
+        smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows
+            about the region's middle.
         largest: Of adaptive boxes: greatest length of a side; a longer one is cut, about the peak.
         per_image: Boxes at most.
         at_least: Height of a peak, as a share of the image's highest one.
-        min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the higher counts.
-        iou: Of two boxes that overlap more (intersection over union) the one with the higher peak is kept.
+        min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the
+            higher counts.
+        iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
+            is kept.
         key: What errors call this object.
 
     Raises:
@@ -75,7 +80,8 @@ class PeakBoxes:
     ) -> None:
         if largest < smallest:
             raise Refusal(
-                f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or lower the other"
+                f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or"
+                " lower the other"
             )
         self.size, self.width, self.height, self.share, self.smallest, self.largest = (
             size,
@@ -97,8 +103,8 @@ class PeakBoxes:
 
         Args:
             heat: `H x W` at canvas size, 0 or more.
-            content: The picture's place on the canvas. Peaks on the padding are not taken. A box that sticks out of the content is shifted
-                inside; one that is larger is cut to it.
+            content: The picture's place on the canvas. Peaks on the padding are not taken. A box
+                that sticks out of the content is shifted inside; one that is larger is cut to it.
         """
         top, left, height, width = content
         peaks, heights = peaks_of(heat, content)

@@ -21,19 +21,25 @@ Share = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
 class Classical(ABC):
     """What the segmenters without weights share: each box is cut out with its surroundings, and one bright blob in it is told from the rest.
 
-    A mask is one piece without holes. It lies in its box, whatever the box cuts off, unless `margin` allows more. Its score is its contrast,
-    (mean grey value within - without) / (their sum), 0 to 1, over what was cut out. Nothing brighter than its surroundings: no mask.
+    A mask is one piece without holes. It lies in its box, whatever the box cuts off, unless
+    `margin` allows more. Its score is its contrast, (mean grey value within - without) / (their
+    sum), 0 to 1, over what was cut out. Nothing brighter than its surroundings: no mask.
 
     Args:
         sigma: Of the Gaussian that calms the counting noise before anything else, in pixels.
-        reach: How far from the peak the lesion may lie, as a share of the box's longer side: it is sought where the strength of a blob times a
-            Gaussian of this width around the peak is greatest, because the cells of a heat map are coarse.
-        blob: A blob is what is left where a Gaussian of this width, in pixels, is subtracted from one of width 1.
+        reach: How far from the peak the lesion may lie, as a share of the box's longer side: it is
+            sought where the strength of a blob times a Gaussian of this width around the peak is
+            greatest, because the cells of a heat map are coarse.
+        blob: A blob is what is left where a Gaussian of this width, in pixels, is subtracted from
+            one of width 1.
         context: Pixels around the box that are cut out too; they are no lesion.
-        background: Quantile of what is cut out that is the background's level; contrasts count from there to the blob's strongest place.
-        sure: Share of that contrast above which pixels connected with that place are lesion for certain.
+        background: Quantile of what is cut out that is the background's level; contrasts count from
+            there to the blob's strongest place.
+        sure: Share of that contrast above which pixels connected with that place are lesion for
+            certain.
         margin: By how much the box is grown on each side, as a share of its width or height.
-        working_size: Pixels of the longer side to which a larger box is shrunk; then `sigma`, `blob` and `context` count the shrunk pixels.
+        working_size: Pixels of the longer side to which a larger box is shrunk; then `sigma`,
+            `blob` and `context` count the shrunk pixels.
 
     Raises:
         Refusal: a number that is impossible.

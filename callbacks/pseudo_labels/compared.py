@@ -64,12 +64,15 @@ def verdict(
     Args:
         method: Its estimate of a score, `estimates(...)["pointing_box"]`.
         baselines: Words -> the same score of a baseline.
-        gaps: Words -> paired difference from that baseline, which the sentence ends with where they are given: two intervals may overlap
-            while the difference is clear.
+        gaps: Words -> paired difference from that baseline, which the sentence ends with where they
+            are given: two intervals may overlap while the difference is clear.
         name: Words for the score.
     """
     if not np.isfinite(method.value):
-        return f"{_capital(name)} has no image with a known lesion, so whether it lies above {_and(list(baselines))} is not known."
+        return (
+            f"{_capital(name)} has no image with a known lesion, so whether it lies above"
+            f" {_and(list(baselines))} is not known."
+        )
     said = {words: f"{words} ({_span(score)})" for words, score in baselines.items()}
     start = f"{_capital(name)} ({_span(method)}, n = {method.n})"
     if method.low is None or any(score.low is None for score in baselines.values()):

@@ -69,7 +69,8 @@ class Froc:
     def at(self, rate: float) -> np.ndarray:
         """Sensitivity `R` at so many false positives an image.
 
-        Linear between operating points, the highest of several at one rate, and beyond the last one as there: no box is left.
+        Linear between operating points, the highest of several at one rate, and beyond the last one
+        as there: no box is left.
         """
         last = np.maximum(0, (self.false <= rate + ROUNDING).sum(1) - 1)
         rows, following = np.arange(len(last)), np.minimum(last + 1, self.false.shape[1] - 1)
@@ -95,7 +96,8 @@ def froc(events: Events, lesions: np.ndarray, weights: np.ndarray) -> Froc:
 
     Args:
         events: Of all images.
-        lesions: How many each image has, `N`; 0 in a normal image, which counts among the images all the same.
+        lesions: How many each image has, `N`; 0 in a normal image, which counts among the images
+            all the same.
         weights: How often each image counts, `R x N`.
     """
     counts = weights[:, events.image] * events.share

@@ -21,22 +21,27 @@ from lightning_modules.together import Together
 class HeatMaps:
     """Heat maps of a classifier: where the logit of a class comes from.
 
-    A heat map is the library's class activation map without its negative part, divided by its maximum: 0 is no evidence, 1 the strongest of this
-    image, and half the height is half the evidence. The library's own `scale_cam_image` also subtracts the minimum, so that a map that is warm
-    everywhere looks as if it pointed somewhere; up to that shift the two are the same. A map without any evidence stays all zero, which
-    `heat.max() == 0` tells.
+    A heat map is the library's class activation map without its negative part, divided by its
+    maximum: 0 is no evidence, 1 the strongest of this image, and half the height is half the
+    evidence. The library's own `scale_cam_image` also subtracts the minimum, so that a map that is
+    warm everywhere looks as if it pointed somewhere; up to that shift the two are the same. A map
+    without any evidence stays all zero, which `heat.max() == 0` tells.
 
     Example:
         heat_maps: {method: LayerCAM, layers: [layer3, layer4]}
 
     Args:
-        method: A class of pytorch_grad_cam: GradCAM (Selvaraju 2017), GradCAMPlusPlus (Chattopadhay 2018), XGradCAM (Fu 2020), HiResCAM (Draelos
-            2020), GradCAMElementWise, LayerCAM (Jiang 2021), FEM (Fuad 2020), and by a slow SVD of each image EigenCAM (Muhammad 2020),
-            EigenGradCAM and SegEigenCAM (Chung 2025). EigenCAM and FEM look at no class. The sign of EigenCAM and EigenGradCAM is what the SVD
-            happens to give, and the wrong one shows the background; SegEigenCAM mends that.
-        layers: Names as in `named_modules`; the maps of several are averaged on the finest grid. None is the last stage. Of a transformer that
-            reads its class token name the first norm of its last block: behind it the other tokens no longer count.
-        cells: `middle` or `corner` of its share of the canvas is where a cell looks, see `activation_maps.upsampled`.
+        method: A class of pytorch_grad_cam: GradCAM (Selvaraju 2017), GradCAMPlusPlus (Chattopadhay
+            2018), XGradCAM (Fu 2020), HiResCAM (Draelos 2020), GradCAMElementWise, LayerCAM (Jiang
+            2021), FEM (Fuad 2020), and by a slow SVD of each image EigenCAM (Muhammad 2020),
+            EigenGradCAM and SegEigenCAM (Chung 2025). EigenCAM and FEM look at no class. The sign
+            of EigenCAM and EigenGradCAM is what the SVD happens to give, and the wrong one shows
+            the background; SegEigenCAM mends that.
+        layers: Names as in `named_modules`; the maps of several are averaged on the finest grid.
+            None is the last stage. Of a transformer that reads its class token name the first norm
+            of its last block: behind it the other tokens no longer count.
+        cells: `middle` or `corner` of its share of the canvas is where a cell looks, see
+            `activation_maps.upsampled`.
         key: What errors call this object.
 
     Raises:
@@ -53,7 +58,8 @@ class HeatMaps:
         if method not in METHODS:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
             raise Refusal(
-                f"{key}.method={method} is no method of heat maps; did you mean {' or '.join(near)}?"
+                f"{key}.method={method} is no method of heat maps; did you mean"
+                f" {' or '.join(near)}?"
             )
         self.method, self.layers, self.cells, self.key = method, layers, cells, key
 
@@ -70,15 +76,17 @@ class HeatMaps:
     def listening(self, net: nn.Module) -> Iterator[Listener]:
         """Hears every forward of the network, whoever calls it; after each, `heat()` of what is yielded makes the maps of that batch.
 
-        The forward gives the same logits as ever, and up to the first layer it costs no autograd. Meanwhile the network is in evaluation mode,
-        runs without torch.compile, and its parameters ask for no gradients; afterwards all is as it was.
+        The forward gives the same logits as ever, and up to the first layer it costs no autograd.
+        Meanwhile the network is in evaluation mode, runs without torch.compile, and its parameters
+        ask for no gradients; afterwards all is as it was.
 
         Args:
-            net: From float `B x C x H x W` to logits `B x classes`. Of several networks together the layers are those of the first, and of
-                mirrored views the first is mapped.
+            net: From float `B x C x H x W` to logits `B x classes`. Of several networks together
+                the layers are those of the first, and of mirrored views the first is mapped.
 
         Raises:
-            Refusal: a layer that the network does not have; in the forward: under inference mode, or a layer that gives no map.
+            Refusal: a layer that the network does not have; in the forward: under inference mode,
+                or a layer that gives no map.
         """
         listened = net.nets[0] if isinstance(net, Together) else net
         names = chosen(listened, self.layers, f"{self.key}.layers")
@@ -114,7 +122,8 @@ def heat_of(
         heat_maps: Which.
         net: The classifier.
         images: What `forward` takes.
-        forward: What calls the classifier, such as a module that normalises first; None is the classifier itself.
+        forward: What calls the classifier, such as a module that normalises first; None is the
+            classifier itself.
         channel: Of the logits.
 
     Returns:

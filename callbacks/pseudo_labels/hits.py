@@ -30,8 +30,9 @@ def budgets(
         most: Boxes at most.
 
     Returns:
-        Means, 0 or 1 (NaN where there is no lesion): `image_hit_iou_at_1`, `image_hit_centre_at_1`, ...; and sums over the lesions:
-        `hit_rate_iou_at_1`, `hit_rate_centre_at_1`, `iou_at_1` (of the best box), ....
+        Means, 0 or 1 (NaN where there is no lesion): `image_hit_iou_at_1`, `image_hit_centre_at_1`,
+        ...; and sums over the lesions: `hit_rate_iou_at_1`, `hit_rate_centre_at_1`, `iou_at_1` (of
+        the best box), ....
     """
     means, sums = {}, {}
     ious = overlap(lesions, boxes)
@@ -47,8 +48,9 @@ def budgets(
 def events(lesions: np.ndarray, said: Said, bound: float) -> tuple[np.ndarray, np.ndarray]:
     """What one image adds to the FROC as the bound on the score falls.
 
-    A box is true if its centre lies in a lesion's box or their IoU reaches `bound`. A lesion is found by the strongest of its true boxes; the others
-    of it are neither found nor false. One box may find several lesions.
+    A box is true if its centre lies in a lesion's box or their IoU reaches `bound`. A lesion is
+    found by the strongest of its true boxes; the others of it are neither found nor false. One box
+    may find several lesions.
 
     Returns:
         Scores `E`, and bool `E`: a lesion is found there, else a false positive stands there.
@@ -74,7 +76,8 @@ def mask_dice(truth: Truth, said: Said) -> dict[str, float]:
         return {"dice": 0.0, "dice_drawn": np.nan}
     if said.mask.shape != truth.mask.shape:
         raise ValueError(
-            f"the pseudo mask of '{truth.id}' is {said.mask.shape}, the true one {truth.mask.shape}; bring it to the image's own size"
+            f"the pseudo mask of '{truth.id}' is {said.mask.shape}, the true one"
+            f" {truth.mask.shape}; bring it to the image's own size"
         )
     a, b = truth.mask.astype(bool), said.mask.astype(bool)
     dice = float(2 * (a & b).sum() / (a.sum() + b.sum()))

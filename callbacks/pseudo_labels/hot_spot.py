@@ -39,10 +39,12 @@ class HotSpot:
     """A bright place among its surroundings.
 
     Attributes:
-        level: Float32 `h x w`: 0 is the background, 1 the blob's strongest place; other pixels may be brighter.
+        level: Float32 `h x w`: 0 is the background, 1 the blob's strongest place; other pixels may
+            be brighter.
         inside: Bool `h x w`, the pixels of the box.
         place: Row and column of the blob's strongest place.
-        sure: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that place.
+        sure: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that
+            place.
     """
 
     level: np.ndarray
@@ -93,7 +95,8 @@ def hot_spot(
 ) -> HotSpot | None:
     """The brightest blob near the peak; None where nothing of the box is brighter than its surroundings.
 
-    Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge of the box does not win over a faint small one.
+    Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge
+    of the box does not win over a faint small one.
 
     Args:
         part: Where the box and the peak are.
@@ -101,7 +104,8 @@ def hot_spot(
         reach: Standard deviation in pixels of the Gaussian around the peak that weighs the blobs.
         blob: Of the Gaussian whose result is subtracted.
         background: Quantile of all pixels that is level 0.
-        sure: Level from which on a pixel that is connected with the place belongs to `HotSpot.sure`.
+        sure: Level from which on a pixel that is connected with the place belongs to
+            `HotSpot.sure`.
     """
     contrast = grey - np.quantile(grey, background)
     blobs = cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), blob)

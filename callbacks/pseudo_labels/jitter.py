@@ -10,7 +10,8 @@ def jittered(
 ) -> np.ndarray:
     """Boxes whose four edges are moved, each by itself and evenly over `-share` to `share` of the box's width or height; float `N x number x 4`.
 
-    They follow from the seed, the image and the box alone, so that other boxes, images or ranks change nothing.
+    They follow from the seed, the image and the box alone, so that other boxes, images or ranks
+    change nothing.
 
     Args:
         boxes: Float `N x 4`, x1, y1, x2, y2.
@@ -47,7 +48,8 @@ def segment_with_jitter(
         moved: Float `N x k x 4`, as `jittered` gives them.
 
     Returns:
-        `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN where k is 0.
+        `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN where
+        k is 0.
     """
     number, each = moved.shape[:2]
     if number == 0:
@@ -63,9 +65,10 @@ def segment_with_jitter(
         stable[i] = np.mean(
             [overlap(found.masks[i], other) for other in found.masks[start : start + each]]
         )
-    return Masks(
-        found.masks[:number].copy(), found.scores[:number].copy()
-    ), stable  # copies, so that the moved ones can be freed
+    return (
+        Masks(found.masks[:number].copy(), found.scores[:number].copy()),
+        stable,
+    )  # copies, so that the moved ones can be freed
 
 
 def overlap(mask: np.ndarray, other: np.ndarray) -> float:

@@ -19,7 +19,8 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
         key: What errors call `layers`.
 
     Raises:
-        Refusal: a name that the network does not have, with the nearest ones; no name; a network without a stage that could be found.
+        Refusal: a name that the network does not have, with the nearest ones; no name; a network
+            without a stage that could be found.
     """
     if layers is None:
         return [last_stage(net, key)]
@@ -31,7 +32,8 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
             raise Refusal(
-                f"{key} names {name or 'nothing'}, which the network does not have; did you mean {' or '.join(near)}?"
+                f"{key} names {name or 'nothing'}, which the network does not have; did you mean"
+                f" {' or '.join(near)}?"
             )
     return list(dict.fromkeys(names))
 
@@ -63,7 +65,8 @@ def last_stage(net: nn.Module, key: str) -> str:
             [name for name, _ in net.named_modules() if name and name.count(".") < 2][:6]
         )
         raise Refusal(
-            f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write {key}=[NAME] with names such as {known}"
+            f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write"
+            f" {key}=[NAME] with names such as {known}"
         )
     return path + holding[-1]
 

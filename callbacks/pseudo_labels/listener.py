@@ -38,10 +38,12 @@ class Listener:
             rows: Images of the batch that are mapped, None for all.
 
         Returns:
-            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `HeatMaps` says; B is the number of rows.
+            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `HeatMaps` says; B is
+            the number of rows.
 
         Raises:
-            Refusal: the forward does not pass a layer, a layer gives no map, the logits do not depend on the layers, or have no such channel.
+            Refusal: the forward does not pass a layer, a layer gives no map, the logits do not
+                depend on the layers, or have no such channel.
             RuntimeError: there was no forward since the last call.
         """
         if self._logits is None:
@@ -61,7 +63,8 @@ class Listener:
     def _kept(self, name: str) -> Tensor:
         if name not in self._heard:
             raise Refusal(
-                f"{self._maps.key}.layers names {name}, which the network does not pass on its way to the logits; name another layer"
+                f"{self._maps.key}.layers names {name}, which the network does not pass on its way"
+                " to the logits; name another layer"
             )
         return self._heard[name]
 
@@ -69,12 +72,14 @@ class Listener:
         logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
         if not 0 <= channel < logits.shape[1]:
             raise Refusal(
-                f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]} logits; count them from 0"
+                f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]}"
+                " logits; count them from 0"
             )
         if not logits.requires_grad:
             names = ", ".join(self._names)
             raise Refusal(
-                f"{self._maps.key}.layers: the logits do not depend on {names} in a way that gradients follow; name another layer"
+                f"{self._maps.key}.layers: the logits do not depend on {names} in a way that"
+                " gradients follow; name another layer"
             )
         scale = HALF_SCALE if logits.dtype == torch.float16 else 1.0
         with torch.enable_grad():  # images do not touch one another in evaluation mode, so the sum's gradient is that of each image
@@ -86,10 +91,11 @@ class Listener:
     def _grids(self, tensor: Tensor, rows: Sequence[int]) -> np.ndarray:
         """float32 `B x C x h x w` of some images, whatever the layout."""
         tensor = tensor.detach()
-        grids = [channels_first(tensor[row], self._aspect) for row in (rows or [0])]
+        grids = [channels_first(tensor[row], self._aspect) for row in rows or [0]]
         if grids[0] is None or grids[0][0].numel() < 2:
             raise Refusal(
-                f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map; name a stage of the network"
+                f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map;"
+                " name a stage of the network"
             )
         return torch.stack(grids)[: len(rows)].numpy()  # type: ignore[arg-type]
 
@@ -101,7 +107,8 @@ class Listener:
                 return None
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
                 raise Refusal(
-                    f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the network"
+                    f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the"
+                    " network"
                 )
             kept = (
                 output
@@ -118,7 +125,10 @@ class Listener:
         self._recorded, self._logits = torch.is_grad_enabled(), None
         self._heard.clear()
         if self._maps.needs_gradients and torch.is_inference_mode_enabled():
-            wrong = f"{self._maps.key}.method={self._maps.method} needs gradients, which inference mode forbids"
+            wrong = (
+                f"{self._maps.key}.method={self._maps.method} needs gradients, which inference mode"
+                " forbids"
+            )
             raise Refusal(f"{wrong}; set trainer.inference_mode=false")
         height, width = next(
             each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)

@@ -18,7 +18,8 @@ BLIND = {"a random pixel": "random", "the centre": "centre"}
 def estimates(seen: Localised, rules: LocalisationRules) -> dict[str, Estimate]:
     """Score -> estimate with its 95 % percentile interval over patients; of the pointing game what blind guesses score, too.
 
-    There is no interval where fewer than 20 patients with a lesion count. `n` counts images: of a FROC all, else those with a lesion (or true mask).
+    There is no interval where fewer than 20 patients with a lesion count. `n` counts images: of a
+    FROC all, else those with a lesion (or true mask).
     """
     point, drawn = values(seen, rules), resampled(seen, rules)
     return {

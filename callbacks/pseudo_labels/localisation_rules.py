@@ -18,14 +18,18 @@ class LocalisationRules:
     """The rules; they are the same for all methods that are compared.
 
     ```yaml
-    rules: {_target_: callbacks.pseudo_labels.localisation_rules.LocalisationRules, tolerance: 0, iou: 0.1, budgets: 5}
+    rules: {_target_: callbacks.pseudo_labels.localisation_rules.LocalisationRules, tolerance: 0,
+        iou: 0.1, budgets: 5}
     ```
 
     Args:
-        tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is common on photographs of about 500 pixels.
-        iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a fixed size say where, not how large.
+        tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is
+            common on photographs of about 500 pixels.
+        iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a
+            fixed size say where, not how large.
         budgets: Hit rates are given for the first 1, 2, ... so many boxes of an image.
-        rates: False positives an image at which the FROC is read; the seven of Niemeijer et al. 2011 and LUNA16.
+        rates: False positives an image at which the FROC is read; the seven of Niemeijer et al.
+            2011 and LUNA16.
         area_to: False positives an image up to which the partial area below the FROC goes.
         resamples: Draws of the patients.
         seed: Of the draws; methods are compared on the same ones.
@@ -46,32 +50,55 @@ class LocalisationRules:
         """Score -> its definition, in the order of a table."""
         off = f" or within {self.tolerance:g} pixels of it" if self.tolerance else ""
         found = {
-            "pointing_box": f"share of images with a lesion whose heat map's maximum lies in a true box{off}; no maximum is a miss",
-            "pointing_mask": f"share of images with a true mask whose heat map's maximum lies in it{off}; no maximum is a miss",
+            "pointing_box": (
+                f"share of images with a lesion whose heat map's maximum lies in a true box{off};"
+                " no maximum is a miss"
+            ),
+            "pointing_mask": (
+                f"share of images with a true mask whose heat map's maximum lies in it{off}; no"
+                " maximum is a miss"
+            ),
         }
         hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
         for b in range(1, self.budgets + 1):
             first = "the first box" if b == 1 else f"one of the first {b} boxes"
             found |= {
-                f"hit_rate_{kind}_at_{b}": f"share of lesions that {first} of their image hits {how}"
+                f"hit_rate_{kind}_at_{b}": (
+                    f"share of lesions that {first} of their image hits {how}"
+                )
                 for kind, how in hit.items()
             }
             found |= {
-                f"image_hit_{kind}_at_{b}": f"share of images with a lesion of which {first} hits one or more {how}"
+                f"image_hit_{kind}_at_{b}": (
+                    f"share of images with a lesion of which {first} hits one or more {how}"
+                )
                 for kind, how in hit.items()
             }
             found[f"iou_at_{b}"] = (
                 f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
             )
-        rule = f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of several on one lesion one counts, none is false"
+        rule = (
+            f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of"
+            " several on one lesion one counts, none is false"
+        )
         for rate in self.rates:
             found[froc_at(rate)] = (
-                f"share of lesions found at {rate:g} false positives an image, over all images; {rule}"
+                f"share of lesions found at {rate:g} false positives an image, over all images;"
+                f" {rule}"
             )
         return found | {
-            "froc_mean": f"mean of the sensitivities at {', '.join(f'{rate:g}' for rate in self.rates)} false positives an image (CPM)",
-            "froc_area": f"mean sensitivity over 0 to {self.area_to:g} false positives an image (partial area below the FROC)",
-            "dice": "mean Dice of pseudo mask and true mask over images with a true mask; an image without a pseudo mask counts 0",
+            "froc_mean": (
+                f"mean of the sensitivities at {', '.join(f'{rate:g}' for rate in self.rates)}"
+                " false positives an image (CPM)"
+            ),
+            "froc_area": (
+                f"mean sensitivity over 0 to {self.area_to:g} false positives an image (partial"
+                " area below the FROC)"
+            ),
+            "dice": (
+                "mean Dice of pseudo mask and true mask over images with a true mask; an image"
+                " without a pseudo mask counts 0"
+            ),
             "dice_drawn": "the same mean over those of them that have a pseudo mask",
         }
 

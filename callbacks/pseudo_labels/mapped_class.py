@@ -24,14 +24,18 @@ def mapped_class(
     """
     if not isinstance(module, ClassificationModule):
         raise Refusal(
-            f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of masks"
+            f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of"
+            " masks"
         )
     if of is not None and of not in module.classes:
         raise Refusal(
             f"{KEY}.of={of} is none of module.classes={list(module.classes)}; take one of them"
         )
     if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
-        said = f"{KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode forbids"
+        said = (
+            f"{KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode"
+            " forbids"
+        )
         raise Refusal(f"{said}; set trainer.inference_mode=false")
     with heat_maps.listening(module.net):  # looks for the layers
         name = of or module.classes[0]

@@ -15,7 +15,8 @@ class Masks:
 
     Attributes:
         masks: Bool `N x H x W`, one a box; without any pixel where the segmenter found nothing.
-        scores: Float32 `N`, how sure the segmenter is of each, as it says itself; 0 for an empty mask.
+        scores: Float32 `N`, how sure the segmenter is of each, as it says itself; 0 for an empty
+            mask.
     """
 
     masks: np.ndarray
@@ -43,7 +44,8 @@ class Segmenter(Protocol):
         Args:
             image: Uint8 `H x W`, grey, lesions bright.
             boxes: Float `N x 4`, x1, y1, x2, y2: the edges in pixels.
-            points: Float `N x 2`, x, y: the peak of the heat map in each box; it may miss the lesion by some pixels.
+            points: Float `N x 2`, x, y: the peak of the heat map in each box; it may miss the
+                lesion by some pixels.
         """
         ...
 

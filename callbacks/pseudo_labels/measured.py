@@ -77,7 +77,8 @@ class Localised:
 
         Args:
             measured: Image by image.
-            masks: Whether the method draws pseudo masks at all; one that does not has no Dice, rather than a Dice of 0.
+            masks: Whether the method draws pseudo masks at all; one that does not has no Dice,
+                rather than a Dice of 0.
         """
         known = [each for each in measured if each.lesions is not None]
         undrawn = (
@@ -134,7 +135,8 @@ def refuse_unpaired(first: Localised, *others: Localised) -> None:
     """
     if any(other.ids != first.ids for other in others):
         raise ValueError(
-            "these methods were measured on different images; measure all of them on the same images, in the same order"
+            "these methods were measured on different images; measure all of them on the same"
+            " images, in the same order"
         )
 
 

@@ -16,7 +16,8 @@ def measure(
     - `area`: share of the image.
     - `components`: pieces, corners touching.
     - `largest`: share of the mask that its largest piece has.
-    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 where the peak is inside.
+    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 where
+        the peak is inside.
     - `heat`: mean within the mask.
     - `agreement`: that minus the mean of the rest of the box; minus 0 where the mask fills the box.
 

@@ -12,15 +12,17 @@ TOUCHING = np.ones((3, 3))  # pixels that share a side or a corner are connected
 def peaks_of(heat: np.ndarray, content: Content) -> tuple[np.ndarray, np.ndarray]:
     """Peaks inside the picture's place, highest first.
 
-    A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a plateau is one peak, at its middle. Peaks of the
-    whole canvas are looked for, and those on the padding left out: a slope that rises into the padding is no peak.
+    A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a
+    plateau is one peak, at its middle. Peaks of the whole canvas are looked for, and those on the
+    padding left out: a slope that rises into the padding is no peak.
 
     Args:
         heat: `H x W` at canvas size. The same number everywhere has no peak.
         content: The picture's place on the canvas.
 
     Returns:
-        float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and float64 `N`, the heat there.
+        float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and
+        float64 `N`, the heat there.
     """
     labels, count = ndimage.label(local_maxima(heat), TOUCHING)
     each = np.arange(1, count + 1)

@@ -89,7 +89,10 @@ class Pictures:
                 np.concatenate(list(panes.values()), axis=1),
             )
         if shows:
-            caption = f"p = {found.probability:.3f}, {len(found.found)} boxes, {found.accepted} masks kept"
+            caption = (
+                f"p = {found.probability:.3f}, {len(found.found)} boxes, {found.accepted} masks"
+                " kept"
+            )
             self.shown.append(
                 Case(
                     kind,

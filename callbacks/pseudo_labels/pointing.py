@@ -14,26 +14,32 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
     Args:
         truth: Of the image.
         said: Its peak counts.
-        tolerance: Pixels beside the lesion that still count; the paper has 15 on photographs of about 500 pixels.
+        tolerance: Pixels beside the lesion that still count; the paper has 15 on photographs of
+            about 500 pixels.
 
     Returns:
-        `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN where there is no lesion of that kind; with `_random` the chance of
-        a uniformly random pixel, with `_centre` what the picture's centre scores.
+        `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN where there is no lesion
+        of that kind; with `_random` the chance of a uniformly random pixel, with `_centre` what the
+        picture's centre scores.
     """
     found = {}
     boxes = truth.lesions
     for kind, target in (
         (
             "box",
-            None
-            if boxes is None or not len(boxes)
-            else near_boxes(boxes, truth.height, truth.width, tolerance),
+            (
+                None
+                if boxes is None or not len(boxes)
+                else near_boxes(boxes, truth.height, truth.width, tolerance)
+            ),
         ),
         (
             "mask",
-            None
-            if truth.mask is None or not truth.mask.any()
-            else near_mask(truth.mask, tolerance),
+            (
+                None
+                if truth.mask is None or not truth.mask.any()
+                else near_mask(truth.mask, tolerance)
+            ),
         ),
     ):
         centre = (truth.width / 2, truth.height / 2)

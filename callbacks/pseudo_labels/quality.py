@@ -33,8 +33,9 @@ class Verdict:
     """What was found of one mask.
 
     Attributes:
-        measures: Name -> value: those of `measures.measure`, and `probability` (of the image), `score` (the segmenter's own), `stability` (mean IoU
-            with the masks of moved boxes; NaN where nothing was moved).
+        measures: Name -> value: those of `measures.measure`, and `probability` (of the image),
+            `score` (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN
+            where nothing was moved).
         reason: The first reason of rejection, one of `STEPS`; None where the mask is accepted.
     """
 
@@ -54,8 +55,10 @@ class Quality:
         min_largest: Share of the mask that its largest piece has.
         max_distance: From the peak to the mask, in longer sides of the box.
         min_probability: Of the image, as the classifier says.
-        min_agreement: Mean heat within the mask minus mean heat of the rest of the box, -1 to 1; -1 asks nothing.
-        min_score: The segmenter's own score. Of those without weights it is the contrast: noise alone has up to about 0.1, a lesion more.
+        min_agreement: Mean heat within the mask minus mean heat of the rest of the box, -1 to 1; -1
+            asks nothing.
+        min_score: The segmenter's own score. Of those without weights it is the contrast: noise
+            alone has up to about 0.1, a lesion more.
         min_stability: Mean IoU with the masks of moved boxes.
         jitters: How often each box is moved; 0 leaves stability out.
         jitter: By how much each edge is moved at most, as a share of the box's width or height.
@@ -81,7 +84,8 @@ class Quality:
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
             raise Refusal(
-                f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no mask could pass; correct one of them"
+                f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
+                " mask could pass; correct one of them"
             )
 
     def segment(

@@ -11,18 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def randomised(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of a network whose every parameter is drawn anew (full randomisation of Adebayo et al. 2018, Sanity checks for saliency maps).
 
-    What `reset_parameters` of a module covers is initialised as a new one is. The rest (tokens, position tables, gains) is drawn from a normal
-    of its own mean and spread, so that signals stay in range; a single number stays what it is.
+    What `reset_parameters` of a module covers is initialised as a new one is. The rest (tokens,
+    position tables, gains) is drawn from a normal of its own mean and spread, so that signals stay
+    in range; a single number stays what it is.
 
-    BatchNorm's statistics belong to the old weights, and are reset to 0 and 1. With these a deep network is no fair opponent: the last features of
-    a resnetrs50 spread by .0002, all images have the same logit, and Grad-CAM's ReLU leaves everything or nothing, whichever the head's random
-    signs say (measured). So give a few batches: the statistics are counted anew on them, as in training's first steps, and features
-    spread by about 1. How much of a map is positive still depends on the seed: take several, and `Localised.pooled`.
+    BatchNorm's statistics belong to the old weights, and are reset to 0 and 1. With these a deep
+    network is no fair opponent: the last features of a resnetrs50 spread by .0002, all images have
+    the same logit, and Grad-CAM's ReLU leaves everything or nothing, whichever the head's random
+    signs say (measured). So give a few batches: the statistics are counted anew on them, as in
+    training's first steps, and features spread by about 1. How much of a map is positive still
+    depends on the seed: take several, and `Localised.pooled`.
 
     Args:
-        net: Stays as it is. Device, dtype, memory format and training flags of the copy are its own.
+        net: Stays as it is. Device, dtype, memory format and training flags of the copy are its
+            own.
         seed: The same numbers on every device; the global random state is left alone.
-        batches: Images `B x C x H x W` as the network is given them, of train, two or more a batch; none leaves the reset statistics.
+        batches: Images `B x C x H x W` as the network is given them, of train, two or more a batch;
+            none leaves the reset statistics.
     """
     copy = deepcopy(net)
     device = next(copy.parameters()).device

@@ -28,8 +28,9 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Sam2:
     """SAM 2: all boxes of an image in one forward; weights are read when it is made, and go to the device at the first image.
 
-    The image is shown grey in all three channels, stretched to the square that the model was trained on. A mask lies in its box unless `margin`
-    allows more; it may be of several pieces. Its score is the IoU that the model expects.
+    The image is shown grey in all three channels, stretched to the square that the model was
+    trained on. A mask lies in its box unless `margin` allows more; it may be of several pieces. Its
+    score is the IoU that the model expects.
 
     Example:
         callbacks:
@@ -37,15 +38,19 @@ class Sam2:
             segmenter: {_target_: callbacks.pseudo_labels.sam2.Sam2, weights: /folder/with/medsam2}
 
     Args:
-        weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the processor's JSON).
+        weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
+            processor's JSON).
         device: `cpu`, `cuda`, `cuda:1`, ...; None takes the GPU where there is one.
         autocast: `bf16` or `fp16`; None computes in float32.
-        multimask: Whether the model gives three masks a box, of which the one with the greatest expected IoU is taken, instead of one.
+        multimask: Whether the model gives three masks a box, of which the one with the greatest
+            expected IoU is taken, instead of one.
         peaks: Whether the heat map's peak in each box is a prompt too: a pixel of the lesion.
-        margin: By how much the box that confines the mask is grown on each side, as a share of its width or height; the prompt is not grown.
+        margin: By how much the box that confines the mask is grown on each side, as a share of its
+            width or height; the prompt is not grown.
 
     Raises:
-        Refusal: weights that cannot be fetched, read or are of another model, an unknown `autocast` or device, an impossible margin.
+        Refusal: weights that cannot be fetched, read or are of another model, an unknown `autocast`
+            or device, an impossible margin.
     """
 
     def __init__(
@@ -107,7 +112,8 @@ def _device(name: str | None) -> torch.device:
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise Refusal(
-            f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()} GPUs; take cpu or null"
+            f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
+            " GPUs; take cpu or null"
         )
     return device
 
@@ -136,7 +142,8 @@ def _load(weights: str) -> tuple[Any, Any]:
     lacking = sorted(about["missing_keys"])  # which the library draws at random
     if lacking:
         raise Refusal(
-            f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is {lacking[0]}); name another, or take {WITHOUT}"
+            f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is"
+            f" {lacking[0]}); name another, or take {WITHOUT}"
         )
     return model.eval(), processor
 
@@ -145,8 +152,10 @@ def _unreadable(weights: str, error: Exception) -> Refusal:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
     if Path(weights).is_dir():
         return Refusal(
-            f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it needs {FILES} by save_pretrained"
+            f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
+            f" needs {FILES} by save_pretrained"
         )
     return Refusal(
-        f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder with {FILES}, or take {WITHOUT}"
+        f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
+        f" with {FILES}, or take {WITHOUT}"
     )

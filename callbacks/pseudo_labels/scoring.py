@@ -39,9 +39,9 @@ KEY = "callbacks.pseudo_labels.localisation"
 class Localisation:
     """Measures one image after the other for all methods; the boxes of all of them are made alike.
 
-    The pointing game asks every image with a lesion, whatever the classifier says of it. A box's score is the probability of its image times its
-    peak; that of a random network has the trained one's probability, so that only the
-    place is compared; the brightest blob is scored both ways.
+    The pointing game asks every image with a lesion, whatever the classifier says of it. A box's
+    score is the probability of its image times its peak; that of a random network has the trained
+    one's probability, so that only the place is compared; the brightest blob is scored both ways.
 
     Args:
         split: Whose images are scored.

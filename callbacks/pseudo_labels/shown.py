@@ -13,10 +13,10 @@ from callbacks.report.section import Column, Section, Table
 from callbacks.report.table import interval, number
 
 LEGEND = (
-    "Of the images above the threshold the heat map's peaks become boxes and the boxes masks, all in the images' own pixels. "
-    "A row of pictures: image with true boxes (green, where known), heat map, boxes with masks (orange: kept, "
-    "grey: rejected, violet: of an image known to be normal, where none is wanted) and, where known, "
-    "the true mask's outline (green)."
+    "Of the images above the threshold the heat map's peaks become boxes and the boxes masks, all"
+    " in the images' own pixels. A row of pictures: image with true boxes (green, where known),"
+    " heat map, boxes with masks (orange: kept, grey: rejected, violet: of an image known to be"
+    " normal, where none is wanted) and, where known, the true mask's outline (green)."
 )
 SHORT = {
     "pointing_box": "pointing, box",
@@ -32,8 +32,8 @@ COLUMNS = (
     Column("boxes and masks", "orange kept, grey rejected, violet false, green true"),
 )
 WEIGHED = (
-    "Boxes are ranked by the probability of their image times their peak; random networks and the weighed blob have the trained classifier's "
-    "probability, so that only the place differs."
+    "Boxes are ranked by the probability of their image times their peak; random networks and the"
+    " weighed blob have the trained classifier's probability, so that only the place differs."
 )
 STEPS = (
     *("images", "above the threshold", "heat map made", "heat map not all zero"),
@@ -55,9 +55,9 @@ def summary(
         "images": {split: images_left(part) for split, part in of_split.items()},
         "masks": {split: dict(funnel(part)) for split, part in reasons.items()},
         "seconds": dict(seconds),
-        "heat_maps_per_second": made / seconds["heat maps"]
-        if made and seconds.get("heat maps")
-        else None,
+        "heat_maps_per_second": (
+            made / seconds["heat maps"] if made and seconds.get("heat maps") else None
+        ),
         "localisation": None if scored is None else asdict(scored) | {"figures": None},
     }
 
@@ -110,7 +110,8 @@ def said_of(told: Mapping[str, Any], scored: Scored | None) -> list[str]:
     said = [] if scored is None else [scored.said]
     if not any(counts["above the threshold"] for counts in told["images"].values()):
         said.append(
-            "No image reaches the threshold, so there are no boxes and no masks: the tables are empty but for their heads."
+            "No image reaches the threshold, so there are no boxes and no masks: the tables are"
+            " empty but for their heads."
         )
     cold = sum(
         counts["heat map made"] - counts["heat map not all zero"]
@@ -119,7 +120,8 @@ def said_of(told: Mapping[str, Any], scored: Scored | None) -> list[str]:
     if cold:
         mend = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
         said.append(
-            f"The heat maps of {cold} images above the threshold are all zero, and give no box; {mend}."
+            f"The heat maps of {cold} images above the threshold are all zero, and give no box;"
+            f" {mend}."
         )
     return said
 

@@ -70,7 +70,8 @@ def box_rows(found: Sequence[Labelled], own: bool) -> pd.DataFrame:
 
     Args:
         found: The images.
-        own: In the image's own pixels, with what was measured of the box's mask and why it was rejected (empty: accepted); else on the canvas.
+        own: In the image's own pixels, with what was measured of the box's mask and why it was
+            rejected (empty: accepted); else on the canvas.
     """
     rows: list[dict[str, Any]] = []
     for each in found:
@@ -147,7 +148,8 @@ def segmenters_manifest(
 ) -> Manifest:
     """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
 
-    Column `mask_is` says which it was; `split` is that of the classifier, so that what was test never trains.
+    Column `mask_is` says which it was; `split` is that of the classifier, so that what was test
+    never trains.
 
     Args:
         table: What the classifier was given.

@@ -21,8 +21,10 @@ class Truth:
         group: Patient.
         height: Rows of the image in pixels.
         width: Columns in pixels.
-        boxes: Lesions, `T x 4` (x1, y1, x2, y2), edges in pixels; none in a normal image; None where they are unknown.
-        mask: Bool `height x width`, None where there is none. Where it alone is given, its components are the lesions.
+        boxes: Lesions, `T x 4` (x1, y1, x2, y2), edges in pixels; none in a normal image; None
+            where they are unknown.
+        mask: Bool `height x width`, None where there is none. Where it alone is given, its
+            components are the lesions.
 
     Raises:
         ValueError: boxes or a mask of another shape.
@@ -39,7 +41,8 @@ class Truth:
         boxes = None if self.boxes is None else rows_of_four(self.boxes, self.id)
         if self.mask is not None and self.mask.shape != (self.height, self.width):
             raise ValueError(
-                f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x {self.width}; bring it to that size"
+                f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x"
+                f" {self.width}; bring it to that size"
             )
         object.__setattr__(self, "boxes", boxes)
 
@@ -56,10 +59,12 @@ class Said:
     """What a method says of one image; by default nothing at all.
 
     Args:
-        peak: (x, y) of the heat map's maximum; None where the map is all zero, or the classifier calls the image normal.
+        peak: (x, y) of the heat map's maximum; None where the map is all zero, or the classifier
+            calls the image normal.
         boxes: `K x 4`, ranked by score, ties as they come.
         scores: `K`, any scale that is the same for all images.
-        mask: Bool `height x width`, the union of the accepted pseudo masks; None (or all false) where there is none.
+        mask: Bool `height x width`, the union of the accepted pseudo masks; None (or all false)
+            where there is none.
 
     Raises:
         ValueError: as many scores as boxes are not there, or one is no number.
@@ -109,8 +114,9 @@ def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
         boxes: Its abnormal boxes, None where nobody drew any.
 
     Returns:
-        No boxes of a normal image, whatever was drawn: the label is believed; None (unknown) of an abnormal one without a box, which would count
-        as normal otherwise; else the boxes as they are.
+        No boxes of a normal image, whatever was drawn: the label is believed; None (unknown) of an
+        abnormal one without a box, which would count as normal otherwise; else the boxes as they
+        are.
     """
     if not label:
         return np.zeros((0, 4))
@@ -135,6 +141,7 @@ def rows_of_four(boxes: Boxes, whose: str) -> np.ndarray:
     array = array.reshape(0, 4) if not array.size else array
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
         raise ValueError(
-            f"boxes of '{whose}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1, x2, y2)"
+            f"boxes of '{whose}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1,"
+            " x2, y2)"
         )
     return array

@@ -45,7 +45,8 @@ class PseudoLabels(Timed):
         quality: Which masks are kept.
         localisation: How it is scored; None scores nothing.
         of: The class that is looked for; None is the first.
-        max_images: At most so many images above the threshold, of each split and process; None for all.
+        max_images: At most so many images above the threshold, of each split and process; None for
+            all.
         overlays: Pictures at most, likewise.
     """
 
@@ -169,7 +170,8 @@ class PseudoLabels(Timed):
         )
         print(
             *self._section.said,
-            f"pseudo labels of {sum(each.called for each in found)} images above the threshold: {self.folder}",
+            f"pseudo labels of {sum(each.called for each in found)} images above the threshold:"
+            f" {self.folder}",
             sep="\n",
         )
 

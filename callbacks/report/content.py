@@ -74,8 +74,9 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         **run.beside,
         **({"stages": stages} if stages else {}),
         "data": data,
-        "versions": {"python": platform.python_version()}
-        | {name: installed(name) for name in PACKAGES},
+        "versions": (
+            {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES}
+        ),
         "commit": commit(),
         "config": configuration(run.run_dir),
     }

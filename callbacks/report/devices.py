@@ -13,8 +13,10 @@ def devices(trainer: Trainer) -> dict[str, Any]:
     """Of this run, as its first process knows it.
 
     Returns:
-        `processes` in all, `nodes`, `devices_per_node`, `names` (name -> how many, of the first node), `accelerator`, `strategy`, `precision`,
-        `batch_sizes` (images a training step and device, those of a curriculum in their order) and `accumulated` (steps whose gradients are summed).
+        `processes` in all, `nodes`, `devices_per_node`, `names` (name -> how many, of the first
+        node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step and
+        device, those of a curriculum in their order) and `accumulated` (steps whose gradients are
+        summed).
     """
     plans = planned(trainer.datamodule, trainer)  # type: ignore[attr-defined]
     return {

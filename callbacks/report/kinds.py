@@ -24,11 +24,15 @@ class Kind:
         panels: Likewise, to title -> class -> small SVG, where there are several classes.
         tables: Split -> evidence, to what report.json holds besides scores.
         choose: Evidence of a split and a number, to the cases that are shown.
-        orders: Evidence of a split, to name -> order of all its images, from which the cases are taken.
-        few: Evidence of a split, a number and perhaps names, to a few images of which more is shown.
+        orders: Evidence of a split, to name -> order of all its images, from which the cases are
+            taken.
+        few: Evidence of a split, a number and perhaps names, to a few images of which more is
+            shown.
         picture: A batch, a place in it and a side in pixels, to the BGR pixels of the image alone.
-        panes: A batch, a place in it, its logits, the rule and a side in pixels, to title -> BGR pixels.
-        maps: A batch, a place in it, its logits, classes and a side in pixels, to what overlays are drawn from, and its size.
+        panes: A batch, a place in it, its logits, the rule and a side in pixels, to title -> BGR
+            pixels.
+        maps: A batch, a place in it, its logits, classes and a side in pixels, to what overlays are
+            drawn from, and its size.
         at_each_byte: Evidence and a class, to its decisions at the 256 thresholds.
         start: Evidence and a class, to where its threshold stands at the rule.
         columns: Evidence, to the columns of the table of all images.
@@ -75,14 +79,22 @@ KINDS = {
         columns=mask_columns,
         key=mask_cases.key,
         legend=(
-            "Truth green, prediction orange. Best and worst are told among the images that show a lesion, as largest and smallest are by its area.",
-            "Truth as outlines, prediction filled, a colour a class. The Dice of an image is the mean of the classes that it shows or is said to, "
-            "by which best and worst are told among the images that show a lesion, as largest and smallest are by its area; beyond six classes the "
-            "rest is counted.",
+            (
+                "Truth green, prediction orange. Best and worst are told among the images that show"
+                " a lesion, as largest and smallest are by its area."
+            ),
+            (
+                "Truth as outlines, prediction filled, a colour a class. The Dice of an image is"
+                " the mean of the classes that it shows or is said to, by which best and worst are"
+                " told among the images that show a lesion, as largest and smallest are by its"
+                " area; beyond six classes the rest is counted."
+            ),
         ),
         overlay=("truth green, prediction orange", "truth outlined, prediction filled"),
-        rule="An image shows the class if at least min area of it reaches top; then the mask is drawn at bottom. "
-        "Searched on val, frozen, applied to test.",
+        rule=(
+            "An image shows the class if at least min area of it reaches top; then the mask is"
+            " drawn at bottom. Searched on val, frozen, applied to test."
+        ),
     ),
     "label": Kind(
         figures=label_figures,
@@ -101,7 +113,10 @@ KINDS = {
         legend=("As the network saw them. Errors are at the rule; the surest of them come first.",)
         * 2,
         overlay=("as the network saw it",) * 2,
-        rule="An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes that exclude one another the most probable "
-        "is said. Searched on val, frozen, applied to test.",
+        rule=(
+            "An image shows the class if sigmoid(logit / temperature) reaches the threshold; of"
+            " classes that exclude one another the most probable is said. Searched on val, frozen,"
+            " applied to test."
+        ),
     ),
 }

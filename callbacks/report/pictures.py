@@ -29,7 +29,8 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
     """
     if cases and not holds_the_network(trainer):
         print(
-            "the page shows no cases: the weights are shared out over the processes; test again with trainer.strategy=auto",
+            "the page shows no cases: the weights are shared out over the processes; test again"
+            " with trainer.strategy=auto",
             file=sys.stderr,
         )
         return []

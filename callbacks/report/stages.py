@@ -22,7 +22,8 @@ COLUMNS = (
 def read_stages(run_dir: Path) -> list[dict[str, Any]]:
     """stages.json of a run folder with `last_epoch` and `drawn` of each stage; empty where there was no curriculum.
 
-    Epochs count from 0. `drawn` holds the number of images of the stage and the shares that they had.
+    Epochs count from 0. `drawn` holds the number of images of the stage and the shares that they
+    had.
     """
     path = run_dir / "stages.json"
     if not path.is_file():

@@ -24,7 +24,8 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
 
     Args:
         run_dir: With metrics.csv.
-        stages: As `read_stages` gives them; each has a column, without any the first and the last epoch have.
+        stages: As `read_stages` gives them; each has a column, without any the first and the last
+            epoch have.
     """
     table = per_epoch(run_dir / "metrics.csv")
     if not _many(shares_of(table)):

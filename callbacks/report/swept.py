@@ -30,11 +30,13 @@ class Swept:
 
     Attributes:
         values: `scores x 257`.
-        images: int `4 x 257`: images that are true positives, false positives, false negatives, true negatives.
+        images: int `4 x 257`: images that are true positives, false positives, false negatives,
+            true negatives.
         pixels: The same of pixels where masks are judged, else None.
         positive: Bool `N`: which images truly show the class.
         says: Bool `N`: which are said to at the rule.
-        silent: int `N`, the first byte at which an image is no longer said to show it, 256 for none.
+        silent: int `N`, the first byte at which an image is no longer said to show it, 256 for
+            none.
         dice: `asked images x 257` where masks are judged, else None.
     """
 
@@ -53,7 +55,8 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     Args:
         evidence: Of the judged split.
         channel: The class.
-        at_each_byte: Evidence and class, to the decisions at the 256 thresholds, one after the other.
+        at_each_byte: Evidence and class, to the decisions at the 256 thresholds, one after the
+            other.
         places: Images whose own Dice is wanted.
     """
     decided = evidence.decided(channel)

@@ -28,7 +28,8 @@ def print_table(found: dict[str, Any], page: Path) -> None:
             f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in last
         )
         console.print(
-            f"{len(alike)} test images stand in train or val too, nearly the same; {scored or 'no test image is free of them'}",
+            f"{len(alike)} test images stand in train or val too, nearly the same;"
+            f" {scored or 'no test image is free of them'}",
             style="yellow",
         )
     console.print(f"page: {page}", soft_wrap=True)

@@ -13,8 +13,14 @@ from lightning_modules.mask_evidence import MaskEvidence
 
 BLOCK = 32  # thresholds whose pixel counts are held at once
 OWN = "each image at the rule of its own fold"
-OF_FOLDS = "At first each image is decided by the rule of its own fold; a moved slider is one threshold for all of them."
-TWO = "The rule has two thresholds, one from which an image shows the class and one at which its mask is drawn; a moved slider is both of them."
+OF_FOLDS = (
+    "At first each image is decided by the rule of its own fold; a moved slider is one threshold"
+    " for all of them."
+)
+TWO = (
+    "The rule has two thresholds, one from which an image shows the class and one at which its mask"
+    " is drawn; a moved slider is both of them."
+)
 
 
 class Start(NamedTuple):

@@ -66,12 +66,14 @@ def carry_out(cfg: DictConfig) -> float | None:
         return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
         raise Refusal(
-            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with ckpt_path=..."
+            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with"
+            " ckpt_path=..."
         )
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:
         raise Refusal(
-            "a folder of images has no truth to learn or judge by; take do=[predict], or datamodule=table with masks or labels"
+            "a folder of images has no truth to learn or judge by; take do=[predict], or"
+            " datamodule=table with masks or labels"
         )
     _resolve(cfg)
     score = fits(cfg, judges)
@@ -85,11 +87,13 @@ def _refuse_words(cfg: DictConfig) -> None:
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
         raise Refusal(
-            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)}, or one of {', '.join(ALONE)}"
+            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)},"
+            f" or one of {', '.join(ALONE)}"
         )
     if cfg.fold is not None and not cfg.folds:
         raise Refusal(
-            f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave fold out"
+            f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave"
+            " fold out"
         )
     if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
         alone = [step for step in cfg.do if step in ALONE]
@@ -168,7 +172,8 @@ def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
         if run is not None and (key != "datamodule.cls_prob" or _same_phantoms(cfg, run)):
             return run
         print(
-            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made first",
+            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
+            " first",
             file=sys.stderr,
         )
         return _make_demo(cfg, name)

@@ -21,18 +21,21 @@ def refuse_devices(cfg: DictConfig) -> None:
     there = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and there == 0:
         raise Refusal(
-            f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set trainer.accelerator=cpu, or run do=doctor"
+            f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set"
+            " trainer.accelerator=cpu, or run do=doctor"
         )
     if "FSDP" in str(cfg.trainer.strategy) and not uses_cuda(accelerator):
         raise Refusal(
-            "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take trainer=auto, or run do=doctor"
+            "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take"
+            " trainer=auto, or run do=doctor"
         )
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return
     if wanted > there:
         mend = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
         raise Refusal(
-            f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''}; {mend}"
+            f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''};"
+            f" {mend}"
         )
 
 
@@ -49,8 +52,9 @@ def several_processes(cfg: DictConfig) -> bool:
 def ddp(net: nn.Module) -> dict[str, Any]:
     """What `strategy: auto` means for several processes: DDP as this network needs it.
 
-    Gradients are kept once, in buckets of which several are on their way while the backward pass goes on, also where the network is small. Buffers
-    are not sent at every step: the module sends the first rank's before a validation.
+    Gradients are kept once, in buckets of which several are on their way while the backward pass
+    goes on, also where the network is small. Buffers are not sent at every step: the module sends
+    the first rank's before a validation.
 
     Args:
         net: Whose gradients are sent.

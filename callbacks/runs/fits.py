@@ -33,7 +33,8 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
         return one_run(cfg)
     if cfg.ckpt_path or "fit" not in cfg.do:
         raise Refusal(
-            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint; go on with one of them by fold=i ckpt_path=..."
+            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
+            " go on with one of them by fold=i ckpt_path=..."
         )
     return _folds(cfg)
 

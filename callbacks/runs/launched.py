@@ -47,7 +47,8 @@ def refuse_ranks() -> None:
     """
     if by_torchrun() or by_srun():
         raise Refusal(
-            "a multirun below torchrun or srun would run every trial once a rank; start it by itself, or take hydra/launcher=slurm"
+            "a multirun below torchrun or srun would run every trial once a rank; start it by"
+            " itself, or take hydra/launcher=slurm"
         )
 
 
@@ -66,12 +67,15 @@ def folder_name() -> str | None:
         return None
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
         raise ValueError(
-            "torchrun on several nodes: nothing tells the ranks a common run folder; name one for all with hydra.run.dir=runs/NAME"
+            "torchrun on several nodes: nothing tells the ranks a common run folder; name one for"
+            " all with hydra.run.dir=runs/NAME"
         )
     import psutil
 
     started = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time())
-    return f"{started:%Y-%m-%d_%H-%M-%S}_{os.getppid()}"  # all ranks know the launcher's number, and no two launchers share one
+    return (  # all ranks know the launcher's number, and no two launchers share one
+        f"{started:%Y-%m-%d_%H-%M-%S}_{os.getppid()}"
+    )
 
 
 def cleaned_environment() -> dict[str, str]:

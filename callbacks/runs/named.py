@@ -52,7 +52,8 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
         raise Refusal(
-            f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first, or name a run folder"
+            f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first,"
+            " or name a run folder"
         )
     return run
 
@@ -67,6 +68,7 @@ def made(cfg: DictConfig, key: str) -> Path:
     run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
     if run is None:
         raise Refusal(
-            f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with experiment={named[7:]} scale=demo"
+            f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with"
+            f" experiment={named[7:]} scale=demo"
         )
     return run

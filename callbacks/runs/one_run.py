@@ -67,7 +67,8 @@ def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
 
     Args:
         cfg: Of the run.
-        ensemble: Whose networks are judged together, where `ckpt_path` or `init_from` names several.
+        ensemble: Whose networks are judged together, where `ckpt_path` or `init_from` names
+            several.
     """
     if rank() != 0:
         return _one_run(cfg, ensemble)
@@ -180,7 +181,8 @@ def _written_as(part: Any, place: str, argument: str) -> str:
 def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
     """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step.
 
-    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry has no target.
+    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
+    has no target.
     """
     names = sorted(
         (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),

@@ -39,7 +39,8 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | 
     said = f"out of memory in {where} of {size} images"
     if size == 1:
         return Refusal(
-            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a device with more memory"
+            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
+            " device with more memory"
         )
     more = (
         f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}"

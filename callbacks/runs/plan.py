@@ -39,7 +39,10 @@ def print_plan(
     place = str(from_here(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
-        said = f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; {_size(data)}; normalization {_normalization(cfg, module)}"
+        said = (
+            f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; {_size(data)};"
+            f" normalization {_normalization(cfg, module)}"
+        )
         console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
         return
     grid = Table.grid(padding=(0, 2))
@@ -66,8 +69,9 @@ def plan(
     ]
     return found | {
         "network": ", ".join([*network(cfg.module.net, module), start(cfg)]),
-        "parameters": f"{sizes[0]:,} trained"
-        + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else ""),
+        "parameters": (
+            f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else "")
+        ),
         "normalization": _normalization(cfg, module),
         "loss": loss(module),
         "optimizer": optimizer(module, stages_of(trainer)),

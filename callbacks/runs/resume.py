@@ -122,7 +122,8 @@ def refuse_changes(
     then = checkpoint.get("settings")
     if not then:
         raise Refusal(
-            f"{path} does not record the settings of its training, so nothing tells whether these are the same; take init_from={path}"
+            f"{path} does not record the settings of its training, so nothing tells whether these"
+            f" are the same; take init_from={path}"
         )
     changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
     if epochs is not None and 0 <= epochs <= checkpoint["epoch"] + 1:
@@ -170,7 +171,8 @@ def keep_metrics(trainer: Trainer, run_dir: Path, step: int | None) -> None:
     Args:
         trainer: Whose loggers write it.
         run_dir: The run folder.
-        step: Optimizer steps of the same run's checkpoint from which it goes on; None where nothing is trained, and all rows stay.
+        step: Optimizer steps of the same run's checkpoint from which it goes on; None where nothing
+            is trained, and all rows stay.
     """
     path = run_dir / "metrics.csv"
     if not path.is_file() or not trainer.is_global_zero:

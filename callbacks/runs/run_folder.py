@@ -1,7 +1,8 @@
 """The folder of a run: claimed under a name of its own, and locked while a run trains in it. Imports nothing heavy.
 
-Names that come from the clock are claimed: two commands in the same second get two folders. A folder that the user named is shared on purpose, by a
-resumed or requeued run and by a test into its own run, but never by two runs at the same time.
+Names that come from the clock are claimed: two commands in the same second get two folders. A
+folder that the user named is shared on purpose, by a resumed or requeued run and by a test into its
+own run, but never by two runs at the same time.
 """
 
 import json
@@ -63,7 +64,8 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
 
     Args:
         folder: Made where it is missing.
-        overrides: What the run was started with: another run with the same ones is this very trial, left over from a sweep that was killed.
+        overrides: What the run was started with: another run with the same ones is this very trial,
+            left over from a sweep that was killed.
         wait_for_own: Whether such a run is waited for; any other is refused.
 
     Returns:
@@ -167,9 +169,15 @@ def _owner(folder: Path) -> dict[str, Any]:
 
 
 def _said(folder: Path, owner: dict[str, Any]) -> str:
-    return f"hydra.run.dir={folder} is in use by another run ({who(owner)}); wait until it has ended, or name another folder"
+    return (
+        f"hydra.run.dir={folder} is in use by another run ({who(owner)}); wait until it has ended,"
+        " or name another folder"
+    )
 
 
 def who(owner: dict[str, Any]) -> str:
     """The process that holds a folder, in words."""
-    return f"process {owner.get('process', '?')} on {owner.get('host', '?')}, since {owner.get('since', '?')}"
+    return (
+        f"process {owner.get('process', '?')} on {owner.get('host', '?')}, since"
+        f" {owner.get('since', '?')}"
+    )

@@ -49,7 +49,8 @@ def refuse_test_on_seen_images(
         records: See `earlier_records`.
 
     Returns:
-        What the title of the page has to say, where leaks are allowed; None where there is nothing to say.
+        What the title of the page has to say, where leaks are allowed; None where there is nothing
+        to say.
 
     Raises:
         Refusal: Names the checkpoint and the images.
@@ -64,8 +65,8 @@ def refuse_test_on_seen_images(
 def size_is_given(data: ManifestDataModule, path: Path) -> bool:
     """Whether the user asks for another image size than that of the training, which then wins over the checkpoint's.
 
-    The size with which the training was started is no such wish: the command of a curriculum holds it as well, and its weights have the size of
-    their stage.
+    The size with which the training was started is no such wish: the command of a curriculum holds
+    it as well, and its weights have the size of their stage.
 
     Args:
         data: Has the size that this command says.

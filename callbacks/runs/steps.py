@@ -46,7 +46,8 @@ def steps(
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
             raise Refusal(
-                f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a checkpoint with ckpt_path=..."
+                f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a"
+                " checkpoint with ckpt_path=..."
             )
     score = None
     if "fit" in cfg.do:
@@ -84,7 +85,8 @@ def _judge(
         trainer.validate(module, datamodule=data, verbose=False)
     elif changed:
         print(
-            "a folder has no truth to search a rule by: the run's own is used, though it was searched for another inference",
+            "a folder has no truth to search a rule by: the run's own is used, though it was"
+            " searched for another inference",
             file=sys.stderr,
         )
     if "test" in cfg.do:
@@ -166,17 +168,23 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         for callback in callbacks.values()
     ):
         raise Refusal(
-            "do=[predict] would write nothing without the callback predictions; take callbacks=[...,predictions]"
+            "do=[predict] would write nothing without the callback predictions; take"
+            " callbacks=[...,predictions]"
         )
     if named_together(cfg) and not any(
         isinstance(callback, RuleSearch) for callback in callbacks.values()
     ):
         raise Refusal(
-            f"{named_together(cfg)} names several networks, which need one rule; take callbacks=[...,threshold_search] or label_threshold"
+            f"{named_together(cfg)} names several networks, which need one rule; take"
+            " callbacks=[...,threshold_search] or label_threshold"
         )
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
     if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
-        mend = f"take callbacks=[...,top_checkpoints] callbacks.top_checkpoints.save_top_k={cfg.average}"
+        mend = (
+            "take callbacks=[...,top_checkpoints]"
+            f" callbacks.top_checkpoints.save_top_k={cfg.average}"
+        )
         raise Refusal(
-            f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept} of its best ones; {mend}"
+            f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept}"
+            f" of its best ones; {mend}"
         )

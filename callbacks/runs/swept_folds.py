@@ -53,13 +53,15 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
         without = [name for name in own if not own[name]]
         if without:
             raise Refusal(
-                f"{word} means no folds for {without[0]}, which has none of its own as others have; add folds={number}"
+                f"{word} means no folds for {without[0]}, which has none of its own as others have;"
+                f" add folds={number}"
             )
     elif swept == list(range(len(swept))) and len(swept) > 1:
         return f"folds={len(swept)}"
     else:
         raise Refusal(
-            f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or take all by 'fold=range(5)'"
+            f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or"
+            " take all by 'fold=range(5)'"
         )
     if isinstance(number, int) and not 0 <= swept[0] <= swept[-1] < number:
         who = (
@@ -102,7 +104,10 @@ def seeds_word(words: Sequence[str], split: str) -> str | None:
     if split == "folders" and not swept:
         return None
     mend = "datamodule.seed=0 keeps one"
-    return f"each seed also draws its own split of the data, so their test sets may differ and are then not merged; {mend}"
+    return (
+        "each seed also draws its own split of the data, so their test sets may differ and are"
+        f" then not merged; {mend}"
+    )
 
 
 def _values(said: Said, key: str, default: str) -> list[str]:

@@ -58,12 +58,16 @@ def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
 
     Args:
         module: Not loaded yet.
-        checkpoint: Whose weights the module takes before its first batch, and whose numbers with them; None keeps the module's own.
+        checkpoint: Whose weights the module takes before its first batch, and whose numbers with
+            them; None keeps the module's own.
     """
     stored = None if checkpoint is None else checkpoints.normalization(checkpoint)
     normalize = stored or module.normalize
     gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
-    return f"mean {checkpoints.numbers(normalize.mean)}, std {checkpoints.numbers(normalize.std)}{gamma} ({normalize.source})"
+    return (
+        f"mean {checkpoints.numbers(normalize.mean)}, std"
+        f" {checkpoints.numbers(normalize.std)}{gamma} ({normalize.source})"
+    )
 
 
 def loss(module: SupervisedModule) -> str:
@@ -83,7 +87,10 @@ def optimizer(module: SupervisedModule, stages: Sequence[Stage] = ()) -> str:
     )
     rates = [numbers.get("lr") if stage.lr is None else stage.lr for stage in stages]
     if any(stage.lr is not None or stage.scheduler is not None for stage in stages):
-        return f"{name}, lr {' then '.join(f'{rate:g}' for rate in rates if rate is not None)}, a schedule for each stage"
+        return (
+            f"{name}, lr {' then '.join(f'{rate:g}' for rate in rates if rate is not None)}, a"
+            " schedule for each stage"
+        )
     said = [
         f"{key.replace('_', ' ')} {value:g}"
         for key in ("lr", "weight_decay")

@@ -97,7 +97,8 @@ def _refuse_different_tasks(merged: Mapping[str, Merged]) -> None:
     if other is not None:
         mend = "compare arms of one task and its classes; each has its page in merged/arm*"
         raise Refusal(
-            f"{first} and {other} are of different tasks ({tasks[first][0]}s and {tasks[other][0]}s), or of other classes; {mend}"
+            f"{first} and {other} are of different tasks ({tasks[first][0]}s and"
+            f" {tasks[other][0]}s), or of other classes; {mend}"
         )
 
 

@@ -19,7 +19,8 @@ def refuse_others(folder: Path, trials: int) -> None:
     ]
     if others:
         raise Refusal(
-            f"{folder} holds runs that its study does not know, such as {min(others, key=int)}; name another hydra.sweep.dir=FOLDER"
+            f"{folder} holds runs that its study does not know, such as {min(others, key=int)};"
+            " name another hydra.sweep.dir=FOLDER"
         )
 
 

@@ -33,7 +33,8 @@ class Ensembled(Showing):
         """By the search that would else look at val.
 
         Raises:
-            Refusal: the networks were of another kind or of other classes, or no threshold keeps the bounds.
+            Refusal: the networks were of another kind or of other classes, or no threshold keeps
+                the bounds.
         """
         search = next(
             callback for callback in trainer.callbacks if isinstance(callback, RuleSearch)
@@ -45,7 +46,8 @@ class Ensembled(Showing):
             or evidence.classes != module.classes
         ):
             raise Refusal(
-                f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run does not; name folds of this experiment"
+                f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
+                " does not; name folds of this experiment"
             )
         module.rule.numbers = search.search(evidence)
         if evidence.kind == "label" and not bool(
@@ -53,7 +55,8 @@ class Ensembled(Showing):
         ):  # the bounds that were asked for are not kept
             missed = next(found["warning"] for found in search.found if found["warning"])
             raise Refusal(
-                f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower callbacks.threshold_search.at_least"
+                f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
+                " callbacks.threshold_search.at_least"
             )
         search.found = [
             found | {"objective": f"{found['objective']}; {RULE}"} for found in search.found
@@ -65,7 +68,8 @@ class Ensembled(Showing):
         """Sentences, and the members."""
         fits, seeds = self.ensemble.fits, len({fit.seed for fit in self.ensemble.fits})
         said = [
-            f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of {seeds} seed{'s' * (seeds > 1)}."
+            f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of"
+            f" {seeds} seed{'s' * (seeds > 1)}."
         ]
         said += (
             ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."]
@@ -73,8 +77,10 @@ class Ensembled(Showing):
             else []
         )
         legend = (
-            f"{RULE.capitalize()}: the val of one network is what the others learned from, so all together have no honest val score, and "
-            "no rule that could be searched on it. The mean of several is less extreme than one network alone, so its best rule may be another."
+            f"{RULE.capitalize()}: the val of one network is what the others learned from, so all"
+            " together have no honest val score, and no rule that could be searched on it. The"
+            " mean of several is less extreme than one network alone, so its best rule may be"
+            " another."
         )
         return Section("Ensemble", legend, said=said, tables=[self._members(pl_module)])
 

@@ -71,9 +71,13 @@ class Ensemble:
         }
         seen = sorted(learned & set(ids))
         if seen:
-            mend = "test on the split that the folds were cut from, with the datamodule.seed and datamodule.split of their runs"
+            mend = (
+                "test on the split that the folds were cut from, with the datamodule.seed and"
+                " datamodule.split of their runs"
+            )
             raise Refusal(
-                f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test images, such as '{seen[0]}'; {mend}"
+                f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test"
+                f" images, such as '{seen[0]}'; {mend}"
             )
 
     @staticmethod
@@ -105,7 +109,8 @@ def ensemble_of(cfg: DictConfig) -> Ensemble | None:
     _refuse(fits, folder, key)
     if cfg.average > 1:
         raise Refusal(
-            f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is {len(fits)} runs; take average=1"
+            f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is"
+            f" {len(fits)} runs; take average=1"
         )
     return Ensemble(folder, key, fits)
 
@@ -115,23 +120,29 @@ def _refuse(fits: Sequence[Fit], folder: Path, key: str) -> None:
     if len(arms) > 1:
         one = folder / "merged" / "arm0"
         raise Refusal(
-            f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one; name it, such as {one}"
+            f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one;"
+            f" name it, such as {one}"
         )
     alone = next((fit for fit in fits if fit.fold is None), None)
     if alone is not None or not fits:
         such = f", such as {alone.folder}" if alone else ""
         raise Refusal(
-            f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all together; name one of them{such}"
+            f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all"
+            f" together; name one of them{such}"
         )
     for seed in by_seed(fits)[arms[0]]:
         for fold, why in seed.lacking.items():
-            mend = f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the runs of another sweep"
+            mend = (
+                f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
+                " runs of another sweep"
+            )
             raise Refusal(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
     for name in ALIKE:
         for fit in fits:
             if _value(fit, name) != _value(fits[0], name):
                 raise Refusal(
-                    f"{fits[0].folder} and {fit.folder} differ in {name}, so they cannot answer together; name folds of one experiment"
+                    f"{fits[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
+                    " together; name folds of one experiment"
                 )
 
 

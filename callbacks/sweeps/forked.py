@@ -23,7 +23,8 @@ def begin(preload: Sequence[str]) -> None:
         return
     if "forkserver" not in multiprocessing.get_all_start_methods():
         print(
-            "this system has no forkserver, so each trial imports for itself, which takes some ten seconds",
+            "this system has no forkserver, so each trial imports for itself, which takes some ten"
+            " seconds",
             file=sys.stderr,
         )
         _context = multiprocessing.get_context("spawn")

@@ -25,12 +25,18 @@ def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
     if len(scored) < FEWEST:
         return (
             {},
-            f"{len(scored)} finished trials are too few to tell which key matters; {FEWEST} are the least.",
+            (
+                f"{len(scored)} finished trials are too few to tell which key matters; {FEWEST} are"
+                " the least."
+            ),
         )
     if not drawn or len({trial.score for trial in scored}) == 1:
         return (
             {},
-            "All finished trials have the same score, or the same values: nothing tells which key matters.",
+            (
+                "All finished trials have the same score, or the same values: nothing tells which"
+                " key matters."
+            ),
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize" if scored[0].mode == "min" else "maximize")
@@ -45,7 +51,10 @@ def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return (
         found,
-        f"Of {len(scored)} finished trials; with few of them this is rough, and keys that act together share what they explain.",
+        (
+            f"Of {len(scored)} finished trials; with few of them this is rough, and keys that act"
+            " together share what they explain."
+        ),
     )
 
 
@@ -66,8 +75,10 @@ def _spanned(values: Sequence[str]) -> BaseDistribution:
 
 def _params(trial: Tried, drawn: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     return {
-        key: float(trial.words[key])
-        if isinstance(of, FloatDistribution)
-        else trial.words.get(key, "")
+        key: (
+            float(trial.words[key])
+            if isinstance(of, FloatDistribution)
+            else trial.words.get(key, "")
+        )
         for key, of in drawn.items()
     }

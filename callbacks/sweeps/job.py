@@ -60,7 +60,8 @@ def carry_out(launcher: Any, jobs: Iterator[Job], n_jobs: int | None, ended: End
     together = n_jobs or 1
     if together > 1 and "basic_launcher" in type(launcher).__module__:
         raise Refusal(
-            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a time; leave hydra/launcher= out"
+            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a"
+            " time; leave hydra/launcher= out"
         )
     while batch := list(islice(jobs, together)):
         follow = [job.number for job in batch] == list(
@@ -83,14 +84,17 @@ def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
         if len(batch) > 1:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise Refusal(
-                f"a job of the cluster was lost ({said}); the same command goes on once the others have ended"
+                f"a job of the cluster was lost ({said}); the same command goes on once the others"
+                " have ended"
             ) from error
         ends = [f"{type(error).__name__}: {error}"]
     else:
         ends = [
-            f"{type(one._return_value).__name__}: {one._return_value}"
-            if one.status.name == "FAILED"
-            else None
+            (
+                f"{type(one._return_value).__name__}: {one._return_value}"
+                if one.status.name == "FAILED"
+                else None
+            )
             for one in returned
         ]
     for job, why in zip(batch, ends, strict=True):
@@ -100,4 +104,7 @@ def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
 
 def stopped(sweep: Path, resume: bool = False) -> str:
     """What is said after a stop; the trials of a grid go on where they are told to."""
-    return f"the sweep was stopped; the same command with hydra.sweep.dir={sweep}{' resume=auto' * resume} goes on"
+    return (
+        "the sweep was stopped; the same command with"
+        f" hydra.sweep.dir={sweep}{' resume=auto' * resume} goes on"
+    )

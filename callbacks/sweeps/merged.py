@@ -45,7 +45,8 @@ def merge_run(folder: Path, folds: int, title: str) -> None:
 def merge_sweep(folder: Path) -> None:
     """What a multirun over folds or seeds leaves together in its folder.
 
-    Nothing where neither was swept; where they cannot be merged, a sentence says why and the trials stand for themselves.
+    Nothing where neither was swept; where they cannot be merged, a sentence says why and the trials
+    stand for themselves.
 
     Args:
         folder: Of the multirun, with a folder a trial.
@@ -106,7 +107,8 @@ def _of_one_design(arms: Mapping[str, list[OneSeed]]) -> dict[str, list[OneSeed]
     without = [arm for arm in arms if arm not in folded]
     if folded and without:
         print(
-            f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a multirun of each",
+            f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a"
+            " multirun of each",
             file=sys.stderr,
         )
     return folded or dict(arms)

@@ -23,7 +23,8 @@ def one_seed(
     Args:
         seed: Some of its folds at least.
         folder: Where to.
-        title: Of the page, to which the number of folds is added; the same for all seeds, which a comparison then takes as one arm.
+        title: Of the page, to which the number of folds is added; the same for all seeds, which a
+            comparison then takes as one arm.
         of_several: Whether other seeds have such pages too.
 
     Returns:

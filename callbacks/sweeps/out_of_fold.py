@@ -53,7 +53,8 @@ def out_of_fold(fits: Sequence[Fit]) -> Evidence:
     """The val evidence of the folds of one split as one.
 
     Raises:
-        Refusal: some images are val in two folds, so the folds are of different splits; or the classes or the grid differ.
+        Refusal: some images are val in two folds, so the folds are of different splits; or the
+            classes or the grid differ.
     """
     first = fits[0]
     seen: dict[str, Fit] = {}
@@ -61,11 +62,13 @@ def out_of_fold(fits: Sequence[Fit]) -> Evidence:
         twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
         if twice is not None:
             raise Refusal(
-                f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are of different splits; {MEND}"
+                f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are"
+                f" of different splits; {MEND}"
             )
         if _kind(fit) != _kind(first):
             raise Refusal(
-                f"{first.folder} and {fit.folder} were judged on other classes or another grid; {MEND}"
+                f"{first.folder} and {fit.folder} were judged on other classes or another grid;"
+                f" {MEND}"
             )
         seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
     return Evidence.merge([fit.evidence["val"] for fit in fits])
@@ -122,10 +125,12 @@ def alike(seeds: Mapping[Any, OneSeed]) -> tuple[dict[Any, Evidence], int]:
         seeds: By any name.
 
     Returns:
-        By the same name; and how many images some judged and others did not, because fits are missing.
+        By the same name; and how many images some judged and others did not, because fits are
+        missing.
 
     Raises:
-        Refusal: nothing is missing and they still judged different images, or judged the same ones by another truth, grid or grouping.
+        Refusal: nothing is missing and they still judged different images, or judged the same ones
+            by another truth, grid or grouping.
     """
     evidence = {name: seed.evidence for name, seed in seeds.items()}
     whole = {name: evidence[name] for name, seed in seeds.items() if not seed.lacking}
@@ -155,7 +160,8 @@ def _refuse_different(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, OneS
         ]
         if first.identity != other.identity or grouped[0] != grouped[1]:
             raise Refusal(
-                f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images; {SPLIT}"
+                f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images;"
+                f" {SPLIT}"
             )
 
 

@@ -25,7 +25,8 @@ def over_seeds(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Class -> score -> estimate as in report.json, whose value is the mean over seeds, with their standard deviation `sd` besides.
 
-    Each draw takes the patients once for all seeds, and as many seeds with replacement; of one seed it is the bootstrap by patients.
+    Each draw takes the patients once for all seeds, and as many seeds with replacement; of one seed
+    it is the bootstrap by patients.
 
     Args:
         arm: Evidence of each seed, on the same images.
@@ -44,9 +45,11 @@ def over_seeds(
         )  # scores x R
         point = np.array([over_classes(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
-            score.name: asdict(of_class[score.name])
-            | _spread(
-                point[:, s], drawn[s], groups_counting(arm[0], score, classes) >= FEWEST_GROUPS
+            score.name: (
+                asdict(of_class[score.name])
+                | _spread(
+                    point[:, s], drawn[s], groups_counting(arm[0], score, classes) >= FEWEST_GROUPS
+                )
             )
             for s, score in enumerate(arm[0].scores)
         }

@@ -15,7 +15,8 @@ class Place:
     """For one trial at a time.
 
     Attributes:
-        gpu: What the trial sees as its only GPU, in the words of CUDA_VISIBLE_DEVICES; None leaves it as it is.
+        gpu: What the trial sees as its only GPU, in the words of CUDA_VISIBLE_DEVICES; None leaves
+            it as it is.
         threads: Of its CPU; None leaves it to PyTorch.
     """
 
@@ -36,12 +37,14 @@ def places(config: DictConfig, n_jobs: int | None, alone: bool = False) -> list[
     """
     if n_jobs is not None and n_jobs < 1:
         raise Refusal(
-            f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or null"
+            f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or"
+            " null"
         )
     if alone or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
             raise Refusal(
-                f"{n_jobs} trials at a time of several processes each (trainer.devices) would share devices; leave out n_jobs"
+                f"{n_jobs} trials at a time of several processes each (trainer.devices) would share"
+                " devices; leave out n_jobs"
             )
         return [Place()]
     gpus = _gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []

@@ -114,7 +114,8 @@ class Processes:
         if code == FOLDER_IN_USE:
             self._end_all()
             raise FolderInUse(
-                f"trial {running.job.number} would train in a folder that another run uses; name another hydra.sweep.dir"
+                f"trial {running.job.number} would train in a folder that another run uses; name"
+                " another hydra.sweep.dir"
             )
         lost = code != 0 or (outcome.read(folder) or {"status": "failed"})["status"] == "failed"
         said = outcome.settle(
@@ -157,9 +158,11 @@ class Processes:
 def _tell(job: Job, said: dict[str, Any], loud: bool) -> None:
     """One line for a trial that has ended; how it failed, a trial says itself where its words are seen."""
     if said["status"] == "failed":
-        print(
-            f"trial {job.number} failed: {said['failure']}", file=sys.stderr, flush=True
-        ) if loud else None
+        (
+            print(f"trial {job.number} failed: {said['failure']}", file=sys.stderr, flush=True)
+            if loud
+            else None
+        )
     else:
         score = "no score" if said["score"] is None else f"{said['score']:.4f}"
         print(f"trial {job.number} {said['status']}: {score}", flush=True)

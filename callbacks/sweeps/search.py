@@ -74,7 +74,8 @@ class Search(OptunaSweeperImpl):
                 self._carry_out(found, words, folder)
         except Timeout:
             raise Refusal(
-                f"another process is sweeping in {folder}; wait for it, or name another hydra.sweep.dir=FOLDER"
+                f"another process is sweeping in {folder}; wait for it, or name another"
+                " hydra.sweep.dir=FOLDER"
             ) from None
 
     def _refuse(self) -> None:
@@ -84,16 +85,19 @@ class Search(OptunaSweeperImpl):
             )
         if self._asked_jobs is not None and self._asked_jobs < 1:
             raise Refusal(
-                f"hydra.sweeper.n_jobs={self._asked_jobs} is no number of trials at a time; take 1 or more, or null"
+                f"hydra.sweeper.n_jobs={self._asked_jobs} is no number of trials at a time; take 1"
+                " or more, or null"
             )
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != SUBDIR:
             raise Refusal(
-                f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; leave it out, and name their folder by hydra.sweep.dir"
+                f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; leave it out,"
+                " and name their folder by hydra.sweep.dir"
             )
         if "GridSampler" in self.sampler._target_:
             raise Refusal(
-                "hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out hydra/sweeper=optuna and list the values"
+                "hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out"
+                " hydra/sweeper=optuna and list the values"
             )
 
     def _own_words(self) -> list[str]:
@@ -132,7 +136,8 @@ class Search(OptunaSweeperImpl):
         left = self.n_trials - sum(map(has_ended, trials))
         if left <= 0:
             print(
-                f"nothing is left to do; go on with a larger hydra.sweeper.n_trials than {self.n_trials}"
+                "nothing is left to do; go on with a larger hydra.sweeper.n_trials than"
+                f" {self.n_trials}"
             )
             return
         jobs = islice(self._jobs(study, found, words, folder), left)

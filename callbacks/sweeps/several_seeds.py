@@ -43,7 +43,8 @@ def several_seeds(
     missing = lacking(seeds)
     if left_out:
         missing.append(
-            f"all seeds are judged on the images that each of them has judged; {left_out} others are left out"
+            f"all seeds are judged on the images that each of them has judged; {left_out} others"
+            " are left out"
         )
     by = monitored(fits, evidence[there[0].seed]).score
     data = first.report["data"] if judged == TEST else data_of(first)
@@ -56,11 +57,15 @@ def several_seeds(
         },
         "ranked_by": by,
         "seeds": rows,
-        "matrix": {split: matrix(seeds, split, by, folder) for split in ("val", "test")}
-        if judged != TEST
-        else {},
-        "new_cut": judged != TEST
-        and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1,
+        "matrix": (
+            {split: matrix(seeds, split, by, folder) for split in ("val", "test")}
+            if judged != TEST
+            else {}
+        ),
+        "new_cut": (
+            judged != TEST
+            and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1
+        ),
     }
     whole = f"{first.folds} folds x {len(seeds)} seeds" if judged != TEST else f"{len(seeds)} seeds"
     run = Run(

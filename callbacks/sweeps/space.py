@@ -56,11 +56,13 @@ def space(params: Mapping[str, str] | None, words: Sequence[str]) -> Space:
         if override.is_sweep_override():
             if key == "experiment":
                 raise Refusal(
-                    f"{word}: a study searches one experiment; take hydra/sweeper=basic to run several beside each other"
+                    f"{word}: a study searches one experiment; take hydra/sweeper=basic to run"
+                    " several beside each other"
                 )
             if _bare(key) in NOT_SEARCHED:
                 raise Refusal(
-                    f"{word}: the best of several {_bare(key)}s is the luckiest; take folds=5 in each trial, or hydra/sweeper=basic"
+                    f"{word}: the best of several {_bare(key)}s is the luckiest; take folds=5 in"
+                    " each trial, or hydra/sweeper=basic"
                 )
             searched.pop(same or "", None)
             fixed.pop(_bare(key), None)
@@ -75,7 +77,8 @@ def space(params: Mapping[str, str] | None, words: Sequence[str]) -> Space:
         )
     if not searched:
         raise Refusal(
-            f"{experiment} has no space in conf/sweep, and no word of the command line says what to search; add one such as {EXAMPLE}"
+            f"{experiment} has no space in conf/sweep, and no word of the command line says what to"
+            f" search; add one such as {EXAMPLE}"
         )
     return Space(searched, list(fixed.values()))
 
@@ -95,7 +98,8 @@ def _distribution(override: Override, word: str) -> BaseDistribution:
     except (AssertionError, ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise Refusal(
-            f"{word} says nothing that can be searched ({said}); write it like {EXAMPLE}, or choice(a,b)"
+            f"{word} says nothing that can be searched ({said}); write it like {EXAMPLE}, or"
+            " choice(a,b)"
         ) from error
 
 

@@ -73,7 +73,8 @@ def open_study(
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(error).splitlines()[0]
         raise Refusal(
-            f"{folder / NAME} cannot be read as a study ({said}); name another hydra.sweep.dir=FOLDER"
+            f"{folder / NAME} cannot be read as a study ({said}); name another"
+            " hydra.sweep.dir=FOLDER"
         ) from error
     now = searches(space, direction)
     made = study.user_attrs.get(SEARCHES)
@@ -155,7 +156,8 @@ def running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
     if not (folder / NAME).is_file() or not run_dir.name.isdecimal():
         raise Refusal(
-            f"callbacks.pruning looks for the study of {run_dir}, and {folder / NAME} is none of it; {mend}"
+            f"callbacks.pruning looks for the study of {run_dir}, and {folder / NAME} is none of"
+            f" it; {mend}"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(
@@ -170,6 +172,7 @@ def running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     )
     if found is None or has_ended(found):
         raise Refusal(
-            f"trial {run_dir.name} of {folder / NAME} {'has ended' if found else 'is unknown'}; {mend}"
+            f"trial {run_dir.name} of {folder / NAME} {'has ended' if found else 'is unknown'};"
+            f" {mend}"
         )
     return optuna.Trial(study, found._trial_id)

@@ -133,7 +133,8 @@ def _refuse_another_sweep(folder: Path, overrides: list[str]) -> None:
         if owner is not None:
             said = f"trial {trial.name} of another sweep trains there ({who(owner)})"
             raise FolderInUse(
-                f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name another folder"
+                f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name"
+                " another folder"
             )
 
 
@@ -147,7 +148,8 @@ def _refusals_end_the_command() -> Iterator[None]:
         raise SystemExit(refusal.exit_code) from refusal
     except OSError as error:
         print(
-            f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir or paths.runs",
+            f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir"
+            " or paths.runs",
             file=sys.stderr,
         )
         raise SystemExit(2) from error
@@ -160,7 +162,8 @@ def finish(folder: Path) -> None:
             getattr(import_module(module), name)(folder)
         except Exception as error:
             print(
-                f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}: {error}",
+                f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}:"
+                f" {error}",
                 file=sys.stderr,
             )
     sys.stdout.flush()

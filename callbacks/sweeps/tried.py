@@ -31,7 +31,8 @@ class Tried:
         score: The monitored one; None where there is none.
         test: Score -> its value on test.
         trained: Number of parameters that were trained.
-        seconds: From its start to its end; of a trial that was cut off, since it was taken up again.
+        seconds: From its start to its end; of a trial that was cut off, since it was taken up
+            again.
         failure: Why it failed.
         phantom: Whether its images were drawn.
     """
@@ -68,9 +69,11 @@ def trials_of(sweep: Path) -> list[Tried]:
         (trial for trial in found if trial.monitor != UNKNOWN), None
     )  # one that failed at once says nothing of it
     return [
-        replace(trial, monitor=known.monitor, mode=known.mode)
-        if known and trial.monitor == UNKNOWN
-        else trial
+        (
+            replace(trial, monitor=known.monitor, mode=known.mode)
+            if known and trial.monitor == UNKNOWN
+            else trial
+        )
         for trial in found
     ]
 

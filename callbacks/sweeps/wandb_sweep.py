@@ -21,7 +21,9 @@ from datamodules.refusal import Refusal
 NAME = "sweep.yaml"
 SWEEPER = ("hydra/sweeper", "hydra.sweeper")
 NOT_OF_A_RUN = ("do=", "logger=")
-FOLDER = "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"  # agents may start in the same second
+FOLDER = (  # agents may start in the same second
+    "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"
+)
 
 
 def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
@@ -36,7 +38,8 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
     """
     if cfg.folds and cfg.fold is None:
         raise Refusal(
-            f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take folds=0, or hydra/sweeper=optuna"
+            f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take"
+            " folds=0, or hydra/sweeper=optuna"
         )
     said = HydraConfig.get().overrides
     chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER)]
@@ -50,11 +53,15 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
         name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
         line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
         raise Refusal(
-            f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such as {line}"
+            f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such"
+            f" as {line}"
         )
     found = space(sweeper.params, [word for word in said.task if not word.startswith(NOT_OF_A_RUN)])
     path = run_dir / NAME
-    head = "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in the folder of run.py.\n"
+    head = (
+        "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in"
+        " the folder of run.py.\n"
+    )
     sweep = sweep_of(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
     path.write_text(head + yaml.safe_dump(sweep, sort_keys=False, width=1000), encoding="utf-8")
     print(f"written: {path}; go on with: wandb sweep {path}")
@@ -66,7 +73,8 @@ def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, An
 
     Args:
         found: What is searched, and what every run has.
-        sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are ended early.
+        sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are
+            ended early.
         cfg: Of the run.
     """
     warm_up = 0 if sweeper.pruner is None else int(sweeper.pruner.get("n_warmup_steps") or 0)

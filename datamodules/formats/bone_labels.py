@@ -31,8 +31,8 @@ def read_labels(path: Path) -> Labels:
     """Reads UTF-8 with or without a byte-order mark, or UTF-16 with one, and lines that end as on any system.
 
     Raises:
-        ManifestError: unreadable, without any label, or a line that has no tab, no name, a label other than 0 and 1, or another label than an
-            earlier line of the same image.
+        ManifestError: unreadable, without any label, or a line that has no tab, no name, a label
+            other than 0 and 1, or another label than an earlier line of the same image.
     """
     labels = Labels()
     for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
@@ -49,7 +49,8 @@ def read_labels(path: Path) -> Labels:
             labels.repeated.append(name)
     if not labels.of:
         raise ManifestError(
-            f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the file"
+            f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the"
+            " file"
         )
     return labels
 
@@ -57,16 +58,19 @@ def read_labels(path: Path) -> Labels:
 def _parsed(path: Path, number: int, line: str) -> tuple[str, int]:
     if "\t" not in line:
         raise ManifestError(
-            f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab, and 0 or 1"
+            f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab,"
+            " and 0 or 1"
         )
     name, label = (part.strip() for part in line.split("\t", 1))
     if not name:
         raise ManifestError(
-            f"line {number} of {path} names no image before its tab; write the image's name there, or remove the line"
+            f"line {number} of {path} names no image before its tab; write the image's name there,"
+            " or remove the line"
         )
     if label not in LABELS:
         raise ManifestError(
-            f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1 for abnormal"
+            f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1"
+            " for abnormal"
         )
     return name, LABELS[label]
 

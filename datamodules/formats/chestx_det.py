@@ -67,15 +67,17 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
     """File name to its findings, in the file's order; an image without findings has an empty list.
 
     Raises:
-        ManifestError: missing or malformed, an image twice, a name that leaves the folder, parts of different length, a class
-            that is none of CLASSES, a polygon with fewer than 3 points (left out it would be learned as background), or with
-            something else than finite numbers.
+        ManifestError: missing or malformed, an image twice, a name that leaves the folder, parts of
+            different length, a class that is none of CLASSES, a polygon with fewer than 3 points
+            (left out it would be learned as background), or with something else than finite
+            numbers.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ManifestError(
-            f"{path} does not exist; restore the file, or set datamodule.root to the folder that holds it"
+            f"{path} does not exist; restore the file, or set datamodule.root to the folder that"
+            " holds it"
         ) from error
     except (OSError, ValueError) as error:
         raise ManifestError(
@@ -83,7 +85,8 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
         ) from error
     if not isinstance(content, list) or not content:
         raise ManifestError(
-            f"{path} is no list of images; name ChestX-Det's own file, a list of {{file_name, syms, boxes, polygons}}"
+            f"{path} is no list of images; name ChestX-Det's own file, a list of {{file_name, syms,"
+            " boxes, polygons}"
         )
     images: dict[str, list[Finding]] = {}
     for number, entry in enumerate(content):
@@ -119,8 +122,9 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
     excess = max(max(-x, x - width, -y, y - height) for x, y in finding.polygon)
     if excess > TOLERANCE * max(height, width):
         raise ManifestError(
-            f"{where} has a '{finding.name}' {excess:.0f} pixels outside the {width} x {height} image; "
-            "take the images at the size they were annotated at, 1024 x 1024 in the published set, or correct the polygon"
+            f"{where} has a '{finding.name}' {excess:.0f} pixels outside the {width} x {height}"
+            " image; take the images at the size they were annotated at, 1024 x 1024 in the"
+            " published set, or correct the polygon"
         )
     filled = coco_mask.frPyObjects(
         [[value for point in finding.polygon for value in point]], height, width
@@ -140,7 +144,8 @@ def _name(entry: Any, number: int, path: Path) -> str:
         )
     if Path(name).name != name or "\\" in name:
         raise ManifestError(
-            f"{path}: file_name '{name}' leaves the folder of the images; only files in it are read, correct the name"
+            f"{path}: file_name '{name}' leaves the folder of the images; only files in it are"
+            " read, correct the name"
         )
     return name
 
@@ -165,18 +170,21 @@ def _checked(
 ) -> tuple[str, Any, list[tuple[float, float]]]:
     if name not in CLASSES:
         raise ManifestError(
-            f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes; {nearest(name, list(CLASSES))}"
+            f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes;"
+            f" {nearest(name, list(CLASSES))}"
         )
     if not isinstance(polygon, list) or len(polygon) < 3:
         raise ManifestError(
-            f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again, a box never stands in for it"
+            f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again, a box"
+            " never stands in for it"
         )
     if not all(
         isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
         for point in polygon
     ):
         raise ManifestError(
-            f"{where} has a '{name}' whose polygon holds a point that is not two finite numbers x and y; correct it"
+            f"{where} has a '{name}' whose polygon holds a point that is not two finite numbers x"
+            " and y; correct it"
         )
     return name, box, [(point[0], point[1]) for point in polygon]
 

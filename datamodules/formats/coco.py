@@ -21,8 +21,8 @@ def read_coco(path: Path) -> dict[str, Any]:
         The file's content: `images`, `annotations`, `categories` and whatever else it holds.
 
     Raises:
-        ManifestError: malformed JSON, a missing section, ids that stand twice, references to unknown images or
-            categories, a file name that leaves the folder.
+        ManifestError: malformed JSON, a missing section, ids that stand twice, references to
+            unknown images or categories, a file name that leaves the folder.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -33,7 +33,8 @@ def read_coco(path: Path) -> dict[str, Any]:
     for section in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise ManifestError(
-                f"{path} has no list '{section}'; it is not a COCO annotation file, export the data set again as COCO"
+                f"{path} has no list '{section}'; it is not a COCO annotation file, export the data"
+                " set again as COCO"
             )
     for section in ("images", "annotations", "categories"):
         _check_ids(path, section, content[section])
@@ -62,11 +63,13 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
     for annotation in content["annotations"]:
         if annotation.get("image_id") not in images:
             raise ManifestError(
-                f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')}, which is not listed; remove it"
+                f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')},"
+                " which is not listed; remove it"
             )
         if annotation.get("category_id") not in categories:
             raise ManifestError(
-                f"{path}: annotation {annotation['id']} has the unknown category {annotation.get('category_id')}; add it to 'categories'"
+                f"{path}: annotation {annotation['id']} has the unknown category"
+                f" {annotation.get('category_id')}; add it to 'categories'"
             )
 
 
@@ -79,17 +82,20 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
     folder = path.parent.resolve()
     if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
         raise ManifestError(
-            f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below it are read, correct the name"
+            f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below"
+            " it are read, correct the name"
         )
     for side in ("height", "width"):
         if type(image.get(side)) is not int or image[side] < 1:
             raise ManifestError(
-                f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data set again"
+                f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
+                " set again"
             )
     if image["height"] * image["width"] > LARGEST_IMAGE:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
-            f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels that are read; correct it"
+            f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels"
+            " that are read; correct it"
         )
 
 
@@ -106,8 +112,8 @@ def segmentation_rle(
         path: The annotation file, for the error.
 
     Raises:
-        ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels outside the image;
-            an RLE that `checked_rle` does not accept.
+        ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels
+            outside the image; an RLE that `checked_rle` does not accept.
     """
     height, width = image["height"], image["width"]
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"
@@ -117,7 +123,8 @@ def segmentation_rle(
     if segmentation and not isinstance(segmentation, list):
         kind = type(segmentation).__name__
         raise ManifestError(
-            f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE; export the data set again"
+            f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE;"
+            " export the data set again"
         )
     polygons = segmentation or [box_polygon(annotation, where)]
     points = [_checked_polygon(polygon, height, width, where) for polygon in polygons]
@@ -146,7 +153,8 @@ def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: s
         return checked_rle(segmentation, height, width)
     except ValueError as error:
         raise ContentError(
-            f"{where} has an RLE that cannot be used: {error}; export the annotation again, or remove it"
+            f"{where} has an RLE that cannot be used: {error}; export the annotation again, or"
+            " remove it"
         ) from error
 
 
@@ -157,13 +165,15 @@ def _checked_polygon(
         raise ManifestError(f"{where} has a polygon with fewer than 3 points; correct or remove it")
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
         raise ManifestError(
-            f"{where} has a polygon with a coordinate that is not a finite number; correct or remove it"
+            f"{where} has a polygon with a coordinate that is not a finite number; correct or"
+            " remove it"
         )
     limits = [width, height] * (len(polygon) // 2)
     excess = max(max(-value, value - limit) for value, limit in zip(polygon, limits, strict=True))
     if excess > TOLERANCE:
         raise ManifestError(
-            f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image; correct or remove it"
+            f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image;"
+            " correct or remove it"
         )
     return [
         min(max(value, 0.0), limit) for value, limit in zip(polygon, limits, strict=True)

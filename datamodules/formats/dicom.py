@@ -50,8 +50,8 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
         uint8 `H x W`, bright where it is bright on a MONOCHROME2 display; see `displayed`.
 
     Raises:
-        ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than LARGEST_IMAGE, or compressed
-            by a codec that is not installed.
+        ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than
+            LARGEST_IMAGE, or compressed by a codec that is not installed.
         ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
     """
     with _naming(path):
@@ -67,7 +67,8 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
             return displayed(stored, dataset)
         except UnusableLevels as error:
             raise ContentError(
-                f"{path} has {error}; correct or delete that element, or take the file out of the data set"
+                f"{path} has {error}; correct or delete that element, or take the file out of the"
+                " data set"
             ) from error
 
 
@@ -103,18 +104,21 @@ def _naming(path: Path) -> Iterator[None]:
     ) as error:  # a damaged element makes pydicom raise anything from EOFError to TypeError
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ManifestError(
-            f"{path} cannot be decoded, it is truncated or damaged ({reason}); replace the file or take it out"
+            f"{path} cannot be decoded, it is truncated or damaged ({reason}); replace the file or"
+            " take it out"
         ) from error
 
 
 def _refuse_size(path: Path, dataset: Dataset) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ManifestError(
-            f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file or take it out of the data set"
+            f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file"
+            " or take it out of the data set"
         )
     if dataset.Rows * dataset.Columns > LARGEST_IMAGE:
         raise ManifestError(
-            f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or remove it"
+            f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace"
+            " or remove it"
         )
 
 
@@ -122,11 +126,13 @@ def _refuse_other_than_one_picture(path: Path, dataset: Dataset) -> None:
     _refuse_size(path, dataset)
     if not dataset.get("PixelData"):
         raise ManifestError(
-            f"{path} has no pixel data, it is truncated or no image; replace the file or take it out of the data set"
+            f"{path} has no pixel data, it is truncated or no image; replace the file or take it"
+            " out of the data set"
         )
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ManifestError(
-            f"{path} holds {dataset.NumberOfFrames} frames, one is read; export every frame as its own file"
+            f"{path} holds {dataset.NumberOfFrames} frames, one is read; export every frame as its"
+            " own file"
         )
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ManifestError(f"{path} is coloured by a palette; export it as MONOCHROME2 or RGB")
@@ -169,5 +175,6 @@ def _refuse_missing_codec(path: Path, dataset: Dataset) -> None:
     )
     if not decoder.is_available or eight_bits_alone:
         raise ManifestError(
-            f"{path} is compressed as {syntax.name}, whose codec is not installed; pip install {packages}, or export it uncompressed"
+            f"{path} is compressed as {syntax.name}, whose codec is not installed; pip install"
+            f" {packages}, or export it uncompressed"
         )

@@ -17,7 +17,8 @@ class UnusableLevels(ValueError):
 def refuse_unusable_levels(dataset: Dataset) -> None:
     """Refuse a window or rescaling that is not finite, and a window of negative width.
 
-    A width or slope of 0 counts as absent, a negative slope inverts, and centers and intercepts may be negative.
+    A width or slope of 0 counts as absent, a negative slope inverts, and centers and intercepts may
+    be negative.
 
     Raises:
         UnusableLevels: names the element and its value.
@@ -39,7 +40,8 @@ def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         dataset: Its elements; of several windows or VOI LUTs the first is used.
 
     Returns:
-        uint8 `H x W`. Without a window 8-bit values stay as they are, deeper ones are scaled by their own range.
+        uint8 `H x W`. Without a window 8-bit values stay as they are, deeper ones are scaled by
+        their own range.
 
     Raises:
         UnusableLevels: see `refuse_unusable_levels`; or rescaling makes pixels that are not finite.
@@ -83,7 +85,8 @@ def _rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         values = stored * np.float32(slope) + np.float32(intercept)
     if not np.isfinite([values.min(), values.max()]).all():
         raise UnusableLevels(
-            f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are not finite"
+            f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are"
+            " not finite"
         )
     return values
 

@@ -37,8 +37,9 @@ class MaskPicture(NamedTuple):
 def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskPicture:
     """Read one mask picture by its stored values.
 
-    A picture of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or soft edges between black and white, or a palette
-    of which two colours are used: black is the background, the other colour is the lesion.
+    A picture of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or
+    soft edges between black and white, or a palette of which two colours are used: black is the
+    background, the other colour is the lesion.
 
     Args:
         path: The file; every error names it.
@@ -46,21 +47,26 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
         encoding: `bit_planes`: bit c of a grey value is class c. None is enough for one class.
 
     Raises:
-        ContentError: the values do not say what is lesion; several classes without an encoding; a value with more bits than there are classes;
-            more than MOST_BITS classes.
+        ContentError: the values do not say what is lesion; several classes without an encoding; a
+            value with more bits than there are classes; more than MOST_BITS classes.
         ManifestError: the file is missing or cannot be decoded.
     """
     if classes > MOST_BITS:
         fix = "write one compressed RLE for each class instead"
         raise ContentError(
-            f"{path} is one mask picture, which holds at most {MOST_BITS} classes, and there are {classes}; {fix}"
+            f"{path} is one mask picture, which holds at most {MOST_BITS} classes, and there are"
+            f" {classes}; {fix}"
         )
     if encoding == "bit_planes":
         return MaskPicture(_bit_planes(path, classes), False)
     if classes > 1:
-        fix = "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or write one compressed RLE for each class"
+        fix = (
+            "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
+            " write one compressed RLE for each class"
+        )
         raise ContentError(
-            f"{path} is one mask picture for {classes} classes, and nothing says how it holds them; {fix}"
+            f"{path} is one mask picture for {classes} classes, and nothing says how it holds them;"
+            f" {fix}"
         )
     lesion, soft = _single_class(path)
     return MaskPicture(lesion[..., None], soft)
@@ -73,9 +79,13 @@ def _bit_planes(path: Path, classes: int) -> np.ndarray:
         or int(grey.max()) >= 2**classes
         or int(grey.min()) < 0
     ):
-        said = f"the bits of {classes} {'class' if classes == 1 else 'classes'} make values from 0 to {2**classes - 1}"
+        said = (
+            f"the bits of {classes} {'class' if classes == 1 else 'classes'} make values from 0 to"
+            f" {2**classes - 1}"
+        )
         raise ContentError(
-            f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its classes with datamodule.classes"
+            f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its"
+            " classes with datamodule.classes"
         )
     return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
@@ -138,14 +148,16 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
         data = path.read_bytes()
     except OSError as error:
         raise ManifestError(
-            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data set"
+            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the"
+            " data set"
         ) from error
     if is_dicom(path, data):
         return read_image(path, 1, data)[..., 0], None
     image = decoded_image(path, data)
     if getattr(image, "n_frames", 1) > 1:
         raise ContentError(
-            f"{path} holds {image.n_frames} pictures, and a mask file holds one; write each as its own file"
+            f"{path} holds {image.n_frames} pictures, and a mask file holds one; write each as its"
+            " own file"
         )  # type: ignore[attr-defined]
     if image.mode == "P":
         return _palette(path, image, two_colours)
@@ -165,7 +177,8 @@ def _unconverted(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
             raise ContentError(
-                f"{path} is a colour picture of {_bits(image, data)} bits, which cannot be read as a mask; {REDRAW}"
+                f"{path} is a colour picture of {_bits(image, data)} bits, which cannot be read as"
+                f" a mask; {REDRAW}"
             )
         return deep
     if image.mode in ("PA", "La", "RGBa"):
@@ -197,7 +210,8 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
         alpha, colours = pixels[..., -1], pixels[..., :-1]
         if (alpha != np.iinfo(pixels.dtype).max).any():
             raise ContentError(
-                f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may say different things; {REDRAW}"
+                f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may"
+                f" say different things; {REDRAW}"
             )
     if any(
         (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
@@ -222,7 +236,8 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
     said = _listed(colours, "colour") + " of a palette"
     if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
         raise ContentError(
-            f"{path} holds {said}, some of them transparent, so that colour and alpha may say different things; {REDRAW}"
+            f"{path} holds {said}, some of them transparent, so that colour and alpha may say"
+            f" different things; {REDRAW}"
         )
     if len(set(colours)) < len(colours):
         raise ContentError(
@@ -261,7 +276,8 @@ def _refuse_transparent_value(path: Path, image: Image.Image, grey: np.ndarray) 
     )
     if isinstance(value, int) and (grey == value).any():
         raise ContentError(
-            f"{path} declares its value {value} transparent, so that colour and alpha may say different things; {REDRAW}"
+            f"{path} declares its value {value} transparent, so that colour and alpha may say"
+            f" different things; {REDRAW}"
         )
 
 

@@ -53,12 +53,13 @@ def rows_of(content: Any, path: Path) -> pd.DataFrame:
         path: The file; paths in it are relative to its folder, and stay as they are written.
 
     Returns:
-        Columns id (the entry's own, else its key, else the image's path below the folder), image, mask, cropped_mask, label;
-        stratum where all entries have `strata`; cls_prob (NaN where unknown), group, split and crop where some have it;
-        further keys as columns of their own.
+        Columns id (the entry's own, else its key, else the image's path below the folder), image,
+        mask, cropped_mask, label; stratum where all entries have `strata`; cls_prob (NaN where
+        unknown), group, split and crop where some have it; further keys as columns of their own.
 
     Raises:
-        ManifestError: an entry that contradicts itself, or lacks what it must have; the sentence names it.
+        ManifestError: an entry that contradicts itself, or lacks what it must have; the sentence
+            names it.
     """
     keyed = (
         list(content.items()) if isinstance(content, dict) else [(None, entry) for entry in content]
@@ -69,7 +70,8 @@ def rows_of(content: Any, path: Path) -> pd.DataFrame:
         names.pop("stratum", None)
     if "split" in names and (without := [row["id"] for row in rows if row.get("split") is None]):
         raise ManifestError(
-            f"{path}: entry '{without[0]}' has no split, and others have one; write train, val or test into each entry, or into none"
+            f"{path}: entry '{without[0]}' has no split, and others have one; write train, val or"
+            " test into each entry, or into none"
         )
     return pd.DataFrame(
         {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES.get(name)) for name in names}
@@ -80,8 +82,9 @@ def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     """Writes the rows as such a list; files below the list's folder are named relative to it, others by their absolute path.
 
     Args:
-        rows: Of a manifest, whose masks are files. `label` says has_pnx, else whether there is a mask; `cropped_mask`, `crop`, `stratum`,
-            `cls_prob` and `split` are written where they are columns.
+        rows: Of a manifest, whose masks are files. `label` says has_pnx, else whether there is a
+            mask; `cropped_mask`, `crop`, `stratum`, `cls_prob` and `split` are written where they
+            are columns.
         patients: Whether `group` is the patient; else it is not written.
         path: The file to write.
 
@@ -99,7 +102,8 @@ def _row(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]
     where = f"{path}: entry " + (f"'{key}'" if key is not None else f"number {number + 1}")
     if not isinstance(entry, dict):
         raise ManifestError(
-            f"{where} is of type {type(entry).__name__}, not an object; write it as {{'image_path': ..., 'has_pnx': ...}}"
+            f"{where} is of type {type(entry).__name__}, not an object; write it as {{'image_path':"
+            " ..., 'has_pnx': ...}"
         )
     image = entry.get("image_path")
     if not isinstance(image, str) or not image:
@@ -164,7 +168,8 @@ def _probability(entry: dict[str, Any], where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ManifestError(
-            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null where it is unknown"
+            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null where it is"
+            " unknown"
         )
     return float(value)
 
@@ -172,7 +177,8 @@ def _probability(entry: dict[str, Any], where: str) -> float | None:
 def _crop(entry: dict[str, Any], where: str) -> list[int] | None:
     if (crop := entry.get("crop")) is not None and not is_square(crop):
         raise ManifestError(
-            f"{where} has crop={crop!r}; write [top, left, side] in whole pixels of the image, or null"
+            f"{where} has crop={crop!r}; write [top, left, side] in whole pixels of the image, or"
+            " null"
         )
     return crop
 
@@ -181,7 +187,8 @@ def _entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
     mask = row.get("mask")
     if isinstance(mask, list):
         raise ManifestError(
-            f"the mask of '{row['id']}' is an RLE and not a file, which a meta JSON cannot hold; write files with do=[export]"
+            f"the mask of '{row['id']}' is an RLE and not a file, which a meta JSON cannot hold;"
+            " write files with do=[export]"
         )
     files = {
         key: _below(row[name], path.parent) if isinstance(row.get(name), str) else None
@@ -190,9 +197,9 @@ def _entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
     entry = {
         "id": row["id"],
         **files,
-        "has_pnx": int(np.any(row["label"]))
-        if "label" in row
-        else int(files["mask_path"] is not None),
+        "has_pnx": (
+            int(np.any(row["label"])) if "label" in row else int(files["mask_path"] is not None)
+        ),
     }
     if "stratum" in row:
         entry["strata"] = row["stratum"]

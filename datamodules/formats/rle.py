@@ -38,7 +38,8 @@ def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
     """One RLE or None per class to 0/1 `height x width x classes`.
 
     Raises:
-        ValueError: an RLE that does not describe exactly `height x width` pixels; see `checked_rle`.
+        ValueError: an RLE that does not describe exactly `height x width` pixels; see
+            `checked_rle`.
     """
     checked = [
         None if rle is None else checked_rle(rle, height, width) for rle in rles
@@ -54,7 +55,8 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
     """Check an RLE that somebody else wrote, so that pycocotools never reads or writes beyond an image.
 
     Args:
-        rle: `{"size": [height, width], "counts": ...}`; `counts` is a list of run lengths, or pycocotools' compressed string.
+        rle: `{"size": [height, width], "counts": ...}`; `counts` is a list of run lengths, or
+            pycocotools' compressed string.
         height: The image's height in pixels, if it is known; `size` must say the same.
         width: The image's width in pixels, if it is known.
 
@@ -62,8 +64,9 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
         The same RLE with compressed counts; a string stays the very string it was.
 
     Raises:
-        ValueError: no dict, a size that is not two whole numbers from 1 on, is above LARGEST_IMAGE or is not the image's; counts that are
-            missing, no whole numbers, negative, or do not add up to height x width. The message is the reason alone.
+        ValueError: no dict, a size that is not two whole numbers from 1 on, is above LARGEST_IMAGE
+            or is not the image's; counts that are missing, no whole numbers, negative, or do not
+            add up to height x width. The message is the reason alone.
     """
     if not isinstance(rle, dict):
         raise ValueError(
@@ -106,7 +109,8 @@ def _checked_size(size: Any) -> tuple[int, int]:
     rows, columns = map(int, size)
     if rows * columns > LARGEST_IMAGE:
         raise ValueError(
-            f"the size of the RLE is {rows} x {columns}, more than the {LARGEST_IMAGE:,} pixels that are read"
+            f"the size of the RLE is {rows} x {columns}, more than the {LARGEST_IMAGE:,} pixels"
+            " that are read"
         )
     return rows, columns
 
@@ -148,7 +152,8 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
     lengths = ends - starts + 1
     if lengths.max() > LONGEST:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a number that is larger than any image that is read"
+            f"the compressed counts {_shown(text)} hold a number that is larger than any image that"
+            " is read"
         )
     place = np.arange(len(values)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((values & 0x1F) << (BITS * place), starts)
@@ -160,7 +165,8 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
         runs[2::2] = np.cumsum(runs[2::2])
     if runs.min() < 0 or runs.max() > pixels:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a run that is negative or longer than the {pixels} pixels of the image"
+            f"the compressed counts {_shown(text)} hold a run that is negative or longer than the"
+            f" {pixels} pixels of the image"
         )
     return runs
 
@@ -168,7 +174,8 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
 def _refuse_unfilled(runs: np.ndarray, height: int, width: int) -> None:
     if (total := int(runs.sum())) != height * width:
         raise ValueError(
-            f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has {height * width}"
+            f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has"
+            f" {height * width}"
         )
 
 
@@ -190,8 +197,9 @@ def to_siim(mask: np.ndarray, relative: bool = True) -> str:
 
     Args:
         mask: Anything but 0 belongs to the mask.
-        relative: Pairs "gap length", the gap in pixels since the end of the previous run, as in stage_2_train.csv;
-            else "start length", the start in pixels from the image's first. Both 0-based and column-major.
+        relative: Pairs "gap length", the gap in pixels since the end of the previous run, as in
+            stage_2_train.csv; else "start length", the start in pixels from the image's first. Both
+            0-based and column-major.
 
     Returns:
         The pairs, separated by blanks; "-1" where the mask is empty.
@@ -215,8 +223,8 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
         None where all rows are empty.
 
     Raises:
-        ValueError: an odd number of values, not whole numbers, a length below 1, or a run beyond the image; the message
-            is the reason alone, the caller knows file and image.
+        ValueError: an odd number of values, not whole numbers, a length below 1, or a run beyond
+            the image; the message is the reason alone, the caller knows file and image.
     """
     texts = [row for row in rows if row.strip() not in ("", EMPTY)]
     if not texts:
@@ -257,22 +265,26 @@ def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
         ) from error
     if len(values) % 2:
         raise ValueError(
-            f"the RLE '{_short(text)}' has an odd number of values ({len(values)}), so they are no pairs"
+            f"the RLE '{_short(text)}' has an odd number of values ({len(values)}), so they are no"
+            " pairs"
         )
     firsts, lengths = values[::2], values[1::2]
     if firsts.min() < 0 or lengths.min() < 1:
         raise ValueError(
-            f"the RLE '{_short(text)}' has a negative {'gap' if relative else 'start'} or a length below 1"
+            f"the RLE '{_short(text)}' has a negative {'gap' if relative else 'start'} or a length"
+            " below 1"
         )
     pixels = height * width
     if values.max() > pixels:
         raise ValueError(
-            f"the RLE '{_short(text)}' has a run beyond the {pixels} pixels of a {height} x {width} image"
+            f"the RLE '{_short(text)}' has a run beyond the {pixels} pixels of a {height} x {width}"
+            " image"
         )
     ends = np.cumsum(values)[1::2] if relative else firsts + lengths
     if ends.max() > pixels:
         raise ValueError(
-            f"the RLE '{_short(text)}' reaches pixel {ends.max()} of a {height} x {width} image, which has {pixels}"
+            f"the RLE '{_short(text)}' reaches pixel {ends.max()} of a {height} x {width} image,"
+            f" which has {pixels}"
         )
     return np.column_stack([ends - lengths, ends])
 

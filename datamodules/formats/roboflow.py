@@ -21,12 +21,14 @@ def annotation_file(root: Path, split: str) -> Path:
     folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
     if folder is None:
         raise ManifestError(
-            f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO export with train/ valid/ test/"
+            f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO"
+            " export with train/ valid/ test/"
         )
     path = folder / ANNOTATIONS
     if not path.is_file():
         raise ManifestError(
-            f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/ valid/ test/"
+            f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/"
+            " valid/ test/"
         )
     return path
 

@@ -20,24 +20,27 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
         path: A .csv or .csv.gz; further columns are left alone.
 
     Raises:
-        ManifestError: missing, unreadable, without one of the two columns or any row, a row with too few values, or an
-            image that is both empty and annotated.
+        ManifestError: missing, unreadable, without one of the two columns or any row, a row with
+            too few values, or an image that is both empty and annotated.
     """
     texts: dict[str, list[str]] = {}
     for number, image, text in _rows(path):
         if not image or text is None:
             raise ManifestError(
-                f"{path}: row {number} has no {COLUMNS[1] if image else COLUMNS[0]}; complete or remove it"
+                f"{path}: row {number} has no {COLUMNS[1] if image else COLUMNS[0]}; complete or"
+                " remove it"
             )
         texts.setdefault(image, []).append(text)
     if not texts:
         raise ManifestError(
-            f"{path} holds no rows under its header; restore the file or name the one with the annotations"
+            f"{path} holds no rows under its header; restore the file or name the one with the"
+            " annotations"
         )
     for image, own in texts.items():
         if 0 < sum(text in ("", EMPTY) for text in own) < len(own):
             raise ManifestError(
-                f"{path}: image '{image}' has a row {EMPTY} (no mask) and a row with a mask; remove the one that is wrong"
+                f"{path}: image '{image}' has a row {EMPTY} (no mask) and a row with a mask; remove"
+                " the one that is wrong"
             )
     return texts
 
@@ -71,9 +74,13 @@ def _rows(path: Path) -> list[tuple[int, str, str | None]]:
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in COLUMNS if name not in header]
             if missing:
-                said = f"has no column {' and no '.join(missing)}, only {', '.join(header) or 'an empty line'}"
+                said = (
+                    f"has no column {' and no '.join(missing)}, only"
+                    f" {', '.join(header) or 'an empty line'}"
+                )
                 raise ManifestError(
-                    f"{path} {said}; name the competition's CSV, or rename the columns to {', '.join(COLUMNS)}"
+                    f"{path} {said}; name the competition's CSV, or rename the columns to"
+                    f" {', '.join(COLUMNS)}"
                 )
             id, pixels = map(header.index, COLUMNS)
             return [

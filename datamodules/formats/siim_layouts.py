@@ -44,7 +44,8 @@ def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]
 
     Args:
         root: The data set's folder.
-        unmatched: What to do with images without annotation and annotations without image: `drop`, or `refuse`.
+        unmatched: What to do with images without annotation and annotations without image: `drop`,
+            or `refuse`.
         cleaning: Takes the counts of what was dropped.
 
     Raises:
@@ -133,7 +134,8 @@ def _annotations(root: Path) -> Path:
     if len(named) != 1:
         names = ", ".join(path.name for path in named)
         raise ManifestError(
-            f"{root} has {len(named)} tables that could be the annotations ({names}); leave one with ImageId,EncodedPixels there"
+            f"{root} has {len(named)} tables that could be the annotations ({names}); leave one"
+            " with ImageId,EncodedPixels there"
         )
     return named[0]
 
@@ -144,7 +146,8 @@ def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Liste
         said = PNG_NAME.match(image.stem)
         if not said:
             raise ManifestError(
-                f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore the name"
+                f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore"
+                " the name"
             )
         yield Listed(
             names.get(image.name, image.stem), image, mask=mask, split=said[2], label=int(said[3])
@@ -160,7 +163,8 @@ def _new_names(root: Path) -> dict[str, str]:
         missing = {"new_filename", "ImageId"} - set(rows[0] if rows else ())
         if missing:
             raise ManifestError(
-                f"{path} has no column {min(missing)}; restore the file, or remove it to go by file names"
+                f"{path} has no column {min(missing)}; restore the file, or remove it to go by file"
+                " names"
             )
         names |= {row["new_filename"]: row["ImageId"] for row in rows}
     return names
@@ -203,7 +207,8 @@ def _match(
 ) -> None:
     if names and unmatched == "refuse":
         raise ManifestError(
-            f"{root}: {len(names)} times a {what}, '{names[0]}' for one; complete the download, or set datamodule.unmatched=drop"
+            f"{root}: {len(names)} times a {what}, '{names[0]}' for one; complete the download, or"
+            " set datamodule.unmatched=drop"
         )
     for name in names:
         cleaning.count(f"{what}: left out", name)

@@ -24,8 +24,10 @@ class Voc:
 
     Attributes:
         path: Where it came from, for later errors.
-        size: Height and width in pixels of the image it was drawn on; None where it does not say, or says 0.
-        objects: Name and corners of every box, in the file's order; `x1 <= x2` and `y1 <= y2`, finite.
+        size: Height and width in pixels of the image it was drawn on; None where it does not say,
+            or says 0.
+        objects: Name and corners of every box, in the file's order; `x1 <= x2` and `y1 <= y2`,
+            finite.
     """
 
     path: Path
@@ -37,20 +39,23 @@ def read_voc(path: Path) -> Voc:
     """Reads one file; corners are taken as edges, as they stand.
 
     Raises:
-        ManifestError: missing, no XML, one that declares entities (they can grow without bounds, or read other files), no annotation, an object
-            without a name or a corner, a corner that is no finite number, or an inverted box.
+        ManifestError: missing, no XML, one that declares entities (they can grow without bounds, or
+            read other files), no annotation, an object without a name or a corner, a corner that is
+            no finite number, or an inverted box.
     """
     try:
         root = parse(path).getroot()
     except DefusedXmlException as error:
         raise ManifestError(
-            f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {AGAIN}"
+            f"{path} declares an entity ({type(error).__name__}), which no annotation needs;"
+            f" {AGAIN}"
         ) from error
     except (ParseError, ValueError, LookupError, OSError) as error:
         raise ManifestError(f"{path} is not XML that can be read ({error}); {AGAIN}") from error
     if root is None or root.tag != "annotation":
         raise ManifestError(
-            f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>); {AGAIN}"
+            f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>);"
+            f" {AGAIN}"
         )
     objects = [
         _object(entry, f"object {number} of {path}")
@@ -76,7 +81,8 @@ def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float
     excess = max(-x1, -y1, x2 - width, y2 - height)
     if excess > tolerance:
         raise ManifestError(
-            f"{voc.path} has the box {_said(corners)}, {excess:g} pixels outside the {width} x {height} image; correct it, or remove the file"
+            f"{voc.path} has the box {_said(corners)}, {excess:g} pixels outside the {width} x"
+            f" {height} image; correct it, or remove the file"
         )
     return (
         min(max(x1, 0.0), width),
@@ -96,7 +102,8 @@ def _object(entry: Element, where: str) -> tuple[str, Corners]:
     )
     if x1 > x2 or y1 > y2:
         raise ManifestError(
-            f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax and ymin < ymax"
+            f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax"
+            " and ymin < ymax"
         )
     return name, (x1, y1, x2, y2)
 
@@ -118,7 +125,8 @@ def _number(text: str | None, what: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ManifestError(
-            f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite number there"
+            f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite"
+            " number there"
         )
     return number
 

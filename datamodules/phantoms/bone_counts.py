@@ -17,10 +17,12 @@ class Visibility:
 
     Attributes:
         contrast: The spot's own counts over all others there, at least.
-        rose: The spot's own counts over the square root of all others, at least: its ratio of signal to noise. Rose (1948) found about 5 to be
-            what an observer needs.
-        greys: Grey levels that the spot's peak adds, at least; what is hot elsewhere may leave it fewer.
-        share: Of the spot's own peak above which a pixel belongs to its mask; 0.4 is customary where tracer volumes are outlined.
+        rose: The spot's own counts over the square root of all others, at least: its ratio of
+            signal to noise. Rose (1948) found about 5 to be what an observer needs.
+        greys: Grey levels that the spot's peak adds, at least; what is hot elsewhere may leave it
+            fewer.
+        share: Of the spot's own peak above which a pixel belongs to its mask; 0.4 is customary
+            where tracer volumes are outlined.
     """
 
     contrast: float = 0.35
@@ -49,7 +51,8 @@ class Visibility:
 def gain(expected: np.ndarray) -> float:
     """Grey levels a count: the hottest pixel is white, but a count of a scan of 1024 rows never becomes less than one level.
 
-    That is how the real files look: without hot urine they use all 255 levels, with it the body stays dark and the urine overflows.
+    That is how the real files look: without hot urine they use all 255 levels, with it the body
+    stays dark and the urine overflows.
 
     Args:
         expected: Counts a pixel, `height x width`.
@@ -65,7 +68,8 @@ def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -
     Args:
         random: Source of the noise.
         expected: Counts a pixel, `height x width`.
-        overflow: Whether what is too bright starts again at black, as in some real files, instead of staying white.
+        overflow: Whether what is too bright starts again at black, as in some real files, instead
+            of staying white.
     """
     levels = np.rint(random.poisson(expected) * gain(expected)).astype(np.int64)
     return (levels % (GREYS + 1) if overflow else np.clip(levels, 0, GREYS)).astype(np.uint8)

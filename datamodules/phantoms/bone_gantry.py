@@ -48,7 +48,8 @@ class Gantry:
 
         Args:
             part: Of the body, as "trunk" or "shin_left".
-            shapes: Outlines in the body's cm with their uptake; where two overlap the later one counts.
+            shapes: Outlines in the body's cm with their uptake; where two overlap the later one
+                counts.
             front: cm of tissue before them.
             back: cm of tissue behind them.
             haze: Whether it has no sharp border, as soft tissue.

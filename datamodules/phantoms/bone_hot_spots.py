@@ -27,7 +27,8 @@ def draw_hot_spots(
     Args:
         gantry: The patient.
         random: Source of everything drawn.
-        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; 1 as in real scans. Worn joints stay as they are.
+        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; 1 as in
+            real scans. Worn joints stay as they are.
     """
     spots, worn = (
         [_bladder(gantry, random), *_kidneys(gantry, random)],

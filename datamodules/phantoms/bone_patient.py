@@ -18,7 +18,8 @@ class Patient:
         aside: Of the body from the field's middle in cm, to the anterior image's right.
         bend: Sideways bend of the spine in cm.
         tilt: Of the head in radians.
-        angles: Of each limb's part in radians, outwards positive, as "thigh_left"; of a child towards its parent.
+        angles: Of each limb's part in radians, outwards positive, as "thigh_left"; of a child
+            towards its parent.
         axial: Uptake of skull, spine, ribs and pelvis, 1 is average.
         limbs: Uptake of the limbs.
         joints: Uptake of the limbs' joints.
@@ -47,7 +48,8 @@ def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Pa
 
     Args:
         random: Source of everything drawn.
-        counts: Least and most counts of skeleton and soft tissue in the anterior view, drawn evenly on a log scale.
+        counts: Least and most counts of skeleton and soft tissue in the anterior view, drawn evenly
+            on a log scale.
     """
     male = bool(random.random() < 0.5)
     stature = float(np.clip(random.normal(169 if male else 158, 7.5), 140, 190))

@@ -33,27 +33,33 @@ def write(
 ) -> None:
     """Writes whole-body scans below `root`, once, with their labels, boxes and some regions, and `masks/`, which the real set lacks.
 
-    As in the real set: the number of a file is that of the patient in all folders, an XML exists for healthy scans too and a few are missing,
-    what is hot and healthy has boxes named Normal, some bright spots overflow, and one patient is there twice, see `twins`.
+    As in the real set: the number of a file is that of the patient in all folders, an XML exists
+    for healthy scans too and a few are missing, what is hot and healthy has boxes named Normal,
+    some bright spots overflow, and one patient is there twice, see `twins`.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
         patients: How many; each has two scans.
         height: Of the scans in pixels, 1024 in the real set; they are a quarter as wide.
-        abnormal: Share of patients with 1 to 8 lesions; all have one that is seen in one view at least, so that fewer images than patients are
-            abnormal. In the real set 36 % of the anterior and 32 % of the posterior images are.
+        abnormal: Share of patients with 1 to 8 lesions; all have one that is seen in one view at
+            least, so that fewer images than patients are abnormal. In the real set 36 % of the
+            anterior and 32 % of the posterior images are.
         counts: Least and most counts of skeleton and soft tissue in the anterior view.
-        uptake: Of all lesions, 1 for from subtle to hot; more makes up for few images or few pixels.
+        uptake: Of all lesions, 1 for from subtle to hot; more makes up for few images or few
+            pixels.
         extent: Of all lesions' diameters, likewise; 1 for about 1.5 to 6.5 cm.
-        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; more of it outshines the lesions.
-        visible_contrast: Counts of a lesion over all others in its mask that it needs to count as seen in a view.
+        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; more of it
+            outshines the lesions.
+        visible_contrast: Counts of a lesion over all others in its mask that it needs to count as
+            seen in a view.
         visible_rose: Its ratio of signal to noise there, likewise.
         visible_greys: Grey levels of its peak, likewise.
         mask_share: Of a lesion's peak above which a pixel belongs to its mask.
         seed: Source of everything drawn.
 
     Raises:
-        Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists and holds no phantoms.
+        Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists
+            and holds no phantoms.
     """
     _check(height)
     numbers = {
@@ -101,5 +107,6 @@ def _check(height: int) -> None:
     place = "datamodule.phantom"
     if height < SHORTEST or height % 4:
         raise Refusal(
-            f"{place}.height={height} is no height of a scan four times as high as wide; set a multiple of 4 from {SHORTEST} on, as 384"
+            f"{place}.height={height} is no height of a scan four times as high as wide; set a"
+            f" multiple of 4 from {SHORTEST} on, as 384"
         )

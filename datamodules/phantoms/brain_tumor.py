@@ -26,9 +26,9 @@ def write(
 ) -> None:
     """Writes `train/ valid/ test/` below `root`, once.
 
-    Among them, as in the real export: ids that restart in every split, an unused twin category, boxes' areas, images
-    without annotation, exact duplicate annotations, lesions in two parts, a polygon a pixel outside, `.rf.` copies of one
-    original, one of them in train and in test.
+    Among them, as in the real export: ids that restart in every split, an unused twin category,
+    boxes' areas, images without annotation, exact duplicate annotations, lesions in two parts, a
+    polygon a pixel outside, `.rf.` copies of one original, one of them in train and in test.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.

@@ -12,9 +12,11 @@ def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
 
     Args:
         chest: Of the image; its `random` is the source of everything drawn.
-        side: -1 or 1, the side of a pneumothorax, where a chest tube is a little likelier; 0 for none.
-        contrast: Of what resembles a pneumothorax (skin folds, shoulder blades, clothes, hair): the same as that of the
-            pneumothoraces, or else these would no longer be mistaken for each other. Tubes and wires stay as they are.
+        side: -1 or 1, the side of a pneumothorax, where a chest tube is a little likelier; 0 for
+            none.
+        contrast: Of what resembles a pneumothorax (skin folds, shoulder blades, clothes, hair): the
+            same as that of the pneumothoraces, or else these would no longer be mistaken for each
+            other. Tubes and wires stay as they are.
 
     Returns:
         float32 `height x width`, absorption as a share of the torso's own.

@@ -28,7 +28,8 @@ def write(
 ) -> None:
     """Writes `images/*.jpg` and `manifest.csv` below `root`, once.
 
-    Every finding is there or not by itself, whatever the others are; a patient has 1 or 2 images, all in one split.
+    Every finding is there or not by itself, whatever the others are; a patient has 1 or 2 images,
+    all in one split.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.

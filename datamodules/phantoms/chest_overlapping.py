@@ -139,13 +139,15 @@ def draw_overlapping(
     """One image of a patient in its own pose, breath and exposure.
 
     Args:
-        random: Source of everything that varies between images of one patient. The findings are drawn from a child of it, so that
-            without them everything else of the same seed stays as it is.
+        random: Source of everything that varies between images of one patient. The findings are
+            drawn from a child of it, so that without them everything else of the same seed stays as
+            it is.
         height: Of the image in pixels.
         width: Of the image in pixels.
         patient: Whose image it is.
         kinds: Some of KINDS.
-        contrast: Of the kinds that are faint, masses, nodules and pneumothoraces; more makes up for few pixels.
+        contrast: Of the kinds that are faint, masses, nodules and pneumothoraces; more makes up for
+            few pixels.
 
     Raises:
         ValueError: a kind that is none of KINDS.

@@ -29,15 +29,17 @@ def draw_pneumothorax(
     """One image of a patient in its own pose, breath and exposure, with or without a pneumothorax.
 
     Args:
-        random: Source of everything that varies between images of one patient. Pneumothorax and confounders are drawn from
-            children of it, so that without them everything else of the same seed stays as it is.
+        random: Source of everything that varies between images of one patient. Pneumothorax and
+            confounders are drawn from children of it, so that without them everything else of the
+            same seed stays as it is.
         height: Of the image in pixels.
         width: Of the image in pixels.
         patient: Whose image it is.
-        area: Of the pneumothorax as a share of the image; at least 6 pixels and at most most of a lung are drawn. None for none.
+        area: Of the pneumothorax as a share of the image; at least 6 pixels and at most most of a
+            lung are drawn. None for none.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
-        contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of real ones, more makes up for
-            few images or few pixels.
+        contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of
+            real ones, more makes up for few images or few pixels.
 
     Returns:
         The image, uint8 `height x width`, and the pleural air, uint8 0/1 `height x width`.

@@ -14,7 +14,8 @@ class Chest(Organs):
         """Share of the air lost to 1 to 3 consolidations: patchy or lobar, with soft irregular borders, at times with air bronchograms.
 
         Args:
-            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the consolidations' middles lie where it is over 0.5.
+            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the
+                consolidations' middles lie where it is over 0.5.
         """
         lost: np.ndarray = np.zeros(self.shape, np.float32)
         for _ in range(self.random.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
@@ -66,7 +67,8 @@ class Chest(Organs):
         """1 to 3 round shadows of 5 to 15 mm.
 
         Args:
-            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the nodules' middles lie where it is over 0.6.
+            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the nodules'
+                middles lie where it is over 0.6.
         """
         drawn = np.zeros(self.shape, np.float32)
         for _ in range(self.random.integers(1, 4)):

@@ -41,7 +41,8 @@ class ChestWall(Canvas):
         """Inner half width of the rib cage in cm.
 
         Args:
-            v: Shares of the way from the lungs' tops down to their bottoms, of any shape; those outside 0..1 count as 0 or 1.
+            v: Shares of the way from the lungs' tops down to their bottoms, of any shape; those
+                outside 0..1 count as 0 or 1.
         """
         apex = 0.35 * self.patient.half_width
         return apex + (self.patient.half_width - apex) * np.sqrt(

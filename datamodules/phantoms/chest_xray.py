@@ -39,15 +39,16 @@ def write(
 ) -> None:
     """Writes `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
-    As in the real set: a patient's number stands in its file names, some patients have images in train and in test, val is
-    tiny, a few files are RGB, a `.DS_Store` lies among them, and the letters in the corner go with the class.
+    As in the real set: a patient's number stands in its file names, some patients have images in
+    train and in test, val is tiny, a few files are RGB, a `.DS_Store` lies among them, and the
+    letters in the corner go with the class.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
         patients: How many; three in five have pneumonia. At least 24 fill every folder.
         size: About the longest side of the pictures in pixels.
-        confounding: Share of images whose marker is the one of their class ("AP PORTABLE" for pneumonia, "R" for normal);
-            the others carry the other class's, so 0.5 tells nothing.
+        confounding: Share of images whose marker is the one of their class ("AP PORTABLE" for
+            pneumonia, "R" for normal); the others carry the other class's, so 0.5 tells nothing.
         seed: Source of everything drawn.
     """
     numbers = {

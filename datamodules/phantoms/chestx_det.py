@@ -36,9 +36,10 @@ def write(
 ) -> None:
     """Writes ChestX_Det_train.json, ChestX_Det_test.json, train_data/*.png and test_data/*.png below `root`, once.
 
-    As in the real set: findings overlap and one outline may count for two classes, numbers in file names that the two parts share out
-    among them, boxes that differ from their polygon, one finding annotated twice. Besides, as in downloads: a polygon 2 px outside, an
-    annotated image that is missing, an image that no annotation names.
+    As in the real set: findings overlap and one outline may count for two classes, numbers in file
+    names that the two parts share out among them, boxes that differ from their polygon, one finding
+    annotated twice. Besides, as in downloads: a polygon 2 px outside, an annotated image that is
+    missing, an image that no annotation names.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.

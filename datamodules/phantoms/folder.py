@@ -19,7 +19,8 @@ def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
     """Gives an empty folder to write into, or None where `root` already holds phantoms of the same numbers.
 
     Args:
-        root: The final folder; phantoms of other numbers there are replaced, anything else is never touched.
+        root: The final folder; phantoms of other numbers there are replaced, anything else is never
+            touched.
         numbers: What the phantoms depend on.
 
     Raises:
@@ -30,7 +31,8 @@ def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
         mark = root / MARK
         if root.is_dir() and not mark.is_file() and any(root.iterdir()):
             raise Refusal(
-                f"{root} holds files that are no phantoms; set datamodule.root to a new folder, real data is never overwritten"
+                f"{root} holds files that are no phantoms; set datamodule.root to a new folder,"
+                " real data is never overwritten"
             )
         if mark.is_file() and json.loads(mark.read_text()) == numbers:
             yield None

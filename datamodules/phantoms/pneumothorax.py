@@ -48,8 +48,10 @@ def write(
         images: How many; a patient has 1 to 3 of them.
         size: Side of the pictures in pixels.
         positive: Share of images with a pneumothorax; 0.22 in the real set.
-        layout: "kaggle" for DICOM files with train-rle.csv, and patients.csv that the real set lacks; "png" for png_images
-            with png_masks; "tree" for siim-acr-png/{images,masks}/{train,test}. The latter two hold out about 15 % of the patients.
+        layout: "kaggle" for DICOM files with train-rle.csv, and patients.csv that the real set
+            lacks; "png" for png_images with png_masks; "tree" for
+            siim-acr-png/{images,masks}/{train,test}. The latter two hold out about 15 % of the
+            patients.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
         contrast: Of the pneumothoraces, see `draw_pneumothorax`.
         seed: Source of everything drawn.

@@ -20,8 +20,9 @@ SPACING = 0.168 * 1024  # mm times pixels: the side of a real image
 def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
     """Writes dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
 
-    As in the real set: a blank in the table's header, several rows for some images, which overlap at times, a DICOM without
-    row (the first image once more, under another name), a row without DICOM, ages without their Y, a PatientID per image.
+    As in the real set: a blank in the table's header, several rows for some images, which overlap
+    at times, a DICOM without row (the first image once more, under another name), a row without
+    DICOM, ages without their Y, a PatientID per image.
 
     Args:
         root: An empty folder.

@@ -51,13 +51,16 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         data: Any data set with masks of one class; only read.
         folder: Missing or empty, and not in the data set.
         padding: Added on each side of the lesion's box, of the box's longer side.
-        seed: Of the random squares of images without a lesion; their sizes are drawn from those with one.
+        seed: Of the random squares of images without a lesion; their sizes are drawn from those
+            with one.
 
     Returns:
-        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json datamodule.mask_column=cropped_mask`.
+        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json
+        datamodule.mask_column=cropped_mask`.
 
     Raises:
-        ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that cover most of most images.
+        ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that
+            cover most of most images.
         Refusal: a padding or a folder that cannot be.
     """
     if not padding >= 0:
@@ -135,7 +138,8 @@ def _squares(
     squares = {row: square_around(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
         raise ManifestError(
-            "no train image has a lesion to crop around; annotate some, or split anew with datamodule.split=group"
+            "no train image has a lesion to crop around; annotate some, or split anew with"
+            " datamodule.split=group"
         )
     shares = [
         side / min(lesions[row].height, lesions[row].width) for row, (_, _, side) in squares.items()

@@ -31,18 +31,22 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
     Args:
         data: Any data set with masks of one class; its split, groups and cls_prob are written too.
         folder: Missing or empty, and not in the data set.
-        size: The longest side in pixels of what is written, area-averaged; None keeps each image's own.
+        size: The longest side in pixels of what is written, area-averaged; None keeps each image's
+            own.
 
     Returns:
-        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json`.
+        The folder, for `datamodule=table datamodule.root=FOLDER
+        datamodule.manifest_name=meta.json`.
 
     Raises:
-        ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks that cover most of most images.
+        ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks
+            that cover most of most images.
         Refusal: a size or a folder that cannot be.
     """
     if size is not None and size < 1:
         raise Refusal(
-            f"a longest side of {size} pixels cannot be written; take a number above 0, or null for each image's own"
+            f"a longest side of {size} pixels cannot be written; take a number above 0, or null for"
+            " each image's own"
         )
     with published(folder, data.root) as place:
         manifest = data.table
@@ -73,11 +77,13 @@ def refuse_without_masks(manifest: Manifest, step: str) -> None:
     """Refuses a data set that a meta JSON of one class cannot describe."""
     if "mask" not in manifest.rows:
         raise ManifestError(
-            f"do=[{step}] writes masks, and this data set has none; name a data set for segmentation by datamodule=..."
+            f"do=[{step}] writes masks, and this data set has none; name a data set for"
+            " segmentation by datamodule=..."
         )
     if len(manifest.classes) != 1:
         raise ManifestError(
-            f"do=[{step}] writes masks of one class, and this data set has {', '.join(manifest.classes)}; name one with one class"
+            f"do=[{step}] writes masks of one class, and this data set has"
+            f" {', '.join(manifest.classes)}; name one with one class"
         )
 
 

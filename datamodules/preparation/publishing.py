@@ -31,11 +31,13 @@ def published(folder: Path, root: Path) -> Iterator[Path]:
     final = Path(folder).expanduser().absolute()
     if final.resolve().is_relative_to(root.resolve()):
         raise Refusal(
-            f"{final} lies in the data set {root}, where nothing is ever written; name a folder elsewhere"
+            f"{final} lies in the data set {root}, where nothing is ever written; name a folder"
+            " elsewhere"
         )
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise Refusal(
-            f"{final} exists already and is not an empty folder; name another folder, or move it away"
+            f"{final} exists already and is not an empty folder; name another folder, or move it"
+            " away"
         )
     unfinished = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     try:

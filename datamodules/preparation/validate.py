@@ -37,11 +37,12 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
         data: Any data set; only read.
 
     Returns:
-        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`, and what -> count and examples as
-        `cleaning`, which was mended or left out, and as `problems`.
+        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`, and
+        what -> count and examples as `cleaning`, which was mended or left out, and as `problems`.
 
     Raises:
-        ManifestError: something is wrong, said after all was printed; or the manifest itself cannot be read.
+        ManifestError: something is wrong, said after all was printed; or the manifest itself cannot
+            be read.
     """
     if data.phantom is not None:
         data.phantom(data.root)
@@ -77,7 +78,8 @@ class _Found:
     """What one row holds.
 
     Attributes:
-        wrong: What is wrong with it, each with the file or id it is wrong with, or with the sentence that refuses it.
+        wrong: What is wrong with it, each with the file or id it is wrong with, or with the
+            sentence that refuses it.
         share: The lesion's share of the image, 0 where unknown.
         areas: The share of each class, 0 where unknown.
         true_share: The share of the true mask, -1 where there is none.
@@ -148,7 +150,10 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
         if shows != drawn:
             wrong.append(
                 (
-                    f"has_pnx={int(shows)} and {'a mask that is not empty' if drawn else 'an empty mask'}",
+                    (
+                        f"has_pnx={int(shows)} and"
+                        f" {'a mask that is not empty' if drawn else 'an empty mask'}"
+                    ),
                     _named(entry),
                 )
             )
@@ -253,9 +258,11 @@ def _print(root: Path, summary: dict[str, Any]) -> None:
     known = summary["cls_prob"]
     table.add_row(
         "cls_prob",
-        f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
-        if known["known"]
-        else "none",
+        (
+            f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
+            if known["known"]
+            else "none"
+        ),
     )
     console.print(escape(str(root)), soft_wrap=True)
     console.print(table)

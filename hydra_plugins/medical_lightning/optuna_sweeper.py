@@ -14,7 +14,8 @@ class StudySweeper(Sweeper):
     """Searches a space by Optuna; what it does is in `callbacks/sweeps/search.py`.
 
     Example:
-        hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper, n_trials: 20}}
+        hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper,
+            n_trials: 20}}
 
     Args:
         sampler: Configuration of a sampler of Optuna.

@@ -19,7 +19,9 @@ class ProcessLauncher(Launcher):
     """Starts trials by `callbacks/sweeps/processes.py`.
 
     Example:
-        hydra: {launcher: {_target_: hydra_plugins.medical_lightning.process_launcher.ProcessLauncher, n_jobs: 1, preload: [run]}}
+        hydra: {launcher: {_target_:
+            hydra_plugins.medical_lightning.process_launcher.ProcessLauncher, n_jobs: 1, preload:
+            [run]}}
 
     Args:
         n_jobs: Trials at a time; None: one a GPU, and one on a CPU.

@@ -131,7 +131,10 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
     (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
     with pytest.raises(
         Refusal,
-        match=r"cut/report\.json is not a report that can be read \(.*\); test the run again with do=\[test\] ckpt_path=",
+        match=(
+            r"cut/report\.json is not a report that can be read \(.*\); test the run again with"
+            r" do=\[test\] ckpt_path="
+        ),
     ):
         compare([str(a), str(tmp_path / "cut")], tmp_path / "no")
 

@@ -85,7 +85,10 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
 @pytest.mark.parametrize("make", [table, folder])
 def test_most_are_refused(make, tmp_path):
     root = write(tmp_path / "data", 6, BLANK["hot pixel"])
-    said = rf"{root}: 6 of 10 images are of nearly one grey value, {root}/0\.png for one; look at the files"
+    said = (
+        rf"{root}: 6 of 10 images are of nearly one grey value, {root}/0\.png for one; look at the"
+        r" files"
+    )
     for _ in range(2):
         with pytest.raises(ManifestError, match=said):
             make(root).prepare_data()
@@ -120,7 +123,10 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     (root / "manifest.csv").write_text(
         (root / "manifest.csv").read_text().replace("3.png", "3.tif")
     )
-    said = r"3\.tif holds 1 pixel that is NaN or infinite; write finite numbers there, or take the file out"
+    said = (
+        r"3\.tif holds 1 pixel that is NaN or infinite; write finite numbers there, or take the"
+        r" file out"
+    )
     for check in (
         lambda: table(root).prepare_data(),
         lambda: folder(root).prepare_data(),

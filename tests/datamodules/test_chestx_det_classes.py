@@ -113,7 +113,10 @@ def test_the_experiment_names_the_classes_as_the_files_do():
     [
         (
             ["Mass", "pleural thickening"],
-            r"names 'pleural thickening', which ChestX-Det does not have; write 'Pleural Thickening'",
+            (
+                r"names 'pleural thickening', which ChestX-Det does not have; write 'Pleural"
+                r" Thickening'"
+            ),
         ),
         (
             ["Infiltrate"],
@@ -131,6 +134,9 @@ def test_classes_that_cannot_be_are_refused(classes, wrong, root, data):
 def test_a_class_that_no_image_shows_is_refused(root, data):
     with pytest.raises(
         ManifestError,
-        match=r"shows no 'Fracture'; set datamodule.classes and module.classes to some of 'Cardiomegaly', .*'Pneumothorax'",
+        match=(
+            r"shows no 'Fracture'; set datamodule.classes and module.classes to some of"
+            r" 'Cardiomegaly', .*'Pneumothorax'"
+        ),
     ):
         _ = data(root, classes=["Mass", "Fracture"]).table

@@ -234,7 +234,10 @@ def label_map(kind):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16], ids=["mask-labels", "mask-labels-16"])
 def test_label_maps_are_never_read_as_bit_planes_without_being_told(kind, tmp_path):
     root = write_table(tmp_path / "data", label_map(kind))
-    said = r"is one mask picture for 3 classes, and nothing says how it holds them; set datamodule\.mask_encoding=bit_planes"
+    said = (
+        r"is one mask picture for 3 classes, and nothing says how it holds them; set"
+        r" datamodule\.mask_encoding=bit_planes"
+    )
     for check in (lambda data: data.prepare_data(), validate):
         with pytest.raises(ManifestError, match=said):
             check(table(root, classes=["a", "b", "c"]))
@@ -332,7 +335,10 @@ def test_very_soft_masks_are_refused(tmp_path):
 
 def test_mask_black_on_white(tmp_path):
     root = write_table(tmp_path / "data", black_on_white)
-    said = "12 of 12 masks of class lesion cover most of their image, 'i0' for one; set datamodule.inverted_masks=invert"
+    said = (
+        "12 of 12 masks of class lesion cover most of their image, 'i0' for one; set"
+        " datamodule.inverted_masks=invert"
+    )
     out = tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),

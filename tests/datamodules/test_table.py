@@ -152,8 +152,8 @@ def test_a_cropped_mask_outside_train_is_refused(root):
     crop(root, 7, [0, 0, 40])
     said = refused(root)
     assert (
-        "1 images of val or test have a cropped mask, '7' of val for one; it tells where the lesion is"
-        in said
+        "1 images of val or test have a cropped mask, '7' of val for one; it tells where the"
+        " lesion is" in said
     )
     assert said.endswith("crop train alone with do=[crop], or set datamodule.mask_column=mask")
     module(root).prepare_data()
@@ -164,8 +164,8 @@ def test_squares_that_cannot_be_used_are_refused(root):
     crop_all(root)
     change(root, 1, crop=None)
     assert (
-        "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and no crop says where it lies"
-        in refused(root)
+        "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and no crop says where it"
+        " lies" in refused(root)
     )
     change(root, 1, crop=[60, 0, 45])
     assert "crop [60, 0, 45]" in refused(root) and "does not lie on its 60 x 80 pixels" in refused(
@@ -177,7 +177,10 @@ def test_squares_that_cannot_be_used_are_refused(root):
     assert "1 train images with a lesion have no cropped mask, '1' for one" in refused(root)
     with pytest.raises(
         Refusal,
-        match=r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean mask",
+        match=(
+            r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean"
+            r" mask"
+        ),
     ):
         module(root, mask_column="masks")
 

@@ -81,7 +81,10 @@ def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
     assert useless.trivial
     with pytest.raises(
         Refusal,
-        match=r"sens_atleast is unknown; take specificity with callbacks\.threshold_search\.at_least\.sensitivity=0\.85",
+        match=(
+            r"sens_atleast is unknown; take specificity with"
+            r" callbacks\.threshold_search\.at_least\.sensitivity=0\.85"
+        ),
     ):
         Demand("sens_atleast", {}, ANY)
 
@@ -95,8 +98,8 @@ def test_a_bound_out_of_reach_says_the_best_that_is_reached():
     )
     narrow = search(p, y, Demand("f1", {"sensitivity": 0.9}, (0.5, 0.8)))
     assert (
-        "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is 0.5000"
-        in str(narrow.missed)
+        "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is"
+        " 0.5000" in str(narrow.missed)
     )
     assert 0.5 <= narrow.threshold <= 0.8
 

@@ -150,7 +150,10 @@ def test_what_cannot_be_adapted_is_said():
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1))
     with pytest.raises(
         Refusal,
-        match=r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1 Flatten, 1 ReLU\)",
+        match=(
+            r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1"
+            r" Flatten, 1 ReLU\)"
+        ),
     ):
         Adapted(dense, LORA)
     with pytest.raises(Refusal, match=r"no layer of EfficientNet is named nothing_like_it"):

@@ -69,7 +69,10 @@ def test_names_must_agree():
     terms = {"focal": Focal(), "dice": Dice()}
     with pytest.raises(
         Refusal,
-        match="dise is no term of this loss, the term dice has no weight; give a weight to each of focal, dice",
+        match=(
+            "dise is no term of this loss, the term dice has no weight; give a weight to each of"
+            " focal, dice"
+        ),
     ):
         WeightedSum(terms, {"focal": 1.0, "dise": 1.0})
     loss = WeightedSum(terms, {"focal": 1.0, "dice": 1.0})

@@ -348,7 +348,10 @@ REFUSED = {
     "gamma": (
         ["module.gamma=0.5"],
         IMAGENET,
-        "module.gamma=0.5 does not go with module.mean=auto, because pretrained weights expect gamma 1 .*resnet18.*=1",
+        (
+            "module.gamma=0.5 does not go with module.mean=auto, because pretrained weights expect"
+            " gamma 1 .*resnet18.*=1"
+        ),
     ),
     "other channels": (
         ["module.net.in_channels=2"],
@@ -368,7 +371,10 @@ REFUSED = {
     "nothing stated": (
         [],
         {"input_space": "RGB"},
-        r"smp does not state the mean and std of the ImageNet weights of resnet18 \('mean'\); give numbers for",
+        (
+            r"smp does not state the mean and std of the ImageNet weights of resnet18 \('mean'\);"
+            r" give numbers for"
+        ),
     ),
 }
 UNET = ["module/net=unet", "module.net.encoder_name=resnet18"]
@@ -390,7 +396,10 @@ def test_numbers_that_cannot_be_resolved_are_refused(name, fetched):
 def test_weights_of_other_pixel_units_are_refused(stated, upernet):
     with pytest.raises(
         Refusal,
-        match=r"do_rescale=(true|false) rescale_factor=0\.\d+, and pixels are divided by 255 here; give numbers",
+        match=(
+            r"do_rescale=(true|false) rescale_factor=0\.\d+, and pixels are divided by 255 here;"
+            r" give numbers"
+        ),
     ):
         module_of(SEGMENTATION, *preprocessor(upernet, **stated))
 
@@ -434,7 +443,8 @@ def test_copies_keep_the_statistics_and_a_checkpoint_does_not_hold_them(colored)
     }
     assert (
         trained.normalization(module, None)
-        == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (ImageNet weights of resnet18)"
+        == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (ImageNet weights of"
+        " resnet18)"
     )
 
 
@@ -473,7 +483,10 @@ OTHER = ["module.mean=[0.449]", "module.std=[0.226]"]
 
 def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     _, path = colored
-    said = r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, and here module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
+    said = (
+        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, and here"
+        r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
+    )
     module = scratch(*OTHER)
     with pytest.raises(Refusal, match=said) as refusal:
         checkpoints.take_weights(module, path)
@@ -514,7 +527,10 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
     )
     with pytest.raises(
         Refusal,
-        match=r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], and here module\.mean=\[0\.5\]",
+        match=(
+            r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], and here"
+            r" module\.mean=\[0\.5\]"
+        ),
     ):
         checkpoints.take_weights(given, tmp_path / "plain.ckpt")
 
@@ -530,7 +546,9 @@ def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored
         own.load_state_dict(module.state_dict())
         with pytest.raises(
             Refusal,
-            match=r"other\.ckpt was trained with another module\.mean of grey values than the others",
+            match=(
+                r"other\.ckpt was trained with another module\.mean of grey values than the others"
+            ),
         ):
             together.members(own, [path, tmp_path / "other.ckpt"], "")
 
@@ -539,8 +557,8 @@ def test_the_plan_names_the_numbers_of_a_checkpoint(colored):
     _, path = colored
     said = trained.normalization(scratch(), path)
     assert (
-        said
-        == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (stored in the checkpoint)"
+        said == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (stored in the"
+        " checkpoint)"
     )
     assert (
         trained.normalization(scratch(), None)

@@ -13,9 +13,10 @@ ALL = [Dice(), Tversky(), Lovasz()]
 
 def drawn(images=3, classes=2, side=8, seed=0):
     torch.manual_seed(seed)
-    return torch.randn(images, classes, side, side), torch.randint(
-        0, 2, (images, classes, side, side)
-    ).float()
+    return (
+        torch.randn(images, classes, side, side),
+        torch.randint(0, 2, (images, classes, side, side)).float(),
+    )
 
 
 def test_tversky_by_hand():

@@ -85,7 +85,10 @@ def test_a_swin_alone_gives_the_backbone(tmp_path):
 def test_wrong_weights_are_refused_with_the_mend(folder, tmp_path):
     with pytest.raises(
         Refusal,
-        match=r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local folder.*module\.net\.weights=PATH",
+        match=(
+            r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local"
+            r" folder.*module\.net\.weights=PATH"
+        ),
     ):
         net(weights="nobody/nothing")
     with pytest.raises(Refusal, match=r"local folder"):

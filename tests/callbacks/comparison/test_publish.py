@@ -159,7 +159,10 @@ def test_a_browser_sorts_and_filters_and_runs_nothing_from_data(browser, tmp_pat
         page.evaluate("document.documentElement.scrollWidth") <= 390
         and page.locator("img").count() == 0
     )
-    order = "[...document.querySelector('table.board').tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].dataset.by)"
+    order = (
+        "[...document.querySelector('table.board').tBodies[0].rows].filter(row =>"
+        " !row.hidden).map(row => row.cells[0].dataset.by)"
+    )
     assert page.evaluate(order) == ["1", "2", "3"]
     head = page.get_by_role("button", name="val f1")
     head.click()

@@ -62,30 +62,43 @@ RANDOM, BLOB = score(0.1, 0.05, 0.16), score(0.2, 0.13, 0.28)
         (
             score(0.62, 0.51, 0.72),
             BLOB,
-            "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10 [.05, .16]) and the brightest blob (.20 [.13, .28]).",
+            (
+                "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10"
+                " [.05, .16]) and the brightest blob (.20 [.13, .28])."
+            ),
         ),
         (
             score(0.62, 0.51, 0.72),
             score(0.5, 0.4, 0.6),
-            "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10 [.05, .16]), "
-            "but not above the brightest blob (.50 [.40, .60]).",
+            (
+                "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10"
+                " [.05, .16]), but not above the brightest blob (.50 [.40, .60])."
+            ),
         ),
         (
             score(0.15, 0.08, 0.2),
             BLOB,
-            "The pointing game (.15 [.08, .20], n = 120) does not lie above randomised weights (.10 [.05, .16]) "
-            "or the brightest blob (.20 [.13, .28]).",
+            (
+                "The pointing game (.15 [.08, .20], n = 120) does not lie above randomised weights"
+                " (.10 [.05, .16]) or the brightest blob (.20 [.13, .28])."
+            ),
         ),
         (
             score(1.0, n=7),
             score(0.0),
-            "The pointing game (1.00, n = 7) has no interval, because fewer than 20 patients with a lesion count: "
-            "whether it lies above randomised weights (.10 [.05, .16]) and the brightest blob (.00) is not known.",
+            (
+                "The pointing game (1.00, n = 7) has no interval, because fewer than 20 patients"
+                " with a lesion count: whether it lies above randomised weights (.10 [.05, .16])"
+                " and the brightest blob (.00) is not known."
+            ),
         ),
         (
             score(float("nan"), n=0),
             BLOB,
-            "The pointing game has no image with a known lesion, so whether it lies above randomised weights and the brightest blob is not known.",
+            (
+                "The pointing game has no image with a known lesion, so whether it lies above"
+                " randomised weights and the brightest blob is not known."
+            ),
         ),
     ],
 )
@@ -102,7 +115,8 @@ def test_the_verdict_ends_with_the_paired_differences():
         score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps
     )
     assert said.endswith(
-        "; paired differences: +.52 [+.42, +.61] from randomised weights and -.05 [-.10, +.01] from the brightest blob."
+        "; paired differences: +.52 [+.42, +.61] from randomised weights and -.05 [-.10, +.01] from"
+        " the brightest blob."
     )
 
 

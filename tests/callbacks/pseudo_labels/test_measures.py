@@ -16,8 +16,7 @@ def drawn(text: str) -> np.ndarray:
     return np.array([[cell == "x" for cell in line] for line in text.split()])
 
 
-MASK = drawn(
-    """
+MASK = drawn("""
     ..........
     ..........
     ..xx......
@@ -26,8 +25,7 @@ MASK = drawn(
     ..........
     ..........
     ..........
-    """
-)
+    """)
 
 
 def test_area_components_and_the_largest_of_them():

@@ -27,9 +27,10 @@ def test_the_pointing_game_and_a_blind_guess_are_counted_pixel_by_pixel(split):
     told = values(localised(split), RULES)
     hit, chance = [], []
     for truth, said in split:
-        within = lambda x, y, boxes=truth.boxes: any(
-            b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes
-        )  # noqa: E731
+
+        def within(x, y, boxes=truth.boxes):
+            return any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes)
+
         if len(truth.boxes):
             hit.append(said.peak is not None and within(*said.peak))
             chance.append(

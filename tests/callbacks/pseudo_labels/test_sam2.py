@@ -207,7 +207,10 @@ def test_what_is_no_sam2_is_refused_with_the_mend(folder, tmp_path):
     key = r"callbacks\.pseudo_labels\.segmenter\.weights"
     with pytest.raises(
         Refusal,
-        match=rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with config\.json.*RandomWalker",
+        match=(
+            rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with"
+            r" config\.json.*RandomWalker"
+        ),
     ):
         Sam2("nobody/nothing", device="cpu")
     with pytest.raises(Refusal, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):

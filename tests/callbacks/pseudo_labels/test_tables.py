@@ -81,9 +81,10 @@ def test_pseudo_masks_train_and_true_masks_judge(table, tmp_path):
         "test0b": "no lesion",
         "test1a": "true mask",
     }
-    assert manifest.rows.set_index("id")["label"].loc[["train0a", "train1a"]].tolist() == [0, 1], (
-        "of the one class alone"
-    )
+    assert manifest.rows.set_index("id")["label"].loc[["train0a", "train1a"]].tolist() == [
+        0,
+        1,
+    ], "of the one class alone"
     mask = manifest.rows.set_index("id")["mask"]
     assert (
         decode(mask["train1a"], 8, 4).all()

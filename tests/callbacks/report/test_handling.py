@@ -45,7 +45,8 @@ def orange(tab, case):
 def test_keys_open_walk_and_close_a_case(made, opened):
     tab = opened(made("mask").path)
     shown = tab.evaluate(
-        "[...document.querySelectorAll('figure:not([hidden])')].map((f) => f.querySelector('.open').getAttribute('aria-label'))"
+        "[...document.querySelectorAll('figure:not([hidden])')].map((f) =>"
+        " f.querySelector('.open').getAttribute('aria-label'))"
     )
     tab.locator("figure:not([hidden]) .open").first.focus()
     tab.keyboard.press("Enter")
@@ -82,7 +83,8 @@ def test_cases_stand_in_the_order_that_is_asked_for(made, opened):
     for name, key in (("worst", values), ("best", -values), ("largest", -area), ("smallest", area)):
         tab.locator("#orders button", has_text=name).click()
         shown = tab.evaluate(
-            "[...document.querySelectorAll('figure:not([hidden]) .open')].map((e) => e.getAttribute('aria-label').slice(8))"
+            "[...document.querySelectorAll('figure:not([hidden]) .open')].map((e) =>"
+            " e.getAttribute('aria-label').slice(8))"
         )
         places = [page.seen.ids.tolist().index(id) for id in shown]
         assert (
@@ -149,9 +151,11 @@ def test_the_enlarged_picture_is_the_one_that_is_named_however_fast_one_goes_on(
     tab.wait_for_timeout(300)
     alone, name = tab.evaluate(seen), tab.inner_text("#name")
     tab.keyboard.press("Escape")
-    tab.evaluate("""() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.ariaLabel.slice(8));
+    tab.evaluate(
+        """() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.ariaLabel.slice(8));
       [...document.querySelectorAll("#images .pictured")].find((row) => !shown.includes(row.cells[0].textContent)).click();
-      document.getElementById("next").click() }""")  # one that is not unpacked yet, and at once the first, which is
+      document.getElementById("next").click() }"""
+    )  # one that is not unpacked yet, and at once the first, which is
     tab.wait_for_timeout(500)
     assert tab.inner_text("#name") == name and tab.evaluate(seen) == alone
 
@@ -162,7 +166,10 @@ def test_arrows_move_a_picture_that_is_enlarged_and_its_middle_stays(made, opene
     name = tab.inner_text("#name")
     for _ in range(6):
         tab.keyboard.press("+")
-    middle = "(({ scrollLeft, clientWidth, scrollWidth }) => (scrollLeft + clientWidth / 2) / scrollWidth)(document.getElementById('stage'))"
+    middle = (
+        "(({ scrollLeft, clientWidth, scrollWidth }) => (scrollLeft + clientWidth / 2) /"
+        " scrollWidth)(document.getElementById('stage'))"
+    )
     assert tab.evaluate(middle) == pytest.approx(0.5, abs=0.02)
     tab.keyboard.press("ArrowRight")
     assert tab.evaluate(middle) > 0.52 and tab.inner_text("#name") == name

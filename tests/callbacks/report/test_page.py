@@ -11,8 +11,14 @@ from tests.callbacks.report.pages import slide
 from tests.callbacks.report.test_embedded import moved
 
 BYTES = (0, 117, 128, 141, 255)
-VALUES = "[...document.querySelectorAll('[data-part=value]')].map((e) => [e.dataset.c, e.dataset.s, e.textContent])"
-INTERVALS = "[...document.querySelectorAll('[data-part=interval]')].filter((e) => %s).map((e) => e.textContent)"
+VALUES = (
+    "[...document.querySelectorAll('[data-part=value]')].map((e) => [e.dataset.c, e.dataset.s,"
+    " e.textContent])"
+)
+INTERVALS = (
+    "[...document.querySelectorAll('[data-part=interval]')].filter((e) => %s).map((e) =>"
+    " e.textContent)"
+)
 
 
 def printed(value):

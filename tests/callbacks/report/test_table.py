@@ -23,7 +23,10 @@ def test_no_word_or_number_is_cut_short(capfd, monkeypatch):
     found = {"judged": "test", "scores": scores, "title": "a [title]", "heads": ["f1"]}
     print_table(
         found
-        | {"caveat": {"test": "of 24 patients"}, "data": {"near_duplicates": {"test_images": []}}},
+        | {
+            "caveat": {"test": "of 24 patients"},
+            "data": {"near_duplicates": {"test_images": []}},
+        },
         Path("runs/a/report.html"),
     )
     said = capfd.readouterr().out

@@ -73,8 +73,9 @@ def test_a_trial_of_its_own_is_no_rank_of_another_run(environment):
 def config(**trainer):
     return OmegaConf.create(
         {
-            "trainer": {"devices": 1, "num_nodes": 1, "accelerator": "auto", "strategy": "auto"}
-            | trainer
+            "trainer": (
+                {"devices": 1, "num_nodes": 1, "accelerator": "auto", "strategy": "auto"} | trainer
+            )
         }
     )
 

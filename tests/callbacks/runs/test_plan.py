@@ -88,10 +88,15 @@ def test_every_line_is_what_is_counted_by_hand(parts):
         "train": "5 images, 3 patients, 2 positive",
         "val": "1 image, 1 patient, 0 positive",
         "test": "2 images, 1 patient, 1 positive",
-        "an epoch": "4 steps of 2 images of 64 x 32 px: 8 images, 0.500 positive, 5 different, one at most 2 times",
+        "an epoch": (
+            "4 steps of 2 images of 64 x 32 px: 8 images, 0.500 positive, 5 different, one at most"
+            " 2 times"
+        ),
         "network": "Unet, resnet18, from scratch",
         "parameters": "3 trained of 23",
-        "normalization": "mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet weights of resnet18)",
+        "normalization": (
+            "mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet weights of resnet18)"
+        ),
         "loss": "0.25 focal + 0.75 dice",
         "optimizer": "AdamW, lr 0.0003, weight decay 0.01, plateau",
         "machine": None,

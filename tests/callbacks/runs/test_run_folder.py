@@ -77,7 +77,10 @@ def test_a_folder_in_use_is_refused_and_its_process_named(holder, tmp_path):
     process = holder(tmp_path / "run", ["seed=1"])
     with pytest.raises(
         FolderInUse,
-        match=rf"dir={tmp_path}/run is in use by another run \(process {process.pid} on .*\); .*name another",
+        match=(
+            rf"dir={tmp_path}/run is in use by another run \(process {process.pid} on .*\); .*name"
+            r" another"
+        ),
     ):
         lock(tmp_path / "run", ["seed=2"])
     with pytest.raises(FolderInUse):  # the same words, but nobody said that it is the same trial
@@ -132,7 +135,10 @@ def test_a_lock_within_a_lock_ends_with_the_outer_one(tmp_path, holder):
     with locked(tmp_path / "run", []):
         with locked(tmp_path / "run", []):
             pass
-        probe = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from callbacks.runs.run_folder import in_use; "
+        probe = (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from"
+            " callbacks.runs.run_folder import in_use; "
+        )
         probe += f"print(in_use(Path({str(tmp_path / 'run')!r})) is not None)"
         assert (
             subprocess.run(

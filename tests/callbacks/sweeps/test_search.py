@@ -99,8 +99,12 @@ def test_a_study_takes_no_folder_that_holds_runs_of_another(sweep, tmp_path):
 
 
 OTHERS = {
-    "module.optimizer.lr=tag(log,interval(1e-4,1e-1))": "lr from 0.0001 to 0.01, log, and this command has it from 0.0001 to 0.1",
-    "module.optimizer.lr=1e-3": "module.optimizer.lr from 0.0001 to 0.01, log, and this command has it not searched",
+    "module.optimizer.lr=tag(log,interval(1e-4,1e-1))": (
+        "lr from 0.0001 to 0.01, log, and this command has it from 0.0001 to 0.1"
+    ),
+    "module.optimizer.lr=1e-3": (
+        "module.optimizer.lr from 0.0001 to 0.01, log, and this command has it not searched"
+    ),
     "image_size=64": "no such word, and this command has image_size=64",
     "monitor.mode=min": "a score to maximize, and this command has one to minimize",
 }

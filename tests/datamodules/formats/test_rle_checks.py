@@ -92,7 +92,10 @@ def test_what_does_not_fill_its_image_is_not_decoded(name):
 @pytest.mark.parametrize("name", WRONG)
 def test_coco_names_the_file_and_the_annotation(name):
     rle, _ = WRONG[name]
-    said = r"^train/a\.json: annotation 7 of 'a\.jpg' has an RLE that cannot be used: .*; export the annotation again, or remove it$"
+    said = (
+        r"^train/a\.json: annotation 7 of 'a\.jpg' has an RLE that cannot be used: .*; export the"
+        r" annotation again, or remove it$"
+    )
     with pytest.raises(ManifestError, match=said) as refusal:
         segmentation_rle(
             {"id": 7, "segmentation": rle},
@@ -114,11 +117,14 @@ def test_a_segmentation_that_is_neither_polygons_nor_rle_is_refused(segmentation
 
 def test_a_gigantic_image_is_refused_by_its_entry(tmp_path):
     (tmp_path / "a.json").write_text(
-        '{"images": [{"id": 0, "file_name": "a.jpg", "height": 1000000000, "width": 1000000000}], "annotations": [], "categories": []}'
+        '{"images": [{"id": 0, "file_name": "a.jpg", "height": 1000000000, "width": 1000000000}],'
+        ' "annotations": [], "categories": []}'
     )
     with pytest.raises(
         ManifestError,
-        match=r"image 'a\.jpg' has the size 1000000000 x 1000000000, more than the 100,000,000 pixels",
+        match=(
+            r"image 'a\.jpg' has the size 1000000000 x 1000000000, more than the 100,000,000 pixels"
+        ),
     ):
         read_coco(tmp_path / "a.json")
 

@@ -82,8 +82,14 @@ def test_a_box_further_out_is_refused_on_each_side(corners, tmp_path):
     fitted(found, found.objects[0][1], 64, 16, tolerance=3)
 
 
-BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><annotation><filename>&b;</filename></annotation>'
-FILE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><annotation><filename>&a;</filename></annotation>'
+BOMB = (
+    '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b'
+    ' "&a;&a;&a;">]><annotation><filename>&b;</filename></annotation>'
+)
+FILE = (
+    "<!DOCTYPE x [<!ENTITY a SYSTEM"
+    ' "file:///etc/hostname">]><annotation><filename>&a;</filename></annotation>'
+)
 WHOLE = voc(("Abnormal", (1, 2, 3, 4)))
 BAD = {
     "cut short": (
@@ -97,7 +103,10 @@ BAD = {
     ),
     "entity bomb": (
         BOMB,
-        r"1\.xml declares an entity \(EntitiesForbidden\), which no annotation needs; export it again",
+        (
+            r"1\.xml declares an entity \(EntitiesForbidden\), which no annotation needs; export it"
+            r" again"
+        ),
     ),
     "entity of a file": (FILE, r"1\.xml declares an entity \(EntitiesForbidden\)"),
     "other XML": ("<html></html>", r"1\.xml is no Pascal VOC annotation \(its root is <html>\)"),

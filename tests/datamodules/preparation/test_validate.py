@@ -48,7 +48,10 @@ def test_any_manifest_and_crops_are_looked_at(root, tmp_path):
     Image.new("L", (5, 5)).save(folder / "crops" / "a_8.png")
     with pytest.raises(
         ManifestError,
-        match=r"cropped mask of another size than its crop, .*a_8\.png.*missing cropped mask, .*a_7\.png",
+        match=(
+            r"cropped mask of another size than its crop, .*a_8\.png.*missing cropped mask,"
+            r" .*a_7\.png"
+        ),
     ):
         validate(module(folder, "meta.json"))
 
