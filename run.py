@@ -14,7 +14,7 @@ CONF = Path(__file__).parent / "conf"
 
 
 def job(cfg: "DictConfig") -> float | None:
-    """What Hydra runs; mistakes are told here, before Hydra adds its own words to them."""
+    """Run one job for Hydra; user errors are reported before Hydra adds its own words."""
     from callbacks.runs.carry_out import carry_out
     from callbacks.runs.trial import is_trial, trial
 
@@ -22,7 +22,7 @@ def job(cfg: "DictConfig") -> float | None:
 
 
 def told(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Does the work; a mistake of the user ends the process with one sentence and no traceback."""
+    """Call `work`; a user error ends the process with one sentence and no traceback."""
     try:
         return work(*arguments)
     except Exception as error:
@@ -36,14 +36,14 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def said_by() -> str:
-    """Which of several processes speaks; nothing where it is the first."""
+    """Return a prefix with the rank of this process, empty for the first."""
     from callbacks.runs.launched import rank
 
     return f"[rank {rank()}] " if rank() else ""
 
 
 def one_folder() -> None:
-    """Ranks that torchrun or srun started agree on one run folder, unless the user named it."""
+    """Give the ranks of torchrun or srun one run folder, unless the user named it."""
     from callbacks.runs.launched import folder_name
 
     if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
@@ -58,7 +58,7 @@ def one_folder() -> None:
 
 
 def complete_folds() -> None:
-    """`-m fold=range(5)` means folds=5, unless the experiment says how many there are."""
+    """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
     from callbacks.runs.swept_folds import folds_word
 
     word = folds_word(sys.argv[1:], CONF)
@@ -67,15 +67,14 @@ def complete_folds() -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
         from callbacks.runs.menu import menu
 
         print(menu(CONF))
         return
-    os.environ.setdefault(
-        "HYDRA_FULL_ERROR", "1"
-    )  # errors reach us whole, and we say them in one sentence
+    # errors reach us whole, and we say them in one sentence
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 

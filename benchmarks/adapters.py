@@ -1,7 +1,8 @@
-"""What LoRA and the linear probe save beside full fine-tuning: peak memory of training, gradients held, size of a checkpoint.
+"""Savings of LoRA and the linear probe beside full fine-tuning.
 
-Each arm trains a few steps in a process of its own, on phantom radiographs; memory is what the
-process gained since its network stood.
+Measured are peak memory of training, gradients held, and size of a checkpoint. Each variant trains
+a few steps in a process of its own, on phantom radiographs; memory is what the process gained since
+its network was built.
 
 python benchmarks/adapters.py [--size 384] [--batch 8] [--steps 3]
 """
@@ -39,10 +40,10 @@ ARMS = {
 
 
 class Gradients(Callback):
-    """What is held when the optimizer is about to step."""
+    """Callback that counts the gradients held when the optimizer is about to step."""
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
-        """Counts; after a fit gradients are gone."""
+        """Count here, because after a fit gradients are gone."""
         held = [p for p in pl_module.parameters() if p.grad is not None]
         self.bytes, self.frozen = (
             sum(p.grad.numel() * 4 for p in held),
@@ -51,7 +52,7 @@ class Gradients(Callback):
 
 
 def arm(name: str, size: int, batch: int, steps: int) -> dict:
-    """Trains and measures in this process."""
+    """Train and measure one variant in this process."""
     short = [
         f"image_size={size}",
         f"datamodule.batch_size={batch}",

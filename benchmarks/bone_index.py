@@ -1,4 +1,6 @@
-"""Seconds to index a set as large as BS-80K: 28 folders with label files and 82,544 images, empty here, because none is opened.
+"""Seconds to index a set as large as BS-80K: 28 folders with label files and 82,544 images.
+
+The images are empty here, because none is opened.
 
 python benchmarks/bone_index.py [--root DIR] (a real set; else a synthetic one is written to a
 temporary folder)
@@ -15,10 +17,8 @@ from datamodules.bone_index import index_of
 from datamodules.cleaning import CleaningReport
 
 SIDED, SINGLE = ("ankle", "chest", "elbow", "knee", "sho"), ("head", "pelvis", "vertbra")
-REGION, WHOLE = (
-    2925,
-    3247,
-)  # images of a region's and of a whole-body folder: 26 x 2925 + 2 x 3247 = 82,544
+# images of a region's and of a whole-body folder: 26 x 2925 + 2 x 3247 = 82,544
+REGION, WHOLE = (2925, 3247)
 
 
 def synthetic(root: Path) -> None:

@@ -1,9 +1,9 @@
-"""The bone-scan chain on phantoms, several seeds: what it costs to learn a segmenter from image labels instead of true masks.
+"""Bone-scan chain on phantoms: cost of learning a segmenter from image labels, not true masks.
 
-Seeds are of initialisation and order; the drawing and the split stay. Each trains the classifier of
-weak_bone_scan and, judged on the same test images, a segmenter on its pseudo masks and one on the
-true masks. Printed are the mean and standard deviation over seeds, and the paired differences of
-the segmenters with their intervals over patients and seeds.
+Seeds vary initialisation and order; phantoms and split stay the same. Each seed trains the
+classifier of weak_bone_scan, a segmenter on its pseudo masks, and one on the true masks; all are
+evaluated on the same test images. Printed are the mean and standard deviation over seeds, and the
+paired differences of the segmenters with their intervals over patients and seeds.
 
 python benchmarks/bone_scan.py [--seeds 0 1 2] [--runs FOLDER]
 """
@@ -39,7 +39,7 @@ MANIFESTS = {"pseudo": "pseudo_labels/manifest.csv", "true": "pseudo_labels/true
 
 
 def run(folder: Path, *words: str) -> dict:
-    """A run, unless it is there already; its report."""
+    """Make a run unless it exists already, and return its report."""
     if not (folder / "report.json").is_file():
         fixed = [
             "scale=demo",

@@ -1,4 +1,4 @@
-"""The image cache: what the first and the second run cost, and whether memory grows with the number of images.
+"""Image cache: cost of the first and the second run, and growth of memory with the images.
 
 python benchmarks/cache.py
 """
@@ -21,7 +21,7 @@ from datamodules.sample import Key
 
 
 def private_mb() -> float:
-    """Memory that is this process's own, in MB; the cache's mapped pages are the file's and do not count."""
+    """Return the memory of this process in MB, without the cache's mapped pages."""
     status = Path("/proc/self/status").read_text()
     return (
         next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))

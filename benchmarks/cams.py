@@ -1,8 +1,9 @@
-"""Heat maps of a classifier: images a second of a plain loop, image by image, beside ours, a batch at a time in the forward of the prediction.
+"""Heat maps of a classifier: images per second of a plain loop and of this repository.
 
-The plain loop is the public bone-scan project's: fp32, a forward for the probability, then GradCAM
-of the grad-cam library, which goes forward again and back through the whole network. Both end with
-a map at canvas size. Weights are random, which costs the same.
+The plain loop is the public bone-scan project's, image by image: fp32, a forward for the
+probability, then GradCAM of the grad-cam library, which goes forward again and back through the
+whole network. This repository takes a batch at a time, in the forward of the prediction. Both end
+with a map at canvas size. Weights are random, which costs the same.
 
 python benchmarks/cams.py [--net resnetrs50] [--canvas 1024 512] [--method GradCAM] [--batch 8]
 [--images 8] [--precision auto] [--rounds 3]
@@ -33,14 +34,13 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def made(name: str) -> nn.Module:
     torch.manual_seed(0)
     net = timm.create_model(name, in_chans=3, num_classes=1).eval()
-    head_of(net)[
-        1
-    ].weight.data.abs_()  # else the maps of random weights may be all zero, and agree for no reason
+    # else the maps of random weights may be all zero, and agree for no reason
+    head_of(net)[1].weight.data.abs_()
     return net.to(DEVICE)
 
 
 def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
-    """Image by image."""
+    """Compute the maps image by image."""
     found = []
     layer = net.get_submodule(last_stage(net, "layer"))
     with getattr(pytorch_grad_cam, method)(net, [layer]) as cam:
@@ -55,7 +55,7 @@ def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
 def ours(
     net: nn.Module, images: torch.Tensor, maps: HeatMaps, batch: int, bf16: bool
 ) -> np.ndarray:
-    """A batch at a time, as the prediction loop of Lightning does it."""
+    """Compute the maps batch by batch, as the prediction loop of Lightning does."""
     found = []
     with torch.no_grad(), maps.listening(net) as listener:
         for part in images.split(batch):

@@ -1,7 +1,7 @@
-"""What confounders in the training set are worth, and what brightness alone finds: python benchmarks/confounders.py [--seeds 0 1 2].
+"""Value of confounders in training: python benchmarks/confounders.py [--seeds 0 1 2].
 
 Draws one set of pneumothorax phantoms twice, with and without tubes, skin folds, clothes and hair
-over the lungs, everything else the same. One arm trains on the set with them, one on the set
+over the lungs, everything else the same. One variant trains on the set with them, one on the set
 without; val and test have them in both. Each run goes through run.py. Prints the comparison, and
 the Dice of the best intensity band, chosen on the lesions of val and applied to those of test.
 """
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def write(folder: Path, images: int, size: int, contrast: float) -> None:
-    """Draws both sets, and a table for each arm; patients are split by their number."""
+    """Draw both sets, and write a table for each variant; patients are split by their number."""
     if (folder / "with_confounders.csv").is_file():
         return
     for kind, confounders in (("plain", False), ("confounded", True)):
@@ -65,7 +65,7 @@ def write(folder: Path, images: int, size: int, contrast: float) -> None:
 
 
 def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
-    """One arm with one seed; the same words but for the table."""
+    """Train one variant with one seed; the overrides differ only in the table."""
     name, seed = run_dir.parent.name, run_dir.name
     run(
         *(
@@ -103,12 +103,12 @@ def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
 
 
 def run(*words: str) -> None:
-    """run.py as the command line calls it."""
+    """Run run.py with command-line overrides."""
     subprocess.run([sys.executable, str(ROOT / "run.py"), *words], check=True, cwd=ROOT)
 
 
 def brightness(folder: Path) -> float:
-    """Mean Dice over test lesions of the band of grey values that is best on val."""
+    """Return the mean Dice over test lesions of the band of grey values that is best on val."""
     table = [
         line.split(",")
         for line in (folder / "with_confounders.csv").read_text(encoding="utf-8").splitlines()[1:]

@@ -1,8 +1,10 @@
-"""A curriculum against a fixed rate and natural sampling, on phantoms: python benchmarks/curriculum.py [--seeds 0 1 2].
+"""Comparison of a curriculum, a fixed rate and natural sampling, on phantoms.
 
-The demo of curriculum_pnx in three arms with the same stages of learning rate, the same number of
-images seen and the same test set. Each run goes through run.py; a run that is there already is not
-made again. Prints the comparison.
+python benchmarks/curriculum.py [--seeds 0 1 2]
+
+The demo of curriculum_pnx in three variants with the same stages of learning rate, the same number
+of images seen and the same test set. Each run goes through run.py; a finished run is not repeated.
+Prints the comparison.
 """
 
 import argparse
@@ -55,12 +57,16 @@ def main() -> None:
 
 
 def stages(*more: str) -> str:
-    """The demo's three stages of learning rate, and nothing else but `more`."""
-    return f"callbacks.curriculum.stages=[{','.join('{' + ', '.join(('epochs: 4', f'lr: {rate}', *more)) + '}' for rate in RATES)}]"
+    """Return the override of the demo's three learning-rate stages, each with `more` added."""
+    return (
+        "callbacks.curriculum.stages=["
+        f"{','.join('{' + ', '.join(('epochs: 4', f'lr: {rate}', *more)) + '}' for rate in RATES)}"
+        "]"
+    )
 
 
 def run(*words: str) -> None:
-    """run.py as the command line calls it."""
+    """Run run.py with command-line overrides."""
     subprocess.run([sys.executable, str(ROOT / "run.py"), *words], check=True, cwd=ROOT)
 
 

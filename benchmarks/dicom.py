@@ -1,4 +1,6 @@
-"""JPEG DICOMs into the cache: images a second of `decoding.build` against a plain pydicom and Pillow loop on one thread.
+"""JPEG DICOMs into the cache: images per second of `decoding.build` and of a plain loop.
+
+The plain loop uses pydicom and Pillow on one thread.
 
 python benchmarks/dicom.py [number of images]
 """
@@ -26,7 +28,7 @@ SIDE, SIZE, REPEATS = 1024, 512, 5
 
 
 def write(path: Path, random: np.random.Generator) -> None:
-    """A picture with a radiograph's share of fine noise: about 130 kB, as the SIIM-ACR files are."""
+    """Write a DICOM with a radiograph's share of fine noise, about 130 kB as in SIIM-ACR."""
     broad = cv2.resize(
         random.integers(40, 216, (8, 8), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC
     )
@@ -59,7 +61,7 @@ def write(path: Path, random: np.random.Generator) -> None:
 
 
 def plain(paths: list[Path]) -> np.ndarray:
-    """The loop that most published code has."""
+    """Decode with the loop that most published code has."""
     return np.stack(
         [
             np.asarray(Image.fromarray(pydicom.dcmread(path).pixel_array).resize((SIZE, SIZE)))

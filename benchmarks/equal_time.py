@@ -1,4 +1,4 @@
-"""Ten minutes of training on this machine, from scratch, on a real COCO export at 256 px: ours beside the plain loop.
+"""Ten minutes of training from scratch on a real COCO export at 256 px: ours and a plain loop.
 
 The recipe was chosen on valid alone; test is read once, at the end. Threshold from valid, mean Dice
 of test.
@@ -6,9 +6,8 @@ of test.
 python benchmarks/equal_time.py --root DIR --arm ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds
 600] [--no-copies]
 
---no-copies splits anew, with nearly identical pictures on one side: public exports hold mirrored
-and turned copies of one picture in train and in test, and what is learned by heart then counts as
-skill.
+--no-copies makes a new split, with near duplicates on one side: public exports hold mirrored and
+turned copies of one picture in train and in test, which reward memorisation.
 """
 
 import argparse
@@ -48,7 +47,10 @@ NO_COPIES = ("datamodule.split=group", "datamodule.lookalikes=join")
 
 
 def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
-    """UNet++ r34: six epochs at 128 px, then 1,056 images at 256 px from those weights; refuses to take more than the budget."""
+    """Train UNet++ r34: six epochs at 128 px, then 1,056 images at 256 px from those weights.
+
+    A training that takes more than the budget is refused.
+    """
     seconds = images = 0.0
     for stage, words in enumerate((SMALL_FIRST, THEN_LARGE)):
         parts = Parts(
@@ -84,7 +86,7 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
 
 
 def plain(root: str, seed: int, seconds: float, bf16: bool, no_copies: bool) -> dict:
-    """The recipe as a plain loop for the same time; its threshold from valid."""
+    """Train the recipe as a plain loop for the same time; its threshold is chosen on valid."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as cache:
         split = {"split": "group", "lookalikes": "join", "seed": seed} if no_copies else {}

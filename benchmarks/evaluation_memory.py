@@ -1,4 +1,6 @@
-"""Peak memory of an evaluation of more and more images, beside the evidence that it keeps of them: it may grow by nothing else.
+"""Peak memory of evaluations of more and more images, beside the evidence that they keep.
+
+Memory may grow by that evidence alone.
 
 A real validation by Lightning of a SegmentationModule with a network of one convolution, on noise
 that is made batch by batch; each number of images in a fresh process. Bytes an image are the peak
@@ -34,7 +36,7 @@ from lightning_modules.uncertainty import estimates
 
 
 def peak() -> int:
-    """Bytes of memory that this process has held at most."""
+    """Return the peak memory of this process in bytes."""
     line = next(
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -44,7 +46,7 @@ def peak() -> int:
 
 
 class Noise(IterableDataset):
-    """So many images of noise with a square lesion each, a batch at a time; nothing is kept."""
+    """Stream of noise images with a square lesion each, a batch at a time; nothing is kept."""
 
     def __init__(self, images: int, classes: int, size: int, batch: int) -> None:
         self.images, self.classes, self.size, self.batch = images, classes, size, batch
@@ -72,7 +74,7 @@ class Noise(IterableDataset):
 
 
 class Data(LightningDataModule):
-    """What a module asks of its data, and the noise."""
+    """Data module of the noise, with the table that a module needs."""
 
     def __init__(self, classes: list[str], noise: Noise) -> None:
         super().__init__()
@@ -80,22 +82,25 @@ class Data(LightningDataModule):
         self.noise = noise
 
     def val_dataloader(self) -> DataLoader:
-        """Batches as they come."""
+        """Return the batches as they come."""
         return DataLoader(self.noise, batch_size=None)
 
 
 class Marked(SegmentationModule):
-    """Notes the peaks so far, by what was reached."""
+    """Segmentation module that records the peak memory so far at each step of an evaluation."""
 
     def collect(self, stage):
-        """As ever, then a mark."""
+        """Collect as usual, then record the peak."""
         found = super().collect(stage)
         self.peaks["collected"] = peak()
         return found
 
 
 class Mark(Callback):
-    """Notes the peak after two batches, when all is there that does not grow, and at its turn behind the last one."""
+    """Callback that records the peak after two batches, and in its turn after the last one.
+
+    After two batches everything is in memory that does not grow.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -103,18 +108,22 @@ class Mark(Callback):
     def on_validation_batch_end(
         self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0
     ) -> None:
-        """What importing took at its height is forgotten here."""
+        """Reset the peak, which imports have raised, and record it after two batches."""
         if batch_idx <= 1:
             Path("/proc/self/clear_refs").write_text("5")
             pl_module.peaks["two batches"] = peak()
 
     def on_validation_epoch_end(self, trainer, pl_module) -> None:
-        """The module's own scores come behind all callbacks."""
+        """Record the peak; the module's own scores come after all callbacks."""
         pl_module.peaks[self.name] = peak()
 
 
 def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]:
-    """One validation, and what a report makes of it; peaks by what was reached, and the bytes of the evidence."""
+    """Run one validation, and the scores with intervals that a report makes of it.
+
+    Returns:
+        The peaks by step, and the bytes of the evidence.
+    """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     names = [f"class {number}" for number in range(classes)]
@@ -156,7 +165,9 @@ def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]
 
 
 def in_fresh_process(images: int, args: argparse.Namespace) -> dict[str, int]:
-    words = f"--images {images} --classes {args.classes} --size {args.size} --batch {args.batch} --here".split()
+    words = (
+        f"--images {images} --classes {args.classes} --size {args.size} --batch {args.batch} --here"
+    ).split()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, *words],
         check=True,

@@ -1,4 +1,4 @@
-"""What evidence and the rule search cost beside the validation forward pass, and how close its AP is to the exact one.
+"""Cost of evidence and rule search beside the validation forward pass, and error of the AP.
 
 python benchmarks/evidence.py [--images 32] [--rounds 5]
 """
@@ -37,7 +37,7 @@ def seconds(work: Callable) -> float:
 
 
 def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
-    """UNet++ r34 at 256 px on all images, then its evidence at `truth_size`, then 62,500 rules on them."""
+    """Time UNet++ r34 at 256 px, its evidence at `truth_size`, and 62,500 rules on that."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = (
         smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=1)
@@ -100,7 +100,7 @@ def search_alone() -> None:
 
 
 def average_precision() -> None:
-    """On logits that a network might give: 40 images, rare lesions."""
+    """Compare AP from bytes with the exact AP, on simulated logits of 40 images, rare lesions."""
     random = torch.Generator().manual_seed(0)
     truth = (torch.rand(40, 1, 96, 96, generator=random) > 0.97).to(torch.uint8)
     base = 3 * truth.float() - 4 + 2 * torch.randn(truth.shape, generator=random)

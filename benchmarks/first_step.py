@@ -1,4 +1,7 @@
-"""Imported before a run: notes in the file FIRST_STEP when its first training step begins, and how long this process has computed by then."""
+"""Hook, imported before a run, that records when the run's first training step begins.
+
+It appends that time, and the CPU time of the process by then, to the file FIRST_STEP names.
+"""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""How long the leaderboard takes over many runs: all read anew, nothing changed, and one run added.
+"""Time of the leaderboard over many runs: all read again, nothing changed, and one run added.
 
 python benchmarks/leaderboard.py [--runs 500] [--images 100] [--rounds 3]
 """
@@ -30,7 +30,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidence:
-    """Lesions of the same sizes in every run, found the better the greater the skill."""
+    """Return evidence of lesions of the same sizes in every run, found better with more skill."""
     area = np.linspace(200, 3000, images).astype(int)
     counts = np.zeros((images, 1, 2, 256), np.int32)
     for i in range(images):
@@ -52,7 +52,7 @@ def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidenc
 
 
 def labels(images: int, skill: float, random: np.random.Generator) -> LabelEvidence:
-    """Every other image is positive; three images a patient."""
+    """Return label evidence: every other image is positive; three images per patient."""
     truth = (np.arange(images) % 2).astype(np.uint8)[:, None]
     logits = (random.normal(size=(images, 1)) + skill * (2.0 * truth - 1)).astype(np.float32)
     names, patients = (
@@ -87,7 +87,7 @@ def configuration(experiment: str) -> dict:
 
 
 def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> None:
-    """What a tested run leaves, as far as the leaderboard looks at it."""
+    """Write what a tested run leaves, as far as the leaderboard reads it."""
     scores = {
         name: {score: asdict(value) for score, value in of_class.items()}
         for name, of_class in estimates(evidence, 2).items()
@@ -127,7 +127,10 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
 
 
 def seconds(runs: Path) -> tuple[float, float]:
-    """By the clock, and of this process's processor time, which other work on the machine changes less."""
+    """Return wall time and this process's CPU time of publishing.
+
+    Other work on the machine changes CPU time less.
+    """
     start, own = time.perf_counter(), time.process_time()
     publish(runs)
     return time.perf_counter() - start, time.process_time() - own

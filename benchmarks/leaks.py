@@ -1,4 +1,4 @@
-"""Near-duplicate search on real slices: are planted copies found, and how many others are called copies?
+"""Near-duplicate search on real slices: planted copies found, and other pairs called copies.
 
 python benchmarks/leaks.py --root DIR (a COCO export)
 """

@@ -1,7 +1,9 @@
-"""What logging and reporting cost beside the training of a demo run: metrics.csv, W&B offline, the page, all else that callbacks log.
+"""Cost of logging and reporting beside the training of a demo run.
 
-Each round is one run with all of it; a clock stands around every call, so that a part and the
-training are measured in the same run.
+Parts are metrics.csv, W&B offline, the page, and all else that callbacks log.
+
+Each round is one run with all of it; every call is timed, so that a part and the training are
+measured in the same run.
 
 python benchmarks/logging_overhead.py [--rounds 3] [words for run.py, such as trainer.max_epochs=2]
 """
@@ -26,7 +28,10 @@ _running: list[str] = []
 
 
 def clocked(name: str, own: Any) -> Any:
-    """A function whose time counts for a part; what it calls counts for the outermost part alone."""
+    """Wrap a function so that its time counts for a part.
+
+    The time of nested calls counts for the outermost part alone.
+    """
 
     def call(*arguments: Any, **named: Any) -> Any:
         if _running:
@@ -43,7 +48,7 @@ def clocked(name: str, own: Any) -> Any:
 
 
 def instrument() -> None:
-    """Puts the clocks in place."""
+    """Install the clocks."""
     from lightning.pytorch.callbacks import LearningRateMonitor
     from lightning.pytorch.loggers import CSVLogger
 
@@ -79,7 +84,7 @@ def instrument() -> None:
 
 
 def once(words: list[str], folder: Path) -> dict[str, float]:
-    """Seconds of each part of one run, and of its training."""
+    """Return the seconds of each part of one run, and of its training."""
     SECONDS.clear()
     sys.argv = [
         "run.py",

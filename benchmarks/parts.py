@@ -34,11 +34,11 @@ class Parts:
         self.module = self.make(self.cfg.module)
 
     def make(self, part: Any, **more: Any) -> Any:
-        """One part of the configuration as an object."""
+        """Instantiate one part of the configuration."""
         return make(part, **more)
 
     def trainer(self, **more: Any) -> tuple[Any, dict[str, Any]]:
-        """A fresh trainer and its callbacks by name."""
+        """Return a fresh trainer, and its callbacks by name."""
         callbacks = callbacks_of(self.cfg)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
         return (

@@ -1,4 +1,7 @@
-"""The published brain-tumour recipe as people write it: a plain fp32 PyTorch loop, nothing of this repository but the row list."""
+"""The published brain-tumour recipe as a plain fp32 PyTorch loop.
+
+It uses nothing of this repository but the row list.
+"""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Slices(Dataset):
-    """Decodes a jpg and its mask each time it is asked."""
+    """Data set that decodes a jpg and its mask on every access."""
 
     def __init__(self, rows: list[dict], size: int, train: bool) -> None:
         self.rows, self.size = rows, size
@@ -84,7 +87,7 @@ class PlainLoop:
         )
 
     def steps(self) -> Iterator[int]:
-        """Trains for ever; yields the number of images after each step."""
+        """Train forever; yield the number of images of each step."""
         while True:
             for image, mask in self.loader:
                 self.net.train()
@@ -102,7 +105,7 @@ class PlainLoop:
                 yield len(image)
 
     def run(self, steps: int) -> float:
-        """Images a second over a number of steps."""
+        """Return the images per second over a number of steps."""
         start, images = time.perf_counter(), 0
         for step, seen in enumerate(self.steps(), 1):
             images += seen
@@ -114,7 +117,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def probabilities(self, rows: list[dict], size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and truths `N x size x size` of rows."""
+        """Return probabilities and truths of rows, each `N x size x size`."""
         self.net.eval()
         probability, truth = [], []
         for image, mask in DataLoader(Slices(rows, size, False), 8):
@@ -126,7 +129,7 @@ class PlainLoop:
 
 
 def mean_dice(probability: np.ndarray, truth: np.ndarray, threshold: float) -> float:
-    """Mean over images, empty/empty = 1."""
+    """Return the mean Dice over images, empty/empty = 1."""
     mask = probability >= threshold
     both, whole = (mask * truth).sum((1, 2)), mask.sum((1, 2)) + truth.sum((1, 2))
     return float(np.where(whole > 0, 2 * both / np.maximum(whole, 1), 1.0).mean())

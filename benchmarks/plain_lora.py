@@ -1,4 +1,7 @@
-"""The published pneumonia recipe as people write it: a plain fp32 loop with peft and torchvision, nothing of ours but the row list."""
+"""The published pneumonia recipe as a plain fp32 loop with peft and torchvision.
+
+It uses nothing of this repository but the row list.
+"""
 
 import time
 
@@ -12,7 +15,7 @@ from torchvision import transforms
 
 
 class Radiographs(Dataset):
-    """Decodes a jpeg each time it is asked."""
+    """Data set that decodes a jpeg on every access."""
 
     def __init__(self, rows: list[dict], size: int) -> None:
         self.rows = rows
@@ -69,7 +72,7 @@ class PlainLora:
         )
 
     def run(self, steps: int) -> float:
-        """Images a second over a number of steps."""
+        """Return the images per second over a number of steps."""
         start, images, done = time.perf_counter(), 0, 0
         self.net.train()
         while True:

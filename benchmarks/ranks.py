@@ -1,8 +1,9 @@
-"""Two ranks of one thread each beside one process of two threads, the same global batch: images a second, and the bytes that a step sends.
+"""Two ranks of one thread each beside one process of two threads, at the same global batch.
 
-Each arm is a command line in processes of its own, in turns; the rate is the one of report.json,
-the median over epochs. Two cores must be free: a thread of the single process that has to wait for
-another program makes the whole step wait.
+Measured are images per second, and the bytes that a step sends. Each variant is a command line in
+processes of its own, in turns; the rate is the one of report.json, the median over epochs. Two
+cores must be free: a thread of the single process that has to wait for another program makes the
+whole step wait.
 
 python benchmarks/ranks.py [--experiment upernet_pnx] [--batch 8] [--steps 20] [--epochs 4]
 [--rounds 3] [KEY=VALUE ...]
@@ -36,7 +37,10 @@ BARE = [
 
 
 def rate(ranks: int, words: list[str], batch: int, folder: Path) -> float:
-    """Images a second of all ranks together, start-up left out; each rank has as many threads as leave the cores shared out evenly."""
+    """Return the images per second of all ranks together, without start-up.
+
+    The two threads are shared out evenly among the ranks.
+    """
     own = [
         f"trainer.devices={ranks}",
         f"datamodule.batch_size={batch // ranks}",
@@ -52,14 +56,20 @@ def rate(ranks: int, words: list[str], batch: int, folder: Path) -> float:
 
 
 class Sent(Callback):
-    """Counts what DDP hands to the all-reduce in the last step, bucket by bucket, and the buffers that it broadcasts before each forward pass."""
+    """Callback that counts the bytes that DDP sends in the last step.
+
+    These are the buckets of the all-reduce, and the buffers broadcast before each forward pass.
+    """
 
     def __init__(self) -> None:
         self.buckets: list[int] = []
         self.buffers = self.gradients = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Lightning hands hooks on for GPUs alone; DDP takes one until its first backward pass."""
+        """Register the hook here, because Lightning passes hooks on for GPUs alone.
+
+        DDP accepts one until its first backward pass.
+        """
         ddp = trainer.strategy.model
         ddp.register_comm_hook(None, self.hook)
         self.buffers = (
@@ -70,17 +80,20 @@ class Sent(Callback):
         )
 
     def on_train_batch_start(self, *about: Any) -> None:
-        """Only the last step is kept."""
+        """Forget the step before, so that only the last step is kept."""
         self.buckets = []
 
     def hook(self, state: None, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-        """Of each bucket: counted, then averaged over the ranks as DDP would."""
+        """Count a bucket, then average it over the ranks as DDP would."""
         self.buckets.append(bucket.buffer().nbytes)
         return allreduce_hook(None, bucket)
 
 
 def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
-    """One of two processes that train for three steps; DDP sets up its buckets anew after the first."""
+    """Run one of two processes that train for three steps.
+
+    DDP rebuilds its buckets after the first step.
+    """
     names = {
         "RANK": rank,
         "LOCAL_RANK": rank,
@@ -112,7 +125,7 @@ def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
 
 
 def sent_bytes(words: list[str], folder: Path) -> tuple[list[int], int, int]:
-    """Bytes of each bucket, of the buffers, and of the parameters that learn."""
+    """Return the bytes of each bucket, of the buffers, and of the trainable parameters."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

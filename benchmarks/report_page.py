@@ -1,9 +1,9 @@
-"""How large the page of a run is, how long it takes to write, and how long a browser takes to open it, with synthetic evidence.
+"""Page of a run with synthetic evidence: its size, and the time to write it and to open it.
 
 python benchmarks/report_page.py [--images 2000] [--classes 1] [--kind mask|label] [--rounds 5]
 
-Needs a Chromium of the system. Opening is from the navigation to the load event, and further to the
-first moment in which the page has nothing to do.
+Needs a Chromium of the system. Opening is timed from the navigation to the load event, and to the
+first idle moment of the page.
 """
 
 import argparse
@@ -40,7 +40,7 @@ LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 
 def maps(images: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Smooth logits with noise, and discs as truth; every fourth image has none."""
+    """Return smooth logits with noise, and discs as truth; every fourth image has none."""
     random = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.linspace(0, 1, SIDE), torch.linspace(0, 1, SIDE), indexing="ij")
     place = torch.rand(images, classes, 3, generator=random)
@@ -104,7 +104,7 @@ def with_pictures(evidence: Evidence, classes: int) -> list:
 
 
 def opening(path: Path, rounds: int) -> list[tuple[float, float]]:
-    """Milliseconds to the load event and to the first idle moment, each time in a fresh context."""
+    """Return milliseconds to the load event and the first idle moment, in fresh contexts."""
     found = []
     with sync_playwright() as driver:
         browser = driver.chromium.launch(

@@ -1,6 +1,6 @@
-"""What drawing an epoch costs: python benchmarks/sampling.py [--rows 100000].
+"""Cost of sampling an epoch: python benchmarks/sampling.py [--rows 100000].
 
-Prints milliseconds to draw an epoch of a large manifest at an asked rate with strata and hard
+Prints milliseconds to sample an epoch of a large manifest at a given rate with strata and hard
 samples, on one and on three ranks, and to form its keys; median of several epochs.
 """
 

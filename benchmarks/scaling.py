@@ -1,4 +1,6 @@
-"""Weak scaling planned past this machine: images a second of 1 to 64 GPUs, from the time of a step on one and the bytes of its gradients.
+"""Weak scaling predicted beyond this machine: images per second of 1 to 64 GPUs.
+
+It follows from the time of a step on one GPU and the bytes of its gradients.
 
 python benchmarks/scaling.py [--step SECONDS | --measure] [--batch 4] [--accumulate 1] [--gpus 1 2 4
 8 16 32 64] [--nodes-of 8 1]
@@ -23,16 +25,23 @@ from callbacks.runs.one_run import make
 from datamodules.sample import Canvas
 from lightning_modules.precision import best_precision
 
-BUCKET = (
-    25 * 2**20
-)  # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
-H100 = 200e12  # assumed: operations a second that an H100 sustains on this network in bf16, a fifth of its nominal 989e12
+# DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
+BUCKET = 25 * 2**20
+# assumed: operations per second that an H100 sustains on this network in bf16, a fifth of its
+# nominal 989e12
+H100 = 200e12
 REACHED = 0.8  # assumed: share of a link's nominal rate that an all-reduce reaches
 
 
 @dataclass(frozen=True)
 class Link:
-    """Nominal bytes a second in one direction, of a GPU (NVLink) or of a whole node, and seconds of a message (assumed)."""
+    """Nominal speed of a link.
+
+    Attributes:
+        name: What the table calls it.
+        rate: Bytes per second in one direction, of a GPU (NVLink) or of a whole node.
+        latency: Seconds of a message (assumed).
+    """
 
     name: str
     rate: float
@@ -67,15 +76,19 @@ class Work:
 
 
 def ring(size: float, ranks: int, link: Link) -> float:
-    """Seconds of an all-reduce of `size` bytes on a ring: each rank sends 2 (n - 1) / n of them in 2 (n - 1) messages."""
+    """Return the seconds of an all-reduce of `size` bytes on a ring.
+
+    Each rank sends 2 (n - 1) / n of them in 2 (n - 1) messages.
+    """
     return 2 * (ranks - 1) / ranks * size / (link.rate * REACHED) + 2 * (ranks - 1) * link.latency
 
 
 def all_reduce(size: float, gpus: int, a_node: int, network: Link) -> float:
-    """Seconds in two levels: reduce-scatter within each node, rings of the GPUs of one number over the nodes, all-gather within.
+    """Return the seconds of an all-reduce in two levels.
 
-    The rings over the nodes run at once: together they carry `size` bytes and share the node's
-    bandwidth.
+    These are reduce-scatter within each node, rings over the nodes of the GPUs of one number, and
+    all-gather within each node. The rings over the nodes run at once: together they carry `size`
+    bytes and share the node's bandwidth.
     """
     inside, nodes = min(gpus, a_node), -(-gpus // a_node)
     return (ring(size, inside, NVLINK) if inside > 1 else 0.0) + (
@@ -84,7 +97,10 @@ def all_reduce(size: float, gpus: int, a_node: int, network: Link) -> float:
 
 
 def exposed(work: Work, gpus: int, a_node: int, network: Link) -> float:
-    """Seconds by which communication outlasts the backward pass: bucket by bucket, each when it is ready and the one before is through."""
+    """Return the seconds by which communication outlasts the backward pass.
+
+    A bucket is sent when it is ready and the one before is through.
+    """
     whole, rest = divmod(work.gradients, BUCKET)
     buckets = [float(BUCKET)] * int(whole) + [rest] * (rest > 0)
     backward, ready, done = work.seconds * work.backward, 0.0, 0.0
@@ -95,14 +111,14 @@ def exposed(work: Work, gpus: int, a_node: int, network: Link) -> float:
 
 
 def scaled(work: Work, gpus: int, a_node: int, network: Link) -> tuple[float, float]:
-    """Efficiency beside one GPU, and images a second of all."""
+    """Return the efficiency relative to one GPU, and the images per second of all."""
     alone = work.seconds * work.accumulate
     together = alone + (exposed(work, gpus, a_node, network) if gpus > 1 else 0.0)
     return alone / together, gpus * work.images * work.accumulate / together
 
 
 def table(work: Work, gpus: list[int], a_node: int) -> str:
-    """Markdown, a row for each number of GPUs; a node that is not left needs no network."""
+    """Return Markdown with a row for each number of GPUs; within one node no network is needed."""
     head = ["GPUs", *([NVLINK.name] if a_node > 1 else []), *(network.name for network in NETWORKS)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for number in gpus:
@@ -117,7 +133,10 @@ def table(work: Work, gpus: list[int], a_node: int) -> str:
 
 
 def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
-    """Parameters that learn, operations of a step, and the share of them that the backward pass has; on no memory."""
+    """Count trainable parameters, operations of a step, and the share of the backward pass.
+
+    The network is on the meta device and takes no memory.
+    """
     with torch.device("meta"):
         net = make(cfg.module.net).train()
         with FlopCounterMode(display=False) as counter:
@@ -132,7 +151,7 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
 
 
 def measured(cfg: DictConfig, images: int) -> float:
-    """Seconds of a step on the first device of this machine, in the precision that a run would choose."""
+    """Return the seconds of a step on the first device, in the precision a run would choose."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     setting = Setting(
         device,

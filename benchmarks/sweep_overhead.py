@@ -1,4 +1,7 @@
-"""From asking for a trial to its first training step: a fresh `python run.py` beside a process forked from one that has imported already."""
+"""Time from starting a trial to its first training step, fresh or forked.
+
+A fresh `python run.py` is compared with a process forked from one that has imported already.
+"""
 
 import argparse
 import os
@@ -67,12 +70,12 @@ def main():
 
 
 def seconds(log, column):
-    """What the trials noted."""
+    """Return one column of what the trials recorded."""
     return [float(line.split()[column]) for line in log.read_text().splitlines()]
 
 
 def fresh(words, folder, environment):
-    """Seconds of one run by itself."""
+    """Return the seconds of a fresh process to its first step."""
     code = "import sys, benchmarks.first_step, run; run.main()"
     began = time.time()
     run_quietly([sys.executable, "-c", code, *words, f"hydra.run.dir={folder}"], environment)
@@ -94,9 +97,12 @@ run.main()
 
 
 def sweep(words, folder, environment, log):
-    """Seconds of each trial of a multirun."""
+    """Return the seconds of each trial of a multirun to its first step."""
     asked = folder.parent / "asked"
-    preload = "hydra.launcher.preload=[run,callbacks.sweeps.child,callbacks.runs.carry_out,callbacks.sweeps.study,benchmarks.first_step,timm]"
+    preload = (
+        "hydra.launcher.preload=[run,callbacks.sweeps.child,callbacks.runs.carry_out,"
+        "callbacks.sweeps.study,benchmarks.first_step,timm]"
+    )
     script = folder.parent / "asking.py"  # a file, because processes are made from the main module
     script.write_text(
         "if __name__ == '__main__':\n"

@@ -1,4 +1,6 @@
-"""Training throughput: this repository, loader, Lightning and callbacks included, beside a plain fp32 loop and a bare step.
+"""Training throughput of this repository beside a plain fp32 loop and a bare step.
+
+This repository's includes loader, Lightning and callbacks.
 
 The plain loop runs in a process of its own, because this repository also sets the allocator of the
 process that it is in.
@@ -21,7 +23,10 @@ from parts import Parts
 
 
 def bare(module: torch.nn.Module, batch: dict, precision: str, steps: int) -> float:
-    """Images a second of forward, loss, backward and optimizer on one batch that is in memory already."""
+    """Return the images per second of bare training steps on one batch in memory.
+
+    A step is forward, loss, backward and optimizer.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.train().to(device)
     image, target = batch["image"].to(device), batch[module.target].to(device)
@@ -50,8 +55,12 @@ print(loop.run(int(sys.argv[5])))
 """
 
 
-BRAIN = "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,decoder_channels:[256,128,64,32,16]}"
-TASKS = {  # experiment, plain loop, words that make the demo's network the published one, from scratch
+BRAIN = (
+    "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,"
+    "decoder_channels:[256,128,64,32,16]}"
+)
+# experiment, plain loop, overrides that make the demo's network the published one, from scratch
+TASKS = {
     "brain": ("unetpp_brain_tumor", ("plain_loop", "PlainLoop"), [BRAIN]),
     "pneumonia": (
         "lora_pneumonia",
@@ -62,7 +71,7 @@ TASKS = {  # experiment, plain loop, words that make the demo's network the publ
 
 
 def plain(loop: tuple[str, str], rows: Path, size: int, batch: int, steps: int) -> float:
-    """Images a second of the plain loop, two steps of warm-up left out."""
+    """Return the images per second of the plain loop, without two steps of warm-up."""
     words = [str(Path(__file__).parent), str(rows), str(size), str(batch), str(steps)]
     code = PLAIN.replace("{module}", loop[0]).replace("{name}", loop[1])
     return float(

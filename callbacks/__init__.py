@@ -1,1 +1,1 @@
-"""What happens beside training."""
+"""Callbacks of the Trainer, and the code around runs: reports, comparison, sweeps, doctor."""

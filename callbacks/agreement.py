@@ -1,4 +1,4 @@
-"""A question that every rank answers at every step, and all get the same answer to, without a step that waits for another's."""
+"""A yes-or-no question that all ranks answer at every step, without waiting for one another."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import distributed
 
 
 class Agreement:
-    """Whether any rank said yes; all ranks hear of it at the same step, one step later. With one process at once.
+    """Agreement of all ranks on whether any of them said yes.
 
-    The flags travel over the CPUs (gloo) while the next step computes, so that no GPU has to be
-    waited for.
+    All ranks get the answer at the same step, one step later; with one process at once. The flags
+    travel over the CPUs (gloo) while the next step computes, so that no GPU has to be waited for.
 
     Args:
         world_size: Number of processes; each makes one of these at the same time.
@@ -22,7 +22,7 @@ class Agreement:
         self._work: Any = None
 
     def step(self, mine: bool) -> bool:
-        """What was said up to the last step; called by all ranks at every step.
+        """Return whether any rank said yes up to the last step; all ranks call it at every step.
 
         Args:
             mine: What this rank says.
@@ -37,7 +37,7 @@ class Agreement:
         return said
 
     def now(self, mine: bool) -> bool:
-        """What was said up to now; waits for all ranks, and is called by all of them.
+        """Return whether any rank said yes up to now; all ranks call it, and wait for each other.
 
         Args:
             mine: What this rank says.
@@ -58,7 +58,7 @@ class Agreement:
 
 
 def gathered(world_size: int, *mine: list[Any]) -> list[list[Any]]:
-    """Each of several lists, of all processes together."""
+    """Gather each of several lists over all processes."""
     parts: list[Any] = [mine] * world_size
     if world_size > 1:
         torch.distributed.all_gather_object(parts, mine)

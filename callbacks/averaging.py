@@ -1,4 +1,4 @@
-"""Averages of the weights: what is validated, saved and tested is the average, and it ends with the fit."""
+"""Weight averaging: the average is validated, saved and tested, and it ends with the fit."""
 
 from typing import Any
 
@@ -27,13 +27,15 @@ class Ema(EMAWeightAveraging):
         super().__init__(decay=decay, **averaging)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The module holds the average by now, and the checkpoints do too."""
+        """Forget the average, which the module and the checkpoints hold by now."""
         self._average_model = None
 
 
 @validated
 class Swa(WeightAveraging):
-    """Stochastic weight averaging (Izmailov et al. 2018): the plain mean of the weights at the end of each late epoch.
+    """Stochastic weight averaging (Izmailov et al. 2018): the mean of the late epochs' weights.
+
+    The plain mean of the weights at the end of each late epoch.
 
     Lightning's own callback of this name hands its average over after the last checkpoint was
     written, so nothing ever tests it. BatchNorm statistics are averaged with the weights.
@@ -51,18 +53,18 @@ class Swa(WeightAveraging):
         self._epoch_ends = False
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """At the last step of an epoch, so that the validation behind it judges the new mean."""
+        """Return whether a late epoch ends, so that its validation evaluates the new mean."""
         return step_idx is not None and self._epoch_ends
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Before the first epoch that counts, the average is a copy of the weights."""
+        """Update the average; before the first epoch that counts, it is a copy of the weights."""
         self._epoch_ends = trainer.is_last_batch and trainer.current_epoch >= self.start_epoch
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.is_last_batch and not self._epoch_ends and self._average_model is not None:
             self._average_model.module.load_state_dict(pl_module.state_dict())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As `Ema`."""
+        """Forget the average, as `Ema` does."""
         self._average_model = None

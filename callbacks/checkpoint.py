@@ -1,4 +1,4 @@
-"""The best checkpoints of a run; a run that goes on in a new folder takes them along."""
+"""The best checkpoints of a run; resuming in a new folder copies them there."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ class Best(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copies the best checkpoints of the folder that is continued into this one."""
+        """Copy the best checkpoints of the resumed run's folder into this one."""
         kept = {
             path: score
             for path, score in state_dict.get("best_k_models", {}).items()
@@ -86,7 +86,9 @@ def _copy(copies: dict[str, str]) -> None:
 
 
 class Top(Best):
-    """The best few of a run beside the best one; a class of its own, because Lightning tells callbacks apart by class and monitor.
+    """The best few checkpoints of a run, beside the best one.
+
+    A class of its own, because Lightning tells callbacks apart by class and monitor.
 
     Example:
         callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename:

@@ -1,4 +1,4 @@
-"""Leaves cls_prob.csv when a test ends: each image's probability, and whether the network had seen the image."""
+"""Write cls_prob.csv when a test ends: each image's probability, and whether it was trained on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from lightning_modules.label_evidence import LabelEvidence
 
 @validated
 class ClassProbabilities(Callback):
-    """Writes the probability of every image that was judged; `merge` makes one table of those of all folds.
+    """Write the probability of every evaluated image; `merge` makes one table of all folds.
 
     Example:
         callbacks: {class_probabilities: {run_dir: "${paths.run}"}}
@@ -41,7 +41,7 @@ class ClassProbabilities(Callback):
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After the fit val was judged by the best weights, then test."""
+        """Write the table; after a fit it includes val, evaluated by the best weights."""
         if (
             not trainer.is_global_zero
             or trainer.fast_dev_run

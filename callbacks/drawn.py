@@ -1,4 +1,4 @@
-"""Prints before training which images the epochs will show where they differ, and logs after each epoch which ones it really showed."""
+"""Print before training which images epochs will sample where they differ; log which they did."""
 
 from collections import Counter
 from itertools import groupby
@@ -19,7 +19,9 @@ POSITIVE = "positive"
 
 
 class Drawn(Callback):
-    """Logs `drawn/images`, `drawn/positive_fraction` and `drawn/<stratum>` (its share), counted over all ranks from the batches that were trained on.
+    """Log `drawn/images`, `drawn/positive_fraction` and `drawn/<stratum>` (its share).
+
+    Counted over all ranks from the batches that were trained on; strata only if there are several.
 
     Example:
         callbacks: {drawn: {}}
@@ -29,7 +31,7 @@ class Drawn(Callback):
         self._counts: Counter[str] = Counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints what is drawn, one line for each stretch of epochs, where there are several."""
+        """Print the sampling, one line for each stretch of epochs, where there are several."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids, pool = data.table.rows["id"].to_numpy()[data.pool.rows], data.pool
         self._kind = {
@@ -49,14 +51,14 @@ class Drawn(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts names; nothing is asked of the device."""
+        """Count names, without waiting for the device."""
         for id in batch["id"]:
             stratum, positive = self._kind[id]
             self._counts[stratum] += 1
             self._counts[POSITIVE] += positive
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs what was shown."""
+        """Log the shares of the images that were trained on."""
         counts = torch.tensor(
             [float(self._counts[name]) for name in (POSITIVE, *self._names)],
             device=pl_module.device,
@@ -75,16 +77,16 @@ class Drawn(Callback):
         self._counts.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts of an epoch that is not over."""
+        """Return the counts of an epoch that is not over."""
         return {"counts": dict(self._counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Counts on."""
+        """Restore the counts."""
         self._counts = Counter(state_dict["counts"])
 
 
 def _class_weights(module: LightningModule) -> list[str]:
-    """What the pixels of each class weigh in the loss, where they do not weigh alike."""
+    """Describe the weights of each class's pixels in a balanced loss."""
     terms = [term for term in module.modules() if isinstance(term, BalancedBce)]
     return [
         f"loss: a pixel of {name} weighs {inside:.2f}, one outside {outside:.2f}"
@@ -94,7 +96,10 @@ def _class_weights(module: LightningModule) -> list[str]:
 
 
 def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
-    """Stretches of epochs and what holds in each of them; stages that may end early stand at their full length."""
+    """Return stretches of epochs and the plan of each.
+
+    Stages that may end early count with their full length.
+    """
     curriculum = next(
         (callback for callback in trainer.callbacks if hasattr(callback, "stages")), None
     )  # type: ignore[attr-defined]

@@ -12,13 +12,13 @@ from datamodules.refusal import Refusal
 
 @validated
 class FiniteLoss(Callback):
-    """Keeps one flag on the device and reads it every few steps, so that no step waits for the device.
+    """Keep one flag on the device and read it every few steps, so that no step waits for it.
 
     Example:
         callbacks: {finite_loss: {every: 50}}
 
     Args:
-        every: Steps between two looks.
+        every: Steps between two checks.
     """
 
     def __init__(self, every: Count = 50) -> None:
@@ -29,7 +29,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Notes; looks every `every` steps."""
+        """Update the flag; check it every `every` steps."""
         bad = ~torch.isfinite(outputs["loss"].detach())
         self._bad = bad if self._bad is None else self._bad | bad
         self._recent.append(batch["id"])
@@ -37,11 +37,11 @@ class FiniteLoss(Callback):
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the end of an epoch too."""
+        """Check at the end of an epoch too."""
         self._look(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks before weights that are not numbers are validated and saved."""
+        """Check before weights that are not finite are validated and saved."""
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:

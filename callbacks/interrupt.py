@@ -1,4 +1,7 @@
-"""Ctrl-C, a termination or a preemption finishes the step, saves last.ckpt and says how to go on; a second Ctrl-C stops at once."""
+"""Stop cleanly on Ctrl-C, a termination or a preemption: finish the step and save last.ckpt.
+
+The message says how to resume; a second Ctrl-C stops at once.
+"""
 
 import signal
 import threading
@@ -21,14 +24,14 @@ REQUEUE = getattr(
 
 
 class Interrupted(Refusal):
-    """Training was stopped by the user after saving; the message says how to go on."""
+    """Training was stopped by the user after saving; the message says how to resume."""
 
     exit_code = 130
 
 
 @validated
 class Interrupt(Callback):
-    """Turns SIGINT and SIGTERM into a clean stop at the end of the running step, on all ranks at the same one.
+    """Turn SIGINT and SIGTERM into a clean stop at the end of the same step on all ranks.
 
     A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
     submitit, which owns that.
@@ -47,11 +50,14 @@ class Interrupt(Callback):
         self._ranks = Agreement(1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All ranks are here at the same time."""
+        """Create the agreement here, where all ranks are at the same time."""
         self._ranks = Agreement(trainer.world_size)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens from now on; Lightning has set its own handlers by now, and its one for SIGTERM would wait for the other ranks."""
+        """Install the signal handlers.
+
+        Lightning has set its own by now, and its one for SIGTERM would wait for the other ranks.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -69,7 +75,10 @@ class Interrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stops where the state is whole: the optimizer has stepped, the epoch is not over. run.py puts this callback last."""
+        """Stop where the state is whole: the optimizer has stepped, the epoch is not over.
+
+        run.py puts this callback last.
+        """
         agreed = self._ranks.step(bool(self._asked))
         if not agreed:
             return
@@ -86,12 +95,12 @@ class Interrupt(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *about: Any
     ) -> None:
-        """A job that is about to be requeued does not wait for the end of a validation; last.ckpt is that of the epoch before."""
+        """Requeue without waiting for the end of a validation; last.ckpt is of the epoch before."""
         if self._asked == REQUEUE:
             self._requeue()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops behind the last epoch."""
+        """Stop after the last epoch."""
         if self._ranks.now(bool(self._asked)):
             self._requeue()
             raise Interrupted(
@@ -107,7 +116,10 @@ class Interrupt(Callback):
         )
 
     def _requeue(self) -> None:
-        """Hands a preemption on to whoever listened before: the first rank asks for the requeue and ends, which ends the others too."""
+        """Hand a preemption on to the handler that was there before.
+
+        The first rank asks for the requeue and ends, which ends the others too.
+        """
         if REQUEUE in self._before and self._asked == REQUEUE:
             self._before[REQUEUE](REQUEUE, None)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -116,11 +128,11 @@ class Interrupt(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the signals back after an error too."""
+        """Restore the signal handlers after an error too."""
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

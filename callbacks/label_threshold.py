@@ -1,4 +1,4 @@
-"""Finds the threshold, and if asked the temperature, that suit validation evidence best, and leaves them in the module."""
+"""Find the best threshold, and temperature if asked, on val and leave them in the module."""
 
 import json
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ MEND = (
 
 @validated
 class LabelThreshold(RuleSearch):
-    """Searches each class's threshold, and with `temperature` the divisor that calibrates its logits first.
+    """Search each class's threshold; `temperature` first calibrates its logits by a divisor.
 
-    Where the bounds cannot be kept, training goes on with what comes nearest; the best checkpoint
-    is then not tested.
+    Where the bounds cannot be kept, training continues with the nearest threshold; the best
+    checkpoint is then not tested.
 
     Example:
         callbacks:
@@ -76,7 +76,7 @@ class LabelThreshold(RuleSearch):
         self._missed: str | None = None
 
     def search(self, evidence: LabelEvidence) -> Tensor:
-        """Class by class; classes that exclude one another share a temperature and need no threshold."""
+        """Search class by class; exclusive classes share a temperature and need no threshold."""
         warm = torch.tensor(
             [[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64
         )
@@ -136,7 +136,10 @@ class LabelThreshold(RuleSearch):
         return [temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes]
 
     def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
-        """During a fit the next epoch may do better; the best checkpoint is refused, or its threshold written down."""
+        """Refuse the best checkpoint if it misses the bounds, else write its threshold down.
+
+        During a fit nothing is refused, because the next epoch may do better.
+        """
         if trainer.state.fn != TrainerFn.VALIDATING:
             return
         if self._missed:
@@ -150,7 +153,7 @@ class LabelThreshold(RuleSearch):
             self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
 
     def _selected(self, evidence: LabelEvidence) -> dict[str, Any]:
-        """Class -> the numbers in force, what they were selected by, and what they reach on val."""
+        """Map each class to its rule, what that was selected by, and what it reaches on val."""
         demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
         found: dict[str, Any] = {}
         for c, name in enumerate(evidence.classes):
@@ -167,7 +170,7 @@ class LabelThreshold(RuleSearch):
         return found
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses a checkpoint whose rule could not keep what was demanded of it."""
+        """Refuse a checkpoint whose rule does not keep the demanded bounds."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
         if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
             raise Refusal(

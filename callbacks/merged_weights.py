@@ -1,4 +1,4 @@
-"""Writes the adapted network as a plain one when a test ends: the adapters added into the weights, no trace of LoRA."""
+"""Write the adapted network as a plain one when a test ends, with the adapters merged in."""
 
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from lightning_modules.adapted import Adapted
 
 @validated
 class MergedWeights(Callback):
-    """Leaves `merged.pt`, a state_dict of the plain classifier, which `module.net.weights=PATH` and timm or torchvision read.
+    """Write `merged.pt`, a state_dict of the plain classifier without LoRA.
 
-    The file holds no mean and std of the pixels; they stand in report.json as `normalization`.
+    `module.net.weights=PATH`, timm and torchvision read it. The file holds no mean and std of the
+    pixels; report.json has them as `normalization`.
 
     Example:
         callbacks: {merged_weights: {path: "${paths.run}/checkpoints/merged.pt"}}
@@ -27,7 +28,7 @@ class MergedWeights(Callback):
         self.path = Path(path)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Once, from the weights that were tested."""
+        """Write the file once, from the weights that were tested."""
         if not isinstance(pl_module.net, Adapted):
             raise Refusal(
                 "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave"

@@ -1,4 +1,4 @@
-"""Writes what do=[predict] says of each image: masks as PNG and in the competition's CSV, or probabilities and decisions."""
+"""Write what do=[predict] finds: masks as PNG and competition CSV, or probabilities and labels."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from lightning_modules.segmentation import SegmentationModule
 
 @validated
 class Predictions(Callback):
-    """Leaves `predictions/submission.csv` (relative RLE) and `predictions/masks/*.png`, or `predictions/labels.csv`.
+    """Write `predictions/submission.csv` and `predictions/masks/*.png`, or `labels.csv`.
 
-    Masks are drawn at each image's own size by the rule in force; of several classes each has its
-    folder and its CSV.
+    Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
+    Of several classes each has its folder and its CSV. `labels.csv` is in `predictions/` too.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -44,7 +44,7 @@ class Predictions(Callback):
         self._rows: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Knows each image's own size."""
+        """Note each image's own size, file name and split."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
@@ -66,7 +66,7 @@ class Predictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Decides image by image."""
+        """Decide image by image."""
         if isinstance(pl_module, SegmentationModule):
             self._rows += [
                 self._drawn(pl_module, id, self._whole(outputs, batch, i))
@@ -76,7 +76,7 @@ class Predictions(Callback):
             self._rows += _said(pl_module, outputs, batch)
 
     def _whole(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
-        """The logits of one image at its own size, padding cut off."""
+        """Return the logits of one image at its own size, padding cut off."""
         inside = logits[i : i + 1][batch["content"][i].inside].float()
         return F.interpolate(
             inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
@@ -96,7 +96,7 @@ class Predictions(Callback):
         return row
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the tables, of all processes."""
+        """Write the tables of all processes."""
         rows = self._rows
         if trainer.world_size > 1:
             parts: list[Any] = [None] * trainer.world_size
@@ -127,7 +127,7 @@ def _folder(classes: tuple[str, ...], name: str) -> str:
 
 
 def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[dict[str, Any]]:
-    """Probability and decision of each class."""
+    """Return probability and decision of each class, one row an image."""
     ids = np.array(batch["id"])
     labels = np.zeros(
         (len(ids), len(module.classes)), np.uint8

@@ -27,10 +27,10 @@ class Pruned(Exception):
 
 
 class Pruning(Callback):
-    """Tells the study the monitored score after each validation, and ends the trial between two epochs where the pruner says so.
+    """Report the monitored score after each validation; end the trial where the pruner says so.
 
-    The study is the one of the sweep that the run folder belongs to, the trial has the folder's
-    number. The sweeper adds this callback.
+    The trial ends between two epochs. The study is the one of the sweep that the run folder belongs
+    to, the trial has the folder's number. The sweeper adds this callback.
 
     Example:
         callbacks: {pruning: {run_dir: "${paths.run}", monitor: "${monitor.name}", pruner:
@@ -62,11 +62,11 @@ class Pruning(Callback):
             self._trial = running_trial(self.run_dir, self.pruner)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All ranks are here at the same time."""
+        """Create the agreement here, where all ranks are at the same time."""
         self._ranks = Agreement(trainer.world_size)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports; an epoch that was told before the trial was cut off is not told again."""
+        """Report the score, unless this epoch was reported before the trial was cut off."""
         if self._trial is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
@@ -80,7 +80,7 @@ class Pruning(Callback):
         self._prune = self._trial.should_prune()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the trial on all ranks at once, when the checkpoints of the epoch before are written."""
+        """End the trial on all ranks at once, after the checkpoints of the epoch before."""
         if self._ranks.now(self._prune):
             said = (
                 f"pruned after {trainer.current_epoch} epochs: by then the other trials of its"

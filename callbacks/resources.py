@@ -14,7 +14,7 @@ from datamodules.arguments import Positive, validated
 
 @validated
 class Resources(Callback):
-    """A thread samples utilisation beside training; the steps are only counted.
+    """Measure a run's cost: a thread samples utilisation, and the steps are only counted.
 
     Images are those of all processes, which take batches of one size; memory and utilisation are
     this process's own.
@@ -68,7 +68,7 @@ class Resources(Callback):
                 self._gpu.append(torch.cuda.utilization())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of an epoch that goes on in its middle, which has no other start."""
+        """Start the clock of an epoch that is resumed in its middle, which has no other start."""
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,7 +105,7 @@ class Resources(Callback):
         self._fit_seconds, self._fit_start = self._seconds_of_fit(), None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the training cost so far, in plain values: a fit that goes on from a checkpoint counts on from there."""
+        """Return the costs so far as plain values, from which a resumed fit counts on."""
         return {
             "fit_seconds": self._seconds_of_fit(),
             "train_seconds": self._train_seconds,
@@ -158,7 +158,7 @@ class Resources(Callback):
             self._thread = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For the report; empty where nothing was trained."""
+        """Return the costs for the report; empty where nothing was trained."""
         if not self._rates:
             return {}
         gpu = {

@@ -1,4 +1,4 @@
-"""What every search of a decision rule shares: it runs after each validation, and test uses the rule as it stands."""
+"""Base of the decision rule searches: one after each validation; test uses the rule as it is."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -20,7 +20,7 @@ GROUP = {
 
 
 class RuleSearch(Callback):
-    """After each validation the rule is searched on its evidence; test uses it as it stands. A subclass says how."""
+    """Search the decision rule on the evidence of each validation; subclasses say how."""
 
     kind: type[Evidence]
 
@@ -31,10 +31,10 @@ class RuleSearch(Callback):
 
     @abstractmethod
     def search(self, evidence: Any) -> Tensor:
-        """The rule's numbers, `classes x 3`; leaves `self.found`."""
+        """Return the rule's numbers, `classes x 3`, and set `self.found`."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Runs before the module logs its scores, so they are scores at the new rule."""
+        """Search before the module logs its scores, so that they are scores at the new rule."""
         if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
             return
         evidence = pl_module.collect("val")
@@ -49,7 +49,7 @@ class RuleSearch(Callback):
         self._leave_in_checkpoint(trainer, pl_module)
 
     def _leave_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
-        """Where a validated checkpoint of this run was searched otherwise, it takes the new rule: test reads it again."""
+        """Write the new rule into the validated checkpoint of this run, which test reads again."""
         path = Path(str(trainer.ckpt_path))
         own = getattr(trainer.checkpoint_callback, "dirpath", None)
         if trainer.state.fn != TrainerFn.VALIDATING or own is None or path.parent != Path(own):
@@ -59,7 +59,7 @@ class RuleSearch(Callback):
         trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
 
     def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
-        """Looks at what was found; nothing to say here."""
+        """Check what was found; does nothing unless overridden."""
 
 
 def _write_rule(path: Path, module: EvaluatedModule) -> None:

@@ -1,4 +1,4 @@
-"""Early stopping that stays stopped: a run that had ended does not go on when it is resumed."""
+"""Early stopping that stays stopped when a run that had ended is resumed."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from datamodules.arguments import Count, NonNegative, validated
 
 @validated
 class Stopping(EarlyStopping):
-    """Lightning's EarlyStopping, except that a resumed run whose patience is used up does not train another epoch.
+    """Lightning's EarlyStopping, except that a resumed run without patience left stays stopped.
 
     Example:
         callbacks: {early_stopping: {monitor: val/dice, mode: max, patience: 15}}
@@ -38,9 +38,9 @@ class Stopping(EarlyStopping):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what was counted; how long to wait is what this run's configuration says."""
+        """Restore the counts; the patience is that of this run's configuration."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning does not keep that it had stopped."""
+        """Stop again if patience is used up, because Lightning does not save that it stopped."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

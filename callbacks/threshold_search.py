@@ -26,8 +26,8 @@ class ThresholdSearch(RuleSearch):
             lesions_only: false
 
     Args:
-        bottom: Lowest and highest probability at which the mask is drawn.
-        top: Likewise of the pixels that must be certain, or None.
+        bottom: Lowest and highest probability of the pixels that the mask consists of.
+        top: Lowest and highest probability of the pixels that must be certain, or None.
         min_area: Fractions of the image that must be certain.
         lesions_only: Maximise the Dice of images with a lesion instead of all.
     """
@@ -48,7 +48,7 @@ class ThresholdSearch(RuleSearch):
         self.lesions_only = lesions_only
 
     def search(self, evidence: MaskEvidence) -> Tensor:
-        """By the mean Dice; a class that val does not show has a rule and no score."""
+        """Search by the mean Dice; a class that val does not show has a rule and no score."""
         found = mask_search.search(evidence, self.grid, self.lesions_only)
         self.found = [
             self._told(f, shown)

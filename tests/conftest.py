@@ -1,4 +1,4 @@
-"""What tests share: a small phantom export, and run.py called in this process as the command line calls it."""
+"""Shared fixtures: small phantom data sets and run.py, called in this process."""
 
 import hashlib
 import os
@@ -45,7 +45,10 @@ SMALL_LABELS = [
     *DEMO[:2],
     LABELS,
 ]
-STAGES = "callbacks=[checkpoint,curriculum,threshold_search,drawn,interrupt,finite_loss,resources,report]"
+STAGES = (
+    "callbacks=[checkpoint,curriculum,threshold_search,drawn,interrupt,finite_loss,resources,"
+    "report]"
+)
 SMALL_PNX = [
     "experiment=curriculum_pnx",
     "image_size=32",
@@ -81,7 +84,7 @@ THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs come first: a long file that begins last would keep one process waiting for the other."""
+    """Put whole runs first, since a long file started last would keep the other process waiting."""
     items.sort(key=lambda item: len(item.path.parts))
 
 
@@ -113,7 +116,7 @@ def bone_words(bone_scans: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def bone_chain(bone_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of the whole chain, with nearly every image above the threshold; its cache lies beside it."""
+    """Run folder of the whole chain, nearly every image above the threshold; cache beside it."""
     folder = tmp_path_factory.mktemp("chain") / "run"
     ranks(
         1,
@@ -130,7 +133,7 @@ def bone_chain(bone_words: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def thorax(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Phantom DICOMs in Kaggle's layout: 90 images of 64 pixels, every third with a pneumothorax."""
+    """Phantom DICOMs in Kaggle's layout: 90 images of 64 pixels, a third with a pneumothorax."""
     root = tmp_path_factory.mktemp("data") / "pneumothorax"
     pneumothorax.write(root, **THORAX)
     return root
@@ -197,7 +200,7 @@ def refused(code: int, said: str, steps: list[int], wrong: str, mend: str) -> No
 
 @pytest.fixture
 def refuses_spoilt(cli: Callable, steps: list[int], tmp_path: Path) -> Callable[..., None]:
-    """Spoils a copy of a data set and looks that it is refused; `{root}` in what should be said is the copy's folder."""
+    """Spoil a copy of a data set and check its refusal; `{root}` in `wrong` is its folder."""
 
     def look(
         words: list[str], original: Path, spoil: Callable[[Path], object], wrong: str, mend: str

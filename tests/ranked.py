@@ -1,4 +1,4 @@
-"""run.py as several ranks that torchrun would start, from a process that has imported already: a start costs no import."""
+"""run.py started as several ranks, as torchrun would, from a process that has done the imports."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Every argument that the configuration can set: a misspelt choice, `true`, `off` and NaN are refused where they mean nothing."""
+"""Tests that misspelt choices, `true`, `off` and NaN are refused where they mean nothing."""
 
 import inspect
 import re
@@ -30,7 +30,9 @@ from lightning_modules.parameter_groups import check_optimizer
 CONF = Path(__file__).parents[1] / "conf"
 OURS = re.compile(r"_target_: ?((?:datamodules|lightning_modules|callbacks)\.[\w.]+)")
 WRONG = {"misspelt": "misspeltt", "true": True, "off": "off", "nan": float("nan")}
-NAMES = {  # arguments that are any text: a path, or a name that the data, a library or a server knows; two are checked by sentences of their own
+# arguments that are any text: a path, or a name that the data, a library or a server knows;
+# two are checked by sentences of their own
+NAMES = {
     *(
         "root",
         "cache_dir",
@@ -93,7 +95,10 @@ def _targets() -> Iterator[Callable[..., Any]]:
 
 
 def _arguments(target: Callable[..., Any]) -> dict[str, type | Callable[..., Any]]:
-    """Argument -> the class whose constructor has it: the target's own, and those of base classes of ours that get `**base`."""
+    """Map each argument to the class whose constructor has it.
+
+    It holds the target's own arguments and those of its base classes of this project.
+    """
     if not isinstance(target, type):
         return {
             name: target

@@ -1,4 +1,4 @@
-"""Bad input of bone scans: one sentence with the mend, before anything is decoded, the data folder untouched."""
+"""Tests of bad bone-scan input: one sentence with a fix before decoding, data untouched."""
 
 import shutil
 from pathlib import Path

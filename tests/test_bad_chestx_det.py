@@ -1,4 +1,7 @@
-"""Bad input of ChestX-Det: exit code, one sentence with the mend, no step taken, the data folder untouched; and a good run's counts."""
+"""Tests of bad ChestX-Det input, and the counts of a good run.
+
+A refusal exits with a code and one sentence with a fix; no step is taken, the data are untouched.
+"""
 
 import json
 import math
@@ -13,7 +16,10 @@ from tests.conftest import DEMO, folder_hash
 from tests.datamodules.test_chestx_det import DRAWN, WARTS
 
 JSON = "ChestX_Det_train.json"
-NET = "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8],classes:6}"
+NET = (
+    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,"
+    "decoder_channels:[16,8,8],classes:6}"
+)
 WORDS = [
     "experiment=upernet_chestx_det",
     "module/net=unet",
@@ -36,7 +42,7 @@ def root(tmp_path_factory):
 
 
 def changed(change):
-    """A change of the first train image that has findings; it returns what replaces the entry, or None."""
+    """Return a function that applies `change` in place to the first train entry with findings."""
 
     def spoil(root: Path) -> None:
         entries = json.loads((root / JSON).read_text())

@@ -1,4 +1,4 @@
-"""Bad input: exit code, one sentence with the mend that names the file, no step taken, the data folder untouched."""
+"""Tests of bad input: exit code, one sentence naming file and fix, no step, data untouched."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Bad input of a classification: exit code, one sentence with the mend, no step taken, the data folder untouched."""
+"""Tests of bad classification input: exit code, a sentence with a fix, no step, data untouched."""
 
 import shutil
 from pathlib import Path

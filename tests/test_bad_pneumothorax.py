@@ -1,4 +1,4 @@
-"""Bad input of pneumothorax: exit code, one sentence with the mend, no step taken, the data folder untouched."""
+"""Tests of bad pneumothorax input: exit code, one sentence with a fix, no step, data untouched."""
 
 import json
 from pathlib import Path

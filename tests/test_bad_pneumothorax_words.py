@@ -1,4 +1,7 @@
-"""Words that pneumothorax cannot be trained with: exit code, one sentence with the mend, no step taken, the data folder untouched."""
+"""Tests of overrides that pneumothorax cannot be trained with.
+
+Each exits with a code and one sentence with a fix; no step is taken, the data are untouched.
+"""
 
 from pathlib import Path
 

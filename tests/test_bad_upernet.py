@@ -1,4 +1,4 @@
-"""What cannot be with UPerNet is said in one sentence before any step."""
+"""Tests of settings that UPerNet cannot use, refused in one sentence before any step."""
 
 import pytest
 import torch

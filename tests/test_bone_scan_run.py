@@ -1,4 +1,7 @@
-"""The bone-scan chain through run.py: labels to classifier to boxes to pseudo masks, then the segmenter that learns from them."""
+"""Tests of the bone-scan chain through run.py.
+
+Labels train a classifier, which gives boxes and pseudo masks, from which a segmenter learns.
+"""
 
 import json
 from pathlib import Path
@@ -177,7 +180,10 @@ def test_two_processes_leave_what_one_leaves(bone_chain, bone_words, tmp_path):
 
 def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli, tmp_path):
     before = folder_hash(bone_scans), folder_hash(bone_chain)
-    small = "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}"
+    small = (
+        "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,"
+        "decoder_channels:[16,8,8]}"
+    )
     common = [
         "experiment=pseudo_mask_bone_scan",
         "image_size=[128,64]",

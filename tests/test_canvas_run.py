@@ -1,4 +1,4 @@
-"""Canvases that are not square, through run.py: a fit, its page and feature maps, predictions; and the sizes that are refused."""
+"""Tests of non-square canvases through run.py: fit, page, predictions and refused sizes."""
 
 import json
 
@@ -10,7 +10,10 @@ import torch
 from tests.conftest import SMALL, refused
 
 WORDS = [word for word in SMALL if not word.startswith("image_size")]
-MAPS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,feature_maps,predictions,report]"
+MAPS = (
+    "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,feature_maps,"
+    "predictions,report]"
+)
 
 
 def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):

@@ -1,4 +1,4 @@
-"""do=[predict] on any folder of images, by a run that learned masks and by one that learned labels."""
+"""Tests of do=[predict] on any folder of images, by mask and by label networks."""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""Folds from the command line: as one run and as a multirun the same numbers, their networks together the mean of what each says."""
+"""Tests of folds from the command line.
+
+One run and a multirun give the same numbers; an ensemble gives the mean of its members.
+"""
 
 import json
 import shlex

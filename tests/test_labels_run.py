@@ -1,4 +1,4 @@
-"""A classification from end to end: what the page says, adapters alone, bounds, several classes, a sweep, a comparison."""
+"""Tests of a classification from end to end: page, adapters, bounds, classes and sweeps."""
 
 import json
 import sys

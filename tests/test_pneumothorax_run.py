@@ -1,4 +1,4 @@
-"""Pneumothorax from the command line: what predict writes, and several checkpoints and mirrored views together."""
+"""Tests of pneumothorax from the command line: predictions, ensembles and mirrored views."""
 
 import json
 import sys
@@ -20,11 +20,15 @@ from datamodules.letterbox import Letterbox
 from lightning_modules import evidence_file
 from tests.conftest import SMALL_PNX, refused
 
-CALLBACKS = "callbacks=[checkpoint,curriculum,threshold_search,drawn,finite_loss,predictions,top_checkpoints,report]"
+CALLBACKS = (
+    "callbacks=[checkpoint,curriculum,threshold_search,drawn,finite_loss,predictions,"
+    "top_checkpoints,report]"
+)
 WORDS = [
     *SMALL_PNX[:-1],
     CALLBACKS,
-    "callbacks.curriculum.stages=[{epochs:3,lr:3e-3,image_size:96,positive_fraction:0.7}]",  # another size than image_size
+    # another size than image_size
+    "callbacks.curriculum.stages=[{epochs:3,lr:3e-3,image_size:96,positive_fraction:0.7}]",
     "callbacks.threshold_search={top:null,bottom:[0.05,0.95],min_area:[0.0,0.01],lesions_only:true}",
     "callbacks.top_checkpoints.save_top_k=2",
     "evaluation_size=native",
@@ -68,7 +72,7 @@ def scores_of(folder: Path, split: str) -> dict:
 def logits_by_hand(
     checkpoints: list[Path], files: dict[str, Path], flip: bool = False
 ) -> dict[str, np.ndarray]:
-    """The logit of the mean probability of all members and views, at each image's own size; float64."""
+    """Return the logit of the mean probability of members and views, at image size, in float64."""
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", WORDS)
     modules = [make(cfg.module).eval() for _ in checkpoints]

@@ -1,4 +1,7 @@
-"""The pre-classifier from the command line: every probability from a network that had not seen the image, and what is done with them."""
+"""Tests of the pre-classifier from the command line.
+
+Every probability comes from a network that had not seen the image; segmenters use them.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two ranks and one: the same images, the same losses, the same evidence; stopped and resumed on any number of them."""
+"""Tests of two ranks against one: images, losses, evidence and resuming on any number."""
 
 import json
 import os
@@ -14,7 +14,10 @@ from lightning_modules.evidence_file import read
 from tests.conftest import DEMO, SMALL_PNX
 from tests.ranked import ranks, start
 
-SWIN = "module.net.backbone={embed_dim:8,depths:[1,1,1,1],num_heads:[1,1,2,2],window_size:4,drop_path_rate:0.0}"
+SWIN = (
+    "module.net.backbone={embed_dim:8,depths:[1,1,1,1],num_heads:[1,1,2,2],window_size:4,"
+    "drop_path_rate:0.0}"
+)
 WORDS = [
     "experiment=upernet_pnx",
     *DEMO[:2],
@@ -81,7 +84,7 @@ def test_the_evidence_of_two_ranks_is_that_of_one(alone, words, tmp_path):
 
 
 def test_all_ranks_validate_the_network_that_is_saved(words, tmp_path):
-    """BatchNorm's statistics are each rank's own while it trains; the last row is of the checkpoint."""
+    """BatchNorm statistics differ per rank in training; the last row is of the checkpoint."""
     words = [word for word in words if word != "module.net.norm=group"]
     ranks(2, [*words, "datamodule.batch_size=2", "trainer.max_epochs=1"], tmp_path / "two")
     in_fit, of_checkpoint = pd.read_csv(tmp_path / "two/metrics.csv")["val/loss"].dropna()
@@ -154,7 +157,10 @@ def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the
 def test_a_curriculum_on_two_ranks_keeps_every_stages_length_and_rate_and_writes_once(
     thorax, tmp_path
 ):
-    stages = "[{epochs:1,lr:1e-3,batch_size:2,positive_fraction:0.5},{epochs:1,lr:5e-4,batch_size:3,positive_fraction:0.3,image_size:64}]"
+    stages = (
+        "[{epochs:1,lr:1e-3,batch_size:2,positive_fraction:0.5},"
+        "{epochs:1,lr:5e-4,batch_size:3,positive_fraction:0.3,image_size:64}]"
+    )
     words = [
         *SMALL_PNX,
         f"datamodule.root={thorax}",

@@ -1,4 +1,7 @@
-"""A fit that goes on with other settings than its checkpoint's is refused by name, or really trains with them; its costs go on too."""
+"""Tests of resuming with changed settings.
+
+They are refused by name or really applied; costs accumulate over resumed fits.
+"""
 
 import json
 import math
@@ -164,7 +167,10 @@ def test_new_settings_are_really_applied_where_that_is_asked_for(
 
 
 def test_a_cosine_goes_on_at_the_new_rate_and_length(cli, export, tmp_path, monkeypatch):
-    """By hand: step s of 12 at the rate r is r * (.01 + .99 * (1 + cos(pi * (s - 1) / 11)) / 2), after one step of warm-up."""
+    """The rate follows the cosine computed by hand, after one step of warm-up.
+
+    Step s of 12 at the rate r has r * (.01 + .99 * (1 + cos(pi * (s - 1) / 11)) / 2).
+    """
     words = [*SMALL, f"datamodule.root={export}", *EPOCHS, "module/scheduler=warmup_cosine"]
     code, said = cli(
         *words, "trainer.max_epochs=2", "module.optimizer.lr=1e-2", folder=tmp_path / "a"
@@ -269,7 +275,11 @@ def test_time_and_counters_go_on_from_the_checkpoint_in_the_middle_of_an_epoch(
 
 
 def test_costs_are_counted_on_by_hand(monkeypatch):
-    """10 s and 4 images in the first command, of which 6 s and 2 images are of an epoch that is not over; then 3 s more of it."""
+    """Costs of an unfinished epoch are continued after a resume.
+
+    The first command takes 10 s and 4 images, of which 6 s and 2 images are of an epoch that is not
+    over; the second takes 3 s more of it.
+    """
     first = Resources()
     first._images, first._train_seconds, first._rates = 2, 4.0, [0.5]
     first._epoch_images, first._epoch_seconds, first._fit_seconds = 2, 6.0, 11.0
@@ -344,7 +354,7 @@ def test_a_checkpoint_that_records_no_settings_is_not_gone_on_with(
 
 
 def test_a_plateau_that_has_lowered_the_rate_keeps_it_low():
-    """The rate fell from 1e-3 to 1e-5; at twice the rate it is 2e-5, and the schedule's new factor holds from there on."""
+    """A rate that fell from 1e-3 to 1e-5 becomes 2e-5 at twice the rate, with the new factor."""
 
     def pair(lr, factor, decay):
         optimizer = torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""The command line: the menu, an experiment a test, repeatability, resuming, folds."""
+"""Tests of the command line: menu, experiments, repeatability, resuming and folds."""
 
 import json
 import os
@@ -112,7 +112,10 @@ def fit(cli, folder: Path, root: Path, *words: str) -> pd.DataFrame:
 def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_path):
     before = folder_hash(export)
     first = fit(cli, tmp_path / "a", export, "trainer.max_epochs=2")
-    for name in "checkpoints/best.ckpt checkpoints/last.ckpt evidence/val.npz evidence/test.npz report.json report.html config.yaml".split():
+    for name in (
+        "checkpoints/best.ckpt checkpoints/last.ckpt evidence/val.npz evidence/test.npz "
+        "report.json report.html config.yaml"
+    ).split():
         assert (tmp_path / "a" / name).is_file(), name
     assert folder_hash(export) == before
     report = json.loads((tmp_path / "a/report.json").read_text())

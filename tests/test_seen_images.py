@@ -1,4 +1,4 @@
-"""A test on images that the network was trained on is refused, by number and by name, however it comes about."""
+"""Tests that images a network was trained on are refused as test images, by count and name."""
 
 import json
 import re
@@ -150,7 +150,8 @@ def test_renamed_copies_of_the_training_images_are_found_by_their_content(
     wanted = int((table["split"] == "test").sum())
     assert (
         code == 2
-        and f"{wanted} of {wanted} test images were trained on or chosen by ({wanted} the same file, 0 by their id)"
+        and f"{wanted} of {wanted} test images were trained on or chosen by "
+        f"({wanted} the same file, 0 by their id)"
         in said
     ), said
 
@@ -304,7 +305,7 @@ def folder_of_images(export, tmp_path) -> Path:
 def test_test_and_predict_refuse_what_means_something_else(
     case, cli, steps, export, folder_of_images, tmp_path
 ):
-    """One name for another, where all numbers of the network are the same: nothing else would notice."""
+    """A changed setting alone is refused, though the network's numbers are the same."""
     code, said = cli(*SMALL, f"datamodule.root={export}", *FIT, "do=[fit]", folder=tmp_path / "a")
     assert code == 0, said
     path = tmp_path / "a/checkpoints/best.ckpt"

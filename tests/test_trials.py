@@ -1,4 +1,8 @@
-"""Multiruns: a trial that fails is named and the others go on; trials of several processes run each once, a rank that dies ends its run."""
+"""Tests of multiruns.
+
+A failed trial is named and the others continue; trials of several processes run once, and a dead
+rank ends its run.
+"""
 
 import json
 import os

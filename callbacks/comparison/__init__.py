@@ -1,1 +1,1 @@
-"""Finished runs beside each other."""
+"""Comparison of finished runs."""

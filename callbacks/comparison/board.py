@@ -1,4 +1,4 @@
-"""The leaderboard: all runs in groups of one test set, ranked by val, each with what its difference to the best comes to on test."""
+"""Leaderboard: runs grouped by test set, ranked by val, each compared on test with the best."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,12 @@ Line = dict[str, Any]
 
 
 def board(known: KnownRuns) -> dict[str, Any]:
-    """Groups, the last one that a run was added to first; what is not ranked, and why; pages over several runs."""
+    """Group and rank all known runs.
+
+    Returns:
+        `groups` (the one with the newest run first), `parts` (folds of merged runs), `rest`
+        (unranked runs with the reason) and `several` (pages over several runs).
+    """
     entries = known.entries
     parts = _parts(entries)
     groups: dict[tuple[Any, ...], list[Entry]] = {}
@@ -56,7 +61,7 @@ def board(known: KnownRuns) -> dict[str, Any]:
 
 
 def _parts(entries: Iterable[Entry]) -> dict[str, str]:
-    """Run of one fold -> the run that it is a part of."""
+    """Map the run of one fold to the run that it is a part of."""
     return {
         os.path.normpath(f"{entry.run}/{part}"): entry.run
         for entry in entries
@@ -112,7 +117,7 @@ def _group(alike: list[Entry], known: KnownRuns, parts: dict[str, str]) -> Group
 
 
 def _when(entry: Entry) -> float:
-    """Seconds, because runs may come from machines of other time zones."""
+    """Return the time in seconds, because runs may come from machines of other time zones."""
     return datetime.fromisoformat(entry.when).timestamp()
 
 
@@ -121,7 +126,7 @@ def _val(entry: Entry, by: Ranking) -> float:
 
 
 def _words(entries: Sequence[Entry]) -> list[list[str]]:
-    """What each run differs in from others of its title, first what fewest words say; no seed twice."""
+    """Name the settings in which each run differs from others of its title; no seed twice."""
     found: list[list[str]] = [[] for _ in entries]
     for title in dict.fromkeys(entry.title for entry in entries):
         places = [n for n, entry in enumerate(entries) if entry.title == title]
@@ -136,7 +141,7 @@ def _words(entries: Sequence[Entry]) -> list[list[str]]:
 def _line(
     entry: Entry, by: Ranking, known: KnownRuns, best: Entry | None, words: list[str]
 ) -> Line:
-    """One run; the difference is taken on the score that ranks."""
+    """Build a run's line; the difference is that of the ranking score."""
     told, val = entry.told, _val(entry, by)
     draws = known.drawn(entry, by.score)
     test = told["test"][by.score]

@@ -1,4 +1,4 @@
-"""Compares finished runs on the same test set: a table of arms, ranked by val, and the difference of each to the best on val."""
+"""Compare finished runs on one test set: arms ranked by val, each against the best on test."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,9 @@ from lightning_modules.uncertainty import caveat
 
 
 def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
-    """Writes comparison.json and comparison.html into `run_dir` and prints the table; runs that differ in their seed alone are one arm.
+    """Write comparison.json, comparison.csv and comparison.html into `run_dir`; print the table.
+
+    Runs that differ only in their seed form one arm.
 
     Raises:
         Refusal: fewer than two runs, or runs of different tasks, images or groups.
@@ -65,7 +67,7 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
 
 
 def _comparable(folders: Sequence[str]) -> list[Finished]:
-    """The runs that were named, each once, if they can be compared."""
+    """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
         raise Refusal(
             "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them,"

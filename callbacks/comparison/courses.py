@@ -1,4 +1,4 @@
-"""How the runs of each arm went: their epochs, the images they had seen by then, and where their stages began."""
+"""Training courses of each arm: its epochs, the images seen by then, and its stages' starts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Course:
     stages: list[dict[str, Any]]
 
     def curve(self, score: str, over: str) -> pd.DataFrame:
-        """Columns x and y of a score over `epoch` or `images seen`; no rows where one of them is unknown."""
+        """Return x (`epoch` or `images seen`) and y (a score) of the epochs with both known."""
         if score not in self.table:
             return pd.DataFrame({"x": [], "y": []})
         return pd.DataFrame({"x": self.table[over], "y": self.table[score]}).dropna()
 
     def starts(self, over: str) -> list[float]:
-        """Where each stage after the first begins; of epochs halfway between two."""
+        """Return where each stage after the first begins; for `epoch` halfway between two."""
         found = []
         for stage in self.stages[1:]:
             before = stage["first_epoch"] - 1
@@ -43,7 +43,7 @@ class Course:
 
 
 def course(run: Finished) -> Course:
-    """Of a run without metrics.csv one without epochs."""
+    """Read the course of a run; it has no epochs if metrics.csv is missing."""
     table = per_epoch(run.folder / "metrics.csv")
     if len(table):
         table = table.assign(epoch=table.index.to_numpy() + 1).assign(
@@ -53,10 +53,11 @@ def course(run: Finished) -> Course:
 
 
 def images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
-    """Images trained on by the end of each epoch: those drawn, else an equal share of all that were trained on.
+    """Count the images trained on by the end of each epoch.
 
-    Unknown where the table does not begin with the first epoch, as after a run that went on from
-    another.
+    Adds up the images that were logged as sampled; without that log each epoch has an equal share
+    of all images trained on. NaN where the table does not begin with the first epoch, as after
+    resuming from another run.
     """
     trained = (report.get("resources") or {}).get("images_trained")
     if list(table.index) != list(range(len(table))):
@@ -69,12 +70,12 @@ def images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
 
 
 def courses(arms: Mapping[str, Sequence[Finished]]) -> dict[str, list[Course]]:
-    """Arm -> its courses."""
+    """Map each arm to its courses."""
     return {name: [course(run) for run in runs] for name, runs in arms.items()}
 
 
 def uncounted(arms: Mapping[str, Sequence[Course]]) -> list[str]:
-    """The arms of which some run was trained here, but on no known number of images."""
+    """List the arms with a run that was trained here on an unknown number of images."""
     return [
         name
         for name, runs in arms.items()
@@ -83,6 +84,6 @@ def uncounted(arms: Mapping[str, Sequence[Course]]) -> list[str]:
 
 
 def mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The mean of x and y in each epoch that all curves have."""
+    """Average x and y over all curves, in the epochs that all of them have."""
     by_epoch = pd.concat(curves).groupby(level=0)
     return by_epoch.mean()[by_epoch.size() == len(curves)]

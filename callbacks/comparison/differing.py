@@ -1,4 +1,4 @@
-"""What tells runs apart, in few words: the settings in which they differ, by the last part of their keys."""
+"""Settings in which runs differ, in few words: by the last part of their keys."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ LETTERED = (
 
 
 def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Every value of a run's configuration by its dotted key, without what names this very run or says how it is carried out."""
+    """Flatten a configuration to dotted keys, without the run's names and how it is executed."""
     config = config or {}
     own = (config.get("paths") or {}).get("run")
     flat = _flat({name: part for name, part in config.items() if name not in HOW})
@@ -62,13 +62,14 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Of each run its settings that not all have: stem of the key -> words such as `rank=8` or `stages[1].lr=0.0001`.
+    """Name each run's settings that not all share: stem of the key -> words.
 
-    A list that differs in more than two places has a letter for each of its variants: `stages=B`.
-    Numbers are rounded where that leaves no two runs alike that are not.
+    Words are such as `rank=8` or `stages[1].lr=0.0001`. A list that differs in more than two places
+    has a letter for each of its variants: `stages=B`. Numbers are rounded unless different runs
+    would then look alike.
 
     Args:
-        settings: Of each run.
+        settings: One mapping a run.
     """
     exact, rounded = _said(settings, None), _said(settings, DIGITS)
     kinds = [len({tuple(one.items()) for one in said}) for said in (exact, rounded)]
@@ -103,7 +104,7 @@ def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dic
 
 
 def _short(stems: Iterable[str]) -> dict[str, str]:
-    """The last part of each key; of those that would be alike the last two."""
+    """Shorten each key to its last part, or to its last two where last parts collide."""
     last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
     return {
         stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :])
@@ -116,7 +117,7 @@ def _rounded(value: Any, digits: int | None) -> str:
 
 
 def _letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
-    """A letter for each variant of a list, from A on in their order; beyond 26 a number; nothing for runs without it."""
+    """Letter the variants of a list in order, from A; numbers beyond 26, '' for runs without it."""
     variants = [
         repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")])
         for one in settings

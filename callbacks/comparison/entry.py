@@ -1,4 +1,4 @@
-"""One run as the leaderboard knows it: from its report and its evidence, or why there is nothing to rank."""
+"""A run as the leaderboard knows it: from its report and evidence, or why it is not ranked."""
 
 import json
 from dataclasses import dataclass, field
@@ -44,15 +44,17 @@ class Entry:
 
 
 def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
-    """Reads a run folder; what cannot be read is an entry that says so, because one bad file must not hide all other runs.
+    """Read a run folder; one that cannot be read becomes an entry that says so.
+
+    One bad file must not hide all other runs.
 
     Args:
         folder: Of the run.
         runs: Of all runs.
 
     Returns:
-        Nothing where the folder is of something else, such as a data set's export; and the draws of
-        the score that the run monitored.
+        The entry, None where the folder is no run to be ranked, such as a data set's export; and
+        the bootstrap replicates of the score that the run monitored.
     """
     entry = Entry(run=folder.relative_to(runs).as_posix(), when=_last_written(folder))
     try:
@@ -105,7 +107,7 @@ def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
 
 
 def _last_written(folder: Path) -> str:
-    """Of the files that are looked at, in the time of this machine."""
+    """Return the newest modification time of the files in `READ`, in the time of this machine."""
     last = max(
         (path.stat().st_mtime for name in READ if (path := folder / name).is_file()), default=0.0
     )
@@ -128,7 +130,7 @@ def _why_not(folder: Path, ended: dict[str, Any]) -> tuple[str, str]:
 
 
 def _over_several(folder: Path) -> bool:
-    """Whether it is a page over several runs, which keeps no evidence of its own."""
+    """Return whether the folder is a page over several runs, which keeps no evidence of its own."""
     return not any(
         (folder / name).is_file()
         for name in (CONFIG, *(f"evidence/{judged}.npz" for judged in JUDGED))

@@ -1,4 +1,4 @@
-"""Curves of several arms over each other, against epochs and against images seen, with their stages marked."""
+"""Curves of several arms over epochs and over images seen, with their stages marked."""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -22,12 +22,12 @@ Arms = Mapping[str, Sequence[Course]]
 
 
 def look(arm: int) -> tuple[str, tuple[float, ...]]:
-    """Colour and dashes of an arm; beyond six the colours come again with other dashes."""
+    """Return an arm's colour and dashes; beyond six arms the colours repeat with other dashes."""
     return COLOURS[arm % 6], DASHES[(arm + arm // 6) % 6]
 
 
 def key(arms: Arms) -> list[dict[str, str]]:
-    """What the page's key draws of each arm that was trained."""
+    """Describe each trained arm for the page's key: title, colour and dashes."""
     found = []
     for number, (name, runs) in enumerate(arms.items()):
         colour, dashes = look(number)
@@ -43,7 +43,7 @@ def key(arms: Arms) -> list[dict[str, str]]:
 
 
 def figures(arms: Arms, score: str) -> dict[str, str]:
-    """Title -> SVG; a score that no arm logged has none.
+    """Draw the figures: title -> SVG; a score that no arm logged has none.
 
     Args:
         arms: Arm -> courses of its runs.
@@ -88,7 +88,10 @@ def _draw(axes: Axes, arms: Arms, score: str, over: str) -> None:
 
 
 def _mark(axes: Axes, starts: Sequence[float], colour: str, height: float) -> None:
-    """A dotted line at each start, and a tick above the frame, a row an arm, because arms often start together."""
+    """Mark starts by dotted lines and by ticks above the frame.
+
+    Each arm has its own row of ticks, because arms often start together.
+    """
     for start in starts:
         axes.axvline(start, color=colour, linewidth=0.8, linestyle=":", alpha=0.6)
         axes.plot(

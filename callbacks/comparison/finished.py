@@ -36,7 +36,7 @@ class Finished:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every value of its configuration by its dotted key, without the seeds and what names this very run."""
+        """Configuration by dotted keys, without the seeds and what names this very run."""
         return {
             key: value
             for key, value in settings_of(self.report.get("config")).items()
@@ -50,16 +50,16 @@ class Finished:
 
     @property
     def monitor(self) -> tuple[str, str]:
-        """What it monitored, and whether its `max` or `min` was sought."""
+        """Name and mode (`max` or `min`) of the monitored score."""
         return monitor_of(self.report.get("config"), self.evidence.heads[0])
 
     def score(self, split: str, name: str) -> float:
-        """A score of a split; of several classes their mean."""
+        """Return a score of a split; of several classes their mean."""
         return score_of(self.report, split, name)
 
 
 def score_of(report: dict[str, Any], split: str, name: str) -> float:
-    """A score in a report.json; of several classes their mean, NaN where it is undefined or was not taken."""
+    """Read a score of a report.json, the mean of several classes; NaN if undefined or not taken."""
     classes = report["scores"].get(split, {})
     if not classes:
         return float("nan")
@@ -68,12 +68,12 @@ def score_of(report: dict[str, Any], split: str, name: str) -> float:
 
 
 def whole(classes: dict[str, Any]) -> dict[str, Any]:
-    """Of the scores of each class those of the only one; of several classes their mean."""
+    """Return the scores of the only class, or the mean of several classes."""
     return classes.get(MEAN, next(iter(classes.values())))
 
 
 def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
-    """Runs that differ in nothing but their seed, by title and, where that is not enough, by what they differ in."""
+    """Group runs that differ only in their seed; name arms by title and, if needed, differences."""
     by_title: dict[str, list[Finished]] = {}
     for run in runs:
         by_title.setdefault(str(run.report["title"]), []).append(run)
@@ -88,7 +88,11 @@ def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
 
 
 def read_all(folder: Path) -> list[Finished]:
-    """A run folder; or a multirun's: its runs over folds where it merged some, else its trials; those that cannot be read are named, left out."""
+    """Read a run folder, or the runs of a multirun's folder.
+
+    Of a multirun these are its runs over folds where it merged some, else its trials. Those that
+    cannot be read are named on stderr and left out.
+    """
     if any((folder / "evidence" / f"{judged}.npz").is_file() for judged in JUDGED):
         return [read(folder)]
     merged = sorted(path.parents[1] for path in folder.glob("merged/**/evidence/out_of_fold.npz"))
@@ -103,7 +107,7 @@ def read_all(folder: Path) -> list[Finished]:
 
 
 def read(folder: Path) -> Finished:
-    """Reads a run folder.
+    """Read a run folder.
 
     Raises:
         Refusal: it holds no report or no test evidence, or they cannot be read.
@@ -117,7 +121,7 @@ def read(folder: Path) -> Finished:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """report.json of a run folder.
+    """Read report.json of a run folder.
 
     Raises:
         Refusal: missing, damaged, or no report.

@@ -1,4 +1,7 @@
-"""What the leaderboard knows of all runs, kept beside them, so that of many runs only those are read that changed; may be deleted at any time."""
+"""Cache of what the leaderboard knows of all runs, so that only changed runs are read again.
+
+The file lies beside the runs and may be deleted at any time.
+"""
 
 import io
 import json
@@ -15,7 +18,7 @@ from datamodules.whole_file import write_whole
 from lightning_modules import evidence_file
 from lightning_modules.uncertainty import RESAMPLES
 
-VERSION = 1  # to be raised when what is told of a run changes
+VERSION = 1  # to be raised when the values kept of a run change
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Known:
     Attributes:
         stamp: Of its files when they were read.
         entry: None where it is no run to be ranked.
-        drawn: Score -> its draws.
+        drawn: Score -> its bootstrap replicates.
     """
 
     stamp: Stamp
@@ -38,7 +41,7 @@ class KnownRuns:
 
     Args:
         runs: The folder.
-        kept: The file between one time and the next.
+        kept: The file of the cache.
     """
 
     def __init__(self, runs: Path, kept: Path) -> None:
@@ -56,11 +59,11 @@ class KnownRuns:
 
     @property
     def entries(self) -> list[Entry]:
-        """Those of runs."""
+        """The entries of all runs that have one."""
         return [known.entry for known in self._runs.values() if known.entry is not None]
 
     def drawn(self, entry: Entry, score: str) -> np.ndarray:
-        """The draws of a score; of one that the run did not monitor the evidence is read again."""
+        """Return a score's bootstrap replicates, from evidence if the run did not monitor it."""
         known = self._runs[entry.run]
         if score not in known.drawn:
             evidence = evidence_file.read(
@@ -73,7 +76,7 @@ class KnownRuns:
         return known.drawn[score]
 
     def keep(self) -> None:
-        """Writes down what is known now, if it is not what was known before."""
+        """Write the cache if anything has changed."""
         if not self._changed:
             return
         draws = [values for known in self._runs.values() for values in known.drawn.values()]
@@ -92,7 +95,7 @@ class KnownRuns:
 
 
 def _load(path: Path) -> dict[str, Known]:
-    """Nothing where it is missing, damaged or of another version: all is read anew then."""
+    """Load the cache; empty if missing, damaged or of another version, so that all is read."""
     try:
         with np.load(path, allow_pickle=False) as file:
             said, drawn = json.loads(file["words"].tobytes()), file["drawn"]

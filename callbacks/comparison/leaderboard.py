@@ -1,4 +1,4 @@
-"""Finished runs on one test set in a table: what was reached on val, the threshold in force, test with intervals; ranked by val."""
+"""Table of finished runs on one test set: val, threshold, test with intervals; ranked by val."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,11 @@ OF_LABELS = ("auc", "recall", "specificity")
 
 
 def ranking_of(runs: Sequence[Finished]) -> Ranking:
-    """The score that ranks, with its direction: the one that all runs monitored on val, where evidence has it; else the first of their pages."""
+    """Return the score that ranks, with its direction.
+
+    It is the score that all runs monitored on val, where evidence has it; else the first of their
+    pages.
+    """
     evidence = runs[0].evidence
     return ranking(
         [run.monitor for run in runs], {score.name for score in evidence.scores}, evidence.heads[0]
@@ -20,12 +24,19 @@ def ranking_of(runs: Sequence[Finished]) -> Ranking:
 
 
 def val_score(run: Finished, by: str) -> float:
-    """What ranks a run; of merged folds the score out of fold, which is val of the fit that did not see the image."""
+    """Return the score that ranks a run.
+
+    Of merged folds it is the score out of fold, which is val of the fit that did not see the image.
+    """
     return run.score("val" if run.judged == "test" else run.judged, by)
 
 
 def leaderboard(runs: Sequence[Finished]) -> pd.DataFrame:
-    """One line a run, the best on val first: `val SCORE`, of labels `threshold`, and of each head on test `SCORE`, `SCORE low`, `SCORE high`."""
+    """Tabulate the runs, one a line, the best on val first.
+
+    Columns: `run`, `title`, `val SCORE`; of labels also `val` of `OF_LABELS` and `threshold`; and
+    of each head on test `SCORE`, `SCORE low`, `SCORE high`.
+    """
     by = ranking_of(runs)
     lines = sorted(
         (_line(run, by.score) for run in runs), key=lambda line: by.place(line[f"val {by.score}"])

@@ -1,4 +1,7 @@
-"""The difference of two arms on the same images, with its interval: patients, and seeds where there are several, drawn in pairs."""
+"""Difference of two arms on the same images, with its interval from a paired bootstrap.
+
+Patients are resampled in pairs; the runs (seeds) of each arm are resampled on their own.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -39,13 +42,14 @@ class Difference:
 def differences(
     first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """Score -> difference, over the patients of one test set and the runs of two arms.
+    """Return score -> difference, over the patients of one test set and the runs of two arms.
 
     Args:
         first: Test evidence of the runs of an arm.
-        second: Likewise of another, on the same images.
-        resamples: Draws; each draws the patients once for all runs, and the runs of each arm.
-        seed: Of the draws.
+        second: Test evidence of the runs of another arm, on the same images.
+        resamples: Bootstrap replicates; each samples the patients once for all runs, and the runs
+            of each arm.
+        seed: Of the bootstrap.
     """
     scores = first[0].scores
     of_arms, point = [], []
@@ -71,19 +75,20 @@ def drawn(
     resamples: int | None = RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
-    """Each score on each draw of the patients, `scores x R`; of several classes their mean.
+    """Return each score's bootstrap replicates over patients, `scores x R`; the mean of classes.
 
-    The same seed draws the same patients for every run that was judged on the same images.
+    The same seed samples the same patients for every run that was evaluated on the same images.
+    `resamples=None` takes the images as they are (R = 1).
     """
     return over_classes(resampled(evidence, resamples, seed, only))
 
 
 def over_runs(each: np.ndarray, seed: Sequence[int]) -> np.ndarray:
-    """The mean over runs on each draw, which draws as many runs with replacement.
+    """Average over runs in each replicate, which samples as many runs with replacement.
 
     Args:
         each: `runs x scores x R`.
-        seed: Of the draws of runs.
+        seed: Of the sampling of runs.
 
     Returns:
         `scores x R`.
@@ -94,7 +99,7 @@ def over_runs(each: np.ndarray, seed: Sequence[int]) -> np.ndarray:
 
 
 def groups_counting(evidence: Evidence, score: Score, classes: Sequence[int] | None = None) -> int:
-    """How many groups (patients) a score of some classes, or of all, is made of."""
+    """Count the groups (patients) that a score of some classes, or of all, is made of."""
     if score.over == "all":
         return len(np.unique(evidence.groups))
     wanted = range(len(evidence.classes)) if classes is None else classes
@@ -103,11 +108,11 @@ def groups_counting(evidence: Evidence, score: Score, classes: Sequence[int] | N
 
 
 def difference(first: np.ndarray, second: np.ndarray, value: float, groups: int) -> Difference:
-    """From the draws of one score.
+    """Return the difference of one score from its bootstrap replicates.
 
     Args:
-        first: R values, as `drawn` gives them.
-        second: Likewise, of the same draws.
+        first: R values of the first arm, as `drawn` gives them.
+        second: R values of the second arm, of the same replicates.
         value: On the images as they are, second minus first.
         groups: How many count.
     """

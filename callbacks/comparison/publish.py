@@ -1,4 +1,4 @@
-"""Keeps leaderboard.csv and leaderboard.html in the folder of all runs; processes that end at once wait for one another."""
+"""Keep leaderboard.csv and leaderboard.html in the folder of all runs, one process at a time."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 def after_run(runs: Path, run: Path | None = None) -> None:
-    """Brings the leaderboard up to date and says where it is; whatever goes wrong, the run that has ended is none the worse.
+    """Update the leaderboard and print where it is; an error never fails the run that has ended.
 
     Args:
         runs: The folder of all runs.
@@ -70,7 +70,9 @@ def after_run(runs: Path, run: Path | None = None) -> None:
 
 
 def after_multirun(folder: Path) -> None:
-    """Likewise once its runs were merged; of a multirun below no folder that has a leaderboard nothing is done.
+    """Update the leaderboard once a multirun's runs were merged.
+
+    Does nothing where no folder above the multirun has a leaderboard.
 
     Args:
         folder: Of the multirun.
@@ -81,7 +83,7 @@ def after_multirun(folder: Path) -> None:
 
 
 def publish(runs: Path) -> dict[str, Any]:
-    """Reads what has changed below the folder of all runs and writes both files.
+    """Read what has changed below the folder of all runs and write both files.
 
     Args:
         runs: The folder.
@@ -123,7 +125,7 @@ def _csv(found: dict[str, Any]) -> bytes:
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
-    """What stands in columns of its own."""
+    """Flatten a line's nested values into columns of their own."""
     gap = line["gap"] or {}
     test = {
         "test": line["test"]["value"],

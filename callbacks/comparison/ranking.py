@@ -1,4 +1,4 @@
-"""Which score ranks runs, and whether more or less of it is better."""
+"""The score that ranks runs, and its direction."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ranking:
-    """How runs on one test set are put in order: by a score on val.
+    """Order of runs on one test set by a score on val.
 
     Attributes:
         score: Its name in evidence.
@@ -22,12 +22,12 @@ class Ranking:
     monitored: tuple[str, ...] = ()
 
     def place(self, value: float) -> tuple[bool, float]:
-        """A key that sorts the best first, and last what has no value."""
+        """Return a sort key that puts the best first, and NaN last."""
         return isnan(value), value if self.lower else -value
 
 
 def ranking(monitors: Iterable[tuple[str, str]], known: Collection[str], head: str) -> Ranking:
-    """By what all runs monitored on val, where evidence has it; else by the first score of their pages.
+    """Rank by what all runs monitored on val if evidence has it, else by their pages' first score.
 
     Args:
         monitors: Name such as `val/dice`, and mode, of each run.
@@ -49,6 +49,6 @@ def ranking(monitors: Iterable[tuple[str, str]], known: Collection[str], head: s
 
 
 def monitor_of(config: dict[str, Any] | None, head: str) -> tuple[str, str]:
-    """What a run monitored, and whether its `max` or `min` was sought."""
+    """Return the name and mode (`max` or `min`) of the score that a run monitored."""
     monitor = (config or {}).get("monitor") or {}
     return str(monitor.get("name", f"val/{head}")), str(monitor.get("mode", "max"))

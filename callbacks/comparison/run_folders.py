@@ -1,4 +1,4 @@
-"""Finds run folders below the folder of all runs, and tells whether anything in them has changed."""
+"""Run folders below the folder of all runs, and stamps that tell whether they have changed."""
 
 import os
 from collections.abc import Iterator
@@ -21,12 +21,18 @@ Stamp = list[list[int] | None]
 
 
 def run_folders(runs: Path) -> list[Path]:
-    """All run folders: single runs, trials of multiruns, folds, and the merged pages of these; each once, whatever links to it."""
+    """List all run folders, each once, whatever links to it.
+
+    These are single runs, trials of multiruns, folds, and the merged pages of these.
+    """
     return list(_below(runs, set()))
 
 
 def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
-    """A folder if it is a run's, and what is below it; of what a single run left only its folds, for the other folders may hold many files."""
+    """Yield a folder if it is a run's, and the run folders below it.
+
+    Below a single run only its folds are searched, for its other folders may hold many files.
+    """
     try:
         place = folder.stat()
         with os.scandir(folder) as entries:
@@ -46,7 +52,7 @@ def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    """Also of a link; one that leads in a circle, or where nobody may look, is none."""
+    """Return whether it is a folder or a link to one; False where it cannot be looked up."""
     try:
         return entry.is_dir()
     except OSError:
@@ -54,7 +60,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def stamp(folder: Path) -> Stamp:
-    """Time and size of each file that is looked at; None for one that is not there."""
+    """Return time and size of each file in `READ`; None for one that is not there."""
     return [_stamp(folder / name) for name in READ]
 
 

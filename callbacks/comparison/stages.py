@@ -9,7 +9,7 @@ from callbacks.report.stages import read_stages
 
 
 def stages(arm: Sequence[Finished]) -> list[dict[str, Any]]:
-    """One entry a stage, over the runs that entered it; empty where there was no curriculum."""
+    """Summarize each stage over the runs that entered it; empty where there was no curriculum."""
     each = [read_stages(run.folder) for run in arm]
     return [
         _over_runs([run[n] for run in each if len(run) > n]) for n in range(max(map(len, each)))

@@ -1,4 +1,4 @@
-"""What the leaderboard keeps of a run's report and of its evidence; plain values, so that they can be written down."""
+"""Plain values that the leaderboard keeps of a run's report and evidence."""
 
 from hashlib import sha256
 from math import isnan
@@ -14,11 +14,11 @@ from callbacks.comparison.ranking import monitor_of
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import FEWEST_GROUPS, interval
 
-Drawn = dict[str, np.ndarray]  # score -> its value on each draw of the patients
+Drawn = dict[str, np.ndarray]  # score -> its bootstrap replicates
 
 
 def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
-    """What was judged, on what data, at what cost, by which settings."""
+    """Collect a run's split, data, cost and settings from its report."""
     config = report.get("config") or {}
     data, parameters = report.get("data") or {}, report.get("parameters") or {}
     module, place = (
@@ -40,14 +40,14 @@ def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[str, Any], Drawn]:
-    """Which images were judged, and the scores on them.
+    """Collect the identity of the evaluated images and the scores on them.
 
     Args:
         report: Of the run, of which the scores on val are taken.
         evidence: Of the split that it leads with.
 
     Returns:
-        With the draws of the score that the run monitored.
+        The values, and the bootstrap replicates of the score that the run monitored.
     """
     judged, names, head = (
         report.get("judged", "test"),
@@ -74,7 +74,7 @@ def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[s
 
 
 def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], Drawn]:
-    """A score with its interval and how many groups it is made of, and its draws."""
+    """Return a score with its interval and number of groups, and its bootstrap replicates."""
     draws = drawn(evidence, [name])[0]
     groups = groups_counting(
         evidence, next(score for score in evidence.scores if score.name == name)
@@ -87,13 +87,13 @@ def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], 
 
 
 def _grouped(evidence: Evidence) -> str:
-    """The same for two runs that group the same images alike."""
+    """Hash the grouping; it is the same for two runs that group the same images alike."""
     pairs = sorted(zip(evidence.ids.tolist(), evidence.groups.tolist(), strict=True))
     return sha256(repr(pairs).encode()).hexdigest()[:16]
 
 
 def _known(report: dict[str, Any], split: str, name: str) -> float:
-    """NaN where an older report has no such score."""
+    """Return a score; NaN where an older report does not have it."""
     try:
         return score_of(report, split, name)
     except KeyError:

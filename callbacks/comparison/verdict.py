@@ -1,4 +1,4 @@
-"""What the difference to the run that is best on val comes to, in words."""
+"""The difference to the run that is best on val, in words."""
 
 from math import isnan
 
@@ -15,7 +15,7 @@ UNDEFINED = "not defined on test"
 
 
 def verdict(gap: Difference, lower: bool = False) -> str:
-    """`better` or `worse` on test where the 95 % interval of the difference holds no 0.
+    """Say `better` or `worse` on test where the 95 % interval of the difference holds no 0.
 
     Args:
         gap: A run's score on test minus that of the run which is best on val.

@@ -1,4 +1,4 @@
-"""Looks at a curriculum before training: do its stages fit the data, the module and the other callbacks?"""
+"""Check a curriculum before training against the data, the module and the other callbacks."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def refuse_neighbours(trainer: Trainer) -> None:
 def refuse_stages(
     stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule, world_size: int
 ) -> None:
-    """Refuses what this data or this module cannot give.
+    """Refuse stages that this data or this module cannot provide.
 
     Raises:
         Refusal: names the stage and the key.

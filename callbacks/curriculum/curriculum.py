@@ -1,4 +1,7 @@
-"""Trains in stages within one fit: each starts from the best weights of the one before, with its own rate, images and optimizer."""
+"""Train in stages within one fit, each starting from the best weights of the one before.
+
+Each stage has its own learning rate, images and optimizer.
+"""
 
 import json
 from functools import partial
@@ -19,7 +22,9 @@ from lightning_modules.supervised import SupervisedModule
 
 @validated
 class Curriculum(Callback):
-    """Stages within one fit; leaves `checkpoints/stage<i>.ckpt`, the best weights of each, and `stages.json`.
+    """Stages within one fit.
+
+    Leaves `checkpoints/stage<i>.ckpt`, the best weights of each, and `stages.json`.
 
     Example:
         callbacks:
@@ -44,7 +49,7 @@ class Curriculum(Callback):
         self._validated = -1  # the epoch that was validated last
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks every stage against the data, and lets sampler and optimizer ask here what holds."""
+        """Check every stage against the data, and let the sampler ask here for its plan."""
         if stage != "fit" or not isinstance(pl_module, SupervisedModule):
             return
         refuse_neighbours(trainer)
@@ -61,7 +66,7 @@ class Curriculum(Callback):
         self._apply()
 
     def plan(self, epoch: int) -> Plan:
-        """What holds in an epoch of the fit; the sampler asks at its start."""
+        """Return the plan of an epoch of the fit; the sampler asks at its start."""
         starts = self.progress.starts
         number = max(i for i, start in enumerate(starts) if start <= epoch)
         return self.stages[number].plan(self._data.base_plan, epoch - starts[number])
@@ -72,7 +77,7 @@ class Curriculum(Callback):
         return self.stages[self.progress.entered - 1]
 
     def _apply(self) -> None:
-        """Makes the module's optimizer, schedule, loss and frozen layers those of the running stage."""
+        """Set the module's optimizer, schedule, loss and frozen layers to the running stage's."""
         stage, first = self.stage, self.progress.starts[self.progress.entered - 1]
         optimizer, scheduler, weights = self._original
         self._module.optimizer = partial(optimizer, lr=stage.lr) if stage.lr else optimizer
@@ -91,12 +96,12 @@ class Curriculum(Callback):
         return any(stage.freeze_encoder for stage in self.stages)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A fit that goes on in the middle of an epoch has no start of it; one that was over stays so."""
+        """Begin an epoch that is resumed in its middle; a fit that was over stays so."""
         self._begin_epoch(trainer)
         trainer.should_stop = trainer.should_stop or self.progress.ended
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Enters the next stage where it begins, and tells Lightning how long this epoch is."""
+        """Enter the next stage where it begins, and tell Lightning the length of this epoch."""
         if self.progress.entered < len(self.progress.starts):
             self._enter(trainer, pl_module)
         self._begin_epoch(trainer)
@@ -120,11 +125,11 @@ class Curriculum(Callback):
         return self.run_dir / "checkpoints"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers that this epoch's scores are its own."""
+        """Note that this epoch was validated, so that the scores are its own."""
         self._validated = -1 if trainer.sanity_checking else trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the stage's best weights and decides whether it goes on; runs before last.ckpt is written."""
+        """Keep the stage's best weights and decide whether it ends; before last.ckpt is written."""
         epoch, monitor = trainer.current_epoch, self._module.monitor
         metrics = {
             name: float(value)
@@ -145,11 +150,11 @@ class Curriculum(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed fit must know."""
+        """Return all that a resumed fit must know."""
         return self.progress.as_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on in the stage of the checkpoint; the best weights of the stages are taken along into a new run folder."""
+        """Resume in the checkpoint's stage; copy the stages' best weights into a new run folder."""
         if self._trainer is None:
             return  # a test asks for no stage
         self.progress = Progress.of(state_dict, self.stages)

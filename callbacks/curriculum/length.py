@@ -1,4 +1,4 @@
-"""Tells Lightning how long an epoch is, which it counts once a fit: a stage has epochs of its own length, and so has a rate that changes."""
+"""Tell Lightning the length of an epoch, which it would count only once a fit."""
 
 from lightning import Trainer
 
@@ -6,7 +6,11 @@ from lightning_modules.schedules import batches_per_epoch
 
 
 def tell_length(trainer: Trainer) -> None:
-    """Lightning counts an epoch's batches once a fit; stages have epochs of their own length, and so has a rate that changes."""
+    """Tell Lightning how many batches the running epoch has.
+
+    Lightning counts them once a fit, but stages have epochs of their own length, and so has a share
+    of positives that changes.
+    """
     length = batches_per_epoch(trainer)
     loop = trainer.fit_loop
     if loop._combined_loader is not None:

@@ -1,4 +1,4 @@
-"""How far a curriculum has come: which stages began when, how good each was, and where its best weights are."""
+"""Progress of a curriculum: where its stages began, how good they were, and their best weights."""
 
 import shutil
 from collections.abc import Sequence
@@ -40,12 +40,12 @@ class Progress:
         return f"stage{self.entered - 1}.ckpt"
 
     def enter(self) -> None:
-        """Goes on to the stage that was decided on last."""
+        """Enter the stage that was decided on last."""
         self.entered = len(self.starts)
         self.score, self.epoch, self.worse = None, None, 0
 
     def note(self, stage: Stage) -> None:
-        """Begins the history of a stage that was just entered."""
+        """Begin the history of a stage that was just entered."""
         if len(self.history) < self.entered:
             self.history.append(
                 {
@@ -57,7 +57,7 @@ class Progress:
             )
 
     def judge(self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]) -> bool:
-        """Takes down an epoch's score; says whether it is the stage's best.
+        """Record an epoch's score; return whether it is the stage's best.
 
         Args:
             epoch: Which.
@@ -77,7 +77,7 @@ class Progress:
         return better
 
     def decide(self, epoch: int, stages: Sequence[Stage]) -> None:
-        """At the end of an epoch: goes on in the stage, decides on the next, or ends."""
+        """Stay in the stage, decide on the next, or end; called at the end of an epoch."""
         stage = stages[self.entered - 1]
         if epoch + 1 < self.starts[-1] + stage.epochs and not (
             stage.patience is not None and self.worse >= stage.patience
@@ -94,7 +94,7 @@ class Progress:
 
     @classmethod
     def of(cls, state: dict[str, Any], stages: Sequence[Stage]) -> "Progress":
-        """What `as_dict` gave.
+        """Restore from the values of `as_dict`.
 
         Raises:
             Refusal: it is of another curriculum, as far as that was trained.
@@ -110,7 +110,7 @@ class Progress:
         return found
 
     def take_along(self, before: Path, folder: Path) -> None:
-        """Copies the best weights of the stages so far into the folder of the run that goes on.
+        """Copy the best weights of the stages so far into the folder of the resumed run.
 
         Raises:
             Refusal: those of the running stage are not there.

@@ -1,4 +1,4 @@
-"""One stage of a curriculum: what it asks for, checked when it is made."""
+"""One stage of a curriculum, checked on construction."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -36,7 +36,7 @@ Change = Annotated[
 @validated
 @dataclass(frozen=True)
 class Stage:
-    """What holds for some epochs; what is None stays as the experiment has it.
+    """Settings of some epochs; what is None stays as the experiment has it.
 
     Attributes:
         epochs: How many.
@@ -67,7 +67,7 @@ class Stage:
         check_partial("scheduler", self.scheduler)
 
     def fraction(self, epoch: int) -> float | None:
-        """The share of positives in the stage's epoch number `epoch` (from 0)."""
+        """Return the share of positives in the stage's epoch number `epoch` (from 0)."""
         if not isinstance(self.positive_fraction, Mapping):
             return self.positive_fraction
         way = min(1.0, epoch / max(1, self.epochs - 1))
@@ -76,10 +76,10 @@ class Stage:
         )
 
     def plan(self, base: Plan, epoch: int) -> Plan:
-        """What holds in the stage's epoch number `epoch` (from 0).
+        """Return the plan of the stage's epoch number `epoch` (from 0).
 
         Args:
-            base: What holds without a curriculum.
+            base: The plan without a curriculum.
             epoch: Of the stage.
         """
         fraction = self.fraction(epoch)
@@ -92,7 +92,7 @@ class Stage:
         )
 
     def asked(self) -> dict[str, Any]:
-        """What was asked for, in plain values."""
+        """Return the given settings as plain values."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         made = getattr(self.scheduler, "func", None)
         said["scheduler"] = (
@@ -110,7 +110,7 @@ class Stage:
 
 
 def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
-    """The stages as they stand in the configuration.
+    """Make and check the stages of the configuration.
 
     Args:
         wanted: One mapping a stage.

@@ -1,1 +1,1 @@
-"""A run on W&B: its numbers and curves, kept in a group with its sweep or folds, and nothing else of it without an explicit key."""
+"""A run on W&B: numbers and curves, grouped by sweep or folds; all else needs an explicit key."""

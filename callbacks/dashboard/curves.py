@@ -1,4 +1,4 @@
-"""The curves of a run as numbers: what a threshold does to Dice or F1, precision and recall, ROC."""
+"""The curves of a run as numbers: Dice or F1 by threshold, precision and recall, ROC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Curves:
 
     Attributes:
         title: Of the panel.
-        across: What its x axis is.
+        across: Name of its x axis.
         lines: Name of a line -> its x and y.
     """
 
@@ -31,7 +31,7 @@ class Curves:
     lines: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def add(self, name: str, x: np.ndarray, y: np.ndarray) -> None:
-        """A line without the points at which it is undefined."""
+        """Add a line without its undefined points, thinned to `POINTS`."""
         some = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         if len(some) > POINTS:
             some = some[np.linspace(0, len(some) - 1, POINTS).round().astype(int)]
@@ -40,7 +40,11 @@ class Curves:
 
 
 def curves(evidence: Mapping[str, Evidence]) -> dict[str, Curves]:
-    """Key -> panel; a line a split of one class, of several classes a line each of the split that is judged last."""
+    """Return key -> panel.
+
+    Of one class a panel has a line for each split; of several classes a line for each of them, of
+    the split that is evaluated last.
+    """
     several = len(next(iter(evidence.values())).classes) > 1
     found: dict[str, Curves] = {}
     for split, seen in [list(evidence.items())[-1]] if several else evidence.items():

@@ -1,4 +1,4 @@
-"""What a run is called on W&B: its group, its name, and the id under which a resumed run goes on."""
+"""Identity of a run on W&B: group, name, and the id under which it is resumed."""
 
 import os
 import re
@@ -23,10 +23,10 @@ FOLD = re.compile(r"fold(\d+)")
 
 @dataclass(frozen=True)
 class Identity:
-    """Where a run stands among others.
+    """A run's place among others.
 
     Attributes:
-        group: Of the trials of a sweep or the folds of a run; None alone.
+        group: Of the trials of a sweep or the folds of a run; None for a single run.
         name: Of the run.
         job_type: `train`, or what is done instead.
     """
@@ -37,7 +37,7 @@ class Identity:
 
 
 def identity(cfg: DictConfig, experiment: str) -> Identity:
-    """From where the run folder lies; no folder's name is told that a user gave.
+    """Derive the identity from the run folder; folder names given by a user are hashed.
 
     Args:
         cfg: Of the run.
@@ -61,12 +61,12 @@ def identity(cfg: DictConfig, experiment: str) -> Identity:
 
 
 def is_trial(folder: Path) -> bool:
-    """Whether a run folder is one of a multirun's."""
+    """Return whether a run folder is one of a multirun's."""
     return (folder.parent / "multirun.yaml").is_file()
 
 
 def _trial(folder: Path) -> str:
-    """Its number; where `hydra.sweep.subdir` makes other names, one that tells nothing."""
+    """Return the trial's number, or a hash where `hydra.sweep.subdir` makes other names."""
     return folder.name if folder.name.isdecimal() else _hash(folder)
 
 
@@ -79,12 +79,14 @@ def _label(folder: Path, experiment: str) -> str:
 
 
 def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What `wandb.init` is told of a run: keys come first, then the environment. Below a W&B agent it is the sweep that says the rest.
+    """Collect the arguments of `wandb.init`: keys come first, then the environment.
+
+    Below a W&B agent its sweep decides group, name and job type.
 
     Args:
         cfg: Of the run.
         experiment: Its name in the menu.
-        asked: By the user's keys; what is None is not.
+        asked: The user's keys; None means not set.
     """
     found = {name: value for name, value in asked.items() if value is not None}
     if "WANDB_SWEEP_ID" not in os.environ:
@@ -108,9 +110,10 @@ def chosen_experiment() -> str:
 
 
 def run_id(cfg: DictConfig) -> str | None:
-    """A new id, kept in the run folder, or that of the run which goes on; None where W&B or the user has set one.
+    """Return the id of the resumed run, or a new one; a fit keeps it in the run folder.
 
-    A trial that starts from another run's checkpoint is a run of its own, as several of them may.
+    None where W&B or the user has set one. A trial that starts from another run's checkpoint is a
+    run of its own, as several of them may.
     """
     if "WANDB_SWEEP_ID" in os.environ or "WANDB_RUN_ID" in os.environ:
         return None

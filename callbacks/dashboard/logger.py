@@ -1,4 +1,4 @@
-"""Lightning's W&B logger with one key for its mode, private by default; a server that is away never stops a run."""
+"""Lightning's W&B logger, private by default; a server that is away never stops a run."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ OFF = {
 
 @validated
 class Dashboard(WandbLogger):
-    """A run on W&B. Its numbers are logged while it goes on, its results when it is closed.
+    """A run on W&B: numbers are logged during the run, results are sent when it is closed.
 
     Example:
         logger: {wandb: {run_dir: "${paths.run}", project: my-project, mode: offline, upload:
@@ -91,7 +91,7 @@ class Dashboard(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """W&B's run, started when it is first asked for; of the first rank alone."""
+        """W&B's run, started on first access, on the first rank alone."""
         if self._experiment is None:
             self._experiment = (
                 DummyLogger().experiment if self.mode == "disabled" else self._started()
@@ -100,15 +100,15 @@ class Dashboard(WandbLogger):
 
     @property
     def version(self) -> str:
-        """Nothing, as of metrics.csv; the progress bar would else show the end of W&B's id."""
+        """Empty, because the progress bar would else show the end of W&B's id."""
         return ""
 
     def log_hyperparams(self, params: Any = None) -> None:
-        """Starts the run; what it shows is the configuration, which says more than the arguments of a module."""
+        """Start the run, which shows the configuration instead of the module's arguments."""
         _ = self.experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs numbers; W&B failing in the middle of a run is said once, and the run goes on."""
+        """Log numbers; if W&B fails in the middle of a run, say so once and log no more."""
         if self._broken:
             return
         try:
@@ -123,7 +123,7 @@ class Dashboard(WandbLogger):
             )
 
     def close(self, code: int, trainer: Trainer | None = None) -> None:
-        """Sends the results and ends the run; nothing that goes wrong here makes a good run fail.
+        """Send the results and end the run; an error here never fails a good run.
 
         Args:
             code: Exit code; a run with another one than 0 is marked as failed.
@@ -168,13 +168,13 @@ class Dashboard(WandbLogger):
         )
 
     def _stamp(self) -> int | None:
-        """Of report.json, so that an earlier run's results in the same folder are not sent again."""
+        """Return the time of report.json, so that earlier results are not sent again."""
         path = self.run_dir / "report.json"
         return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def close(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
-    """Ends what stands on W&B of a run; arguments as `Dashboard.close`."""
+    """End a run's W&B loggers; arguments as of `Dashboard.close`."""
     for logger in loggers:
         if isinstance(logger, Dashboard):
             logger.close(code, trainer)

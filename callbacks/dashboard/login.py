@@ -1,4 +1,4 @@
-"""Whether W&B has a login on this machine; nothing of it is read further, and W&B is not imported."""
+"""Check for a W&B login on this machine, without reading more of it or importing W&B."""
 
 import configparser
 import netrc
@@ -10,7 +10,7 @@ SERVER = "https://api.wandb.ai"
 
 
 def logged_in() -> bool:
-    """Whether the environment or ~/.netrc holds a key for the server that is set."""
+    """Return whether the environment or ~/.netrc holds a key for the configured server."""
     return (
         any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
         or _in_netrc()
@@ -18,7 +18,7 @@ def logged_in() -> bool:
 
 
 def _server() -> str:
-    """The server that `wandb login --host` wrote down, else W&B's own."""
+    """Return the server that `wandb login --host` wrote down, else W&B's own."""
     said = configparser.ConfigParser()
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     try:

@@ -1,4 +1,7 @@
-"""The weights of the best checkpoint as an artifact, without what else a checkpoint holds: folders, the optimizer, other callbacks' states."""
+"""The weights of the best checkpoint as an artifact, without the rest of the checkpoint.
+
+Left out are folders, the optimizer and other callbacks' states.
+"""
 
 import os
 from pathlib import Path
@@ -10,7 +13,9 @@ from lightning_modules import checkpoints, training_record
 
 
 def send_model(run: Any, folder: Path) -> None:
-    """Logs `model.ckpt`, which `init_from` and `ckpt_path` of a test read; nothing where no best checkpoint was kept.
+    """Log `model.ckpt`; do nothing where no best checkpoint was kept.
+
+    `init_from`, and `ckpt_path` of a test, read it.
 
     Args:
         run: Of W&B.
@@ -31,7 +36,11 @@ def send_model(run: Any, folder: Path) -> None:
 
 
 def weights_alone(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a network is made again from: its weights with its rule, and which images it has seen, as hashes."""
+    """Keep of a checkpoint what a network is made from again.
+
+    That is its weights with its rule, the data module's state, and hashes of the images it has
+    seen.
+    """
     sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
     record = (
         {training_record.KEY: checkpoint[training_record.KEY]}

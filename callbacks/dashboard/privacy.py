@@ -1,4 +1,7 @@
-"""What of a run may leave the machine: numbers, and words that choose a method; names of folders, files, images and machines stay."""
+"""Content of a run that may leave the machine: numbers, and words that choose a method.
+
+Names of folders, files, images and machines stay.
+"""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +25,8 @@ METHOD = (
 )
 NAMES = ("ids",)  # of images, whatever type they have
 
-# All that W&B would else gather on its own; `symlink` and `console` because links and printed lines name folders.
+# All that W&B would else gather on its own; `symlink` and `console` because links and printed lines
+# name folders.
 QUIET: dict[str, Any] = {
     "console": "off",
     "disable_code": True,
@@ -45,11 +49,11 @@ QUIET: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Upload:
-    """What a user lets leave the machine besides numbers.
+    """Content that a user lets leave the machine besides numbers.
 
     Attributes:
         images: The pictures of the page's cases.
-        ids: The table of all judged images with their names and groups.
+        ids: The table of all evaluated images with their names and groups.
         model: The weights of the best checkpoint.
         paths: The whole configuration with the folders and files that it names.
     """
@@ -61,7 +65,7 @@ class Upload:
 
 
 def shown(config: dict[str, Any], upload: Upload) -> dict[str, Any]:
-    """The configuration as it may leave the machine.
+    """Return the configuration as it may leave the machine.
 
     Args:
         config: Plain and resolved.
@@ -71,7 +75,7 @@ def shown(config: dict[str, Any], upload: Upload) -> dict[str, Any]:
 
 
 def _kept(value: Any, key: tuple[str, ...], upload: Upload) -> Any:
-    """None where nothing may be shown."""
+    """Return what may be shown of a value; None where nothing may."""
     if any(name in key for name in NAMES) and not upload.ids:
         return None
     if isinstance(value, dict):

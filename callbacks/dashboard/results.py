@@ -1,4 +1,7 @@
-"""What a tested run sends to W&B: scores with intervals and the rule as summary, curves and confusion as panels, the rest by its own key."""
+"""Send a tested run to W&B: scores, intervals and rule as summary, curves and confusion as panels.
+
+Pictures, image names and weights are sent only by their own keys.
+"""
 
 import base64
 import io
@@ -28,7 +31,7 @@ MATRIX = {
 
 
 def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> None:
-    """All of it.
+    """Send all results that `upload` allows.
 
     Args:
         run: Of W&B.
@@ -63,7 +66,7 @@ def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> Non
 
 
 def summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
-    """Scores of the judged split with the ends of their intervals, the rule, what the run cost, and which test set it was.
+    """Yield the leading split's scores with intervals, the rule, the run's cost and its test set.
 
     Args:
         found: The content of report.json.
@@ -118,7 +121,7 @@ def _trivial(found: dict[str, Any]) -> list[str]:
 
 
 def _images(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
-    """Of every judged image its name, its group and how it was judged."""
+    """Tabulate each evaluated image: its name, its group and its result."""
     named: dict[str, list[Any]] = {
         "image": evidence.ids.tolist(),
         evidence.group_is + " group": evidence.groups.tolist(),
@@ -137,7 +140,10 @@ def _images(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
 
 
 def _table(run: Any, key: str, columns: Any, rows: Any) -> Any:
-    """A table bound to the run before it is logged: W&B would else stage a copy in the user's home and write that path down."""
+    """Make a table that is bound to the run before it is logged.
+
+    W&B would else stage a copy in the user's home and write that path down.
+    """
     import wandb
 
     table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)

@@ -1,4 +1,4 @@
-"""A run of W&B is started and ended; where the server does not answer it is kept offline, and that is said in one sentence."""
+"""Start and end a W&B run; it is kept offline, with a message, where the server does not answer."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ def start(
     wait: Mapping[str, float],
     monitor: Mapping[str, str],
 ) -> Any:
-    """A run of W&B.
+    """Start a run of W&B.
 
     Args:
         words: What identifies it, as `wandb.init` takes it.
@@ -59,7 +59,7 @@ def start(
         try:
             run = wandb.init(**given, mode="online")
             print(f"W&B: {run.url}", flush=True)
-        except Exception as error:  # a server, a proxy, a key: whatever it is, training goes on
+        except Exception as error:  # a server, a proxy, a key: whatever it is, training continues
             said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             print(
                 f"W&B: the server does not answer, or does not take this run ({said}), so it is"
@@ -74,7 +74,7 @@ def start(
 
 
 def _offline(given: dict[str, Any]) -> Any:
-    """A second time in a new service, where that of an earlier run has died."""
+    """Start offline; try again in a new service where that of an earlier run has died."""
     import wandb
 
     try:
@@ -91,7 +91,7 @@ def _offline(given: dict[str, Any]) -> Any:
 
 
 def _restart() -> None:
-    """W&B's own process."""
+    """Tear down W&B's own process."""
     import wandb
 
     with suppress(Exception):
@@ -99,13 +99,16 @@ def _restart() -> None:
 
 
 def _remove_remains(words: dict[str, Any]) -> None:
-    """Of a run that did not start."""
+    """Remove the files of a run that did not start."""
     for place in Path(words["dir"]).glob(f"wandb/run-*-{words['id']}"):
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _define(run: Any, monitor: Mapping[str, str]) -> None:
-    """Every panel over the step, and in the table of runs the best of what decides; W&B's own sweeps want its last value."""
+    """Plot every panel over the step, and show the best monitored score in the table of runs.
+
+    W&B's own sweeps want its last value.
+    """
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
     if "WANDB_SWEEP_ID" in os.environ:
@@ -119,7 +122,7 @@ def _define(run: Any, monitor: Mapping[str, str]) -> None:
 
 
 def end(run: Any, code: int, wait: float) -> None:
-    """Ends a run, and says where its files are if they are not on the server.
+    """End a run, and print where its files are if they are not on the server.
 
     Args:
         run: Of W&B.

@@ -1,1 +1,1 @@
-"""do=doctor: what this machine has, how fast it is, and what would stop a run on it."""
+"""do=doctor: check this machine's equipment and speed, and what would stop a run on it."""

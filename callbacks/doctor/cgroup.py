@@ -1,4 +1,4 @@
-"""What a container or a batch system leaves to this process: limits of Linux control groups, versions 1 and 2."""
+"""Limits of Linux control groups, versions 1 and 2, set by a container or a batch system."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ class Limits:
 
 
 def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
-    """The smallest limits among the process's groups and all above them; a limit of any of them holds.
+    """Return the smallest limits among the process's groups and all above them.
+
+    A limit of any of them holds.
 
     Args:
         root: Where the groups are mounted.

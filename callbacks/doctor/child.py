@@ -1,4 +1,4 @@
-"""A module of this repository in a process of its own, which never outlives its time."""
+"""A module of this repository in a process of its own, with a time limit."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
         code: Its exit code, negative where a signal ended it; None where its time was over.
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Child:
-    """Starts at once, and is waited for later.
+    """A process that starts at once and is waited for later.
 
     Args:
         module: As after `python -m`.
@@ -57,7 +57,7 @@ class Child:
         )  # type: ignore[call-overload]
 
     def outcome(self, seconds: float, given: str = "") -> Outcome:
-        """Waits so long at most; then it is ended, with all the processes that it started.
+        """Wait for the process; at the time limit end it with all processes that it started.
 
         Args:
             seconds: From now on.
@@ -76,7 +76,7 @@ class Child:
         return Outcome(code, said, lines[-1] if lines else "")
 
     def end(self) -> None:
-        """Ends it and what it started; does nothing where it ended by itself."""
+        """End the process and those it started; do nothing where it ended by itself."""
         try:
             family = [
                 psutil.Process(self._process.pid),

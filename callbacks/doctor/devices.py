@@ -1,4 +1,4 @@
-"""GPUs, whether torch can use them, whether there are as many as asked for, and the precision that will be chosen."""
+"""Checks of the GPUs: usable by torch, as many as asked for, and the precision that is chosen."""
 
 import math
 import os
@@ -14,7 +14,10 @@ from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 
 
 def devices(cfg: DictConfig) -> Answer:
-    """Every GPU by name, memory, free memory and compute capability; MPS; and what is wrong with them."""
+    """Report every GPU, MPS, and what is wrong with them.
+
+    Of a GPU: name, memory, free memory and compute capability.
+    """
     gpus = (
         [_gpu(index) for index in range(torch.cuda.device_count())]
         if torch.cuda.is_available()
@@ -39,7 +42,7 @@ def devices(cfg: DictConfig) -> Answer:
 
 
 def kind(cfg: DictConfig) -> str:
-    """`cuda`, `mps` or `cpu`: what trainer.accelerator comes to here."""
+    """Return what trainer.accelerator comes to here: `cuda`, `mps` or `cpu`."""
     asked = cfg.trainer.accelerator
     if asked in ("auto", "gpu") and not torch.cuda.is_available():
         return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -47,7 +50,7 @@ def kind(cfg: DictConfig) -> str:
 
 
 def number(cfg: DictConfig) -> int:
-    """Processes a node, one a device, that trainer.devices comes to here."""
+    """Return the processes a node, one a device, that trainer.devices comes to here."""
     asked = cfg.trainer.devices
     there = torch.cuda.device_count() if kind(cfg) == "cuda" else 1
     if str(asked) in ("auto", "-1"):
@@ -57,7 +60,7 @@ def number(cfg: DictConfig) -> int:
 
 
 def _indices(asked: Any) -> list[int] | None:
-    """Devices named one by one, `[0,2]` or `0,2`; None for a number of them."""
+    """Return devices named one by one, `[0,2]` or `0,2`; None for a number of them."""
     if isinstance(asked, int) or re.fullmatch(r"-?\d+|auto", str(asked)):
         return None
     return [int(word) for word in re.findall(r"\d+", str(asked))]
@@ -78,7 +81,7 @@ def _gpu(index: int) -> dict[str, Any]:
 
 
 def nvidia_gpus() -> int:
-    """How many the driver knows, whatever torch says."""
+    """Count the GPUs that the driver knows, whatever torch says."""
     try:
         import pynvml
 
@@ -140,7 +143,11 @@ def _unfit(gpu: dict[str, Any]) -> list[Finding]:
 
 
 def _supported(capability: str, built: list[str]) -> bool:
-    """A binary runs on its own major version from its minor on; PTX (`compute_80`) is compiled anew for anything later."""
+    """Return whether this torch build has code for a compute capability.
+
+    A binary runs on its own major version from its minor on; PTX (`compute_80`) is compiled for
+    anything later.
+    """
     own = tuple(map(int, capability.split(".")))
     for name in built:
         matched = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name)
@@ -182,12 +189,12 @@ def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
 
 
 def chosen_precision(cfg: DictConfig, of: str) -> str:
-    """What a device of that kind computes in."""
+    """Return the precision in which a device of that kind computes."""
     return best_precision(of) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
 
 
 def precision(cfg: DictConfig) -> Answer:
-    """The precision of a run here, and why."""
+    """Report the precision of a run here, and the reason."""
     of = kind(cfg)
     chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_fast_bf16()
     capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)

@@ -1,4 +1,4 @@
-"""do=doctor: asks every check, prints what it found and what is wrong, and leaves doctor.json."""
+"""do=doctor: run every check, print what was found and what is wrong, and write doctor.json."""
 
 import time
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Unfit(Refusal):
 
 
 def doctor(cfg: DictConfig, run_dir: Path) -> None:
-    """Prints a table, writes doctor.json into `run_dir`.
+    """Print a table, and write doctor.json into `run_dir`.
 
     Args:
         cfg: Of the run that is meant; it is left as it is.
@@ -71,7 +71,7 @@ def doctor(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[str, Answer]:
-    """Answers of checks that run side by side; one that fails, or does not answer in time, is itself a finding.
+    """Run checks side by side; one that fails or does not answer in time is itself a finding.
 
     Args:
         checks: By their names.

@@ -1,4 +1,4 @@
-"""Whether gloo (CPU) and NCCL (GPUs) can exchange gradients here: two processes that really do."""
+"""Check with two processes whether gloo (CPU) and NCCL (GPUs) can exchange gradients here."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SECONDS = 45.0  # most of it is importing torch on a busy machine
 
 
 def gloo(cfg: DictConfig) -> Answer:
-    """Two processes on the CPU."""
+    """Check gloo with two processes on the CPU."""
     outcomes = together("gloo", 2)
     found = _findings(
         "gloo", outcomes, _mend_of_gloo(), needed=_several(cfg) and kind(cfg) == "cpu"
@@ -37,7 +37,7 @@ def gloo(cfg: DictConfig) -> Answer:
 
 
 def nccl(cfg: DictConfig) -> Answer:
-    """Two processes on two GPUs, where there are two."""
+    """Check NCCL with two processes on two GPUs, where there are two."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus < 2 or not torch.distributed.is_nccl_available():
         why = "this torch build has none" if gpus > 1 else "it takes two GPUs"
@@ -55,7 +55,7 @@ def nccl(cfg: DictConfig) -> Answer:
 
 
 def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Outcome]:
-    """Starts the processes and waits for all of them.
+    """Start the processes and wait for all of them.
 
     Args:
         backend: `gloo` or `nccl`.
@@ -78,7 +78,7 @@ def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Out
 
 
 def resolves() -> bool:
-    """Whether this host's own name leads to an address."""
+    """Return whether this host's own name resolves to an address."""
     try:
         return bool(socket.getaddrinfo(socket.gethostname(), None))
     except OSError:

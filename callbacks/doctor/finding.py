@@ -1,4 +1,4 @@
-"""What a check answers: words for the table, values for doctor.json, and what is wrong, each with its mend."""
+"""Answers of checks: words for the table, values for doctor.json, and findings with a remedy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,13 +26,13 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """Both in one."""
+        """The problem and its remedy, in one sentence."""
         return f"{self.what}; {self.mend}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         said: Lines of the table, by their titles.
@@ -56,7 +56,7 @@ def worst_first(answers: Iterable[Answer]) -> list[Finding]:
 
 
 def gigabytes(number: float) -> str:
-    """Bytes in words."""
+    """Format a number of bytes."""
     if number < 1e9:
         return f"{number / 1e6:.0f} MB"
     return f"{number / 1e9:.1f} GB" if number < 100e9 else f"{number / 1e9:,.0f} GB"

@@ -1,4 +1,4 @@
-"""Disks and folders: room below the cache and the runs, and whether the data set is there and can be read."""
+"""Checks of folders: free space for the cache and the runs, and a data set that can be read."""
 
 import os
 import shutil
@@ -15,17 +15,20 @@ COUNTED = 1_000_000  # files at most; more say nothing more
 
 
 def cache_folder(cfg: DictConfig) -> Answer:
-    """Where decoded images go."""
+    """Check the folder of decoded images."""
     return _room("cache", cfg.paths.cache)
 
 
 def runs_folder(cfg: DictConfig) -> Answer:
-    """Where checkpoints and reports go."""
+    """Check the folder of checkpoints and reports."""
     return _room("runs", cfg.paths.runs)
 
 
 def _room(name: str, configured: str) -> Answer:
-    """Free space below a folder that is made when first needed, and whether one may write there; nothing is left behind."""
+    """Check free space and write access of a folder that is made when first needed.
+
+    Nothing is left behind.
+    """
     key, place = f"paths.{name}={configured}", Path(configured).expanduser().absolute()
     while not place.exists():
         place = place.parent
@@ -67,7 +70,7 @@ def _room(name: str, configured: str) -> Answer:
 
 
 def data(cfg: DictConfig) -> Answer:
-    """The data set's folder, and DATA_ROOT."""
+    """Check the data set's folder, and DATA_ROOT."""
     configured, drawn = cfg.datamodule.root, cfg.datamodule.phantom is not None
     root, found = Path(configured).expanduser(), []
     named = os.environ.get("DATA_ROOT")

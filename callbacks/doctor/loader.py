@@ -1,4 +1,4 @@
-"""Times the loader: phantom slices on disk through this repository's cache, dataset, augmentation and loader."""
+"""Time the loader on phantom slices, with this repository's cache, dataset and augmentation."""
 
 import tempfile
 import time
@@ -19,7 +19,7 @@ SILENT = 30  # seconds without a batch, after which a loader counts as dead
 def images_per_second(
     cfg: DictConfig, size: Canvas, workers: list[int], seconds: float
 ) -> Iterator[tuple[int, float]]:
-    """The rate of training images with each number of loader processes, one number after the other.
+    """Yield each number of loader processes with its rate of training images.
 
     Args:
         cfg: Whose augmentation, channels, batch and size of cached images are taken.

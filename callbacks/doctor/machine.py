@@ -1,4 +1,4 @@
-"""Cores, memory, shared memory and open files: what this process may really use."""
+"""Checks of the cores, memory, shared memory and open files that this process may really use."""
 
 import math
 import os
@@ -20,7 +20,7 @@ PREFETCHED = 4  # batches a worker holds ready, see datamodules/loaders.py
 
 
 def cores(cfg: DictConfig) -> Answer:
-    """Cores seen, allowed by affinity, and paid for by a cgroup's quota; torch's threads beside them."""
+    """Check the cores seen, allowed by affinity and in the cgroup's quota, and torch's threads."""
     seen, allowed = os.cpu_count() or 1, allowed_cores()
     quota, threads = limits().cores, torch.get_num_threads()
     found, known = [], {"seen": seen, "allowed": allowed, "cgroup_quota": quota, "threads": threads}
@@ -65,7 +65,7 @@ def workers(cfg: DictConfig) -> int:
 
 
 def memory(cfg: DictConfig) -> Answer:
-    """Memory of the machine, or of the cgroup where that is less."""
+    """Check the memory of the machine, or of the cgroup where that is less."""
     machine, limit = psutil.virtual_memory(), limits().memory
     total = min(machine.total, limit or machine.total)
     free = min(machine.available, total)
@@ -88,7 +88,7 @@ def memory(cfg: DictConfig) -> Answer:
 
 
 def shared_memory(cfg: DictConfig) -> Answer:
-    """What loader processes hand their batches over in."""
+    """Check the shared memory through which loader processes hand over their batches."""
     if not SHARED.is_dir():
         return Answer({"shared memory": "none to measure on this system"}, {})
     usage, count = shutil.disk_usage(SHARED), workers(cfg)
@@ -120,7 +120,7 @@ def shared_memory(cfg: DictConfig) -> Answer:
 
 
 def open_files(cfg: DictConfig) -> Answer:
-    """The limit of open files; every batch that a worker hands over holds some."""
+    """Check the limit of open files; every batch that a worker hands over holds some."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,7 @@
-"""Measures step and loader in a process of its own, so that what kills it kills no doctor: python -m callbacks.doctor.measuring < CONFIG."""
+"""Measure step and loader in a process of its own, so that what kills it kills no doctor.
+
+Command line: `python -m callbacks.doctor.measuring < CONFIG`.
+"""
 
 import json
 import sys
@@ -26,7 +29,10 @@ LARGEST = 256  # longest side of the images that a CPU is measured with, in pixe
 
 
 def main() -> None:
-    """Reads a resolved configuration from stdin and prints a line of JSON for each thing measured, so that what is known is kept."""
+    """Read a resolved configuration from stdin, and print each measurement as a line of JSON.
+
+    Lines are printed at once, so that they are kept if the process dies.
+    """
     warnings.filterwarnings("ignore")
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
@@ -38,7 +44,7 @@ def main() -> None:
 
 
 def size_on(cfg: DictConfig, device: str) -> Canvas:
-    """Of the images; on a CPU smaller ones of the same shape."""
+    """Return the size of the images; on a CPU a smaller one of the same shape."""
     asked = Canvas.of(cfg.image_size)
     smaller = LARGEST / max(asked)
     return (
@@ -49,7 +55,7 @@ def size_on(cfg: DictConfig, device: str) -> Canvas:
 
 
 def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
-    """`loader` lines: `workers`, `image_size`, `images_per_second`."""
+    """Yield `loader` lines (`workers`, `image_size`, `images_per_second`), or a `failed` one."""
     size, counts = size_on(cfg, kind(cfg)), sorted({0, automatic_workers(), workers(cfg)})
     try:
         for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
@@ -64,7 +70,10 @@ def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
 
 
 def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
-    """`network` lines with a `device`, and `step` lines: of a setting, with `images_per_second`; or `failed` ones."""
+    """Yield `network` lines with a `device`, and `step` or `failed` lines of each setting.
+
+    `step` lines have `images_per_second`.
+    """
     built: dict[str, SupervisedModule] = {}
     for device, index in there():
         if device not in built:
@@ -96,7 +105,7 @@ def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
 
 
 def there() -> list[tuple[str, int]]:
-    """The devices that can be measured: the CPU, each GPU, MPS."""
+    """List the devices that can be measured: the CPU, each GPU, MPS."""
     gpus = (
         [("cuda", index) for index in range(torch.cuda.device_count())]
         if torch.cuda.is_available()
@@ -106,7 +115,7 @@ def there() -> list[tuple[str, int]]:
 
 
 def reason(error: Exception) -> str:
-    """An exception in a line; of a file that is the matter, not its name."""
+    """Format an exception in one line; of an OSError without the name of the file."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {' '.join(said.split())[:120]}"
 

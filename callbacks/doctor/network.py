@@ -1,4 +1,4 @@
-"""The network whose step is measured: the experiment's own without pretrained weights, else a small U-Net."""
+"""The network whose step is measured: the experiment's own, untrained, else a small U-Net."""
 
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ LARGEST = 40e6  # parameters that a CPU is measured with
 
 
 def network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[str, Any]]:
-    """The module, and what is said of it.
+    """Make the module to be measured, and describe it.
 
     Args:
         cfg: Of the experiment; left as it is.

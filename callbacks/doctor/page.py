@@ -1,4 +1,4 @@
-"""The doctor's page on a terminal or in a log: what is there, line by line, and what is wrong, the worst first."""
+"""The doctor's page on a terminal or in a log: the answers, then the findings, worst first."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +16,14 @@ STYLES = {"stops a run": "bold red", "warning": "yellow"}
 def show(
     title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float, file: Path
 ) -> None:
-    """Prints it.
+    """Print the page.
 
     Args:
         title: The experiment.
         answers: By their checks.
         findings: In order.
-        seconds: All took.
-        file: Where the same stands as JSON.
+        seconds: Duration of all checks.
+        file: The JSON file with the same content.
     """
     console = Console()
     table = Table(

@@ -1,4 +1,7 @@
-"""One of the processes that try whether gradients can be exchanged: python -m callbacks.doctor.peer BACKEND RANK PROCESSES PORT."""
+"""One of the processes that try whether gradients can be exchanged.
+
+Command line: `python -m callbacks.doctor.peer BACKEND RANK PROCESSES PORT`.
+"""
 
 import sys
 import time
@@ -13,7 +16,7 @@ SECONDS = 30
 
 
 def main() -> None:
-    """Joins the group, adds numbers up over it, and prints how many MB of them a second."""
+    """Join the group, add numbers up over it, and print the rate in MB a second."""
     backend, rank, processes, port = sys.argv[1], *map(int, sys.argv[2:])
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if device.type == "cuda":

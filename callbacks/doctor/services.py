@@ -1,4 +1,4 @@
-"""What lies beyond this machine, without asking it: W&B's login, the cache of the hub, Slurm."""
+"""Checks of W&B's login, the hub's cache and Slurm, without asking any server."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ HOME = "~/.cache/huggingface"
 
 
 def wandb(cfg: DictConfig) -> Answer:
-    """Whether there is a login; nothing of it is shown."""
+    """Check for a W&B login; nothing of it is shown."""
     login = logged_in()
     mode = os.environ.get("WANDB_MODE", "online")
     logger = cfg.logger.get("wandb")
@@ -36,7 +36,7 @@ def wandb(cfg: DictConfig) -> Answer:
 
 
 def hub(cfg: DictConfig) -> Answer:
-    """Whether pretrained weights that the experiment asks for can come from somewhere."""
+    """Check that the pretrained weights of the experiment can come from somewhere."""
     place = os.environ.get("HF_HOME", HOME)
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in YES
     stored = len(list(Path(place).expanduser().glob("hub/models--*")))
@@ -62,7 +62,10 @@ def hub(cfg: DictConfig) -> Answer:
 
 
 def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Keys of the network that name weights of a hub, and what they name; local files and folders are left out."""
+    """Yield the network's keys that name weights of a hub, and their values.
+
+    Local files and folders are left out.
+    """
 
     def below(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
         for name, value in node.items():
@@ -79,7 +82,7 @@ def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def slurm(cfg: DictConfig) -> Answer:
-    """Whether jobs can be sent off, and whether the job that this is fits the run."""
+    """Report whether jobs can be submitted, and whether the current job fits the run."""
     sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
     said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
     known = {"sbatch": sends, "job": job is not None}

@@ -1,4 +1,4 @@
-"""Packages: their versions, whether they are those that the project asks for, and whether they fit each other; the commit."""
+"""Checks of the packages against the project and against each other, and of the commit."""
 
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -29,7 +29,7 @@ DRAWERS = (
 
 
 def packages(cfg: DictConfig) -> Answer:
-    """What pyproject.toml asks for beside what is installed."""
+    """Compare the installed packages with those that pyproject.toml asks for."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     known = {
         need.name: installed(need.name)
@@ -44,7 +44,7 @@ def packages(cfg: DictConfig) -> Answer:
 
 
 def installed(package: str) -> str | None:
-    """Its version, None where it is not there."""
+    """Return a package's version; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -85,7 +85,7 @@ def _drawers() -> list[Finding]:
 
 
 def _vision() -> list[Finding]:
-    """Torchvision is compiled against one torch; with another one its operators are missing."""
+    """Check that torchvision was built for this torch; else its operators are missing."""
     torch, vision = installed("torch"), installed("torchvision")
     if torch is None or vision is None:
         return []  # said already
@@ -113,7 +113,7 @@ def _vision() -> list[Finding]:
 
 
 def commit(cfg: DictConfig) -> Answer:
-    """The commit that a report from here will name."""
+    """Report the commit that a report from here will name."""
     head = commit_here()
     if head is None:
         mend = "get the project with git clone, and install git"

@@ -1,4 +1,4 @@
-"""Step and loader in images a second, which of the two is the limit, and what the numbers say against the configuration."""
+"""Rates of step and loader, which of the two is the limit, and the findings that follow."""
 
 import json
 from typing import Any
@@ -20,12 +20,12 @@ Lines = list[dict[str, Any]]
 
 
 def started() -> Child:
-    """The process that measures; it imports what it needs, and waits for a configuration."""
+    """Start the measuring process, which imports what it needs and waits for a configuration."""
     return Child("callbacks.doctor.measuring")
 
 
 def speed(cfg: DictConfig, child: Child) -> Answer:
-    """Lets a process that was started measure, and judges."""
+    """Measure in the started process, and evaluate the rates."""
     outcome = child.outcome(SECONDS, given=OmegaConf.to_yaml(cfg, resolve=True))
     lines = [json.loads(line) for line in outcome.said.splitlines() if line.startswith('{"line"')]
     said, findings = judged(cfg, lines)
@@ -60,7 +60,7 @@ def _ended(outcome: Outcome) -> list[Finding]:
 
 
 def judged(cfg: DictConfig, lines: Lines) -> tuple[dict[str, str], list[Finding]]:
-    """What is said of the measured lines, and what is wrong.
+    """Describe the measured lines, and find what is wrong.
 
     Args:
         cfg: Of the run.

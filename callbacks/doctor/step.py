@@ -1,4 +1,4 @@
-"""Times a training step on one device in one precision, as Lightning takes it."""
+"""Time a training step on one device in one precision, as Lightning takes it."""
 
 import copy
 import time
@@ -18,7 +18,7 @@ PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """The setting of one measurement.
 
     Attributes:
         device: `cpu`, `cuda` or `mps`.
@@ -38,12 +38,17 @@ class Setting:
 
 
 def batch_size(asked: int, size: Canvas, device: str) -> int:
-    """As asked for, fewer on a CPU; two at least, which batch normalisation needs."""
+    """Return the batch size asked for; on a CPU at most the larger of two and what fits `PIXELS`.
+
+    Batch normalisation needs two.
+    """
     return asked if device != "cpu" else min(asked, max(2, PIXELS // (size.height * size.width)))
 
 
 def images_per_second(module: SupervisedModule, setting: Setting, seconds: float) -> float:
-    """Forward, loss, backward and optimizer on one batch of noise that is on the device already; the median after a warm-up.
+    """Return the images a second of forward, loss, backward and optimizer on a batch of noise.
+
+    The batch is on the device already; the rate is of the median step after a warm-up.
 
     Args:
         module: Left as it is.

@@ -1,4 +1,4 @@
-"""What is shown: which of several networks, which images, how many; and what is refused of it."""
+"""Choice of the network that is shown, and refusal of images that test does not have."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ KEY = "callbacks.feature_maps"
 
 
 def one_of(module: LightningModule) -> nn.Module:
-    """The module's network, the first where it is several together."""
+    """Return the module's network, the first where it is several together."""
     net: Any = module.net
     return net.nets[0] if isinstance(net, Together) else net
 

@@ -1,4 +1,4 @@
-"""Maps become colours: the channels' principal components as red, green and blue, and the strongest channels one by one."""
+"""Colours of maps: principal components as red, green and blue, and the strongest channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ KEPT = 3  # principal components
 
 @dataclass(frozen=True)
 class Layer:
-    """The maps of one layer for all images that are shown; what colours mean is found over them together, so that they compare.
+    """The maps of one layer for all images that are shown.
+
+    Colours are fitted over all images together, so that they compare.
 
     Attributes:
         maps: Float32 `C x h x w` each.
@@ -29,7 +31,7 @@ class Layer:
     contents: Sequence[Content]
 
     def cells(self) -> np.ndarray:
-        """Float32 `N x C`: the cells of all maps that the pictures touch."""
+        """Return float32 `N x C`: the cells of all maps that the pictures touch."""
         parts = [self._inside(i) for i in range(len(self.maps))]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).T
 
@@ -45,7 +47,10 @@ class Layer:
         ]
 
     def components(self, cells: np.ndarray) -> list[np.ndarray]:
-        """Each image as uint8 RGB `height x width x 3` of its content; fewer than three components leave blue, then green dark."""
+        """Return the content of each image as uint8 RGB `height x width x 3`.
+
+        Fewer than three components leave blue, then green dark.
+        """
         centre, axes = principal(cells)
         low, high = np.percentile((cells - centre) @ axes, SPAN, axis=0)
         found = []
@@ -59,7 +64,7 @@ class Layer:
         return found
 
     def channel(self, cells: np.ndarray, number: int) -> list[np.ndarray]:
-        """Each image as uint8 `height x width` of its content: one channel."""
+        """Return one channel of each image's content as uint8 `height x width`."""
         low, high = np.percentile(cells[:, number], SPAN)
         return [
             self._placed(_scaled(each[number], low, high), i) for i, each in enumerate(self.maps)
@@ -73,7 +78,9 @@ class Layer:
 
 
 def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and the (up to three) axes of greatest variance; each axis points where its largest loading is positive.
+    """Return the mean and the (up to three) axes of greatest variance.
+
+    Each axis points where its largest loading is positive.
 
     Args:
         cells: Float32 `N x C`.
@@ -93,7 +100,10 @@ def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def strongest(cells: np.ndarray, number: int) -> list[int]:
-    """The channels that vary most over `N x C` cells; one that is high everywhere would tell no place from another."""
+    """Return the channels that vary most over `N x C` cells.
+
+    One that is high everywhere would tell no place from another.
+    """
     return np.argsort(-cells.var(0), kind="stable")[:number].tolist()
 
 

@@ -1,4 +1,4 @@
-"""Shows what a network makes of a few test images, stage by stage: principal components as colours, and the strongest channels."""
+"""Show the maps of a few test images by layer: principal components and strongest channels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +31,9 @@ LEGEND = (
 
 @validated
 class FeatureMaps(Showing):
-    """After test: a section of the page, and `feature_maps/<image>/*.png` in the run folder. Costs nothing in training.
+    """Section of the page, and `feature_maps/<image>/*.png` in the run folder, after test.
+
+    Costs nothing in training.
 
     Example:
         callbacks:
@@ -67,7 +69,7 @@ class FeatureMaps(Showing):
         self._section: Section | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses before training what cannot be shown after it."""
+        """Refuse before training layers and images that cannot be shown after it."""
         if stage in ("fit", "test"):
             refuse_unknown(one_of(pl_module), self._layers(pl_module))
             refuse_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
@@ -80,11 +82,14 @@ class FeatureMaps(Showing):
         self._section = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws, unless the page has asked already."""
+        """Draw the section, unless the page has asked already."""
         self.section(trainer, pl_module)
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """The pictures of this test, drawn once, by the first process alone; None where no process holds the whole network."""
+        """Return the pictures of this test, drawn once, on the first process alone.
+
+        None on other processes, and where no process holds the whole network.
+        """
         if not trainer.is_global_zero or trainer.fast_dev_run or not holds_the_network(trainer):  # type: ignore[attr-defined]
             return None
         if (
@@ -99,7 +104,7 @@ class FeatureMaps(Showing):
         evidence, data = module.evidence["test"], trainer.datamodule  # type: ignore[attr-defined]
         kind = KINDS[evidence.kind]
         cases = kind.few(evidence, self.images, self.ids)
-        if not cases:  # the test was cut short, and none of the named images was judged
+        if not cases:  # the test was cut short, and none of the named images was evaluated
             return None
         batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
         logits, layers = self._run(trainer, module, batch)
@@ -137,7 +142,7 @@ class FeatureMaps(Showing):
     def _run(
         self, trainer: Trainer, module: EvaluatedModule, batch: Sample
     ) -> tuple[list[Tensor], dict[str, Layer]]:
-        """Logits of each image, and the maps of each column."""
+        """Return the logits of each image, and the maps of each column."""
         logits, maps = [], []
         canvas, contents = Canvas(*batch["image"].shape[-2:]), batch["content"]
         with listening(

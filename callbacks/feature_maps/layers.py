@@ -1,4 +1,4 @@
-"""Finds the layers of a network whose maps are shown, refuses names it does not have, and listens to what they give."""
+"""Find the layers whose maps are shown, refuse unknown names, and record their outputs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,10 @@ EXTRA = 8  # tokens before those of the grid (of the class, registers) at most
 
 
 def stages_of(net: nn.Module) -> dict[str, str]:
-    """Title -> layer: the body whose output holds all stages, and the layer that fuses them; of a timm network without either its stages."""
+    """Return title -> layer: the body whose output holds all stages, and the layer that fuses them.
+
+    Of a timm network without either its stages.
+    """
     names = dict(net.named_modules())
     for path in names:
         body = next((_below(path, name) for name in BODIES if _below(path, name) in names), None)
@@ -79,7 +82,9 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
 def listening(
     net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0
 ) -> Iterator[dict[str, list[Tensor]]]:
-    """What the layers give, from `clear()` on, each the first time it is called: a mirrored view comes later.
+    """Record the output of each layer on its first call after `clear()`.
+
+    Later calls, such as those of mirrored views, are not recorded.
 
     Args:
         net: Runs as it is, without torch.compile, as long as it is listened to.
@@ -116,7 +121,10 @@ def listening(
 
 
 def _maps(output: Any, given: Any) -> list[Tensor]:
-    """The maps that a layer gives; encoders hand the image itself through, which is none of theirs, and some leave an empty place."""
+    """Return the maps that a layer gives, without the image itself and empty places.
+
+    Encoders hand the image through, and some leave an empty place.
+    """
     output = getattr(output, "feature_maps", output)  # as backbones of transformers call them
     if isinstance(output, Mapping):
         output = list(output.values())
@@ -130,7 +138,7 @@ def _maps(output: Any, given: Any) -> list[Tensor]:
 
 
 def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:
-    """One image's output as float32 `C x h x w` on the CPU, None where it is no map.
+    """Return one image's output as float32 `C x h x w` on the CPU; None where it is no map.
 
     Args:
         image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the

@@ -19,9 +19,9 @@ class Painted:
     """One layer, painted.
 
     Attributes:
-        about: How large its map is, and which channels stand below.
+        about: Size of its map, and the channels that are shown below.
         components: Of each image, uint8 BGR `height x width x 3`.
-        channels: Channel -> likewise.
+        channels: Channel -> its picture of each image, in the same format.
     """
 
     about: str
@@ -74,7 +74,10 @@ def _beside(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
 def write(
     folder: Path, ids: Sequence[str], outlines: Sequence[np.ndarray], layers: Mapping[str, Painted]
 ) -> None:
-    """Writes `<image>/image.png`, `<image>/<layer>.png` and `<image>/<layer>_channels.png` (side by side), as large as the network saw the picture.
+    """Write PNG files of each image, as large as the network saw the picture.
+
+    The files are `<image>/image.png`, `<image>/<layer>.png` and `<image>/<layer>_channels.png`
+    (side by side).
 
     Args:
         folder: Made where it is missing.

@@ -1,4 +1,4 @@
-"""What the pictures of a page share: a case, its panes, the chips that name its classes, and the orders in which cases can stand."""
+"""Cases shown on report pages: images, their panes, class chips and orders."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ SIDE = 224  # pixels of one pane
 
 @dataclass(frozen=True)
 class Chip:
-    """A colour, or none, and what it stands for."""
+    """A colour (empty for none) and the title that it stands for."""
 
     title: str
     colour: str
@@ -26,11 +26,11 @@ class Case:
     Attributes:
         kind: Why it was chosen.
         id: The image.
-        caption: What is said below it.
+        caption: The text below it.
         panes: Title -> data URL.
-        chips: The classes that it shows or is said to show.
-        channels: The same by number, where more than a few words are kept of them.
-        maps: Class by number -> its byte map and true mask, as `packed.maps` has them.
+        chips: Its true and predicted classes.
+        channels: Numbers of the classes whose maps are kept.
+        maps: Number of a class -> its byte map and true mask, as `packed.maps` packs them.
         size: Height and width of the maps in pixels.
     """
 
@@ -45,11 +45,11 @@ class Case:
 
 
 class Order(NamedTuple):
-    """All images of a split, those first that a criterion puts first.
+    """All images of a split, sorted by a criterion.
 
     Attributes:
-        images: Their numbers.
-        counted: How many of them the criterion means at all.
+        images: Their indices.
+        counted: How many of the first ones the criterion applies to.
     """
 
     images: np.ndarray
@@ -57,7 +57,7 @@ class Order(NamedTuple):
 
 
 def chosen(orders: Mapping[str, Order], number: int) -> list[tuple[str, int]]:
-    """The first so many images of each order with its name, one order after the other, no image twice."""
+    """Return (order name, image) of the first `number` images of each order, no image twice."""
     found: dict[int, str] = {}
     for kind, order in orders.items():
         for i in order.images[: min(number, order.counted)].tolist():
@@ -66,7 +66,7 @@ def chosen(orders: Mapping[str, Order], number: int) -> list[tuple[str, int]]:
 
 
 def in_turn(rows: Mapping[str, Sequence[Case]], number: int) -> list[Case]:
-    """So many cases, one of each row after the other, no image twice."""
+    """Take up to `number` cases, one of each row in turn, no image twice."""
     found: dict[str, Case] = {}
     for rank in range(max(map(len, rows.values()), default=0)):
         for cases in rows.values():
@@ -76,13 +76,13 @@ def in_turn(rows: Mapping[str, Sequence[Case]], number: int) -> list[Case]:
 
 
 def placed(ids: np.ndarray, names: Iterable[str]) -> list[int]:
-    """Where the named images stand; names that are not there are passed over."""
+    """Return the indices of the named images; skip names that are missing."""
     place = {id: i for i, id in enumerate(ids.tolist())}
     return [place[name] for name in names if name in place]
 
 
 def enlarge(pixels: np.ndarray, mode: int = cv2.INTER_LINEAR, side: int = SIDE) -> np.ndarray:
-    """To a longest side of so many pixels."""
+    """Resize an image so that its longest side has `side` pixels."""
     scale = side / max(pixels.shape[:2])
     return cv2.resize(
         pixels, None, fx=scale, fy=scale, interpolation=mode if scale > 1 else cv2.INTER_AREA
@@ -90,7 +90,7 @@ def enlarge(pixels: np.ndarray, mode: int = cv2.INTER_LINEAR, side: int = SIDE) 
 
 
 def data_url(pixels: np.ndarray, kind: Literal["webp", "jpeg"] = "webp") -> str:
-    """BGR pixels as a data URL; JPEG is larger and four times as fast."""
+    """Encode BGR pixels as a data URL; JPEG is larger than WebP and four times as fast."""
     quality = {"webp": [cv2.IMWRITE_WEBP_QUALITY, 88], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 85]}[kind]
     done, encoded = cv2.imencode(f".{kind}", pixels, quality)
     if not done:

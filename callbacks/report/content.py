@@ -1,4 +1,4 @@
-"""Everything that report.json says, gathered in one dictionary."""
+"""Builds the content of report.json in one dictionary."""
 
 import json
 import platform
@@ -39,7 +39,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run hands to the report."""
+    """Inputs for the report of a finished run."""
 
     title: str
     run_dir: Path
@@ -50,7 +50,7 @@ class Run:
 
 
 def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
-    """report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
+    """Return report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     stages = read_stages(run.run_dir)
     judged = (
         run.evidence
@@ -83,7 +83,7 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Class -> score -> estimate."""
+    """Return class -> score -> estimate."""
     return {
         name: {score: asdict(value) for score, value in found.items()}
         for name, found in estimates(evidence).items()
@@ -91,7 +91,7 @@ def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
 
 
 def about_data(data: ManifestDataModule) -> dict[str, Any]:
-    """How many images, groups and positives of each class each split has, and what was found wrong with them."""
+    """Count images, groups and positives per split, and list the problems of the data."""
     rows, shows = data.table.rows, shown(data.table, data.cache)
     splits = {
         split: {
@@ -127,7 +127,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
 
 
 def installed(package: str) -> str:
-    """Its version, or `unknown` where it came without its metadata."""
+    """Return a package's version, or `unknown` if it came without metadata."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -135,7 +135,7 @@ def installed(package: str) -> str:
 
 
 def commit() -> str | None:
-    """The git commit this code stands at, with `+` where files were changed since."""
+    """Return the git commit of this code, with `+` if files were changed; None without git."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(
@@ -159,13 +159,13 @@ def commit() -> str | None:
 
 
 def configuration(run_dir: Path) -> dict[str, Any] | None:
-    """The resolved configuration that run.py left in the run folder."""
+    """Load the resolved configuration from the run folder; None if config.yaml is missing."""
     path = run_dir / "config.yaml"
     return read_yaml(path) if path.is_file() else None
 
 
 def write_json(found: dict[str, Any], path: Path) -> None:
-    """Writes valid JSON: what is not a number becomes null."""
+    """Write valid JSON; numbers that are not finite become null."""
     write_whole(path, json.dumps(_plain(found), indent=2, ensure_ascii=False).encode())
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on: how many processes and which devices, and how many images they take a step together."""
+"""Describes the devices of a run: processes, device names, precision and batch sizes."""
 
 from collections import Counter
 from typing import Any
@@ -10,7 +10,7 @@ from callbacks.drawn import planned
 
 
 def devices(trainer: Trainer) -> dict[str, Any]:
-    """Of this run, as its first process knows it.
+    """Describe the devices of this run, as its first process knows them.
 
     Returns:
         `processes` in all, `nodes`, `devices_per_node`, `names` (name -> how many, of the first
@@ -33,13 +33,13 @@ def devices(trainer: Trainer) -> dict[str, Any]:
 
 
 def names(trainer: Trainer) -> dict[str, int]:
-    """Name of a device of the first node -> how many; known before anything runs."""
+    """Return device name -> count for the first node; known before anything runs."""
     own = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
     return dict(Counter(_name(device) for device in own))
 
 
 def _name(device: torch.device) -> str:
-    """A GPU's own name; of a CPU the threads that a process has of it."""
+    """Return a GPU's name, a CPU with its number of threads, or the device type."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What the page's script reads: the judged split at every threshold, the cases with their maps, and the table of all images."""
+"""Builds the data of the page's script: thresholds, cases with maps, table of images."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -17,17 +17,17 @@ from lightning_modules.evidence import Evidence
 
 
 def moves(evidence: Evidence) -> bool:
-    """Whether thresholds decide: not where the most probable of several classes is said."""
+    """Return whether thresholds decide; False if the most probable class is predicted."""
     return not getattr(evidence, "exclusive", False)
 
 
 def embedded(kind: Kind, evidence: Evidence, cases: Sequence[Case]) -> dict[str, Any]:
-    """Plain values that become JSON.
+    """Return the data of the page's script as plain values that become JSON.
 
     Args:
-        kind: Of the evidence.
-        evidence: Of the judged split.
-        cases: That the page shows, images of that split.
+        kind: The kind of the evidence.
+        evidence: Evidence of the evaluated split.
+        cases: Cases that the page shows, images of that split.
     """
     channels = range(len(evidence.classes)) if moves(evidence) else range(0)
     places = placed(evidence.ids, (case.id for case in cases))
@@ -67,7 +67,7 @@ def _of_class(swept: Swept, mean: np.ndarray | None, start: Start) -> dict[str, 
 
 
 def _counts(quadrants: np.ndarray) -> dict[str, Any]:
-    """True and false positives at each threshold; the other two follow from how many there are."""
+    """Return true and false positives per threshold, and the totals that give the rest."""
     tp, fp, fn, tn = quadrants
     return {
         "tp": tp.tolist(),
@@ -97,7 +97,7 @@ def _of_case(
 
 
 def _orders(kind: Kind, evidence: Evidence, places: Sequence[int]) -> list[dict[str, Any]]:
-    """Each order of the cases by their number, and how many of them are really the first ones of all images."""
+    """Rank the cases by each order; the first `counted` ones also lead all images."""
     found = []
     number = {place: case for case, place in enumerate(places)}
     for name, order in kind.orders(evidence).items() if places else ():

@@ -1,4 +1,4 @@
-"""What the curves of pages share: their colours and style, and SVG that takes the page's colours."""
+"""Colours, style and SVG output that the figures of all pages share."""
 
 import io
 import math
@@ -33,7 +33,7 @@ STYLE: Any = {
 
 
 def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3) -> str:
-    """What `draw` puts on its axes, as SVG of so many inches."""
+    """Let `draw` plot on axes and return them as SVG; width and height are in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
@@ -41,15 +41,14 @@ def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3
         for part in (figure, *figure.axes):
             part.patch.set_visible(False)  # type: ignore[attr-defined]
         file = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(
-            file, metadata={"Date": None}
-        )  # savefig would draw everything twice
+        # savefig would draw everything twice
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
     svg = file.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
 def legend(axes: Axes, loc: Any) -> None:
-    """The legend within the axes; of many entries below them, where it covers no curve, and the figure grows by it."""
+    """Add a legend within the axes, or below them if it has more than `WITHIN` entries."""
     lines, names = axes.get_legend_handles_labels()
     if len(names) > WITHIN:
         legend_below(axes, lines, names, 3 if max(map(len, names)) < 18 else 2)
@@ -58,7 +57,7 @@ def legend(axes: Axes, loc: Any) -> None:
 
 
 def legend_below(axes: Axes, lines: Sequence[Any], names: Sequence[str], columns: int) -> None:
-    """A legend below the axes; the figure grows by it."""
+    """Add a legend below the axes, and make the figure taller by its height."""
     figure: Any = axes.figure
     figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(names) / columns))
     figure.legend(
@@ -73,7 +72,7 @@ def legend_below(axes: Axes, lines: Sequence[Any], names: Sequence[str], columns
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour and dashes of one curve of many; when the colours come again, it is with other dashes."""
+    """Return colour and dashes of curve `number`; a repeated colour gets other dashes."""
     return {
         "color": PALETTE[number % len(PALETTE)],
         "linestyle": ("-", "--", ":", "-.")[number // len(PALETTE) % 4],

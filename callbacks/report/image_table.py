@@ -1,4 +1,4 @@
-"""What the page's table says of every image of the judged split, column by column."""
+"""Builds the page's table of all images of the evaluated split, column by column."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -13,20 +13,19 @@ from lightning_modules.label_evidence import LabelEvidence
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import MaskEvidence
 
-Column = dict[
-    str, Any
-]  # `title`, `digits` of numbers, and `values` of N or, where they differ by class, `of` classes x N
+# `title`, `digits` of numbers, and `values` (N) or, if they differ by class, `of` (classes x N).
+Column = dict[str, Any]
 
 
 def table(
     evidence: Evidence, columns: list[Column], each: list[Swept], pictures: Mapping[str, int]
 ) -> dict[str, Any]:
-    """For the page's script.
+    """Return the table of all images for the page's script.
 
     Args:
-        evidence: Of the judged split.
-        columns: What this kind of evidence says of an image.
-        each: Of each class; empty where no threshold decides.
+        evidence: Evidence of the evaluated split.
+        columns: Columns that this kind of evidence has.
+        each: Sweep of each class; empty if no threshold decides.
         pictures: Image -> number of its case.
     """
     groups = [{"title": evidence.group_is, "values": evidence.groups.tolist()}]
@@ -40,7 +39,7 @@ def table(
 
 
 def mask_columns(evidence: MaskEvidence) -> list[Column]:
-    """Dice at the rule, and how much of the image is lesion."""
+    """Return columns of the Dice at the rule and of the lesion's share of the image."""
     truth, classes = evidence.truth, range(len(evidence.classes))
     share = 100 * truth[:, :, 1] / np.maximum(1, truth.sum(2))
     ruled = [dice(evidence.decided(c).pixels) for c in classes]
@@ -55,7 +54,7 @@ def mask_columns(evidence: MaskEvidence) -> list[Column]:
 
 
 def label_columns(evidence: LabelEvidence) -> list[Column]:
-    """Probabilities; of classes that exclude one another what is true, what is said and how sure that is."""
+    """Return probabilities; of exclusive classes truth, decision, its probability and outcome."""
     probability = evidence.probability
     if not evidence.exclusive:
         return [
@@ -75,7 +74,7 @@ def label_columns(evidence: LabelEvidence) -> list[Column]:
 
 
 def _rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
-    """Whole numbers without a point: most of several classes are a 0 or a 1; None for what is no number."""
+    """Round values; whole numbers become int, as most are 0 or 1, and non-finite ones None."""
     return [
         None if not isfinite(value) else int(value) if value == int(value) else value
         for value in np.round(values, digits).tolist()

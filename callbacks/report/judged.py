@@ -1,4 +1,4 @@
-"""What is judged besides the splits: test without its copies, and one decision a patient."""
+"""Additional evaluations: test without near duplicates, and one decision per patient."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,10 @@ from lightning_modules.label_evidence import LabelEvidence
 
 
 def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
-    """Test without the images that stand, nearly the same, in train or val too: what was learned by heart does not count there."""
+    """Return test without the images `ids`, which are near duplicates of train or val images.
+
+    Empty if there is no test split, no such image, or no other image.
+    """
     if "test" not in evidence or not ids:
         return {}
     rest = evidence["test"].without(ids)
@@ -17,7 +20,10 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
 
 
 def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
-    """The judged split once more with one decision a patient, where labels are judged and some patient has several images."""
+    """Return the evaluated split with one decision per patient.
+
+    Empty unless labels are not exclusive, groups are patients and some patient has several images.
+    """
     seen = evidence[judged]
     if (
         not isinstance(seen, LabelEvidence)

@@ -1,4 +1,4 @@
-"""What the page does differently for masks and for labels."""
+"""Parts of the report that differ between masks and labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,26 +20,27 @@ class Kind:
     """The parts of a page that depend on the kind of evidence.
 
     Attributes:
-        figures: Split -> evidence, to title -> SVG.
-        panels: Likewise, to title -> class -> small SVG, where there are several classes.
-        tables: Split -> evidence, to what report.json holds besides scores.
-        choose: Evidence of a split and a number, to the cases that are shown.
-        orders: Evidence of a split, to name -> order of all its images, from which the cases are
-            taken.
-        few: Evidence of a split, a number and perhaps names, to a few images of which more is
-            shown.
-        picture: A batch, a place in it and a side in pixels, to the BGR pixels of the image alone.
-        panes: A batch, a place in it, its logits, the rule and a side in pixels, to title -> BGR
-            pixels.
-        maps: A batch, a place in it, its logits, classes and a side in pixels, to what overlays are
-            drawn from, and its size.
-        at_each_byte: Evidence and a class, to its decisions at the 256 thresholds.
-        start: Evidence and a class, to where its threshold stands at the rule.
-        columns: Evidence, to the columns of the table of all images.
-        key: The names of the classes, to the chips that tell their colours.
-        legend: What the panes are, of a single class and of several.
-        overlay: The same of the pane `overlay` alone.
-        rule: How the rule decides.
+        figures: Takes split -> evidence; returns title -> SVG.
+        panels: Takes split -> evidence; returns title -> class -> small SVG, empty for one class.
+        tables: Takes split -> evidence; returns what report.json holds besides scores.
+        choose: Takes evidence of a split and a number; returns the cases that are shown.
+        orders: Takes evidence of a split; returns name -> order of all its images, from which the
+            cases are taken.
+        few: Takes evidence of a split, a number and optional names; returns a few images of which
+            more is shown.
+        picture: Takes a batch, an index and a side in pixels; returns the BGR pixels of the image
+            alone.
+        panes: Takes a batch, an index, its logits, the rule and a side in pixels; returns title ->
+            BGR pixels.
+        maps: Takes a batch, an index, its logits, classes and a side in pixels; returns what
+            overlays are drawn from, and its size.
+        at_each_byte: Takes evidence and a class; yields its decisions at the 256 thresholds.
+        start: Takes evidence and a class; returns the position of its slider at the rule.
+        columns: Takes evidence; returns the columns of the table of all images.
+        key: Takes the names of the classes; returns the chips that explain their colours.
+        legend: Describes the panes, for a single class and for several.
+        overlay: Describes the pane `overlay` alone, for a single class and for several.
+        rule: Explains how the rule decides.
     """
 
     figures: Callable[[Any], dict[str, str]]

@@ -1,4 +1,4 @@
-"""Which classified images the page shows: a random draw, and the errors that the network was surest of."""
+"""Chooses classified images for the page: random ones and the most confident errors."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,7 +13,7 @@ from lightning_modules.rule import Rule
 
 
 def orders(evidence: LabelEvidence, seed: int = 0) -> dict[str, Order]:
-    """All images at random, and from the most confident errors of either kind."""
+    """Order all images at random, and by the most confident errors of each kind."""
     random = np.random.default_rng(seed).permutation(len(evidence))
     found = {"random": Order(random, len(evidence))}
     for kind, errors in _errors(evidence).items():
@@ -25,7 +25,7 @@ def orders(evidence: LabelEvidence, seed: int = 0) -> dict[str, Order]:
 
 
 def choose(evidence: LabelEvidence, number: int, seed: int = 0) -> list[Case]:
-    """`number` random images, and as many of the most confident errors of either kind, no image twice."""
+    """Choose `number` random images and as many of each kind of confident error, none twice."""
     wrong: dict[str, dict[int, int]] = {
         kind: dict(reversed(errors)) for kind, errors in _errors(evidence).items()
     }  # image -> its surest class
@@ -37,7 +37,7 @@ def choose(evidence: LabelEvidence, number: int, seed: int = 0) -> list[Case]:
 
 
 def few(evidence: LabelEvidence, number: int, ids: Sequence[str] | None = None) -> list[Case]:
-    """The named images, or so many of the surest errors of either kind and of random ones, in turn."""
+    """Return the named images, or `number` of the surest errors and random images in turn."""
     if ids is not None:
         return [
             Case("asked for", str(evidence.ids[i]), _caption(evidence, i))
@@ -51,12 +51,11 @@ def few(evidence: LabelEvidence, number: int, ids: Sequence[str] | None = None) 
 
 
 def _errors(evidence: LabelEvidence) -> dict[str, list[tuple[int, int]]]:
-    """Kind of error -> image and class, the surest first."""
+    """Return kind of error -> (image, class) pairs, the most confident first."""
     says, truth, probability = evidence.says, evidence.labels > 0, evidence.probability
     kinds = {"most confident false positives": (says & ~truth, probability)}
-    if (
-        not evidence.exclusive
-    ):  # else every error is a false positive of one class and a false negative of another
+    # of exclusive classes every error is a false positive of one and a false negative of another
+    if not evidence.exclusive:
         kinds["most confident false negatives"] = (~says & truth, 1 - probability)
     return {
         kind: [
@@ -67,7 +66,7 @@ def _errors(evidence: LabelEvidence) -> dict[str, list[tuple[int, int]]]:
 
 
 def _caption(evidence: LabelEvidence, i: int, channel: int | None = None) -> str:
-    """The probability of one class, else of the likeliest, and what is true."""
+    """State the probability of `channel`, else of the likeliest class, and the true classes."""
     probability = evidence.probability[i]
     c = int(probability.argmax()) if channel is None else channel
     true = [name for name, label in zip(evidence.classes, evidence.labels[i], strict=True) if label]
@@ -75,7 +74,7 @@ def _caption(evidence: LabelEvidence, i: int, channel: int | None = None) -> str
 
 
 def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
-    """Image `i` of a batch as the network saw it, BGR, padding cut off, with so many pixels on its longest side."""
+    """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
     pixels = (
         batch["image"][i][batch["content"][i].inside].expand(3, -1, -1).numpy().transpose(1, 2, 0)
     )
@@ -85,5 +84,5 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
 def panes(
     batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE
 ) -> dict[str, np.ndarray]:
-    """The picture alone."""
+    """Return the picture as the only pane."""
     return {"image": picture(batch, i, side)}

@@ -1,4 +1,4 @@
-"""The curves of a classification: ROC, precision and recall, scores against threshold, reliability, probabilities by truth."""
+"""Figures of a classification: ROC, precision-recall, F1, calibration, probabilities."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ Seen = Mapping[str, LabelEvidence]
 
 
 def label_figures(evidence: Seen) -> dict[str, str]:
-    """Title -> SVG."""
+    """Return title -> SVG."""
     drawn = {
         "ROC": figure(lambda axes: _roc(axes, evidence)),
         "Precision and recall": figure(lambda axes: _precision_recall(axes, evidence)),
@@ -26,7 +26,11 @@ def label_figures(evidence: Seen) -> dict[str, str]:
 
 
 def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel, float | None]]:
-    """Label, style, decision and threshold of every curve: one a split of one class, one a class of the split judged last."""
+    """Yield label, style, decision and threshold of every curve.
+
+    A single class has a curve per split, several classes one each for the last split. The threshold
+    is None where images have different ones.
+    """
     several = len(next(iter(evidence.values())).classes) > 1
     for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
         for c, name in enumerate(seen.classes):
@@ -43,7 +47,7 @@ def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel,
 
 
 def _rates(d: DecidedLabel) -> tuple[float, float, float]:
-    """False positive rate, recall, precision of the decision."""
+    """Return false positive rate, recall and precision of a decision."""
     tp, fp = (d.says & d.positive).sum(), (d.says & ~d.positive).sum()
     return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)
 

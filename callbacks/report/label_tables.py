@@ -1,4 +1,4 @@
-"""The tables that only a classification has: confusion, and calibration before and after a temperature."""
+"""Tables of a classification: confusion, and calibration before and after a temperature."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,11 @@ CALIBRATION = ("ece", "brier", "nll")
 
 
 def label_tables(evidence: Mapping[str, LabelEvidence]) -> dict[str, Any]:
-    """`confusion`: split -> tables; `calibration`: split -> score -> before and after, where a temperature is in force."""
+    """Return the tables of report.json for labels.
+
+    `confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
+    before and after.
+    """
     found: dict[str, Any] = {
         "confusion": {split: confusion(seen) for split, seen in evidence.items()}
     }
@@ -21,7 +25,7 @@ def label_tables(evidence: Mapping[str, LabelEvidence]) -> dict[str, Any]:
 
 
 def confusion(evidence: LabelEvidence) -> list[dict[str, Any]]:
-    """One table of truth against decision where classes exclude one another, else one a class.
+    """Count truth against decision: one table for exclusive classes, else one per class.
 
     Returns:
         Tables with `names` and `counts[truth][decision]`.
@@ -47,7 +51,7 @@ def confusion(evidence: LabelEvidence) -> list[dict[str, Any]]:
 
 
 def _calibration(evidence: LabelEvidence) -> dict[str, dict[str, float]]:
-    """Means over classes; before: as if the temperature were 1."""
+    """Return score -> mean over classes, before (temperature 1) and after."""
     rule = evidence.rule.copy()
     rule[..., 1] = 1.0
     plain = LabelEvidence(**{**vars(evidence), "rule": rule})

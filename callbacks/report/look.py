@@ -1,4 +1,4 @@
-"""Runs the network over single images again, for the few that are shown."""
+"""Runs the network again on the few images that are shown."""
 
 import torch
 from lightning import LightningModule, Trainer
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def holds_the_network(trainer: Trainer) -> bool:
-    """Whether a process can run the network by itself: not where its weights are shared out, and all would have to run it together."""
+    """Return whether a process can run the network alone; False if its weights are sharded."""
     return not isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy)
 
 
 def logits_of(trainer: Trainer, module: LightningModule, image: Tensor) -> Tensor:
-    """Float32 logits `B x classes ...` on the CPU, in the precision of the test.
+    """Compute float32 logits `B x classes ...` on the CPU, in the precision of the test.
 
     Args:
-        trainer: Knows the precision.
+        trainer: Sets the precision.
         module: Takes uint8 images `B x C x H x W`.
         image: uint8 `B x C x H x W`, or a single one without B.
     """

@@ -1,4 +1,4 @@
-"""Which segmented images the page shows, and what they look like: image, truth, prediction, overlay."""
+"""Chooses segmented images for the page, and draws image, truth, prediction and overlay."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,10 @@ CHIPS = 6  # of one image
 
 
 def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
-    """All images at random, from the worst, from the best, from the largest and from the smallest lesion; where some show a lesion, those first."""
+    """Order images at random, by Dice (worst, best) and by lesion area (largest, smallest).
+
+    In all but `random`, images with a lesion come first; without any there are no orders by area.
+    """
     scores, lesion = _scores(_decided(evidence)), (evidence.truth[:, :, 1] > 0).any(1)
     area, some = (
         evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2))),
@@ -36,12 +39,12 @@ def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
 
 
 def choose(evidence: MaskEvidence, number: int, seed: int = 0) -> list[Case]:
-    """`number` images of each order, no image twice."""
+    """Choose `number` images of each order, no image twice."""
     return _cases(evidence, chosen(orders(evidence, seed), number))
 
 
 def few(evidence: MaskEvidence, number: int, ids: Sequence[str] | None = None) -> list[Case]:
-    """The named images, or so many of the best, the worst and those with the largest lesions, in turn."""
+    """Return the named images, or `number` of the best, worst and largest in turn."""
     if ids is not None:
         return _cases(evidence, [("asked for", i) for i in placed(evidence.ids, ids)])
     ranked = orders(evidence)
@@ -61,14 +64,14 @@ def _decided(evidence: MaskEvidence) -> list[DecidedMask]:
 
 
 def _scores(decided: list[DecidedMask]) -> np.ndarray:
-    """Dice of each image, the mean over the classes that it shows or is said to show: others would all add a 1."""
+    """Return each image's mean Dice over its true or predicted classes, as others would add a 1."""
     values = np.array([dice(d.pixels) for d in decided])
     there = np.array([d.positive | d.says for d in decided])
     return np.where(there.any(0), (values * there).sum(0) / np.maximum(1, there.sum(0)), 1.0)
 
 
 def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
-    """Of a single class its map is always kept, of several those that the image shows or is said to."""
+    """Make the cases; a single class always keeps its map, several if true or predicted."""
     decided = _decided(evidence)
     scores, named = _scores(decided), len(decided) > 1
     found = []
@@ -82,7 +85,7 @@ def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Ca
 
 
 def _chips(classes: Sequence[str], decided: list[DecidedMask], i: int) -> tuple[Chip, ...]:
-    """Of several classes those that the image shows, each with its Dice, then false alarms; beyond a few they are only counted."""
+    """Return chips of true classes with Dice, then false alarms; beyond `CHIPS` a count."""
     there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
     false = [
         c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]
@@ -99,7 +102,7 @@ def _dice_of(decided: DecidedMask, i: int) -> float:
 
 
 def _counted(there: int, false: int) -> tuple[Chip, ...]:
-    """One chip without a colour for the classes that have none of their own."""
+    """Return one chip without a colour that counts the classes without chips; empty for none."""
     words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [
         f"{false} false alarm{'s' * (false > 1)}"
     ] * (false > 0)
@@ -107,7 +110,7 @@ def _counted(there: int, false: int) -> tuple[Chip, ...]:
 
 
 def key(classes: Sequence[str]) -> tuple[Chip, ...]:
-    """The colours of several classes; a single one is told by the legend."""
+    """Return the colours of several classes; the legend explains a single one."""
     return (
         tuple(Chip(name, colour_of(c)) for c, name in enumerate(classes))
         if len(classes) > 1
@@ -116,7 +119,7 @@ def key(classes: Sequence[str]) -> tuple[Chip, ...]:
 
 
 def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
-    """Image `i` of a batch in grey, BGR, padding cut off, with so many pixels on its longest side."""
+    """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
     grey = batch["image"][i][batch["content"][i].inside]
     return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
@@ -124,11 +127,11 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
 def panes(
     batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE
 ) -> dict[str, np.ndarray]:
-    """The panes of image `i` of a batch, BGR, padding cut off as for the evidence.
+    """Return the panes of image `i`: BGR, with padding cut off as for the evidence.
 
     Args:
         batch: Holds its image and mask.
-        i: Where in the batch.
+        i: Index in the batch.
         logits: `1 x classes x S x S` on the network's canvas.
         rule: The mask rule in force.
         side: Longest side of a pane in pixels.

@@ -1,4 +1,4 @@
-"""Who was called what: images with and without a lesion, and their pixels, one table a class."""
+"""Confusion tables of masks: images and pixels, one table per class."""
 
 from typing import Any
 
@@ -7,7 +7,10 @@ from lightning_modules.mask_evidence import MaskEvidence
 
 
 def confusion(evidence: MaskEvidence) -> list[dict[str, Any]]:
-    """One entry a class at the rule in force: `names`, and `counts[truth][decision]` of images and `pixels` likewise."""
+    """Return `names` and `counts[truth][decision]` of each class at the rule.
+
+    `counts` are images; `pixels` counts pixels in the same way.
+    """
     return [_of_class(name, evidence.decided(c)) for c, name in enumerate(evidence.classes)]
 
 

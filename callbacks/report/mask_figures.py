@@ -1,4 +1,4 @@
-"""The curves of a segmentation: Dice against threshold, precision and recall, reliability, spread."""
+"""Figures of a segmentation: Dice against threshold, precision-recall, reliability, spread."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ THRESHOLDS = np.arange(80, 177)
 
 
 def mask_figures(evidence: Seen) -> dict[str, str]:
-    """Title -> SVG; of several classes precision and recall have a panel each instead."""
+    """Return title -> SVG; with several classes, precision and recall are panels instead."""
     single = len(next(iter(evidence.values())).classes) == 1
     found = {
         "Dice against threshold": figure(
@@ -33,7 +33,7 @@ def mask_figures(evidence: Seen) -> dict[str, str]:
 
 
 def mean_dice(seen: MaskEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS) -> np.ndarray:
-    """Mean Dice of images of one class when every pixel from a byte on is drawn; the rule's min_area is left out."""
+    """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
     few = a_few_at_a_time(len(seen))
     return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
         1, len(seen)
@@ -41,7 +41,7 @@ def mean_dice(seen: MaskEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS)
 
 
 def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
-    """Mean Dice of one class against the threshold, a curve a split, with the threshold that the rule draws at."""
+    """Plot one class's mean Dice against the threshold, a curve per split, and mark the rule."""
     for split, seen in evidence.items():
         axes.plot(
             probability_of(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split
@@ -62,7 +62,7 @@ def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
 
 
 def _dice_means(axes: Axes, evidence: Seen) -> None:
-    """The mean over classes bold, each class thin."""
+    """Plot the mean over classes in bold and each class thin."""
     for split, seen in evidence.items():
         curves = [mean_dice(seen, c) for c in range(len(seen.classes))]
         for of_class in curves:
@@ -90,7 +90,10 @@ def _dice_means(axes: Axes, evidence: Seen) -> None:
 
 
 def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
-    """Of the pixels of one class; a dot where the threshold of val's best F1 falls on each curve, a ring for the rule in force."""
+    """Plot pixel precision against recall of one class, a curve per split.
+
+    A dot marks the threshold of val's best F1 on each curve, a ring the rule in force.
+    """
     byte = best_byte(evidence["val"], channel) if "val" in evidence else None
     for split, seen in evidence.items():
         points, colour = curve(seen, channel), COLOURS[split]

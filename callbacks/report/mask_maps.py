@@ -1,4 +1,4 @@
-"""The byte maps and true masks of one image, as large as a pane, from which the page draws an overlay at any threshold."""
+"""Byte maps and true masks of one image, for overlays at any threshold."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,15 @@ from lightning_modules.logit_byte import to_byte
 def maps_of(
     batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE
 ) -> tuple[dict[int, str], tuple[int, int]]:
-    """Class -> byte map and true mask as text, and their height and width; never larger than the network saw the picture.
+    """Return class -> packed byte map and true mask, and their height and width.
+
+    They are never larger than the network saw the image.
 
     Args:
         batch: Holds its image and mask.
-        i: Where in the batch.
+        i: Index in the batch.
         logits: `1 x classes x S x S` on the network's canvas.
-        channels: The classes that are wanted.
+        channels: Classes to return.
         side: Longest side of a map in pixels.
     """
     _, _, height, width = content = batch["content"][i]

@@ -1,4 +1,4 @@
-"""One small figure a class, where there are several: thirteen curves in one would cover each other."""
+"""Small figures, one per class, as the curves of many classes would cover each other."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ Draw = Callable[[Axes, Mapping[str, MaskEvidence], int], None]
 
 
 def mask_panels(evidence: Mapping[str, MaskEvidence]) -> dict[str, dict[str, str]]:
-    """Title -> class -> SVG; nothing of a single class, whose figures stand on the page in full size."""
+    """Return title -> class -> SVG; empty for a single class, which has full-size figures."""
     classes = next(iter(evidence.values())).classes
     if len(classes) == 1:
         return {}

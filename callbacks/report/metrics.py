@@ -1,4 +1,4 @@
-"""metrics.csv as a table with one row an epoch that was trained."""
+"""Reads metrics.csv as a table with one row per trained epoch."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from pandas.errors import EmptyDataError
 
 
 def per_epoch(path: Path) -> pd.DataFrame:
-    """Epoch (from 0) -> what was logged of it; the validation of the best checkpoint, after the fit, is no epoch.
+    """Return epoch (from 0) -> logged values, without the validation after the fit.
 
     Args:
-        path: metrics.csv; a table without rows where it is missing or nothing was trained.
+        path: metrics.csv; the table is empty if it is missing or nothing was trained.
     """
     try:
         rows = pd.read_csv(path)
@@ -19,6 +19,5 @@ def per_epoch(path: Path) -> pd.DataFrame:
     if "train/loss" not in rows:
         return pd.DataFrame()
     rows = rows[rows["epoch"].isin(rows["epoch"][rows["train/loss"].notna()])]
-    return (
-        rows.astype({"epoch": int}).groupby("epoch").first()
-    )  # the first value of each column that is one
+    # the first value of each column that is not missing
+    return rows.astype({"epoch": int}).groupby("epoch").first()

@@ -7,7 +7,8 @@ import numpy as np
 
 Colour = tuple[int, int, int]  # BGR
 
-# Bright enough for a radiograph, and told apart from each other (after S. Trubetskoy, "20 simple, distinct colors", the dark ones made lighter).
+# Bright enough for a radiograph and distinct from each other (after S. Trubetskoy, "20 simple,
+# distinct colors", the dark ones made lighter).
 CLASSES = (
     *("#e6194b", "#3cb44b", "#ffe119", "#4a78ff", "#ff8c1a", "#b24cff", "#42d4f4", "#f032e6"),
     *("#bfef45", "#fabed4", "#1fa8a0", "#c07a3a", "#dcbeff", "#fffac8", "#aaffc3", "#ffb38a"),
@@ -15,17 +16,17 @@ CLASSES = (
 
 
 def colour_of(channel: int) -> str:
-    """Of a class, as the page spells it; beyond sixteen they come again."""
+    """Return the colour of a class as the page spells it; colours repeat after sixteen."""
     return CLASSES[channel % len(CLASSES)]
 
 
 def filled(picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.45) -> np.ndarray:
-    """Each mask filled with the colour of its class, large ones below small ones.
+    """Fill each mask with the colour of its class, large ones below small ones.
 
     Args:
         picture: BGR `H x W x 3`.
         masks: `H x W`, one a class.
-        opacity: Of the colour.
+        opacity: Opacity of the colour.
     """
     for c in _by_size(masks):
         picture = outlined_one(tinted(picture, masks[c], _bgr(c), opacity), masks[c], _bgr(c))
@@ -33,7 +34,7 @@ def filled(picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.
 
 
 def outlined(picture: np.ndarray, masks: Sequence[np.ndarray], width: int = 2) -> np.ndarray:
-    """Each mask as an outline in the colour of its class, with a dark rim that keeps it apart from fills of the same colour."""
+    """Outline each mask in the colour of its class, with a dark rim to set it off from fills."""
     for c in _by_size(masks):
         picture = outlined_one(
             outlined_one(picture, masks[c], (0, 0, 0), width + 2), masks[c], _bgr(c), width
@@ -54,7 +55,7 @@ def _bgr(channel: int) -> Colour:
 def tinted(
     picture: np.ndarray, mask: np.ndarray, colour: Colour, opacity: float = 0.28
 ) -> np.ndarray:
-    """One mask filled."""
+    """Fill one mask."""
     found = picture.copy()
     inside = mask > 0
     found[inside] = ((1 - opacity) * found[inside] + opacity * np.array(colour)).astype(np.uint8)
@@ -64,7 +65,7 @@ def tinted(
 def outlined_one(
     picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int = 1
 ) -> np.ndarray:
-    """The outer outlines of one mask, `width` pixels thick."""
+    """Draw the outer outlines of one mask, `width` pixels thick."""
     contours, _ = cv2.findContours(
         (mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )

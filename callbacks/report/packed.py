@@ -1,4 +1,4 @@
-"""How numbers and maps travel in the page: base64 of little-endian bytes, which its script unpacks."""
+"""Packs numbers and maps as base64 of little-endian bytes, which the page's script unpacks."""
 
 import base64
 import json
@@ -12,20 +12,22 @@ SCALE = 10_000  # four decimals
 
 
 def words(values: np.ndarray) -> str:
-    """Whole numbers from 0 to 65535, two bytes each."""
+    """Pack whole numbers from 0 to 65535, two bytes each."""
     return _text(np.asarray(values).astype("<u2").tobytes())
 
 
 def flags(values: np.ndarray) -> str:
-    """Whole numbers from 0 to 255."""
+    """Pack whole numbers from 0 to 255, one byte each."""
     return _text(np.asarray(values, np.uint8).tobytes())
 
 
 def decimals(values: np.ndarray) -> str | float | None:
-    """Numbers from 0 to 6, rounded to four decimals as the page prints them; where all are the same that one alone, None for NaN.
+    """Pack numbers from 0 to 6, rounded to four decimals as the page prints them.
+
+    If all are equal, return that number alone, None for NaN.
 
     Raises:
-        ValueError: a number is out of range, and so can only travel alone.
+        ValueError: The numbers differ, and one is out of range.
     """
     values = np.asarray(values, np.float64)
     if (np.isnan(values) == np.isnan(values[0])).all() and (
@@ -47,13 +49,16 @@ def decimals(values: np.ndarray) -> str | float | None:
 
 
 def maps(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
-    """A byte map `h x w` and its true mask, lossless: each row as differences, then the mask's bits, all deflated."""
+    """Pack a byte map `h x w` and its true mask without loss.
+
+    The differences within each row and then the mask's bits are deflated together.
+    """
     differences = np.diff(logit_bytes, axis=1, prepend=np.uint8(0))
     return _text(zlib.compress(differences.tobytes() + np.packbits(truth > 0).tobytes(), 9))
 
 
 def as_json(found: dict[str, Any]) -> str:
-    """JSON that can stand in a script element: no character of it ends one, whatever the data says."""
+    """Return JSON that is safe in a script element: no data can end the element."""
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace(
         "<", "\\u003c"
     )

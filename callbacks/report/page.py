@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, made from report.json's content, the evidence and a few pictures."""
+"""Writes report.html, one self-contained page, from report.json, evidence and pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,14 +26,14 @@ def write_page(
     run_dir: Path,
     sections: Sequence[Section] = (),
 ) -> Path:
-    """Writes report.html into the run folder; all text from data is escaped.
+    """Write report.html into the run folder; all text from data is escaped.
 
     Args:
-        found: As in report.json.
+        found: Content of report.json.
         evidence: Split -> evidence.
-        cases: With their pictures.
+        cases: Cases with their pictures.
         run_dir: The run folder.
-        sections: What other callbacks show.
+        sections: Sections of other callbacks.
     """
     kind, score = KINDS[found["kind"]], f"val/{found['heads'][0]}"
     settings = found["config"] or {}
@@ -72,7 +72,7 @@ def write_page(
 
 
 def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
-    """Writes a report.html of sections alone, where nothing was tested."""
+    """Write a report.html of sections alone, for a run without a test."""
     path = run_dir / "report.html"
     write_whole(
         path,

@@ -1,4 +1,4 @@
-"""The pictures of the cases that a page shows: the network looks at them once more, a few at a time."""
+"""Makes the pictures of a page's cases by running the network on them, a few at a time."""
 
 import math
 import sys
@@ -15,16 +15,17 @@ from callbacks.report.look import holds_the_network, logits_of
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.rule import Rule
 
-LARGEST = 384  # longest side in pixels of a picture that can be enlarged; never larger than the network saw it
+# longest side in pixels of a picture that can be enlarged; never larger than the network saw it
+LARGEST = 384
 PIXELS = 1_500_000  # of all byte maps of a page
 
 
 def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -> list[Case]:
-    """The cases with their panes and maps; none where no process holds the whole network.
+    """Return the cases with panes and maps; none if no process holds the whole network.
 
     Args:
-        trainer: Whose datamodule has the images.
-        module: With evidence of test.
+        trainer: Its datamodule has the images.
+        module: Has evidence of test.
         cases: Images of test.
     """
     if cases and not holds_the_network(trainer):
@@ -47,14 +48,14 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
 
 
 def map_side(cases: Sequence[Case]) -> int:
-    """Longest side of a byte map in pixels: smaller where several classes have many, so that the page stays small."""
+    """Return the longest side of a byte map in pixels, smaller the more maps a page has."""
     return min(SIDE, math.isqrt(PIXELS // max(1, sum(len(case.channels) for case in cases))))
 
 
 def _logits(
     trainer: Trainer, module: EvaluatedModule, images: Tensor, at_once: int
 ) -> Iterator[Tensor]:
-    """Of one image after the other, `1 x classes ...`."""
+    """Yield the logits of one image after the other, `1 x classes ...`."""
     for few in images.split(at_once):
         yield from logits_of(trainer, module, few).split(1)
 
@@ -62,21 +63,20 @@ def _logits(
 def illustrated(
     case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: Rule, side: int
 ) -> Case:
-    """A case with its panes and maps.
+    """Return a case with its panes and maps.
 
     Args:
-        case: As it was chosen.
-        kind: Of its evidence.
+        case: The case without pictures.
+        kind: The kind of its evidence.
         batch: Holds its image.
-        i: Where in the batch.
+        i: Index in the batch.
         logits: `1 x classes ...` of this image.
-        rule: In force.
+        rule: The rule in force.
         side: Longest side of a map in pixels.
     """
     panes = kind.panes(batch, i, logits, rule)
     large = kind.picture(batch, i, min(LARGEST, max(batch["content"][i][2:])))
     maps, size = kind.maps(batch, i, logits, case.channels, side)
-    still = {
-        title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"
-    }  # for print and without scripts
+    # for print and without scripts
+    still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}
     return replace(case, panes={"image": data_url(large)} | still, maps=maps, size=size)

@@ -1,4 +1,4 @@
-"""Precision and recall of the pixels of all images together, and the threshold of the best F1: chosen on val, judged on test."""
+"""Pooled precision and recall of pixels, and the threshold of the best F1, chosen on val."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -28,20 +28,20 @@ def _point(counts: PixelCounts) -> Point:
 
 
 def curve(evidence: MaskEvidence, channel: int) -> Point:
-    """Of one class at each of the 256 bytes."""
+    """Return the pooled scores of one class at each of the 256 bytes."""
     pooled = evidence.counts[:, channel].sum(0, dtype=np.int64)[None]
     counts = pixel_counts(pooled, np.arange(LEVELS))
     return _point(PixelCounts(*(part[0] for part in counts)))
 
 
 def at_the_rule(evidence: MaskEvidence, channel: int) -> Point:
-    """Of one class as the rule in force decides, image by image: with min_area it need not lie on the curve."""
+    """Return the pooled scores of one class at the rule; min_area may move them off the curve."""
     counts = evidence.decided(channel).pixels
     return _point(PixelCounts(*(part.sum() for part in counts)))
 
 
 def best_byte(evidence: MaskEvidence, channel: int) -> int | None:
-    """The threshold of the best F1; of equal ones the middle of the plateau, None where no pixel is of the class."""
+    """Return the byte of the best F1, the middle one of ties; None without true pixels."""
     f1 = curve(evidence, channel).f1
     if np.isnan(f1).all():
         return None
@@ -50,7 +50,11 @@ def best_byte(evidence: MaskEvidence, channel: int) -> int | None:
 
 
 def mask_tables(evidence: Mapping[str, MaskEvidence]) -> dict[str, Any]:
-    """`pooled_f1`: class -> threshold (a probability, the best on val) and split -> F1, precision, recall there, and average precision."""
+    """Return `pooled_f1`: class -> val's best threshold, and the scores of each split.
+
+    The threshold is a probability; each split has its F1, precision and recall there, and its
+    average precision. Empty without val.
+    """
     if "val" not in evidence:
         return {}
     return {

@@ -23,7 +23,7 @@ from lightning_modules.evidence import Evidence
 
 @validated
 class Report(Callback):
-    """Leaves `evidence/{val,test}.npz`, `report.json` and `report.html` in the run folder.
+    """Writes `evidence/{val,test}.npz`, `report.json` and `report.html` into the run folder.
 
     Example:
         callbacks: {report: {run_dir: "${paths.run}", cases: 6}}
@@ -34,7 +34,7 @@ class Report(Callback):
         cases: Pictures of each kind: at random, worst, best and so on.
 
     Raises:
-        Refusal: fewer than none.
+        Refusal: `cases` is negative.
     """
 
     def __init__(self, run_dir: FilePath, title: str, cases: Whole = 6) -> None:
@@ -45,7 +45,7 @@ class Report(Callback):
         self._judged: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Everything follows from the evidence; only the few pictures need the net again."""
+        """Write the report from the evidence; only the few pictures need the network again."""
         if not isinstance(pl_module, EvaluatedModule):
             raise TypeError("Report needs a module with evidence")
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -64,10 +64,10 @@ class Report(Callback):
             self._beside(trainer, pl_module),
         )
         self._judged = (
-            content(run, about_data(trainer.datamodule)),
+            content(run, about_data(trainer.datamodule)),  # type: ignore[attr-defined]
             dict(pl_module.evidence),
             pictures,
-        )  # type: ignore[attr-defined]
+        )
         self._written = self._write(trainer, pl_module)
 
     @property
@@ -78,12 +78,12 @@ class Report(Callback):
     def _write(
         self, trainer: Trainer, module: LightningModule
     ) -> tuple[dict[str, Any], Path] | None:
-        """report.json and the page, with what other callbacks have to say by now; without a test a page of that alone."""
+        """Write report.json and the page, or a page of sections alone if there was no test."""
         sections, callbacks, data = (
             self._sections(trainer, module),
-            trainer.callbacks,
-            trainer.datamodule,
-        )  # type: ignore[attr-defined]
+            trainer.callbacks,  # type: ignore[attr-defined]
+            trainer.datamodule,  # type: ignore[attr-defined]
+        )
         if self._judged is None:
             if sections:
                 write_predicted(
@@ -100,7 +100,7 @@ class Report(Callback):
         return found, write_page(found, evidence, pictures, self.run_dir, sections)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes again what a prediction added, then prints behind the progress bar, which closes just before."""
+        """Add what a prediction shows to the page, then print once the progress bar has closed."""
         if stage == "predict" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write(trainer, pl_module)
         if self._written is not None:
@@ -108,7 +108,7 @@ class Report(Callback):
             self._written = None
 
     def _beside(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
-        """What the trainer and other callbacks know."""
+        """Collect what the trainer and other callbacks know."""
         losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
         sizes = {
             name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"]
@@ -128,7 +128,7 @@ class Report(Callback):
         return known
 
     def _sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
-        """What other callbacks have to show."""
+        """Return the sections of other callbacks."""
         asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
         return [
             section

@@ -1,4 +1,4 @@
-"""What other callbacks may add to the page: sentences, figures, tables, and pictures, one row an image, one column whatever is shown of it."""
+"""Sections that other callbacks add to the page: text, figures, tables and pictures."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ class Table:
     """A table of a section.
 
     Attributes:
-        title: Above it.
-        head: Of each column.
+        title: Text above it.
+        head: Heading of each column.
         rows: Cells in words; the first of each row is its name.
-        note: Below it.
+        note: Text below it.
     """
 
     title: str
@@ -46,12 +46,12 @@ class Section:
 
     Attributes:
         title: Its heading.
-        legend: What is to be seen.
-        columns: Of the pictures, from left to right.
-        rows: One an image.
-        said: Sentences that stand first.
+        legend: Explains what is shown.
+        columns: Columns of the pictures, from left to right.
+        rows: Rows of the pictures, one an image.
+        said: Sentences at the top.
         figures: Title -> SVG.
-        tables: Behind the figures.
+        tables: Tables after the figures.
     """
 
     title: str
@@ -64,12 +64,15 @@ class Section:
 
 
 class Showing(Callback):
-    """A callback with something to show: `Report` asks each of them when a test or a prediction ends, in whatever order they stand."""
+    """A callback with a section for the page.
+
+    `Report` asks each of them when a test or a prediction ends, in any order.
+    """
 
     @abstractmethod
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """What the page shows, None for nothing; called on the first process alone."""
+        """Return what the page shows, None for nothing; called on the first process alone."""
 
     def known(self) -> dict[str, Any]:
-        """What report.json holds besides, by name."""
+        """Return further entries of report.json, by name."""
         return {}

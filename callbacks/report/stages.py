@@ -1,4 +1,4 @@
-"""The stages of a curriculum as pages tell of them: stages.json, what was really drawn in each, and words for what a stage asked."""
+"""Curriculum stages for pages: stages.json, the images sampled in each, and their labels."""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ import pandas as pd
 from callbacks.report.metrics import per_epoch
 
 IMAGES, POSITIVE = "drawn/images", "drawn/positive_fraction"
+# columns of the table of stages; all else are other settings
 COLUMNS = (
     "epochs",
     "lr",
     "image_size",
     "batch_size",
     "positive_fraction",
-)  # of the table; all else are other settings
+)
 
 
 def read_stages(run_dir: Path) -> list[dict[str, Any]]:
-    """stages.json of a run folder with `last_epoch` and `drawn` of each stage; empty where there was no curriculum.
+    """Load stages.json with `last_epoch` and `drawn` of each stage; empty without a curriculum.
 
-    Epochs count from 0. `drawn` holds the number of images of the stage and the shares that they
-    had.
+    Epochs count from 0. `drawn` holds the number of images sampled in the stage and their shares.
     """
     path = run_dir / "stages.json"
     if not path.is_file():
@@ -43,7 +43,7 @@ def _enriched(stage: dict[str, Any], table: pd.DataFrame) -> dict[str, Any]:
 
 
 def drawn(rows: pd.DataFrame) -> dict[str, float]:
-    """Images drawn in all, and shares of them; an epoch counts by its images."""
+    """Return the number of images sampled, and shares of them over all epochs."""
     if IMAGES not in rows or rows[IMAGES].notna().sum() == 0:
         return {}
     rows = rows[rows[IMAGES].notna()]
@@ -55,7 +55,7 @@ def drawn(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def shares_of(table: pd.DataFrame) -> list[str]:
-    """The columns that are shares of the images drawn, that of positives first."""
+    """Return the columns that are shares of the sampled images, that of positives first."""
     named = [
         name
         for name in table.columns.astype(str)
@@ -65,7 +65,7 @@ def shares_of(table: pd.DataFrame) -> list[str]:
 
 
 def label(stage: Mapping[str, Any]) -> str:
-    """Such as `stage 1 · lr 1e-4 · pos .5`."""
+    """Return the label of a stage, such as `stage 1 · lr 1e-4 · pos .5`."""
     asked = stage["asked"]
     words = [f"stage {stage['stage']}"]
     words += [f"lr {rate(asked['lr'])}"] if "lr" in asked else []
@@ -74,20 +74,20 @@ def label(stage: Mapping[str, Any]) -> str:
 
 
 def rate(value: float) -> str:
-    """A learning rate without padding: `3e-4`."""
+    """Format a learning rate without padding: `3e-4`."""
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def share(value: float | Mapping[str, float]) -> str:
-    """A share without its nought: `.5`; one that changes: `.8→.22`."""
+    """Format a share without its leading zero, `.5`, or one that changes, `.8→.22`."""
     if isinstance(value, Mapping):
         return f"{share(value['from'])}→{share(value['to'])}"
     return f"{value:.3g}".removeprefix("0") or "0"
 
 
 def settings(asked: Mapping[str, Any]) -> str:
-    """What a stage asked besides the columns of the table."""
+    """Describe the settings of a stage that are not columns of the table."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_plain(value)}"
         for name, value in asked.items()

@@ -1,4 +1,4 @@
-"""Which strata training showed, as a table, where they are too many to be told apart as curves."""
+"""Tabulates the strata that training sampled, where they are too many for curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ NO_STRATA = ("images", "positive_fraction")
 
 
 def curves_of(table: pd.DataFrame) -> list[str]:
-    """The columns that the figure shows: the share of positives, and those of the strata where they are not too many."""
+    """Return the columns of the figure: positives and, unless too many, the strata."""
     names = shares_of(table)
     return [name for name in names if name == POSITIVE] if _many(names) else names
 
 
 def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Column -> stratum -> its share of the images, where the figure leaves the strata out; else empty.
+    """Return column -> stratum -> share of the images; empty if the figure shows the strata.
 
     Args:
-        run_dir: With metrics.csv.
-        stages: As `read_stages` gives them; each has a column, without any the first and the last
-            epoch have.
+        run_dir: Run folder with metrics.csv.
+        stages: Stages from `read_stages`, a column each; without any, the first and the last epoch
+            have a column.
     """
     table = per_epoch(run_dir / "metrics.csv")
     if not _many(shares_of(table)):

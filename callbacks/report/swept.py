@@ -1,4 +1,4 @@
-"""One class of an evaluation at each of the 256 thresholds a byte can say, and at the rule in force: every score, and who was called what."""
+"""Scores and confusion counts of one class at each of the 256 byte thresholds and at the rule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,18 +26,20 @@ SHARED = ("exact_match",)  # scores of an image, the same for all its classes
 
 @dataclass(frozen=True)
 class Swept:
-    """One class while its threshold moves; the other classes stand at their rule. The last place of 257 is the rule in force.
+    """One class at 256 thresholds and, in the last of 257 places, at the rule in force.
+
+    The other classes stay at their rule.
 
     Attributes:
         values: `scores x 257`.
         images: int `4 x 257`: images that are true positives, false positives, false negatives,
             true negatives.
-        pixels: The same of pixels where masks are judged, else None.
+        pixels: The same counts of pixels for masks, else None.
         positive: Bool `N`: which images truly show the class.
-        says: Bool `N`: which are said to at the rule.
-        silent: int `N`, the first byte at which an image is no longer said to show it, 256 for
+        says: Bool `N`: which images are predicted to show it at the rule.
+        silent: int `N`, the first byte at which an image is no longer predicted to show it, 256 for
             none.
-        dice: `asked images x 257` where masks are judged, else None.
+        dice: `images of places x 257` for masks, else None.
     """
 
     values: np.ndarray
@@ -50,14 +52,13 @@ class Swept:
 
 
 def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[int] = ()) -> Swept:
-    """Asks the scores' own functions at each threshold.
+    """Evaluate one class with the scores' own functions at each threshold and at the rule.
 
     Args:
-        evidence: Of the judged split.
+        evidence: Evidence of the evaluated split.
         channel: The class.
-        at_each_byte: Evidence and class, to the decisions at the 256 thresholds, one after the
-            other.
-        places: Images whose own Dice is wanted.
+        at_each_byte: Takes evidence and class; yields the decisions at the 256 thresholds.
+        places: Indices of images whose own Dice is returned.
     """
     decided = evidence.decided(channel)
     once, asked = np.ones((1, len(evidence))), np.array(places, int)
@@ -97,7 +98,10 @@ def _quadrants(decided: Any) -> tuple[int, int, int, int]:
 
 
 def means(each: Sequence[Swept], scores: Sequence[Score]) -> list[np.ndarray]:
-    """Mean over classes while one class moves, for each class: `scores x 257`; a class on which a score is undefined does not count."""
+    """Return for each class the means over classes while its threshold moves: `scores x 257`.
+
+    Classes on which a score is undefined do not count.
+    """
     ruled = np.array([of_class.values[:, RULE:] for of_class in each])  # classes x scores x 1
     shared = np.array([score.name in SHARED for score in scores])
     found = []

@@ -1,4 +1,4 @@
-"""The short table that a run ends with."""
+"""Prints the short table that ends a run."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lightning_modules.uncertainty import MEAN
 
 
 def print_table(found: dict[str, Any], page: Path) -> None:
-    """Test scores with intervals, what no skill would score, and where the page is."""
+    """Print the test scores with intervals, trivial baselines, and the path of the page."""
     console = Console()
     judged = found["judged"]
     classes = found["scores"][judged]
@@ -59,21 +59,21 @@ def _table(title: str, scores: dict[str, Any]) -> Table:
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or a dash for what is undefined."""
+    """Format with four decimals, or a dash if undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
 
 
 def interval(value: dict[str, Any]) -> str:
-    """`low – high`, or a dash."""
+    """Format as `low – high`, or a dash."""
     return "–" if value["low"] is None else f"{value['low']:.4f} – {value['high']:.4f}"
 
 
 def signed(gap: dict[str, Any]) -> str:
-    """A difference with its interval, where it has one."""
+    """Format a difference with its interval, if it has one."""
     span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
     return f"{gap['value']:+.4f}{span}"
 
 
 def mean(value: float | None) -> str:
-    """A mean of whole numbers, without decimals where it is one itself."""
+    """Format a mean with one decimal, or none if it is whole."""
     return "–" if value is None else f"{value:,.1f}".removesuffix(".0")

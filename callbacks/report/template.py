@@ -1,4 +1,4 @@
-"""Renders a page: what all pages share are their base, their style and the words for numbers."""
+"""Renders pages, which share a base, a style and formats of numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ FILTERS = {
 
 
 def render(folder: Path, page: str = "page.html", **words: Any) -> str:
-    """A page of a folder, which extends `base.html` beside this file; all text from data is escaped."""
+    """Render a page that extends `base.html` beside this file; text from data is escaped."""
     loader = FileSystemLoader([folder, Path(__file__).parent])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= FILTERS

@@ -1,4 +1,4 @@
-"""How each kind of evidence decides at a threshold: masks at a byte, labels at the probability that a byte says."""
+"""Decides masks and labels at each of the 256 byte thresholds."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,13 +24,13 @@ TWO = (
 
 
 class Start(NamedTuple):
-    """Where a slider stands at the rule in force.
+    """Position of a slider at the rule in force.
 
     Attributes:
         byte: The nearest threshold.
-        words: What the rule is.
-        plain: Whether the rule decides like that very threshold.
-        note: What else is to be said of it.
+        words: The rule in words.
+        plain: Whether the rule decides exactly like this threshold.
+        note: A further remark on the rule.
     """
 
     byte: int
@@ -40,7 +40,7 @@ class Start(NamedTuple):
 
 
 def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[DecidedMask]:
-    """Top and bottom of the rule at the byte, each image's min_area kept."""
+    """Yield the decisions with top and bottom of the rule at each byte; min_area is kept."""
     counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
     whole, ranking = (
         np.maximum(counts.sum((1, 2), dtype=np.int64), 1),
@@ -63,7 +63,10 @@ def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[Decided
 
 
 def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[DecidedLabel]:
-    """The threshold at the probability that the byte says, each image's temperature kept, the other classes at their rule."""
+    """Yield the decisions with the threshold at the probability of each byte.
+
+    Each image's temperature is kept, and the other classes stay at their rule.
+    """
     decided, truth = evidence.decided(channel), evidence.labels > 0
     others = np.delete(evidence.says == truth, channel, axis=1).all(1)
     for threshold in probability_of(np.arange(LEVELS)):
@@ -78,7 +81,7 @@ def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[Decid
 
 
 def mask_start(evidence: MaskEvidence, channel: int) -> Start:
-    """At the byte where the mask is drawn."""
+    """Return the start at the byte where the mask is drawn."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
     byte = (
         int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, LEVELS - 1))
@@ -104,7 +107,7 @@ def mask_start(evidence: MaskEvidence, channel: int) -> Start:
 
 
 def label_start(evidence: LabelEvidence, channel: int) -> Start:
-    """At the byte nearest to the threshold."""
+    """Return the start at the byte nearest to the threshold."""
     thresholds = np.unique(evidence.rule[:, channel, 0])
     if not len(thresholds):
         return Start(LEVELS // 2, OWN, plain=False)

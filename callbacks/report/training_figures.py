@@ -1,4 +1,4 @@
-"""How the training went: losses and score over the epochs, and which images they drew, with the stages of a curriculum marked."""
+"""Figures of the training: losses, scores and sampled images over epochs, with stages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ BESIDE = PALETTE[3]  # of a score that is not monitored
 
 
 def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) -> dict[str, str]:
-    """Title -> SVG, nothing where nothing was trained.
+    """Return title -> SVG; empty if nothing was trained.
 
     Args:
-        run_dir: With metrics.csv.
+        run_dir: Run folder with metrics.csv.
         monitor: The score by which the best epoch was chosen, such as `val/average_precision`.
-        score: The one that stands beside it, such as `val/dice`.
-        stages: As `read_stages` gives them.
+        score: A second score to plot, such as `val/dice`.
+        stages: Stages from `read_stages`.
     """
     table = per_epoch(run_dir / "metrics.csv")
     wanted = {
@@ -47,7 +47,7 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
 
 
 def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: Stages) -> None:
-    """Losses to the left, scores to the right, the monitored one named as such; another beside it is thin."""
+    """Plot losses on the left axis and scores on the right; a score not monitored is thin."""
     right = axes.twinx()
     scores = [name for name in wanted if name not in LOSSES]
     for name, curve in wanted.items():
@@ -96,14 +96,13 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
             [epoch + 1 for epoch in best], wanted[monitor][best], "o", **ring
         )
     lines = [*axes.get_lines(), *right.get_lines()]
-    legend_below(
-        axes, lines, [str(line.get_label()) for line in lines], columns=2
-    )  # no place within is free of the curves of both axes
+    # no place within is free of the curves of both axes
+    legend_below(axes, lines, [str(line.get_label()) for line in lines], columns=2)
     _over_epochs(axes, stages)
 
 
 def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
-    """The share of positives bold, that of each stratum thin."""
+    """Plot the share of positives in bold and that of each stratum thin."""
     for k, (name, curve) in enumerate(shares.items()):
         bold = name == POSITIVE
         style = (
@@ -124,7 +123,7 @@ def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
 
 
 def _over_epochs(axes: Axes, stages: Stages) -> None:
-    """Epochs from 1 below, and a line where each stage after the first begins."""
+    """Number epochs from 1, and mark where each stage after the first begins."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left, right = axes.get_xlim()

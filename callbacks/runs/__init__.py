@@ -1,1 +1,1 @@
-"""What is done around a run: other runs it names, and what the user is told when something is wrong."""
+"""Everything around a run: the runs it names, its folder, its plan, and error messages."""

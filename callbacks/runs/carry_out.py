@@ -1,4 +1,4 @@
-"""Carries out what `do` says: fits, tests and predictions of one run or of its folds, comparisons, steps on data alone."""
+"""Carries out `do`: fit, test and predict of one run or its folds, or a standalone step."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ NAMING = (
 
 
 def carry_out(cfg: DictConfig) -> float | None:
-    """One run, one run a fold, or a step that stands alone; returns the monitored score of a fit."""
+    """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     check_keys(cfg)
@@ -104,14 +104,13 @@ def _refuse_words(cfg: DictConfig) -> None:
 
 
 def _on_data(cfg: DictConfig) -> None:
-    """A step that needs the data set and no network."""
+    """Run a step that needs the data set and no network."""
     from datamodules.preparation.crop import crop
     from datamodules.preparation.export import META, export
     from datamodules.preparation.validate import validate
 
-    if is_latest(
-        cfg.datamodule.cls_prob
-    ):  # written where it is known; only training cannot do without
+    # probabilities are written if known; only training needs them
+    if is_latest(cfg.datamodule.cls_prob):
         found = latest(
             cfg.datamodule.cls_prob[7:],
             Path(cfg.paths.runs),
@@ -141,7 +140,10 @@ def _on_data(cfg: DictConfig) -> None:
 
 
 def _resolve(cfg: DictConfig) -> None:
-    """`latest:EXPERIMENT` becomes a run folder; on phantoms a missing run is made first, except where nothing is saved."""
+    """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
+
+    With fast_dev_run, which saves nothing, only a missing data set is made.
+    """
     if "fit" not in cfg.do:
         OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training asks for hard images
     for key in NAMING:
@@ -161,7 +163,7 @@ def _resolve(cfg: DictConfig) -> None:
 
 
 def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
-    """A run on phantoms that another needs; of several trials at the same time one makes it, the others wait and take it."""
+    """Make a run on phantoms that another needs; of concurrent trials one makes it for all."""
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -180,15 +182,18 @@ def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
 
 
 def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
-    """Whether a run saw these very phantoms, and not others of the same names; real data has none, and is told apart by its split."""
+    """Return whether a run saw these phantoms, not others of the same names.
+
+    Always True for real data, which its split distinguishes.
+    """
     place = run / "fold0" if (run / "fold0").is_dir() else run
     seen = json.loads((place / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
     own = OmegaConf.to_container(cfg.datamodule, resolve=True)
     return (
-        all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))
-        if own["phantom"]
+        all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))  # type: ignore[union-attr]
+        if own["phantom"]  # type: ignore[index,call-overload]
         else True
-    )  # type: ignore[index,call-overload,union-attr]
+    )
 
 
 def _make_demo(cfg: DictConfig, name: str) -> Path:

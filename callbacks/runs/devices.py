@@ -1,4 +1,4 @@
-"""Looks whether the machine has the devices that are asked for, and what follows from their number."""
+"""Checks that the requested devices exist, and sets up DDP for several of them."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from torch import nn
 
 from datamodules.refusal import Refusal
 
-BUCKETS = 6  # at least so many, of at most 25 MB
+BUCKETS = 6  # about so many, of at most 25 MB
 
 
 def refuse_devices(cfg: DictConfig) -> None:
-    """Refuses more GPUs than there are, before anything is read.
+    """Refuse devices that the machine does not have, before anything is read.
 
     Raises:
-        Refusal: says what there is.
+        Refusal: Devices are missing; the sentence says what there is.
     """
     wanted, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
     there = torch.cuda.device_count()
@@ -40,24 +40,24 @@ def refuse_devices(cfg: DictConfig) -> None:
 
 
 def uses_cuda(accelerator: str) -> bool:
-    """Whether Lightning will train on GPUs of NVIDIA or AMD."""
+    """Return whether Lightning will train on GPUs of NVIDIA or AMD."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def several_processes(cfg: DictConfig) -> bool:
-    """Whether the run will have more ranks than this process, as far as is known before they are started."""
+    """Return whether the run will have several ranks, as far as is known before the start."""
     return cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1
 
 
 def ddp(net: nn.Module) -> dict[str, Any]:
-    """What `strategy: auto` means for several processes: DDP as this network needs it.
+    """Return what `strategy: auto` means for several processes: DDP as this network needs it.
 
-    Gradients are kept once, in buckets of which several are on their way while the backward pass
-    goes on, also where the network is small. Buffers are not sent at every step: the module sends
-    the first rank's before a validation.
+    Gradients are kept once, as views of buckets small enough that several are reduced during the
+    backward pass, in small networks too. Buffers are not sent at every step: the module sends the
+    first rank's before a validation.
 
     Args:
-        net: Whose gradients are sent.
+        net: The network whose gradients are reduced.
     """
     megabytes = (
         sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20

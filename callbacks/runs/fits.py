@@ -1,4 +1,4 @@
-"""One fit, one a fold with what they say together, or the networks of earlier folds as one."""
+"""Runs one fit, one per fold with a merged report, or earlier folds as an ensemble."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from datamodules.refusal import Refusal
 
 
 def fits(cfg: DictConfig, judges: bool) -> float | None:
-    """What fit, test and predict mean for one network, `folds` of them or an ensemble.
+    """Run fit, test and predict for one network, `folds` of them, or an ensemble.
 
     Args:
-        cfg: Of the run.
-        judges: Whether the data has a truth to judge by.
+        cfg: Configuration of the run.
+        judges: Whether the data has a truth to evaluate against.
 
     Returns:
-        The monitored score of a fit, of several their mean.
+        The monitored score of a fit, the mean of several.
 
     Raises:
-        Refusal: several fits cannot start from one checkpoint, or an ensemble cannot be made.
+        Refusal: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
     """
     ensemble = ensemble_of(cfg)
     if ensemble is not None:

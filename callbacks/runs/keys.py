@@ -1,4 +1,7 @@
-"""Checks the keys that belong to no constructor of ours: those of Lightning's Trainer, and those at the root of the configuration."""
+"""Checks the keys of Lightning's Trainer and those at the root of the configuration.
+
+They belong to no constructor of ours, which would check them.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal

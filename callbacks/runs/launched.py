@@ -1,4 +1,7 @@
-"""Who started this process: a user, torchrun, srun, or Lightning as a further rank of a run. Imports nothing heavy, because run.py asks first."""
+"""Tells who started this process: a user, torchrun, srun, or Lightning as a further rank.
+
+Imports nothing heavy, because run.py asks first.
+"""
 
 import os
 from datetime import datetime
@@ -18,32 +21,32 @@ OF_A_RANK = (
 
 
 def by_torchrun() -> bool:
-    """Whether torchrun started this process, one of several or alone."""
+    """Return whether torchrun started this process, as one of several or alone."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def by_srun() -> bool:
-    """Whether srun started this process as one of several."""
+    """Return whether srun started this process as one of several."""
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
 
 
 def requeued() -> bool:
-    """Whether this process belongs to a job of Slurm that was started before."""
+    """Return whether this process belongs to a Slurm job that was started before."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
 def rank() -> int:
-    """Of this process among those of its run, as far as the environment says; 0 where it says nothing."""
+    """Return the rank of this process from the environment, 0 if it says nothing."""
     if by_srun():
         return int(os.environ["SLURM_PROCID"])
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 
 
 def refuse_ranks() -> None:
-    """Refuses a multirun below torchrun or srun, where every rank would run every trial.
+    """Refuse a multirun under torchrun or srun, where every rank would run every trial.
 
     Raises:
-        Refusal: says how to start it.
+        Refusal: The sentence says how to start it.
     """
     if by_torchrun() or by_srun():
         raise Refusal(
@@ -53,10 +56,10 @@ def refuse_ranks() -> None:
 
 
 def folder_name() -> str | None:
-    """The last part of the run folder's name where several ranks were started from outside and have to agree on it; None where Hydra's will do.
+    """Return a run folder's name that ranks started from outside share; None to use Hydra's.
 
     Raises:
-        ValueError: torchrun on several nodes, where nothing tells the ranks a common name.
+        ValueError: torchrun spans several nodes, where nothing tells the ranks a common name.
     """
     if by_srun():
         step = int(os.environ.get("SLURM_STEP_ID") or 0)  # of several srun of one job
@@ -79,5 +82,5 @@ def folder_name() -> str | None:
 
 
 def cleaned_environment() -> dict[str, str]:
-    """The environment without what makes a process a rank of another run."""
+    """Return the environment without what makes a process a rank of another run."""
     return {name: value for name, value in os.environ.items() if name not in OF_A_RANK}

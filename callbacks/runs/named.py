@@ -17,12 +17,12 @@ EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 
 
 def is_latest(named: str | None) -> bool:
-    """Whether it says `latest:EXPERIMENT`."""
+    """Return whether a name is of the form `latest:EXPERIMENT`."""
     return named is not None and named.startswith("latest:")
 
 
 def on_phantoms(cfg: DictConfig) -> bool:
-    """Whether a run looks at drawn images: its data set says so, or, where that is another run's, the scale."""
+    """Return whether a run uses phantoms, as its data set or else its scale says."""
     return (
         cfg.datamodule.phantom is not None
         or HydraConfig.get().runtime.choices.get("scale") == "demo"
@@ -30,19 +30,19 @@ def on_phantoms(cfg: DictConfig) -> bool:
 
 
 def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
-    """The run that `latest:EXPERIMENT` means.
+    """Return the run that `latest:EXPERIMENT` means.
 
     Args:
         named: `latest:EXPERIMENT`.
         runs: The folder of all runs.
-        key: Under which the user named it.
-        phantom: Whether on phantoms; None takes either.
+        key: The key under which the user named it.
+        phantom: Whether the run is on phantoms; None takes either.
 
     Returns:
         Its folder; None where there is none yet on phantoms, which can be made.
 
     Raises:
-        Refusal: no such experiment, or no such run.
+        Refusal: There is no such experiment, or no such run.
     """
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
@@ -59,10 +59,10 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
 
 
 def made(cfg: DictConfig, key: str) -> Path:
-    """The run that a key's `latest:EXPERIMENT` means, for a step that makes none.
+    """Return the run that a key's `latest:EXPERIMENT` means, for a step that makes none.
 
     Raises:
-        Refusal: there is none.
+        Refusal: There is none.
     """
     named = str(OmegaConf.select(cfg, key))
     run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))

@@ -1,4 +1,4 @@
-"""One run: everything is made from the configuration, checked, and taken through fit, test and predict."""
+"""Builds one run from the configuration, checks it, and runs fit, test and predict."""
 
 import logging
 import re
@@ -38,7 +38,8 @@ from lightning_modules.memory import keep_freed_memory
 from lightning_modules.precision import best_precision
 from lightning_modules.training_record import refuse_other_task
 
-WHITELIST = (  # what a config may call; a callable that a target returns counts too, so networks and pipelines stand here
+# What a config may call. A callable that a target returns counts too, hence networks and pipelines.
+WHITELIST = (
     *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
     *(
         "albumentations.*",
@@ -56,19 +57,20 @@ NOISE = (  # warnings of libraries that no user of ours can act on
     ".*The dirpath has changed from.*",
     ".*in eval mode at the start of training.*",  # a frozen body is meant to be
     ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
-    ".*`srun` command is available on your system but is not used.*",  # a run on the login node is one of the user's choice
-    ".*It is recommended to use `self.log.*sync_dist.*",  # every rank has the gathered evidence, and the same score
+    # a run on the login node is the user's choice
+    ".*`srun` command is available on your system but is not used.*",
+    # every rank has the gathered evidence, and the same score
+    ".*It is recommended to use `self.log.*sync_dist.*",
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
 
 
 def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
-    """Makes the parts and carries out the steps; returns the monitored score of a fit.
+    """Build the parts and run the steps; return the monitored score of a fit.
 
     Args:
-        cfg: Of the run.
-        ensemble: Whose networks are judged together, where `ckpt_path` or `init_from` names
-            several.
+        cfg: Configuration of the run.
+        ensemble: Networks that are evaluated together, if `ckpt_path` or `init_from` names several.
     """
     if rank() != 0:
         return _one_run(cfg, ensemble)
@@ -120,7 +122,10 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
 def _carried_out(
     cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: Ensemble | None
 ) -> float | None:
-    """The steps; how they ended stands in outcome.json, of a run that was stopped and can go on nothing."""
+    """Run the steps and write how they ended to outcome.json.
+
+    An interrupted run can be resumed and leaves none.
+    """
     run = Path(cfg.paths.run)
     write = outcome.write if trainer.is_global_zero else lambda *about, **more: None
     if trainer.is_global_zero:
@@ -155,13 +160,16 @@ def make(part: Any, **more: Any) -> Any:
 
 
 def _place(error: Exception) -> str:
-    """The key of the innermost object that could not be made, from the notes that Hydra adds to an error."""
+    """Return the key of the innermost object that failed, from the notes Hydra adds to an error."""
     notes = [note.partition("full_key: ")[2] for note in getattr(error, "__notes__", ())]
     return next(filter(None, notes), "")
 
 
 def _written_as(part: Any, place: str, argument: str) -> str:
-    """Where the user writes an argument: `evaluation_size=64` stands at the root, and reaches `datamodule` by an interpolation."""
+    """Return the key under which the user writes an argument.
+
+    `evaluation_size=64` is written at the root and reaches `datamodule` by an interpolation.
+    """
     root, keys = part._get_root(), [*place.split("."), *argument.split(".")]
     for number in range(1, len(keys) + 1):
         parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
@@ -179,7 +187,7 @@ def _written_as(part: Any, place: str, argument: str) -> str:
 
 
 def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
-    """The callbacks by name; Ctrl-C is looked for last, when all others have done their part of a step.
+    """Make the callbacks by name, `interrupt` last, after all others' part of a step.
 
     An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
     has no target.
@@ -196,7 +204,10 @@ def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
 
 
 def prepare(cfg: DictConfig) -> None:
-    """What the whole process shares: precision, the allocator, quiet libraries; and the configuration on disk."""
+    """Set up precision, allocator and warnings of the process, and save the configuration.
+
+    The configuration of a finished run is kept until this one is known to be valid.
+    """
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     for library in ("lightning.pytorch", "lightning.fabric"):
@@ -208,14 +219,12 @@ def prepare(cfg: DictConfig) -> None:
     if cfg.trainer.sync_batchnorm == "auto":
         cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
-    if not (
-        Path(cfg.paths.run) / "config.yaml"
-    ).is_file():  # that of a finished run stays until this one is known to be right
+    if not (Path(cfg.paths.run) / "config.yaml").is_file():
         save_config(cfg)
 
 
 def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
-    """Refuse other classes or channels than those of the checkpoint that is tested, or gone on with; a frozen body may be of other classes."""
+    """Refuse a checkpoint of other classes or channels; a frozen body may have other classes."""
     for key, path, record in records[:1]:
         body_alone = (
             key == "init_from"
@@ -227,7 +236,7 @@ def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data
 
 
 def _note(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
-    """Add to the title of the run and its page what a reader must know before the scores."""
+    """Add to the title of the run and its page what readers must know before the scores."""
     if note:
         cfg.title = f"{cfg.title} ({note})"
         for callback in callbacks.values():
@@ -236,10 +245,10 @@ def _note(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
 
 
 def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
-    """Refuse a fit that cannot go on from its checkpoint, before anything of an earlier run is changed.
+    """Refuse a fit that cannot resume from its checkpoint, before an earlier run is changed.
 
     Returns:
-        Whether the fit goes on with other settings, which was asked for.
+        Whether the fit resumes with other settings, as the user asked for.
     """
     start = started_from(cfg)
     if start is None:
@@ -260,5 +269,9 @@ def save_config(cfg: DictConfig) -> None:
 
 
 def plugins() -> list[Any]:
-    """Below srun, Lightning must not requeue the job too: whoever submitted it does, once its last.ckpt is written."""
+    """Return the plugins of the trainer.
+
+    Under srun, Lightning must not requeue the job too: whoever submitted it does, once its
+    last.ckpt is written.
+    """
     return [SLURMEnvironment(auto_requeue=False)] if by_srun() else []

@@ -1,4 +1,4 @@
-"""A run that needs more memory than there is: what to lower, and to how much."""
+"""Tells what to lower, and to how much, when a run needs more memory than there is."""
 
 import torch
 from lightning import Trainer
@@ -11,12 +11,12 @@ OF_CPU = "DefaultCPUAllocator: "  # PyTorch's words where the operating system g
 
 
 def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | None:
-    """The sentence of an error of memory, with the batch size to try; None for other errors.
+    """Return a refusal with the batch size to try for an out-of-memory error, else None.
 
     Args:
-        error: What ended the run.
-        cfg: Of the run.
-        trainer: In the state that it stopped in.
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: The trainer, in the state that it stopped in.
     """
     if not (
         isinstance(error, torch.OutOfMemoryError)

@@ -1,4 +1,7 @@
-"""outcome.json: how a run ended, and with which score; what a sweep and its user look at. Imports nothing heavy."""
+"""Reads and writes outcome.json, which tells how a run ended and with which score.
+
+Imports nothing heavy.
+"""
 
 import json
 import math
@@ -16,13 +19,13 @@ Status = Literal["finished", "failed", "pruned"]
 def write(
     run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None
 ) -> None:
-    """Leaves `outcome.json` in a run folder.
+    """Write `outcome.json` into a run folder.
 
     Args:
         run_dir: The run folder.
-        score: The monitored score of a fit, where there was one.
-        failure: Why the run failed, None where it did not.
-        status: `finished` or `failed` where it is not said.
+        score: The monitored score of a fit, if there was one.
+        failure: Why the run failed, None if it did not.
+        status: None means `failed` with a failure, else `finished`.
     """
     known = score if score is not None and math.isfinite(score) else None
     said = {
@@ -34,7 +37,7 @@ def write(
 
 
 def read(run_dir: Path) -> dict[str, Any] | None:
-    """What `write` left; None where nothing did, or what is there cannot be read."""
+    """Load outcome.json; None if it is missing or cannot be read."""
     try:
         said = json.loads((run_dir / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -43,27 +46,27 @@ def read(run_dir: Path) -> dict[str, Any] | None:
 
 
 def forget(run_dir: Path) -> None:
-    """What an earlier run in this folder came to; it has begun again, or can go on."""
+    """Delete the outcome of an earlier run in this folder, which starts again or can resume."""
     (run_dir / NAME).unlink(missing_ok=True)
 
 
 def lasted(run_dir: Path, seconds: float) -> None:
-    """Adds how long the run took, where its outcome is known."""
+    """Add the duration of a run to its outcome, if there is one."""
     said = read(run_dir)
     if said is not None:
         _write(run_dir, said | {"seconds": round(seconds, 1)})
 
 
 def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str, Any] | None:
-    """The outcome of a run whose process has ended; where it died without a word, its folder says so from now on.
+    """Return the outcome of a run whose process has ended; write a failure if it left none.
 
     Args:
         run_dir: The run folder.
         code: Its exit code, negative for a signal.
-        why: It ended so, where that is known better than by its code.
+        why: Why it ended so, if more is known than its code.
 
     Returns:
-        None for a run that was stopped, and can go on.
+        The outcome, None for a run that was stopped and can be resumed.
     """
     said = read(run_dir)
     if code == STOPPED:
@@ -75,7 +78,10 @@ def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str,
 
 
 def overrides() -> list[str] | None:
-    """What the run of this process was started with, so that no other run takes the outcome for its own; None outside a run."""
+    """Return the overrides that this process was started with; None outside a run.
+
+    They keep another run from taking the outcome for its own.
+    """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf.errors import OmegaConfBaseException
 

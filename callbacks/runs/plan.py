@@ -1,4 +1,4 @@
-"""What a run is about to do, on a dozen lines before it starts: data, what an epoch draws, network, optimizer, length, and where it is written."""
+"""Prints what a run is about to do: data, sampling, network, optimizer, length, folder."""
 
 from pathlib import Path
 
@@ -25,11 +25,11 @@ from lightning_modules.supervised import SupervisedModule
 def print_plan(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> None:
-    """Prints it once, on the first rank. Without a fit one line says what is judged, and by what.
+    """Print the plan once, on the first rank; without a fit one line on what is evaluated.
 
     Args:
-        cfg: Of the run.
-        trainer: Of the fit.
+        cfg: Configuration of the run.
+        trainer: Trainer of the fit.
         module: Its network is counted, not run.
         data: Its table is counted; no image is read.
     """
@@ -58,7 +58,7 @@ def print_plan(
 def plan(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> dict[str, str]:
-    """Head of a line -> what it says; arguments as `print_plan`."""
+    """Return the heading and text of each line; arguments as for `print_plan`."""
     stretches = planned(data, trainer)
     found = counts(data)
     if len(stretches) == 1:  # several are told in a table of their own
@@ -81,7 +81,7 @@ def plan(
 
 
 def _size(data: ManifestDataModule) -> str:
-    """The size of the images that a network is tested on, and that of its training where it was another."""
+    """Describe the image size of the test, and that of the training if it differs."""
     size, trained = data.seen_size(), data.trained_size
     return f"images of {size} px" + (
         f", trained on {trained} px" if trained is not None and trained != size else ""
@@ -89,7 +89,10 @@ def _size(data: ManifestDataModule) -> str:
 
 
 def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
-    """The numbers in force at the first batch: a checkpoint's, where ckpt_path is read after init_from, else the module's own."""
+    """Describe the normalization at the first batch: a checkpoint's, else the module's own.
+
+    A checkpoint to resume or test takes precedence over init_from.
+    """
     try:
         return normalization(module, started_from(cfg) or named(cfg, "init_from"))
     except Refusal:  # the steps refuse it in a moment, and leave outcome.json
@@ -97,7 +100,7 @@ def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
 
 
 def counts(data: ManifestDataModule) -> dict[str, str]:
-    """Split -> its images, patients where they are known, and positives unless each image shows exactly one class."""
+    """Count each split's images, known patients and, unless classes are exclusive, positives."""
     rows, positive = data.table.rows, shown(data.table, data.cache).max(axis=1)
     found = {}
     for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
@@ -116,7 +119,7 @@ def counts(data: ManifestDataModule) -> dict[str, str]:
 
 
 def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
-    """What one epoch draws: steps, images and, where some are positive and some are not, the share of positives."""
+    """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
     pool, ranks = data.pool, trainer.world_size
     if not np.isfinite(pool.shares(wanted)).all():
         return "nothing that can be drawn"  # the fit refuses it in a moment, and names the key
@@ -153,7 +156,7 @@ def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
 
 
 def length(cfg: DictConfig, trainer: Trainer) -> str:
-    """Epochs, what else ends the fit, and by what the best is chosen."""
+    """Describe the epochs, what else ends the fit, and how the best epoch is chosen."""
     limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
     ends = [
         f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)

@@ -1,22 +1,27 @@
-"""Paths in what is printed, and as words of a command line that Hydra reads back as they were meant. Imports nothing heavy."""
+"""Writes paths for printing, and as overrides that Hydra reads back.
+
+Imports nothing heavy.
+"""
 
 import re
 from pathlib import Path
 
-PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what its grammar takes without quotes
+PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what Hydra's grammar takes without quotes
 
 
 def from_here(path: Path) -> Path:
-    """As short as it is from the folder of the command."""
+    """Return the path relative to the working folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def path_word(key: str, path: Path) -> str:
-    """`KEY=PATH`, with the path in quotes where it holds what Hydra's grammar reads otherwise; a shell has to quote the word once more.
+    """Return `KEY=PATH`, with the path quoted where Hydra's grammar requires it.
+
+    A shell needs the word quoted once more.
 
     Args:
-        key: Dotted.
-        path: Of a file or folder.
+        key: Dotted key.
+        path: Path of a file or folder.
     """
     if PLAIN.fullmatch(str(path)):
         return f"{key}={path}"

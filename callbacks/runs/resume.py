@@ -1,4 +1,4 @@
-"""resume=auto: a run that starts again in its own folder, as a requeued job does, goes on from its last checkpoint."""
+"""resume=auto: continues a restarted run, such as a requeued job, from its last checkpoint."""
 
 import csv
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from lightning_modules.schedules import SPANNING, total_steps
 
 
 def own_checkpoint(cfg: DictConfig) -> Path | None:
-    """The run folder's own last.ckpt, where `resume=auto` or Slurm has requeued the job, and there is one."""
+    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
     last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
     return (
         last
@@ -67,11 +67,11 @@ NEVER_APPLIED = (
 
 
 def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
-    """Dotted key -> plain value of all that a fit which goes on has to have in common with its checkpoint.
+    """Return key -> plain value of all that a resumed fit must share with its checkpoint.
 
     Args:
-        cfg: Of the run.
-        trainer: Of the fit.
+        cfg: Configuration of the run.
+        trainer: Trainer of the fit.
         data: Counts the steps of an epoch.
     """
     found: dict[str, Any] = {}
@@ -86,9 +86,8 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
         for key, value in found.items()
         if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")
     }
-    found[IMAGES] = (
-        cfg.datamodule.batch_size * trainer.world_size
-    )  # two devices of half the batch take the same steps
+    # two devices of half the batch take the same steps
+    found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size
     spans_fit = (
         str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
     )
@@ -104,14 +103,16 @@ def refuse_changes(
     apply: bool,
     epochs: int | None,
 ) -> bool:
-    """Refuse a fit that goes on with other settings than its checkpoint's, which would stay in force while the new ones are reported.
+    """Refuse to resume a fit with settings that differ from its checkpoint's.
+
+    The checkpoint's would stay in force while the new ones are reported.
 
     Args:
-        now: What `settings` gives here.
-        checkpoint: That the fit goes on from.
+        now: Settings of this run, from `settings`.
+        checkpoint: The checkpoint that the fit resumes from.
         path: Its file.
-        apply: Whether the new settings are to be put in force.
-        epochs: Of the fit; where none is left to train, nothing can differ.
+        apply: Whether the new settings are to be applied.
+        epochs: Epochs of the fit; if none is left to train, the schedule's steps are not compared.
 
     Returns:
         Whether settings differ, which then are to be applied.
@@ -166,13 +167,13 @@ def _leaves(key: str, value: Any) -> dict[str, Any]:
 
 
 def keep_metrics(trainer: Trainer, run_dir: Path, step: int | None) -> None:
-    """Lets metrics.csv go on where the checkpoint stands; Lightning would begin it anew and delete what was there.
+    """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
 
     Args:
-        trainer: Whose loggers write it.
+        trainer: Its loggers write the file.
         run_dir: The run folder.
-        step: Optimizer steps of the same run's checkpoint from which it goes on; None where nothing
-            is trained, and all rows stay.
+        step: Optimizer steps of the run's own checkpoint that it resumes from; None if nothing is
+            trained, which keeps all rows.
     """
     path = run_dir / "metrics.csv"
     if not path.is_file() or not trainer.is_global_zero:

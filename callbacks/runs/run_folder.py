@@ -1,4 +1,6 @@
-"""The folder of a run: claimed under a name of its own, and locked while a run trains in it. Imports nothing heavy.
+"""Claims run folders under names of their own, and locks them while a run trains.
+
+Imports nothing heavy.
 
 Names that come from the clock are claimed: two commands in the same second get two folders. A
 folder that the user named is shared on purpose, by a resumed or requeued run and by a test into its
@@ -24,9 +26,8 @@ LOCK = ".run.lock"
 OWNER = ".run.json"
 FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
 
-_held: dict[
-    Path, tuple[FileLock, bool]
-] = {}  # of this process: folder -> its lock, and whether another run had to be waited for
+# of this process: folder -> its lock, and whether another run had to be waited for
+_held: dict[Path, tuple[FileLock, bool]] = {}
 
 
 class FolderInUse(Refusal):
@@ -34,7 +35,7 @@ class FolderInUse(Refusal):
 
 
 def claim(wanted: Path) -> Path:
-    """Make a folder that did not exist before; where the name is taken, `-2`, `-3`, ... is appended.
+    """Make a new folder; if the name is taken, `-2`, `-3`, ... is appended.
 
     Args:
         wanted: A name that comes from the clock.
@@ -55,18 +56,20 @@ def claim(wanted: Path) -> Path:
 
 
 def now() -> str:
-    """The clock's name of a run, as Hydra's `${now:...}` in run.yaml writes it."""
+    """Return the clock's name of a run, as Hydra's `${now:...}` in run.yaml writes it."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> bool:
-    """Hold a run folder until this process ends, or `unlock` is called; a lock of the operating system, which no crash leaves behind.
+    """Lock a run folder until this process ends or calls `unlock`.
+
+    The lock belongs to the operating system, so no crash leaves it behind.
 
     Args:
-        folder: Made where it is missing.
-        overrides: What the run was started with: another run with the same ones is this very trial,
-            left over from a sweep that was killed.
-        wait_for_own: Whether such a run is waited for; any other is refused.
+        folder: The folder, made if it is missing.
+        overrides: Overrides of the run; another run with the same ones is this very trial, left
+            over from a sweep that was killed.
+        wait_for_own: Whether to wait for such a run; any other is refused.
 
     Returns:
         Whether another run had to be waited for.
@@ -86,9 +89,8 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
         except Timeout:
             owner = _owner(folder)
             if wait_for_own and not waited and owner.get("overrides") != list(overrides):
-                time.sleep(
-                    1
-                )  # it may have taken the lock a moment ago, and not have written whose it is
+                # it may have taken the lock a moment ago, and not have written whose it is
+                time.sleep(1)
                 owner = _owner(folder)
             if not (wait_for_own and owner.get("overrides") == list(overrides)):
                 raise FolderInUse(_said(folder, owner)) from None
@@ -118,7 +120,7 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
 
 @contextmanager
 def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Hold a run folder for some work; where this process holds it already, it goes on holding it afterwards.
+    """Hold a run folder's lock for some work; if held before, it is held afterwards too.
 
     Raises:
         FolderInUse: See `lock`.
@@ -133,7 +135,7 @@ def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
 
 
 def unlock(folder: Path) -> None:
-    """Let another process hold the folder; nothing happens where this process does not hold it."""
+    """Release a run folder's lock; do nothing if this process does not hold it."""
     found = _held.pop(_place(folder), None)
     if found is not None:
         (folder / OWNER).unlink(missing_ok=True)
@@ -141,7 +143,7 @@ def unlock(folder: Path) -> None:
 
 
 def in_use(folder: Path) -> dict[str, Any] | None:
-    """The process, host, start and overrides of the run that holds a folder now; None where no other process does."""
+    """Return process, host, start and overrides of another run that holds a folder, else None."""
     if _place(folder) in _held or not (folder / LOCK).is_file():
         return None
     probe = FileLock(folder / LOCK, thread_local=False)
@@ -156,7 +158,7 @@ def in_use(folder: Path) -> dict[str, Any] | None:
 
 
 def _place(folder: Path) -> Path:
-    """One name for a folder, however it is written: `..` and links would make two of it."""
+    """Return one name for a folder: `..` and links would make two of it."""
     return Path(os.path.realpath(folder))
 
 
@@ -176,7 +178,7 @@ def _said(folder: Path, owner: dict[str, Any]) -> str:
 
 
 def who(owner: dict[str, Any]) -> str:
-    """The process that holds a folder, in words."""
+    """Describe the process that holds a folder."""
     return (
         f"process {owner.get('process', '?')} on {owner.get('host', '?')}, since"
         f" {owner.get('since', '?')}"

@@ -1,4 +1,4 @@
-"""Keeps a test off images that its network was trained on, whatever checkpoint the run starts from."""
+"""Refuses tests on images that the network was trained on, whatever the checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ Record = tuple[
 
 
 def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[Record]:
-    """What the checkpoints record that this run starts from, or tests.
+    """Load the training records of the checkpoints that this run starts from or tests.
 
     Args:
-        cfg: Of the run.
-        ensemble: Whose networks are tested together.
+        cfg: Configuration of the run.
+        ensemble: Networks that are tested together.
     """
     if ensemble is not None:
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
@@ -44,13 +44,12 @@ def refuse_test_on_seen_images(
     """Refuse a test on images that were seen in training, before anything is trained or predicted.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         data: Checked, with its images decoded.
         records: See `earlier_records`.
 
     Returns:
-        What the title of the page has to say, where leaks are allowed; None where there is nothing
-        to say.
+        A note for the title of the page, if leaks are allowed; None if there is nothing to note.
 
     Raises:
         Refusal: Names the checkpoint and the images.
@@ -63,14 +62,16 @@ def refuse_test_on_seen_images(
 
 
 def size_is_given(data: ManifestDataModule, path: Path) -> bool:
-    """Whether the user asks for another image size than that of the training, which then wins over the checkpoint's.
+    """Return whether the user asks for an image size other than that of the training.
 
-    The size with which the training was started is no such wish: the command of a curriculum holds
-    it as well, and its weights have the size of their stage.
+    It then takes precedence over the checkpoint's.
+
+    The size that the training was started with does not count: the command of a curriculum has it
+    too, and its weights have the size of their stage.
 
     Args:
-        data: Has the size that this command says.
-        path: Of the checkpoint.
+        data: Has the image size of this command.
+        path: Path of the checkpoint.
     """
     record = checkpoints.read_about(path).get(KEY) or {}
     written = HydraConfig.initialized() and any(

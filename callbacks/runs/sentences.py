@@ -1,4 +1,4 @@
-"""What the user is told instead of a traceback: one sentence with the mend, and the exit code."""
+"""Turns an error into one sentence with its fix and an exit code, without a traceback."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ from datamodules.refusal import Refusal
 
 
 def sentence_of(error: BaseException) -> tuple[str, int] | None:
-    """Sentence and exit code; None for what is no mistake of the user."""
+    """Return sentence and exit code of a user error; None for any other error."""
     for cause in _chain(error):
         if isinstance(cause, Refusal):
             return str(cause), cause.exit_code
@@ -33,7 +33,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _about_override(message: str) -> str:
-    """Hydra's message as one sentence, with the key that was probably meant."""
+    """Return Hydra's message as one sentence, with the key that was probably meant."""
     said = " ".join(
         line.strip()
         for line in message.splitlines()

@@ -1,4 +1,4 @@
-"""The steps of one run in their order: weights are found, a fit, a test at the rule found on val, predictions."""
+"""Runs the steps of one run: load weights, fit, test at the rule found on val, predict."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def steps(
     data: ManifestDataModule,
     ensemble: Ensemble | None = None,
 ) -> float | None:
-    """Carries out `cfg.do`, of an ensemble by all its networks; returns the monitored score of a fit."""
+    """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
     own = resume.own_checkpoint(cfg)
     start = started_from(cfg)
     if start:
@@ -39,9 +39,8 @@ def steps(
                 trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
             )
     begin = None if own else named(cfg, "init_from")
-    if (
-        begin
-    ):  # of an ensemble the first network, whose grey values and frozen weights all members share
+    # of an ensemble the first network, whose grey values and frozen weights all members share
+    if begin:
         whole = checkpoints.take_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
@@ -70,7 +69,7 @@ def _judge(
     data: ManifestDataModule,
     start: Path | None,
 ) -> None:
-    """Test and predict, by the weights of `start` or those the module has."""
+    """Test and predict with the weights of `start`, or those of the module."""
     changed = cfg.tta != "none" or cfg.average > 1
     if start is not None:
         checkpoints.take_size(data, start)
@@ -104,7 +103,10 @@ def _judge_together(
     data: ManifestDataModule,
     ensemble: Ensemble,
 ) -> None:
-    """Test and predict by all networks of several folds; val is what most of them learned from, so nothing is judged on it."""
+    """Test and predict with the networks of several folds together.
+
+    Most of them were trained on val, so nothing is evaluated on it.
+    """
     paths = ensemble.checkpoints
     module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
     checkpoints.take_size(data, paths[0])
@@ -125,12 +127,12 @@ def _judge_together(
 
 
 def started_from(cfg: DictConfig) -> Path | None:
-    """The checkpoint that a fit goes on from, or that is tested: the run's own where it goes on by itself, else what `ckpt_path` names."""
+    """Return the checkpoint to resume or test: the run's own, else what `ckpt_path` names."""
     return resume.own_checkpoint(cfg) or named(cfg, "ckpt_path")
 
 
 def named(cfg: DictConfig, key: str) -> Path | None:
-    """The checkpoint that `ckpt_path` or `init_from` names, of several fits the first one's."""
+    """Return the checkpoint that `ckpt_path` or `init_from` names, of several fits the first."""
     if not cfg[key]:
         return None
     path = cfg[key]
@@ -140,7 +142,10 @@ def named(cfg: DictConfig, key: str) -> Path | None:
 
 
 def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
-    """Several checkpoints, and mirrored views, as one network; the rule is that of the best until another is found."""
+    """Combine several checkpoints, and mirrored views, into one network.
+
+    The rule is that of the best checkpoint until another is found.
+    """
     if start is not None:
         module.load_state_dict(checkpoints.read(start)["state_dict"])
     nets = [module.net]
@@ -154,14 +159,14 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
 
 
 def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
-    """Refuses steps that cannot be, before any image is read.
+    """Refuse steps that cannot work, before any image is read.
 
     Args:
-        cfg: Of the run.
-        callbacks: By their names in conf.
+        cfg: Configuration of the run.
+        callbacks: Callbacks by their names in conf.
 
     Raises:
-        Refusal: names the key.
+        Refusal: The sentence names the key.
     """
     if "predict" in cfg.do and not any(
         type(callback).on_predict_end is not Callback.on_predict_end

@@ -1,4 +1,7 @@
-"""What a sweep over `fold` or `seed` means, asked before any trial: how many folds there are, whether splits differ. Imports nothing heavy."""
+"""Interprets a sweep over `fold` or `seed` before any trial: number of folds, splits.
+
+Imports nothing heavy.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,14 +26,14 @@ Said = Mapping[str, tuple[str, Any]]  # key -> the word, and it as Hydra underst
 
 
 def folds_word(words: Sequence[str], conf: Path) -> str | None:
-    """`folds=5` where a multirun says `fold=range(5)` and nothing says how many folds there are; None where nothing is to be added.
+    """Return `folds=5` for a multirun of `fold=range(5)` that does not say it, else None.
 
     Args:
-        words: Of the command line.
-        conf: The folder of the configuration, in which an experiment may say so.
+        words: Overrides of the command line.
+        conf: The folder of the configuration, where an experiment may set the number of folds.
 
     Raises:
-        Refusal: the swept folds leave open how many there are, or one is none of them.
+        Refusal: The number of folds stays open, or a swept fold does not exist.
     """
     said = _said(words) if set(MULTIRUN) & set(words) else {}
     if "fold" not in said or not said["fold"][1].is_sweep_override():
@@ -76,7 +79,7 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
 
 
 def _folds_of(experiment: str, said: Said, conf: Path) -> int:
-    """How many folds an experiment cuts by itself, at the scale that is asked for; 0 for none."""
+    """Return how many folds an experiment makes at the requested scale, 0 for none."""
     places = [conf / "experiment"] + [conf / "scale" / "demo_of"] * (
         "demo" in _values(said, "scale", "full")
     )
@@ -88,10 +91,10 @@ def _folds_of(experiment: str, said: Said, conf: Path) -> int:
 
 
 def seeds_word(words: Sequence[str], split: str) -> str | None:
-    """What to know before the first trial where each seed of a multirun also splits the data anew; None where it does not.
+    """Return a warning if each seed of a multirun also splits the data differently, else None.
 
     Args:
-        words: Of the command line.
+        words: Overrides of the command line.
         split: `datamodule.split`, as far as it is not swept.
     """
     said = _said(words)
@@ -111,7 +114,7 @@ def seeds_word(words: Sequence[str], split: str) -> str | None:
 
 
 def _values(said: Said, key: str, default: str) -> list[str]:
-    """What a word says, of a sweep each value."""
+    """Return the value of an override, all values if it is swept."""
     if key not in said:
         return [default]
     override = said[key][1]
@@ -123,7 +126,7 @@ def _values(said: Said, key: str, default: str) -> list[str]:
 
 
 def _said(words: Sequence[str]) -> Said:
-    """The words that matter here; one that Hydra does not understand is left for it to tell."""
+    """Parse the overrides that matter here; those that Hydra cannot parse are left to it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -1,4 +1,4 @@
-"""What is trained, in words: the network, what its weights start from, the normalization, the loss, the optimizer."""
+"""Describes what is trained: network, initial weights, normalization, loss, optimizer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +15,15 @@ from lightning_modules.supervised import SupervisedModule
 
 
 def stages_of(trainer: Trainer) -> Sequence[Stage]:
-    """Of the curriculum, where there is one."""
+    """Return the stages of the curriculum, empty without one."""
     return next(
-        (callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)), ()
-    )  # type: ignore[attr-defined]
+        (callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)),  # type: ignore[attr-defined]
+        (),
+    )
 
 
 def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
-    """By its names in conf."""
+    """Describe the network by its names in conf."""
     known: dict[str, Any] = {}
     part: Any = OmegaConf.to_container(asked, resolve=True)
     lora = part.get("lora") if isinstance(part, dict) else None
@@ -41,7 +42,7 @@ def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
 
 
 def start(cfg: DictConfig) -> str:
-    """What the weights start from: the run's own checkpoint, another's, or what the network names."""
+    """Describe what the weights start from: a checkpoint, pretrained weights or nothing."""
     if own_checkpoint(cfg) or cfg.ckpt_path:
         return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
     part: Any = cfg.module.net
@@ -54,12 +55,12 @@ def start(cfg: DictConfig) -> str:
 
 
 def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
-    """Mean and std of the pixels, and where they come from.
+    """Describe mean and std of the pixels, and where they come from.
 
     Args:
         module: Not loaded yet.
-        checkpoint: Whose weights the module takes before its first batch, and whose numbers with
-            them; None keeps the module's own.
+        checkpoint: Its weights and normalization are loaded before the first batch; None keeps the
+            module's own.
     """
     stored = None if checkpoint is None else checkpoints.normalization(checkpoint)
     normalize = stored or module.normalize
@@ -71,7 +72,7 @@ def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
 
 
 def loss(module: SupervisedModule) -> str:
-    """Its terms and their weights."""
+    """Describe the loss by its terms and their weights."""
     weights = getattr(module.loss, "weights", None)
     if not isinstance(weights, Mapping):
         return type(module.loss).__name__
@@ -79,7 +80,7 @@ def loss(module: SupervisedModule) -> str:
 
 
 def optimizer(module: SupervisedModule, stages: Sequence[Stage] = ()) -> str:
-    """Its name, its numbers and the schedule; of a curriculum the rate of each stage."""
+    """Describe the optimizer and its schedule; of a curriculum the rate of each stage."""
     asked: Any = module.optimizer
     name, numbers = (
         getattr(asked, "func", asked).__name__,

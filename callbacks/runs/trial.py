@@ -1,4 +1,7 @@
-"""One trial of a multirun: it may fail without ending the others, and of several processes it has its own set."""
+"""Runs one trial of a multirun, which may fail without ending the others.
+
+A trial of several processes has its own set of them.
+"""
 
 import math
 import signal
@@ -31,27 +34,26 @@ OF_THE_SWEEP = (
 
 
 def is_trial() -> bool:
-    """Whether this is a job of a multirun."""
+    """Return whether this is a job of a multirun."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
-    """Carries out one trial; a failure is told and left in its `outcome.json`, and the sweep goes on.
+    """Run one trial; a failure is reported in its `outcome.json`, and the sweep continues.
 
     Args:
-        work: What one run is.
-        cfg: Of the trial.
+        work: Carries out one run.
+        cfg: Configuration of the trial.
 
     Returns:
-        The monitored score, None where the trial failed.
+        The monitored score, None if the trial failed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if rank() != 0:
         return _carried_out(work, cfg, folder)
     own = list(HydraConfig.get().overrides.task)
-    waited = lock(
-        folder, own, wait_for_own=True
-    )  # a trial of a sweep that was killed may still be running there
+    # a trial of a sweep that was killed may still be running there
+    waited = lock(folder, own, wait_for_own=True)
     meanwhile = outcome.read(folder)
     if waited and meanwhile is not None and meanwhile.get("overrides") == own:
         return meanwhile["score"]
@@ -95,7 +97,7 @@ def _carried_out(
 
 
 def _finite(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
-    """A score that is no number chooses nothing: the trial has failed."""
+    """Return the score; one that is not finite fails the trial, as it can choose nothing."""
     if score is None or math.isfinite(score):
         return score
     said = f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
@@ -106,7 +108,10 @@ def _finite(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
 
 
 def _in_its_own_processes(folder: Path) -> float | None:
-    """The same words in a process of its own: Lightning starts further ranks by the words of the command line, which here are the sweep's."""
+    """Run the trial in a process of its own.
+
+    Lightning starts further ranks from the command line, which in this process is the sweep's.
+    """
     overrides = HydraConfig.get().overrides
     unlock(folder)  # for the first of those processes, which trains; this one only waits
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
@@ -127,7 +132,10 @@ def _in_its_own_processes(folder: Path) -> float | None:
 
 
 def _waited_for(child: subprocess.Popen) -> int:
-    """The exit code of a trial's first process. Ctrl-C reaches it from the terminal, a termination from here: it saves, and is not hurried."""
+    """Wait for a trial's first process and return its exit code.
+
+    Ctrl-C reaches it from the terminal, and SIGTERM is passed on; it is given time to save.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))

@@ -1,4 +1,7 @@
-"""YAML files that runs have left, read by the parser in C where there is one. Imports nothing heavy."""
+"""Reads YAML files that runs have left, with the C parser if available.
+
+Imports nothing heavy.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,9 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file such as config.yaml holds.
+    """Load a YAML file such as config.yaml.
 
     Raises:
-        OSError, UnicodeDecodeError, yaml.YAMLError: it is missing or damaged.
+        OSError, UnicodeDecodeError, yaml.YAMLError: The file is missing or damaged.
     """
     return yaml.load(path.read_text(encoding="utf-8"), LOADER)

@@ -1,1 +1,1 @@
-"""One file format each."""
+"""File formats, one per module."""

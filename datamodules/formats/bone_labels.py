@@ -1,4 +1,7 @@
-"""The label file of a BS-80K folder: one line an image, its name, a tab, and 0 (normal) or 1 (abnormal)."""
+"""Label file of a BS-80K folder.
+
+It has one line per image: its name, a tab, and 0 (normal) or 1 (abnormal).
+"""
 
 import codecs
 import io
@@ -12,13 +15,13 @@ LABELS = {"0": 0, "1": 1}
 
 @dataclass
 class Labels:
-    """What a label file says.
+    """Content of a label file.
 
     Attributes:
         of: File name to 0 or 1, in the file's order.
         line: File name to the line, from 1, that names it first.
-        blank: How many lines are empty.
-        repeated: Names that stand there again with the same label.
+        blank: Number of empty lines.
+        repeated: Names that occur again with the same label.
     """
 
     of: dict[str, int] = field(default_factory=dict)
@@ -28,7 +31,9 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Reads UTF-8 with or without a byte-order mark, or UTF-16 with one, and lines that end as on any system.
+    """Read a label file, with the line endings of any system.
+
+    It is UTF-8 with or without a byte-order mark, or UTF-16 with one.
 
     Raises:
         ManifestError: unreadable, without any label, or a line that has no tab, no name, a label

@@ -1,4 +1,7 @@
-"""ChestX-Det's annotation files: one list of images, each with its findings as class, box and polygon; checked entry by entry."""
+"""ChestX-Det's annotation files, checked entry by entry.
+
+A file is a list of images, each with its findings as class, box and polygon.
+"""
 
 import json
 import math
@@ -36,11 +39,11 @@ BOX_TOLERANCE = 2.0  # pixels
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding of an image.
+    """A finding of an image.
 
     Attributes:
         name: One of CLASSES.
-        box: `[x1, y1, x2, y2]` in pixels as the file has it; nothing is ever made of it.
+        box: `[x1, y1, x2, y2]` in pixels as the file has it; only compared with the polygon.
         polygon: x and y in pixels, at least 3 points.
     """
 
@@ -50,7 +53,7 @@ class Finding:
 
     @property
     def box_agrees(self) -> bool:
-        """Whether the box is that of the polygon, to within BOX_TOLERANCE."""
+        """Return True if the box is that of the polygon, to within BOX_TOLERANCE."""
         xs, ys = zip(*self.polygon, strict=True)
         own = (min(xs), min(ys), max(xs), max(ys))
         numbers = (
@@ -64,7 +67,7 @@ class Finding:
 
 
 def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
-    """File name to its findings, in the file's order; an image without findings has an empty list.
+    """Read a file as file name to findings, in file order; images without findings have [].
 
     Raises:
         ManifestError: missing or malformed, an image twice, a name that leaves the folder, parts of
@@ -98,14 +101,14 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """What may have been meant, as the end of a sentence; else what there is."""
+    """Return, as the end of a sentence, the known name that was probably meant, or all of them."""
     lower = {other.lower(): other for other in known}
     near = get_close_matches(str(name).lower(), lower, 1)
     return f"write '{lower[near[0]]}'" if near else f"take some of {', '.join(known)}"
 
 
 def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[Rle | None, bool]:
-    """A finding's polygon filled at the image's own size, and whether some of it had to be cut off at the border.
+    """Fill a finding's polygon at the image's own size.
 
     Args:
         finding: Holds the polygon.
@@ -114,7 +117,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
         where: File and image, for the error.
 
     Returns:
-        None where the polygon covers no pixel.
+        The filled polygon, None if it covers no pixel; and whether it was cut off at the border.
 
     Raises:
         ManifestError: it reaches further out of the image than TOLERANCE.

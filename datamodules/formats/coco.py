@@ -15,13 +15,13 @@ TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be cli
 
 
 def read_coco(path: Path) -> dict[str, Any]:
-    """Reads and checks one annotation file.
+    """Read and check one annotation file.
 
     Returns:
         The file's content: `images`, `annotations`, `categories` and whatever else it holds.
 
     Raises:
-        ManifestError: malformed JSON, a missing section, ids that stand twice, references to
+        ManifestError: malformed JSON, a missing section, duplicate ids, references to
             unknown images or categories, a file name that leaves the folder.
     """
     try:
@@ -102,9 +102,11 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
 def segmentation_rle(
     annotation: dict[str, Any], image: dict[str, Any], path: Path
 ) -> tuple[Rle, bool]:
-    """One annotation's mask as compressed RLE at the image's own size, and whether it had to be clipped.
+    """Return one annotation's mask as compressed RLE, and whether it was clipped.
 
-    A box stands in where the segmentation is empty; whether that is wanted is the caller's choice.
+    The RLE has the image's own size.
+
+    The box is used if the segmentation is empty; whether that is wanted is the caller's choice.
 
     Args:
         annotation: An entry of `annotations`.
@@ -135,12 +137,12 @@ def segmentation_rle(
 
 
 def is_box_only(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation holds a box and no outline."""
+    """Return True if an annotation has no outline."""
     return not annotation.get("segmentation")
 
 
 def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
-    """The bounding box `[x, y, width, height]` as a polygon."""
+    """Return the bounding box `[x, y, width, height]` as a polygon."""
     box = annotation.get("bbox") or []
     if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
         raise ManifestError(f"{where} has neither an outline nor a usable bbox; remove it")

@@ -1,4 +1,7 @@
-"""DICOM files: one frame becomes the grey picture that a viewer would show; no other tag is read."""
+"""DICOM files: one frame as the grey picture that a viewer would show.
+
+Only the tags that this needs are read.
+"""
 
 import io
 import warnings
@@ -36,11 +39,11 @@ LEVELS = [
 END_OF_JPEG = b"\xff\xd9"
 warnings.filterwarnings(
     "ignore", module=r"pydicom\b"
-)  # once, not per file: about encodings a user cannot mend, and filters are shared by threads
+)  # once, not per file: about encodings a user cannot repair, and filters are shared by threads
 
 
 def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
-    """Decodes a DICOM of one frame and shows it as a viewer does; colour becomes grey.
+    """Decode a DICOM of one frame as a viewer shows it; colour becomes grey.
 
     Args:
         path: The file; named in every error.
@@ -73,7 +76,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
 
 
 def dicom_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels from the file's header, nothing decoded.
+    """Return height and width in pixels from the file's header, without decoding.
 
     Raises:
         ManifestError: not a DICOM, or one without a picture.
@@ -86,7 +89,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Whatever goes wrong within is refused in one sentence that names the file."""
+    """Turn any error in the block into a refusal that names the file."""
     try:
         yield
     except Refusal:
@@ -139,7 +142,11 @@ def _refuse_other_than_one_picture(path: Path, dataset: Dataset) -> None:
 
 
 def _baseline(dataset: Dataset) -> np.ndarray | None:
-    """Grey 8-bit JPEG by OpenCV, which lets other threads run; None for anything else, and where the JPEG has no end."""
+    """Decode a grey 8-bit JPEG with OpenCV, which lets other threads run.
+
+    Returns:
+        None for anything else, and for a JPEG without an end.
+    """
     if (
         dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit
         or dataset.SamplesPerPixel != 1

@@ -1,4 +1,4 @@
-"""What a viewer does with a DICOM's stored values before it shows them (DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2)."""
+"""Display of a DICOM's stored values (DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2)."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,10 @@ LARGEST = float(
 
 
 class UnusableLevels(ValueError):
-    """A window or rescaling that shows no picture; the message is the reason alone, the caller knows the file."""
+    """A window or rescaling that shows no picture.
+
+    The message is the reason alone, the caller knows the file.
+    """
 
 
 def refuse_unusable_levels(dataset: Dataset) -> None:
@@ -33,7 +36,10 @@ def refuse_unusable_levels(dataset: Dataset) -> None:
 
 
 def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Stored values to the grey picture: modality LUT or rescale, then VOI LUT or window, then MONOCHROME1 inverted.
+    """Convert stored values to the grey picture that a viewer shows.
+
+    The modality LUT or rescaling comes first, then the VOI LUT or window, then the inversion of
+    MONOCHROME1.
 
     Args:
         stored: `H x W` as decoded, or RGB `H x W x 3`.
@@ -60,7 +66,7 @@ def displayed(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _plain(dataset: Dataset) -> bool:
-    """Whether no modality transform can change the order of the values."""
+    """Return True if no modality transform can change the order of the values."""
     return not dataset.get("ModalityLUTSequence") and float(dataset.get("RescaleSlope") or 1) > 0
 
 
@@ -92,7 +98,10 @@ def _rescaled(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _windowed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Values to uint8 by the first window: LINEAR as the standard writes it, LINEAR_EXACT or SIGMOID where the file says so."""
+    """Convert values to uint8 by the first window.
+
+    It is LINEAR as the standard writes it, or LINEAR_EXACT or SIGMOID if the file says so.
+    """
     center, width = (
         float(_first(dataset, "WindowCenter") or 0),
         float(_first(dataset, "WindowWidth") or 1),
@@ -109,19 +118,19 @@ def _windowed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _looked_up(values: np.ndarray, item: Dataset, dataset: Dataset) -> np.ndarray:
-    """Values through a VOI LUT, whose whole output range is shown."""
+    """Map values through a VOI LUT, whose whole output range is shown."""
     shown = _table(item, dataset).astype(np.float32) * (255 / (2 ** item.LUTDescriptor[2] - 1))
     return shown.clip(0, 255).round().astype(np.uint8)[_positions(values, item)]
 
 
 def _positions(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """Where values stand in a LUT; those before its first or behind its last entry stand there."""
+    """Return the values' indices in a LUT, clipped to its first and last entry."""
     entries, first, _ = item.LUTDescriptor
     return (np.rint(values).astype(np.int64) - first).clip(0, (entries or 2**16) - 1)
 
 
 def _table(item: Dataset, dataset: Dataset) -> np.ndarray:
-    """A LUT's entries; pydicom leaves them as bytes where their VR is OW."""
+    """Return a LUT's entries; pydicom leaves them as bytes if their VR is OW."""
     if isinstance(item.LUTData, bytes):
         return np.frombuffer(
             item.LUTData, "<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
@@ -130,7 +139,7 @@ def _table(item: Dataset, dataset: Dataset) -> np.ndarray:
 
 
 def _by_range(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """8 stored bits in a wider type as they are; anything else scaled from its own range to 0..255."""
+    """Convert values to uint8: 8 stored bits as they are, others scaled by their own range."""
     if (
         dataset.BitsStored <= 8
         and not dataset.PixelRepresentation

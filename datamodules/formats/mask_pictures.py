@@ -1,4 +1,7 @@
-"""Mask pictures: the stored values of a grey picture or of a palette become 0/1 masks; what is ambiguous is refused, never guessed."""
+"""Mask pictures: the stored values of a grey or palette picture as 0/1 masks.
+
+Ambiguous pictures are refused, never guessed.
+"""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,10 +16,9 @@ from datamodules.refusal import ContentError, ManifestError
 MaskEncoding = Literal["bit_planes"]
 ENCODINGS = ("bit_planes",)
 MOST_BITS = 8  # classes that one picture of bit planes holds at most
-SOFT_SHARE, SOFT_WIDTH = (
-    0.98,
-    32,
-)  # a mask with soft edges has this share of its pixels within so many of 255 grey levels of black or white
+# a mask with soft edges has at least this share of its pixels within this many grey levels (of 255)
+# of black or white
+SOFT_SHARE, SOFT_WIDTH = (0.98, 32)
 LISTED = 8  # values that a sentence lists
 REDRAW = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
 Colour = tuple[int, ...]
@@ -107,7 +109,7 @@ def _single_class(path: Path) -> tuple[np.ndarray, bool]:
 
 
 def _as_eight_bits(grey: np.ndarray) -> np.ndarray | None:
-    """Return the picture on the scale 0..255, or None where its largest possible value is not known."""
+    """Return the picture on the scale 0..255, or None if its full scale is not known."""
     if grey.dtype == np.uint8:
         return grey
     lowest, highest = grey.min(), grey.max()
@@ -119,7 +121,10 @@ def _as_eight_bits(grey: np.ndarray) -> np.ndarray | None:
 
 
 def _has_soft_edges(grey: np.ndarray) -> bool:
-    """Tell whether grey values are the edges of one white area, which JPEG and interpolation make, and not the labels of further areas."""
+    """Return True if the grey values are the soft edges of one white area.
+
+    JPEG and interpolation make such edges. Labels of further areas are none.
+    """
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
     dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
     if not dark or not light or dark + light < SOFT_SHARE * grey.size:
@@ -172,7 +177,10 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
 
 
 def _unconverted(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
-    """Return the pixels in the depth of the file; Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0."""
+    """Return the pixels in the bit depth of the file.
+
+    Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0.
+    """
     if len(image.getbands()) > 1 and _bits(image, data) > 8:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
@@ -227,7 +235,10 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndarray, str]:
-    """Return the grey values of a picture with a palette; two used colours, one of them black, become 0 and 255."""
+    """Return the grey values of a picture with a palette.
+
+    With `two_colours`, two used colours, one of them black, become 0 and 255.
+    """
     index = np.asarray(image)
     used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
     entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256

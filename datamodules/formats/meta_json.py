@@ -1,4 +1,7 @@
-"""The meta JSON of pneumothorax curricula: one entry an image, with its mask, its stratum and a pre-classifier's probability."""
+"""Meta JSON of pneumothorax curricula.
+
+It has one entry per image, with its mask, its stratum and a pre-classifier's probability.
+"""
 
 import json
 from pathlib import Path
@@ -24,7 +27,7 @@ DTYPES = {**OWN, "label": np.int64, "cls_prob": np.float64}
 
 
 def is_meta(content: Any) -> bool:
-    """Whether the content of a JSON file is a list of such entries, or a dict id -> entry."""
+    """Return True if JSON content is a list of such entries, or a dict id -> entry."""
     entries = (
         content.values()
         if isinstance(content, dict)
@@ -36,7 +39,7 @@ def is_meta(content: Any) -> bool:
 
 
 def is_square(crop: Any) -> bool:
-    """Whether a value says where a square lies: [top, left, side] in whole pixels, the side above 0."""
+    """Return True if a value is [top, left, side] in whole pixels, the side above 0."""
     return (
         isinstance(crop, list | tuple)
         and len(crop) == 3
@@ -46,7 +49,7 @@ def is_square(crop: Any) -> bool:
 
 
 def rows_of(content: Any, path: Path) -> pd.DataFrame:
-    """The entries as rows of a manifest.
+    """Convert the entries to rows of a manifest.
 
     Args:
         content: Of the file, see `is_meta`.
@@ -79,7 +82,9 @@ def rows_of(content: Any, path: Path) -> pd.DataFrame:
 
 
 def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
-    """Writes the rows as such a list; files below the list's folder are named relative to it, others by their absolute path.
+    """Write the rows as a list of entries.
+
+    Files below the list's folder are named relative to it, others by their absolute path.
 
     Args:
         rows: Of a manifest, whose masks are files. `label` says has_pnx, else whether there is a
@@ -220,7 +225,7 @@ def _text(value: Any) -> str | None:
 
 
 def _below(file: str, folder: Path) -> str:
-    """A path relative to the folder where it lies below it, else as it is."""
+    """Return a path relative to the folder if it lies below it, else unchanged."""
     return (
         Path(file).relative_to(folder).as_posix()
         if Path(file).is_relative_to(folder)

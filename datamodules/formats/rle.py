@@ -1,4 +1,4 @@
-"""Run-length encoded masks: 0/1 arrays to pycocotools' compressed strings and back, and the SIIM-ACR competition's texts."""
+"""Run-length encoded masks: pycocotools' compressed strings and SIIM-ACR's texts."""
 
 import math
 import numbers
@@ -27,7 +27,7 @@ CONTINUES, SIGN, BITS, LONGEST = (
 
 
 def encode(mask: np.ndarray) -> list[Rle | None]:
-    """0/1 `H x W x classes` to one compressed RLE per class."""
+    """Encode 0/1 `H x W x classes` as one compressed RLE per class."""
     return [
         {"size": rle["size"], "counts": rle["counts"].decode()}
         for rle in coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -35,7 +35,7 @@ def encode(mask: np.ndarray) -> list[Rle | None]:
 
 
 def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
-    """One RLE or None per class to 0/1 `height x width x classes`.
+    """Decode one RLE or None per class to 0/1 `height x width x classes`.
 
     Raises:
         ValueError: an RLE that does not describe exactly `height x width` pixels; see
@@ -52,7 +52,7 @@ def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
 
 
 def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -> Rle:
-    """Check an RLE that somebody else wrote, so that pycocotools never reads or writes beyond an image.
+    """Check a foreign RLE, so that pycocotools never reads or writes beyond an image.
 
     Args:
         rle: `{"size": [height, width], "counts": ...}`; `counts` is a list of run lengths, or
@@ -61,7 +61,7 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
         width: The image's width in pixels, if it is known.
 
     Returns:
-        The same RLE with compressed counts; a string stays the very string it was.
+        The same RLE with compressed counts; compressed counts are kept unchanged.
 
     Raises:
         ValueError: no dict, a size that is not two whole numbers from 1 on, is above LARGEST_IMAGE
@@ -129,7 +129,11 @@ def _runs_of_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
 
 
 def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
-    """Run lengths of a compressed string: numbers of 5 bits a character, the lowest first, from the fourth on as difference to the last but one."""
+    """Return the run lengths of a compressed string.
+
+    A number has 5 bits per character, the lowest first; from the fourth on it is the difference to
+    the last but one.
+    """
     try:
         data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
     except UnicodeEncodeError as error:
@@ -193,7 +197,7 @@ def _shown(value: Any) -> str:
 
 
 def to_siim(mask: np.ndarray, relative: bool = True) -> str:
-    """0/1 `H x W` to the text of the SIIM-ACR pneumothorax competition.
+    """Encode 0/1 `H x W` as text of the SIIM-ACR pneumothorax competition.
 
     Args:
         mask: Anything but 0 belongs to the mask.
@@ -211,13 +215,13 @@ def to_siim(mask: np.ndarray, relative: bool = True) -> str:
 
 
 def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = True) -> Rle | None:
-    """The SIIM-ACR texts of one image as one compressed RLE, their union where they overlap.
+    """Decode the SIIM-ACR texts of one image to one compressed RLE, the union of all texts.
 
     Args:
         rows: As `to_siim` writes them; "-1" and "" are empty.
         height: Of the image in pixels.
         width: Of the image in pixels.
-        relative: Whether a pair is "gap length" or "start length".
+        relative: True for pairs "gap length", False for "start length".
 
     Returns:
         None where all rows are empty.
@@ -244,19 +248,19 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
 
 
 def as_siim(rle: Rle | None, relative: bool = True) -> str:
-    """A compressed RLE as SIIM-ACR text, see `to_siim`; None is "-1"."""
+    """Convert a compressed RLE to SIIM-ACR text, see `to_siim`; None becomes "-1"."""
     return EMPTY if rle is None else to_siim(decode([rle], *rle["size"])[..., 0], relative)
 
 
 def _text(edges: np.ndarray, relative: bool) -> str:
-    """Starts and ends of the runs, one after the other, as pairs."""
+    """Format starts and ends of the runs, which alternate, as pairs."""
     lengths = np.diff(edges, prepend=0)
     pairs = np.column_stack([(lengths if relative else edges)[::2], lengths[1::2]])
     return " ".join(map(str, pairs.ravel().tolist())) or EMPTY
 
 
 def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
-    """One text as `runs x 2` starts and ends in pixels, column-major."""
+    """Parse one text to `runs x 2` starts and ends in pixels, column-major."""
     try:
         values = np.array([int(value) for value in text.split()], np.int64)
     except (ValueError, OverflowError) as error:

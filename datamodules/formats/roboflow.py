@@ -1,4 +1,4 @@
-"""The folders and file names of a Roboflow export."""
+"""Folders and file names of a Roboflow export."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ANNOTATIONS = "_annotations.coco.json"
 
 
 def annotation_file(root: Path, split: str) -> Path:
-    """The annotation file of a split.
+    """Return the annotation file of a split.
 
     Raises:
         ManifestError: there is no such folder, or no such file in it.
@@ -34,6 +34,9 @@ def annotation_file(root: Path, split: str) -> Path:
 
 
 def original_name(file_name: str) -> str | None:
-    """`y289_jpg.rf.003b28.jpg` -> `y289_jpg`: each copy of an image is named by its hash behind `.rf.`; None without one."""
+    """Return the name of the original, as `y289_jpg` of `y289_jpg.rf.003b28.jpg`.
+
+    Each copy of an image has its own hash after `.rf.`; None without one.
+    """
     original, mark, _ = Path(file_name).name.partition(".rf.")
     return original if mark else None

@@ -1,4 +1,4 @@
-"""The annotation table of the SIIM-ACR pneumothorax competition: image ids and their run lengths as text."""
+"""Annotation table of the SIIM-ACR competition: image ids and their run lengths as text."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ csv.field_size_limit(
 
 
 def read_siim_csv(path: Path) -> dict[str, list[str]]:
-    """ImageId to its texts in the file's order, as `datamodules.formats.rle.from_siim` reads them.
+    """Read the table as ImageId to texts, in file order, see `datamodules.formats.rle.from_siim`.
 
     Args:
         path: A .csv or .csv.gz; further columns are left alone.
@@ -46,7 +46,7 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
 
 
 def has_masks(path: Path) -> bool:
-    """Whether the table's header has the column EncodedPixels; a list of patients has not."""
+    """Return True if the table has the column EncodedPixels, which a list of patients has not."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
@@ -57,7 +57,10 @@ def has_masks(path: Path) -> bool:
 
 
 def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
-    """Writes one row an image under the competition's header `ImageId,EncodedPixels`; gzipped where the name ends in .gz."""
+    """Write one row per image under the competition's header `ImageId,EncodedPixels`.
+
+    The file is gzipped if its name ends in .gz.
+    """
     with (gzip.open if path.suffix == ".gz" else open)(
         path, "wt", newline="", encoding="utf-8"
     ) as file:
@@ -65,7 +68,7 @@ def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
 
 
 def _rows(path: Path) -> list[tuple[int, str, str | None]]:
-    """Line number, id and text of every row that is not blank."""
+    """Return line number, id and text of every row that is not blank."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"

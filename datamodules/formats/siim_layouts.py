@@ -1,4 +1,7 @@
-"""The three layouts in which SIIM-ACR pneumothorax is passed on, told apart by looking: Kaggle's DICOM + CSV, and two of PNGs."""
+"""The three layouts in which SIIM-ACR pneumothorax is redistributed, detected by their files.
+
+They are Kaggle's DICOM + CSV, and two of PNGs.
+"""
 
 import csv
 import os
@@ -20,7 +23,7 @@ UNSUITABLE = "set datamodule.root to the folder that holds one of them"
 
 @dataclass(frozen=True)
 class Listed:
-    """One image as its layout lists it.
+    """An image as its layout lists it.
 
     Attributes:
         id: Unique name.
@@ -40,7 +43,7 @@ class Listed:
 
 
 def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]:
-    """Every annotated image below `root`, whichever layout it has.
+    """List every annotated image below `root`, in whichever of the layouts.
 
     Args:
         root: The data set's folder.
@@ -87,7 +90,10 @@ def _is_tree(root: Path) -> Path | None:
 
 
 def _dicoms(root: Path) -> Iterator[Path]:
-    """Every DICOM file below `root`, behind links to folders as well, which rglob leaves out; a circle of links is walked once."""
+    """Yield every DICOM file below `root`, behind links to folders too.
+
+    rglob leaves those out. A cycle of links is walked once.
+    """
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
         below[:] = [
@@ -127,7 +133,7 @@ def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Li
 
 
 def _annotations(root: Path) -> Path:
-    """The one CSV with the column EncodedPixels."""
+    """Return the one CSV with the column EncodedPixels."""
     tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
     named = [path for path in tables if "rle" in path.name or "train" in path.name] or tables
     named = [path for path in named if has_masks(path)] or named
@@ -155,7 +161,10 @@ def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Liste
 
 
 def _new_names(root: Path) -> dict[str, str]:
-    """New file name to ImageId, of the tables beside the folders; ImageIds join with lists of patients, the new names do not."""
+    """Map new file names to ImageIds by the tables beside the folders.
+
+    ImageIds join with lists of patients, the new names do not.
+    """
     names: dict[str, str] = {}
     for path in sorted(root.glob("stage_*_images.csv")):
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,4 +1,6 @@
-"""Pascal VOC annotations: one XML an image, with the size it was drawn on and named boxes. Read by defusedxml, because anybody may have written it.
+"""Pascal VOC annotations: one XML per image, with the size it was drawn on and named boxes.
+
+They are read by defusedxml, because they come from untrusted sources.
 
 Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as LabelImg writes it
 """
@@ -20,7 +22,7 @@ Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, edges
 
 @dataclass(frozen=True)
 class Voc:
-    """One annotation file.
+    """An annotation file.
 
     Attributes:
         path: Where it came from, for later errors.
@@ -36,7 +38,7 @@ class Voc:
 
 
 def read_voc(path: Path) -> Voc:
-    """Reads one file; corners are taken as edges, as they stand.
+    """Read one file; corners are taken as edges, unchanged.
 
     Raises:
         ManifestError: missing, no XML, one that declares entities (they can grow without bounds, or
@@ -65,7 +67,7 @@ def read_voc(path: Path) -> Voc:
 
 
 def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float) -> Corners:
-    """One of the annotation's boxes, cut off at the image's border; may be left without an area.
+    """Clip one of the annotation's boxes to the image; it may be left without an area.
 
     Args:
         voc: Holds the box.

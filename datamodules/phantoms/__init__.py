@@ -1,1 +1,1 @@
-"""Stand-ins for real data, written in each data set's own layout on disk."""
+"""Phantoms: synthetic stand-ins for real data, each in its data set's own layout on disk."""

@@ -1,4 +1,4 @@
-"""Turns expected counts of phantom bone scans into the 8 bits of a JPEG, and says what of them can be seen."""
+"""Expected counts of phantom bone scans as 8-bit images, and the visibility of spots in them."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ GREYS = 255
 
 @dataclass(frozen=True)
 class Visibility:
-    """When a spot counts as seen in one view, and which pixels it then has.
+    """Rule for when a spot counts as seen in one view, and which pixels its mask has.
 
-    All is judged on expected counts, before noise, among the pixels of the spot's mask.
+    It is evaluated on expected counts, before noise, among the pixels of the spot's mask.
 
     Attributes:
-        contrast: The spot's own counts over all others there, at least.
-        rose: The spot's own counts over the square root of all others, at least: its ratio of
-            signal to noise. Rose (1948) found about 5 to be what an observer needs.
-        greys: Grey levels that the spot's peak adds, at least; what is hot elsewhere may leave it
-            fewer.
-        share: Of the spot's own peak above which a pixel belongs to its mask; 0.4 is customary
-            where tracer volumes are outlined.
+        contrast: Least ratio of the spot's own counts to all others there.
+        rose: Least ratio of the spot's own counts to the square root of all others, its
+            signal-to-noise ratio. Rose (1948) found that an observer needs about 5.
+        greys: Least number of grey levels that the spot's peak adds; hot spots elsewhere may leave
+            it fewer.
+        share: Share of the spot's own peak above which a pixel belongs to its mask; 0.4 is
+            customary for outlining tracer volumes.
     """
 
     contrast: float = 0.35
@@ -31,7 +31,7 @@ class Visibility:
     share: float = 0.4
 
     def mask(self, spot: np.ndarray, everything: np.ndarray, gain: float) -> np.ndarray | None:
-        """Bool `height x width`, or None where the spot is not seen.
+        """Return the spot's mask, bool `height x width`, or None if the spot is not seen.
 
         Args:
             spot: Its expected counts a pixel, `height x width`.
@@ -49,13 +49,14 @@ class Visibility:
 
 
 def gain(expected: np.ndarray) -> float:
-    """Grey levels a count: the hottest pixel is white, but a count of a scan of 1024 rows never becomes less than one level.
+    """Return the grey levels per count.
 
-    That is how the real files look: without hot urine they use all 255 levels, with it the body
-    stays dark and the urine overflows.
+    The hottest pixel is white, but a count of a scan of 1024 rows is at least one level. So do the
+    real files: without hot urine they use all 255 levels; with it the body stays dark and the urine
+    overflows.
 
     Args:
-        expected: Counts a pixel, `height x width`.
+        expected: Counts per pixel, `height x width`.
     """
     smaller = (len(expected) / ROWS) ** 2  # a pixel of a smaller scan holds more counts
     peak = float(expected.max()) * smaller
@@ -63,7 +64,7 @@ def gain(expected: np.ndarray) -> float:
 
 
 def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -> np.ndarray:
-    """One scan: Poisson counts as grey levels, uint8 `height x width`.
+    """Acquire one scan: Poisson counts as grey levels, uint8 `height x width`.
 
     Args:
         random: Source of the noise.
@@ -76,7 +77,9 @@ def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -
 
 
 def boxes(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
-    """A box (x1, y1, x2, y2) in pixel edges around each connected part of a mask, from top to bottom.
+    """Return a box (x1, y1, x2, y2) around each connected part of a mask, from top to bottom.
+
+    Corners are pixel edges.
 
     Args:
         mask: Bool `height x width`.

@@ -1,4 +1,4 @@
-"""Examines one phantom patient: both whole-body views with their lesions' masks and everybody's boxes."""
+"""Examination of one phantom patient: both whole-body views with lesion masks and boxes."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Scan:
-    """One view.
+    """One view of an examination.
 
     Attributes:
         image: uint8 `height x width`.
@@ -56,10 +56,10 @@ def examine(
     urine: float,
     visibility: Visibility,
 ) -> dict[str, Scan]:
-    """Draws a patient and both of its scans, "ANT" and "POST", taken at once.
+    """Draw a patient and its two simultaneous scans, "ANT" and "POST".
 
     Args:
-        random: Source of everything drawn.
+        random: Source of everything random.
         height: Of the scans in pixels; they are a quarter as wide.
         ill: Whether there are lesions; at least one is then seen in at least one view.
         counts: See `draw_patient`.
@@ -100,7 +100,7 @@ def _scans(
     lesions: list[list[np.ndarray]],
     normal: list[list[np.ndarray]],
 ) -> dict[str, Scan]:
-    """Both views as the camera takes them, with the masks and boxes of what is seen in each."""
+    """Acquire both views, with the masks and boxes of what is seen in each."""
     overflow, scans = bool(random.random() < OVERFLOW), {}
     for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
@@ -118,7 +118,7 @@ def _scans(
 def _seen(
     spots: list[np.ndarray], expected: np.ndarray, visibility: Visibility
 ) -> list[list[np.ndarray]]:
-    """For each view the masks of those spots that can be seen in it."""
+    """Return, for each view, the masks of the spots that are seen in it."""
     seen = []
     for view, everything in enumerate(expected):
         masks = [visibility.mask(spot[view], everything, gain(everything)) for spot in spots]
@@ -127,7 +127,7 @@ def _seen(
 
 
 def _regions(gantry: Gantry, view: str) -> dict[str, Box]:
-    """Boxes of the parts of the body in one view, inside the image."""
+    """Return the boxes of REGIONS in one view, clipped to the image."""
     height, width = gantry.shape
     found = {}
     for name, (part, (x1, y1, x2, y2)) in REGIONS.items():

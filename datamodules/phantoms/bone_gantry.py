@@ -1,4 +1,7 @@
-"""Holds one phantom patient before a camera with two heads: poses the body, projects what takes up tracer, attenuates and blurs it."""
+"""Projection of one phantom patient onto the two heads of a gamma camera.
+
+The body is posed, and its uptake is projected, attenuated and blurred.
+"""
 
 import cv2
 import numpy as np
@@ -8,22 +11,21 @@ from datamodules.phantoms.bone_patient import Patient
 from datamodules.phantoms.bone_pose import FIELD, Site, pose
 
 VIEWS = ("ANT", "POST")
-ATTENUATION = 0.11  # a cm of tissue at 140 keV; below the narrow beam's 0.15, for the window lets some scatter pass
+# per cm of tissue at 140 keV; less than the narrow beam's 0.15, as the window passes some scatter
+ATTENUATION = 0.11
 DEEP = 8.0  # cm of tissue beyond which a source is blurred as a deep one
-BLUR = (
-    0.4,
-    0.6,
-    1.3,
-)  # Gaussian sigma in cm, of shallow and deep sources: 9 and 14 mm FWHM of a high-resolution collimator; of haze
-SCATTER, SCATTER_REACH = (
-    0.12,
-    4.0,
-)  # counts for each that comes straight, and how far from its place, a sigma in cm
+# Gaussian sigma in cm, of shallow and deep sources (9 and 14 mm FWHM of a high-resolution
+# collimator), and of haze
+BLUR = (0.4, 0.6, 1.3)
+# scattered counts per unscattered count, and the Gaussian sigma of their displacement in cm
+SCATTER, SCATTER_REACH = (0.12, 4.0)
 FINEST = 0.3  # cm a pixel while shapes are drawn
 
 
 class Gantry:
-    """Collects a patient's uptake as both heads see it; everything is kept as the anterior one sees it, the posterior is mirrored at last.
+    """Collector of a patient's uptake as both camera heads see it.
+
+    Both views are kept in the anterior orientation; `examine` mirrors the posterior one.
 
     Attributes:
         random: Source of what differs between the sides of the body and from bone to bone.
@@ -44,7 +46,7 @@ class Gantry:
     def add(
         self, part: str, shapes: list[Shape], front: float, back: float, haze: bool = False
     ) -> None:
-        """Adds uptake to the body.
+        """Add uptake to the body.
 
         Args:
             part: Of the body, as "trunk" or "shin_left".
@@ -68,7 +70,10 @@ class Gantry:
         uneven: float = 0.05,
         haze: bool = False,
     ) -> None:
-        """Adds shapes given for the patient's left on both sides, see `add`; `uneven` is the deviation of one side's uptake, as a share of it."""
+        """Add shapes, given for the patient's left, on both sides; see `add`.
+
+        `uneven` is the standard deviation of each side's uptake, as a share of it.
+        """
         for side in ("left", "right"):
             factor = self.random.lognormal(0, uneven)
             own = [
@@ -88,7 +93,7 @@ class Gantry:
         width: float,
         depth: tuple[float, float],
     ) -> None:
-        """Names where lesions may be, given for the patient's left and true of both sides.
+        """Register sites where lesions may be, given for the patient's left, on both sides.
 
         Args:
             bone: As "rib".
@@ -106,7 +111,11 @@ class Gantry:
                 )
 
     def body(self) -> np.ndarray:
-        """What was added, blurred, without its scatter: float32 `2 x height x width`, the posterior view still unmirrored."""
+        """Return what was added, blurred and without scatter.
+
+        Returns:
+            float32 `2 x height x width`; the posterior view is not mirrored yet.
+        """
         whole = np.zeros((2, *self.shape), np.float32)
         for image, view in zip(whole, self._layers, strict=True):
             for layer, sigma in zip(view, BLUR, strict=True):
@@ -114,7 +123,7 @@ class Gantry:
         return whole
 
     def seen(self, part: str, shapes: list[Shape], front: float, back: float) -> np.ndarray:
-        """What both heads see of something that is not added to the body; see `add` and `body`."""
+        """Return what both heads see of shapes that are not added; see `add` and `body`."""
         drawn, unit, window = self._draw(part, shapes, round(4 * BLUR[1] / self._pixel))
         whole = np.zeros((2, *self.shape), np.float32)
         small = tuple(slice(edge.start // self._finer, edge.stop // self._finer) for edge in window)
@@ -125,7 +134,7 @@ class Gantry:
         return whole
 
     def with_scatter(self, whole: np.ndarray) -> np.ndarray:
-        """Adds to all that is seen what is scattered on its way: float32 `2 x height x width`."""
+        """Add scatter to the views, float32 `2 x height x width`."""
         return np.stack(
             [
                 image
@@ -136,7 +145,7 @@ class Gantry:
         )
 
     def place(self, part: str, points: Outline) -> np.ndarray:
-        """Where points of the body lie in the anterior image.
+        """Map points of the body to pixels of the anterior image.
 
         Args:
             part: Of the body, as "trunk" or "shin_left".
@@ -150,7 +159,12 @@ class Gantry:
     def _draw(
         self, part: str, shapes: list[Shape], margin: int
     ) -> tuple[np.ndarray, float, tuple[slice, slice]]:
-        """The shapes as uint8, the uptake that one step of it stands for, and the window of the layers that they and the margin fill."""
+        """Rasterise the shapes.
+
+        Returns:
+            The shapes as uint8, the uptake of one grey level, and the window (rows, columns) of the
+            layers that holds the shapes and the margin.
+        """
         outlines = [pose(self.patient, part, outline) / self._pixel - 0.5 for outline, _ in shapes]
         corners, window = np.concatenate(outlines), []
         for low, high, size in zip(

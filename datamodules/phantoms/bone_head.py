@@ -1,4 +1,4 @@
-"""Draws skull, face and neck of phantom bone scans."""
+"""Skull, face and neck of phantom bone scans."""
 
 import numpy as np
 
@@ -7,7 +7,10 @@ from datamodules.phantoms.bone_outlines import ellipse, strip
 
 
 def draw_head(gantry: Gantry) -> None:
-    """Skull, facial bones, jaw and cervical vertebrae; the skull's rim is brighter than its middle, for it is seen edge-on."""
+    """Draw skull, facial bones, jaw and cervical vertebrae.
+
+    The skull's rim is brighter than its middle, because it is seen edge-on.
+    """
     axial = gantry.patient.axial
     vault = ellipse(0, 9.6, 7.4, 9.4)
     gantry.add("head", [(vault, 0.36 * axial)], 8, 8)

@@ -1,4 +1,7 @@
-"""Draws what is bright in phantom bone scans without being a lesion: urine, kidneys, the injection site, worn joints."""
+"""Hot spots of phantom bone scans that are no lesions.
+
+These are urine, kidneys, the injection site and worn joints.
+"""
 
 import numpy as np
 
@@ -22,13 +25,16 @@ WORN = {
 def draw_hot_spots(
     gantry: Gantry, random: np.random.Generator, urine: float = 1.0
 ) -> list[np.ndarray]:
-    """What both heads see of each spot, float32 `2 x height x width`; the bones must be drawn already.
+    """Draw a patient's hot spots; the bones must be drawn already.
 
     Args:
         gantry: The patient.
-        random: Source of everything drawn.
-        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; 1 as in
-            real scans. Worn joints stay as they are.
+        random: Source of everything random.
+        urine: Factor of the tracer in bladder, kidneys and spilt urine, and at the injection site;
+            1 as in real scans. Worn joints stay as they are.
+
+    Returns:
+        What both heads see of each spot, float32 `2 x height x width`.
     """
     spots, worn = (
         [_bladder(gantry, random), *_kidneys(gantry, random)],
@@ -79,7 +85,7 @@ def _kidneys(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray]:
 
 
 def _injection(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
-    """At the elbow, the wrist or the back of the hand, in one arm."""
+    """Draw the injection site at the elbow, wrist or back of the hand of one arm."""
     side, (x, y) = (
         random.choice([-1, 1]),
         ((20.2, 58.5), (21.6, 83.0), (22.4, 91.0))[random.choice(3, p=[0.5, 0.2, 0.3])],
@@ -100,7 +106,7 @@ def _injection(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
 
 
 def _urine(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
-    """In the urethra, on the skin or on the clothes of the thighs."""
+    """Draw urine in the urethra, or on the skin or clothes of the thighs."""
     uptake = random.lognormal(np.log(1.5), 0.7)
     if random.random() < 0.5:
         place = (random.normal(0, 0.5), 98.0 if gantry.patient.male else 96.0)
@@ -132,7 +138,7 @@ def _urine(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
 
 
 def _worn_joints(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray]:
-    """Arthrosis, and inflamed teeth; in some patients many, at times the same on both sides."""
+    """Draw arthrosis and inflamed teeth, many of them in some patients."""
     names, weights = list(WORN), np.array(list(WORN.values()))
     spots = []
     for name in random.choice(

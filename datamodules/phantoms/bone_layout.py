@@ -1,4 +1,7 @@
-"""Writes phantom bone scans as BS-80K lays them out: a folder a view and region, its labels in a .txt, boxes as LabelImg's XML."""
+"""Writer of phantom bone scans in the layout of BS-80K.
+
+It has a folder per view and region, its labels in a .txt, and boxes as LabelImg's XML.
+"""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +18,7 @@ NO_REGIONS = 0.1  # share of patients whose regions were not cut out; 322 of 3,2
 
 
 class Layout:
-    """Collects the labels while patients are written; `close` writes them.
+    """Writer of patients that collects their labels; `close` writes the labels.
 
     Args:
         root: An empty folder.
@@ -30,7 +33,7 @@ class Layout:
             (root / name).mkdir()
 
     def write(self, number: int, scans: dict[str, Scan], random: np.random.Generator) -> None:
-        """Writes one patient.
+        """Write one patient.
 
         Args:
             number: The patient's, from 1; it names the files in all folders.
@@ -57,7 +60,7 @@ class Layout:
                     )
 
     def close(self) -> None:
-        """Writes each folder's labels: a line an image, its name, a tab, and 1 for abnormal or 0."""
+        """Write the labels of each folder: per image its name, a tab, and 1 (abnormal) or 0."""
         for folder, lines in self._lines.items():
             (self._root / folder / f"{folder}.txt").write_text("".join(lines))
 
@@ -71,7 +74,10 @@ class Layout:
 
 
 def annotation(folder: str, name: str, scan: Scan) -> bytes:
-    """A scan's boxes as Pascal VOC XML, as LabelImg writes it; "Abnormal" around lesions, "Normal" around what else is hot."""
+    """Return a scan's boxes as Pascal VOC XML, as LabelImg writes it.
+
+    Boxes around lesions are "Abnormal", those around other hot spots "Normal".
+    """
     root = ElementTree.Element("annotation")
     for tag, text in (("folder", folder), ("filename", name), ("path", f"{folder}/{name}")):
         ElementTree.SubElement(root, tag).text = text

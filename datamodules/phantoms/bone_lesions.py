@@ -1,4 +1,4 @@
-"""Draws the lesions of phantom bone scans: where in the bones they lie, how large they are, how much they take up."""
+"""Lesions of phantom bone scans: their sites in the bones, sizes and uptakes."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ APART = 3.5  # cm between the middles of two lesions of a patient at least
 
 @dataclass(frozen=True)
 class Lesions:
-    """What all lesions have in common.
+    """Parameters shared by all lesions.
 
     Attributes:
-        uptake: 1 for from subtle to hot as in real scans.
-        extent: Of their diameters, 1 for about 1.5 to 6.5 cm.
+        uptake: Factor of the uptake; 1 ranges from subtle to hot, as in real scans.
+        extent: Factor of the diameters; 1 for about 1.5 to 6.5 cm.
     """
 
     uptake: float = 1.0
@@ -37,12 +37,15 @@ class Lesions:
 
 
 def draw_lesions(gantry: Gantry, random: np.random.Generator, like: Lesions) -> list[np.ndarray]:
-    """What both heads see of each lesion, float32 `2 x height x width`; the bones must be drawn already.
+    """Draw a patient's lesions; the bones must be drawn already.
 
     Args:
         gantry: The patient.
-        random: Source of everything drawn.
+        random: Source of everything random.
         like: How hot and how large they are.
+
+    Returns:
+        What both heads see of each lesion, float32 `2 x height x width`.
     """
     lesions: list[np.ndarray] = []
     taken: list[Site] = []
@@ -54,7 +57,7 @@ def draw_lesions(gantry: Gantry, random: np.random.Generator, like: Lesions) -> 
 
 
 def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Site:
-    """A place in a bone drawn by `BONES`, not too near another lesion's where that can be helped."""
+    """Sample a bone by BONES, and a site in it that is apart from other lesions if possible."""
     names, weights = list(BONES), np.array(list(BONES.values()))
     bone = random.choice(names, p=weights / weights.sum())
     sites = [site for site in gantry.sites if site.bone == bone]
@@ -67,7 +70,10 @@ def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Sit
 
 
 def _shapes(random: np.random.Generator, site: Site, like: Lesions) -> list[Shape]:
-    """An irregular spot along the bone, one to three cores in it; a thick lesion is brighter than a thin one of the same tissue."""
+    """Return an irregular spot along the bone with one to three cores.
+
+    A thick lesion is brighter than a thin one of the same tissue.
+    """
     along = float(np.clip(random.lognormal(np.log(1.15), 0.42), 0.55, 2.6))
     across = min(along * random.uniform(0.55, 1.0), 0.6 * site.width)
     level = like.uptake * across**0.5 * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))

@@ -1,4 +1,4 @@
-"""Draws arms and legs of phantom bone scans."""
+"""Arms and legs of phantom bone scans."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from datamodules.phantoms.bone_outlines import ellipse, strip
 
 
 def draw_limbs(gantry: Gantry) -> None:
-    """Arms beside the body and legs a little apart; joints are brighter than shafts."""
+    """Draw arms beside the body and legs slightly apart; joints are brighter than shafts."""
     limbs, joints = gantry.patient.limbs, gantry.patient.joints
     _draw_arms(gantry, limbs, joints)
     _draw_thighs(gantry, limbs, joints)
@@ -167,7 +167,7 @@ def _draw_shins(gantry: Gantry, limbs: float, joints: float) -> None:
 
 
 def _draw_feet(gantry: Gantry, limbs: float, joints: float) -> None:
-    """Toes down and outwards, as feet lie on the table."""
+    """Draw the feet with toes down and outwards, as feet lie on the table."""
     gantry.add_pair(
         "foot",
         [(strip([(9.5, 167), (10.0, 170.5), (11.2, 174)], [4.4, 5.0, 5.6]), 0.42 * joints)],

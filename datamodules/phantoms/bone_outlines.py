@@ -1,4 +1,7 @@
-"""The outlines that phantom bones consist of, in cm of a body of 170 cm: x to the patient's left, y down from the crown."""
+"""Outlines of phantom bones, in cm of a body of 170 cm.
+
+x points to the patient's left, y down from the crown.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +14,7 @@ Shape = tuple[Outline, float]  # an outline and its uptake
 def strip(
     points: Sequence[tuple[float, float]] | np.ndarray, widths: float | Sequence[float]
 ) -> Outline:
-    """A band along a line, as long bones and ribs are.
+    """Return a band along a line, as long bones and ribs are.
 
     Args:
         points: The line, `points x 2`, at least two.
@@ -28,7 +31,10 @@ def strip(
 
 
 def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -> Outline:
-    """An ellipse with the half axes `across` and `down`, turned from x towards y by `turn` radians, `24 x 2`."""
+    """Return an ellipse, `24 x 2`.
+
+    Its half axes are `across` and `down`, turned from x towards y by `turn` radians.
+    """
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     u, v = across * np.cos(angle), down * np.sin(angle)
     return np.stack(
@@ -44,7 +50,7 @@ def blot(
     turn: float = 0.0,
     roughness: float = 0.2,
 ) -> Outline:
-    """An irregular ellipse, `40 x 2`.
+    """Return an irregular ellipse, `40 x 2`.
 
     Args:
         random: Source of the irregularity.
@@ -71,5 +77,5 @@ def blot(
 
 
 def mirrored(outline: Outline) -> Outline:
-    """The same on the patient's other side."""
+    """Mirror an outline to the patient's other side."""
     return outline * (-1, 1)

@@ -1,4 +1,4 @@
-"""Draws the patients of phantom bone scans: body, pose, and how eagerly each kind of tissue takes up the tracer."""
+"""Patients of phantom bone scans: body, pose, and the uptake of each kind of tissue."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Patient:
-    """What both heads of the camera see alike.
+    """Properties of a patient that both heads of the camera see alike.
 
     Attributes:
         stature: Crown to heel in cm; the anatomy is given for 170.
@@ -44,12 +44,12 @@ class Patient:
 
 
 def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Patient:
-    """A grown-up; the tall and the short, the stout and the thin, the old whose bones take up little.
+    """Sample an adult; stature, girth, pose and uptake vary.
 
     Args:
-        random: Source of everything drawn.
-        counts: Least and most counts of skeleton and soft tissue in the anterior view, drawn evenly
-            on a log scale.
+        random: Source of everything random.
+        counts: Least and most counts of skeleton and soft tissue in the anterior view, sampled
+            evenly on a log scale.
     """
     male = bool(random.random() < 0.5)
     stature = float(np.clip(random.normal(169 if male else 158, 7.5), 140, 190))

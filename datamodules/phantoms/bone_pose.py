@@ -1,4 +1,4 @@
-"""Says where the parts of a phantom patient lie before the camera: its build, the bend of its spine, the angles of its limbs."""
+"""Pose of a phantom patient before the camera: build, bend of the spine, angles of the limbs."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class Site:
 
 
 def pose(patient: Patient, part: str, points: Outline) -> Outline:
-    """Where points of the body lie in the anterior view.
+    """Map points of the body to the anterior view.
 
     Args:
         patient: Who lies there.

@@ -1,4 +1,7 @@
-"""Draws phantom patients with and without bone lesions, an anterior and a posterior scan each, and writes them as BS-80K."""
+"""Phantom patients with and without bone lesions, an anterior and a posterior scan each.
+
+They are written in the layout of BS-80K.
+"""
 
 from pathlib import Path
 
@@ -31,7 +34,9 @@ def write(
     mask_share: Fraction = 0.4,
     seed: Whole = 0,
 ) -> None:
-    """Writes whole-body scans below `root`, once, with their labels, boxes and some regions, and `masks/`, which the real set lacks.
+    """Write whole-body scans below `root`, once, with their labels, boxes and some regions.
+
+    `masks/` is written too, which the real set lacks.
 
     As in the real set: the number of a file is that of the patient in all folders, an XML exists
     for healthy scans too and a few are missing, what is hot and healthy has boxes named Normal,
@@ -45,20 +50,20 @@ def write(
             least, so that fewer images than patients are abnormal. In the real set 36 % of the
             anterior and 32 % of the posterior images are.
         counts: Least and most counts of skeleton and soft tissue in the anterior view.
-        uptake: Of all lesions, 1 for from subtle to hot; more makes up for few images or few
-            pixels.
-        extent: Of all lesions' diameters, likewise; 1 for about 1.5 to 6.5 cm.
-        urine: Tracer in bladder, kidneys and what was spilt, and at the injection site; more of it
-            outshines the lesions.
-        visible_contrast: Counts of a lesion over all others in its mask that it needs to count as
-            seen in a view.
-        visible_rose: Its ratio of signal to noise there, likewise.
-        visible_greys: Grey levels of its peak, likewise.
-        mask_share: Of a lesion's peak above which a pixel belongs to its mask.
-        seed: Source of everything drawn.
+        uptake: Factor of all lesions' uptake; 1 ranges from subtle to hot, more compensates for few
+            images or few pixels.
+        extent: Factor of all lesions' diameters, 1 for about 1.5 to 6.5 cm; more compensates too.
+        urine: Factor of the tracer in bladder, kidneys and spilt urine, and at the injection site;
+            more of it outshines the lesions.
+        visible_contrast: Least ratio of a lesion's counts to all others in its mask for it to count
+            as seen in a view.
+        visible_rose: Least signal-to-noise ratio there for it to count as seen.
+        visible_greys: Least number of grey levels of its peak for it to count as seen.
+        mask_share: Share of a lesion's peak above which a pixel belongs to its mask.
+        seed: Source of everything random.
 
     Raises:
-        Refusal: A number makes no sense, lesions of this uptake are never seen, or `root` exists
+        Refusal: An argument is invalid, lesions of this uptake are never seen, or `root` exists
             and holds no phantoms.
     """
     _check(height)
@@ -99,7 +104,10 @@ def write(
 
 
 def twins(patients: int) -> list[tuple[int, int]]:
-    """The pairs of numbers that are one patient with identical images, as four are in the real set: one pair, none among fewer than four."""
+    """Return the pairs of numbers that are one patient with identical images.
+
+    There is one pair (the real set has four), and none among fewer than four patients.
+    """
     return [(2, patients)] if patients >= 4 else []
 
 

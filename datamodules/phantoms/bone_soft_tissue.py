@@ -1,4 +1,4 @@
-"""Draws the faint soft tissue that phantom bones lie in."""
+"""Faint soft tissue around the bones of phantom bone scans."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ LIMBS = {  # the line in it, its widths, uptake and depth
 
 
 def draw_soft_tissue(gantry: Gantry) -> None:
-    """Muscle, fat and blood around the bones, and the liver; thin where the body is thin."""
+    """Draw muscle, fat and blood around the bones, and the liver, scaled with the body's girth."""
     soft, stout = gantry.patient.soft * gantry.patient.girth, 0.75 + 0.25 * gantry.patient.girth
     half = HALF * (stout, 1)
     torso = np.concatenate([half, half[::-1] * (-1, 1)])

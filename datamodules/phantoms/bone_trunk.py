@@ -1,4 +1,4 @@
-"""Draws spine, ribs, sternum, shoulder girdle and pelvis of phantom bone scans."""
+"""Spine, ribs, sternum, shoulder girdle and pelvis of phantom bone scans."""
 
 import numpy as np
 
@@ -28,7 +28,10 @@ RIB_PIECES = 7
 
 
 def draw_trunk(gantry: Gantry) -> None:
-    """All bones of the trunk; vertebrae are brightest from behind, the sternum is seen from the front alone."""
+    """Draw all bones of the trunk.
+
+    Vertebrae are brightest from behind; the sternum is seen mainly from the front.
+    """
     _draw_spine(gantry, gantry.patient.axial)
     _draw_ribs(gantry, gantry.patient.axial)
     _draw_sternum(gantry, gantry.patient.axial)
@@ -88,7 +91,10 @@ def _draw_spine(gantry: Gantry, axial: float) -> None:
 
 
 def rib(number: int) -> Outline:
-    """The line of a left rib from its vertebra round the side to its front end, `15 x 2`; the last two ribs are short."""
+    """Return the centre line of a left rib from its vertebra to its front end, `15 x 2`.
+
+    The last two ribs are short.
+    """
     reach, top = RIB_REACH[number], THORACIC[number] - 0.6
     angle = RIB_ANGLES * (2.55 if number < 10 else 1.2)
     drop = 4.5 + 0.9 * min(number, 9)
@@ -99,7 +105,7 @@ def rib(number: int) -> Outline:
 
 
 def _draw_ribs(gantry: Gantry, axial: float) -> None:
-    """Piece by piece, for the tissue before and behind changes on the way round."""
+    """Draw the ribs piece by piece, because the depth of the tissue changes along them."""
     lines, uptakes = (
         [rib(number) for number in range(12)],
         axial * gantry.random.lognormal(0, 0.06, 12),
@@ -143,7 +149,7 @@ def _draw_sternum(gantry: Gantry, axial: float) -> None:
 
 
 def _draw_girdle(gantry: Gantry, axial: float, joints: float) -> None:
-    """Clavicles before, scapulae behind, and the shoulder between them."""
+    """Draw clavicles in front, scapulae behind, and the shoulders between them."""
     gantry.add_pair(
         "trunk",
         [(strip([(2.5, 32.8), (6.5, 31.2), (11, 30.9), (15.5, 30.4)], 1.2), 0.36 * axial)],

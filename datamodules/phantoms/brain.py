@@ -1,4 +1,4 @@
-"""Draws one axial brain MRI slice with or without a tumour, hard enough that brightness alone does not find it."""
+"""Axial brain MRI slices, hard enough that brightness alone does not find the tumour."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,10 @@ class Slice:
 def draw_slice(
     random: np.random.Generator, size: int, tumour: bool = True, parts: int = 1
 ) -> Slice:
-    """One slice: skull, scalp fat, grey and white matter, ventricles, vessels, tumour, bias field, Rician noise.
+    """Draw one slice.
+
+    It shows skull, scalp fat, grey and white matter, ventricles, vessels and tumour, with a bias
+    field and Rician noise.
 
     Args:
         random: Source of everything that varies.
@@ -103,7 +106,7 @@ def _confounders(
     brain: np.ndarray,
     signal: np.ndarray,
 ) -> np.ndarray:
-    """Bright things that are no tumour: vessels, the sagittal sinus, enhancing choroid plexus, eyes."""
+    """Add bright structures that are no tumour: vessels, sagittal sinus, choroid plexus, eyes."""
     inside = np.argwhere(brain)
     for row, column in inside[random.integers(len(inside), size=random.integers(3, 9))]:
         radius = max(1, round(size * random.uniform(0.004, 0.014)))
@@ -128,7 +131,7 @@ def _confounders(
 def _add_tumour(
     random: np.random.Generator, size: int, allowed: np.ndarray, signal: np.ndarray
 ) -> np.ndarray:
-    """Draws one tumour into `signal` and returns where it is; its oedema around it is not part of it."""
+    """Draw one tumour into `signal` and return its mask, which leaves out the oedema around it."""
     inner = cv2.erode(allowed.astype(np.uint8), np.ones((size // 16, size // 16), np.uint8))
     places = np.argwhere(inner)
     row, column = places[random.integers(len(places))]
@@ -156,7 +159,7 @@ def _add_tumour(
 
 
 def _acquire(random: np.random.Generator, size: int, signal: np.ndarray) -> np.ndarray:
-    """Coil sensitivity, blur, Rician noise, window."""
+    """Apply coil sensitivity, blur, Rician noise and a window."""
     bias = np.exp(0.16 * _smooth_noise(random, size, size / 3))
     clean = gaussian_filter(np.clip(signal, 0, None) * bias, size / 400)
     sigma = random.uniform(0.015, 0.045)

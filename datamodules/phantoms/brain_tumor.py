@@ -1,4 +1,4 @@
-"""Writes phantom MRI slices as a Roboflow COCO export, with the warts that real exports have."""
+"""Phantom MRI slices as a Roboflow COCO export, with the irregularities of real exports."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def write(
     size: Count = 192,
     seed: Whole = 0,
 ) -> None:
-    """Writes `train/ valid/ test/` below `root`, once.
+    """Write `train/ valid/ test/` below `root`, once.
 
     Among them, as in the real export: ids that restart in every split, an unused twin category,
     boxes' areas, images without annotation, exact duplicate annotations, lesions in two parts, a
@@ -32,11 +32,11 @@ def write(
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
-        train: Images in train, warts not counted.
+        train: Images in train, irregularities not counted.
         valid: Images in valid.
         test: Images in test.
         size: Side of the pictures in pixels.
-        seed: Source of everything drawn.
+        seed: Source of everything random.
     """
     numbers = {
         "train": train,
@@ -56,7 +56,7 @@ def write(
 
 
 class _Export:
-    """One split in the making."""
+    """Export of one split."""
 
     def __init__(self, folder: Path, random: np.random.Generator, size: int) -> None:
         self.folder, self.random, self.size = folder, random, size
@@ -123,7 +123,7 @@ class _Export:
             )
 
     def _poke_out(self) -> None:
-        """Moves the leftmost point of one lesion at the border a pixel outside the image."""
+        """Move the leftmost point of the first lesion a pixel outside the image."""
         polygon = self.annotations[0]["segmentation"][0]
         leftmost = min(range(0, len(polygon), 2), key=lambda i: polygon[i])
         polygon[leftmost] = -1.0
@@ -145,7 +145,7 @@ def _write_json(folder: Path, images: list, annotations: list) -> None:
 
 
 def _straddle(root: Path) -> None:
-    """Puts a copy of a test original into train, under another hash."""
+    """Put a copy of a test original into train, under another hash."""
     test = json.loads((root / "test/_annotations.coco.json").read_text())
     train = json.loads((root / "train/_annotations.coco.json").read_text())
     source = test["images"][0]

@@ -1,4 +1,4 @@
-"""Draws frontal chest radiographs of one patient after another, hard enough that brightness alone does not find what is in them."""
+"""Frontal chest radiographs, hard enough that brightness alone does not find the findings."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ FINDINGS = ("opacity", "effusion", "enlarged_heart", "nodule", "device")
 
 
 def draw_patient(random: np.random.Generator) -> Patient:
-    """Another patient, as `random` has it."""
+    """Sample a patient."""
     between = random.uniform
     return Patient(
         half_width=between(11, 16),
@@ -42,7 +42,7 @@ def draw_radiograph(
     findings: Collection[str] = (),
     marker: str | None = None,
 ) -> np.ndarray:
-    """One image of a patient in its own pose, breath and exposure.
+    """Draw one image of a patient in its own pose, breath and exposure.
 
     Args:
         random: Source of everything that varies between images of one patient.

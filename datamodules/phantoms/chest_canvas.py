@@ -1,4 +1,4 @@
-"""Holds one phantom radiograph's geometry and draws the simple shapes that everything in it consists of."""
+"""Geometry of one phantom radiograph, and the simple shapes that it consists of."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,9 @@ SIDES = (-1, 1)  # the patient's right lung is on the image's left
 
 
 class Canvas:
-    """Pose, breath and scale of one image; shapes are given in cm from the middle of the chest, x to the image's right, y downwards.
+    """Pose, breath and scale of one image.
+
+    Shapes are given in cm from the middle of the chest, x to the image's right, y downwards.
 
     Attributes:
         random: Source of everything that varies between images of one patient.
@@ -50,7 +52,7 @@ class Canvas:
         self.y = inverse[1, 0] * columns + inverse[1, 1] * rows[:, None]
 
     def somewhere(self, allowed: np.ndarray) -> tuple[float, float]:
-        """A place in `allowed`; the middle of the image where nothing is.
+        """Sample a place in `allowed`; take the middle of the image if there is none.
 
         Args:
             allowed: Bool `height x width`.
@@ -65,7 +67,7 @@ class Canvas:
     def distance(
         self, x: float, y: float, across: float, down: float, turn: float = 0.0
     ) -> np.ndarray:
-        """How far each pixel is from an ellipse's middle, 1 at its border.
+        """Return each pixel's distance from an ellipse's middle, 1 at its border.
 
         Args:
             x: Of the middle in cm.
@@ -84,7 +86,7 @@ class Canvas:
         )
 
     def noise(self, grain: float) -> np.ndarray:
-        """Smooth noise of mean 0 and deviation about 1.
+        """Return smooth noise of mean 0 and standard deviation about 1.
 
         Args:
             grain: From one knot to the next in cm.
@@ -100,7 +102,7 @@ class Canvas:
         )
 
     def fill(self, outline: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
-        """A closed shape, 1 inside and 0 outside.
+        """Fill a closed shape: 1 inside and 0 outside.
 
         Args:
             outline: `corners x 2`, in cm.
@@ -113,7 +115,7 @@ class Canvas:
         return canvas.astype(np.float32) / 255
 
     def stroke(self, lines: np.ndarray | list[np.ndarray], width: float) -> np.ndarray:
-        """Lines, 1 on them and 0 beside them; fainter where they are thinner than a pixel.
+        """Draw lines: 1 on them and 0 beside them, fainter where thinner than a pixel.
 
         Args:
             lines: Each `points x 2`, in cm.

@@ -1,4 +1,4 @@
-"""Lets one lung of a phantom chest fall towards its hilum, and says where that leaves air, pleura and lung."""
+"""Collapse of one lung of a phantom chest: pleural air, visceral pleura and remaining lung."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ FEWEST = 6  # pixels of a lesion, so that a small picture of a small one still s
 ANGLES = np.linspace(
     -0.9, np.pi, 96
 )  # around the hilum: 0 is up, pi/2 to the patient's side, pi down
-# of the air's middle, as angles; its spread in radians; how often. Apical, lateral, all around, deep in the costophrenic sulcus of the supine
+# range of the air's middle angle, its spread in radians, and its probability: apical, lateral, all
+# around, and deep in the costophrenic sulcus of a supine patient
 PLACES = (
     (-0.1, 0.6, 0.45, 0.50),
     (0.9, 1.6, 0.5, 0.22),
@@ -23,7 +24,7 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Collapse:
-    """One lung that has fallen off the chest wall.
+    """A lung that has collapsed away from the chest wall.
 
     Attributes:
         air: Float `height x width`, 0..1, pleural air.
@@ -41,9 +42,9 @@ class Collapse:
 def collapsed(
     chest: Organs, random: np.random.Generator, field: np.ndarray, side: int, area: float
 ) -> Collapse:
-    """Lets the lung fall towards its hilum until the air beside it covers `area` of the image.
+    """Collapse a lung towards its hilum until the air beside it covers `area` of the image.
 
-    At least 6 pixels of air are drawn, and at most most of the lung.
+    `area` counts as at least 6 pixels; the lung falls at most 80 % of the way to its hilum.
 
     Args:
         chest: Whose lung falls.
@@ -83,7 +84,7 @@ def collapsed(
 
 
 def _drop_crumbs(air: np.ndarray) -> None:
-    """Takes away what lies apart from the rest and is small, such as a pixel between heart and diaphragm."""
+    """Remove small separate pieces, such as a pixel between heart and diaphragm."""
     _, parts, about, _ = cv2.connectedComponentsWithStats((air > 0.5).astype(np.uint8))
     sizes = about[:, cv2.CC_STAT_AREA]
     air[(sizes < 0.2 * sizes[1:].max(initial=0))[parts]] = 0
@@ -91,7 +92,7 @@ def _drop_crumbs(air: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Where around its hilum a lung falls: the middle and the spread in radians, and what makes its border less than regular."""
+    """Shape of a collapse around the hilum: middle and spread in radians, and irregularities."""
 
     middle: float
     spread: float
@@ -100,7 +101,7 @@ class _Shape:
 
     @classmethod
     def drawn(cls, random: np.random.Generator, area: float) -> "_Shape":
-        """Any of the PLACES; a large `area`, as a share of the image, is seldom only at the base."""
+        """Sample one of the PLACES; a large `area` (share of the image) is seldom basal only."""
         chances = np.array([chance for *_, chance in PLACES]) * (
             1,
             1,
@@ -117,7 +118,9 @@ class _Shape:
         )
 
     def fallen(self, progress: float) -> np.ndarray:
-        """Share of the way to the hilum by which the lung has fallen, at each of the ANGLES; the further, the more all around.
+        """Return the share of the way to the hilum that the lung has fallen, at each of the ANGLES.
+
+        The further it falls, the more of its circumference falls.
 
         Args:
             progress: From 0, none, to 1, all that a lung can do.
@@ -136,7 +139,10 @@ class _Shape:
 
 
 def _wall(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Distance from the hilum to the border of the lung at each of the ANGLES, in cm, from that of the lung's pixels."""
+    """Return the distance from hilum to lung border at each of the ANGLES, in cm.
+
+    `radius` and `angle` are those of the lung's pixels.
+    """
     bins = np.rint(np.interp(angle, ANGLES, np.arange(len(ANGLES)))).astype(int)
     farthest = np.zeros(len(ANGLES), np.float32)
     np.maximum.at(farthest, bins, radius)
@@ -145,7 +151,9 @@ def _wall(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _pleura(wall: np.ndarray, fallen: np.ndarray) -> np.ndarray:
-    """Distance from the hilum to the visceral pleura at each of the ANGLES, in cm: smooth where it has left the wall, far beyond the wall elsewhere.
+    """Return the distance from hilum to visceral pleura at each of the ANGLES, in cm.
+
+    It is smooth where the pleura has left the wall, and far beyond the wall elsewhere.
 
     Args:
         wall: Distance to the chest wall at each of the ANGLES, in cm.

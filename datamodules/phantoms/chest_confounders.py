@@ -1,4 +1,7 @@
-"""Draws what resembles a pneumothorax or comes with one, and lies on radiographs without one just as well."""
+"""Confounders of pneumothorax: what resembles it or comes with it.
+
+They lie on radiographs without a pneumothorax too.
+"""
 
 import numpy as np
 
@@ -8,10 +11,10 @@ from datamodules.phantoms.chest_shadows import Chest, curve
 
 
 def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
-    """All that lies over the lungs of one image.
+    """Draw the confounders over the lungs of one image.
 
     Args:
-        chest: Of the image; its `random` is the source of everything drawn.
+        chest: Of the image; its `random` is the source of everything random.
         side: -1 or 1, the side of a pneumothorax, where a chest tube is a little likelier; 0 for
             none.
         contrast: Of what resembles a pneumothorax (skin folds, shoulder blades, clothes, hair): the
@@ -43,7 +46,7 @@ def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
 
 
 def _chest_tube(chest: Chest, side: int) -> np.ndarray:
-    """A drain through the chest wall to the apex or the base: two walls, and a stripe that is broken at the side hole."""
+    """Draw a chest tube to apex or base: two walls, and a stripe broken at the side hole."""
     between, patient = chest.random.uniform, chest.patient
     entry = between(0.5, 7)
     tip = (
@@ -67,7 +70,10 @@ def _chest_tube(chest: Chest, side: int) -> np.ndarray:
 
 
 def _skin_fold(chest: Chest) -> np.ndarray:
-    """A fold of skin under the back: brightest at its sharp lateral edge, fading towards the middle; the lung goes on beyond it."""
+    """Draw a skin fold under the back: brightest at its sharp lateral edge, fading medially.
+
+    The lung continues beyond the edge.
+    """
     between = chest.random.uniform
     side, height = int(chest.random.choice(SIDES)), between(0.05, 0.85)
     x = side * (chest.wall(height) - between(0.4, 4.5))
@@ -93,7 +99,10 @@ def _skin_fold(chest: Chest) -> np.ndarray:
 
 
 def _scapula(chest: Chest, side: int) -> np.ndarray:
-    """A shoulder blade turned in over the lung: its medial border is a bright line, beyond it everything is denser."""
+    """Draw a shoulder blade turned in over the lung.
+
+    Its medial border is a bright line; beyond it everything is denser.
+    """
     between, edge = chest.random.uniform, chest.patient.half_width + 2
     medial = edge - between(4.5, 7.5)
     border = [
@@ -112,7 +121,7 @@ def _scapula(chest: Chest, side: int) -> np.ndarray:
 
 
 def _cloth(chest: Chest) -> np.ndarray:
-    """The edge of a gown or a sheet across the chest, inside the lungs and out of them."""
+    """Draw the edge of a gown or sheet across the chest, inside and outside the lungs."""
     side, between = int(chest.random.choice(SIDES)), chest.random.uniform
     xs = between((3, 2, 3, 4), (14, 12, 12, 16))
     path = curve(np.stack([side * xs, between((-22, -9, 0, 24), (-22, 0, 9, 24))], 1))
@@ -124,7 +133,7 @@ def _cloth(chest: Chest) -> np.ndarray:
 
 
 def _hair(chest: Chest, side: int) -> np.ndarray:
-    """Strands that hang from the neck over a lung's apex."""
+    """Draw strands of hair that hang from the neck over a lung's apex."""
     random = chest.random
     root, tip = (
         np.array([side * random.uniform(2, 4), chest.top - 7]),

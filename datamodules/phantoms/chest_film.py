@@ -1,4 +1,4 @@
-"""Turns what a phantom chest absorbs into a film: the beam, the detector, the maker's processing, letters in a corner."""
+"""Film of a phantom chest: beam, detector, processing, and letters in a corner."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from datamodules.phantoms.chest_shading import soften
 
 
 def beam(canvas: Canvas) -> np.ndarray:
-    """The exposure's own unevenness, and 0 outside the collimated field.
+    """Return the exposure's unevenness, 0 outside the collimated field.
 
     Args:
         canvas: Of the image that is exposed.
@@ -31,7 +31,7 @@ def beam(canvas: Canvas) -> np.ndarray:
 
 
 def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -> np.ndarray:
-    """Transmission, scatter, quantum noise, the maker's processing, and a window.
+    """Turn absorption into a film: transmission, scatter, quantum noise, processing, window.
 
     Args:
         random: Source of everything that varies.
@@ -55,12 +55,12 @@ def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -
 
 
 def mark(random: np.random.Generator, image: np.ndarray, text: str | None) -> np.ndarray:
-    """Burns letters into a corner.
+    """Burn letters into a corner.
 
     Args:
         random: Source of the letters' size and place.
         image: uint8 `height x width`, written to.
-        text: The letters; None or none of them leave the image as it is.
+        text: The letters; None or an empty text leaves the image as it is.
 
     Returns:
         `image` itself.

@@ -1,4 +1,4 @@
-"""Writes phantom radiographs with several findings each as a table: images/*.jpg and manifest.csv."""
+"""Phantom radiographs with several findings each, as images/*.jpg and manifest.csv."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +26,9 @@ def write(
     size: Count = 160,
     seed: Whole = 0,
 ) -> None:
-    """Writes `images/*.jpg` and `manifest.csv` below `root`, once.
+    """Write `images/*.jpg` and `manifest.csv` below `root`, once.
 
-    Every finding is there or not by itself, whatever the others are; a patient has 1 or 2 images,
-    all in one split.
+    Findings are sampled independently of each other; a patient has 1 or 2 images, all in one split.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
@@ -37,7 +36,7 @@ def write(
         val: Images in val.
         test: Images in test.
         size: About the side of the pictures in pixels.
-        seed: Source of everything drawn.
+        seed: Source of everything random.
     """
     counts = {"train": train, "val": val, "test": test}
     with written_once(root, {**counts, "size": size, "seed": seed, "version": 1}) as folder:

@@ -1,4 +1,4 @@
-"""Draws what lies inside the rib cage of a phantom radiograph and is there in healthy patients too."""
+"""Organs inside the rib cage of a phantom radiograph, present in healthy patients too."""
 
 import numpy as np
 
@@ -8,10 +8,14 @@ from datamodules.phantoms.chest_wall import ChestWall
 
 
 class Organs(ChestWall):
-    """Layers within the rib cage: float `height x width`, absorption as a share of the torso's own unless they say otherwise."""
+    """Layers within the rib cage.
+
+    They are float `height x width`, absorption as a share of the torso's own unless stated
+    otherwise.
+    """
 
     def lungs(self) -> np.ndarray:
-        """How much air each pixel's ray crosses, 0..1."""
+        """Return how much air each pixel's ray crosses, 0..1."""
         patient, v, f = self.patient, np.linspace(0, 1, 24), np.linspace(0, 1, 16)
         lungs = np.zeros(self.shape, np.float32)
         for side in SIDES:
@@ -41,7 +45,7 @@ class Organs(ChestWall):
         return soften(lungs, 0.12 * self.scale)
 
     def heart(self, enlarged: bool) -> np.ndarray:
-        """The heart and the great vessels, 0..1.
+        """Draw the heart and the great vessels, 0..1.
 
         Args:
             enlarged: Whether the heart takes more than half the chest's width.
@@ -61,7 +65,7 @@ class Organs(ChestWall):
         return soften(np.maximum(heart, 0.8 * knob), 0.15 * self.scale)
 
     def airway(self) -> np.ndarray:
-        """What is missing of the absorption: trachea and main bronchi, and at times gas in the stomach."""
+        """Return the absorption missing in trachea, main bronchi and, at times, stomach gas."""
         fork, shift = 0.3 * self.top, self.random.normal(0, 0.3)
         tubes = [
             np.array([(shift, -30), (shift, fork)]),
@@ -83,7 +87,7 @@ class Organs(ChestWall):
         )
 
     def vessels(self) -> np.ndarray:
-        """The hila and the patient's own tree of vessels."""
+        """Draw the hila and the patient's own tree of vessels."""
         own = np.random.default_rng(self.patient.vessels)
         drawn = np.zeros(self.shape, np.float32)
         for width, number, length in ((0.55, 7, 5.0), (0.36, 18, 7.5), (0.2, 34, 10.0)):
@@ -106,7 +110,10 @@ class Organs(ChestWall):
         return soften(drawn, 0.08 * self.scale)
 
     def crowding(self) -> np.ndarray:
-        """Share of the air lost to haze that healthy lungs have too: shallow breath, overlying tissue, thin streaks at the bases."""
+        """Return the share of the air lost to haze that healthy lungs have too.
+
+        It stems from shallow breath, overlying tissue, and thin streaks at the bases.
+        """
         base = self.random.uniform(0, 0.28) / (
             1 + np.exp((self.bottom - self.dome - 1 - self.y) / 1.5)
         )
@@ -125,5 +132,5 @@ class Organs(ChestWall):
         )
 
     def hilum(self) -> float:
-        """Height (y) in cm at which the vessels enter the lungs."""
+        """Return the height (y) in cm at which the vessels enter the lungs."""
         return 0.08 * self.top

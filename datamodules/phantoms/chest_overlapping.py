@@ -1,4 +1,4 @@
-"""Draws frontal chest radiographs with several kinds of findings that overlap at times, and where exactly each single one is."""
+"""Frontal chest radiographs with several, at times overlapping findings, each with its mask."""
 
 from collections.abc import Collection
 from copy import copy
@@ -28,7 +28,7 @@ FEWEST = 6  # pixels of a finding
 
 @dataclass(frozen=True)
 class Film:
-    """One drawn radiograph.
+    """A drawn radiograph.
 
     Attributes:
         image: uint8 `height x width`.
@@ -40,7 +40,7 @@ class Film:
 
 
 class _Overlay:
-    """A chest in the making: what each finding adds to it, and where."""
+    """Chest under construction: what each finding adds to it, and where."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class _Overlay:
         self.findings: list[tuple[str, np.ndarray]] = []
 
     def cardiomegaly(self) -> None:
-        """The heart is drawn large already; its outline leaves out the great vessels above it."""
+        """Outline the heart, which is drawn large already, without the great vessels above it."""
         kernel = cv2.getStructuringElement(
             cv2.MORPH_ELLIPSE, (2 * round(2.3 * self.chest.scale) + 1,) * 2
         )  # wider than they are
@@ -67,7 +67,7 @@ class _Overlay:
         self._outline("Cardiomegaly", opened > 0, parts=1)
 
     def pneumothorax(self) -> None:
-        """Air beside a fallen lung; it comes first, because what is in the lung falls with it."""
+        """Add air beside a collapsed lung; drawn first, it displaces only vessels and haze."""
         side = int(self.random.choice(SIDES))
         field = (self.lungs > 0.25) & (self.heart < 0.5) & (side * self.chest.x > 0)
         collapse = collapsed(
@@ -83,7 +83,7 @@ class _Overlay:
         self._outline("Pneumothorax", collapse.air > 0.5)
 
     def consolidation(self) -> None:
-        """Patches in the lungs, and behind the heart."""
+        """Add patches in the lungs and behind the heart."""
         lost = self.chest.opacity(self.air)
         self.lost = np.maximum(self.lost, lost)
         self._outline(
@@ -91,17 +91,17 @@ class _Overlay:
         )
 
     def effusion(self) -> None:
-        """Fluid in the costophrenic angles; often with consolidated lung above it."""
+        """Add fluid in the costophrenic angles."""
         lost = self.chest.effusion()
         self.lost = np.maximum(self.lost, lost)
         self._outline("Effusion", (lost > 0.3) & (self.lungs > 0.3))
 
     def mass(self) -> None:
-        """One round shadow of 3.2 to 7 cm."""
+        """Add one round shadow of 3.2 to 7 cm."""
         self._ball("Mass", self.random.uniform(1.6, 3.5), self.random.uniform(0.12, 0.22))
 
     def nodule(self) -> None:
-        """1 to 3 round shadows below 3 cm."""
+        """Add 1 to 3 round shadows below 3 cm."""
         for _ in range(self.random.integers(1, 4)):
             self._ball("Nodule", self.random.uniform(0.5, 1.4), self.random.uniform(0.06, 0.13))
 
@@ -118,7 +118,7 @@ class _Overlay:
         self._outline(kind, distance < 0.95, parts=1)
 
     def _outline(self, kind: str, where: np.ndarray, parts: int = 9) -> None:
-        """Each piece, the largest first, becomes a finding."""
+        """Add the largest `parts` pieces as findings, largest first; tiny pieces are left out."""
         _, labels, about, _ = cv2.connectedComponentsWithStats(
             where.astype(np.uint8), connectivity=4
         )
@@ -136,18 +136,18 @@ def draw_overlapping(
     kinds: Collection[str] = (),
     contrast: float = 1.0,
 ) -> Film:
-    """One image of a patient in its own pose, breath and exposure.
+    """Draw one image of a patient in its own pose, breath and exposure.
 
     Args:
-        random: Source of everything that varies between images of one patient. The findings are
-            drawn from a child of it, so that without them everything else of the same seed stays as
-            it is.
+        random: Source of everything that varies between images of one patient. The findings
+            are sampled from a child of it, so that without them everything else of the same seed
+            stays as it is.
         height: Of the image in pixels.
         width: Of the image in pixels.
         patient: Whose image it is.
         kinds: Some of KINDS.
-        contrast: Of the kinds that are faint, masses, nodules and pneumothoraces; more makes up for
-            few pixels.
+        contrast: Of the faint kinds: masses, nodules and pneumothoraces; more compensates for few
+            pixels.
 
     Raises:
         ValueError: a kind that is none of KINDS.

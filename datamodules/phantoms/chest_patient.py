@@ -1,11 +1,13 @@
-"""Says what is peculiar to one phantom patient's chest."""
+"""Anatomy of one phantom patient's chest."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What all images of one patient share; lengths in cm, strengths as a share of the chest's own absorption.
+    """Properties that all images of one patient share.
+
+    Lengths are in cm, strengths are shares of the chest's own absorption.
 
     Attributes:
         half_width: Half the rib cage's inner width.

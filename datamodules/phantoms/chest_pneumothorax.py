@@ -1,4 +1,4 @@
-"""Draws frontal chest radiographs with and without air in the pleural space, and where exactly that air is seen."""
+"""Frontal chest radiographs with and without pneumothorax, and masks of the pleural air."""
 
 from copy import copy
 
@@ -13,7 +13,10 @@ from datamodules.phantoms.chest_shadows import Chest
 
 
 def draw_area(random: np.random.Generator) -> float:
-    """A lesion's area as a share of the image, distributed as SIIM-ACR's: of 1024^2 pixels 55 to 161,421, median 8,630, mean 14,331."""
+    """Sample a lesion's area as a share of the image, distributed as in SIIM-ACR.
+
+    There it is 55 to 161,421 of 1024^2 pixels, median 8,630, mean 14,331.
+    """
     return float(np.clip(8630 * random.lognormal(0, 1.0), 55, 161421) / 1024**2)
 
 
@@ -26,17 +29,18 @@ def draw_pneumothorax(
     confounders: bool = True,
     contrast: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One image of a patient in its own pose, breath and exposure, with or without a pneumothorax.
+    """Draw one image of a patient, with or without pneumothorax.
+
+    Each image has its own pose, breath and exposure.
 
     Args:
         random: Source of everything that varies between images of one patient. Pneumothorax and
-            confounders are drawn from children of it, so that without them everything else of the
+            confounders are sampled from children of it, so that without them everything else of the
             same seed stays as it is.
         height: Of the image in pixels.
         width: Of the image in pixels.
         patient: Whose image it is.
-        area: Of the pneumothorax as a share of the image; at least 6 pixels and at most most of a
-            lung are drawn. None for none.
+        area: Of the pneumothorax as a share of the image, see `collapsed`; None for none.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
         contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of
             real ones, more makes up for few images or few pixels.

@@ -1,11 +1,11 @@
-"""Shades and softens the layers of phantom radiographs."""
+"""Shading and softening of the layers of phantom radiographs."""
 
 import cv2
 import numpy as np
 
 
 def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; a wide one on a coarser grid, where it costs less.
+    """Blur a layer with a Gaussian; a wide one on a coarser grid, where it costs less.
 
     Args:
         layer: float32 `height x width`.
@@ -31,7 +31,7 @@ def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def ball(distance: np.ndarray) -> np.ndarray:
-    """Thickness of an ellipsoid, 1 in its middle and 0 from its border on.
+    """Return the thickness of an ellipsoid, 1 in its middle and 0 from its border on.
 
     Args:
         distance: Float of any shape, from the middle, 1 at the border.
@@ -40,7 +40,7 @@ def ball(distance: np.ndarray) -> np.ndarray:
 
 
 def inside(distance: np.ndarray, softness: float) -> np.ndarray:
-    """1 inside a border, 0 outside, in between over about `softness`.
+    """Return 1 inside a border and 0 outside, with a transition over about `softness`.
 
     Args:
         distance: Float of any shape, 1 at the border.

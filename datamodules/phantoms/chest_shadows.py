@@ -1,4 +1,4 @@
-"""Draws what not every phantom radiograph shows: findings in the lungs, devices, and what lies on the chest."""
+"""Parts that only some phantom radiographs show: findings, devices, wires and electrodes."""
 
 import numpy as np
 
@@ -8,10 +8,16 @@ from datamodules.phantoms.chest_shading import ball, inside
 
 
 class Chest(Organs):
-    """All layers of an image; these are float `height x width` as well, absorption as a share of the torso's own unless they say otherwise."""
+    """Chest with findings, devices and clutter.
+
+    Layers are float `height x width`, absorption as a share of the torso's own unless stated
+    otherwise.
+    """
 
     def opacity(self, air: np.ndarray) -> np.ndarray:
-        """Share of the air lost to 1 to 3 consolidations: patchy or lobar, with soft irregular borders, at times with air bronchograms.
+        """Return the share of the air lost to 1 to 3 consolidations.
+
+        They are patchy or lobar, with soft irregular borders, at times with air bronchograms.
 
         Args:
             air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the
@@ -45,7 +51,10 @@ class Chest(Organs):
         return np.clip(lost, 0, 0.95)
 
     def effusion(self) -> np.ndarray:
-        """Share of the air lost to fluid in one or both costophrenic angles, its upper border a meniscus."""
+        """Return the share of the air lost to fluid in one or both costophrenic angles.
+
+        The upper border of the fluid is a meniscus.
+        """
         lost = np.zeros(self.shape, np.float32)
         for side in SIDES if self.random.random() < 0.25 else (int(self.random.choice(SIDES)),):
             depth = np.clip(side * self.x / self.patient.half_width, 0, 1.1)
@@ -64,7 +73,7 @@ class Chest(Organs):
         return lost
 
     def nodules(self, air: np.ndarray) -> np.ndarray:
-        """1 to 3 round shadows of 5 to 15 mm.
+        """Draw 1 to 3 round shadows of 5 to 15 mm.
 
         Args:
             air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the nodules'
@@ -80,7 +89,7 @@ class Chest(Organs):
         return drawn
 
     def device(self) -> np.ndarray:
-        """A pacemaker with its lead, or a tube or central line."""
+        """Draw a pacemaker with its lead, a tube, or a central line."""
         side, top, tip = (
             float(self.random.choice(SIDES, p=[0.25, 0.75])),
             self.top,
@@ -111,7 +120,7 @@ class Chest(Organs):
         )
 
     def clutter(self) -> np.ndarray:
-        """Wires and electrodes lying on the chest."""
+        """Draw wires and electrodes lying on the chest."""
         drawn = np.zeros(self.shape, np.float32)
         if self.random.random() < 0.3:
             for _ in range(self.random.integers(1, 4)):
@@ -128,7 +137,7 @@ class Chest(Organs):
 
 
 def curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
-    """A smooth line through the knots' neighbourhood (a Bezier curve)."""
+    """Return 24 points of the Bezier curve with these control points."""
     points, t = np.asarray(knots, float)[:, None], np.linspace(0, 1, 24)[:, None]
     while len(points) > 1:
         points = (1 - t) * points[:-1] + t * points[1:]

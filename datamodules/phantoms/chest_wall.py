@@ -1,4 +1,4 @@
-"""Draws what surrounds the lungs on a phantom radiograph: the torso, its bones and its soft tissue."""
+"""Chest wall of a phantom radiograph: the torso, its bones and its soft tissue."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class ChestWall(Canvas):
     """Layers around the lungs: float `height x width`, absorption as a share of the torso's own."""
 
     def body(self) -> np.ndarray:
-        """Torso, neck and arms, without anything in them."""
+        """Draw torso, neck and arms, without anything in them."""
         edge, arm = self.patient.half_width + self.patient.tissue, 2 + 0.8 * self.patient.tissue
         half = [
             (4.8, -40),
@@ -38,7 +38,7 @@ class ChestWall(Canvas):
         return body * (1 + 0.006 * np.clip(self.y - self.bottom + self.dome, 0, 8))
 
     def wall(self, v: Any) -> Any:
-        """Inner half width of the rib cage in cm.
+        """Return the inner half width of the rib cage in cm.
 
         Args:
             v: Shares of the way from the lungs' tops down to their bottoms, of any shape; those
@@ -50,7 +50,7 @@ class ChestWall(Canvas):
         )
 
     def skeleton(self) -> np.ndarray:
-        """Ribs, spine, clavicles and scapulae."""
+        """Draw ribs, spine, clavicles, scapulae and humeri."""
         patient, spine = self.patient, np.linspace(-30, 30, 40)
         bones, t = np.zeros(self.shape, np.float32), np.linspace(0, 1, 12)
         back: list[np.ndarray] = []
@@ -104,7 +104,7 @@ class ChestWall(Canvas):
         return soften(bones, 0.06 * self.scale)
 
     def soft_tissue(self) -> np.ndarray:
-        """Breasts and nipples, which are no opacities and no nodules."""
+        """Draw breasts and nipples, which are neither opacities nor nodules."""
         tissue = np.zeros(self.shape, np.float32)
         drop = self.random.uniform(0.15, 0.3) * self.patient.height
         nipples = self.random.random() < 0.2

@@ -1,4 +1,7 @@
-"""Writes phantom radiographs as Kaggle's chest_xray folders, with the names, the leaks and the confounded markers of real sets."""
+"""Phantom radiographs in the layout of Kaggle's chest_xray.
+
+They have the file names, the leaks and the confounded markers of real sets.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -37,19 +40,19 @@ def write(
     confounding: Fraction = 0.8,
     seed: Whole = 0,
 ) -> None:
-    """Writes `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
+    """Write `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
-    As in the real set: a patient's number stands in its file names, some patients have images in
-    train and in test, val is tiny, a few files are RGB, a `.DS_Store` lies among them, and the
-    letters in the corner go with the class.
+    As in the real set: a patient's number is in its file names, some patients have images in train
+    and in test, val is tiny, a few files are RGB, a `.DS_Store` lies among them, and the letters in
+    the corner correlate with the class.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
         patients: How many; three in five have pneumonia. At least 24 fill every folder.
         size: About the longest side of the pictures in pixels.
         confounding: Share of images whose marker is the one of their class ("AP PORTABLE" for
-            pneumonia, "R" for normal); the others carry the other class's, so 0.5 tells nothing.
-        seed: Source of everything drawn.
+            pneumonia, "R" for normal); the others carry the other class's, so 0.5 is uninformative.
+        seed: Source of everything random.
     """
     numbers = {
         "patients": patients,
@@ -75,7 +78,10 @@ def write(
 
 
 def _draw_cases(random: np.random.Generator, count: int, pneumonia: bool) -> list[_Case]:
-    """Patients with numbers of their own; pneumonia images are counted through all patients, as in the original."""
+    """Draw patients with numbers of their own.
+
+    Pneumonia images are numbered through all patients, as in the original.
+    """
     files = itertools.count(1)
     cases = []
     for number in np.cumsum(random.integers(1, 6, count)):
@@ -109,7 +115,7 @@ def _normal_names(random: np.random.Generator, number: int, images: int) -> list
 
 
 def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_Case, str, str]]:
-    """Every image with the folder it goes to; one patient in 25 leaks from test into train."""
+    """Yield every image with its split; one patient in 25 leaks from test into train."""
     total = sum(len(case.names) for case in cases)
     left = {"val": min(VAL_IMAGES, max(2, total // 12)), "test": max(2, round(0.12 * total))}
     shuffled = [cases[i] for i in random.permutation(len(cases))]

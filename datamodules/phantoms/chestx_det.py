@@ -1,4 +1,7 @@
-"""Writes phantom radiographs as ChestX-Det is passed on: two JSONs of outlined findings with the images beside them, warts and all."""
+"""Phantom radiographs in the layout of ChestX-Det, with its irregularities.
+
+It has two JSONs of outlined findings, with the images beside them.
+"""
 
 import json
 from collections.abc import Collection, Iterator
@@ -34,12 +37,12 @@ def write(
     contrast: NonNegative = 1.0,
     seed: Whole = 0,
 ) -> None:
-    """Writes ChestX_Det_train.json, ChestX_Det_test.json, train_data/*.png and test_data/*.png below `root`, once.
+    """Write ChestX_Det_{train,test}.json and {train,test}_data/*.png below `root`, once.
 
-    As in the real set: findings overlap and one outline may count for two classes, numbers in file
-    names that the two parts share out among them, boxes that differ from their polygon, one finding
-    annotated twice. Besides, as in downloads: a polygon 2 px outside, an annotated image that is
-    missing, an image that no annotation names.
+    As in the real set: findings overlap, one outline may count for two classes, the two parts share
+    one numbering of file names, a box differs from its polygon, and one finding is annotated twice.
+    As in downloads: a polygon is 2 px outside, an annotated image is missing, and an image is not
+    annotated.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
@@ -47,7 +50,7 @@ def write(
         test: Images in test.
         size: Side of the pictures in pixels.
         contrast: Of faint findings, see `draw_overlapping`.
-        seed: Source of everything drawn.
+        seed: Source of everything random.
     """
     numbers = {
         "train": train,
@@ -73,7 +76,7 @@ def write(
 
 
 def films(places: Collection[int], size: int, contrast: float, seed: int) -> Iterator[Film]:
-    """The drawn images of these numbers, each from a seed of its own; see `write` for the other arguments."""
+    """Yield the drawn images of these numbers, each from a seed of its own; see `write`."""
     for place in places:
         random = np.random.default_rng([seed, 0, place])
         kinds = (
@@ -85,7 +88,9 @@ def films(places: Collection[int], size: int, contrast: float, seed: int) -> Ite
 
 
 def outline(mask: np.ndarray) -> list[list[int]]:
-    """The border of one piece without holes along its pixels' corners: filled, it is the piece again, pixel by pixel.
+    """Trace the border of one piece without holes along its pixels' corners.
+
+    Filled, the outline is the piece again, pixel by pixel.
 
     Args:
         mask: uint8 0/1 `height x width`.
@@ -119,7 +124,7 @@ def _entry(name: str, film: Film, place: int) -> dict[str, Any]:
 
 
 def _spoil(folder: Path, entries: list[dict[str, Any]], number: int) -> None:
-    """Makes one of each wart, in train."""
+    """Add one of each irregularity to train."""
     ill = [entry for entry in entries if entry["syms"]]
     ill[0]["boxes"][0][2] += 5
     for part in ("syms", "boxes", "polygons"):

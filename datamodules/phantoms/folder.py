@@ -1,4 +1,4 @@
-"""Writes a phantom folder once, whole or not at all, whoever else wants it at the same time."""
+"""Atomic writing of a phantom folder, locked against other processes."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ MARK = "phantoms.json"
 
 @contextmanager
 def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
-    """Gives an empty folder to write into, or None where `root` already holds phantoms of the same numbers.
+    """Yield an empty folder to write into, or None if `root` already holds these phantoms.
 
     Args:
         root: The final folder; phantoms of other numbers there are replaced, anything else is never

@@ -1,4 +1,7 @@
-"""Draws phantom patients with and without pneumothorax, several images each at times, and writes them as SIIM-ACR is passed on."""
+"""Phantom chest radiographs with and without pneumothorax, in the layouts of SIIM-ACR.
+
+Some patients have several images.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +28,8 @@ class _Planned:
     """One image before it is drawn."""
 
     number: int
-    leaning: float  # the images with most of it have a pneumothorax; those of one patient resemble each other
+    # images with the highest values have a pneumothorax; those of one patient have similar values
+    leaning: float
     positive: bool = False
     test: bool = False
 
@@ -41,7 +45,9 @@ def write(
     contrast: NonNegative = 1.0,
     seed: Whole = 0,
 ) -> None:
-    """Writes the same drawn images below `root`, once, in one of three layouts; each has the warts of the real one.
+    """Write the drawn images below `root`, once, in one of three layouts.
+
+    The images do not depend on the layout; each layout has the irregularities of the real one.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
@@ -54,7 +60,7 @@ def write(
             patients.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
         contrast: Of the pneumothoraces, see `draw_pneumothorax`.
-        seed: Source of everything drawn.
+        seed: Source of everything random.
 
     Raises:
         Refusal: `layout` is none of the three, or `root` exists and holds no phantoms.
@@ -80,7 +86,7 @@ def write(
 def draw_all(
     images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0
 ) -> Iterator[Drawn]:
-    """All images of a set, a patient's one after another; see `write` for the arguments."""
+    """Yield all images of a set, patient by patient; see `write` for the arguments."""
     random = np.random.default_rng([seed, 0])
     patients = _plan(random, images, positive)
     numbers = random.permutation(images) + 301
@@ -105,7 +111,10 @@ def draw_all(
 def _plan(
     random: np.random.Generator, images: int, positive: float
 ) -> list[tuple[Patient, list[_Planned]]]:
-    """Patients with their images; every seventh patient is held out, among the ill ones and the others alike."""
+    """Plan patients and their images.
+
+    Every seventh patient is held out, among those with and those without a pneumothorax.
+    """
     patients: list[tuple[Patient, list[_Planned]]] = []
     total = 0
     while total < images:

@@ -1,4 +1,7 @@
-"""Writes drawn pneumothorax images as the SIIM-ACR competition did: a tree of compressed DICOM files and one table of run lengths."""
+"""Writer of pneumothorax phantoms in the layout of the SIIM-ACR competition.
+
+It has a tree of compressed DICOM files and one table of run lengths.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,16 +21,16 @@ SPACING = 0.168 * 1024  # mm times pixels: the side of a real image
 
 
 def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
-    """Writes dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
+    """Write dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
 
     As in the real set: a blank in the table's header, several rows for some images, which overlap
-    at times, a DICOM without row (the first image once more, under another name), a row without
+    at times, a DICOM without a row (the first image again, under another name), a row without a
     DICOM, ages without their Y, a PatientID per image.
 
     Args:
         root: An empty folder.
         drawn: The images.
-        random: Source of tags and warts.
+        random: Source of tags and irregularities.
     """
     rows: list[list[str]] = []
     patients = [("image", "patient")]
@@ -44,7 +47,7 @@ def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator
 
 
 def _texts(mask: np.ndarray, random: np.random.Generator) -> list[str]:
-    """One row for most masks, 2 or 3 for others: slabs one below the other, a third of which overlap."""
+    """Encode a mask as one row, or as 2 or 3 rows of slabs, a third of which overlap."""
     if not mask.any():
         return [EMPTY if random.random() < 0.5 else f" {EMPTY}"]
     rows = np.nonzero(mask)[0]

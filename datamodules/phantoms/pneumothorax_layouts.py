@@ -1,4 +1,4 @@
-"""Writes drawn pneumothorax images as the two layouts of PNGs in which SIIM-ACR is passed on."""
+"""Writers of pneumothorax phantoms in the two PNG layouts in which SIIM-ACR is redistributed."""
 
 import csv
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Drawn:
-    """One image with its truth.
+    """A drawn image with its mask.
 
     Attributes:
         name: Its ImageId.
@@ -29,12 +29,14 @@ class Drawn:
 
     @property
     def split(self) -> str:
-        """`train` or `test`."""
+        """Return `train` or `test`."""
         return "test" if self.test else "train"
 
 
 def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
-    """Writes png_images, png_masks of 0 and 255, and stage_1_{train,test}_images.csv; as in the real set the names give the label away.
+    """Write png_images, png_masks (0 and 255) and stage_1_{train,test}_images.csv.
+
+    As in the real set, the file names reveal the label.
 
     Args:
         root: An empty folder.
@@ -57,7 +59,7 @@ def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -
 
 
 def write_tree(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
-    """Writes siim-acr-png/{images,masks}/{train,test}/*.png, masks of 0 and 255.
+    """Write siim-acr-png/{images,masks}/{train,test}/*.png, masks of 0 and 255.
 
     Args:
         root: An empty folder.
@@ -73,6 +75,6 @@ def write_tree(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) 
 
 
 def write_table(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    """Writes a CSV whose first row is the header."""
+    """Write a CSV whose first row is the header."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

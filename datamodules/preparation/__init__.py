@@ -1,1 +1,1 @@
-"""Steps of a run that read a data set and write another, or look for what is wrong with it."""
+"""Steps of a run that validate a data set, or write another one from it."""

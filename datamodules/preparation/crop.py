@@ -1,4 +1,7 @@
-"""do=[crop]: square crops around the lesions of train, as masks and a meta JSON beside the user's own images."""
+"""do=[crop]: square crops around the lesions of train, as masks and a meta JSON.
+
+The user's own images stay where they are.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ SMALLEST = 0.25  # side of a crop, of the image's shorter side
 
 @dataclass(frozen=True)
 class Lesion:
-    """Where a row's lesion lies in its image.
+    """Location of a row's lesion in its image.
 
     Attributes:
         height: Of the image in pixels.
@@ -45,13 +48,16 @@ class Lesion:
 
 
 def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: int = 0) -> Path:
-    """Writes `crops/` (masks of train's crops; val and test stay whole), `masks/` (whole ones, where there are no files yet) and `meta.json`.
+    """Write `crops/`, `masks/` and `meta.json`.
+
+    `crops/` holds the masks of train's crops (val and test stay whole), `masks/` the whole masks
+    that are not files yet.
 
     Args:
         data: Any data set with masks of one class; only read.
         folder: Missing or empty, and not in the data set.
-        padding: Added on each side of the lesion's box, of the box's longer side.
-        seed: Of the random squares of images without a lesion; their sizes are drawn from those
+        padding: Margin on each side of the lesion's box, as a share of the box's longer side.
+        seed: Of the random squares of images without a lesion; their sizes are sampled from those
             with one.
 
     Returns:
@@ -61,7 +67,7 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
     Raises:
         ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that
             cover most of most images.
-        Refusal: a padding or a folder that cannot be.
+        Refusal: an invalid padding or folder.
     """
     if not padding >= 0:
         raise Refusal(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")
@@ -103,7 +109,10 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
 
 
 def square_around(lesion: Lesion, padding: float) -> list[int]:
-    """[top, left, side]: the lesion's box and its padding, shifted into the image where it fits there, centred on it where it does not."""
+    """Return [top, left, side] of the square around the lesion's box and its padding.
+
+    Along each axis it is shifted into the image if it fits there, else centred on the image.
+    """
     if lesion.box is None:
         raise ValueError("no lesion")
     top, left, height, width = lesion.box
@@ -133,7 +142,7 @@ def _lesion(manifest: Manifest, row: int) -> Lesion:
 def _squares(
     manifest: Manifest, lesions: list[Lesion], padding: float, seed: int
 ) -> dict[int, list[int]]:
-    """The square of each row of train."""
+    """Return the square of each row of train."""
     train = manifest.where("train").tolist()
     squares = {row: square_around(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
@@ -159,7 +168,11 @@ def _squares(
 def _write(
     manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str
 ) -> str | None:
-    """Writes one row's masks; returns the path of the whole one, or None without a lesion and without a file."""
+    """Write one row's masks.
+
+    Returns:
+        The path of the whole mask, or None without a lesion and without a file.
+    """
     own = (
         None if manifest.swap_masks else manifest.rows["mask"].iat[row]
     )  # a swapped mask is in no file yet

@@ -1,4 +1,7 @@
-"""do=[export]: a data set of any layout as plain 8-bit PNGs with a meta JSON, which `datamodule=table` reads."""
+"""do=[export]: a data set of any layout as 8-bit PNGs with a meta JSON.
+
+`datamodule=table` reads them.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,13 +29,13 @@ META = "meta.json"
 
 
 def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
-    """Writes `images/`, `masks/` (0 and 255, of lesions alone) and `meta.json`.
+    """Write `images/`, `masks/` (0 and 255, only of images with a lesion) and `meta.json`.
 
     Args:
         data: Any data set with masks of one class; its split, groups and cls_prob are written too.
         folder: Missing or empty, and not in the data set.
-        size: The longest side in pixels of what is written, area-averaged; None keeps each image's
-            own.
+        size: The longest side in pixels of the written images, area-averaged; None keeps each
+            image's own.
 
     Returns:
         The folder, for `datamodule=table datamodule.root=FOLDER
@@ -41,7 +44,7 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
     Raises:
         ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks
             that cover most of most images.
-        Refusal: a size or a folder that cannot be.
+        Refusal: an invalid size or folder.
     """
     if size is not None and size < 1:
         raise Refusal(
@@ -74,7 +77,7 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
 
 
 def refuse_without_masks(manifest: Manifest, step: str) -> None:
-    """Refuses a data set that a meta JSON of one class cannot describe."""
+    """Refuse a data set that a meta JSON of one class cannot describe."""
     if "mask" not in manifest.rows:
         raise ManifestError(
             f"do=[{step}] writes masks, and this data set has none; name a data set for"
@@ -90,7 +93,7 @@ def refuse_without_masks(manifest: Manifest, step: str) -> None:
 def described(
     manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray
 ) -> Manifest:
-    """The manifest with other files, and with has_pnx and strata by its masks.
+    """Return the manifest with other files, and with has_pnx and strata by its masks.
 
     Args:
         manifest: With its final split.
@@ -111,7 +114,7 @@ def described(
 def _write(
     manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
 ) -> float:
-    """Writes one row's files; returns the lesion's share of the image."""
+    """Write one row's files and return the lesion's share of the image."""
     pixels = picture(
         manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels)
     )
@@ -127,6 +130,9 @@ def _write(
 
 
 def _covered(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A 0/1 mask as 0/255 at another size: where at least half is covered, and never empty: a tiny lesion keeps its most covered pixel."""
+    """Resize a 0/1 mask to 0/255, set where at least half of a pixel is covered.
+
+    It is never empty: a tiny lesion keeps its most covered pixel.
+    """
     share = resized(mask.astype(np.float32), height, width)
     return np.uint8(255) * (share >= min(0.5, float(share.max())))

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, never among the user's own data; and names for the files in it."""
+"""Atomic publishing of a folder, never among the user's own data; and names for its files."""
 
 import os
 import re
@@ -19,7 +19,7 @@ LONGEST = 120  # letters of a file name; file systems take 255 bytes
 
 @contextmanager
 def published(folder: Path, root: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to `folder` when the block ends, and removed if it fails.
+    """Yield a temporary folder, renamed to `folder` on success and removed on failure.
 
     Args:
         folder: Missing or empty.
@@ -54,7 +54,10 @@ def published(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def file_names(ids: list[str]) -> list[str]:
-    """One name a row, of letters, digits and `._-` alone; those that would be alike, also where case does not count, get a hash of their id."""
+    """Return one name per row, of letters, digits and `._-` alone.
+
+    Names that would be equal, ignoring case, get a hash of their id.
+    """
     plain = [re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:LONGEST].lstrip(".") or "_" for id in ids]
     often = Counter(name.lower() for name in plain)
     return [
@@ -64,5 +67,5 @@ def file_names(ids: list[str]) -> list[str]:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Writes uint8 `H x W x 1` or `H x W x 3`."""
+    """Write uint8 `H x W x 1` or `H x W x 3`."""
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)

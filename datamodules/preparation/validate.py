@@ -1,4 +1,4 @@
-"""do=[validate]: every file that a manifest names is read, all that is wrong is counted, and a summary is printed."""
+"""do=[validate]: read every file that a manifest names, count all problems, print a summary."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,18 +31,18 @@ REFUSED = "content that training refuses"
 
 
 def validate(data: "ManifestDataModule") -> dict[str, Any]:
-    """Reads every image and mask of the manifest; decoded images are not kept.
+    """Read every image and mask of the manifest; decoded images are not kept.
 
     Args:
         data: Any data set; only read.
 
     Returns:
-        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`, and
-        what -> count and examples as `cleaning`, which was mended or left out, and as `problems`.
+        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`,
+        `cleaning` (what was repaired or left out) and `problems`, both what -> count and examples.
 
     Raises:
-        ManifestError: something is wrong, said after all was printed; or the manifest itself cannot
-            be read.
+        ManifestError: there are problems, raised after the summary is printed; or the manifest
+            itself cannot be read.
     """
     if data.phantom is not None:
         data.phantom(data.root)
@@ -75,7 +75,7 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
 
 @dataclass
 class _Found:
-    """What one row holds.
+    """Content of one row, and its problems.
 
     Attributes:
         wrong: What is wrong with it, each with the file or id it is wrong with, or with the
@@ -98,7 +98,7 @@ class _Found:
 def _about_most(
     data: "ManifestDataModule", manifest: Manifest, found: list[_Found]
 ) -> Iterator[str]:
-    """Yield the sentences that training refuses the data set with because of most of its images or masks."""
+    """Yield the sentences that refuse a data set because of most of its images or masks."""
     areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
     true_shares = np.array([row.true_share for row in found])
     checks: list[Callable[[], None]] = [
@@ -116,7 +116,7 @@ def _about_most(
 
 
 def _row(manifest: Manifest, row: int, channels: int) -> _Found:
-    """Look at one row: its image, its masks, and whether they agree with what the row says."""
+    """Check one row: its image, its masks, and whether they agree with its other columns."""
     rows: Any = manifest.rows
     names = (
         "id",
@@ -165,7 +165,7 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
 
 
 def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) -> np.ndarray | None:
-    """Return the mask of a row as training reads it, None without one."""
+    """Return a row's mask as training reads it, None without one."""
     if isinstance(entry.get("mask"), str):
         read = _read(
             entry["mask"],
@@ -204,7 +204,7 @@ def _crop(
 def _read(
     file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]
 ) -> Any:
-    """Decode a file; count it as missing, unreadable or refused where that fails, and return None."""
+    """Decode a file; if it is missing, unreadable or refused, count that and return None."""
     if not Path(file).is_file():
         wrong.append((f"missing {what}", file))
         return None

@@ -1,4 +1,7 @@
-"""hydra/sweeper=optuna: Hydra's Optuna sweeper with a study that goes on. Imports nothing heavy, because Hydra loads it before every run."""
+"""hydra/sweeper=optuna: Hydra's Optuna sweeper with a study that can be continued.
+
+Imports nothing heavy, because Hydra loads it before every run.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StudySweeper(Sweeper):
-    """Searches a space by Optuna; what it does is in `callbacks/sweeps/search.py`.
+    """Searches a space with Optuna; the work is done in `callbacks/sweeps/search.py`.
 
     Example:
         hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper,
@@ -20,9 +23,9 @@ class StudySweeper(Sweeper):
     Args:
         sampler: Configuration of a sampler of Optuna.
         pruner: Configuration of a pruner of Optuna; None prunes nothing.
-        n_trials: In all, those of earlier commands in the same folder included.
-        n_jobs: At a time; None leaves it to the launcher.
-        params: Key -> what it is drawn from.
+        n_trials: Trials in all, those of earlier commands in the same folder included.
+        n_jobs: Trials at a time; None leaves it to the launcher.
+        params: Key -> the values that it is sampled from.
     """
 
     def __init__(
@@ -45,13 +48,13 @@ class StudySweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Makes what carries it out; the launcher begins its imports meanwhile."""
+        """Create the search; the launcher starts its imports meanwhile."""
         from callbacks.sweeps.search import Search
 
         self._search = Search(**self._arguments)
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Carries out all trials."""
+        """Run all trials."""
         if self._search is not None:
             self._search.sweep(arguments)

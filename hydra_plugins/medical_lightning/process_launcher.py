@@ -1,4 +1,7 @@
-"""hydra/launcher=processes: each trial in a clean process. Imports nothing heavy, because Hydra loads it before every run."""
+"""hydra/launcher=processes: runs each trial in a clean process.
+
+Imports nothing heavy, because Hydra loads it before every run.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ProcessLauncher(Launcher):
-    """Starts trials by `callbacks/sweeps/processes.py`.
+    """Launches trials with `callbacks/sweeps/processes.py`.
 
     Example:
         hydra: {launcher: {_target_:
@@ -24,7 +27,7 @@ class ProcessLauncher(Launcher):
             [run]}}
 
     Args:
-        n_jobs: Trials at a time; None: one a GPU, and one on a CPU.
+        n_jobs: Trials at a time; None means one per GPU, or one on a CPU.
         preload: Modules that are imported once.
     """
 
@@ -37,7 +40,7 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Nothing is started yet."""
+        """Prepare the processes; none is started yet."""
         from callbacks.sweeps.processes import Processes
 
         self._processes = Processes(hydra_context, task_function, config, self.preload)
@@ -46,7 +49,7 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """What Hydra's own sweepers call."""
+        """Run trials for Hydra's own sweepers."""
         from callbacks.runs import outcome
         from callbacks.sweeps.job import Job, stopped
 
@@ -72,14 +75,14 @@ class ProcessLauncher(Launcher):
         ]
 
     def carry_out(self, jobs: "Iterator[Job]", n_jobs: int | None, ended: "Ended") -> bool:
-        """Takes the next trial when it has a place for it; whether it was stopped before all were carried out."""
+        """Run trials as places become free; return whether it was stopped before all were run."""
         return self._processes is not None and self._processes.carry_out(
             jobs, n_jobs or self.n_jobs, ended
         )
 
 
 def _several(job: "Job") -> bool:
-    """Whether a trial says itself that it has several processes."""
+    """Return whether a trial's own overrides ask for several devices or nodes."""
     words = [word.lstrip("+").split("=", 1) for word in job.words if "=" in word]
     return any(
         key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words

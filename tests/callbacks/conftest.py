@@ -1,4 +1,4 @@
-"""One headless Chromium for all tests of pages; without one they are skipped."""
+"""One headless Chromium for all page tests, which are skipped where there is none."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Differences of arms against a bootstrap by hand; runs that differ in their seed alone are one arm."""
+"""Tests of comparing variants by bootstrap; runs that differ in seed alone are one variant."""
 
 import json
 from dataclasses import replace

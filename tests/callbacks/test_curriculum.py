@@ -1,4 +1,4 @@
-"""A curriculum: every stage has its batches, its rate, its start from the best before it, and a resumed fit is the same fit."""
+"""Tests of the curriculum: its stages' batches, rates and starting weights, and exact resuming."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a page says a run ran on."""
+"""Tests of the description of the devices a run ran on."""
 
 from types import SimpleNamespace
 

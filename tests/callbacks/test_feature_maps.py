@@ -1,4 +1,4 @@
-"""Feature maps: which layers, what the colours are, and that the page has them whatever the order of callbacks."""
+"""Tests of feature maps: layers, colours and their place on the page in any callback order."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The page of a classification: which errors it shows, its tables, nothing that the browser would run."""
+"""Tests of a classification's page: the errors shown, its tables and the escaping of data."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The page where there are many classes: tables that stand upright, captions that stay short, what the rule and the cost are."""
+"""Tests of a page with many classes: table layout, short captions, decision rule and cost."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,7 +17,7 @@ from tests.callbacks.test_mask_report import many
 
 
 class Tables(HTMLParser):
-    """The cells of all tables of a page, as a browser finds them; `headings` are the <h2> and <summary> in their order."""
+    """The cells of all tables of a page; `headings` holds its <h2> and <summary> texts in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

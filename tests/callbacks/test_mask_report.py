@@ -1,4 +1,4 @@
-"""The page of a segmentation: the threshold of the best F1, which cases, and how several classes are told apart."""
+"""Tests of a segmentation's page: the F1 threshold, the cases shown and several classes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A trial is pruned by the study's pruner, on what every trial reported; what was reported before an interruption is not reported again."""
+"""Tests of pruning by the study's pruner, which never receives a report twice after a resume."""
 
 from types import SimpleNamespace
 

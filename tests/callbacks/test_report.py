@@ -1,4 +1,4 @@
-"""The page: which cases, what text, and nothing from data that the browser would run."""
+"""Tests of the page: the cases, the text and the escaping of data."""
 
 import json
 from dataclasses import replace

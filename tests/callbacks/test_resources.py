@@ -1,4 +1,4 @@
-"""What a run costs: images of all ranks are counted."""
+"""Tests of a run's cost, which counts the images of all ranks."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from callbacks.resources import Resources
 
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_images_are_those_of_all_ranks(world_size, monkeypatch):
-    """Two epochs of five steps of four images a rank; their last steps end 10 and 20 seconds after their start."""
+    """Two epochs of five steps of four images per rank last 10 and 20 seconds."""
     clock = iter([100.0, 110.0, 200.0, 220.0])
     monkeypatch.setattr(resources.time, "perf_counter", lambda: next(clock))
     found, batch = Resources(), {"id": ["a", "b", "c", "d"]}

@@ -1,4 +1,4 @@
-"""Stages of a curriculum on both pages: what was drawn, the best of each stage, images seen, and runs that logged none of it."""
+"""Tests of curriculum stages on the run and comparison pages: images sampled and best scores."""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Early stopping: a run that had ended does not train on when it is resumed; averaged weights leave the loss alone."""
+"""Tests of early stopping and averaged weights.
+
+A run that had stopped does not train further when resumed; averaging leaves the loss unchanged.
+"""
 
 import pandas as pd
 

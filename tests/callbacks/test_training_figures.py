@@ -1,4 +1,4 @@
-"""How the training went: the monitored score, and which strata were drawn, as curves or as a table."""
+"""Tests of the training figures: the monitored score and the sampled strata, as curves or table."""
 
 import pandas as pd
 import pytest

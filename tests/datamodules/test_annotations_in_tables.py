@@ -1,4 +1,8 @@
-"""The column `mask` of a manifest: run lengths that do not fill their image and cells that are no masks are refused with file, row and class."""
+"""Tests of a manifest's `mask` column.
+
+Run lengths that do not fill their image and cells that are no masks are refused with file, row and
+class.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Images that show nothing: pixels that are no finite numbers are refused; images of nearly one grey value are counted, most of them refused."""
+"""Tests of images that show nothing.
+
+Non-finite pixels are refused; images of nearly one grey value are counted, and refused if most are.
+"""
 
 import numpy as np
 import pandas as pd

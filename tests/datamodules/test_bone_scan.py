@@ -1,4 +1,4 @@
-"""Bone scans in the BS-80K layout: the index of all folders, one split for both views, boxes, joined patients, and what is done with warts."""
+"""Tests of bone scans in the BS-80K layout: index, splits, boxes, joined patients, data faults."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def labels_of(view: str, patients: int) -> dict[str, int]:
 
 
 def fill(root: Path, patients: int = 40, part: str = "wholeBody", boxes: bool = True) -> Path:
-    """`patients` with both views; every abnormal scan has one Abnormal box, and every scan a Normal one."""
+    """Write both views of `patients`; each scan has a Normal box, abnormal ones an Abnormal one."""
     for view in VIEWS:
         folder = root / f"{part}{view}"
         (folder / view.lower()).mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""What bone-scan phantoms are made of: outlines, poses, attenuation, counts, visibility and boxes, against cases reckoned by hand."""
+"""Tests of the parts of bone-scan phantoms against hand-computed cases.
+
+They cover outlines, poses, attenuation, counts, visibility and boxes.
+"""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Bone-scan phantoms: both views show one patient, files agree with each other, brightness finds no lesions."""
+"""Tests of bone-scan phantoms: consistent files, one patient in both views, hard by brightness."""
 
 from xml.etree import ElementTree
 

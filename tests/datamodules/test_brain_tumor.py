@@ -1,4 +1,4 @@
-"""Cleaning a COCO export: every wart of the phantoms is counted, and each choice does what it says."""
+"""Tests of cleaning a COCO export: all faults are counted and each option does what it says."""
 
 import json
 import shutil

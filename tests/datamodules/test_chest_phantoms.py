@@ -1,4 +1,4 @@
-"""Chest phantoms: named as the real files, repeatable, hard for brightness alone, confounded as far as asked."""
+"""Tests of chest phantoms: file names, repeatability, brightness baseline and confounders."""
 
 import re
 from pathlib import Path

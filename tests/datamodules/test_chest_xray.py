@@ -1,4 +1,4 @@
-"""The Kaggle layout: patients from names, splits by patient, what the folder split leaks, what is refused."""
+"""Tests of the Kaggle layout: patients from names, splits by patient, leaks and refused data."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ChestX-Det: each class has its own mask, findings overlap, the images are found wherever they were unpacked, and 13 classes go all the way."""
+"""Tests of ChestX-Det: one mask per class, overlapping findings, image folders and splits."""
 
 import json
 import shutil
@@ -46,7 +46,10 @@ def entries(root: Path, split: str) -> list[dict]:
 
 
 def truth_of(film, place: int) -> np.ndarray:
-    """`size x size x classes` of the drawn findings; every fifth image has a consolidation outlined as an effusion, too."""
+    """Return the `size x size x classes` mask of the drawn findings.
+
+    In every fifth image the first consolidation, if any, is also outlined as an effusion.
+    """
     truth = np.zeros((*film.image.shape, len(KINDS)), np.uint8)
     for kind, mask in film.findings:
         truth[..., KINDS.index(kind)] |= mask

@@ -1,4 +1,4 @@
-"""ChestX-Det's classes: 13 go all the way from the files to a batch, and names that cannot be are refused."""
+"""Tests of ChestX-Det's classes: all 13 from file to batch, and refused class names."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def thirteen(root, tmp_path):
-    """Every finding of class k has one of the same outline of classes k + 6 and k + 12 beside it: all 13 occur."""
+    """Copy findings of class k to classes k + 6 and k + 12 (modulo 13), so that all 13 occur."""
     folder = tmp_path / "thirteen"
     shutil.copytree(root, folder)
     for split in ("train", "test"):

@@ -1,4 +1,4 @@
-"""Phantoms of ChestX-Det: repeatable, overlapping, hard for brightness alone, each finding where its outline says."""
+"""Tests of ChestX-Det phantoms: repeatability, overlap, outlines and a brightness baseline."""
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ def test_an_outline_fills_to_its_piece():
 
 
 def test_brightness_does_not_find_the_findings():
-    """The best band of grey, the same for all images, overlaps with each kind's findings by little."""
+    """The best grey band, the same for all images, has a Dice below 0.3 for each kind."""
     drawn = list(films(range(120), 64, 2.0, 0))
     grey = np.stack([film.image for film in drawn]).astype(int)
     for kind in KINDS:

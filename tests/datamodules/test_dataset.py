@@ -1,4 +1,4 @@
-"""A sample follows from its key; truth stands on the evaluation grid."""
+"""Tests of samples, which follow from their keys, and of truth on the evaluation grid."""
 
 from pathlib import Path
 

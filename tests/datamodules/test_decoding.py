@@ -1,4 +1,4 @@
-"""The cache decodes an image once, notices a changed file, and is private to the user."""
+"""Tests of the cache: it decodes an image once, notices changed files and is private."""
 
 import cv2
 import numpy as np

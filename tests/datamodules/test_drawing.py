@@ -1,4 +1,4 @@
-"""Drawing: the asked share of positives to within one image, strata as weighed, nothing twice where the rows suffice."""
+"""Tests of sampling: share of positives, stratum weights and sampling without replacement."""
 
 import numpy as np
 import pytest

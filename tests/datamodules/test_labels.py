@@ -1,4 +1,4 @@
-"""Labels as numbers: ints, lists, and what is neither."""
+"""Tests of labels as numbers: integers, lists and values that are neither."""
 
 import pandas as pd
 import pytest

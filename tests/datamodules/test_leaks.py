@@ -1,4 +1,4 @@
-"""The gate for leaks, and planted copies: re-encoded, mirrored, turned, brightened."""
+"""Tests of the leak check against re-encoded, mirrored, rotated and brightened copies."""
 
 import cv2
 import numpy as np

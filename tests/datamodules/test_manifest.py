@@ -1,4 +1,4 @@
-"""The manifest: checks, masks as RLE, and files that read back as they were written."""
+"""Tests of the manifest: checks, RLE masks and files that read back as written."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,7 @@
-"""Mask pictures of every kind, through the data sets: the lesion is read where it is drawn, or a sentence names file, values and fix."""
+"""Tests of mask pictures of every kind, through the datamodules.
+
+The lesion is read where it is drawn, or a sentence names file, values and fix.
+"""
 
 import json
 
@@ -104,7 +107,7 @@ def write_table(root, write, suffix="png", odd=None):
 
 
 def write_siim(root, write):
-    """The layout of png_images and png_masks; every name says that there is a pneumothorax but those of three."""
+    """Write png_images and png_masks; all names but three say that there is a pneumothorax."""
     for part in ("png_images", "png_masks"):
         (root / part).mkdir(parents=True)
     for n in range(30):

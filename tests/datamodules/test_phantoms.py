@@ -1,4 +1,4 @@
-"""Phantoms: every slice shows a head, repeats from its seed, and is written once."""
+"""Tests of brain phantoms: a head in every slice, repeatable from a seed and written once."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""SIIM-ACR: three layouts are one data set, patients stay together, and its splits and run lengths are read as they are."""
+"""Tests of SIIM-ACR: one data set in three layouts, patients, splits and run lengths."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pneumothorax phantoms: air inside the lungs, of the real sizes, hard for brightness alone, the same in every layout."""
+"""Tests of pneumothorax phantoms: anatomy, area, brightness baseline and equal layouts."""
 
 import csv
 

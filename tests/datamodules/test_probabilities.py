@@ -1,4 +1,7 @@
-"""A pre-classifier's probabilities: merged over folds, and only those of networks that had not seen what they are used for."""
+"""Tests of a pre-classifier's probabilities, merged over folds.
+
+Only networks that had not seen an image may give its probability.
+"""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Keys: every rank its part, every epoch its order, and nothing twice after an interruption."""
+"""Tests of sample keys over ranks and epochs, and of resuming after an interruption."""
 
 import pytest
 

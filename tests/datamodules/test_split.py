@@ -1,4 +1,4 @@
-"""Splits keep groups whole, whatever the groups are."""
+"""Tests of splits, which keep groups whole."""
 
 import numpy as np
 import pandas as pd

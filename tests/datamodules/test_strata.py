@@ -1,4 +1,4 @@
-"""Strata by hand, and their quartiles from train alone."""
+"""Tests of strata against hand computations, with quartiles from train alone."""
 
 import shutil
 from pathlib import Path

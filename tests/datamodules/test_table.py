@@ -1,4 +1,4 @@
-"""Tables: cropped masks train on squares of the images, and tell nothing in val and test."""
+"""Tests of tables: cropped masks train on squares of the images and stay out of val and test."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which run `latest:` means."""
+"""Tests of the run that `latest:` means."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Classifiers by name: heads, grey inputs, local weights, clear words."""
+"""Tests of classifiers by name: heads, grey inputs, local weights and clear errors."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Histograms against plain counting, on every kind of grid."""
+"""Tests of histograms against plain counting, on every kind of grid."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Scores of labels against scikit-learn and torchmetrics, one class, several and exclusive ones; intervals against a plain bootstrap."""
+"""Tests of label scores against scikit-learn and torchmetrics.
+
+They cover one class, several and exclusive ones; intervals are compared with a plain bootstrap.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Thresholds against trying all of them, bounds that cannot be kept, temperatures against a fine grid."""
+"""Tests of threshold search against brute force, unreachable bounds and temperatures."""
 
 import numpy as np
 import pytest

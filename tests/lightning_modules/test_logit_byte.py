@@ -1,4 +1,4 @@
-"""A byte and its probability."""
+"""Tests of the conversion between a logit byte and its probability."""
 
 import math
 

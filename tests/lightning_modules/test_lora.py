@@ -1,4 +1,4 @@
-"""Adapters: which layers take one, what is frozen, what a checkpoint holds, and that merging changes no logit."""
+"""Tests of adapters: adapted and frozen layers, checkpoints and merging without a change."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Losses against hand computations and segmentation_models_pytorch."""
+"""Tests of losses against hand computations and segmentation_models_pytorch."""
 
 import math
 

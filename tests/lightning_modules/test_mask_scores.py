@@ -1,4 +1,4 @@
-"""Scores from evidence against scikit-learn on the pixels themselves."""
+"""Tests of mask scores from evidence against scikit-learn on the pixels themselves."""
 
 import numpy as np
 import pytest

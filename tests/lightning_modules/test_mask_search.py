@@ -1,4 +1,4 @@
-"""The search against brute force: every rule applied to every byte map."""
+"""Tests of the decision-rule search against brute force over every rule and byte map."""
 
 import numpy as np
 import pytest

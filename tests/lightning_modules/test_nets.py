@@ -1,4 +1,4 @@
-"""Local encoder weights, colour to grey, and what is said when nothing can be fetched."""
+"""Tests of local encoder weights, colour-to-grey weights and messages where weights are missing."""
 
 import pytest
 import torch

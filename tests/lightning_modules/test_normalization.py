@@ -1,4 +1,4 @@
-"""Mean and std against the preprocessing that each library applies itself, and what a checkpoint does to them."""
+"""Tests of mean and std against each library's preprocessing, and of a checkpoint's effect."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ def numbers(module) -> tuple[list[float], list[float]]:
 
 
 def of_preprocessing(function) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std per channel of pixels in 0..1, from what a library makes of a black and of a white image."""
+    """Return channel mean and std (pixels 0..1), from a library's output for black and white."""
     black, white = (function(Image.new("RGB", (400, 400), (grey,) * 3)) for grey in (0, 255))
     std = 1 / (white - black)
     return -black * std, std
@@ -79,7 +79,7 @@ def agrees(module, function, channels: int) -> None:
 
 @pytest.fixture
 def fetched(monkeypatch, tmp_path):
-    """Weights arrive from nowhere; smp's repositories hold the config.json that a test writes into `stated`."""
+    """Replace weight downloads; smp's repositories hold the config.json put into `stated`."""
     stated = {}
 
     def download(repo_id, filename, **more):

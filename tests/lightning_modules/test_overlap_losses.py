@@ -1,4 +1,4 @@
-"""Overlap losses against hand computations and segmentation_models_pytorch."""
+"""Tests of overlap losses against hand computations and segmentation_models_pytorch."""
 
 import math
 
@@ -31,7 +31,8 @@ def test_tversky_by_hand():
     )
 
 
-def test_dice_and_tversky_equal_smp_image_by_image():  # whose smooth counts once where Dice counts it twice, as in 2 TP
+def test_dice_and_tversky_equal_smp_image_by_image():
+    # smp's smooth counts once where our Dice counts it twice, as in 2 TP
     logits, target = drawn()
     theirs = smp.losses.TverskyLoss("multilabel", alpha=0.3, beta=0.7, smooth=1.0)
     for one, true, dice, tversky in zip(
@@ -52,7 +53,8 @@ def test_tversky_of_equal_weights_is_dice():
 
 
 def test_lovasz_by_hand():
-    # errors 1 - l * sign: 2 (a lesion pixel), 1.5 (background), 0.5 (a lesion pixel); the Jaccard loss grows by 1/2, 1/6, 1/3
+    # errors 1 - l * sign: 2 (a lesion pixel), 1.5 (background), 0.5 (a lesion pixel);
+    # the Jaccard loss grows by 1/2, 1/6, 1/3
     logits, target = torch.tensor([[[[-1.0, 0.5, 0.5]]]]), torch.tensor([[[[1.0, 0.0, 1.0]]]])
     assert Lovasz()(logits, target).item() == pytest.approx(2 / 2 + 1.5 / 6 + 0.5 / 3, rel=1e-6)
     assert (

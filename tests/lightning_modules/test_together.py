@@ -1,4 +1,4 @@
-"""Networks together against NumPy: the mean of probabilities, mirrored views, far logits."""
+"""Tests of ensembles against NumPy: mean probabilities, mirrored views and extreme logits."""
 
 import numpy as np
 import pytest

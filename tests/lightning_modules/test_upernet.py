@@ -1,4 +1,4 @@
-"""UPerNet: the library's own logits, weights from folders, its layers' depths, checkpointing that changes nothing but memory."""
+"""Tests of UPerNet: logits of the library, local weights, layer depths and checkpointing."""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""What a tested run leaves in its folder, without a network: a report, evidence, a configuration and an outcome."""
+"""Run folders as tested runs leave them, built without a network.
+
+A folder holds a report, evidence, a configuration and an outcome.
+"""
 
 import json
 from dataclasses import asdict, replace

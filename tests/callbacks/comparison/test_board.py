@@ -1,4 +1,4 @@
-"""The leaderboard's groups, ranks and verdicts; numbers against those of a comparison of two runs."""
+"""Tests of the leaderboard's groups, ranks, verdicts and differences between two runs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which runs are found, which are read again, and what is said of those that cannot be ranked."""
+"""Tests of finding runs, of re-reading only changed ones and of runs that cannot be ranked."""
 
 import json
 import os

@@ -1,4 +1,8 @@
-"""leaderboard.csv and leaderboard.html: whole at any moment, nothing from data that a browser would run, never a reason for a run to fail."""
+"""Tests of writing leaderboard.csv and leaderboard.html.
+
+Readers always find whole files, the browser never runs anything from the data, and no run fails
+because of the leaderboard.
+"""
 
 import csv
 import multiprocessing

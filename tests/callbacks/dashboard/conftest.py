@@ -1,4 +1,4 @@
-"""Run folders as a tested run leaves them, with names in every place from which they might leak."""
+"""Run folders as tested runs leave them, with names in every place from which they might leak."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def labels(seed: int) -> LabelEvidence:
 
 
 def masks(seed: int) -> MaskEvidence:
-    """One class; histograms of 100 pixels outside and 20 inside the mask, none inside for every fourth image."""
+    """Return one-class histograms: 100 pixels outside, 20 inside (none in every fourth image)."""
     random = np.random.default_rng(seed)
     counts = np.zeros((IMAGES, 1, 2, 256), np.int32)
     for i in range(IMAGES):

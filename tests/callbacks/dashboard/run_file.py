@@ -1,4 +1,7 @@
-"""Reads W&B's offline run files back: a LevelDB log (header, blocks of 32 kB, fragments) of protobuf records."""
+"""A reader of W&B's offline run files.
+
+They are a LevelDB log (header, blocks of 32 kB, fragments) of protobuf records.
+"""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Curves against scikit-learn and by hand."""
+"""Tests of curves over thresholds against scikit-learn and hand computations."""
 
 from dataclasses import replace
 

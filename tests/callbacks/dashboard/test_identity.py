@@ -1,4 +1,4 @@
-"""Groups, names and ids, from where a run folder lies."""
+"""Tests of a W&B run's group, name and id, which follow from the place of its run folder."""
 
 from pathlib import Path
 

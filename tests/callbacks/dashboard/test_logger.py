@@ -1,4 +1,4 @@
-"""What stands in offline run files: the numbers of the run, what its own key allows, and no name else."""
+"""Tests of the content of offline run files: a run's numbers, optional parts and no names."""
 
 import getpass
 import socket

@@ -1,4 +1,4 @@
-"""Whether there is a login is found without W&B, on the server that was chosen."""
+"""Tests of finding a W&B login on the chosen server without importing W&B."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which words of a configuration may leave the machine."""
+"""Tests of the configuration values that may leave the machine."""
 
 import json
 

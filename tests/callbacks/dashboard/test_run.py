@@ -1,4 +1,7 @@
-"""Two folds of one command on W&B, without a login: a run each, in one group, with the numbers that stand in the run folder."""
+"""Tests of two folds of one command logged to W&B offline.
+
+Each fold is a run in one group, with the numbers of its run folder.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the doctor's tests share: a configuration as checks see it, GPUs that are not there, and how a finding is looked at."""
+"""Shared helpers of the doctor's tests: configurations, simulated GPUs and checks of findings."""
 
 from collections import namedtuple
 from pathlib import Path

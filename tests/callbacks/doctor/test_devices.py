@@ -1,4 +1,4 @@
-"""GPUs that are there, are not, are unfit or are fewer than asked for; the precision and why."""
+"""Tests of GPUs that are present, missing, unfit or too few, and of the precision chosen."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""do=doctor: nothing hangs, nothing that fails takes the rest with it, what stops a run ends with 1."""
+"""Tests of do=doctor: failing or hanging checks do not affect others; errors exit with code 1."""
 
 import json
 import os

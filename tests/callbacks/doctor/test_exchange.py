@@ -1,4 +1,4 @@
-"""gloo really adds up and really fails; NCCL is tried on two GPUs alone; no process outlives its time."""
+"""Tests of the collective checks: gloo and NCCL (two GPUs or more) and their time limits."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Room on disks, folders that cannot be written, data sets that are not there; nothing is left behind."""
+"""Tests of disk space, unwritable folders and missing data sets, with no files left behind."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cores, memory, shared memory and open files of machines that are well and of broken ones."""
+"""Tests of cores, memory, shared memory and open files on healthy and limited machines."""
 
 from types import SimpleNamespace
 
@@ -77,7 +77,8 @@ def test_shared_memory_is_held_against_what_the_workers_need(monkeypatch, tmp_pa
     monkeypatch.setattr(machine, "SHARED", tmp_path)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: Usage(64e6, 0, 64e6))
     asked = config("datamodule.num_workers=4")
-    # image and mask of 640 x 640 pixels, 16 a batch, 4 batches ready in each of 4 workers, for train and for val
+    # image and mask of 640 x 640 pixels, 16 per batch, 4 batches ready in each of 4 workers,
+    # for train and for val
     assert (
         machine.shared_memory(asked).known["loader_needs_bytes"] == 640 * 640 * 2 * 16 * 4 * 4 * 2
     )

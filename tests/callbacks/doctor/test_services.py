@@ -1,4 +1,4 @@
-"""Logins, hubs and Slurm jobs, without asking any of them."""
+"""Tests of logins, weight hubs and Slurm jobs, without contacting any of them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Versions that do not fit, and a commit that is not known."""
+"""Tests of incompatible package versions and of an unknown commit."""
 
 from callbacks.doctor import software
 from tests.callbacks.doctor.conftest import STOPS, WARNS, only

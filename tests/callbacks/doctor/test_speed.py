@@ -1,4 +1,4 @@
-"""What measured numbers say against a configuration."""
+"""Tests of the findings that measured speeds lead to for a configuration."""
 
 import json
 from types import SimpleNamespace

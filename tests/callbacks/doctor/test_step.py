@@ -1,4 +1,4 @@
-"""A step and a loader are timed right, on the experiment's own network, in the precision that is said."""
+"""Tests of timing a step and a loader on the experiment's own network and precision."""
 
 from types import SimpleNamespace
 

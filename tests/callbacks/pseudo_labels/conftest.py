@@ -1,4 +1,4 @@
-"""A small classifier and a batch of images on a canvas that is no square."""
+"""A small classifier and a batch of images on a non-square canvas."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""Random small splits for the tests of localisation, and the plain reading of them by loops."""
+"""Small random splits for the localisation tests, and loop-based reference computations."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ def centred(lesion, box):
 
 
 def froc_by_loops(split, bound):
-    """[(false positives an image, share of lesions)] of every bound on the score, from the highest down."""
+    """Return (false positives per image, share of lesions) per score threshold, highest first."""
     lesions = sum(len(truth.boxes) for truth, _ in split)
     points = [(0.0, 0.0)]
     for least in sorted({score for _, said in split for score in said.scores}, reverse=True):

@@ -1,4 +1,4 @@
-"""Maps are brought to 0..1 image by image, and enlarged so that a cell's centre stays where it is."""
+"""Tests of scaling activation maps to 0..1 per image and enlarging them without a shift."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The brightest blob: where blobs were drawn, ranked by their brightness, whatever the canvas."""
+"""Tests of the brightest-blob baseline: positions, ranking by brightness and canvas invariance."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Boxes: every separated blob has one, at borders too, of the size asked for, inside the picture."""
+"""Tests of boxes around peaks: number, size, borders and refused settings."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,10 @@ def apart(places, distance) -> bool:
 
 @st.composite
 def separated(draw) -> list[tuple[float, float]]:
-    """One to four places anywhere in the picture, 72 pixels apart: boxes of 48 that are shifted by up to 24 at a border do not meet."""
+    """Draw one to four places that are at least 72 pixels apart.
+
+    Boxes of 48 pixels, shifted by up to 24 at a border, then do not meet.
+    """
     number = draw(st.integers(1, 4))
     steps = sorted(
         draw(st.lists(st.floats(0, 239 - 72 * (number - 1)), min_size=number, max_size=number))

@@ -1,4 +1,4 @@
-"""Masks without weights: drawn hot spots are found, inside their boxes, in one piece, and nothing where there is nothing."""
+"""Tests of masks made without weights, on synthetic hot spots and on flat images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A method against its baselines: the paired bootstrap, and the sentence in each of its cases."""
+"""Tests of comparing a method with its baselines: the paired bootstrap and the verdict."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The FROC against loops over every bound, and against cases done by hand."""
+"""Tests of the FROC curve against loops over every threshold and hand-computed cases."""
 
 from itertools import pairwise
 
@@ -63,7 +63,11 @@ def test_a_weight_is_the_same_as_so_many_copies_of_an_image(split, times):
 
 
 def by_hand():
-    """Two lesions found at .9 and .6, one never; false positives at .8 on the ill image, at .7 and .5 on the normal ones."""
+    """Return one ill and two normal images.
+
+    Two lesions are found at .9 and .6, one never; false positives lie at .8 on the ill image, at .7
+    and .5 on the normal ones.
+    """
     ill = Truth("a", "1", 20, 20, [[0, 0, 4, 4], [10, 10, 14, 14], [16, 0, 20, 4]])
     said = Said(
         (1.5, 1.5),

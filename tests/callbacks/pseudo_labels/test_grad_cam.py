@@ -1,4 +1,4 @@
-"""Heat maps are the grad-cam library's own, whatever the batch, the layout and the precision."""
+"""Tests of heat maps against the grad-cam library for batches, layouts and precisions."""
 
 import numpy as np
 import pytest

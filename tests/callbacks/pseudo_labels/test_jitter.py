@@ -1,4 +1,4 @@
-"""Moved boxes follow from the image and the box alone; stability is the mean IoU of their masks."""
+"""Tests of jittered boxes, which depend on image and box alone, and of mask stability."""
 
 import numpy as np
 import pytest

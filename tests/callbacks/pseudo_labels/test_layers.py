@@ -1,4 +1,4 @@
-"""The layers that are mapped: found where none is named, and refused with a mend where one is not there."""
+"""Tests of choosing the mapped layers: a default is found and unknown layers are refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Listening makes maps in the forward that is made anyway, and leaves the network as it was."""
+"""Tests of making maps during the ordinary forward pass, which leaves the network unchanged."""
 
 import numpy as np
 import pytest

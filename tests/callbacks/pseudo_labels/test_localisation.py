@@ -1,4 +1,4 @@
-"""Scores of localisation against loops, cases done by hand and a plain bootstrap."""
+"""Tests of localisation scores against loops, hand-computed cases and a plain bootstrap."""
 
 import json
 
@@ -70,7 +70,14 @@ def test_images_of_unknown_truth_count_nowhere_and_normal_ones_only_for_false_po
         and set(table) == set(RULES.definitions())
     )
     assert table["froc_at_0.125"] | {"definition": ""} == {
-        "value": 0.25, "low": None, "high": None, "n": 2, "degenerate": 0, "trivial": {}, "definition": ""}  # fmt: skip
+        "value": 0.25,
+        "low": None,
+        "high": None,
+        "n": 2,
+        "degenerate": 0,
+        "trivial": {},
+        "definition": "",
+    }
 
 
 def many(patients, seed=0):

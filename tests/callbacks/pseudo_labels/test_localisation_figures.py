@@ -1,4 +1,4 @@
-"""The curves of localisation: where their points lie, and that every method is named."""
+"""Tests of the localisation figures: the points of the curves and the names of all methods."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ RULES = LocalisationRules(resamples=50)
 
 @pytest.fixture
 def methods():
-    """One that finds every lesion and one false positive an image, one that says nothing, one that is always right."""
+    """Return three methods: all lesions with one false positive per image, silent, always right."""
     truths = [Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]) for i in range(30)]
     said = {
         "all": Said((3, 3), [[2, 2, 6, 6], [10, 10, 14, 14]], [0.4, 0.8]),

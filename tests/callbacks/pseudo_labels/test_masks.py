@@ -1,4 +1,4 @@
-"""Masks of an image together, the pixels of a box, and numbers that are refused."""
+"""Tests of merging an image's masks, the pixels of a box and refused numbers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every measure of a mask by hand."""
+"""Tests of every mask measure against hand-computed values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Peaks are regional maxima: plateaus once, shoulders never, and what they are is said by their definition, pixel by pixel."""
+"""Tests of peaks, the regional maxima of a map, against a flood fill, pixel by pixel."""
 
 import numpy as np
 import pytest

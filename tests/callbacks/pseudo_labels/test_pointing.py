@@ -1,4 +1,4 @@
-"""The pointing game and the Dice of masks: counted pixel by pixel, and by hand."""
+"""Tests of the pointing game and the Dice of masks, counted pixel by pixel and by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Each reason of rejection on a mask that has this fault alone, their order, and the funnel they make."""
+"""Tests of mask rejection: each reason alone, the order of reasons and the resulting funnel."""
 
 from collections import Counter
 from itertools import pairwise

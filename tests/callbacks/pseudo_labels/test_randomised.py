@@ -1,4 +1,4 @@
-"""Random weights in place of learned ones: nothing learned is left, and nothing else has changed."""
+"""Tests of replacing learned weights by random ones, which changes nothing else."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""SAM 2 through our class against the library's own processor and model, with a tiny one of random weights read from a folder."""
+"""Tests of SAM 2 against the transformers processor and model, with tiny random weights."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ POINTS = np.array([[15.0, 30], [20, 70], [22, 60]])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model and its processor, as the hub holds them; the weights are large, so that prompts make a difference."""
+    """Save a model and its processor as on the hub; weights are large so that prompts matter."""
     place = tmp_path_factory.mktemp("sam2")
     torch.manual_seed(0)
     model = Sam2Model(Sam2Config(**TINY))

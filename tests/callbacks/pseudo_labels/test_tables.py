@@ -1,4 +1,4 @@
-"""What a segmenter is given: whose masks, which labels, and what is left out."""
+"""Tests of a segmenter's tables: the masks and labels they hold and the images they leave out."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ RLE = encode(np.ones((8, 4, 1), np.uint8))[0]
 
 @pytest.fixture
 def table(tmp_path) -> Manifest:
-    """Two images of each label and split; the true mask of `test1b` is missing, that of normal images is empty."""
+    """Two images per label and split; normal ones have empty true masks, `test1b` has none."""
     rows = []
     for split in ("train", "val", "test"):
         for label in (0, 1):

@@ -1,4 +1,4 @@
-"""What is true and what is said of an image: what is taken for unknown, what for normal, and what is refused."""
+"""Tests of ground truth and predictions per image: unknown, normal and refused ones."""
 
 import numpy as np
 import pytest

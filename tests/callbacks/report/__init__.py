@@ -1,1 +1,1 @@
-"""Tests of the page: what it embeds, and what a browser makes of it."""
+"""Tests of the report page: its embedded data and its behaviour in a browser."""

@@ -1,4 +1,4 @@
-"""Pages of synthetic runs, and tabs that show them."""
+"""Pages of synthetic runs, and browser tabs that show them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from tests.callbacks.report import pages
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page file and gives the tab; afterwards nothing may have been asked of a network, run from data or gone wrong."""
+    """Open page files in tabs; fail at the end on any network request, dialog, message or error."""
     context, said = browser.new_context(viewport={"width": 1280, "height": 900}), []
 
     def open_(path: Any, **more: Any) -> Any:

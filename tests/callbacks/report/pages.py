@@ -1,4 +1,4 @@
-"""Pages of synthetic runs, with pictures and maps, and without a network."""
+"""Pages of synthetic runs, with pictures and maps, built without a network."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,10 @@ def masks(
     images: int = 24,
     folds: bool = False,
 ) -> Page:
-    """A segmentation of 32 pixels; with folds every second image has another rule, and nothing is shown of any."""
+    """Build the page of a segmentation of 32 x 32 pixel images.
+
+    With `folds`, every second image has another decision rule and no cases are shown.
+    """
     logits, truth, seen = many(classes, seed=11, images=images)
     rules = np.tile(rule, (images, classes, 1))
     if folds:

@@ -1,4 +1,4 @@
-"""What the page embeds, without a browser: every score at every threshold, maps without loss, orders of the cases."""
+"""Tests of the page's embedded data: scores per threshold, lossless maps and case orders."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ from tests.lightning_modules.test_mask_scores import evidence_of, scene
 
 
 def moved(seen, channel, byte):
-    """The same evidence with one class at a plain threshold, and each image's min_area or temperature kept."""
+    """Return evidence with one class at a plain threshold; min_area and temperature are kept."""
     rule = seen.rule.copy()
     if seen.kind == "mask":
         rule[:, channel, 0] = rule[:, channel, 2] = byte

@@ -1,4 +1,4 @@
-"""What a person does with the page in a browser: overlays, keys, orders of the cases, the table, a phone, and no scripts at all."""
+"""Tests of the page in a browser: overlays, keys, case order, tables, phones and no scripts."""
 
 import numpy as np
 import pytest
@@ -35,10 +35,14 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
 
 def orange(tab, case):
     """Pixels of a case's overlay that are no grey and not the truth's green."""
-    script = """(case_) => { const c = document.querySelector(`figure[data-case="${case_}"] canvas`);
-      const copy = new OffscreenCanvas(c.width, c.height).getContext("2d"); copy.drawImage(c, 0, 0);
-      const p = copy.getImageData(0, 0, c.width, c.height).data; let n = 0;
-      for (let i = 0; i < p.length; i += 4) n += p[i] > p[i + 2] + 25 && p[i] > p[i + 1] + 8; return n / p.length }"""
+    script = (
+        '(case_) => { const c = document.querySelector(`figure[data-case="${case_}"] canvas`);\n'
+        '      const copy = new OffscreenCanvas(c.width, c.height).getContext("2d"); '
+        "copy.drawImage(c, 0, 0);\n"
+        "      const p = copy.getImageData(0, 0, c.width, c.height).data; let n = 0;\n"
+        "      for (let i = 0; i < p.length; i += 4) n += p[i] > p[i + 2] + 25 && "
+        "p[i] > p[i + 1] + 8; return n / p.length }"
+    )
     return tab.evaluate(script, case)
 
 
@@ -152,9 +156,11 @@ def test_the_enlarged_picture_is_the_one_that_is_named_however_fast_one_goes_on(
     alone, name = tab.evaluate(seen), tab.inner_text("#name")
     tab.keyboard.press("Escape")
     tab.evaluate(
-        """() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")].map((e) => e.ariaLabel.slice(8));
-      [...document.querySelectorAll("#images .pictured")].find((row) => !shown.includes(row.cells[0].textContent)).click();
-      document.getElementById("next").click() }"""
+        '() => { const shown = [...document.querySelectorAll("figure:not([hidden]) .open")]'
+        ".map((e) => e.ariaLabel.slice(8));\n"
+        '      [...document.querySelectorAll("#images .pictured")]'
+        ".find((row) => !shown.includes(row.cells[0].textContent)).click();\n"
+        '      document.getElementById("next").click() }'
     )  # one that is not unpacked yet, and at once the first, which is
     tab.wait_for_timeout(500)
     assert tab.inner_text("#name") == name and tab.evaluate(seen) == alone

@@ -1,4 +1,4 @@
-"""The slider in a browser: every number it moves, against the scores' own functions and scikit-learn."""
+"""Tests of the page's slider in a browser against the score functions and scikit-learn."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The short table on a terminal of 80 columns."""
+"""Tests of the short table on a terminal of 80 columns."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Who started a process: ranks agree on a folder, and a trial of its own inherits nothing of another run."""
+"""Tests of recognising a launcher: ranks agree on a folder and trials inherit no other run."""
 
 import os
 import time

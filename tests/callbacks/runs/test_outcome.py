@@ -1,4 +1,4 @@
-"""How a run ended, from what it left and from how its process did."""
+"""Tests of a run's outcome, from the files it left and from its process."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The lines that a run begins with, against what is counted by hand."""
+"""Tests of the summary printed before training, against hand-computed values."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ AREAS = np.array([[9], [0], [0], [0], [4], [0], [7], [0]])  # of lesions, in pix
 
 @pytest.fixture
 def parts(tmp_path):
-    """Five train, one val and two test images of four patients; half of what an epoch draws shall be positive."""
+    """Five train, one val and two test images of four patients; half of an epoch is positive."""
     rows = {
         "id": list("abcdefgh"),
         "image": list("abcdefgh"),

@@ -1,4 +1,4 @@
-"""A run's folder is its own: names from the clock are claimed, a folder in use is refused, and no crash leaves a lock behind."""
+"""Tests of run folders: names are claimed, folders in use are refused and crashes leave no lock."""
 
 import json
 import os
@@ -213,7 +213,10 @@ def test_a_second_run_in_a_named_folder_is_refused_and_changes_nothing(
 
 
 def test_a_trial_believes_an_outcome_of_its_own_overrides_alone(holder, export, tmp_path):
-    """Another sweep's trial trains in the folder: the sweep is refused. The same trial of a killed sweep: its outcome is taken."""
+    """A sweep is refused if another trial runs in the folder, and awaits its own orphaned trial.
+
+    The outcome of the trial that a killed sweep had started is taken over.
+    """
     words = ["do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null", "seed=3"]
     sweep = tmp_path / "sweep"
     process = holder(sweep / "0", ["seed=4"])

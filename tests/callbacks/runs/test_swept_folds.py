@@ -1,4 +1,4 @@
-"""How many folds there are, from the words of a multirun."""
+"""Tests of the number of folds, read from the overrides of a multirun."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A study whose trials train nothing: run.py as the command line calls it, with a launcher that writes outcomes."""
+"""A study whose trials train nothing: the launcher of run.py writes outcomes."""
 
 import math
 
@@ -37,7 +37,10 @@ def score(said: dict) -> float:
 
 @pytest.fixture
 def sweep(cli, tmp_path, monkeypatch):
-    """Carries out trials by `ending`; returns exit code, what was said, and number -> words of the trials that were started."""
+    """Run a study whose trials end by `ending`.
+
+    The call returns the exit code, stderr and the values of each started trial by its number.
+    """
     monkeypatch.setattr(trials, "ENDINGS", ())
 
     def call(

@@ -1,4 +1,4 @@
-"""A sweep's folder as finished, pruned, failed and cut-off trials leave it, without any training."""
+"""A synthetic sweep folder with finished, pruned, failed and interrupted trials."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,10 @@ def trial(
 
 
 def sweep(folder: Path, trials: int = 12) -> Path:
-    """The score follows the rate alone; the third trial failed, the fifth was pruned, the seventh was cut off."""
+    """Write a sweep whose score follows the rate alone.
+
+    The third trial failed, the fifth was pruned and the seventh was interrupted.
+    """
     for k in range(trials):
         lr, rank = 10 ** (-4 + 2 * ((k * 7) % trials) / trials), (4, 8, 16)[k % 3]
         words = [f"module.optimizer.lr={lr!r}", f"module.net.lora.rank={rank}"]

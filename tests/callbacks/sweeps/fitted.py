@@ -1,4 +1,4 @@
-"""Fits that were never trained: what folds and seeds leave on disk, drawn."""
+"""Synthetic run folders of untrained fits over folds and seeds."""
 
 import json
 from dataclasses import asdict
@@ -107,7 +107,7 @@ def sweep(
     arms: tuple[str, ...] = (),
     new_cut: bool = False,
 ) -> Path:
-    """A multirun over folds and seeds, and over arms of falling skill; `failed` are numbers of trials."""
+    """Write a multirun over folds, seeds and variants of falling skill; `failed` lists trials."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "multirun.yaml").write_text("")
     number = 0

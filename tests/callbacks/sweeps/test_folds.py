@@ -1,4 +1,8 @@
-"""Folds and seeds of a multirun as one: what is merged against the parts, intervals against a bootstrap by hand, and what is missing is said."""
+"""Tests of merging a multirun over folds and seeds.
+
+Merged evidence is compared with its parts, intervals with a bootstrap by hand; missing parts are
+reported.
+"""
 
 import shutil
 from pathlib import Path

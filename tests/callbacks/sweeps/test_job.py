@@ -1,4 +1,4 @@
-"""Trials by a launcher of Hydra that is not ours, such as Slurm's: numbered as Hydra numbers them, told one by one."""
+"""Tests of trials run by a foreign Hydra launcher, such as Slurm's: numbering and reporting."""
 
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher

@@ -1,4 +1,4 @@
-"""Mean, spread and interval over seeds against a bootstrap by hand and against the interval of one run."""
+"""Tests of mean, spread and interval over seeds against a bootstrap by hand and a single run."""
 
 import numpy as np
 import pytest

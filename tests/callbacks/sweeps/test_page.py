@@ -1,4 +1,4 @@
-"""The page of a sweep: what it says, and which key matters."""
+"""Tests of a sweep's page: its content and the importance of each key."""
 
 import re
 import shlex

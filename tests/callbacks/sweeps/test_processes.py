@@ -1,4 +1,4 @@
-"""Trials in processes of their own, by a Hydra application that trains nothing."""
+"""Tests of trials in separate processes, with a Hydra application that trains nothing."""
 
 import json
 import os
@@ -33,7 +33,8 @@ from callbacks.runs import outcome
 def job(cfg):
     folder, asked = Path(HydraConfig.get().runtime.output_dir), []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    (folder / "seen.json").write_text(json.dumps([os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
+    (folder / "seen.json").write_text(json.dumps([os.getpid(), \
+os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
     print("trial at work", flush=True)
     if cfg.end == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -50,7 +51,8 @@ def job(cfg):
 
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()
-    print("heavy:", [name for name in ("torch", "lightning", "pandas", "matplotlib") if name in sys.modules])
+    print("heavy:", [name for name in ("torch", "lightning", "pandas", "matplotlib") \
+if name in sys.modules])
 """
 
 

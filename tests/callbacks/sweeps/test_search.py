@@ -1,4 +1,7 @@
-"""A study that is carried out by a launcher that trains nothing: all of it, killed and gone on, with failures, refused where it changed."""
+"""Tests of a study whose launcher trains nothing.
+
+They cover complete, resumed and changed studies (the last refused) and failed trials.
+"""
 
 import math
 

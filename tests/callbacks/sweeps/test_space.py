@@ -1,4 +1,4 @@
-"""The space of a study: of the experiment's file, and over it the words of the command line."""
+"""Tests of a study's search space: the experiment's file, overridden by the command line."""
 
 from pathlib import Path
 

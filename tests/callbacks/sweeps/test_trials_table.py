@@ -1,4 +1,4 @@
-"""The table of a sweep: every trial with its state, ranked by the monitored score, numbers in full on any width of the terminal."""
+"""Tests of a sweep's table: trial states, ranking by the monitored score and numbers in full."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Fits that cannot be merged with others: what can be is, and what keeps the others from it is said in one sentence."""
+"""Tests of fits that cannot be merged: the others are merged and one sentence gives the reason."""
 
 import json
 import shlex

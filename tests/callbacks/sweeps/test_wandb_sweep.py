@@ -1,4 +1,4 @@
-"""do=[wandb_sweep]: the space as W&B describes one, and the command that its agent makes of it."""
+"""Tests of do=[wandb_sweep]: the sweep file and the command that the W&B agent makes of it."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_each_distribution_in_the_words_of_wandb(drawn, said):
 
 
 def as_agent(sweep: dict, values: dict) -> list[str]:
-    """The command of wandb_agent.py, of wandb's own functions; each entry that is a macro becomes its words."""
+    """Build wandb_agent.py's command with wandb's own functions, macro entries expanded."""
     macros = create_sweep_command_args(
         {"args": {key: {"value": value} for key, value in values.items()}}
     ) | {"env": ["/usr/bin/env"]}

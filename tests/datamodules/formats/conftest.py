@@ -1,4 +1,4 @@
-"""Writes small DICOMs for the tests of this folder."""
+"""Small DICOM files for the format tests."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ RAMP = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8)
 
 @pytest.fixture
 def dicom(tmp_path):
-    """Writes a DICOM of stored values, or of the bytes given as PixelData, with any further elements."""
+    """Write a DICOM of stored values or PixelData bytes; `elements` sets or drops further ones."""
 
     def write(
         stored=RAMP, bits=8, syntax=ExplicitVRLittleEndian, data=None, name="x.dcm", **elements

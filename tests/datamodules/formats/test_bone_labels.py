@@ -1,4 +1,4 @@
-"""The label file of a bone scan folder: whatever wrote it is read, and a wrong line is named."""
+"""Tests of a bone scan folder's label file: any encoding is read and a wrong line is named."""
 
 import pytest
 from hypothesis import given

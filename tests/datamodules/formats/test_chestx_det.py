@@ -1,4 +1,4 @@
-"""ChestX-Det's files: a polygon becomes the pixels whose middles it holds, and what stands out of the image is cut off."""
+"""Tests of ChestX-Det's files: polygon filling by pixel centres and clipping at the border."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""COCO files: polygons become the masks that pycocotools makes of them."""
+"""Tests of COCO files: polygons give the masks that pycocotools makes of them."""
 
 import numpy as np
 from pycocotools import mask as coco_mask

@@ -1,4 +1,4 @@
-"""DICOM files: shown as a viewer shows them, refused in one sentence otherwise."""
+"""Tests of DICOM files: shown as a viewer shows them, or refused in one sentence."""
 
 import importlib
 import shutil

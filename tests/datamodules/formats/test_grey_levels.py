@@ -1,4 +1,4 @@
-"""Stored values become the grey levels of a viewer."""
+"""Tests of converting stored DICOM values to the grey levels of a viewer."""
 
 import numpy as np
 import pytest

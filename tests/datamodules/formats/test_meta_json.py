@@ -1,4 +1,4 @@
-"""The meta JSON: entries become rows, contradictions are refused by name, and what is written reads back."""
+"""Tests of the meta JSON: entries become rows, contradictions are refused and files round-trip."""
 
 import json
 

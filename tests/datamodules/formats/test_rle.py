@@ -1,4 +1,4 @@
-"""Run lengths: the SIIM-ACR texts mean the masks that numpy makes of them."""
+"""Tests of SIIM-ACR run lengths against masks made with NumPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""Run lengths from others: what does not fill its image is refused before pycocotools sees it, and the reading of compressed strings is its own."""
+"""Tests of run lengths from other tools.
+
+Lengths that do not fill their image are refused before pycocotools sees them; the parser that
+checks compressed strings is the project's own.
+"""
 
 import numpy as np
 import pytest

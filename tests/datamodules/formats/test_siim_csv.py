@@ -1,4 +1,4 @@
-"""The SIIM-ACR table: read as published, refused with the mend."""
+"""Tests of the SIIM-ACR table: read as published, or refused with a fix."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Windows and rescalings that show no picture are refused with the element and its value; those that do are as they were."""
+"""Tests of DICOM windows and rescalings that leave no picture: refused with element and value."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pascal VOC: what is written is read, boxes are cut at the border, and whatever is wrong or hostile is refused in a sentence."""
+"""Tests of Pascal VOC files: round trip, clipping of boxes and refusal of malformed XML."""
 
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -48,9 +48,10 @@ def test_an_annotation_may_leave_its_size_and_objects_out(size, tmp_path):
 
 def test_a_declared_encoding_is_believed(tmp_path):
     (tmp_path / "1.xml").write_bytes(
-        '<?xml version="1.0" encoding="latin-1"?><annotation><folder>Größe</folder></annotation>'.encode(
-            "latin-1"
-        )
+        (
+            '<?xml version="1.0" encoding="latin-1"?>'
+            "<annotation><folder>Größe</folder></annotation>"
+        ).encode("latin-1")
     )
     assert read_voc(tmp_path / "1.xml").objects == ()
 

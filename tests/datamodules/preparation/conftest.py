@@ -1,4 +1,4 @@
-"""What these tests share: a small data set with lesions, and its datamodule."""
+"""A small data set with lesions and its datamodule, for the preparation tests."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def module(root, name="manifest.json", **more):
 
 @pytest.fixture
 def root(tmp_path):
-    """Eighteen images of 60 x 80 pixels, two of three with a lesion that grows with their number; masks as RLE."""
+    """18 images of 60 x 80 pixels, two thirds with a growing lesion; masks as RLE."""
     root, rows = tmp_path / "data", []
     (root / "images").mkdir(parents=True)
     for n in range(N):

@@ -1,4 +1,4 @@
-"""do=[crop]: squares around the lesions of train alone, inside the image where they fit, and a meta JSON that trains on them."""
+"""Tests of do=[crop]: squares around the lesions of train alone, and a trainable meta JSON."""
 
 import json
 

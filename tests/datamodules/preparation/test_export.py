@@ -1,4 +1,4 @@
-"""do=[export]: any data set becomes PNGs and a meta JSON that load again; the user's folder stays as it was."""
+"""Tests of do=[export]: any data set becomes PNGs and a meta JSON; the source is untouched."""
 
 import json
 

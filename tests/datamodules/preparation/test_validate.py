@@ -1,4 +1,4 @@
-"""do=[validate]: all that is wrong is counted and printed before it is refused; nothing is written."""
+"""Tests of do=[validate]: every fault is counted and printed, and nothing is written."""
 
 import json
 
