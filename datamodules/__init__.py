@@ -1,1 +1,1 @@
-"""Ground floor: files on disk become batches."""
+"""Data sets: files on disk become batches."""

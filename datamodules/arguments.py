@@ -1,8 +1,7 @@
-"""Checks the arguments of our own constructors against their annotations, and says in one sentence what is allowed.
+"""Checks of constructor arguments against their annotations; an error says what is allowed.
 
-`Literal`s and bounds that stand at a constructor mean nothing until something enforces them.
-`validated` does, by pydantic in strict mode: `true` is not 1, `off` is not false, NaN is no number.
-What is refused names the key of the configuration, as far as it is known.
+`validated` enforces `Literal`s and bounds with pydantic in strict mode: `true` is not 1, `off` is
+not false, NaN is not a number. An error names the configuration key where it is known.
 """
 
 import inspect
@@ -35,7 +34,11 @@ TEXT = {
 
 
 class Meaning(str):
-    """Says in words what an annotation allows, where its types alone do not: `Annotated[Sequence[float], Meaning("two numbers")]`."""
+    """The values that an annotation allows, in words, where its types alone do not say them.
+
+    Example:
+        Annotated[Sequence[float], Meaning("two numbers")]
+    """
 
     __slots__ = ()
 
@@ -89,23 +92,23 @@ class ArgumentError(Refusal):
         super().__init__(f"{f'{owner}: ' if where is None else ''}{self.key(where)}{problem}")
 
     def key(self, where: str | None = None) -> str:
-        """The dotted key, such as `module.loss.terms.dice.smooth` or `callbacks.curriculum.stages[0].lr`."""
+        """Return the dotted key, such as `callbacks.curriculum.stages[0].lr`."""
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path]
         return f"{where or ''}{''.join(parts)}".removeprefix(".")
 
     def inside(self, *outer: str | int) -> "ArgumentError":
-        """The same error of an argument that stands below others, such as `lora` or `stages`, 0."""
+        """Return the same error for an argument nested below `outer`, such as `stages`, 0."""
         return ArgumentError(self.owner, (*outer, *self.path), self.problem)
 
     def below(self, key: str) -> "ArgumentError":
-        """The same error; its sentence names a key of the configuration instead of the argument."""
+        """Return the same error with a configuration key in place of the argument's name."""
         return ArgumentError(self.owner, (key,), self.problem, "")
 
 
 def validated(target: Target) -> Target:
-    """Enforces the annotations of a function, or of the constructor of a class.
+    """Enforce the annotations of a function, or of the constructor of a class.
 
-    A subclass that hands `**base` on needs nothing more: the constructor of its base class is
+    A subclass that passes `**base` on needs nothing more: the constructor of its base class is
     checked when it is called.
 
     Args:
@@ -122,7 +125,7 @@ def validated(target: Target) -> Target:
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
-    """Checks one value of the configuration that belongs to no constructor of ours, such as a key of Lightning's Trainer.
+    """Check a configuration value that no constructor of ours takes, such as a Trainer key.
 
     Args:
         key: Its dotted key.
@@ -139,7 +142,9 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
 
 
 def check_partial(argument: str, call: Any) -> None:
-    """Checks the arguments that a `functools.partial` of one of our own functions holds already, before it is called in the middle of a run.
+    """Check the arguments that a `functools.partial` of one of our functions already holds.
+
+    The partial itself is only called in the middle of a run.
 
     Args:
         argument: Name under which the partial was given, for the key in the sentence.
@@ -232,7 +237,7 @@ def _error(
 
 
 def _values_of(annotation: Any) -> Any:
-    """The annotation of a mapping's values; None for what is no mapping, or says more of it than its types."""
+    """Return the value annotation of a mapping; None unless it is a plain or optional mapping."""
     parts = (
         [part for part in get_args(annotation) if part is not type(None)]
         if get_origin(annotation) in (Union, types.UnionType)
@@ -260,7 +265,7 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def meaning(annotation: Any) -> str:
-    """What an annotation allows, in words: `a number from 0 to 1, or null`."""
+    """Say in words what an annotation allows: `a number from 0 to 1, or null`."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
         said = next((part for part in about if isinstance(part, Meaning)), None)

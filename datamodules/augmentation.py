@@ -1,4 +1,4 @@
-"""Named augmentation pipelines for uint8 images `H x W x C` and their masks; the numbers come from conf."""
+"""Augmentation pipelines for uint8 images `H x W x C` and their masks; conf sets the numbers."""
 
 import os
 from typing import Annotated
@@ -27,7 +27,7 @@ def mri(
     contrast: Fraction = 0.2,
     intensity: Fraction = 0.3,
 ) -> A.Compose:
-    """Flips, rotations, elastic deformation, blur, brightness and contrast: the published brain-tumour recipe.
+    """Build the published brain-tumour pipeline of flips, rotations, elastic, blur and intensity.
 
     Args:
         flip: Probability of each of the horizontal and the vertical flip.
@@ -73,13 +73,14 @@ def radiograph(
     brightness: Fraction = 0.0,
     contrast: Fraction = 0.0,
 ) -> A.Compose:
-    """Random resized crop, horizontal flip, rotation: the published pneumonia recipe, and a change of exposure that is off there.
+    """Build the published pneumonia pipeline: random resized crop, horizontal flip, rotation.
+
+    A change of brightness and contrast can be added; the published recipe has none.
 
     Args:
-        image_size: Of the crop after its resize, in pixels: the side of a square, or [height,
-            width].
-        crop: Smallest and largest share of the picture's area that a crop takes; torchvision's
-            default stands here.
+        image_size: Size of the resized crop in pixels: the side of a square, or [height, width].
+        crop: Smallest and largest share of the picture's area that a crop takes; the default is
+            torchvision's.
         aspect: Smallest and largest width : height of a crop.
         flip: Probability of the horizontal flip.
         rotate_degrees: Largest rotation to either side.
@@ -114,7 +115,7 @@ def chest(
     contrast: Fraction = 0.2,
     intensity: Fraction = 0.5,
 ) -> A.Compose:
-    """Rotations, horizontal flips, elastic deformation, brightness and contrast: the published pneumothorax recipe.
+    """Build the published pneumothorax pipeline of flips, rotations, elastic and intensity.
 
     Args:
         flip: Probability of the horizontal flip.
@@ -158,7 +159,9 @@ def bone_scan(
     contrast: Fraction = 0.1,
     intensity: Fraction = 1.0,
 ) -> A.Compose:
-    """Small rotations and shifts, a light change of brightness and contrast, no flips: the published bone-scan recipe.
+    """Build the published bone-scan pipeline: small rotations and shifts, light intensity changes.
+
+    There are no flips.
 
     Args:
         rotate_degrees: Largest rotation to either side.

@@ -1,4 +1,4 @@
-"""A manifest in, loaders out: the DataModule that every data set shares. A subclass writes `manifest()` alone."""
+"""The DataModule that every data set shares; a subclass writes `manifest()` alone."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -39,28 +39,28 @@ class ManifestDataModule(ServingDataModule, ABC):
         root: The data set's folder; only ever read.
         cache_dir: Where decoded images are kept between runs.
         image_size: The network's input in pixels: the side of a square, or [height, width].
-        cache_size: Likewise, at which decoded images are kept; `image_size` if None, more where the
-            augmentation crops.
+        cache_size: Size at which decoded images are kept, in the same form; `image_size` if None.
+            Set a larger one where the augmentation crops.
         evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
-        batch_size: Images a training step and device.
-        eval_batch_size: Likewise of evaluation; `batch_size` if None.
-        batches_per_epoch: Training steps an epoch; as many full batches as there are images if
+        batch_size: Images per training step and device.
+        eval_batch_size: The same in evaluation; `batch_size` if None.
+        batches_per_epoch: Training steps per epoch; as many full batches as there are images if
             None.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: An albumentations pipeline for training.
-        sampling: Which images an epoch shows, and how often; all alike if None.
-        cls_prob: A run of a pre-classifier, or its cls_prob.csv: the probability of each image by
-            which hard ones are told.
-        split: `folders` keeps the data set's own split; `group` splits anew by group, 80/10/10.
-        folds: Into how many folds train and val together are cut; 0 for none.
-        fold: Which of them is val.
+        sampling: The way an epoch samples images; all alike if None.
+        cls_prob: A pre-classifier's run folder, or its cls_prob.csv: the probabilities by which
+            hard images are recognised.
+        split: `folders` keeps the data set's own split; `group` makes a new one by group, 80/10/10.
+        folds: Number of folds that `fold_pool` is cut into; 0 for none.
+        fold: Number of the fold that is val.
         fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are
             both kept out as test.
         seed: Seed of the split, the order and the augmentation.
         lookalikes: `report` nearly identical pictures in different splits, or `join` them into one
             group before `split=group`.
-        allow_leaks: Go on where a group or a file stands on two sides.
-        predict_splits: Whose images do=[predict] looks at.
+        allow_leaks: Continue although a group or a file is in two splits.
+        predict_splits: Splits whose images do=[predict] predicts on.
         num_workers: Loader processes; `auto` takes what the cores allow.
         inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap
             foreground and background of every mask; `keep` them.
@@ -120,7 +120,10 @@ class ManifestDataModule(ServingDataModule, ABC):
         check_folds(folds, fold)
 
     def resize(self, image_size: Canvas) -> None:
-        """Take another image size, and keep decoded images at it where no size of their own was asked for; before the data is prepared."""
+        """Take another image size; call it before the data is prepared.
+
+        Decoded images are kept at it too, unless `cache_size` was given.
+        """
         self.image_size = image_size
         if self._cache_follows:
             self.cache_size = image_size
@@ -130,7 +133,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         """One row per image under `self.root`."""
 
     def read_manifest(self) -> Manifest:
-        """Return `manifest()` with what `inverted_masks` says of its masks."""
+        """Return `manifest()`, with its masks to be swapped if `inverted_masks` is `invert`."""
         return replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
 
     @cached_property
@@ -161,22 +164,22 @@ class ManifestDataModule(ServingDataModule, ABC):
         return self.with_split(manifest)
 
     def with_split(self, manifest: Manifest) -> Manifest:
-        """The table as it is served, for a data set whose rows depend on their split."""
+        """Return the table as it is served, for a data set whose rows depend on their split."""
         return manifest
 
     @cached_property
     def cache(self) -> ImageCache:
-        """The decoded images; the gate for leaks stands here, because it needs their content."""
+        """The decoded images; leaks are checked here, because the check needs their content."""
         cache = self.decoded()
         self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
         return cache
 
     def decoded(self) -> ImageCache:
-        """Build or open the cache; count odd images and masks, and refuse them where they are most."""
+        """Build or open the cache; count odd images and masks, and refuse if most are odd."""
         cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
         check_pictures(self.root, self.table, cache, self.inverted_masks, self.cleaning)
         return cache
 
     def prepare_data(self) -> None:
-        """Checks everything and builds the cache; safe to call from several processes at once."""
+        """Check everything and build the cache; safe to call from several processes at once."""
         _ = self.cache

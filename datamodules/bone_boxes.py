@@ -1,4 +1,4 @@
-"""The boxes that a bone scan's XML holds: Abnormal ones, and Normal ones (physiological uptake) kept apart."""
+"""Boxes of a bone scan's XML: Abnormal ones, and Normal ones (physiological uptake) apart."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ Boxes = dict[str, list[list[float]]]
 
 @dataclass(frozen=True)
 class BoneBoxes:
-    """Reads `wholeBodyANT/ant/1.xml` for `wholeBodyANT/1.jpg`, likewise of other folders and views.
+    """Reads the boxes of each image, those of `wholeBodyANT/1.jpg` from `wholeBodyANT/ant/1.xml`.
 
     Attributes:
-        tolerance: By how many pixels a box may stand out of its image; it is cut off at the border.
+        tolerance: Pixels by which a box may reach beyond its image; it is cut off at the border.
         bad: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing is
             known of its image's boxes.
         cleaning: Takes the counts of what was cut, left out or odd.
@@ -30,7 +30,9 @@ class BoneBoxes:
     cleaning: CleaningReport
 
     def columns(self, rows: pd.DataFrame) -> dict[str, pd.Series]:
-        """The columns `boxes` and `physiological`: lists of [x1, y1, x2, y2] in the image's own pixels, None where there is no XML.
+        """Return the columns `boxes` and `physiological`; None where an image has no usable XML.
+
+        Each cell is a list of [x1, y1, x2, y2] in the image's own pixels.
 
         Args:
             rows: With `id`, `image`, `view`, `label`, `height` and `width`.

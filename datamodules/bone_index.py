@@ -1,4 +1,6 @@
-"""The index of a bone scan set: one row per image of every folder that holds a label file of its own name. No image is opened.
+"""Index of a bone scan set: one row per labelled image; no image is opened.
+
+A folder is indexed if it holds a label file of its own name.
 
 Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.106221): 26 regions and
     wholeBodyANT, wholeBodyPOST
@@ -40,7 +42,10 @@ PARTS |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders 
 
 
 def parse_folder(name: str) -> tuple[str, str, str]:
-    """Part, side (L, R or nothing) and view (ANT, POST or nothing) that a folder's name says; a part that is not known keeps its spelling."""
+    """Split a folder's name into part, side (L, R or empty) and view (ANT, POST or empty).
+
+    An unknown part keeps its spelling.
+    """
     found = NAME.fullmatch(name)
     part, side, view = (
         (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
@@ -49,7 +54,9 @@ def parse_folder(name: str) -> tuple[str, str, str]:
 
 
 def index_of(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
-    """One row per labelled image below `root`, folders in the order of their names, images in that of their label file.
+    """List every labelled image below `root`, one row each.
+
+    Folders are in the order of their names, images in that of their label file.
 
     Args:
         root: Holds the folders; those without a label file of their own name are left alone.

@@ -1,4 +1,4 @@
-"""Which bone scans belong together: the two views of a patient, and patients that stand in the set under two numbers."""
+"""Bone scans that belong together: the views of a patient, and patients with several numbers."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from datamodules.strata import NONE
 
 
 def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Patient numbers that are one patient, as strings.
+    """Check the lists of patient numbers that are one patient, and return them as strings.
 
     Raises:
         Refusal: something else than lists of two or more numbers.
@@ -32,7 +32,10 @@ def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
 
 
 def joined(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Patient number to its group, itself for most; numbers that any list in `together` connects share the lowest of theirs."""
+    """Map each patient number to its group, which for most is the number itself.
+
+    Numbers that any list in `together` connects share the lowest of theirs.
+    """
     groups: list[set[str]] = []
     for connected in map(set, together):
         for other in [group for group in groups if group & connected]:
@@ -50,7 +53,7 @@ def joined(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[st
 
 
 def copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
-    """Patient numbers whose scans are the same file, byte by byte; only files of one size are read.
+    """Find patient numbers whose scans are the same file, byte by byte; reads only equal sizes.
 
     Args:
         rows: With `id`, `image` and `number`.
@@ -73,7 +76,9 @@ def copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
 
 
 def strata(rows: pd.DataFrame) -> pd.Series:
-    """Per row which views of its group are abnormal, such as `1_ANT_POST`; so every split gets its share of each kind.
+    """Return per row which views of its group are abnormal, such as `1_ANT_POST`.
+
+    A split that is stratified by it has its share of each kind.
 
     Args:
         rows: With `group`, `view` and `label`.

@@ -1,4 +1,7 @@
-"""Bone scans in the BS-80K layout: `wholeBodyANT/1.jpg`, its label in `wholeBodyANT/wholeBodyANT.txt`, its boxes in `wholeBodyANT/ant/1.xml`.
+"""Bone scans in the BS-80K layout.
+
+The label of `wholeBodyANT/1.jpg` stands in `wholeBodyANT/wholeBodyANT.txt`, its boxes in
+`wholeBodyANT/ant/1.xml`.
 
 Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.106221)
 """
@@ -33,22 +36,22 @@ IDENTICAL = (
 
 @validated
 class BoneScanDataModule(ManifestDataModule):
-    """One row per scan of one body part, in the view that is wanted; abnormal or normal, with the boxes where an XML gives them.
+    """One row per scan of one body part in the wanted view, with boxes where an XML gives them.
 
-    The split is drawn over both views of everybody and only then are the rows of the wanted view
-    kept. So ANT, POST and both share one split: what a network of one view was trained on is never
-    test of the other's.
+    The split is made over both views of all patients before the rows of the wanted view are kept,
+    so ANT, POST and both share one split: a patient that one network was trained on is never in
+    another's test.
 
     Args:
         view: `POST`, `ANT`, or `both`: two images a patient.
         part: The body part, as the folders' names say it: wholeBody, or a region such as knee (left
             and right).
-        identical: Lists of patient numbers that are one patient; scans that are the same file, byte
-            by byte, are found and joined besides.
+        identical: Lists of patient numbers that are one patient; patients with the same file, byte
+            by byte, are joined too.
         unmatched: `refuse` labels without image and images without label, or `drop` and count them.
         bad_boxes: `refuse` an XML that cannot be used, or `drop` it and count it; nothing is known
             of its image's boxes then.
-        box_tolerance: By how many pixels a box may stand out of its image; it is cut off at the
+        box_tolerance: Pixels by which a box may reach beyond its image; it is cut off at the
             border.
         true_masks: A folder of true lesion masks, `<true_masks>/wholeBodyPOST/1.png`, that only
             phantoms have; None for none.
@@ -75,11 +78,11 @@ class BoneScanDataModule(ManifestDataModule):
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Every labelled image of every folder below `root`, as `datamodules.bone_index.index_of`; not only what is trained on."""
+        """Every labelled image below `root`, from `index_of`; not only what is trained on."""
         return index_of(self.root, self.unmatched, self.cleaning)
 
     def manifest(self) -> Manifest:
-        """Both views of the wanted part, before the split; what was left out stands in `self.cleaning`."""
+        """Both views of the part before the split; `self.cleaning` lists what was left out."""
         rows = self.index[self.index["part"] == self.part].reset_index(drop=True)
         if not len(rows):
             raise ManifestError(
@@ -91,7 +94,7 @@ class BoneScanDataModule(ManifestDataModule):
         return Manifest(rows.assign(stratum=strata(rows)), ("abnormal",), group_is="patient")
 
     def with_split(self, manifest: Manifest) -> Manifest:
-        """The rows of the wanted view, with their size in pixels, place on the canvas, boxes and true masks.
+        """Return the rows of the wanted view with size, place on the canvas, boxes and true masks.
 
         Returns:
             Besides the usual columns `view`, `part`, `side`; `height`, `width` of the image;

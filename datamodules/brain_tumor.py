@@ -1,4 +1,6 @@
-"""Brain-tumour MRI slices exported from Roboflow as COCO: `train/ valid/ test/`, each with `_annotations.coco.json`.
+"""Brain-tumour MRI slices exported from Roboflow as COCO.
+
+The folders are `train/ valid/ test/`, each with `_annotations.coco.json`.
 
 Data: https://www.kaggle.com/datasets/pkdarabi/brain-tumor-image-dataset-semantic-segmentation
 """
@@ -27,7 +29,7 @@ Parts = list[
 
 @validated
 class BrainTumorDataModule(ManifestDataModule):
-    """A COCO export, cleaned: every annotation of an image becomes one binary mask, whatever its category.
+    """A cleaned COCO export; an image's annotations of any category become one binary mask.
 
     Args:
         unannotated: `drop` images without annotation (here each shows a tumour all the same), or
@@ -142,7 +144,10 @@ class BrainTumorDataModule(ManifestDataModule):
         }
 
     def _one_side_per_original(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Of the `.rf.` copies of one original, those of the most protected split stay: test before val before train."""
+        """Drop `.rf.` copies of an original that a more protected split holds (test, then val).
+
+        Only with `split=folders`; a split by group keeps the copies of an original together anyway.
+        """
         rank = rows["split"].map({"test": 0, "val": 1, "train": 2})
         straddling = rank > rank.groupby(rows["group"]).transform("min")
         if self.split == "folders":
@@ -159,7 +164,7 @@ class BrainTumorDataModule(ManifestDataModule):
         return rows
 
     def _write_cleaned(self, kept: set[str]) -> None:
-        """What is trained on, as COCO: outlines as RLE, so clipped and filled ones are what they became."""
+        """Write kept annotations as COCO; outlines are RLE, clipped and filled as in training."""
         for split, content in self._contents.items() if self.cleaned_dir else ():
             images = [
                 image for image in content["images"] if f"{split}/{image['file_name']}" in kept

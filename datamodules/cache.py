@@ -9,10 +9,10 @@ from datamodules.formats.rle import decode
 
 
 class ImageCache:
-    """What `datamodules.decoding.build` wrote, opened lazily so that a pickled copy (spawned workers) holds only the path.
+    """The arrays that `datamodules.decoding.build` wrote, opened lazily.
 
-    Images are uint8 and letterboxed, masks bits, sizes each image's own in pixels, digests the
-    sha256 of its file.
+    A pickled copy (spawned workers) holds only the path. Images are uint8 and letterboxed, masks
+    are bits, sizes are each image's own in pixels, digests are the sha256 of its file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,7 @@ class ImageCache:
 
     @cached_property
     def has_masks(self) -> bool:
-        """Whether the manifest it was made from has masks."""
+        """True if the manifest that the cache was built from has masks."""
         return (self.folder / "masks.npy").is_file()
 
     @cached_property
@@ -51,17 +51,20 @@ class ImageCache:
 
     @cached_property
     def true_areas(self) -> np.ndarray | None:
-        """Pixels of each row's true mask at its own size, `N`, -1 where it has none; None where the manifest has no column of them."""
+        """Pixels of each row's true mask, `N`, -1 where it has none; None without such a column.
+
+        They are counted at the mask's own size.
+        """
         return self._open("true_areas") if (self.folder / "true_areas.npy").is_file() else None
 
     @cached_property
     def nearly_one_grey(self) -> np.ndarray:
-        """Which images show nearly one grey value, bool `N`; see `datamodules.images.nearly_one_grey`."""
+        """Bool `N`: images of nearly one grey value; see `datamodules.images.nearly_one_grey`."""
         return self._open("nearly_one_grey")
 
     @cached_property
     def soft_masks(self) -> np.ndarray:
-        """Which masks had soft edges that were cut, bool `N`."""
+        """Bool `N`: masks whose soft edges were cut."""
         return self._open("soft_masks")
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What can be said to be wrong before training: numbers, folders, splits without a lesion."""
+"""Checks before training: sizes, folds, folders, pictures, and splits without a lesion."""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ SOFT = "mask with soft edges: cut at 127"
 
 
 def check_image_size(image_size: Any, where: str) -> None:
-    """Refuses a canvas whose sides the networks cannot halve five times.
+    """Refuse a canvas whose sides the networks cannot halve five times.
 
     Args:
         image_size: The side of a square in pixels, or [height, width].
         where: The key it was given by.
 
     Raises:
-        Refusal: with the nearest value that can.
+        Refusal: names the nearest size that works.
     """
     sides = (
         [image_size]
@@ -52,10 +52,10 @@ def check_image_size(image_size: Any, where: str) -> None:
 
 
 def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
-    """The canvas at which images are kept; one of another shape than the network's would not come back to it.
+    """Return the canvas at which images are kept; refuse another shape than the network's.
 
     Raises:
-        Refusal: with one that would.
+        Refusal: names the key to set.
     """
     if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
         check_image_size(cache_size, "datamodule.cache_size")
@@ -74,10 +74,10 @@ def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
 
 
 def check_folds(folds: int, fold: int | None) -> None:
-    """Refuses folds that cannot be.
+    """Refuse an impossible number of folds, or a fold that does not exist.
 
     Raises:
-        Refusal: with a value that can.
+        Refusal: names values that work.
     """
     if folds == 1:
         raise Refusal(
@@ -89,10 +89,10 @@ def check_folds(folds: int, fold: int | None) -> None:
 
 
 def check_root(root: Path) -> None:
-    """Refuses a data folder that is not there or empty.
+    """Refuse a data folder that does not exist or is empty.
 
     Raises:
-        ManifestError: with the key that names it.
+        ManifestError: names the key.
     """
     if not root.is_dir():
         raise ManifestError(
@@ -109,7 +109,7 @@ def check_root(root: Path) -> None:
 def check_pictures(
     root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
 ) -> None:
-    """Count what the cache knows of odd images and masks, and refuse what makes most of them worthless.
+    """Count odd images and masks in the cache, and refuse the data set if most are unusable.
 
     Args:
         root: The data set, for the sentence.
@@ -180,7 +180,7 @@ def refuse_inverted(
     true_areas: np.ndarray | None,
     sizes: np.ndarray,
 ) -> None:
-    """Refuse masks that cover most pixels of most images: background and lesion are probably exchanged.
+    """Refuse masks that cover most of most images: background and lesion are probably exchanged.
 
     Args:
         root: The data set, for the sentence.
@@ -216,13 +216,13 @@ def refuse_inverted(
 
 
 def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks: bool) -> list[str]:
-    """Refuses a split in which nothing is shown, one in which a class is absent, and what stands in two splits.
+    """Refuse a split without a lesion or a class, and groups or files that are in two splits.
 
     Args:
         root: The data set, for the sentence.
         manifest: Rows with their final split.
         cache: Their content.
-        allow_leaks: Go on where a group or a file stands in two splits.
+        allow_leaks: Continue although a group or a file is in two splits.
 
     Returns:
         The leaks that were allowed.
@@ -244,7 +244,10 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
 
 
 def _refuse_absent_class(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
-    """One class or exclusive ones must occur in every split; of several independent findings a rare one may miss val or test."""
+    """Refuse a split in which a class never occurs, or the only class always does.
+
+    Of several independent findings a rare one may be absent from val or test.
+    """
     independent = len(manifest.classes) > 1 and not exclusive(manifest)
     for name, column in zip(manifest.classes, shows.T, strict=True):
         if (not column.any() and not (independent and split != "train")) or (

@@ -1,4 +1,6 @@
-"""Chest radiographs in the Kaggle layout: `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`, the patient in the file's name.
+"""Chest radiographs in the Kaggle layout: `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`.
+
+The name of a file holds the patient.
 
 Data: https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia (Kermany et al. 2018)
 """
@@ -21,11 +23,13 @@ PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMA
 
 @validated
 class ChestXrayDataModule(ManifestDataModule):
-    """The three folders pooled and split anew by patient, 80/10/10, stratified by class; or `split=folders` as they came.
+    """One row per image; `split=group` pools the folders and splits by patient, `folders` does not.
+
+    The new split is 80/10/10, stratified by class.
 
     Args:
-        class_folders: The folders of a split. Of two the second is the class that is found; more
-            exclude one another.
+        class_folders: The class folders of a split. Of two the second is the positive class; more
+            are exclusive classes.
         patient_patterns: Tried in this order at the start of a file name; what the first group
             holds is the patient's number.
         group: `patient`, or `file` where names say nothing of patients: every image then stands for
@@ -86,7 +90,7 @@ class ChestXrayDataModule(ManifestDataModule):
                         )
 
     def _deeper(self) -> str:
-        """The zip holds its folder twice; says where train is, when it is one level down."""
+        """Say where train is if it is one level down, because the zip holds its folder twice."""
         inner = [folder for folder in sorted(self.root.iterdir()) if (folder / "train").is_dir()]
         return f" (but {inner[0]} has)" if inner else ""
 

@@ -1,4 +1,6 @@
-"""ChestX-Det: chest radiographs with 13 kinds of findings, each outlined by a polygon; findings overlap, so each class has its own mask.
+"""ChestX-Det: chest radiographs with 13 kinds of findings, each outlined by a polygon.
+
+Findings overlap, so each class has its own mask.
 
 Data: https://github.com/Deepwise-AILab/ChestX-Det-Dataset (Lian et al. 2021), images of NIH
     ChestX-ray14
@@ -36,10 +38,12 @@ Annotations = dict[str, dict[str, list[Finding]]]  # split -> file name -> findi
 
 @validated
 class ChestXDetDataModule(ManifestDataModule):
-    """One row per image with one mask per class, and none where an image shows nothing of it; patients are unknown.
+    """One row per image with one mask per class, None for a class that it does not show.
+
+    Patients are unknown.
 
     Args:
-        classes: Which of the 13, in the order of the channels; None takes all.
+        classes: Classes to use, in channel order; None takes all 13.
         unmatched: `drop` images that no annotation names and annotations whose image is missing,
             and count them; or `refuse`.
         **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and
@@ -70,7 +74,7 @@ class ChestXDetDataModule(ManifestDataModule):
             raise Refusal(f"datamodule.classes={list(self.classes)} {wrong}")
 
     def manifest(self) -> Manifest:
-        """The images of both files; what was left out or mended stands in `self.cleaning`."""
+        """The images of both files; `self.cleaning` lists what was left out or repaired."""
         found = {split: read_chestx_det(self.root / f"ChestX_Det_{split}.json") for split in SPLITS}
         frequency = Counter(
             finding.name
@@ -94,7 +98,7 @@ class ChestXDetDataModule(ManifestDataModule):
         return Manifest(pd.DataFrame(rows), self.classes, group_is="image")
 
     def _folder(self, split: str, names: list[str]) -> Path:
-        """Where most of the images of a split are."""
+        """Return the folder that holds most images of a split."""
         places = [self.root / place.format(split) for place in PLACES]
         there = {
             place: sum((place / name).is_file() for name in names)
@@ -162,7 +166,10 @@ class ChestXDetDataModule(ManifestDataModule):
         }
 
     def _masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:
-        """Per class the union of its findings, None without any; the image's own size is read from its header."""
+        """Return the union of each class's findings, None without any.
+
+        The image's own size is read from its header.
+        """
         parts: dict[str, list[Rle]] = {name: [] for name in self.classes}
         height, width = image_size(image) if findings else (0, 0)
         for finding in findings:

@@ -1,4 +1,4 @@
-"""What a data set's warts were and what was done with them, counted by reason."""
+"""Counts of a data set's flaws and of what was done about them, by reason."""
 
 from collections import defaultdict
 from typing import Any

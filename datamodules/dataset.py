@@ -22,7 +22,7 @@ class ManifestDataset(Dataset[Sample]):
         seed: Seed of the augmentation.
         augmentation: An albumentations pipeline for uint8 images and masks, or None.
         evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
-        weights: Of each row in the loss, or None where all count alike.
+        weights: Weight of each row in the loss; None weighs all alike.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class ManifestDataset(Dataset[Sample]):
         return collate([self[Key(row[id], 0, 0, image_size)] for id in ids])
 
     def _planes(self, key: Key) -> dict[str, np.ndarray]:
-        """Image and, where there is one, mask; augmented at the cache's size, so that a crop loses nothing, then resized."""
+        """Return the image and any mask, augmented at the cache's size and then resized.
+
+        In this order a crop loses no detail.
+        """
         planes = {"image": np.array(self.cache.images[key.row])}
         if self.cache.has_masks:
             planes["mask"] = self.cache.mask(key.row, self.classes)

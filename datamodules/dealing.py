@@ -1,18 +1,22 @@
-"""Shares the images of an epoch out over processes: each has its part of the positives, and a step shows the same images whatever their number."""
+"""Distribution of an epoch's images over processes.
+
+Each process has its part of the positives, and a step shows the same images whatever the number
+of processes.
+"""
 
 import numpy as np
 
 
 def dealt(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
-    """Shares the images of an epoch out so that every process gets its part of the positives.
+    """Distribute an epoch's images over processes so that each gets its part of the positives.
 
-    The images of a step stay the same whatever the number of processes; within it positives are
-    dealt in turn, and the next step goes on where the last stopped.
+    A step shows the same images whatever the number of processes. Within it positives are dealt in
+    turn, and the next step continues where the last one stopped.
 
     Args:
         positive: Bools of all images of the epoch, in order.
         batches: Steps.
-        batch_size: Images a step and process.
+        batch_size: Images per step and process.
         world_size: Processes.
 
     Returns:

@@ -27,7 +27,7 @@ VERSION = 6
 def build(
     manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None
 ) -> ImageCache:
-    """The cache of a manifest at one size; what is there already is opened, and nothing is decoded.
+    """Open the cache of a manifest at one size, or build it by decoding all images.
 
     Args:
         manifest: Rows with `image` and, for segmentation, `mask`.
@@ -60,7 +60,10 @@ def build(
 
 
 def fingerprint(manifest: Manifest, size: Canvas, channels: int) -> str:
-    """Changes when a file, its size or time, a mask, or what is kept of it changes; the split does not matter."""
+    """Hash the files, masks and crops of a manifest and how they are cached, but not its split.
+
+    A file counts by its path, size and modification time.
+    """
     how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
     digest = hashlib.sha256(
         f"{VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
@@ -153,7 +156,10 @@ def _fill(
 
 
 def _true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
-    """Return the pixels of a row's true mask, -1 without one, and whether it has soft edges; read here, it is checked before training."""
+    """Return the pixels of a row's true mask, -1 without one, and whether it has soft edges.
+
+    Reading the mask here checks it before training.
+    """
     path = manifest.rows["true_mask"].iat[row]
     if not isinstance(path, str):
         return -1, False

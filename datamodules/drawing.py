@@ -1,4 +1,4 @@
-"""Draws the rows of an epoch: at the asked share of positives, by strata, hard ones more often, each as evenly as can be."""
+"""Sampling of an epoch's rows by share of positives, strata and hardness, as evenly as possible."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from datamodules.plan import Plan
 from datamodules.refusal import Refusal
 
-ROUNDING = 1e-6  # what floating point makes of a whole number of images
+ROUNDING = 1e-6  # floating-point error of a whole number of images
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Pool:
 
     @classmethod
     def plain(cls, rows: np.ndarray) -> "Pool":
-        """Rows that are all wanted alike."""
+        """Make a pool in which all rows are wanted alike."""
         return cls(
             np.asarray(rows),
             np.ones(len(rows), bool),
@@ -39,7 +39,7 @@ class Pool:
         )
 
     def refuse(self, plan: Plan, where: str) -> None:
-        """Refuses a plan that no drawing from these rows can keep.
+        """Refuse a plan that cannot be sampled from these rows.
 
         Args:
             plan: What is wanted.
@@ -70,13 +70,16 @@ class Pool:
                 )
 
     def batches(self, plan: Plan, world_size: int = 1) -> int:
-        """Batches of an epoch on each of `world_size` processes; without a last, smaller one, which BatchNorm would not bear."""
+        """Return the batches of an epoch on each of `world_size` processes.
+
+        A last, smaller batch is left out, because it would harm BatchNorm.
+        """
         if plan.batches:
             return plan.batches
         return max(1, int(1 / self.shares(plan).max() + ROUNDING) // (plan.batch_size * world_size))
 
     def shares(self, plan: Plan) -> np.ndarray:
-        """How much of an epoch each row is wanted to be; the sum is 1."""
+        """Return the share of an epoch that is wanted of each row; the sum is 1."""
         weights = self._weights(plan)
         if plan.positive_fraction is None:
             return weights / weights.sum()
@@ -92,18 +95,18 @@ class Pool:
     def draw(
         self, plan: Plan, images: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows of one epoch in the order they are shown.
+        """Sample the rows of one epoch, in the order they are shown.
 
-        The number of positives is the asked one to within rounding. No row is drawn twice where the
-        rows suffice; else each is drawn as often as wanted, rounded up or down.
+        The number of positives is exact to within rounding. No row is sampled twice where the rows
+        suffice; otherwise each is sampled as often as wanted, rounded up or down.
 
         Args:
             plan: What is wanted.
-            images: How many.
-            random: Source of the order and of who is rounded up.
+            images: Number of images.
+            random: Generator of the order and of the rounding.
 
         Returns:
-            Three arrays of `images`: the row, how often it was drawn before in this epoch, and
+            Three arrays of `images`: the row, how often it was sampled before in this epoch, and
             whether it is positive.
         """
         weights = self._weights(plan)
@@ -136,7 +139,10 @@ class Pool:
     def _systematic(
         self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator
     ) -> np.ndarray:
-        """`number` of the members, each as often as its weight wants, rounded up or down; each stratum gets its share to within one."""
+        """Sample `number` members, each as often as its weight says, rounded up or down.
+
+        Each stratum gets its share to within one.
+        """
         if not number:
             return members[:0]
         order = random.permutation(len(members))
@@ -153,6 +159,6 @@ class Pool:
 
 
 def _before(drawn: np.ndarray) -> np.ndarray:
-    """How often each entry stands further left; equal ones stand together."""
+    """Count the equal entries left of each entry; equal entries must be adjacent."""
     starts = np.flatnonzero(np.diff(drawn, prepend=-1))
     return np.arange(len(drawn)) - np.repeat(starts, np.diff(starts, append=len(drawn)))

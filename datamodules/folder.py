@@ -1,4 +1,4 @@
-"""Any folder of images or DICOMs, of which nothing else is known: to predict on."""
+"""Any folder of images or DICOMs without annotations, to predict on."""
 
 from functools import cached_property
 from typing import Any
@@ -18,12 +18,12 @@ UNUSED = ("patients", "manifest_name", "view", "true_masks")  # keys of other da
 
 @validated
 class FolderDataModule(ManifestDataModule):
-    """Every image below `root`, as test; `do=[predict]` alone makes sense of it.
+    """Every image below `root` as test, for `do=[predict]` alone.
 
     Args:
         classes: Names of the classes that the network knows.
-        **base: As `ManifestDataModule`, and what an experiment says of its own data set, which is
-            not used: see UNUSED.
+        **base: As `ManifestDataModule`; keys that an experiment has for other data sets (UNUSED)
+            are ignored.
     """
 
     can_validate = False
@@ -33,7 +33,7 @@ class FolderDataModule(ManifestDataModule):
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:
-        """One row per file; its id is the file's name without suffix, or the path below `root` where names are not unique."""
+        """One row per file; its id is the file's stem, or its path below `root` if stems repeat."""
         files = sorted(
             path
             for path in self.root.rglob("*")
@@ -54,7 +54,7 @@ class FolderDataModule(ManifestDataModule):
 
     @cached_property
     def table(self) -> Manifest:
-        """All of them, as test."""
+        """All images, as test."""
         check_root(self.root)
         manifest = self.manifest()
         manifest.rows["split"] = "test"

@@ -59,7 +59,10 @@ def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def nearly_one_grey(pixels: np.ndarray) -> bool:
-    """Tell whether uint8 `H x W x C` pixels show nothing: in every channel the middle 99.8 % span at most NEARLY_ONE_GREY levels."""
+    """Tell whether uint8 `H x W x C` pixels show nothing.
+
+    In every channel the middle 99.8 % then span at most NEARLY_ONE_GREY levels.
+    """
     return all(
         _spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
         for channel in range(pixels.shape[2])
@@ -88,7 +91,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def is_dicom(path: Path, data: bytes | None) -> bool:
-    """Tell whether the name or the content says DICOM; exports often have names without a suffix."""
+    """Tell whether name or content says DICOM; exports often have names without a suffix."""
     if path.suffix.lower() == ".dcm":
         return True
     if data is None and path.is_file():

@@ -34,7 +34,7 @@ def targets(manifest: Manifest) -> np.ndarray | None:
 
 
 def exclusive(manifest: Manifest) -> bool:
-    """Whether each image shows exactly one of several classes: labels are ints and there is more than one class."""
+    """Return True if each image shows one of several classes, that is, if labels are ints."""
     return (
         "label" in manifest.rows
         and len(manifest.classes) > 1
@@ -43,7 +43,7 @@ def exclusive(manifest: Manifest) -> bool:
 
 
 def shown(manifest: Manifest, cache: ImageCache) -> np.ndarray:
-    """Bool `N x classes`: which row truly shows which class, by its mask where there are masks, else by its label."""
+    """Return the classes a row truly shows, bool `N x classes`, by masks if any, else by label."""
     if cache.has_masks:
         return np.asarray(cache.areas) > 0
     labels = targets(manifest)

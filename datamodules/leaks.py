@@ -1,4 +1,4 @@
-"""Finds what stands on both sides of a split: the same group, the same file, nearly the same picture."""
+"""Search for what is in two splits: the same group, the same file, nearly the same picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class NearDuplicate:
 
 
 def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[str]:
-    """Stops where one group or one file's content stands in two splits.
+    """Refuse a split in which one group or one file's content is on two sides.
 
     Args:
         rows: The manifest's rows with `id`, `group`, `split`.
         digest: Content hash of every row's image file.
-        allowed: Go on all the same; the sentences are returned for the report.
+        allowed: Continue all the same; the sentences are returned for the report.
 
     Raises:
         ManifestError: there are leaks and `allowed` is false.
@@ -65,7 +65,10 @@ def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
 
 
 def straddling(rows: pd.DataFrame) -> dict[str, int]:
-    """How much the split of `rows` leaks: groups on two sides or more, their images, test images of groups that train or val show."""
+    """Count what the split of `rows` leaks.
+
+    These are groups in two splits or more, their images, and test images of such groups.
+    """
     sides = rows.groupby("group")["split"].nunique()
     across = rows["group"].isin(sides[sides > 1].index)
     test = rows["split"] == "test"
@@ -84,7 +87,9 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
-    """Pairs of different splits that look the same; a perceptual hash proposes, the thumbnails' correlation confirms.
+    """Find near duplicates in different splits.
+
+    A perceptual hash proposes pairs, the correlation of their thumbnails confirms them.
 
     Args:
         rows: The manifest's rows with `id` and `split`.
@@ -118,7 +123,7 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
 
 
 def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
-    """Groups in which nearly identical pictures are one: whatever a group or a look-alike connects belongs together.
+    """Join groups that a near duplicate connects; every connected component becomes one group.
 
     Args:
         rows: The manifest's rows with `id` and `group`.
@@ -143,7 +148,11 @@ def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """64 bits per picture: which of the 8 x 8 lowest cosine coefficients exceed their median (Zauner 2010)."""
+    """Compute 64-bit perceptual hashes (Zauner 2010).
+
+    A bit says whether one of the 8 x 8 lowest cosine coefficients exceeds the median of all but
+    the first.
+    """
     coefficients = (
         np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)])
         if len(thumbnails)

@@ -40,26 +40,32 @@ class Letterbox:
         return min(self.canvas.height / self.height, self.canvas.width / self.width)
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Places uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
+        """Place uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
         return self._place(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
-        """Places a 0/1 mask `H x W x C`: a canvas pixel is 1 where at least half of it is covered."""
+        """Place a 0/1 mask `H x W x C`; a canvas pixel is 1 if at least half of it is covered."""
         return (self._place(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(np.uint8)
 
     def back(self, pixels: np.ndarray) -> np.ndarray:
-        """What lies on the canvas, `h x w` of floats such as a heat map, at the picture's own size; the padding is cut off."""
+        """Resize canvas floats `h x w`, such as a heat map, to the picture; cut off padding."""
         top, left, height, width = self.content
         return resized(
             pixels[top : top + height, left : left + width, None], self.height, self.width
         )[..., 0]
 
     def mask_back(self, pixels: np.ndarray) -> np.ndarray:
-        """A 0/1 mask on the canvas, `h x w`, at the picture's own size: a pixel is 1 where at least half of it is covered."""
+        """Resize a 0/1 canvas mask `h x w` to the picture's size.
+
+        A pixel is 1 where at least half of it is covered.
+        """
         return (self.back(pixels.astype(np.uint8) * np.uint8(255)) >= 128).astype(np.uint8)
 
     def points(self, own: np.ndarray) -> np.ndarray:
-        """Points `N x 2` (x, y) in pixels of the picture to pixels of the canvas; the corner of the first pixel is (0, 0)."""
+        """Map points `N x 2` (x, y) from picture pixels to canvas pixels.
+
+        The corner of the first pixel is (0, 0).
+        """
         factor, shift = self._affine
         return np.asarray(own, np.float64).reshape(-1, 2) * factor + shift
 
@@ -69,7 +75,7 @@ class Letterbox:
         return (np.asarray(on_canvas, np.float64).reshape(-1, 2) - shift) / factor
 
     def boxes(self, own: np.ndarray) -> np.ndarray:
-        """Boxes `N x 4` (x1, y1, x2, y2) in pixels of the picture to pixels of the canvas."""
+        """Map boxes `N x 4` (x1, y1, x2, y2) from picture pixels to canvas pixels."""
         return self.points(own).reshape(-1, 4)
 
     def boxes_back(self, on_canvas: np.ndarray) -> np.ndarray:
@@ -78,7 +84,7 @@ class Letterbox:
 
     @property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and shift of x and y; the content has whole pixels, so the two factors may differ a little."""
+        """Factor and shift of x and y; as the content has whole pixels, the factors may differ."""
         top, left, height, width = self.content
         return np.array([width / self.width, height / self.height]), np.array(
             [left, top], np.float64
@@ -92,7 +98,7 @@ class Letterbox:
 
 
 def scaled(height: int, width: int, size: Size) -> tuple[int, int]:
-    """Height and width in pixels of a picture that is as large as a canvas lets it, each at least one pixel."""
+    """Return height and width of a picture scaled to fill a canvas, each at least one pixel."""
     canvas = Canvas.of(size)
     factor = min(canvas.height / height, canvas.width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
@@ -101,11 +107,11 @@ def scaled(height: int, width: int, size: Size) -> tuple[int, int]:
 def resized(
     pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
 ) -> np.ndarray:
-    """`H x W x C` to `height x width x C`: `shrink` where it gets smaller, bilinear where larger."""
+    """Resize `H x W x C` to `height x width x C`: `shrink` if it gets smaller, else bilinear."""
     if pixels.shape[:2] == (height, width):
         return pixels
     smaller = height * width < pixels.shape[0] * pixels.shape[1]
-    # OpenCV drops a single channel and refuses more than four at once in some modes: resize channel by channel then
+    # OpenCV drops a single channel, and in some modes refuses more than four: resize one at a time
     planes = [
         cv2.resize(
             np.ascontiguousarray(pixels[..., c]),
@@ -118,7 +124,7 @@ def resized(
 
 
 def grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
-    """The evaluation grid of a picture: its own size if `native`, else its longest side at that many pixels."""
+    """Return the evaluation grid: a picture's own size, or its longest side at that many pixels."""
     return (
         (height, width)
         if evaluation_size == "native"

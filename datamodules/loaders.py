@@ -1,4 +1,4 @@
-"""Batches of keys become loaders: how many processes, pinned or not, and who tells the sampler the epoch."""
+"""Loaders of batches of keys: worker processes, pinned memory, and the epoch for the sampler."""
 
 import os
 import signal
@@ -27,10 +27,14 @@ def training_loader(
     trainer: Trainer | None,
     num_workers: Workers,
 ) -> DataLoader:
-    """Keys that follow from (seed, epoch), sharded over the trainer's ranks; its state is saved with a checkpoint."""
+    """Load keys that follow from (seed, epoch), sharded over the trainer's ranks.
+
+    The state of the loader is saved with a checkpoint.
+    """
 
     def epoch() -> int:
-        # not current_epoch: a fit that is resumed between two epochs starts its workers while that is still the old one
+        # not current_epoch: a fit that is resumed between two epochs starts its workers while that
+        # is still the old one
         return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]
 
     def consumed() -> int:
@@ -58,13 +62,13 @@ def evaluation_loader(
     image_size: Callable[[], Canvas],
     num_workers: Workers,
 ) -> DataLoader:
-    """Every row once, shared out over the trainer's ranks."""
+    """Load every row once, sharded over the trainer's ranks."""
     keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))
     return DataLoader(dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
 
 
 def rank_of(trainer: Trainer | None) -> tuple[int, int]:
-    """This process and the number of processes."""
+    """Return the rank of this process and the number of processes."""
     return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
@@ -77,7 +81,7 @@ def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available(),
         "generator": (
             torch.Generator().manual_seed(seed)
-        ),  # else a loader draws from the global stream
+        ),  # else a loader consumes the global random stream
         "prefetch_factor": 4 if workers else None,
         "worker_init_fn": _leave_ctrl_c_to_the_trainer,
     }
@@ -88,7 +92,10 @@ def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
 
 
 def automatic_workers() -> int:
-    """Loader processes for one device: none on a CPU of up to two cores, where the step needs them; else up to 8."""
+    """Return the number of loader processes for one device, at most 8.
+
+    There are none on a CPU of up to two cores, where the training step needs them.
+    """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     devices = max(1, torch.cuda.device_count())
     return (

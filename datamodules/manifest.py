@@ -49,7 +49,7 @@ class Manifest:
             in pixels: the square of the image that stands for it); further columns travel along.
         classes: Names of the mask's or label's classes, in channel order.
         group_is: What `group` stands for: "patient", or "image" where patients are unknown.
-        phantom: Whether the images are drawn.
+        phantom: True for synthetic images.
         mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
             is class c), or None where nothing says it.
         swap_masks: True to swap foreground and background of every mask; a row without a mask stays
@@ -118,7 +118,9 @@ class Manifest:
         return self.mask(row).rles
 
     def read_mask(self, path: str | Path, classes: int = 1) -> tuple[np.ndarray, bool]:
-        """Read a mask picture of this data set as 0/1 `H x W x classes`, swapped where masks are swapped; and whether its edges were soft.
+        """Read a mask picture as 0/1 `H x W x classes`, and whether its edges were soft.
+
+        It is swapped where the masks of this data set are.
 
         Raises:
             ContentError: values that cannot be used.
@@ -145,7 +147,7 @@ class Manifest:
         )
 
     def write(self, path: Path) -> Path:
-        """Writes `.csv` (its first line holds version and classes) or `.json`; `read` gives the same manifest back."""
+        """Write `.csv` (first line: version and classes) or `.json`, which `read` reads back."""
         head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | (
             {"phantom": True} if self.phantom else {}
         )
@@ -171,9 +173,10 @@ class Manifest:
 
 
 def read(path: Path) -> Manifest:
-    """Reads a manifest that `Manifest.write` wrote, a plain CSV with at least the columns id and image, or a pneumothorax meta JSON.
+    """Read a manifest that `Manifest.write` wrote, a plain CSV, or a pneumothorax meta JSON.
 
-    Relative paths are relative to the manifest's folder.
+    A plain CSV has at least the columns id and image. Relative paths are relative to the manifest's
+    folder.
 
     Raises:
         ManifestError: missing, malformed, of a later version, or without the required columns.

@@ -1,4 +1,4 @@
-"""The picture of a manifest row: an image, or the square of it that the row asks for, checked against what is said of its size."""
+"""Picture of a manifest row: its image, or the square that `crop` asks for, of checked size."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from datamodules.refusal import LARGEST_IMAGE, ManifestError
 
 
 def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
-    """What stands for a row, given its image as uint8 `H x W x C`: all of it, or the square that its column `crop` asks for.
+    """Return a row's picture: its image `pixels`, uint8 `H x W x C`, or the square in `crop`.
 
     Raises:
-        ManifestError: the image is not of the size its row says, or the crop lies beside it.
+        ManifestError: the image is not of the size its row says, or the crop does not overlap it.
     """
     rows: Any = manifest.rows
     height, width = pixels.shape[:2]
@@ -35,7 +35,7 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
 
 
 def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
-    """The square [top, left, side] of `H x W x C` pixels, `side x side x C`; zeros where it reaches beyond them."""
+    """Cut the square [top, left, side] out of `H x W x C` pixels; zeros where it reaches beyond."""
     top, left, side = crop
     square = np.zeros((side, side, pixels.shape[2]), pixels.dtype)
     inside = pixels[max(top, 0) : top + side, max(left, 0) : left + side]
@@ -46,7 +46,7 @@ def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
 def refuse_other_size(
     manifest: Manifest, row: int, said: list[list[int]], height: int, width: int
 ) -> None:
-    """Refuses a mask of another size than the picture it belongs to, in pixels."""
+    """Refuse a mask of another size than the picture it belongs to, in pixels."""
     crop, path = crop_of(manifest, row), str(manifest.rows["image"].iat[row])
     _refuse(f"the crop {crop} of {path}" if crop else path, said, height, width)
 
@@ -62,6 +62,6 @@ def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
 
 
 def crop_of(manifest: Manifest, row: int) -> list[int] | None:
-    """[top, left, side] in pixels of the whole image, or None where all of it is shown."""
+    """Return [top, left, side] in pixels of the whole image, or None where all of it is shown."""
     crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
     return list(crop) if isinstance(crop, list | tuple) else None

@@ -1,4 +1,4 @@
-"""What holds in one epoch of training: how large the images are, how many a batch, and which rows are wanted how often."""
+"""Plan of an epoch of training: image size, batch size, and how often rows are wanted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from datamodules.sample import Canvas
 @validated
 @dataclass(frozen=True)
 class Sampling:
-    """Which training rows an epoch shows, and how often.
+    """The way an epoch samples the training rows.
 
     Attributes:
         positive_fraction: Share of images with a lesion; None leaves it to the data.
         strata_weights: How often a row of a stratum is wanted, relative to others of its sign
             (positive or negative); None wants all alike.
-        hard_at: Probability of the pre-classifier (`cls_prob`) that divides right from wrong.
+        hard_at: Threshold of the pre-classifier's probability (`cls_prob`) between right and wrong.
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
-        hard_in_loss: Whether hard samples weigh that much more in the loss too.
-        keep_negatives: Share of train's images without lesion that are used at all, drawn once by
+        hard_in_loss: True to weigh hard samples that much more in the loss too.
+        keep_negatives: Share of train's images without lesion that are used at all, sampled once by
             the seed; val and test keep all of theirs.
         oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
@@ -48,7 +48,7 @@ class Sampling:
 
     @property
     def boosts(self) -> bool:
-        """Whether hard samples are treated otherwise, so that `cls_prob` is needed."""
+        """True if hard samples are wanted more or less often, so that `cls_prob` is needed."""
         return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
 
 
@@ -58,8 +58,8 @@ class Plan:
 
     Attributes:
         image_size: The network's input.
-        batch_size: Images a step and device.
-        batches: Steps; None for as many full batches as can be drawn without showing an image
+        batch_size: Images per step and device.
+        batches: Steps; None for as many full batches as there can be without showing an image
             twice.
         positive_fraction: As `Sampling`.
         strata_weights: As `Sampling`.
@@ -73,7 +73,7 @@ class Plan:
 
 
 def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str) -> None:
-    """Refuses weights of which none is above 0: no row could be drawn.
+    """Refuse strata weights of which none is above 0, because no row could be sampled.
 
     Args:
         strata_weights: Weight of each stratum by its name, 0 or more each; None weighs all alike.

@@ -1,4 +1,6 @@
-"""SIIM-ACR pneumothorax in any of its three layouts, found by looking: chest radiographs with the mask of the air beside the lung.
+"""SIIM-ACR pneumothorax: chest radiographs with masks, in any of the three layouts.
+
+The layout is found by looking at the files.
 
 Data: https://www.kaggle.com/competitions/siim-acr-pneumothorax-segmentation
 """
@@ -75,7 +77,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         return row | {"mask": self._mask(image) if image.texts else str(image.mask)}
 
     def _mask(self, image: Listed) -> list[Any] | None:
-        """The union of an image's RLE texts; the image's own size is read from its header."""
+        """Return the union of an image's RLE texts; its own size is read from its header."""
         if not _drawn(image.texts):
             return None
         if len(image.texts or ()) > 1:
@@ -95,12 +97,15 @@ class PneumothoraxDataModule(ManifestDataModule):
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
 
     def _is_full(self, image: Listed) -> bool:
-        """Tell whether the texts of an image cover all of it, which is an empty mask once it is swapped."""
+        """Tell whether an image's RLE texts cover all of it; swapped, such a mask is empty."""
         rle = self._rle(image)
         return rle is not None and bool(decode([rle], *rle["size"]).all())
 
     def _labels(self, images: list[Listed]) -> list[int]:
-        """1 for a mask that is not empty; masks that are files are looked at once and remembered beside the image cache."""
+        """Return 1 for each mask that is not empty, else 0.
+
+        Mask files are read once, and their labels are remembered beside the image cache.
+        """
         if images[0].mask is None:
             return [
                 int(

@@ -1,4 +1,7 @@
-"""The probabilities of a pre-classifier, and which images it had seen: cls_prob.csv, written by its run, read by another."""
+"""Probabilities of a pre-classifier, and which images it had seen: cls_prob.csv.
+
+The run of the pre-classifier writes the file, another run reads it.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,7 @@ OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
     "out_of_fold",
     "held_out",
     "in_sample",
-)  # what `seen` can say: who judged an image had not, had not, had seen it
+)  # values of `seen`: the network was not, was not, was trained on the image
 SEEN = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
 MAKE = (
     "make it on this very split with experiment=preclassify_pnx folds=5 and the same"
@@ -23,26 +26,30 @@ MAKE = (
 
 
 def write(rows: pd.DataFrame, folder: Path) -> Path:
-    """Writes `folder/cls_prob.csv`.
+    """Write `folder/cls_prob.csv`.
 
     Args:
         rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split
             for those who use the probability.
-        folder: Of the run.
+        folder: The run folder.
     """
     rows[list(COLUMNS)].sort_values("id").to_csv(folder / NAME, index=False)
     return folder / NAME
 
 
 def merge(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of k folds as one: train from the fold that did not see it, val and test as the mean over folds."""
+    """Merge the tables of k folds, without the images that a fold's network was trained on.
+
+    A train image has the probability of the fold that did not see it, a val or test image the mean
+    over folds.
+    """
     table = pd.concat(parts)
     table = table[table["seen"] != IN_SAMPLE]
     return table.groupby(["id", "seen", "split"])["cls_prob"].mean().reset_index()
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The table of a run folder, or of the file itself.
+    """Read the table of a run folder, or of the file itself.
 
     Raises:
         ManifestError: missing or not such a table.
@@ -72,7 +79,10 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
-    """Refuses what no run writes, and makes numbers of the probabilities; an image that was not judged has none."""
+    """Refuse values that no run writes, and convert `cls_prob` to numbers in place.
+
+    An image without a prediction has NaN.
+    """
     try:
         table["cls_prob"] = table["cls_prob"].replace("", "nan").astype(np.float64)
         fit = bool(table["cls_prob"].dropna().between(0, 1).all())
@@ -91,7 +101,7 @@ def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
 
 
 def attach(manifest: Manifest, named: str) -> Manifest:
-    """Adds the column `cls_prob`.
+    """Add the column `cls_prob`.
 
     Args:
         manifest: With its final split in `outer_split`.

@@ -1,10 +1,13 @@
-"""The exception of every user mistake: one sentence that says what is wrong, where, and the mend."""
+"""Exceptions for user mistakes: the message says what is wrong, where, and how to fix it."""
 
-LARGEST_IMAGE = 100_000_000  # pixels that are read at most; the largest scanned radiographs have about 25 million
+LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
 class Refusal(Exception):
-    """User input that is refused before anything expensive starts; run.py prints its sentence and exits with its code."""
+    """User input that is refused before anything expensive starts.
+
+    run.py prints the message and exits with `exit_code`.
+    """
 
     exit_code = 2
 
@@ -14,4 +17,4 @@ class ManifestError(Refusal):
 
 
 class ContentError(ManifestError):
-    """A file or an annotation can be decoded, and its values cannot be used; the sentence names them."""
+    """A file or an annotation has values that cannot be used; the message names them."""

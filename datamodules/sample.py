@@ -1,4 +1,4 @@
-"""The words of a sample: its key (which image, when, how large) and what a batch of them holds."""
+"""Types of a sample: its key (image, epoch, size), its canvas, and the fields of a batch."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict
@@ -25,19 +25,22 @@ class Canvas(NamedTuple):
 
     @classmethod
     def of(cls, size: Size) -> "Canvas":
-        """From the side of a square, or (height, width)."""
+        """Make a canvas from the side of a square, or (height, width)."""
         return cls(size, size) if isinstance(size, int) else cls(*map(int, size))
 
     @property
     def plain(self) -> int | list[int]:
-        """As a user writes it, and as a file may hold it."""
+        """The canvas as a user writes it, and as a file may hold it."""
         return self.height if self.height == self.width else [self.height, self.width]
 
     def __str__(self) -> str:
         return f"{self.height}" if self.height == self.width else f"{self.height} x {self.width}"
 
     def holds(self, other: "Canvas") -> bool:
-        """Whether a picture on this canvas loses nothing for the other one: as large, and of the same shape."""
+        """Return True if a picture on this canvas can be resized to `other` without loss of detail.
+
+        It is then at least as large and of the same shape.
+        """
         return (
             self.height >= other.height and self.height * other.width == self.width * other.height
         )
@@ -49,7 +52,7 @@ class Key(NamedTuple):
     Attributes:
         row: Row of the manifest.
         epoch: Epoch that shows it.
-        draw: How often this row was drawn before in this epoch.
+        draw: How often this row was sampled before in this epoch.
         image_size: The canvas in pixels: the side of a square, or (height, width).
     """
 
@@ -60,7 +63,7 @@ class Key(NamedTuple):
 
 
 class Content(NamedTuple):
-    """Where the picture lies on its canvas, in pixels; what is outside is padding."""
+    """Place of the picture on its canvas, in pixels; what is outside is padding."""
 
     top: int
     left: int
@@ -78,7 +81,9 @@ class Content(NamedTuple):
 
 
 class Sample(TypedDict, total=False):
-    """One image and what is known of it; a batch has the same words with a leading B (strings and `content` in lists).
+    """One image and what is known of it; a batch has the same fields with a leading B.
+
+    Strings, `content`, and truths of different sizes are lists in a batch.
 
     Attributes:
         id: Unique name of the image.

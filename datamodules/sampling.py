@@ -1,4 +1,4 @@
-"""Which rows an epoch shows, in which order, to which rank."""
+"""Samplers of keys: the rows that an epoch shows, their order, and the rank that sees them."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,17 +12,17 @@ from datamodules.sample import Canvas, Key
 
 
 class TrainingKeys(Sampler[list[Key]]):
-    """Batches of keys, drawn from (seed, epoch) alone and sharded here, so that every rank sees its own part.
+    """Batches of keys, sampled from (seed, epoch) alone and sharded over the ranks.
 
-    What holds in an epoch, its batch and image size too, is asked anew at its start. With R ranks a
-    step shows `R * batch_size` images, the same ones whatever R, and every rank has its part of the
-    positives.
+    The plan of an epoch, with its batch and image size, is read at its start. With R ranks a step
+    shows `R * batch_size` images, which depend on this product and not on R alone, and every rank
+    has its part of the positives.
 
     Args:
-        pool: The rows to draw from.
-        plan: Asked for what holds in an epoch.
-        seed: Seed of what is drawn, and of its order.
-        epoch: Asked for the number of the epoch that starts.
+        pool: The rows to sample from.
+        plan: Returns the plan of an epoch, given its number.
+        seed: Seed of the sampling and of its order.
+        epoch: Returns the number of the epoch that starts.
         rank: This process.
         world_size: Number of processes.
     """
@@ -58,7 +58,10 @@ class TrainingKeys(Sampler[list[Key]]):
             ]
 
     def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """This rank's rows of an epoch and how often each was drawn before in it, both `batches x batch_size`."""
+        """Return this rank's rows of an epoch, and how often each was sampled before in it.
+
+        Both are `batches x batch_size`.
+        """
         plan = self.plan(epoch)
         batches = self.pool.batches(plan, self.world_size)
         images = batches * plan.batch_size * self.world_size
@@ -74,8 +77,8 @@ class EvaluationKeys(Sampler[list[Key]]):
 
     Args:
         rows: Row numbers.
-        batch_size: Of each batch, but for the last.
-        image_size: Asked at each start for the canvas.
+        batch_size: Rows of each batch but the last.
+        image_size: Returns the canvas; called at each start.
         rank: This process.
         world_size: Number of processes.
     """
@@ -103,10 +106,12 @@ class EvaluationKeys(Sampler[list[Key]]):
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose state is the number of batches already trained on in this epoch; Lightning saves and restores it.
+    """A loader whose state is the number of batches already trained on in this epoch.
+
+    Lightning saves and restores it.
 
     Args:
-        consumed: Asked for that number when a checkpoint is written; 0 where the epoch is complete.
+        consumed: Returns that number when a checkpoint is written; 0 where the epoch is complete.
         **loader: As `DataLoader`, with a `TrainingKeys` as batch_sampler.
     """
 
@@ -115,9 +120,9 @@ class ResumableLoader(DataLoader):
         self._consumed = consumed
 
     def state_dict(self) -> dict[str, int]:
-        """Batches consumed of an epoch that is not over."""
+        """Return the number of batches consumed of an unfinished epoch."""
         return {"batches": self._consumed()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next epoch starts behind the batches that were seen."""
+        """Let the next epoch start after the batches that were seen."""
         self.batch_sampler.skip = state["batches"]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Serves a checked table: datasets and loaders for train, val and test, and what holds in each epoch of training."""
+"""Datasets and loaders of a checked table for train, val and test, with a plan for each epoch."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -20,7 +20,7 @@ from datamodules.strata import kept, training_pool
 
 
 class ServingDataModule(LightningDataModule):
-    """What a table and a cache are served by; `ManifestDataModule` makes both and documents the values."""
+    """Serves a table and a cache; `ManifestDataModule` makes both and documents the values."""
 
     table: Any  # a Manifest
     cache: Any  # an ImageCache
@@ -50,7 +50,7 @@ class ServingDataModule(LightningDataModule):
 
     @property
     def base_plan(self) -> Plan:
-        """What holds in every epoch unless a curriculum says otherwise."""
+        """The plan of every epoch, unless a curriculum sets another one."""
         wanted = self.sampling.positive_fraction, self.sampling.strata_weights
         return Plan(self.image_size, self.batch_size, self.batches_per_epoch, *wanted)
 
@@ -63,14 +63,17 @@ class ServingDataModule(LightningDataModule):
 
     @property
     def images(self) -> np.ndarray:
-        """Training images that are used and do not show, and show, each class, `classes x 2`."""
+        """Used training images without and with each class, `classes x 2`."""
         rows, _ = kept(self.table, self.cache, self.sampling, self.seed)
         there = shown(self.table, self.cache)[rows].sum(0)
         return np.stack([len(rows) - there, there], 1)
 
     @property
     def pixels(self) -> np.ndarray:
-        """Pixels outside and inside the masks of each class, `classes x 2`, of the training rows that are used, at each image's own size."""
+        """Pixels outside and inside the masks of each class, `classes x 2`.
+
+        They are those of the training rows that are used, at each image's own size.
+        """
         rows, _ = kept(self.table, self.cache, self.sampling, self.seed)
         inside = np.asarray(self.cache.areas)[rows].sum(0)
         return np.stack(
@@ -99,7 +102,10 @@ class ServingDataModule(LightningDataModule):
         return self.pool.batches(self.plan(epoch), world_size)
 
     def seen_size(self) -> Canvas:
-        """The canvas on which images are judged: in a fit that of the running epoch, else that of the weights."""
+        """Return the canvas for evaluation: the running epoch's in a fit, else the weights'.
+
+        A size that the user gave for a test or a prediction wins over that of the weights.
+        """
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if fitting and self.trainer:
             return self.plan(self.trainer.current_epoch).image_size
@@ -133,10 +139,10 @@ class ServingDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The size of the images that these weights are trained on, where it changes in the course of a fit."""
+        """Return the image size these weights are trained on, if it is not `image_size`."""
         size = self.seen_size()
         return {"image_size": size.plain} if size != self.image_size else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Judges these weights on images of the size they were trained on."""
+        """Take the image size that these weights were trained on, to evaluate them at it."""
         self.trained_size = Canvas.of(state_dict["image_size"])

@@ -1,4 +1,4 @@
-"""Splits by group, stratified: three parts, or k folds. A group never stands on two sides."""
+"""Stratified splits by group into three parts or k folds; no group is in two of them."""
 
 import warnings
 
@@ -10,7 +10,7 @@ from datamodules.refusal import ManifestError
 
 
 def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
-    """The fold 0..folds-1 of every row, stratified by `stratum` where there is such a column, else by `label`.
+    """Return the fold 0..folds-1 of every row, stratified by `stratum` if present, else by `label`.
 
     Raises:
         ManifestError: fewer groups than folds.
@@ -35,21 +35,21 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
 
 
 def three_way(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
-    """`train`, `val` or `test` of every row: one tenth of the groups for val, one for test, the rest for train."""
+    """Assign a tenth of the groups to `val`, a tenth to `test` and the rest to `train`, per row."""
     fold = fold_of(rows, parts, seed)
     return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
 
 
 def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> np.ndarray:
-    """The split of every row when fold number `fold` becomes val.
+    """Return the split of every row when fold number `fold` becomes val.
 
     Args:
         rows: With their `outer_split`, which is the answer where `folds` is 0.
-        folds: How many.
-        fold: Which one.
+        folds: Number of folds.
+        fold: Number of the fold that becomes val.
         pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
             test, as `test`.
-        seed: Of who goes where.
+        seed: Seed of the folds.
     """
     outer = rows["outer_split"].to_numpy()
     if not folds:
@@ -61,7 +61,9 @@ def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> 
 
 
 def final_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
-    """The split of every row: its own, or anew by group; where only val is missing, a tenth of train's groups becomes it.
+    """Return the split of every row: its own, or a new one by group.
+
+    Where only val is missing, a tenth of train's groups becomes it.
 
     Raises:
         ManifestError: nothing is left in train or val.

@@ -1,4 +1,4 @@
-"""Strata of a data set: negatives, and positives by quartile of their lesion's area; and how much hard ones count."""
+"""Strata (negatives, and positives by quartile of lesion area) and weights of hard rows."""
 
 import numpy as np
 
@@ -14,9 +14,10 @@ QUARTILES = ("1_q1", "1_q2", "1_q3", "1_q4")  # from small to large
 
 
 def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
-    """The stratum of each row: the manifest's own column, else by the lesion's share of its image, else by the label.
+    """Return each row's stratum: the manifest's own, else by its lesion's area, else by its label.
 
-    The quartiles are those of the positives of train alone, so that nothing of val or test is used.
+    The quartiles of the lesion's share of its image are those of the positives of train alone, so
+    that nothing of val or test is used.
     """
     if "stratum" in manifest.rows:
         return manifest.rows["stratum"].astype(str).to_numpy()
@@ -31,10 +32,10 @@ def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
 
 
 def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Names of the strata.
+    """Name the stratum of each row by its lesion's area.
 
     Args:
-        area: Of each row's lesion, 0 for none, in any unit.
+        area: Area of each row's lesion, 0 for none, in any unit.
         train: Which rows the quartiles are taken from.
     """
     known = area[train & (area > 0)]
@@ -44,13 +45,13 @@ def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -> Pool:
-    """The rows of train as the sampler sees them.
+    """Return the rows of train as the sampler sees them.
 
     Args:
         manifest: Rows with their final split.
         cache: Their content.
         sampling: Which of them are wanted, and how often.
-        seed: Of which negatives are kept, where not all are.
+        seed: Seed of which negatives are kept, where not all are.
 
     Raises:
         ManifestError: hard samples are wanted more often, and some rows have no `cls_prob`.
@@ -63,7 +64,10 @@ def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, see
 def kept(
     manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of train that are used: all positives, and the wanted share of the negatives to within one image; and which are positive."""
+    """Return the rows of train that are used, and which of them are positive.
+
+    These are all positives, and the wanted share of the negatives to within one image.
+    """
     rows = manifest.where("train")
     positive = np.asarray(shown(manifest, cache).any(1))[rows]
     negatives = np.random.default_rng([seed, 15]).permutation(np.flatnonzero(~positive))
@@ -75,7 +79,7 @@ def kept(
 def hard_weights(
     manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling
 ) -> np.ndarray:
-    """How much each of `rows` counts: more where the pre-classifier was wrong.
+    """Return the weight of each of `rows`; only where the pre-classifier was wrong is it not 1.
 
     Raises:
         ManifestError: see `training_pool`.

@@ -19,7 +19,9 @@ WHOLE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 @validated
 class TableDataModule(ManifestDataModule):
-    """Reads `root/manifest`: columns id, image, and where known mask, group, split, stratum; paths relative to the file.
+    """Reads the table `root/manifest_name`; its paths are relative to the file.
+
+    Its columns are id, image, and where known mask, group, split and stratum.
 
     Args:
         manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a
@@ -47,7 +49,10 @@ class TableDataModule(ManifestDataModule):
         self.mask_encoding = mask_encoding
 
     def manifest(self) -> Manifest:
-        """The table as it stands; its column `crop` is called `square`, because images stay whole until their split is known."""
+        """Return the table with its column `crop` renamed to `square`.
+
+        Images stay whole until their split is known.
+        """
         path = self.root / self.manifest_name
         if not path.is_file() and (self.root / "fold0" / self.manifest_name).is_file():
             one = self.root / "fold0"
@@ -77,7 +82,7 @@ class TableDataModule(ManifestDataModule):
         )
 
     def with_split(self, manifest: Manifest) -> Manifest:
-        """Every image checked to exist, and train on its squares if they are asked for.
+        """Check that every image exists, and train on squares if they are asked for.
 
         Raises:
             ManifestError: a missing image, or squares that cannot be used.
@@ -109,7 +114,10 @@ class TableDataModule(ManifestDataModule):
         return replace(manifest, rows=rows.assign(**served))
 
     def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
-        """Counts where masks come from, which a page of their scores has to say; refuses pseudo masks that a split is without."""
+        """Count where masks come from, for the report; refuse a split without masks.
+
+        Only a table of pseudo masks (column `mask_is`) is looked at.
+        """
         if "mask_is" not in rows:
             return
         for id, split, kind in zip(rows["id"], rows["split"], rows["mask_is"], strict=True):
@@ -124,7 +132,10 @@ class TableDataModule(ManifestDataModule):
 
 
 def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
-    """Refuses a table without cropped masks, one with some where they would tell the answer, and positives that alone stay whole."""
+    """Refuse a table whose cropped masks are missing, or would give the answer away.
+
+    They would if val or test had some, or if positives of train alone stayed whole.
+    """
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
             f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
@@ -147,7 +158,7 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
 
 
 def _refuse_no_square(path: Path, row: pd.Series, square: Any) -> None:
-    """Refuses a malformed square, and a cropped mask of which nothing says where it lies in a larger image."""
+    """Refuse a malformed square, or a mask of another size than its image without a square."""
     if isinstance(square, list | tuple):
         if not is_square(square):
             raise ManifestError(

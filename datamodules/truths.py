@@ -1,4 +1,4 @@
-"""Looks at true lesions that a table tells of, its columns `boxes` and `true_mask`, before anything expensive starts."""
+"""Checks of true lesions, the columns `boxes` and `true_mask`, before anything expensive starts."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from datamodules.refusal import ManifestError
 
 
 def check_truths(manifest: Manifest) -> None:
-    """Refuses boxes that are none, and true masks of another size than their image; only headers are read.
+    """Refuse malformed boxes and true masks of another size than their image; reads only headers.
 
     Raises:
         ManifestError: names the image.

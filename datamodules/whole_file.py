@@ -1,11 +1,11 @@
-"""Writes a file so that whoever reads it, at any moment, finds it whole: as it was before or as it is now."""
+"""Atomic writing: a reader finds the file whole at any moment, as it was before or as it is now."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside it, then puts that in its place.
+    """Write a temporary file beside `path`, then put it in its place.
 
     Args:
         path: The file.

@@ -1,1 +1,1 @@
-"""What is learned: one net, one loss, one step, and the evidence of how well."""
+"""Modules that learn: one net, one loss, one step, and the evidence of an evaluation."""

@@ -1,4 +1,4 @@
-"""A frozen network with low-rank adapters and a head that is trained in full; without adapters, a linear probe."""
+"""A frozen network with low-rank adapters and a trained head; without adapters, a linear probe."""
 
 import hashlib
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Adapted(nn.Module):
 
     @property
     def statistics(self) -> Statistics | None:
-        """Mean and std that the pretrained weights of the wrapped network expect, None where that is not known."""
+        """Mean and std that the wrapped network's pretrained weights expect; None if unknown."""
         return getattr(self.net, "statistics", None)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Adapted(nn.Module):
         return self.net(image)
 
     def train(self, mode: bool = True) -> "Adapted":
-        """Training mode for what is trained; frozen BatchNorm stays as it is."""
+        """Set training mode for what is trained; frozen BatchNorm stays as it is."""
         super().train(mode)
         if not self.adapts:
             self.net.eval()
@@ -79,13 +79,13 @@ class Adapted(nn.Module):
         return self
 
     def frozen(self) -> dict[str, Tensor]:
-        """Names below `net` and values of all that is not trained and no buffer."""
+        """Return the frozen parameters by their names below `net`; buffers are not among them."""
         return {
             name: value for name, value in self.net.named_parameters() if not value.requires_grad
         }
 
     def fingerprint(self) -> str:
-        """Changes when a frozen weight does; computed once, for they never change in training."""
+        """Hash the frozen weights; computed once, because training never changes them."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for name, value in sorted(self.frozen().items()):
@@ -96,11 +96,11 @@ class Adapted(nn.Module):
         return self._fingerprint
 
     def get_extra_state(self) -> dict[str, str]:
-        """What a checkpoint says of the frozen weights."""
+        """Return the hash of the frozen weights and whether a checkpoint holds them."""
         return {"frozen": self.fingerprint(), "checkpoint": self.checkpoint}
 
     def set_extra_state(self, state: dict[str, str]) -> None:
-        """Refuses an adapter alone that was trained on other frozen weights than those in place."""
+        """Refuse a checkpoint of adapters alone that were trained on other frozen weights."""
         if state["checkpoint"] == "whole":
             self._fingerprint = None  # other frozen weights come with it
         elif state["frozen"] != self.fingerprint():
@@ -111,7 +111,7 @@ class Adapted(nn.Module):
             )
 
     def take_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the body of a plain classifier's state_dict; its head is left out.
+        """Load the body of a plain classifier's state_dict; its head is left out.
 
         Raises:
             Refusal: it is of another network, or adapted itself.
@@ -138,7 +138,7 @@ class Adapted(nn.Module):
         self._fingerprint = None
 
     def merged(self) -> nn.Module:
-        """A plain copy of the network with the adapters added into its weights; same logits, no trace of LoRA."""
+        """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
         return low_rank.merged(self.net)
 
 

@@ -1,4 +1,7 @@
-"""The libraries of networks, loaded without W&B: timm would import it for a log writer that nothing here calls, a second of every start."""
+"""Imports of smp and timm without W&B.
+
+timm would import it for a log writer that nothing here calls, which takes a second of every start.
+"""
 
 import sys
 

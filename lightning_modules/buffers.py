@@ -1,14 +1,14 @@
-"""What a network counts while it trains (BatchNorm's statistics) becomes the same on all ranks."""
+"""Synchronisation of BatchNorm's statistics over ranks."""
 
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def of_first_rank(net: nn.Module) -> None:
-    """Gives every rank the first one's BatchNorm statistics, which are those that a checkpoint holds; called by all ranks at once.
+    """Give every rank the BatchNorm statistics of the first, which are those of a checkpoint.
 
-    Done before a validation, and not before every forward pass as by DDP: training looks at the
-    batch's own statistics.
+    All ranks call it at once, before a validation. DDP would do so before every forward pass, but
+    training uses the batch's own statistics.
     """
     if (
         not (distributed.is_available() and distributed.is_initialized())

@@ -32,14 +32,14 @@ FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
 def latest(
     name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt"
 ) -> Path | None:
-    """The run folder that `latest:EXPERIMENT` means: the youngest that was reported on, None where there is none.
+    """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
 
     Args:
         name: The experiment.
         runs: The folder of all runs, one folder an experiment.
         phantom: Whether the run was on phantoms; None takes either.
-        holding: The file in it that is wanted. A checkpoint may be that of one fold; anything else
-            is wanted of all folds together.
+        holding: File that the folder must hold. A checkpoint may be that of one fold; anything else
+            must be of all folds together.
     """
     pages = (runs / name).glob("**/report.json")
     told = {
@@ -62,7 +62,7 @@ def latest(
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """What a report.json says; nothing where it is damaged, which is told."""
+    """Read a report.json; a damaged one is reported on stderr and gives {}."""
     try:
         return dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -71,7 +71,7 @@ def _report(path: Path) -> dict[str, Any]:
 
 
 def find(path: str, wanted: str) -> Path:
-    """A checkpoint file, named itself or by its run folder.
+    """Find a checkpoint file, given itself or its run folder.
 
     Args:
         path: A .ckpt file, or a run folder.
@@ -144,7 +144,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Compares names and shapes of all weights, and mean and std with those that the user gave.
+    """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
         Refusal: the checkpoint is of another network, or of another normalization than the one that
@@ -176,7 +176,7 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
 
 
 def refuse_other_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
-    """Refuse a checkpoint whose mean or std differ from numbers that the user gave, because loading it would replace them.
+    """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
 
     Args:
         normalize: Of the module that is to take the checkpoint.
@@ -218,13 +218,13 @@ def normalization(path: Path) -> Normalize | None:
 
 
 def take_weights(module: SupervisedModule, path: Path) -> bool:
-    """Weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
+    """Load weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
 
     A network with a frozen body takes a checkpoint of the plain network too, and a classifier one
     of other classes, all but the head.
 
     Returns:
-        Whether the head was taken too.
+        True if the head was taken too.
     """
     state = read(path)["state_dict"]
     if isinstance(module.net, Adapted) and "net._extra_state" not in state:
@@ -253,10 +253,10 @@ def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def take_size(data: ManifestDataModule, path: Path) -> None:
-    """Evaluate the weights of a checkpoint on images of the size they were trained on, whatever data set that was.
+    """Evaluate the weights of a checkpoint at the image size they were trained on.
 
-    Lightning hands this on only to a data set of the same kind, and leaves what an earlier
-    checkpoint said where this one says nothing.
+    Lightning restores that size only for a data set of the same kind, and keeps an earlier
+    checkpoint's where this one says nothing.
 
     Args:
         data: Not prepared yet, or prepared for this very training. Where the user gave it another
@@ -275,7 +275,11 @@ def take_size(data: ManifestDataModule, path: Path) -> None:
 
 
 def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:
-    """Puts the module's own head and rule into a classifier's state that is of other classes; says whether nothing had to be put."""
+    """Put the module's own head and rule into `state` if it is of a classifier of other classes.
+
+    Returns:
+        True if `state` was left as it is.
+    """
     if module.target != "label" or isinstance(module.net, Adapted):
         return True
     head = f"net.{head_of(module.net)[0]}."

@@ -1,4 +1,4 @@
-"""Learns labels: one class, several independent ones, or several that exclude one another, by one rule."""
+"""Learns labels: of one class, of several independent ones, or of several exclusive ones."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ from lightning_modules.supervised import Stage
 
 @validated
 class ClassificationModule(EvaluatedModule):
-    """Logits `B x classes` against labels of 0 and 1: a sigmoid and a threshold each, or a softmax where classes exclude one another.
+    """Classifies images: a sigmoid and a threshold per class, or a softmax over exclusive classes.
 
-    Logged are `f1` and `accuracy` at the rule in force, `f1_at_half`, `auc`; of several classes
-    their mean.
+    Logits and labels (0 and 1) are `B x classes`. Logged are `f1` and `accuracy` at the rule in
+    force, `f1_at_half` and `auc`; of several classes their mean.
 
     Args:
         classes: Names of the classes; one for yes or no.
@@ -54,7 +54,7 @@ class ClassificationModule(EvaluatedModule):
         self._refuse_other_head()
 
     def _refuse_other_head(self) -> None:
-        """One logit would be broadcast against several labels, and learn nothing."""
+        """Refuse a head without one logit per class; a single one would be broadcast."""
         net = self.net.net if isinstance(self.net, Adapted) else self.net
         logits = getattr(head_of(net)[1], "out_features", len(self.classes))
         if logits != len(self.classes):
@@ -67,7 +67,10 @@ class ClassificationModule(EvaluatedModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Refuses data without labels, or with labels of the other kind; weighs positives by how rare they are, where the loss wants to know."""
+        """Refuse data without labels or with labels of another kind, and balance the loss.
+
+        `Bce` with `pos_weight=train` weighs positives by how rare they are.
+        """
         super().setup(stage)
         if stage == "predict":
             return  # a folder of images has no labels, and nothing here asks for them

@@ -22,7 +22,9 @@ def classifier(
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
-    """A classifier of timm or torchvision, by name; logits `B x classes`. With fetched weights, `statistics` holds what they expect.
+    """Build a classifier of timm or torchvision by name; its logits are `B x classes`.
+
+    With fetched weights, its attribute `statistics` holds what they expect.
 
     Args:
         library: `timm` or `torchvision`.
@@ -31,7 +33,7 @@ def classifier(
             None for scratch.
         classes: Logits.
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
-        key: What errors call `weights`.
+        key: Configuration key of `weights`, for errors.
         **architecture_arguments: The architecture's own.
 
     Raises:
@@ -39,7 +41,8 @@ def classifier(
     """
     fetch = weights == "imagenet"
     net = _build(library, architecture, fetch, classes, in_channels, architecture_arguments, key)
-    head_of(net)[1].reset_parameters()  # type: ignore[operator]  # EfficientNets draw the rows of a small head up to 1 / sqrt(classes)
+    # EfficientNets initialise the rows of a small head up to 1 / sqrt(classes)
+    head_of(net)[1].reset_parameters()  # type: ignore[operator]
     if fetch:
         net.statistics = _statistics(net, library, architecture, in_channels)  # type: ignore[assignment]
     if weights is not None and not fetch:
@@ -142,7 +145,7 @@ def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:
-    """Name and layer that give the logits: what timm calls the classifier, else the last Linear."""
+    """Return name and layer that give the logits: timm's classifier, else the last Linear."""
     named: Any = getattr(net, "get_classifier", lambda: None)()
     for name, layer in reversed(list(net.named_modules())):
         if isinstance(layer, nn.Module) and (
@@ -160,7 +163,7 @@ def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
-    """Everything but a head of another size."""
+    """Load all weights but a head of another size."""
     state, own = read_state(path, key, in_channels, net), net.state_dict()
     head = head_of(net)[0]
     missing = [

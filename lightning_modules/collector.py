@@ -1,4 +1,4 @@
-"""Gathers the evidence of an evaluation batch by batch on the device, and that of all processes at its end."""
+"""Collection of evidence, batch by batch on the device and of all processes at the end."""
 
 from collections.abc import Callable, Mapping
 
@@ -28,10 +28,10 @@ class EvidenceCollector:
         self.blocks: dict[str, list[Tensor]] = {name: [] for name in self.empty}
 
     def add(self, ids: list[str], groups: list[str], **parts: Tensor) -> None:
-        """Adds a batch; nothing is copied from the device.
+        """Add a batch; nothing is copied from the device.
 
-        It goes into blocks of many images: a small tensor a batch, that lives on between large ones
-        that do not, would leave the memory in shreds.
+        It goes into blocks of many images: a small tensor per batch that outlives the large ones
+        around it would fragment the memory.
         """
         start = len(self.ids)
         self.ids += ids

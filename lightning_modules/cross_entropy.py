@@ -1,4 +1,4 @@
-"""Cross-entropies whose weights may come from the training data: of masks or labels by image, of masks by pixel."""
+"""Cross-entropies of masks and labels whose weights may come from the training data."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -34,7 +34,7 @@ class Bce(nn.Module):
         )  # no buffer, as in BalancedBce
 
     def balance(self, counts: np.ndarray) -> None:
-        """Takes the weight from the training data, where that was asked for.
+        """Take the weight from the training data, where that was asked for.
 
         Args:
             counts: `classes x 2`, how many images or pixels are not, and are, of each class; where
@@ -62,10 +62,11 @@ class Bce(nn.Module):
 
 @validated
 class BalancedBce(nn.Module):
-    """Cross-entropy of each class against its background, each weighed by how rare its pixels are in train: `total / (2 n)`, mean over pixels.
+    """Cross-entropy that weighs classes and backgrounds by rarity in train: `total / (2 n)`.
 
-    For one class it is the softmax cross-entropy of two classes with these weights, up to their
-    sum. The module calls `balance` before training starts; until then all weigh 1.
+    n counts pixels; the loss is the mean over pixels and classes. For one class it is the
+    softmax cross-entropy of two classes with these weights, up to their sum. The module calls
+    `balance` before training starts; until then all weigh 1.
 
     Args:
         weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from
@@ -80,7 +81,7 @@ class BalancedBce(nn.Module):
         )  # no buffer: averages of a network's weights average those too
 
     def balance(self, pixels: np.ndarray) -> None:
-        """Takes the weights from the pixels of train.
+        """Take the weights from the pixels of train.
 
         Args:
             pixels: `classes x 2`, how many lie outside and inside each class's masks; where there

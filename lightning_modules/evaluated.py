@@ -1,4 +1,4 @@
-"""What every evaluation shares: evidence is gathered, a rule decides, the scores that steer training are logged."""
+"""Evaluation that all modules share: collect evidence, apply the rule, log steering scores."""
 
 from abc import abstractmethod
 from typing import Any
@@ -17,12 +17,12 @@ from lightning_modules.supervised import Stage, SupervisedModule
 
 @validated
 class EvaluatedModule(SupervisedModule):
-    """A supervised module with classes, a decision rule and, after each validation or test, `evidence[stage]`.
+    """A supervised module with classes, a decision rule and, once evaluated, `evidence[stage]`.
 
     Args:
         classes: Names of the classes, in channel order.
-        rule: Of as many classes.
-        collector: Of the arrays that this kind of evidence has.
+        rule: A decision rule of as many classes.
+        collector: Collects the arrays that this kind of evidence has.
         **supervised: As `SupervisedModule`.
     """
 

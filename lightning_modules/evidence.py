@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each image, whatever was learned: a name, a group, and what every score follows from."""
+"""Evidence: what an evaluation keeps of each image, and every score follows from."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ class Evidence(ABC):
     @property
     @abstractmethod
     def heads(self) -> tuple[str, ...]:
-        """The scores that a page leads with; the first one decides."""
+        """Names of the scores that a report leads with; the first one decides."""
 
     @property
     @abstractmethod
@@ -49,12 +49,12 @@ class Evidence(ABC):
     @property
     @abstractmethod
     def truth(self) -> np.ndarray:
-        """What is true of each image, `N x ...`; part of a test set's identity."""
+        """Truth of each image, `N x ...`; part of a test set's identity."""
 
     @property
     @abstractmethod
     def judged_at(self) -> str:
-        """On what grid predictions are judged, in words; part of a test set's identity."""
+        """Grid on which predictions are evaluated, in words; part of a test set's identity."""
 
     @abstractmethod
     def decided(self, channel: int) -> Decided:
@@ -62,11 +62,11 @@ class Evidence(ABC):
 
     @abstractmethod
     def trivial(self, channel: int) -> dict[str, Decided]:
-        """Predictions without skill, whose scores stand beside every real one."""
+        """Return predictions without skill, whose scores are reported next to every real one."""
 
     @property
     def identity(self) -> str:
-        """The same for two evaluations of the same images, truths and grid: only such are compared."""
+        """Hash of images, truths and grid; only evaluations with the same one are compared."""
         order = np.argsort(self.ids)
         digest = hashlib.sha256(
             repr((self.kind, self.judged_at, self.classes, self.ids[order].tolist())).encode()
@@ -91,12 +91,11 @@ class Evidence(ABC):
 
     @staticmethod
     def merge(parts: Sequence["Evidence"], order: np.ndarray | None = None) -> "Evidence":
-        """The evidence of several processes or folds as one; an image that stands in several counts once.
+        """Merge the evidence of several processes or folds; an image in several counts once.
 
         Args:
             parts: One or more.
-            order: In which their images stand then, by their number in `parts` one behind the
-                other.
+            order: Order of the merged images, as row numbers of the concatenated `parts`.
         """
         names = ("ids", "groups", "rule", *parts[0].arrays)
         ids = np.concatenate([part.ids for part in parts])

@@ -19,7 +19,7 @@ KINDS: dict[str, type[Evidence]] = {kind.kind: kind for kind in (MaskEvidence, L
 
 
 def write(evidence: Evidence, path: Path) -> None:
-    """Writes all its arrays and words."""
+    """Write evidence, all its arrays and values, to an .npz file."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(evidence).items()}
     file = io.BytesIO()
     np.savez_compressed(file, version=VERSION, kind=evidence.kind, **arrays)
@@ -27,7 +27,7 @@ def write(evidence: Evidence, path: Path) -> None:
 
 
 def read(path: Path) -> Evidence:
-    """Reads what `write` wrote; files of version 1 hold masks.
+    """Read what `write` wrote; files of version 1 hold masks.
 
     Raises:
         Refusal: missing, damaged or of a later version.

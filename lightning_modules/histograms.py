@@ -1,4 +1,4 @@
-"""Logits of a batch become the histograms of evidence, on the grid of the truth, without waiting for the device."""
+"""Histograms of a batch's logits on the grid of the truth, made without waiting for the device."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from lightning_modules.logit_byte import LEVELS, to_byte
 def histograms(
     logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]
 ) -> Tensor:
-    """Counts the bytes of each image and class on the grid of its truth.
+    """Count the bytes of each image and class on the grid of its truth.
 
     Args:
         logits: `B x C x S x S` on the network's canvas.

@@ -1,4 +1,4 @@
-"""What is kept of a classified image: its logits and its label."""
+"""Evidence of classified images: their logits and labels."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from lightning_modules.score import Decided, Score
 
 @dataclass(frozen=True, kw_only=True)
 class LabelEvidence(Evidence):
-    """The evidence of N classified images; `rule` holds (threshold, temperature, kept) as `LabelRule`.
+    """The evidence of N classified images; `rule` is `LabelRule`'s (threshold, temperature, kept).
 
     Attributes:
         logits: float32 `N x classes`.
@@ -29,12 +29,12 @@ class LabelEvidence(Evidence):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Decisions, and the ranking."""
+        """Names of the scores of decisions, and of one of the ranking."""
         return ("f1", "auc", "accuracy", "precision", "recall", "specificity")
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """Of decisions, of rankings and of probabilities."""
+        """Scores of decisions, of rankings and of probabilities."""
         return (*SCORES, EXACT_MATCH) if len(self.classes) > 1 else SCORES
 
     @property
@@ -70,7 +70,7 @@ class LabelEvidence(Evidence):
         return DecidedLabel(probability, ranking, truth[:, channel], says[:, channel], exact)
 
     def by_group(self) -> "LabelEvidence":
-        """One row a group (patient): the most suspicious of its images decides, and one that shows a class makes the group show it."""
+        """Return one row per group (patient): the maximum of its logits and of its labels."""
         names, member = np.unique(self.groups, return_inverse=True)
         logits = np.full((len(names), len(self.classes)), -np.inf, self.logits.dtype)
         labels = np.zeros((len(names), len(self.classes)), self.labels.dtype)
@@ -82,7 +82,7 @@ class LabelEvidence(Evidence):
         )
 
     def trivial(self, channel: int) -> dict[str, Decided]:
-        """No, yes, and the share of positives as every image's probability."""
+        """Return all negative, all positive, and the prevalence as every image's probability."""
         truth = self.labels > 0
         share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
 

@@ -7,11 +7,13 @@ from lightning_modules.rule import Rule
 
 
 class LabelRule(Rule):
-    """Per class (threshold, temperature, kept); `kept` is 0 where the search could not keep what was demanded of it.
+    """The rule (threshold, temperature, kept) of each class.
+
+    `kept` is 0 where the search could not keep the bounds that it was given.
 
     Args:
         classes: Number of classes.
-        exclusive: Exactly one class holds: the most probable one is said, whatever the thresholds.
+        exclusive: Exactly one class holds: the most probable one, whatever the thresholds.
     """
 
     def __init__(self, classes: int, exclusive: bool = False) -> None:
@@ -33,7 +35,7 @@ class LabelRule(Rule):
         return probability >= self.numbers[:, 0].to(logits.device)
 
     def in_words(self) -> list[dict[str, float]]:
-        """Per class."""
+        """Return threshold and temperature of each class by name; no threshold if exclusive."""
         return [
             ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}
             for number in self.numbers.tolist()

@@ -1,4 +1,4 @@
-"""Decided labels become scores, one definition each, all of them functions of the images and of how often each counts."""
+"""Scores of decided labels, all of them functions of the images and of how often each counts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,11 +61,14 @@ class Ranked(Protocol):
 
     @property
     def ranking(self) -> np.ndarray:
-        """Of `N` images; rises with how sure."""
+        """Ranking of `N` images; rises with the certainty."""
 
 
 def _by_ranking(d: Ranked, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of negatives and of positives at each distinct place of the ranking, rising: two arrays `R x distinct`."""
+    """Return the weight of negatives and of positives at each distinct ranking, ascending.
+
+    Both arrays are `R x distinct`.
+    """
     order = np.argsort(d.ranking, kind="stable")
     starts = np.flatnonzero(np.diff(d.ranking[order], prepend=np.nan) != 0)
     ordered, positive = weights[:, order], d.positive[order]
@@ -75,7 +78,7 @@ def _by_ranking(d: Ranked, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def auc(d: Ranked, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve: how often a positive image is ranked above a negative one, ties counting half."""
+    """Area under the ROC curve: how often a positive ranks above a negative, ties counting half."""
     if not len(d.positive):
         return np.full(len(weights), np.nan)
     negative, positive = _by_ranking(d, weights)

@@ -18,7 +18,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True)
 class Demand:
-    """What a threshold has to maximise and to keep.
+    """Demand on a threshold: the objective to maximise, and bounds to keep.
 
     Attributes:
         objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or
@@ -69,7 +69,7 @@ class Found:
         threshold: Of the probability.
         score: The objective there.
         at_half: The objective at .5.
-        trivial: Whether saying always the same scores as well.
+        trivial: True if a constant answer scores as well.
         missed: Why the bounds could not be kept, in words, or None.
         unsearched: Why nothing was searched, in words, or None.
     """
@@ -83,7 +83,7 @@ class Found:
 
 
 def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
-    """The best threshold among all that decide differently; ties take the middle of the plateau.
+    """Find the best threshold of all that decide differently; ties take the plateau's middle.
 
     Args:
         probability: `N`.
@@ -114,7 +114,7 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
     at_half = float(_measures(probability, truth, np.array([0.5]))[demand.objective][0])
     judge = (
         "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective
-    )  # either alone is had for nothing
+    )  # a constant answer maximises either alone
     always = _measures(probability, truth, np.array([0.0, 2.0]))[judge].max()
     return Found(
         float(thresholds[chosen]),
@@ -126,7 +126,10 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
 
 
 def measures_at(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
-    """f1, youden, accuracy, sensitivity, specificity and precision of one class at one threshold; both arrays `N`, truth bool."""
+    """Compute f1, youden, accuracy, sensitivity, specificity and precision at one threshold.
+
+    Both arrays are `N`, of one class; `truth` is bool.
+    """
     return {
         name: float(value[0])
         for name, value in _measures(probability, truth, np.array([threshold])).items()
@@ -144,7 +147,10 @@ def _missed(demand: Demand, number: int, best: float) -> str:
 
 
 def _thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:
-    """Falling: one in the middle between each two neighbouring probabilities, and one on either side of all."""
+    """Return falling thresholds: between neighbouring probabilities, and on either side of all.
+
+    With `between`, those inside it and its two ends.
+    """
     distinct = np.unique(probability)[::-1]
     middles = (np.concatenate([[1.0], distinct]) + np.concatenate([distinct, [0.0]])) / 2
     inside = middles[(middles >= between[0]) & (middles <= between[1])]

@@ -22,7 +22,7 @@ def to_byte(logit: Tensor) -> Tensor:
 
 
 def byte_of(probability: float) -> int:
-    """The byte from which on a probability is at least the given one; LEVELS for more than any byte says."""
+    """Return the lowest byte of at least this probability; LEVELS if no byte reaches it."""
     if probability <= 0:
         return 0
     if probability >= 1:

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) by peft: which layers take one, putting them in, merging them into the weights."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) by peft: choice of layers, injection and merging."""
 
 import copy
 from collections import Counter
@@ -25,7 +25,7 @@ def inject(
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0,
     targets: Sequence[str] | None = None,
 ) -> None:
-    """Puts adapters into a network, in place; everything else in it is frozen.
+    """Put adapters into a network, in place; everything else in it is frozen.
 
     Args:
         net: A network of timm or torchvision.
@@ -68,10 +68,10 @@ def inject(
 
 
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
-    """Every Conv2d with groups == 1, and the Linear layers or the MultiheadAttention of every attention; not the head.
+    """Yield every Conv2d with groups == 1 and the layers of every attention; not the head.
 
-    peft can adapt a grouped convolution only where the rank is divisible by the groups, and cannot
-    merge it.
+    Of an attention these are its Linear layers or its MultiheadAttention. peft can adapt a grouped
+    convolution only where the rank is divisible by the groups, and cannot merge it.
     """
     inside = tuple(
         f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__
@@ -94,7 +94,7 @@ def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
 
 
 def merged(net: nn.Module) -> nn.Module:
-    """A plain copy with the adapters added into the weights; the same logits, and no trace of LoRA."""
+    """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
     plain = copy.deepcopy(net).eval()
     done: list[str] = []
     for name, layer in [
@@ -118,7 +118,7 @@ def _unloaded(layer: BaseTunerLayer) -> nn.Module:
 
 
 class _WeightInUse(Linear):
-    """For an attention that takes the weights of its Linear layers without calling them, as torchvision's Swin does."""
+    """Adapted Linear whose weight an attention uses without calling it (torchvision's Swin)."""
 
     @property
     def weight(self) -> Tensor:
@@ -138,9 +138,10 @@ def _adapt_to_their_use(net: nn.Module) -> None:
                 layer.__class__ = _WeightInUse
     for layer in net.modules():
         if isinstance(layer, BaseTunerLayer):
-            layer.cast_input_dtype_enabled = False  # type: ignore[assignment] # else every input goes to fp32 and back under autocast
+            # else every input goes to fp32 and back under autocast
+            layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(layer, Conv2d):
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
-                    # whole channels: neighbouring pixels are nearly copies, and a draw for each is slow
+                    # whole channels: neighbouring pixels are nearly copies, a mask of each is slow
                     layer.lora_dropout[name] = nn.Dropout2d(dropout.p)

@@ -1,4 +1,4 @@
-"""Losses of shape (B,), in fp32, so that sample weights and ranks mean what they say."""
+"""Losses of shape (B,), in fp32, so that samples can be weighed and averaged over ranks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ class WeightedSum(nn.Module):
         self.reweigh(weights)
 
     def reweigh(self, weights: Mapping[str, float]) -> None:
-        """Puts other weights in force, from the next batch on.
+        """Put other weights in force, from the next batch on.
 
         Args:
             weights: One for each term, by its name.
@@ -60,7 +60,9 @@ class WeightedSum(nn.Module):
 
 @validated
 class Focal(nn.Module):
-    """Focal loss (Lin et al. 2017) of masks or labels, mean over pixels and classes: `-alpha_t (1 - p_t)^gamma log p_t`.
+    """Focal loss (Lin et al. 2017) of masks or labels: `-alpha_t (1 - p_t)^gamma log p_t`.
+
+    It is the mean over pixels and classes.
 
     Args:
         gamma: How much what is easy is discounted; 0 is cross-entropy.
@@ -83,7 +85,9 @@ class Focal(nn.Module):
 
 @validated
 class ExclusiveFocal(nn.Module):
-    """Focal loss of classes that exclude one another: `-alpha_t (1 - p_t)^gamma log p_t` with the softmax's p_t of the true class.
+    """Focal loss of exclusive classes: `-alpha_t (1 - p_t)^gamma log p_t`.
+
+    p_t is the softmax probability of the true class.
 
     Args:
         gamma: As `Focal`.

@@ -1,4 +1,4 @@
-"""Histograms become a decision: pixels found, missed and invented in each image, at a threshold or at the rule in force."""
+"""Pixel counts of each image from its histogram, at a threshold or at the rule in force."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from lightning_modules.logit_byte import LEVELS
 
-FEW = 2048  # images whose histograms are worked on at once: what is made of them is many times as large
+FEW = 2048  # images at once: what is made of a histogram is many times as large
 
 
 def a_few_at_a_time(images: int) -> Iterator[slice]:
@@ -26,7 +26,7 @@ class PixelCounts(NamedTuple):
 
 
 def pixel_counts(counts: np.ndarray, thresholds: np.ndarray) -> PixelCounts:
-    """Of histograms `N x 2 x 256` when the mask is drawn at each byte of `thresholds` (T): four arrays `N x T`."""
+    """Count pixels of histograms `N x 2 x 256` at T byte thresholds: four arrays `N x T`."""
     above = np.zeros((*counts.shape[:2], LEVELS + 1), np.int64)
     above[..., :LEVELS] = counts[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = above[..., :1]
@@ -36,12 +36,12 @@ def pixel_counts(counts: np.ndarray, thresholds: np.ndarray) -> PixelCounts:
 
 
 def dice(counts: PixelCounts) -> np.ndarray:
-    """2 tp / (2 tp + fp + fn), and 1 where truth and prediction are both empty (the SIIM-ACR convention)."""
+    """Dice, 2 tp / (2 tp + fp + fn); 1 where truth and prediction are both empty (as SIIM-ACR)."""
     return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
 def iou(counts: PixelCounts) -> np.ndarray:
-    """Tp / (tp + fp + fn), and 1 where truth and prediction are both empty."""
+    """IoU, tp / (tp + fp + fn); 1 where truth and prediction are both empty."""
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
@@ -50,13 +50,13 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def empty_dice(counts: np.ndarray) -> np.ndarray:
-    """The Dice of predicting nothing, per image of `N x 2 x 256`: 1 where the truth is empty, else 0."""
+    """Dice of an empty prediction, per image of `N x 2 x 256`: 1 if the truth is empty, else 0."""
     return (counts[:, 1].sum(1) == 0).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class DecidedMask:
-    """One class of an evaluation after the decision: per-image counts and the histogram that they came from.
+    """One class of an evaluation after the decision: pixel counts per image, and their histogram.
 
     Attributes:
         pixels: Four arrays of N.
@@ -71,17 +71,17 @@ class DecidedMask:
 
     @property
     def positive(self) -> np.ndarray:
-        """Which images truly show the class."""
+        """Bool `N`: images that truly show the class."""
         return self.pixels.tp + self.pixels.fn > 0
 
     @property
     def says(self) -> np.ndarray:
-        """For which images a mask is drawn."""
+        """Bool `N`: images whose predicted mask is not empty."""
         return self.pixels.tp + self.pixels.fp > 0
 
 
 def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
-    """Applies each image's own rule.
+    """Apply each image's own rule.
 
     Args:
         counts: `N x 2 x 256` of one class.
@@ -110,7 +110,7 @@ def _decide(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
-    """The trivial prediction of `N x 2 x 256`: everything, or nothing."""
+    """Return the trivial prediction of `N x 2 x 256`: everything, or nothing."""
     rest, lesion = counts.sum(2, dtype=np.int64).T
     nothing = np.zeros_like(lesion)
     pixels = (

@@ -1,4 +1,4 @@
-"""What is kept of a segmented image: per class, a histogram of logit bytes split by the true mask."""
+"""Evidence of segmented images: per class, a histogram of logit bytes split by the true mask."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class MaskEvidence(Evidence):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Where some images show no lesion, whether they are told apart matters as much as the overlap."""
+        """Names of the leading scores; image-level ones are among them if images show no lesion."""
         if (self.truth[:, :, 1] == 0).any():
             return (
                 "dice",
@@ -51,7 +51,7 @@ class MaskEvidence(Evidence):
 
     @property
     def judged_at(self) -> str:
-        """The grid."""
+        """The grid, in words."""
         return (
             "judged at each image's own size"
             if self.grid == "native"
@@ -63,7 +63,7 @@ class MaskEvidence(Evidence):
         return decide(self.counts[:, channel], self.rule[:, channel])
 
     def trivial(self, channel: int) -> dict[str, Decided]:
-        """Nothing, and everything."""
+        """Return the empty mask and the full mask as predictions."""
         counts = self.counts[:, channel]
         return {
             "all empty": predict_all(counts, positive=False),

@@ -1,4 +1,4 @@
-"""Probabilities become a mask: where enough of the image is above `top`, the mask is drawn at `bottom`."""
+"""Decision rule for masks: if enough of the image is above `top`, the mask is cut at `bottom`."""
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class MaskRule(Rule):
         super().__init__((HALF, 0.0, HALF), classes)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Logits `B x C x H x W` to a mask of bools of the same shape; the image is the whole of H x W."""
+        """Turn logits `B x C x H x W` into bools of the same shape; H x W is the whole image."""
         byte = to_byte(logits)
         top, min_area, bottom = (
             column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1)
@@ -30,7 +30,7 @@ class MaskRule(Rule):
         return (byte >= bottom) & (share >= min_area)
 
     def in_words(self) -> list[dict[str, float]]:
-        """Per class, with probabilities in place of bytes."""
+        """Return the rule of each class by name, with probabilities in place of bytes."""
         return [
             {
                 "top": float(probability_of(top)),

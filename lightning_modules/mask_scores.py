@@ -1,4 +1,4 @@
-"""Decided masks become scores, one definition each, all of them functions of per-image pixel counts and weights."""
+"""Scores of decided masks, all of them functions of per-image pixel counts and weights."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,10 @@ def _pooled(
 
 
 def average_precision(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
-    """Area under the pooled pixels' precision-recall curve as scikit-learn sums it: sum of (R_k - R_k-1) P_k."""
+    """Area under the precision-recall curve of all pixels, as in scikit-learn.
+
+    It is the sum of (R_k - R_k-1) P_k.
+    """
     images, _, levels = decided.histogram.shape
     pooled = np.zeros((len(weights), 2 * levels))
     for few in a_few_at_a_time(images):
@@ -41,7 +44,7 @@ def average_precision(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
 
 
 def _share_called(right: bool) -> Value:
-    """Of the images that show a lesion (or that show none) the share that is called so."""
+    """Make the score: the share of images with (or without) a lesion that are called so."""
 
     def value(decided: DecidedMask, weights: np.ndarray) -> np.ndarray:
         kept = weights * (decided.positive if right else ~decided.positive)

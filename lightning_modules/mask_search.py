@@ -1,4 +1,7 @@
-"""Finds the mask rule that scores best on evidence: every (top, min_area, bottom) of a grid in one matrix product."""
+"""Search for the best mask rule on evidence, over a grid of (top, min_area, bottom).
+
+One matrix product scores all of them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ class Grid:
     Attributes:
         top: Bytes from which a pixel is certain; None makes top = bottom.
         min_area: Fractions of the image that must be certain.
-        bottom: Bytes at which the mask is drawn.
+        bottom: Byte thresholds of the mask.
     """
 
     top: np.ndarray | None
@@ -33,7 +36,7 @@ class Grid:
         top: Sequence[float] | None = None,
         min_area: Sequence[float] = (0.0,),
     ) -> "Grid":
-        """From ranges of probabilities [lowest, highest] and a list of areas; every byte within a range is tried."""
+        """Make the grid of all bytes in probability ranges [lowest, highest], and of some areas."""
         return cls(
             None if top is None else _bytes(top), np.asarray(min_area, float), _bytes(bottom)
         )
@@ -61,7 +64,7 @@ class Found:
 
 
 def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> list[Found]:
-    """The best rule per class.
+    """Find the best rule of each class.
 
     Args:
         evidence: Of the images to search on; never test.
@@ -92,7 +95,9 @@ def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
 def rule_scores(
     counts: np.ndarray, grid: Grid, lesions_only: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Mean Dice of every rule, `tops x areas x bottoms` (one top where the grid couples it to bottom).
+    """Return the mean Dice of every rule, `tops x areas x bottoms`, and the tops.
+
+    Where the grid couples top to bottom, there is one top, and None is returned for the tops.
 
     Args:
         counts: `N x 2 x 256` of one class.

@@ -1,4 +1,7 @@
-"""Tells the C library to keep freed memory: the same buffers come back every step, and mapping them anew costs a fifth of a CPU step."""
+"""Setting of the C library that keeps freed memory.
+
+The same buffers come back every step, and mapping them again costs a fifth of a CPU step.
+"""
 
 import ctypes
 import sys
@@ -7,7 +10,11 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt, see
 
 
 def keep_freed_memory() -> bool:
-    """Sets glibc's allocator so; returns whether it did (only on Linux with glibc). Peak memory stays what it was."""
+    """Make glibc's allocator keep freed memory; peak memory stays what it was.
+
+    Returns:
+        True if it was set, which only Linux with glibc allows.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:

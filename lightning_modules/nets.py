@@ -43,7 +43,9 @@ def smp_net(
     encoder_weights: str | None = "imagenet",
     **architecture_arguments: Any,
 ) -> nn.Module:
-    """A network of segmentation-models-pytorch, by name. With fetched weights, `statistics` holds what the encoder expects.
+    """Build a network of segmentation-models-pytorch by name.
+
+    With fetched weights, its attribute `statistics` holds what the encoder expects.
 
     Args:
         architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
@@ -130,7 +132,10 @@ def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Stat
 
 
 def _freeze_unused(net: nn.Module, in_channels: int) -> None:
-    """An encoder of less depth keeps its last stages, on which no logit depends: DDP would wait for their gradients."""
+    """Freeze the last stages of an encoder of less depth, on which no logit depends.
+
+    DDP would wait for their gradients.
+    """
     net.eval()(torch.zeros(1, in_channels, 64, 64)).sum().backward()
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.grad is not None)
@@ -139,7 +144,10 @@ def _freeze_unused(net: nn.Module, in_channels: int) -> None:
 
 
 def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
-    """What the library would swallow without a word: a network's class takes any key and hands it to encoders, most of which drop it."""
+    """Refuse an unknown architecture, and arguments that the library would silently accept.
+
+    A network's class takes any key and hands it to encoders, most of which drop it.
+    """
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise Refusal(

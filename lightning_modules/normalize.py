@@ -18,14 +18,14 @@ STORED = "stored in the checkpoint"
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and std that the pretrained weights of a network expect, per input channel, of pixels scaled to 0..1.
+    """Mean and std that pretrained weights expect, per input channel, of pixels scaled to 0..1.
 
     The function that builds a network attaches them as `net.statistics`; None, or no such
     attribute, means that nothing is known.
 
     Attributes:
         mean: One number per input channel.
-        std: Likewise.
+        std: In the same form.
         source: The weights that state them.
         problem: Why they cannot be used for this input; `mean: auto` is then refused with this
             sentence.
@@ -58,7 +58,7 @@ class Statistics:
 
         Args:
             mean: Per channel of the weights, in units of `input_range`.
-            std: Likewise.
+            std: In the same form.
             source: The weights that state them.
             in_channels: Channels of the network's input.
             input_range: Darkest and brightest pixel that the weights expect before normalization:
@@ -95,7 +95,7 @@ class Normalize(nn.Module):
 
     Args:
         mean: Per channel, of pixels scaled to 0..1 and raised to gamma.
-        std: Likewise.
+        std: In the same form.
         gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a
             scintigram (Anscombe 1948); 1 changes nothing.
         source: Where the numbers come from.
@@ -143,7 +143,10 @@ class Normalize(nn.Module):
         }
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take the stored numbers whatever their count: one per channel after training on RGB weights, one for all from scratch."""
+        """Take the stored numbers whatever their count.
+
+        A network with RGB weights stores one per channel, one from scratch one for all channels.
+        """
         stored = {
             name: state_dict[f"{prefix}{name}"]
             for name in ("mean", "std")
@@ -158,7 +161,10 @@ class Normalize(nn.Module):
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Compare means or stds `1 x C x 1 x 1` up to the digits that a sentence shows; a single number stands for all channels."""
+    """Compare means or stds `1 x C x 1 x 1` up to the digits that messages show.
+
+    A single number stands for all channels.
+    """
     channels = {one.numel(), other.numel()}
     return (len(channels) == 1 or 1 in channels) and bool(
         torch.isclose(one, other, rtol=1e-4, atol=1e-6).all()

@@ -1,4 +1,4 @@
-"""Losses of how well two masks overlap: one value an image, in fp32."""
+"""Losses of the overlap of two masks: one value per image, in fp32."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from datamodules.arguments import NonNegative, validated
 from lightning_modules.architectures import smp
 
-# Dice and Tversky are not smp's: those give one value a batch, and leave images without lesion out whether one wants it or not.
+# Dice and Tversky are not smp's: those give one value a batch, and always leave out images without
+# lesion.
 
 
 @validated
@@ -16,8 +17,8 @@ class Dice(nn.Module):
     Args:
         smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without
             lesion.
-        lesions_only: An image without the class costs nothing, as with smp's. Where such images are
-            many, the loss is lowest, or is for a long time, where nothing is drawn at all.
+        lesions_only: Leave out images without the class, as smp does. Where such images are many,
+            the loss is otherwise lowest, at least for a long time, for an empty prediction.
     """
 
     def __init__(self, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
@@ -34,9 +35,9 @@ class Dice(nn.Module):
 
 @validated
 class Tversky(nn.Module):
-    """Tversky loss (Salehi et al. 2017) per image and class, mean over classes: `1 - TP / (TP + alpha FP + beta FN)`.
+    """Tversky loss (Salehi et al. 2017) per image and class: `1 - TP / (TP + alpha FP + beta FN)`.
 
-    With alpha = beta = .5 and half its smooth it is `Dice`.
+    It is the mean over classes. With alpha = beta = .5 and half of its smooth it is `Dice`.
 
     Args:
         alpha: Weight of false positives.

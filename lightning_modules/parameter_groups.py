@@ -1,4 +1,4 @@
-"""Which parameters learn how fast: the encoder slower than the rest, its early layers slower than its late ones."""
+"""Learning rates by parameter: lower for the encoder than the rest, and lower for early layers."""
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,9 @@ PROGRESS = {  # of a schedule's state: how far it has come
 
 
 def check_optimizer(optimizer: Callable[..., Any]) -> None:
-    """Checks the numbers of an optimizer before it is made, in the middle of a run: torch takes `true` for 1.
+    """Check the numbers of an optimizer before it is made in the middle of a run.
+
+    torch takes `true` for 1.
 
     Args:
         optimizer: A partial of an optimizer of torch, or of another library whose arguments have
@@ -69,10 +71,10 @@ def groups(
     encoder_lr: float = 1.0,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """What an optimizer is called with: of all that requires a gradient, one group a learning rate, the slowest first.
+    """Group all parameters that require a gradient by their learning rate, the lowest first.
 
     Args:
-        net: What `depth_of` is asked of, where layers differ.
+        net: The network; its `depth_of` is called if `layer_decay` is not 1.
         named: The module's parameters; the net's names start with `net.`.
         encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
         layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
@@ -104,7 +106,7 @@ def groups(
 
 
 def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: float = 1.0) -> None:
-    """Change the hyperparameters of a restored optimizer and schedule to those of a new pair, and keep how far they have come.
+    """Give a restored optimizer and schedule new hyperparameters, and keep their progress.
 
     The learning rate becomes the new one times what the schedule had made of the old one so far.
 

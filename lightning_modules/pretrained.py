@@ -1,4 +1,4 @@
-"""Pretrained weights: read from a local file, or a clear word when they cannot be fetched."""
+"""Pretrained weights: read from a local file, or a clear error when they cannot be fetched."""
 
 import pickle
 from pathlib import Path
@@ -18,12 +18,12 @@ HUB = {
 
 
 def from_hub(error: Exception) -> bool:
-    """Whether it is an error of a client that fetches weights."""
+    """Return True if the error is one of a client that fetches weights."""
     return type(error).__module__.split(".")[0] in HUB
 
 
 def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = "file") -> Refusal:
-    """What the user is told.
+    """Make the error for weights that cannot be fetched.
 
     Args:
         key: The config key that asked for the weights.
@@ -40,7 +40,7 @@ def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = 
 
 
 def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[str, torch.Tensor]:
-    """A state_dict from a file; weights of a colour input are summed where the network's input is grey."""
+    """Read a state_dict; weights of a colour input are summed where the network's input is grey."""
     if not path.is_file():
         raise Refusal(
             f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with"

@@ -1,4 +1,7 @@
-"""The states of PyTorch's random generators, one a rank, as a checkpoint keeps them: what dropout will draw next."""
+"""States of PyTorch's random generators, one per rank, as a checkpoint keeps them.
+
+The next dropout follows from them.
+"""
 
 from collections.abc import Sequence
 
@@ -9,16 +12,19 @@ State = dict[str, Tensor]
 
 
 def part_ways(rank: int) -> None:
-    """Seeds all ranks but the first anew; they were seeded alike, and would else drop the same units of different images."""
+    """Seed all ranks but the first differently.
+
+    They were seeded alike, and would otherwise drop the same units of different images.
+    """
     if rank > 0:
         torch.manual_seed(torch.initial_seed() + rank)
 
 
 def of_all_ranks(device: torch.device) -> list[State]:
-    """The state of each rank, in their order; called by all of them at once.
+    """Return the state of each rank, in their order; all ranks call it at once.
 
     Args:
-        device: Of this rank.
+        device: Device of this rank.
     """
     own = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -31,12 +37,12 @@ def of_all_ranks(device: torch.device) -> list[State]:
 
 
 def take_back(states: Sequence[State], rank: int, device: torch.device) -> None:
-    """Sets this rank's generators to what they were; ranks that the checkpoint does not know keep theirs.
+    """Restore this rank's generators; ranks that the checkpoint does not know keep theirs.
 
     Args:
         states: As `of_all_ranks` gave them.
-        rank: This one.
-        device: Of it.
+        rank: This rank.
+        device: Its device.
     """
     if rank < len(states):
         torch.set_rng_state(states[rank]["cpu"])

@@ -1,4 +1,7 @@
-"""The decision rule of a network: three numbers a class, searched on validation evidence and saved with the weights."""
+"""Decision rule of a network: three numbers per class, searched on validation evidence.
+
+They are saved with the weights.
+"""
 
 from abc import abstractmethod
 from typing import Any
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Rule(nn.Module):
-    """What a decision rule is, whatever is decided.
+    """Base class of the decision rules for masks and labels.
 
     The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages
     every buffer it finds.
@@ -24,13 +27,13 @@ class Rule(nn.Module):
         self.start = self.numbers.clone()
 
     def get_extra_state(self) -> Tensor:
-        """What a checkpoint keeps: `classes x 3` doubles."""
+        """Return the numbers that a checkpoint keeps, `classes x 3` doubles."""
         return self.numbers
 
     def set_extra_state(self, state: Any) -> None:
-        """Takes the numbers of a checkpoint."""
+        """Take the numbers of a checkpoint."""
         self.numbers = state.to(torch.float64).cpu()
 
     @abstractmethod
     def in_words(self) -> list[dict[str, float]]:
-        """Per class, name and value."""
+        """Return the rule of each class, name and value."""

@@ -1,4 +1,7 @@
-"""Learning-rate schedules as Lightning wants them: the scheduler, and when it steps. Each spans the fit, or the epochs of `span`."""
+"""Learning-rate schedules as Lightning wants them: the scheduler, and when it steps.
+
+Each spans the fit, or the epochs of `span`.
+"""
 
 import math
 from typing import Annotated, Any, Literal
@@ -27,10 +30,11 @@ def plateau(
     factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1,
     patience: Whole = 5,
 ) -> dict[str, Any]:
-    """Multiplies the rate by `factor` when the monitored score has not improved for `patience` epochs."""
+    """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    # once an epoch, but counted in steps: Lightning then steps it before the epoch's checkpoint is written, not behind it
+    # once an epoch, but counted in steps: Lightning then steps it before it writes the epoch's
+    # checkpoint, not after
     counted = {
         "interval": "step",
         "frequency": batches_per_epoch(trainer, span.start if span else None),
@@ -47,7 +51,7 @@ def warmup_cosine(
     warmup: Fraction = 0.05,
     final: Fraction = 0.01,
 ) -> dict[str, Any]:
-    """Rises linearly over the first `warmup` of all steps, then falls along a cosine to `final` times the rate."""
+    """Rise linearly for `warmup` of all steps, then fall by a cosine to `final` times the rate."""
     total = total_steps(trainer, span)
     rising = max(1, round(warmup * total))
 
@@ -70,7 +74,10 @@ def one_cycle(
     start: PositiveShare = 0.04,
     final: PositiveShare = 4e-6,
 ) -> dict[str, Any]:
-    """One cycle (Smith 2018), a step a batch: from `start` times the rate up to it within `warmup` of all steps, then down to `final` times it."""
+    """One cycle (Smith 2018), stepped per batch: up from `start`, then down to `final`.
+
+    Both are multiples of the rate, which is reached within the share `warmup` of all steps.
+    """
     highest = [group["lr"] for group in optimizer.param_groups]
     total = max(2, total_steps(trainer, span))
     scheduler = OneCycleLR(
@@ -85,7 +92,7 @@ def one_cycle(
 
 
 def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = None) -> int:
-    """Training batches of an epoch on this rank; of the running one if None.
+    """Return the training batches of an epoch on this rank; of the running one if None.
 
     `data` is the data module before the trainer knows it.
 
@@ -99,7 +106,10 @@ def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = No
 
 
 def total_steps(trainer: Trainer, span: Span = None, data: Any = None) -> int:
-    """Optimizer steps of the epochs of `span`, of the whole fit if None; `data` as for `batches_per_epoch`."""
+    """Return the optimizer steps of the epochs of `span`, or of the whole fit if None.
+
+    `data` is as for `batches_per_epoch`.
+    """
     if span is None and trainer.max_steps > 0:
         return trainer.max_steps
     epochs = span or range(max(1, trainer.max_epochs or 1))

@@ -1,4 +1,4 @@
-"""What a score is: a name, a definition, which images count, and a function of a decision and of how often each image counts."""
+"""Scores: a name, a definition, the images that count, and a function of decision and weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -49,7 +49,7 @@ class SegmentationModule(EvaluatedModule):
         self.evaluation_size = evaluation_size
 
     def setup(self, stage: str) -> None:
-        """Weighs classes by how rare their pixels are in train, where the loss wants to know."""
+        """Weigh classes by how rare their pixels are in train, where the loss asks for it."""
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         for term in self.loss.modules():
@@ -67,7 +67,10 @@ class SegmentationModule(EvaluatedModule):
         return MaskEvidence(grid=str(self.evaluation_size), **parts)
 
     def steering(self, evidence: Any) -> dict[str, float]:
-        """Means over classes: Dice of all images at the rule and at .5, and two scores that no empty prediction can have."""
+        """Return means over classes: Dice at the rule and at .5, lesion Dice, average precision.
+
+        An empty prediction scores in neither of the last two.
+        """
         decided = [evidence.decided(c) for c in range(len(self.classes))]
         at_half = evidence.ruled(self.rule.start)
         found = {

@@ -43,7 +43,7 @@ class SupervisedModule(LightningModule):
         monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
         mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the
             pretrained weights of `net` expect.
-        std: Likewise; None for 1.
+        std: In the same form; None for 1.
         scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained
             weights, or weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
@@ -89,14 +89,12 @@ class SupervisedModule(LightningModule):
         self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
         self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
         self.auxiliary_weight = auxiliary_weight
-        self.settings: dict[
-            str, Any
-        ] = {}  # what a fit that goes on from a checkpoint must not change unnoticed
+        self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
         self.earlier_records: list[
             dict[str, Any]
         ] = []  # of the checkpoints that this training starts from
         self.earlier_settings: dict[str, Any] | None = (
-            None  # of a fit that goes on with others, which are then put in force
+            None  # of a fit that is resumed with other settings, which are then put in force
         )
         self.mean_loss = MeanMetric(
             nan_strategy="disable"
@@ -107,19 +105,19 @@ class SupervisedModule(LightningModule):
             self.net.compile()  # in place: the names in a checkpoint stay the same
 
     def forward(self, image: Tensor) -> Any:
-        """uint8 images `B x C x H x W` to logits; in training to a tuple of them where the net has auxiliary heads."""
+        """Turn uint8 `B x C x H x W` into logits; in training a tuple with auxiliary logits."""
         return self.net(self.normalize(image).contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         return self._step(batch, "train")
 
     def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The same on validation images, with evidence."""
+        """Return the loss of a batch of validation images, and keep evidence."""
         return self._step(batch, "val")
 
     def test_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """The same on test images, with evidence."""
+        """Return the loss of a batch of test images, and keep evidence."""
         return self._step(batch, "test")
 
     def _step(self, batch: Sample, stage: Stage) -> Tensor:
@@ -148,10 +146,10 @@ class SupervisedModule(LightningModule):
         return loss
 
     def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
-        """What an evaluation keeps of a batch; nothing here."""
+        """Keep evidence of an evaluated batch; the base class keeps none."""
 
     def configure_optimizers(self) -> Any:
-        """Only what requires a gradient is optimized, so frozen and LoRA nets need nothing more."""
+        """Optimize only what requires a gradient, so frozen and LoRA nets need nothing more."""
         optimizer = self.optimizer(
             groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay)
         )
@@ -165,12 +163,12 @@ class SupervisedModule(LightningModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Lets every rank draw its own dropout; the weights of all are those of the first."""
+        """Seed every rank for its own dropout; the weights of all are those of the first."""
         if stage == "fit":
             random_states.part_ways(self.global_rank)
 
     def on_train_start(self) -> None:
-        """Put this configuration's optimizer and schedule in force, where a resumed fit was asked to change them."""
+        """Apply this configuration's optimizer and schedule if a resumed fit changed them."""
         if self.earlier_settings is not None:
             then, now = (
                 float(of.get("module.optimizer.lr") or 0)
@@ -185,11 +183,14 @@ class SupervisedModule(LightningModule):
             )
 
     def on_validation_epoch_start(self) -> None:
-        """All ranks judge the network that a checkpoint would hold."""
+        """Let all ranks evaluate the network that a checkpoint would hold."""
         buffers.of_first_rank(self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random states of all ranks, so that a resumed run draws the same dropout; the settings; and which images were seen."""
+        """Add the random states of all ranks, the settings, and which images were seen.
+
+        The random states let a resumed run have the same dropout.
+        """
         checkpoint["random_states"] = random_states.of_all_ranks(self.device)
         checkpoint["settings"] = self.settings
         data = getattr(self.trainer, "datamodule", None)
@@ -197,5 +198,5 @@ class SupervisedModule(LightningModule):
             checkpoint[training_record.KEY] = training_record.make(self, data, self.earlier_records)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes this rank's random state back."""
+        """Restore this rank's random state."""
         random_states.take_back(checkpoint.get("random_states", []), self.global_rank, self.device)

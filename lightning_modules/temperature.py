@@ -6,7 +6,7 @@ from scipy.special import log_expit, log_softmax
 
 
 def temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
-    """The divisor of logits that makes their probabilities most likely (Guo et al. 2017), from .05 to 20.
+    """Find the divisor of logits, .05 to 20, of the highest likelihood (Guo et al. 2017).
 
     Args:
         logits: `N` of one class, or `N x C` of exclusive ones.

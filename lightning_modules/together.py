@@ -17,10 +17,10 @@ FINITE = torch.finfo(torch.float32).max
 
 
 class Together(nn.Module):
-    """Logits whose sigmoid is the mean of the members' probabilities; one member without flip is that network.
+    """Networks as one: its logits' sigmoid is the mean of the members' probabilities.
 
-    Members see the same normalized image. The mean is that of each class by itself, not of a
-    softmax.
+    One member without flip is that network. Members see the same normalized image. The mean is that
+    of each class by itself, not of a softmax.
 
     Args:
         nets: From float `B x C x H x W` to logits, `B x classes x H x W` of masks or `B x classes`
@@ -59,7 +59,7 @@ class Together(nn.Module):
 
 
 def top_checkpoints(best: Path | None, number: int) -> list[Path]:
-    """The best few checkpoints of a run.
+    """Return the best few checkpoints of a run.
 
     Args:
         best: The best of all; the others lie beside it as top-*.ckpt.
@@ -83,7 +83,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
 
 
 def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[nn.Module]:
-    """The module's network with the weights of each of several checkpoints, which are read one at a time.
+    """Copy the module's network with the weights of each checkpoint, which are read one by one.
 
     Args:
         module: Whose network it is.
@@ -120,7 +120,7 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
 
 
 def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
-    """All networks see the image as the module normalizes it."""
+    """Refuse a checkpoint of other grey values; all networks see the image as the module does."""
     for name, value in module.normalize.state_dict().items():
         stored = state.get(f"normalize.{name}")
         if stored is not None and not torch.equal(value.cpu(), stored.cpu()):

@@ -1,4 +1,4 @@
-"""What a checkpoint records of its training: which images it has seen, as hashes, and what its network expects as input.
+"""Record of a training in its checkpoint: hashes of the images seen, and the expected input.
 
 The hashes let a later test refuse images that the weights were trained on, whatever split, folder
 or file name they come in. Nothing that could name an image or a patient is stored.
@@ -82,7 +82,7 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
 def overlap(
     record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)
 ) -> Overlap | None:
-    """Compare the images to test on with those that a checkpoint has seen; None where it has seen none of them.
+    """Compare the images to test on with those a checkpoint has seen; None if it has seen none.
 
     Args:
         record: Of the checkpoint.
@@ -111,8 +111,8 @@ def refuse_seen(
             weights, nothing has to be known of them.
 
     Returns:
-        What the title of the page has to say, where such a test is allowed; None where no test
-        image was seen.
+        Text for the title of the report, where such a test is allowed; None where no test image
+        was seen.
 
     Raises:
         Refusal: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
@@ -128,7 +128,7 @@ def refuse_seen(
         return "unknown whether test images were trained on"
     out_of_fold = (
         fit and data.folds and key == "init_from"
-    )  # folds are tested on their val; a fit that goes on has chosen by its own before
+    )  # folds are tested on their val; a resumed fit has chosen by its own before
     found = overlap(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
@@ -182,7 +182,7 @@ def refuse_other_task(
 
 
 def size_of(checkpoint: Mapping[str, Any]) -> Canvas | None:
-    """The image size that the weights of a checkpoint were trained on; None where it does not say."""
+    """Return the image size that a checkpoint's weights were trained on; None if not recorded."""
     states = [
         state for name, state in checkpoint.items() if name.endswith("DataModule")
     ]  # written where the size changes within a fit
@@ -199,7 +199,7 @@ def _known(earlier: Iterable[Mapping[str, Any]], key: str) -> set[str]:
 
 
 def _hashes(cache: Any, table: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """SHA-256 of the content of each row's file, and of its id, as text."""
+    """Return the SHA-256 of each row's file content, and of its id, as text."""
     content = np.char.decode(np.asarray(cache.digests), "ascii")
     return content, np.array(_id_hashes(tuple(table.rows["id"].astype(str))))
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: groups (patients) are drawn with replacement, and every score is computed on each draw."""
+"""Bootstrap intervals of every score; groups (patients) are sampled with replacement."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Estimate:
         low: Lower end of the 95 % interval, None where there is none.
         high: Upper end.
         n: Images it is made of.
-        degenerate: Resamples on which it was undefined.
+        degenerate: Bootstrap replicates on which it was undefined.
         trivial: Name of a prediction without skill -> its score.
         definition: One sentence.
     """
@@ -39,7 +39,10 @@ class Estimate:
 
 
 def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each image counts in each resample of the groups: blocks of `some resamples x N`, the same however they are cut."""
+    """Yield how often each image counts in each bootstrap replicate, in blocks `replicates x N`.
+
+    The numbers are the same however large the blocks are.
+    """
     names, member = np.unique(groups, return_inverse=True)
     most = max(1, BLOCK // max(1, len(groups)))
     if resamples <= most:
@@ -54,7 +57,7 @@ def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator
 
 @lru_cache(maxsize=2)
 def _times_drawn(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """Kept, because all splits and runs of one test set are drawn alike."""
+    """Count each group in each replicate; cached, as all runs on one test set share the counts."""
     return _multinomial(np.random.default_rng(seed), groups, resamples)
 
 
@@ -63,9 +66,9 @@ def _multinomial(random: np.random.Generator, groups: int, resamples: int) -> np
 
 
 def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[str, Estimate]]:
-    """Class -> score -> estimate with its percentile interval; of several classes their mean too.
+    """Return class -> score -> estimate with its percentile interval, and the mean of classes.
 
-    No interval where fewer than 20 groups count.
+    The mean is there for several classes only. No interval where fewer than 20 groups count.
     """
     classes = range(len(evidence.classes))
     point, drawn = resampled(evidence, None), resampled(evidence, resamples)
@@ -103,12 +106,12 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
 def resampled(
     evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None
 ) -> np.ndarray:
-    """Every score of every class, `classes x scores x resamples`; on all images as they are if None.
+    """Compute every score of every class, `classes x scores x resamples`.
 
     Args:
         evidence: Of some images.
-        resamples: Draws of their groups.
-        seed: Of the draws.
+        resamples: Number of bootstrap replicates of their groups; None for all images as they are.
+        seed: Seed of the replicates.
         only: Names of the scores that are wanted; None wants all.
     """
     scores = tuple(score for score in evidence.scores if only is None or score.name in only)
@@ -122,7 +125,7 @@ def resampled(
 
 
 def over_classes(values: np.ndarray) -> np.ndarray:
-    """`classes x ...` to the mean over classes; a class on which a score is undefined does not count."""
+    """Average `classes x ...` over the classes on which a score is defined."""
     defined = np.isfinite(values)
     return np.where(
         defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan
@@ -135,7 +138,10 @@ def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarr
 
 
 def interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
-    """The ends of 95 % of the draws on which a score is defined; None where there are none, or not `enough` groups."""
+    """Return the ends of 95 % of the replicates on which a score is defined.
+
+    They are None where it is defined on none, or there are not `enough` groups.
+    """
     defined = draws[np.isfinite(draws)]
     if not enough or not len(defined):
         return None, None
@@ -158,13 +164,13 @@ def _estimate(
 
 
 def caveat(evidence: Evidence) -> str:
-    """What the intervals assume, in one sentence."""
+    """Say in one sentence what the intervals assume."""
     groups = len(np.unique(evidence.groups))
     if groups < FEWEST_GROUPS:
         return f"no intervals: {groups} groups are fewer than {FEWEST_GROUPS}"
     if evidence.group_is == "patient":
         return f"95 % bootstrap intervals over {groups} patients"
-    distinct = "" if groups == len(evidence) else "different "  # exact copies are drawn together
+    distinct = "" if groups == len(evidence) else "different "  # exact copies are sampled together
     return (
         f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this"
         " assumes independent images"

@@ -1,4 +1,7 @@
-"""UPerNet (Xiao et al. 2018) of transformers with a Swin backbone (Liu et al. 2021): from the hub, from a local folder, or from scratch."""
+"""UPerNet (Xiao et al. 2018) of transformers with a Swin backbone (Liu et al. 2021).
+
+Its weights come from the hub, from a local folder, or from scratch.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,7 +32,9 @@ BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
 
 @validated
 class UperNet(nn.Module):
-    """Float `B x in_channels x H x W` to logits `B x classes x H x W`; in training a pair of them, the second from the auxiliary head.
+    """Maps float `B x in_channels x H x W` to logits `B x classes x H x W`.
+
+    In training it gives a pair of them, the second from the auxiliary head, if there is one.
 
     Args:
         backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size,
@@ -41,10 +46,10 @@ class UperNet(nn.Module):
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
         hidden_size: Channels of the fused map.
         auxiliary: Whether training also has a small head on the third stage.
-        norm: `batch`, as published, or `group` (up to 32 groups), which does not care how few
-            images a device sees.
-        gradient_checkpointing: Compute the backbone's blocks anew in the backward pass: less
-            memory, more time.
+        norm: `batch`, as published, or `group` (up to 32 groups), which does not depend on the
+            number of images per device.
+        gradient_checkpointing: Recompute the backbone's blocks in the backward pass: less memory,
+            more time.
 
     Attributes:
         statistics: Mean and std that the pretrained weights expect; None from scratch, or from a
@@ -111,7 +116,7 @@ class UperNet(nn.Module):
         return logits
 
     def depth_of(self, name: str) -> int:
-        """How deep a parameter lies, from 0, the patch embedding, to `sum(depths) + 1`, all that comes behind the backbone.
+        """Return a parameter's depth: 0 for the patch embedding, `sum(depths) + 1` for the heads.
 
         Args:
             name: As in `named_parameters`.
@@ -131,7 +136,7 @@ class UperNet(nn.Module):
 
 
 def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
-    """The library builds such a network, and fails at its first image."""
+    """Refuse a network that the library would build, but that fails at its first image."""
     width, heads, depths = (
         backbone.get("embed_dim", 96),
         list(backbone.get("num_heads", [3, 6, 12, 24])),
@@ -154,7 +159,7 @@ def _upsampled(logits: Tensor, image: Tensor) -> Tensor:
 
 
 def _group_norms(head: nn.Module | None) -> None:
-    """Puts group normalisation wherever the head has BatchNorm."""
+    """Replace BatchNorm by group normalisation wherever the head has it."""
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
@@ -170,7 +175,10 @@ def _group_norms(head: nn.Module | None) -> None:
 
 
 def _checkpoint_blocks(encoder: nn.Module) -> None:
-    """Of the backbone's two nested levels the inner one alone: both would compute everything three times."""
+    """Checkpoint the inner one of the backbone's two nested levels alone.
+
+    Both together would compute everything three times.
+    """
     from transformers.models.swin.modeling_swin import SwinLayer
 
     for layer in encoder.modules():

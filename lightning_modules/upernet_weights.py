@@ -1,4 +1,7 @@
-"""Pretrained weights of a UPerNet or of a Swin, from the hub or a local folder, into a UPerNet of any number of classes and channels."""
+"""Pretrained weights of a UPerNet or a Swin for a UPerNet of any number of classes and channels.
+
+They come from the hub or from a local folder.
+"""
 
 import math
 from functools import partial
@@ -27,7 +30,7 @@ STATED_IN = (
 
 
 def load(net: nn.Module, weights: str) -> Statistics | None:
-    """Pretrained weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
+    """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
 
     Args:
         net: What is filled.
@@ -59,7 +62,7 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
             else partial(SwinBackbone.from_pretrained, out_features=STAGES)
         )
         read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
-        made_up = set(about["missing_keys"])  # what the file lacks the library draws at random
+        made_up = set(about["missing_keys"])  # the library initialises these at random
         stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
     except Refusal:
         raise
