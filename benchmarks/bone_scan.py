@@ -17,8 +17,8 @@ from statistics import fmean, stdev
 
 import parts  # noqa: F401  (puts the repository on the path)
 
-from callbacks.comparison.finished import read
-from callbacks.comparison.paired import differences
+from callbacks.comparison.finished import load_finished_run
+from callbacks.comparison.paired import paired_differences
 
 RUN = Path(__file__).parent.parent / "run.py"
 LOCATED = (
@@ -98,10 +98,10 @@ def main() -> None:
             *(f"{name} {said([score[name]['value'] for score in of_test])};" for name in there),
         )
     read_runs = {
-        kind: [read(args.runs / f"{kind}{seed}").evidence for seed in args.seeds]
+        kind: [load_finished_run(args.runs / f"{kind}{seed}").evidence for seed in args.seeds]
         for kind in MANIFESTS
     }
-    gaps = differences(read_runs["true"], read_runs["pseudo"])
+    gaps = paired_differences(read_runs["true"], read_runs["pseudo"])
     print(
         "pseudo minus true:",
         *(

@@ -18,7 +18,7 @@ import parts  # noqa: F401  (puts the repository on the path)
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from callbacks.comparison.publish import KEPT, publish
+from callbacks.comparison.publish import CACHE_FOLDER, write_leaderboard
 from callbacks.report.content import write_json
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
@@ -132,7 +132,7 @@ def seconds(runs: Path) -> tuple[float, float]:
     Other work on the machine changes CPU time less.
     """
     start, own = time.perf_counter(), time.process_time()
-    publish(runs)
+    write_leaderboard(runs)
     return time.perf_counter() - start, time.process_time() - own
 
 
@@ -143,7 +143,7 @@ def measure(runs: Path, add: Path, rounds: int) -> dict[str, list[tuple[float, f
         "one run added": [],
     }
     for _ in range(rounds):
-        shutil.rmtree(runs / KEPT, ignore_errors=True)
+        shutil.rmtree(runs / CACHE_FOLDER, ignore_errors=True)
         found["all read anew"].append(seconds(runs))
         found["nothing changed"].append(seconds(runs))
         shutil.copytree(add, runs / "masks" / "added")
@@ -179,7 +179,7 @@ def main(asked: argparse.Namespace) -> None:
             )
         page, kept = (
             (runs / "leaderboard.html").stat().st_size,
-            (runs / KEPT / "known.npz").stat().st_size,
+            (runs / CACHE_FOLDER / "known.npz").stat().st_size,
         )
         size, load = f"page {page / 1e6:.2f} MB, kept {kept / 1e6:.1f} MB", os.getloadavg()[0]
         print(f"{asked.runs} runs x {asked.images} images: {size}; load of the machine {load:.1f}")

@@ -84,13 +84,13 @@ def fresh(words, folder, environment):
 
 ASKED = """
 import sys, time
-from callbacks.sweeps.processes import Processes
-own = Processes._start
+from callbacks.sweeps.processes import ProcessPool
+own = ProcessPool._start_trial
 def start(self, *about):
     with open({log!r}, "a") as file:
         file.write(f"{{time.time()}}\\n")
     return own(self, *about)
-Processes._start = start
+ProcessPool._start_trial = start
 import run
 run.main()
 """

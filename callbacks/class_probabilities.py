@@ -44,9 +44,9 @@ class ClassProbabilities(Callback):
         """Write the table; after a fit it includes val, evaluated by the best weights."""
         if (
             not trainer.is_global_zero
-            or trainer.fast_dev_run
+            or trainer.fast_dev_run  # type: ignore[attr-defined]
             or not isinstance(pl_module, EvaluatedModule)
-        ):  # type: ignore[attr-defined]
+        ):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = data.table.rows.set_index("id")[["split", "outer_split"]]

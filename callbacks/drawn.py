@@ -100,9 +100,8 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
 
     Stages that may end early count with their full length.
     """
-    curriculum = next(
-        (callback for callback in trainer.callbacks if hasattr(callback, "stages")), None
-    )  # type: ignore[attr-defined]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    curriculum = next((each for each in callbacks if hasattr(each, "stages")), None)
     if curriculum is None:
         plans = [data.plan(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
     else:

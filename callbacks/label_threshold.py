@@ -147,9 +147,9 @@ class LabelThreshold(RuleSearch):
         evidence = module.evidence["val"]
         if (
             trainer.is_global_zero
-            and not trainer.fast_dev_run
+            and not trainer.fast_dev_run  # type: ignore[attr-defined]
             and isinstance(evidence, LabelEvidence)
-        ):  # type: ignore[attr-defined]
+        ):
             self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
 
     def _selected(self, evidence: LabelEvidence) -> dict[str, Any]:

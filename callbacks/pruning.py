@@ -57,9 +57,9 @@ class Pruning(Callback):
             Refusal: there is no study, or no such trial that runs.
         """
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            from callbacks.sweeps.study import running_trial
+            from callbacks.sweeps.study import load_running_trial
 
-            self._trial = running_trial(self.run_dir, self.pruner)
+            self._trial = load_running_trial(self.run_dir, self.pruner)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the agreement here, where all ranks are at the same time."""

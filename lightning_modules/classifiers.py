@@ -105,11 +105,11 @@ def _torchvision(
         fresh = nn.Conv2d(
             in_channels,
             stem.out_channels,
-            stem.kernel_size,
-            stem.stride,
-            stem.padding,
+            stem.kernel_size,  # type: ignore[arg-type]
+            stem.stride,  # type: ignore[arg-type]
+            stem.padding,  # type: ignore[arg-type]
             bias=stem.bias is not None,
-        )  # type: ignore[arg-type]
+        )
         state = {
             "weight": (
                 stem.weight.detach().sum(1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels

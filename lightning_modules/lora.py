@@ -46,8 +46,12 @@ def inject(
         )
     names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=names
-    )  # type: ignore[arg-type]
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=dropout,
+        bias="none",
+        target_modules=names,
+    )
     try:
         if not names:
             raise ValueError("none")

@@ -15,8 +15,8 @@ import yaml
 from sklearn.metrics import f1_score
 
 import run
-from callbacks.sweeps.ensembling import Ensemble, command
-from callbacks.sweeps.folds import fits_of
+from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
+from callbacks.sweeps.folds import load_fold_runs
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.temperature import temperature
@@ -199,19 +199,19 @@ def test_folds_of_other_sizes_or_with_damaged_evidence_are_refused(cli, export, 
 
 
 def test_images_that_a_member_was_trained_on_are_no_test(tmp_path):
-    fits = fits_of(sweep(tmp_path, folds=2, seeds=[1]))
-    ensemble = Ensemble(tmp_path, "ckpt_path", fits)
-    ensemble.refuse_trained_on(NAMES[TEST].tolist(), Path("data"))
-    ensemble.refuse_trained_on(NAMES[POOL].tolist(), Path("other"))
+    fits = load_fold_runs(sweep(tmp_path, folds=2, seeds=[1]))
+    ensemble = FoldEnsemble(tmp_path, "ckpt_path", fits)
+    ensemble.check_not_trained_on(NAMES[TEST].tolist(), Path("data"))
+    ensemble.check_not_trained_on(NAMES[POOL].tolist(), Path("other"))
     with pytest.raises(
         Refusal, match=r"were trained on 3 of the test images, such as 'i000'.*datamodule\.seed"
     ):
-        ensemble.refuse_trained_on(NAMES[:3].tolist() + NAMES[TEST].tolist(), Path("data"))
+        ensemble.check_not_trained_on(NAMES[:3].tolist() + NAMES[TEST].tolist(), Path("data"))
 
 
 def test_the_command_that_is_printed_says_the_words_of_the_run_again(folds, together):
     words = yaml.safe_load((together / ".hydra/overrides.yaml").read_text())
     kept = [word for word in words if not word.startswith(("do=", "ckpt_path="))]
-    assert command(fits_of(folds), folds) == shlex.join(
+    assert ensemble_test_command(load_fold_runs(folds), folds) == shlex.join(
         ["python", "run.py", *kept, "do=[test]", f"ckpt_path={folds}"]
     )

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from callbacks.runs.launched import cleaned_environment
-from callbacks.sweeps.study import STUDY, storage
+from callbacks.sweeps.study import STUDY_NAME, open_storage
 from tests.conftest import SMALL
 from tests.test_ranks import WORDS
 
@@ -79,7 +79,7 @@ def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_pat
         and "1 trial failed" in done.stderr
         and "module.optimizer.lr=-1.0 is not allowed" in done.stderr
     )
-    study = optuna.load_study(study_name=STUDY, storage=storage(tmp_path / "sweep"))
+    study = optuna.load_study(study_name=STUDY_NAME, storage=open_storage(tmp_path / "sweep"))
     assert [trial.state.name for trial in study.trials] == [
         "FAIL" if float(rates[name]) < 0 else "COMPLETE" for name in "01"
     ]

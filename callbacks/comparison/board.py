@@ -6,74 +6,78 @@ from datetime import datetime
 from math import isnan
 from typing import Any
 
-from callbacks.comparison.differing import differing
-from callbacks.comparison.entry import FINISHED, FOLD, SEVERAL, Entry
-from callbacks.comparison.known import KnownRuns
-from callbacks.comparison.paired import difference
-from callbacks.comparison.ranking import Ranking, ranking
-from callbacks.comparison.verdict import BEST, verdict
+from callbacks.comparison.differing import config_diff
+from callbacks.comparison.entry import FINISHED, ONE_FOLD, SEVERAL_RUNS, LeaderboardEntry
+from callbacks.comparison.known import RunIndex
+from callbacks.comparison.paired import paired_difference
+from callbacks.comparison.ranking import Ranking, choose_ranking
+from callbacks.comparison.verdict import BEST_ON_VAL, significance_label
 from lightning_modules.uncertainty import FEWEST_GROUPS
 
-NO_VAL = "no val score"
-CHANCE = 0.05  # of comparisons of equal runs, at 95 %, are called better or worse
-Group = dict[str, Any]
-Line = dict[str, Any]
+NO_VAL_SCORE = "no val score"
+FALSE_POSITIVE_RATE = 0.05  # of comparisons of equal runs, at 95 %, are called better or worse
+LeaderboardGroup = dict[str, Any]
+LeaderboardRow = dict[str, Any]
 
 
-def board(known: KnownRuns) -> dict[str, Any]:
+def build_leaderboard(run_index: RunIndex) -> dict[str, Any]:
     """Group and rank all known runs.
 
     Returns:
         `groups` (the one with the newest run first), `parts` (folds of merged runs), `rest`
         (unranked runs with the reason) and `several` (pages over several runs).
     """
-    entries = known.entries
-    parts = _parts(entries)
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    entries = run_index.entries
+    parts = _map_parts_to_runs(entries)
+    groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in entries:
         if entry.status == FINISHED:
-            told = entry.told
+            told = entry.summary
             groups.setdefault(
                 (told["judged"], told["kind"], told["identity"], told["grouped"]), []
             ).append(entry)
-    latest = sorted(groups.values(), key=lambda alike: max(map(_when, alike)), reverse=True)
+    latest = sorted(
+        groups.values(), key=lambda alike: max(map(_timestamp_seconds, alike)), reverse=True
+    )
     rest = [
         entry
         for entry in entries
-        if entry.status not in (FINISHED, SEVERAL) and entry.run not in parts
+        if entry.status not in (FINISHED, SEVERAL_RUNS) and entry.run not in parts
     ]
     return {
-        "groups": [_group(alike, known, parts) for alike in latest],
+        "groups": [_build_group(alike, run_index, parts) for alike in latest],
         "parts": sorted(
-            (_part(entry, parts[entry.run]) for entry in entries if entry.run in parts),
+            (_part_row(entry, parts[entry.run]) for entry in entries if entry.run in parts),
             key=lambda line: line["run"],
         ),
-        "rest": [_unranked(entry) for entry in sorted(rest, key=_when, reverse=True)],
+        "rest": [
+            _unranked_row(entry) for entry in sorted(rest, key=_timestamp_seconds, reverse=True)
+        ],
         "several": sorted(
             (
                 {"run": entry.run, "title": entry.title}
                 for entry in entries
-                if entry.status == SEVERAL
+                if entry.status == SEVERAL_RUNS
             ),
             key=lambda page: page["run"],
         ),
     }
 
 
-def _parts(entries: Iterable[Entry]) -> dict[str, str]:
+def _map_parts_to_runs(entries: Iterable[LeaderboardEntry]) -> dict[str, str]:
     """Map the run of one fold to the run that it is a part of."""
     return {
         os.path.normpath(f"{entry.run}/{part}"): entry.run
         for entry in entries
-        for part in entry.told.get("parts", [])
+        for part in entry.summary.get("parts", [])
     }
 
 
-def _unranked(entry: Entry) -> Line:
+def _unranked_row(entry: LeaderboardEntry) -> LeaderboardRow:
     status, reason = entry.status, entry.reason
-    if status == FOLD:
+    if status == ONE_FOLD:
         status, reason = (
-            f"fold {entry.told['fold']}",
+            f"fold {entry.summary['fold']}",
             "one fold alone competes with no whole run; its folds are merged when all are there",
         )
     return {
@@ -81,21 +85,27 @@ def _unranked(entry: Entry) -> Line:
         "title": entry.title,
         "status": status,
         "reason": reason,
-        "when": entry.when,
+        "when": entry.timestamp,
     }
 
 
-def _part(entry: Entry, whole: str) -> Line:
-    return _unranked(entry) | {"part_of": whole, "reason": "a part of that run"}
+def _part_row(entry: LeaderboardEntry, merged_run: str) -> LeaderboardRow:
+    return _unranked_row(entry) | {"part_of": merged_run, "reason": "a part of that run"}
 
 
-def _group(alike: list[Entry], known: KnownRuns, parts: dict[str, str]) -> Group:
-    told = alike[0].told
-    by = ranking([tuple(entry.told["monitor"]) for entry in alike], told["scores"], told["head"])
-    ordered = sorted(alike, key=lambda entry: (by.place(_val(entry, by)), _when(entry)))
-    words = _words(ordered)
-    best = ordered[0] if not isnan(_val(ordered[0], by)) else None
-    lines = [_line(entry, by, known, best, words[n]) for n, entry in enumerate(ordered)]
+def _build_group(
+    entries: list[LeaderboardEntry], run_index: RunIndex, parts: dict[str, str]
+) -> LeaderboardGroup:
+    told = entries[0].summary
+    by = choose_ranking(
+        [tuple(entry.summary["monitor"]) for entry in entries], told["scores"], told["head"]
+    )
+    ordered = sorted(
+        entries, key=lambda entry: (by.sort_key(_val_score(entry, by)), _timestamp_seconds(entry))
+    )
+    words = _setting_differences(ordered)
+    best = ordered[0] if not isnan(_val_score(ordered[0], by)) else None
+    lines = [_ranked_row(entry, by, run_index, best, words[n]) for n, entry in enumerate(ordered)]
     for rank, line in enumerate((line for line in lines if line["val"] is not None), 1):
         line["rank"] = rank
     of_run: dict[str, list[str]] = {}
@@ -106,8 +116,8 @@ def _group(alike: list[Entry], known: KnownRuns, parts: dict[str, str]) -> Group
     return {
         "by": by,
         "out_of_fold": told["judged"] != "test",
-        "few": max(entry.told["test"][by.score]["groups"] for entry in alike) < FEWEST_GROUPS,
-        "chance": CHANCE * (len(lines) - 1),
+        "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < FEWEST_GROUPS,
+        "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
         **{
             name: told[name]
@@ -116,49 +126,59 @@ def _group(alike: list[Entry], known: KnownRuns, parts: dict[str, str]) -> Group
     }
 
 
-def _when(entry: Entry) -> float:
+def _timestamp_seconds(entry: LeaderboardEntry) -> float:
     """Return the time in seconds, because runs may come from machines of other time zones."""
-    return datetime.fromisoformat(entry.when).timestamp()
+    return datetime.fromisoformat(entry.timestamp).timestamp()
 
 
-def _val(entry: Entry, by: Ranking) -> float:
-    return float(entry.told["val"].get(by.score, float("nan")))
+def _val_score(entry: LeaderboardEntry, ranking: Ranking) -> float:
+    return float(entry.summary["val"].get(ranking.score, float("nan")))
 
 
-def _words(entries: Sequence[Entry]) -> list[list[str]]:
+def _setting_differences(entries: Sequence[LeaderboardEntry]) -> list[list[str]]:
     """Name the settings in which each run differs from others of its title; no seed twice."""
     found: list[list[str]] = [[] for _ in entries]
     for title in dict.fromkeys(entry.title for entry in entries):
         places = [n for n, entry in enumerate(entries) if entry.title == title]
-        settings = [entries[n].told["settings"] for n in places]
-        for n, own, said in zip(places, settings, differing(settings), strict=True):
+        settings = [entries[n].summary["settings"] for n in places]
+        for n, own, said in zip(places, settings, config_diff(settings), strict=True):
             if own.get("seed") == own.get("datamodule.seed"):
                 said.pop("datamodule.seed", None)
             found[n] = list(said.values())
     return found
 
 
-def _line(
-    entry: Entry, by: Ranking, known: KnownRuns, best: Entry | None, words: list[str]
-) -> Line:
+def _ranked_row(
+    entry: LeaderboardEntry,
+    ranking: Ranking,
+    run_index: RunIndex,
+    best: LeaderboardEntry | None,
+    setting_differences: list[str],
+) -> LeaderboardRow:
     """Build a run's line; the difference is that of the ranking score."""
-    told, val = entry.told, _val(entry, by)
-    draws = known.drawn(entry, by.score)
-    test = told["test"][by.score]
+    told, val = entry.summary, _val_score(entry, ranking)
+    draws = run_index.bootstrap_scores(entry, ranking.score)
+    test = told["test"][ranking.score]
     gap = None
     if best is not None and entry is not best:
-        value = test["value"] - best.told["test"][by.score]["value"]
-        gap = difference(known.drawn(best, by.score), draws, value, int(test["groups"]))
+        value = test["value"] - best.summary["test"][ranking.score]["value"]
+        gap = paired_difference(
+            run_index.bootstrap_scores(best, ranking.score), draws, value, int(test["groups"])
+        )
     return {
         "rank": None,
         "run": entry.run,
         "title": entry.title,
-        "differs": words,
+        "differs": setting_differences,
         "val": None if isnan(val) else val,
         "test": {"low": None, "high": None} | test,
-        "verdict": NO_VAL if isnan(val) else BEST if gap is None else verdict(gap, by.lower),
+        "verdict": NO_VAL_SCORE
+        if isnan(val)
+        else BEST_ON_VAL
+        if gap is None
+        else significance_label(gap, ranking.lower_is_better),
         "gap": None if gap is None else vars(gap),
-        "when": entry.when,
+        "when": entry.timestamp,
         **{
             name: told[name]
             for name in ("n", "phantom", "trained", "parameters", "train_seconds", "commit")

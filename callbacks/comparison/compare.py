@@ -12,14 +12,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.comparison.courses import courses, uncounted
-from callbacks.comparison.figures import figures, key
-from callbacks.comparison.finished import Finished, arms, read_all, whole
-from callbacks.comparison.leaderboard import leaderboard, ranking_of, val_score
-from callbacks.comparison.paired import differences
+from callbacks.comparison.courses import load_curves, variants_without_image_count
+from callbacks.comparison.figures import legend_entries, plot_curves
+from callbacks.comparison.finished import (
+    FinishedRun,
+    group_by_config,
+    load_finished_runs,
+    overall_scores,
+)
+from callbacks.comparison.leaderboard import choose_common_ranking, comparison_table, val_score
+from callbacks.comparison.paired import paired_differences
 from callbacks.comparison.ranking import Ranking
-from callbacks.comparison.stages import leaders, stage_score, stages
-from callbacks.comparison.verdict import BEST, verdict
+from callbacks.comparison.stages import best_per_stage, common_stage_score, summarize_stages
+from callbacks.comparison.verdict import BEST_ON_VAL, significance_label
 from callbacks.report.content import write_json
 from callbacks.report.table import number, signed
 from callbacks.report.template import render
@@ -27,7 +32,7 @@ from datamodules.refusal import Refusal
 from lightning_modules.uncertainty import caveat
 
 
-def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
+def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     """Write comparison.json, comparison.csv and comparison.html into `run_dir`; print the table.
 
     Runs that differ only in their seed form one arm.
@@ -35,14 +40,14 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     Raises:
         Refusal: fewer than two runs, or runs of different tasks, images or groups.
     """
-    runs = _comparable(folders)
-    by = ranking_of(runs)
-    by_name = arms(runs)
+    runs = _load_comparable_runs(folders)
+    by = choose_common_ranking(runs)
+    by_name = group_by_config(runs)
     val = {name: fmean(val_score(run, by.score) for run in arm) for name, arm in by_name.items()}
     ranked = sorted(
-        by_name.items(), key=lambda named: by.place(val[named[0]])
+        by_name.items(), key=lambda named: by.sort_key(val[named[0]])
     )  # without val scores: last
-    rows = [_row(name, arm, ranked[0][1], by) for name, arm in ranked]
+    rows = [_variant_row(name, arm, ranked[0][1], by) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
         "heads": evidence.heads,
@@ -54,19 +59,21 @@ def compare(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
         "n": len(evidence),
         "caveat": caveat(evidence),
         "phantom": runs[0].report["data"]["phantom"],
-        "stage_score": stage_score(runs),
-        "leaders": leaders([row["stages"] for row in rows], runs),
+        "stage_score": common_stage_score(runs),
+        "leaders": best_per_stage([row["stages"] for row in rows], runs),
     }
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(found, run_dir / "comparison.json")
-    board = leaderboard(runs)
+    board = comparison_table(runs)
     board.to_csv(run_dir / "comparison.csv", index=False)
-    (run_dir / "comparison.html").write_text(_page(found, dict(ranked), board), encoding="utf-8")
-    _print(found, run_dir / "comparison.html")
+    (run_dir / "comparison.html").write_text(
+        _render_page(found, dict(ranked), board), encoding="utf-8"
+    )
+    _print_comparison(found, run_dir / "comparison.html")
     return found
 
 
-def _comparable(folders: Sequence[str]) -> list[Finished]:
+def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
     """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
         raise Refusal(
@@ -74,7 +81,11 @@ def _comparable(folders: Sequence[str]) -> list[Finished]:
             " or a sweep's folder"
         )
     runs = list(
-        {run.folder.resolve(): run for folder in folders for run in read_all(Path(folder))}.values()
+        {
+            run.folder.resolve(): run
+            for folder in folders
+            for run in load_finished_runs(Path(folder))
+        }.values()
     )
     if len(runs) < 2:
         raise Refusal(
@@ -103,94 +114,106 @@ def _comparable(folders: Sequence[str]) -> list[Finished]:
     return runs
 
 
-def _row(name: str, arm: list[Finished], first: list[Finished], by: Ranking) -> dict[str, Any]:
-    reports = [run.report for run in arm]
-    judged, heads = arm[0].judged, arm[0].evidence.heads
-    test = {score: [run.score(judged, score) for run in arm] for score in heads}
+def _variant_row(
+    name: str, runs: list[FinishedRun], reference_runs: list[FinishedRun], ranking: Ranking
+) -> dict[str, Any]:
+    reports = [run.report for run in runs]
+    judged, heads = runs[0].evaluated_split, runs[0].evidence.heads
+    test = {score: [run.score(judged, score) for run in runs] for score in heads}
     config = reports[0].get("config") or {}
-    single = whole(reports[0]["scores"][judged])
+    single = overall_scores(reports[0]["scores"][judged])
     gaps = (
         None
-        if arm is first
-        else differences([run.evidence for run in first], [run.evidence for run in arm])
+        if runs is reference_runs
+        else paired_differences(
+            [run.evidence for run in reference_runs], [run.evidence for run in runs]
+        )
     )
     return {
         "title": name,
-        "runs": [str(run.folder) for run in arm],
-        "val": fmean(val_score(run, by.score) for run in arm),
+        "runs": [str(run.folder) for run in runs],
+        "val": fmean(val_score(run, ranking.score) for run in runs),
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
         "interval": (
             {score: {end: single[score][end] for end in ("low", "high")} for score in heads}
-            if len(arm) == 1
+            if len(runs) == 1
             else None
         ),
         "differences": (
             None if gaps is None else {score: asdict(gap) for score, gap in gaps.items()}
         ),
-        "verdict": BEST if gaps is None else verdict(gaps[by.score], by.lower),
+        "verdict": BEST_ON_VAL
+        if gaps is None
+        else significance_label(gaps[ranking.score], ranking.lower_is_better),
         "parameters": reports[0].get("parameters"),
         "resources": (
-            {key: fmean(r["resources"][key] for r in reports) for key in _COST}
+            {key: fmean(r["resources"][key] for r in reports) for key in _COST_KEYS}
             if all(r.get("resources") for r in reports)
             else None
         ),
         "start": config.get("init_from") or "no earlier run",
-        "stages": stages(arm),
+        "stages": summarize_stages(runs),
     }
 
 
-_COST = ("images_per_second", "peak_memory_gb", "train_seconds")
+_COST_KEYS = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
-def _page(found: dict[str, Any], ranked: dict[str, list[Finished]], board: pd.DataFrame) -> str:
-    gone = courses(ranked)
+def _render_page(
+    comparison: dict[str, Any], variants: dict[str, list[FinishedRun]], table: pd.DataFrame
+) -> str:
+    gone = load_curves(variants)
     words = {
         "title": "Comparison",
-        "phantom": found["phantom"],
-        "key": key(gone),
-        "uncounted": uncounted(gone),
-        "board": board.to_dict("records"),
+        "phantom": comparison["phantom"],
+        "key": legend_entries(gone),
+        "uncounted": variants_without_image_count(gone),
+        "board": table.to_dict("records"),
     }
     return render(
         Path(__file__).parent,
-        found=found,
-        figures=figures(gone, f"val/{found['ranked_by']}"),
+        found=comparison,
+        figures=plot_curves(gone, f"val/{comparison['ranked_by']}"),
         **words,
     )
 
 
-def _print(found: dict[str, Any], page: Path) -> None:
+def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
     console = Console()
     table = Table(
         "score",
-        title=f"test, n = {found['n']}; ranked by val",
+        title=f"test, n = {comparison['n']}; ranked by val",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for arm in found["arms"]:
+    for arm in comparison["arms"]:
         table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
-    table.add_row(f"val {found['ranked_by']}", *(number(arm["val"]) for arm in found["arms"]))
-    for name in found["heads"]:
+    table.add_row(
+        f"val {comparison['ranked_by']}", *(number(arm["val"]) for arm in comparison["arms"])
+    )
+    for name in comparison["heads"]:
         spread = [
             f" ± {arm['sd'][name]:.4f}" if arm["sd"][name] is not None else ""
-            for arm in found["arms"]
+            for arm in comparison["arms"]
         ]
         table.add_row(
             name,
             *(
                 number(arm["test"][name]) + sd
-                for arm, sd in zip(found["arms"], spread, strict=True)
+                for arm, sd in zip(comparison["arms"], spread, strict=True)
             ),
         )
     console.print(table)
-    for arm in found["arms"][1:]:
-        said = "; ".join(f"{name} {signed(arm['differences'][name])}" for name in found["compared"])
-        about = f"{arm['verdict']} by test {found['ranked_by']}; {said}"
+    for arm in comparison["arms"][1:]:
+        said = "; ".join(
+            f"{name} {signed(arm['differences'][name])}" for name in comparison["compared"]
+        )
+        about = f"{arm['verdict']} by test {comparison['ranked_by']}; {said}"
         console.print(
-            f"{escape(arm['title'])} minus {escape(found['arms'][0]['title'])}: {escape(about)}",
+            f"{escape(arm['title'])} minus {escape(comparison['arms'][0]['title'])}: {escape(about)}",
             soft_wrap=True,
         )
-    console.print(found["caveat"], style="dim")
+    console.print(comparison["caveat"], style="dim")
     console.print(f"page: {page}", soft_wrap=True)

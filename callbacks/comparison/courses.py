@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from callbacks.comparison.finished import Finished
+from callbacks.comparison.finished import FinishedRun
 from callbacks.report.metrics import per_epoch
 from callbacks.report.stages import IMAGES, read_stages
 
-EPOCH, SEEN = "epoch", "images seen"
+EPOCH, IMAGES_SEEN = "epoch", "images seen"
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCurve:
     """One run.
 
     Attributes:
@@ -26,33 +26,33 @@ class Course:
     table: pd.DataFrame
     stages: list[dict[str, Any]]
 
-    def curve(self, score: str, over: str) -> pd.DataFrame:
+    def metric_points(self, score: str, x_axis: str) -> pd.DataFrame:
         """Return x (`epoch` or `images seen`) and y (a score) of the epochs with both known."""
         if score not in self.table:
             return pd.DataFrame({"x": [], "y": []})
-        return pd.DataFrame({"x": self.table[over], "y": self.table[score]}).dropna()
+        return pd.DataFrame({"x": self.table[x_axis], "y": self.table[score]}).dropna()
 
-    def starts(self, over: str) -> list[float]:
+    def stage_starts(self, x_axis: str) -> list[float]:
         """Return where each stage after the first begins; for `epoch` halfway between two."""
         found = []
         for stage in self.stages[1:]:
             before = stage["first_epoch"] - 1
-            if before in self.table.index and pd.notna(self.table[over][before]):
-                found.append(float(self.table[over][before]) + (0.5 if over == EPOCH else 0.0))
+            if before in self.table.index and pd.notna(self.table[x_axis][before]):
+                found.append(float(self.table[x_axis][before]) + (0.5 if x_axis == EPOCH else 0.0))
         return found
 
 
-def course(run: Finished) -> Course:
+def load_curve(run: FinishedRun) -> TrainingCurve:
     """Read the course of a run; it has no epochs if metrics.csv is missing."""
     table = per_epoch(run.folder / "metrics.csv")
     if len(table):
         table = table.assign(epoch=table.index.to_numpy() + 1).assign(
-            **{SEEN: images_seen(table, run.report)}
+            **{IMAGES_SEEN: count_images_seen(table, run.report)}
         )
-    return Course(table, read_stages(run.folder))
+    return TrainingCurve(table, read_stages(run.folder))
 
 
-def images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
+def count_images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
     """Count the images trained on by the end of each epoch.
 
     Adds up the images that were logged as sampled; without that log each epoch has an equal share
@@ -69,17 +69,17 @@ def images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
     return each.cumsum()
 
 
-def courses(arms: Mapping[str, Sequence[Finished]]) -> dict[str, list[Course]]:
+def load_curves(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, list[TrainingCurve]]:
     """Map each arm to its courses."""
-    return {name: [course(run) for run in runs] for name, runs in arms.items()}
+    return {name: [load_curve(run) for run in runs] for name, runs in variants.items()}
 
 
-def uncounted(arms: Mapping[str, Sequence[Course]]) -> list[str]:
+def variants_without_image_count(variants: Mapping[str, Sequence[TrainingCurve]]) -> list[str]:
     """List the arms with a run that was trained here on an unknown number of images."""
     return [
         name
-        for name, runs in arms.items()
-        if any(len(run.table) and run.table[SEEN].isna().any() for run in runs)
+        for name, runs in variants.items()
+        if any(len(run.table) and run.table[IMAGES_SEEN].isna().any() for run in runs)
     ]
 
 

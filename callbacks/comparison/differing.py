@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-SEEDS = ("seed", "datamodule.seed")
-HOW = (
+SEED_KEYS = ("seed", "datamodule.seed")
+EXECUTION_KEYS = (
     "paths",
     "title",
     "runs",
@@ -13,36 +13,36 @@ HOW = (
     "resume",
     "logger",
 )  # what a run is called and how it is carried out, not what it is
-HOW_OF_PARTS = (
+EXECUTION_KEY_PREFIXES = (
     "callbacks.pruning.",
     "callbacks.progress.",
     "callbacks.report.",
     "trainer.enable_progress_bar",
     "datamodule.num_workers",
 )
-DIGITS = 4  # of a number
-LETTERED = (
+SIGNIFICANT_DIGITS = 4  # of a number
+MAX_LISTED_DIFFERENCES = (
     2  # places in which a list of settings may differ before its variants are called by letters
 )
 
 
-def settings_of(config: Mapping[str, Any] | None) -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Flatten a configuration to dotted keys, without the run's names and how it is executed."""
     config = config or {}
     own = (config.get("paths") or {}).get("run")
-    flat = _flat({name: part for name, part in config.items() if name not in HOW})
+    flat = _iter_leaves({name: part for name, part in config.items() if name not in EXECUTION_KEYS})
     return {
         key: value
         for key, value in flat
-        if not key.startswith(HOW_OF_PARTS) and not _names(own, value)
+        if not key.startswith(EXECUTION_KEY_PREFIXES) and not _mentions_run_dir(own, value)
     }
 
 
-def _names(own: Any, value: Any) -> bool:
-    return own is not None and isinstance(value, str | list) and str(own) in str(value)
+def _mentions_run_dir(run_dir: Any, value: Any) -> bool:
+    return run_dir is not None and isinstance(value, str | list) and str(run_dir) in str(value)
 
 
-def _flat(config: Any) -> Iterator[tuple[str, Any]]:
+def _iter_leaves(config: Any) -> Iterator[tuple[str, Any]]:
     found = [("", config)]
     while found:
         prefix, part = found.pop()
@@ -61,7 +61,7 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
             yield prefix, part
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def config_diff(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Name each run's settings that not all share: stem of the key -> words.
 
     Words are such as `rank=8` or `stages[1].lr=0.0001`. A list that differs in more than two places
@@ -71,12 +71,17 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     Args:
         settings: One mapping a run.
     """
-    exact, rounded = _said(settings, None), _said(settings, DIGITS)
+    exact, rounded = (
+        _describe_differences(settings, None),
+        _describe_differences(settings, SIGNIFICANT_DIGITS),
+    )
     kinds = [len({tuple(one.items()) for one in said}) for said in (exact, rounded)]
     return rounded if kinds[0] == kinds[1] else exact
 
 
-def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dict[str, str]]:
+def _describe_differences(
+    settings: Sequence[Mapping[str, Any]], digits: int | None
+) -> list[dict[str, str]]:
     keys = dict.fromkeys(key for one in settings for key in one)
     stems: dict[str, list[str]] = {}
     for key in keys:
@@ -84,15 +89,17 @@ def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dic
         if any(one.get(key) != first for one in settings):
             stems.setdefault(key.split("[")[0], []).append(key)
     found: list[dict[str, str]] = [{} for _ in settings]
-    names = _short(stems)
+    names = _shorten_stems(stems)
     for stem, unequal in stems.items():
         name = names[stem]
         letters = (
-            _letters(settings, stem) if sum("[" in key for key in unequal) > LETTERED else None
+            _variant_letters(settings, stem)
+            if sum("[" in key for key in unequal) > MAX_LISTED_DIFFERENCES
+            else None
         )
         for n, one in enumerate(settings):
             words = [
-                f"{name}{key.removeprefix(stem)}={_rounded(one[key], digits)}"
+                f"{name}{key.removeprefix(stem)}={_format_rounded(one[key], digits)}"
                 for key in unequal
                 if key in one
             ]
@@ -103,7 +110,7 @@ def _said(settings: Sequence[Mapping[str, Any]], digits: int | None) -> list[dic
     return found
 
 
-def _short(stems: Iterable[str]) -> dict[str, str]:
+def _shorten_stems(stems: Iterable[str]) -> dict[str, str]:
     """Shorten each key to its last part, or to its last two where last parts collide."""
     last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
     return {
@@ -112,11 +119,11 @@ def _short(stems: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _rounded(value: Any, digits: int | None) -> str:
+def _format_rounded(value: Any, digits: int | None) -> str:
     return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
 
 
-def _letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
+def _variant_letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
     """Letter the variants of a list in order, from A; numbers beyond 26, '' for runs without it."""
     variants = [
         repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")])

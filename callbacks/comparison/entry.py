@@ -6,24 +6,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from callbacks.comparison.finished import JUDGED, read_report
-from callbacks.comparison.run_folders import CONFIG, READ
-from callbacks.comparison.told import Drawn, told_by_evidence, told_by_report
+from callbacks.comparison.finished import EVALUATED_SPLITS, read_report
+from callbacks.comparison.run_folders import CONFIG_FILE, WATCHED_FILES
+from callbacks.comparison.told import BootstrapScores, summarize_predictions, summarize_report
 from callbacks.runs import outcome
 from callbacks.runs.written import read_yaml
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 
-FINISHED, FOLD, SEVERAL = (
+FINISHED, ONE_FOLD, SEVERAL_RUNS = (
     "finished",
     "one fold",
     "several runs",
 )  # besides: failed, pruned, not tested, not ended, cannot be read
-JUDGES = {"fit", "test"}  # what a run does that is ranked
+RANKED_TASKS = {"fit", "test"}  # what a run does that is ranked
 
 
 @dataclass(kw_only=True)
-class Entry:
+class LeaderboardEntry:
     """One run.
 
     Attributes:
@@ -31,34 +31,36 @@ class Entry:
         status: `finished` where it can be ranked.
         reason: Why not, in words.
         title: Of its page.
-        when: It was finished, or last written to.
-        told: What its report and evidence say, where they were read.
+        timestamp: It was finished, or last written to.
+        summary: What its report and evidence say, where they were read.
     """
 
     run: str
     status: str = FINISHED
     reason: str = ""
     title: str = ""
-    when: str = ""
-    told: dict[str, Any] = field(default_factory=dict)
+    timestamp: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
-def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
+def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, BootstrapScores]:
     """Read a run folder; one that cannot be read becomes an entry that says so.
 
     One bad file must not hide all other runs.
 
     Args:
         folder: Of the run.
-        runs: Of all runs.
+        runs_dir: Of all runs.
 
     Returns:
         The entry, None where the folder is no run to be ranked, such as a data set's export; and
         the bootstrap replicates of the score that the run monitored.
     """
-    entry = Entry(run=folder.relative_to(runs).as_posix(), when=_last_written(folder))
+    entry = LeaderboardEntry(
+        run=folder.relative_to(runs_dir).as_posix(), timestamp=_last_modified(folder)
+    )
     try:
-        return _read(folder, entry)
+        return _load_entry(folder, entry)
     except Exception as error:
         said = (
             " ".join(str(error).split())
@@ -69,58 +71,61 @@ def read_entry(folder: Path, runs: Path) -> tuple[Entry | None, Drawn]:
         return entry, {}
 
 
-def _read(folder: Path, entry: Entry) -> tuple[Entry | None, Drawn]:
+def _load_entry(
+    folder: Path, entry: LeaderboardEntry
+) -> tuple[LeaderboardEntry | None, BootstrapScores]:
     ended = outcome.read(folder) or {}
-    if _over_several(folder):
+    if _is_multirun_page(folder):
         entry.status, entry.title = (
-            SEVERAL,
+            SEVERAL_RUNS,
             str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"]),
         )
         return entry, {}
     if (folder / "report.json").is_file() and ended.get("status") in (None, FINISHED):
         report = read_report(folder)
-        entry.title, entry.when, entry.told = (
+        entry.title, entry.timestamp, entry.summary = (
             report["title"],
-            report.get("finished", entry.when),
-            told_by_report(report),
+            report.get("finished", entry.timestamp),
+            summarize_report(report),
         )
-        if entry.told["judged"] == "test" and entry.told["fold"] is not None:
-            entry.status = FOLD
+        if entry.summary["judged"] == "test" and entry.summary["fold"] is not None:
+            entry.status = ONE_FOLD
             return entry, {}
-        evidence = evidence_file.read(folder / "evidence" / f"{entry.told['judged']}.npz")
+        evidence = evidence_file.read(folder / "evidence" / f"{entry.summary['judged']}.npz")
         if not len(evidence):
             raise Refusal(
                 f"{folder / 'evidence'} holds no image; test the run again with do=[test]"
                 f" ckpt_path={folder}"
             )
-        more, draws = told_by_evidence(report, evidence)
-        entry.told |= more
+        more, draws = summarize_predictions(report, evidence)
+        entry.summary |= more
         return entry, draws
-    config = read_yaml(folder / CONFIG)
-    if not JUDGES & set(config.get("do", JUDGES)) or (config.get("trainer") or {}).get(
+    config = read_yaml(folder / CONFIG_FILE)
+    if not RANKED_TASKS & set(config.get("do", RANKED_TASKS)) or (config.get("trainer") or {}).get(
         "fast_dev_run"
     ):
         return None, {}
     entry.title = str(config.get("title", ""))
-    entry.status, entry.reason = _why_not(folder, ended)
+    entry.status, entry.reason = _unranked_reason(folder, ended)
     return entry, {}
 
 
-def _last_written(folder: Path) -> str:
+def _last_modified(folder: Path) -> str:
     """Return the newest modification time of the files in `READ`, in the time of this machine."""
     last = max(
-        (path.stat().st_mtime for name in READ if (path := folder / name).is_file()), default=0.0
+        (path.stat().st_mtime for name in WATCHED_FILES if (path := folder / name).is_file()),
+        default=0.0,
     )
     return datetime.fromtimestamp(last).astimezone().isoformat(timespec="seconds")
 
 
-def _why_not(folder: Path, ended: dict[str, Any]) -> tuple[str, str]:
-    status = ended.get("status")
+def _unranked_reason(folder: Path, run_outcome: dict[str, Any]) -> tuple[str, str]:
+    status = run_outcome.get("status")
     if status == "pruned":
-        best = ended.get("score")
+        best = run_outcome.get("score")
         return "pruned", "stopped early by the sweep" + ("" if best is None else f", at {best:.4f}")
     if status == "failed":
-        return "failed", " ".join(str(ended.get("failure") or "no reason was left").split())
+        return "failed", " ".join(str(run_outcome.get("failure") or "no reason was left").split())
     if status == FINISHED:
         return "not tested", "it was trained and not tested; do=[test] ckpt_path=ITS_FOLDER"
     last = (folder / "checkpoints" / "last.ckpt").is_file()
@@ -129,9 +134,9 @@ def _why_not(folder: Path, ended: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def _over_several(folder: Path) -> bool:
+def _is_multirun_page(folder: Path) -> bool:
     """Return whether the folder is a page over several runs, which keeps no evidence of its own."""
     return not any(
         (folder / name).is_file()
-        for name in (CONFIG, *(f"evidence/{judged}.npz" for judged in JUDGED))
+        for name in (CONFIG_FILE, *(f"evidence/{judged}.npz" for judged in EVALUATED_SPLITS))
     )

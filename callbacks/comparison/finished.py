@@ -8,19 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from callbacks.comparison.differing import SEEDS, differing, settings_of
-from callbacks.comparison.ranking import monitor_of
+from callbacks.comparison.differing import SEED_KEYS, config_diff, flatten_config
+from callbacks.comparison.ranking import get_monitor
 from callbacks.report.content import SCHEMA
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import MEAN
 
-JUDGED = ("test", "out_of_fold")  # the splits that a page may lead with
+EVALUATED_SPLITS = ("test", "out_of_fold")  # the splits that a page may lead with
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """One run.
 
     Attributes:
@@ -39,81 +39,81 @@ class Finished:
         """Configuration by dotted keys, without the seeds and what names this very run."""
         return {
             key: value
-            for key, value in settings_of(self.report.get("config")).items()
-            if key not in SEEDS
+            for key, value in flatten_config(self.report.get("config")).items()
+            if key not in SEED_KEYS
         }
 
     @property
-    def judged(self) -> str:
+    def evaluated_split(self) -> str:
         """The split whose scores its page leads with."""
         return str(self.report.get("judged", "test"))
 
     @property
     def monitor(self) -> tuple[str, str]:
         """Name and mode (`max` or `min`) of the monitored score."""
-        return monitor_of(self.report.get("config"), self.evidence.heads[0])
+        return get_monitor(self.report.get("config"), self.evidence.heads[0])
 
     def score(self, split: str, name: str) -> float:
         """Return a score of a split; of several classes their mean."""
-        return score_of(self.report, split, name)
+        return get_score(self.report, split, name)
 
 
-def score_of(report: dict[str, Any], split: str, name: str) -> float:
+def get_score(report: dict[str, Any], split: str, name: str) -> float:
     """Read a score of a report.json, the mean of several classes; NaN if undefined or not taken."""
     classes = report["scores"].get(split, {})
     if not classes:
         return float("nan")
-    value = whole(classes)[name]["value"]
+    value = overall_scores(classes)[name]["value"]
     return float("nan") if value is None else float(value)
 
 
-def whole(classes: dict[str, Any]) -> dict[str, Any]:
+def overall_scores(class_scores: dict[str, Any]) -> dict[str, Any]:
     """Return the scores of the only class, or the mean of several classes."""
-    return classes.get(MEAN, next(iter(classes.values())))
+    return class_scores.get(MEAN, next(iter(class_scores.values())))
 
 
-def arms(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
+def group_by_config(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Group runs that differ only in their seed; name arms by title and, if needed, differences."""
-    by_title: dict[str, list[Finished]] = {}
+    by_title: dict[str, list[FinishedRun]] = {}
     for run in runs:
         by_title.setdefault(str(run.report["title"]), []).append(run)
     words = {}
     for title, alike in by_title.items():
-        for run, said in zip(alike, differing([run.settings for run in alike]), strict=True):
+        for run, said in zip(alike, config_diff([run.settings for run in alike]), strict=True):
             words[id(run)] = f"{title} ({', '.join(said.values())})" if said else title
-    found: dict[str, list[Finished]] = {}
+    found: dict[str, list[FinishedRun]] = {}
     for run in runs:
         found.setdefault(words[id(run)], []).append(run)
     return found
 
 
-def read_all(folder: Path) -> list[Finished]:
+def load_finished_runs(folder: Path) -> list[FinishedRun]:
     """Read a run folder, or the runs of a multirun's folder.
 
     Of a multirun these are its runs over folds where it merged some, else its trials. Those that
     cannot be read are named on stderr and left out.
     """
-    if any((folder / "evidence" / f"{judged}.npz").is_file() for judged in JUDGED):
-        return [read(folder)]
+    if any((folder / "evidence" / f"{judged}.npz").is_file() for judged in EVALUATED_SPLITS):
+        return [load_finished_run(folder)]
     merged = sorted(path.parents[1] for path in folder.glob("merged/**/evidence/out_of_fold.npz"))
     trials = sorted(path.parent for path in folder.glob("*/report.json"))
     found = []
     for run in merged or trials:
         try:
-            found.append(read(run))
+            found.append(load_finished_run(run))
         except Refusal as refusal:
             print(f"left out: {refusal}", file=sys.stderr)
-    return found or [read(folder)]
+    return found or [load_finished_run(folder)]
 
 
-def read(folder: Path) -> Finished:
+def load_finished_run(folder: Path) -> FinishedRun:
     """Read a run folder.
 
     Raises:
         Refusal: it holds no report or no test evidence, or they cannot be read.
     """
     report = read_report(folder)
-    return Finished(
+    return FinishedRun(
         folder,
         report,
         evidence_file.read(folder / "evidence" / f"{report.get('judged', 'test')}.npz"),

@@ -18,11 +18,11 @@ from lightning_modules.uncertainty import (
     resampled,
 )
 
-TIE = 1e-12  # what rounding makes of no difference
+TIE_TOLERANCE = 1e-12  # what rounding makes of no difference
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Second arm minus first, of one score.
 
     Attributes:
@@ -39,9 +39,9 @@ class Difference:
     share_above: float
 
 
-def differences(
+def paired_differences(
     first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Difference]:
+) -> dict[str, PairedDifference]:
     """Return score -> difference, over the patients of one test set and the runs of two arms.
 
     Args:
@@ -54,24 +54,26 @@ def differences(
     scores = first[0].scores
     of_arms, point = [], []
     for number, arm in enumerate((first, second)):
-        each = np.array([drawn(run, None, resamples, seed) for run in arm])  # runs x scores x R
-        once = np.array([drawn(run, None, None) for run in arm])[..., 0]
-        of_arms.append(over_runs(each, [seed, number]))  # scores x R
+        each = np.array(
+            [bootstrap_scores(run, None, resamples, seed) for run in arm]
+        )  # runs x scores x R
+        once = np.array([bootstrap_scores(run, None, None) for run in arm])[..., 0]
+        of_arms.append(resample_runs(each, [seed, number]))  # scores x R
         point.append(once.mean(0))
     return {
-        score.name: difference(
+        score.name: paired_difference(
             of_arms[0][s],
             of_arms[1][s],
             float(point[1][s] - point[0][s]),
-            groups_counting(first[0], score),
+            n_effective_groups(first[0], score),
         )
         for s, score in enumerate(scores)
     }
 
 
-def drawn(
+def bootstrap_scores(
     evidence: Evidence,
-    only: Collection[str] | None,
+    score_names: Collection[str] | None,
     resamples: int | None = RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
@@ -80,25 +82,27 @@ def drawn(
     The same seed samples the same patients for every run that was evaluated on the same images.
     `resamples=None` takes the images as they are (R = 1).
     """
-    return over_classes(resampled(evidence, resamples, seed, only))
+    return over_classes(resampled(evidence, resamples, seed, score_names))
 
 
-def over_runs(each: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
     """Average over runs in each replicate, which samples as many runs with replacement.
 
     Args:
-        each: `runs x scores x R`.
+        run_scores: `runs x scores x R`.
         seed: Of the sampling of runs.
 
     Returns:
         `scores x R`.
     """
-    runs, resamples = len(each), each.shape[-1]
+    runs, resamples = len(run_scores), run_scores.shape[-1]
     picked = np.random.default_rng(seed).integers(runs, size=(runs, resamples))
-    return each[picked, :, np.arange(resamples)].mean(0).T
+    return run_scores[picked, :, np.arange(resamples)].mean(0).T
 
 
-def groups_counting(evidence: Evidence, score: Score, classes: Sequence[int] | None = None) -> int:
+def n_effective_groups(
+    evidence: Evidence, score: Score, classes: Sequence[int] | None = None
+) -> int:
     """Count the groups (patients) that a score of some classes, or of all, is made of."""
     if score.over == "all":
         return len(np.unique(evidence.groups))
@@ -107,16 +111,20 @@ def groups_counting(evidence: Evidence, score: Score, classes: Sequence[int] | N
     return len(np.unique(evidence.groups[counting]))
 
 
-def difference(first: np.ndarray, second: np.ndarray, value: float, groups: int) -> Difference:
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, value: float, n_groups: int
+) -> PairedDifference:
     """Return the difference of one score from its bootstrap replicates.
 
     Args:
-        first: R values of the first arm, as `drawn` gives them.
+        first: R values of the first arm, as `bootstrap_scores` gives them.
         second: R values of the second arm, of the same replicates.
         value: On the images as they are, second minus first.
-        groups: How many count.
+        n_groups: How many count.
     """
     gap = second - first
     gap = gap[np.isfinite(gap)]
-    low, high = interval(gap, groups >= FEWEST_GROUPS)
-    return Difference(value, low, high, float((gap > TIE).mean()) if len(gap) else float("nan"))
+    low, high = interval(gap, n_groups >= FEWEST_GROUPS)
+    return PairedDifference(
+        value, low, high, float((gap > TIE_TOLERANCE).mean()) if len(gap) else float("nan")
+    )

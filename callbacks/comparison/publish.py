@@ -8,16 +8,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from callbacks.comparison.board import board
-from callbacks.comparison.known import KnownRuns
+from callbacks.comparison.board import build_leaderboard
+from callbacks.comparison.known import RunIndex
 from callbacks.report.table import number
 from callbacks.report.template import render
 from datamodules.whole_file import write_whole
 
-NAME = "leaderboard"
-KEPT = ".leaderboard"  # beside it: the lock, and what is known of the runs
-PATIENCE = 120.0  # seconds that another process may take
-COLUMNS = (
+LEADERBOARD_NAME = "leaderboard"
+CACHE_FOLDER = ".leaderboard"  # beside it: the lock, and what is known of the runs
+LOCK_TIMEOUT = 120.0  # seconds that another process may take
+CSV_COLUMNS = (
     *(
         "status",
         "rank",
@@ -49,18 +49,18 @@ COLUMNS = (
 )
 
 
-def after_run(runs: Path, run: Path | None = None) -> None:
+def update_leaderboard(runs_dir: Path, run_dir: Path | None = None) -> None:
     """Update the leaderboard and print where it is; an error never fails the run that has ended.
 
     Args:
-        runs: The folder of all runs.
-        run: The one that has ended; nothing is done if it lies elsewhere.
+        runs_dir: The folder of all runs.
+        run_dir: The one that has ended; nothing is done if it lies elsewhere.
     """
-    if run is not None and not run.resolve().is_relative_to(runs.resolve()):
+    if run_dir is not None and not run_dir.resolve().is_relative_to(runs_dir.resolve()):
         return
     try:
-        found = publish(runs)
-        print(_said(found, runs, run))
+        found = write_leaderboard(runs_dir)
+        print(_rank_message(found, runs_dir, run_dir))
     except Exception as error:
         print(
             f"the leaderboard was not brought up to date ({type(error).__name__}: {error}); the run"
@@ -69,47 +69,53 @@ def after_run(runs: Path, run: Path | None = None) -> None:
         )
 
 
-def after_multirun(folder: Path) -> None:
+def update_leaderboard_after_multirun(sweep_dir: Path) -> None:
     """Update the leaderboard once a multirun's runs were merged.
 
     Does nothing where no folder above the multirun has a leaderboard.
 
     Args:
-        folder: Of the multirun.
+        sweep_dir: Of the multirun.
     """
-    runs = next((place for place in folder.resolve().parents if (place / KEPT).is_dir()), None)
+    runs = next(
+        (place for place in sweep_dir.resolve().parents if (place / CACHE_FOLDER).is_dir()), None
+    )
     if runs is not None:
-        after_run(runs)
+        update_leaderboard(runs)
 
 
-def publish(runs: Path) -> dict[str, Any]:
+def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
     """Read what has changed below the folder of all runs and write both files.
 
     Args:
-        runs: The folder.
+        runs_dir: The folder.
 
     Returns:
         As `board` gives it.
     """
-    kept = runs / KEPT
+    kept = runs_dir / CACHE_FOLDER
     kept.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept / "lock", timeout=PATIENCE):
-        known = KnownRuns(runs, kept / "known.npz")
-        found = board(known)
-        write_whole(runs / f"{NAME}.csv", _csv(found))
+    with FileLock(kept / "lock", timeout=LOCK_TIMEOUT):
+        known = RunIndex(runs_dir, kept / "known.npz")
+        found = build_leaderboard(known)
+        write_whole(runs_dir / f"{LEADERBOARD_NAME}.csv", _leaderboard_csv(found))
         page = render(
-            Path(__file__).parent, f"{NAME}.html", title="Leaderboard", phantom=False, found=found
+            Path(__file__).parent,
+            f"{LEADERBOARD_NAME}.html",
+            title="Leaderboard",
+            phantom=False,
+            found=found,
         )
-        write_whole(runs / f"{NAME}.html", page.encode())
-        known.keep()
+        write_whole(runs_dir / f"{LEADERBOARD_NAME}.html", page.encode())
+        known.save()
     return found
 
 
-def _csv(found: dict[str, Any]) -> bytes:
+def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+    writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
     writer.writeheader()
-    for group in found["groups"]:
+    for group in leaderboard["groups"]:
         shared = {
             "status": "finished",
             "images": group["identity"],
@@ -117,20 +123,20 @@ def _csv(found: dict[str, Any]) -> bytes:
             "ranked_by": group["by"].score,
         }
         shared["judged"] = "out of fold" if group["out_of_fold"] else "test"
-        writer.writerows(line | shared | _flat(line) for line in group["lines"])
+        writer.writerows(line | shared | _flatten_row(line) for line in group["lines"])
     writer.writerows(
-        line | {"finished": line["when"]} for line in (*found["parts"], *found["rest"])
+        line | {"finished": line["when"]} for line in (*leaderboard["parts"], *leaderboard["rest"])
     )
     return file.getvalue().encode()
 
 
-def _flat(line: dict[str, Any]) -> dict[str, Any]:
+def _flatten_row(row: dict[str, Any]) -> dict[str, Any]:
     """Flatten a line's nested values into columns of their own."""
-    gap = line["gap"] or {}
+    gap = row["gap"] or {}
     test = {
-        "test": line["test"]["value"],
-        "test_low": line["test"]["low"],
-        "test_high": line["test"]["high"],
+        "test": row["test"]["value"],
+        "test_low": row["test"]["low"],
+        "test_high": row["test"]["high"],
     }
     differences = {
         "difference": gap.get("value"),
@@ -140,18 +146,18 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
     return {
         **test,
         **differences,
-        "differs": ", ".join(line["differs"]),
-        "finished": line["when"],
-        "trained_parameters": line["trained"],
+        "differs": ", ".join(row["differs"]),
+        "finished": row["when"],
+        "trained_parameters": row["trained"],
     }
 
 
-def _said(found: dict[str, Any], runs: Path, run: Path | None) -> str:
-    page = f"leaderboard: {runs / f'{NAME}.html'}"
-    for group in found["groups"]:
+def _rank_message(leaderboard: dict[str, Any], runs_dir: Path, run_dir: Path | None) -> str:
+    page = f"leaderboard: {runs_dir / f'{LEADERBOARD_NAME}.html'}"
+    for group in leaderboard["groups"]:
         ranked = [line for line in group["lines"] if line["rank"] is not None]
         for line in ranked:
-            if run is not None and (runs / line["run"]).resolve() == run.resolve():
+            if run_dir is not None and (runs_dir / line["run"]).resolve() == run_dir.resolve():
                 place = (
                     f"rank {line['rank']} of {len(ranked)} on these images by val"
                     f" {group['by'].score} ({number(line['val'])})"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lightning_modules.checkpoints import FOLD
 
-CONFIG = "config.yaml"  # of a single run; not of folds or of a multirun together
-LEFT = (CONFIG, "report.json")  # one of them at least is in a run folder
-READ = (
-    *LEFT,
+CONFIG_FILE = "config.yaml"  # of a single run; not of folds or of a multirun together
+RUN_MARKERS = (CONFIG_FILE, "report.json")  # one of them at least is in a run folder
+WATCHED_FILES = (
+    *RUN_MARKERS,
     "outcome.json",
     "metrics.csv",
     "checkpoints/last.ckpt",
@@ -17,18 +17,18 @@ READ = (
     "evidence/out_of_fold.npz",
 )  # what is looked at
 
-Stamp = list[list[int] | None]
+FileSignature = list[list[int] | None]
 
 
-def run_folders(runs: Path) -> list[Path]:
+def find_run_folders(runs_dir: Path) -> list[Path]:
     """List all run folders, each once, whatever links to it.
 
     These are single runs, trials of multiruns, folds, and the merged pages of these.
     """
-    return list(_below(runs, set()))
+    return list(_iter_run_folders(runs_dir, set()))
 
 
-def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
+def _iter_run_folders(folder: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
     """Yield a folder if it is a run's, and the run folders below it.
 
     Below a single run only its folds are searched, for its other folders may hold many files.
@@ -39,16 +39,16 @@ def _below(folder: Path, been: set[tuple[int, int]]) -> Iterator[Path]:
             there = {entry.name: entry for entry in entries}
     except OSError:  # removed meanwhile, or not ours to read
         return
-    if (place.st_dev, place.st_ino) in been:
+    if (place.st_dev, place.st_ino) in visited:
         return
-    been.add((place.st_dev, place.st_ino))
-    if any(name in there for name in LEFT):
+    visited.add((place.st_dev, place.st_ino))
+    if any(name in there for name in RUN_MARKERS):
         yield folder
     for name in sorted(
         name for name, entry in there.items() if not name.startswith(".") and _is_folder(entry)
     ):
-        if CONFIG not in there or FOLD.fullmatch(name):
-            yield from _below(folder / name, been)
+        if CONFIG_FILE not in there or FOLD.fullmatch(name):
+            yield from _iter_run_folders(folder / name, visited)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -59,12 +59,12 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def stamp(folder: Path) -> Stamp:
+def file_signature(folder: Path) -> FileSignature:
     """Return time and size of each file in `READ`; None for one that is not there."""
-    return [_stamp(folder / name) for name in READ]
+    return [_file_state(folder / name) for name in WATCHED_FILES]
 
 
-def _stamp(path: Path) -> list[int] | None:
+def _file_state(path: Path) -> list[int] | None:
     try:
         found = path.stat()
     except OSError:

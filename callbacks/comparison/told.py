@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.comparison.differing import settings_of
-from callbacks.comparison.finished import score_of
-from callbacks.comparison.paired import drawn, groups_counting
-from callbacks.comparison.ranking import monitor_of
+from callbacks.comparison.differing import flatten_config
+from callbacks.comparison.finished import get_score
+from callbacks.comparison.paired import bootstrap_scores, n_effective_groups
+from callbacks.comparison.ranking import get_monitor
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import FEWEST_GROUPS, interval
 
-Drawn = dict[str, np.ndarray]  # score -> its bootstrap replicates
+BootstrapScores = dict[str, np.ndarray]  # score -> its bootstrap replicates
 
 
-def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
+def summarize_report(report: dict[str, Any]) -> dict[str, Any]:
     """Collect a run's split, data, cost and settings from its report."""
     config = report.get("config") or {}
     data, parameters = report.get("data") or {}, report.get("parameters") or {}
@@ -35,11 +35,13 @@ def told_by_report(report: dict[str, Any]) -> dict[str, Any]:
         "parameters": parameters.get("total"),
         "train_seconds": (report.get("resources") or {}).get("train_seconds"),
         "commit": report.get("commit"),
-        "settings": settings_of(config),
+        "settings": flatten_config(config),
     }
 
 
-def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[str, Any], Drawn]:
+def summarize_predictions(
+    report: dict[str, Any], evidence: Evidence
+) -> tuple[dict[str, Any], BootstrapScores]:
     """Collect the identity of the evaluated images and the scores on them.
 
     Args:
@@ -54,13 +56,15 @@ def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[s
         [score.name for score in evidence.scores],
         evidence.heads[0],
     )
-    monitor = monitor_of(report.get("config"), head)
+    monitor = get_monitor(report.get("config"), head)
     by = monitor[0].removeprefix("val/")
-    val = {name: _known(report, "val" if judged == "test" else judged, name) for name in names}
+    val = {
+        name: _score_or_nan(report, "val" if judged == "test" else judged, name) for name in names
+    }
     found = {
         "kind": evidence.kind,
         "identity": evidence.identity,
-        "grouped": _grouped(evidence),
+        "grouped": _grouping_hash(evidence),
         "group_is": evidence.group_is,
         "judged_at": evidence.judged_at,
         "n": len(evidence),
@@ -69,32 +73,34 @@ def told_by_evidence(report: dict[str, Any], evidence: Evidence) -> tuple[dict[s
         "monitor": list(monitor),
         "val": {name: value for name, value in val.items() if not isnan(value)},
     }
-    score, draws = scored(evidence, by if by in names else head)
+    score, draws = score_with_interval(evidence, by if by in names else head)
     return found | {"test": score}, draws
 
 
-def scored(evidence: Evidence, name: str) -> tuple[dict[str, dict[str, float]], Drawn]:
+def score_with_interval(
+    evidence: Evidence, name: str
+) -> tuple[dict[str, dict[str, float]], BootstrapScores]:
     """Return a score with its interval and number of groups, and its bootstrap replicates."""
-    draws = drawn(evidence, [name])[0]
-    groups = groups_counting(
+    draws = bootstrap_scores(evidence, [name])[0]
+    groups = n_effective_groups(
         evidence, next(score for score in evidence.scores if score.name == name)
     )
-    found = {"value": float(drawn(evidence, [name], None)[0, 0]), "groups": groups}
+    found = {"value": float(bootstrap_scores(evidence, [name], None)[0, 0]), "groups": groups}
     low, high = interval(draws, groups >= FEWEST_GROUPS)
     if low is not None and high is not None:
         found |= {"low": low, "high": high}
     return {name: found}, {name: draws}
 
 
-def _grouped(evidence: Evidence) -> str:
+def _grouping_hash(evidence: Evidence) -> str:
     """Hash the grouping; it is the same for two runs that group the same images alike."""
     pairs = sorted(zip(evidence.ids.tolist(), evidence.groups.tolist(), strict=True))
     return sha256(repr(pairs).encode()).hexdigest()[:16]
 
 
-def _known(report: dict[str, Any], split: str, name: str) -> float:
+def _score_or_nan(report: dict[str, Any], split: str, name: str) -> float:
     """Return a score; NaN where an older report does not have it."""
     try:
-        return score_of(report, split, name)
+        return get_score(report, split, name)
     except KeyError:
         return float("nan")

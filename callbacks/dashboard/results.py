@@ -183,9 +183,9 @@ def _pictures(trainer: Trainer | None, upload: Upload) -> list[Any]:
 
     reports = [
         callback
-        for callback in (trainer.callbacks if trainer else [])
+        for callback in (trainer.callbacks if trainer else [])  # type: ignore[attr-defined]
         if isinstance(callback, Report)
-    ]  # type: ignore[attr-defined]
+    ]
     cases: list[Case] = [case for report in reports for case in report.pictures]
     return [
         wandb.Image(_pixels(url), caption=_caption(case, title, upload))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.dashboard.privacy import QUIET
-from callbacks.runs.quoting import from_here
+from callbacks.runs.quoting import relative_to_cwd
 from datamodules.refusal import Refusal
 
 STEP = "trainer/global_step"  # as Lightning's logger calls it
@@ -133,17 +133,17 @@ def end(run: Any, code: int, wait: float) -> None:
     try:
         run.finish(exit_code=code)
         if offline:
-            print(f"W&B: kept offline; wandb sync {from_here(place)} sends it", flush=True)
+            print(f"W&B: kept offline; wandb sync {relative_to_cwd(place)} sends it", flush=True)
     except TimeoutError:
         print(
             f"W&B: the server did not take everything within {wait:g} s; wandb sync"
-            f" {from_here(place)} sends the rest",
+            f" {relative_to_cwd(place)} sends the rest",
             file=sys.stderr,
         )
     except Exception as error:
         said = str(error) or type(error).__name__
         print(
-            f"W&B: the run was not ended well ({said}); wandb sync {from_here(place)} sends what is"
+            f"W&B: the run was not ended well ({said}); wandb sync {relative_to_cwd(place)} sends what is"
             " there",
             file=sys.stderr,
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from callbacks.comparison.paired import TIE, Difference
+from callbacks.comparison.paired import TIE_TOLERANCE, PairedDifference
 from callbacks.pseudo_labels.localisation import counting, patients, resampled, values
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
 from callbacks.pseudo_labels.measured import Localised, refuse_unpaired
@@ -19,7 +19,7 @@ def differences(
     baseline: Localised,
     rules: LocalisationRules,
     scores: Sequence[str] = COMPARED,
-) -> dict[str, Difference]:
+) -> dict[str, PairedDifference]:
     """Score -> method minus baseline, with the 95 % interval of the paired bootstrap: each draw of the patients is the same for both.
 
     Args:
@@ -44,11 +44,11 @@ def differences(
         gap = gap[np.isfinite(gap)]
         enough = len(gap) and patients(method, counting(method, name)) >= FEWEST_GROUPS
         low, high = interval(gap, bool(enough))
-        found[name] = Difference(
+        found[name] = PairedDifference(
             points[0][name] - points[1][name],
             low,
             high,
-            float((gap > TIE).mean()) if enough else float("nan"),
+            float((gap > TIE_TOLERANCE).mean()) if enough else float("nan"),
         )
     return found
 
@@ -56,7 +56,7 @@ def differences(
 def verdict(
     method: Estimate,
     baselines: Mapping[str, Estimate],
-    gaps: Mapping[str, Difference] | None = None,
+    gaps: Mapping[str, PairedDifference] | None = None,
     name: str = "the pointing game",
 ) -> str:
     """One sentence: whether the method's interval lies above those of all baselines, that is above their upper ends.
@@ -104,7 +104,7 @@ def _span(score: Estimate) -> str:
     )
 
 
-def _signed(gap: Difference) -> str:
+def _signed(gap: PairedDifference) -> str:
     ends = (
         f" [{_short(gap.low, '+')}, {_short(gap.high, '+')}]"
         if gap.low is not None and gap.high is not None

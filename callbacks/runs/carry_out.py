@@ -10,8 +10,8 @@ from hydra import compose
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.comparison.compare import compare
-from callbacks.comparison.publish import after_run
+from callbacks.comparison.compare import compare_runs
+from callbacks.comparison.publish import update_leaderboard
 from callbacks.doctor.doctor import doctor
 from callbacks.runs.fits import fits
 from callbacks.runs.keys import check_keys
@@ -51,15 +51,15 @@ def carry_out(cfg: DictConfig) -> float | None:
             str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run
             for run in cfg.runs
         ]
-        compare(runs, Path(cfg.paths.run))
-        after_run(Path(cfg.paths.runs), Path(cfg.paths.run))
+        compare_runs(runs, Path(cfg.paths.run))
+        update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
         return None
     if cfg.do[0] == "wandb_sweep":
         from callbacks.sweeps.wandb_sweep import (
-            wandb_sweep,
+            write_wandb_sweep,
         )  # imports Optuna, which no other step wants
 
-        wandb_sweep(cfg, Path(cfg.paths.run))
+        write_wandb_sweep(cfg, Path(cfg.paths.run))
         return None
     if cfg.do[0] in ALONE:
         _on_data(cfg)
@@ -78,7 +78,7 @@ def carry_out(cfg: DictConfig) -> float | None:
     _resolve(cfg)
     score = fits(cfg, judges)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
-        after_run(Path(cfg.paths.runs), Path(cfg.paths.run))
+        update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
     return score
 
 

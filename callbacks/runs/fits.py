@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
 from callbacks.runs.one_run import one_run
-from callbacks.sweeps.ensembling import ensemble_of
-from callbacks.sweeps.merged import merge_run
+from callbacks.sweeps.ensembling import load_ensemble
+from callbacks.sweeps.merged import merge_run_folds
 from datamodules.refusal import Refusal
 
 
@@ -25,9 +25,9 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
     Raises:
         Refusal: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
     """
-    ensemble = ensemble_of(cfg)
+    ensemble = load_ensemble(cfg)
     if ensemble is not None:
-        cfg.title = f"{cfg.title}, ensemble of {len(ensemble.fits)} networks"
+        cfg.title = f"{cfg.title}, ensemble of {len(ensemble.members)} networks"
         return one_run(cfg, ensemble)
     if not (cfg.folds and cfg.fold is None and judges):
         return one_run(cfg)
@@ -52,7 +52,7 @@ def _folds(cfg: DictConfig) -> float | None:
         scores.append(one_run(one))
         note = note or str(one.title).removeprefix(before)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run:
-        merge_run(folder, cfg.folds, f"{cfg.title}{note}")
+        merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known else None
     if rank() == 0:

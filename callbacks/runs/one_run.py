@@ -31,7 +31,7 @@ from callbacks.runs.seen_images import (
     size_is_given,
 )
 from callbacks.runs.steps import named, refuse, started_from, steps
-from callbacks.sweeps.ensembling import Ensemble
+from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
 from lightning_modules.memory import keep_freed_memory
@@ -65,7 +65,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
 )
 
 
-def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
+def one_run(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | None:
     """Build the parts and run the steps; return the monitored score of a fit.
 
     Args:
@@ -78,7 +78,7 @@ def one_run(cfg: DictConfig, ensemble: Ensemble | None = None) -> float | None:
         return _one_run(cfg, ensemble)
 
 
-def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
+def _one_run(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
     prepare(cfg)
     refuse_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -120,7 +120,7 @@ def _one_run(cfg: DictConfig, ensemble: Ensemble | None) -> float | None:
 
 
 def _carried_out(
-    cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: Ensemble | None
+    cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: FoldEnsemble | None
 ) -> float | None:
     """Run the steps and write how they ended to outcome.json.
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from callbacks.drawn import planned
 from callbacks.report.devices import names
-from callbacks.runs.quoting import from_here
+from callbacks.runs.quoting import relative_to_cwd
 from callbacks.runs.steps import named, started_from
 from callbacks.runs.trained import loss, network, normalization, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
@@ -36,7 +36,7 @@ def print_plan(
     if not trainer.is_global_zero:
         return
     console = Console(highlight=False)
-    place = str(from_here(Path(cfg.paths.run)))
+    place = str(relative_to_cwd(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
         said = (

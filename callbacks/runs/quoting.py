@@ -9,12 +9,12 @@ from pathlib import Path
 PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what Hydra's grammar takes without quotes
 
 
-def from_here(path: Path) -> Path:
+def relative_to_cwd(path: Path) -> Path:
     """Return the path relative to the working folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def path_word(key: str, path: Path) -> str:
+def quote_override(key: str, path: Path) -> str:
     """Return `KEY=PATH`, with the path quoted where Hydra's grammar requires it.
 
     A shell needs the word quoted once more.

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from callbacks.runs.resume import own_checkpoint
 from callbacks.runs.steps import named, started_from
-from callbacks.sweeps.ensembling import Ensemble
+from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.base import ManifestDataModule
 from lightning_modules import checkpoints
 from lightning_modules.training_record import KEY, refuse_seen
@@ -19,7 +19,7 @@ Record = tuple[
 ]  # the key that names a checkpoint, its file, and what it records
 
 
-def earlier_records(cfg: DictConfig, ensemble: Ensemble | None = None) -> list[Record]:
+def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> list[Record]:
     """Load the training records of the checkpoints that this run starts from or tests.
 
     Args:

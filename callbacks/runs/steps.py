@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from callbacks.rule_search import RuleSearch
 from callbacks.runs import resume
-from callbacks.sweeps.ensembled import Ensembled
-from callbacks.sweeps.ensembling import Ensemble, named_together
-from callbacks.sweeps.folds import fit_folders
+from callbacks.sweeps.ensembled import EnsembleReport
+from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_key
+from callbacks.sweeps.folds import find_fold_run_folders
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
@@ -24,7 +24,7 @@ def steps(
     trainer: Trainer,
     module: SupervisedModule,
     data: ManifestDataModule,
-    ensemble: Ensemble | None = None,
+    ensemble: FoldEnsemble | None = None,
 ) -> float | None:
     """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
     own = resume.own_checkpoint(cfg)
@@ -101,7 +101,7 @@ def _judge_together(
     trainer: Trainer,
     module: SupervisedModule,
     data: ManifestDataModule,
-    ensemble: Ensemble,
+    ensemble: FoldEnsemble,
 ) -> None:
     """Test and predict with the networks of several folds together.
 
@@ -111,13 +111,13 @@ def _judge_together(
     module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
     checkpoints.take_size(data, paths[0])
     if "test" in cfg.do and not data.allow_leaks:
-        ensemble.refuse_trained_on(
+        ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
         )
     module.net = Together(
         members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
     )
-    told = Ensembled(ensemble, cfg.tta == "hflip")
+    told = EnsembleReport(ensemble, cfg.tta == "hflip")
     told.find_rule(trainer, module)
     trainer.callbacks.append(told)  # type: ignore[attr-defined]
     if "test" in cfg.do:
@@ -136,8 +136,8 @@ def named(cfg: DictConfig, key: str) -> Path | None:
     if not cfg[key]:
         return None
     path = cfg[key]
-    if named_together(cfg) == key:
-        path = str(fit_folders(Path(path).expanduser())[0][0])
+    if ensemble_key(cfg) == key:
+        path = str(find_fold_run_folders(Path(path).expanduser())[0][0])
     return checkpoints.find(path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
 
 
@@ -176,11 +176,11 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
             "do=[predict] would write nothing without the callback predictions; take"
             " callbacks=[...,predictions]"
         )
-    if named_together(cfg) and not any(
+    if ensemble_key(cfg) and not any(
         isinstance(callback, RuleSearch) for callback in callbacks.values()
     ):
         raise Refusal(
-            f"{named_together(cfg)} names several networks, which need one rule; take"
+            f"{ensemble_key(cfg)} names several networks, which need one rule; take"
             " callbacks=[...,threshold_search] or label_threshold"
         )
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from callbacks.runs import outcome
 from callbacks.runs.devices import several_processes
 from callbacks.runs.launched import by_srun, cleaned_environment, rank, refuse_ranks
-from callbacks.runs.quoting import path_word
+from callbacks.runs.quoting import quote_override
 from callbacks.runs.run_folder import lock, unlock
 from callbacks.runs.sentences import sentence_of
 
@@ -120,7 +120,7 @@ def _in_its_own_processes(folder: Path) -> float | None:
         str(Path(sys.argv[0]).resolve()),
         *overrides.task,
         *own,
-        path_word("hydra.run.dir", folder),
+        quote_override("hydra.run.dir", folder),
     ]
     code = _waited_for(
         subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment())

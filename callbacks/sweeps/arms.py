@@ -11,28 +11,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.comparison.finished import score_of, whole
-from callbacks.comparison.paired import differences
-from callbacks.comparison.ranking import Ranking, monitor_of, ranking
+from callbacks.comparison.finished import get_score, overall_scores
+from callbacks.comparison.paired import paired_differences
+from callbacks.comparison.ranking import Ranking, choose_ranking, get_monitor
 from callbacks.report.content import write_json
 from callbacks.report.table import number, signed
 from callbacks.report.template import render
-from callbacks.sweeps.out_of_fold import TEST, OneSeed, alike
+from callbacks.sweeps.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from datamodules.refusal import Refusal
 from datamodules.whole_file import write_whole
 from lightning_modules.evidence import Evidence
 
-Merged = dict[str, Any]
+MergedReport = dict[str, Any]
 
 
-def arms_beside(
-    arms: Mapping[str, Sequence[OneSeed]], merged: Mapping[str, Merged], folder: Path, title: str
-) -> Merged:
+def compare_variants(
+    variants: Mapping[str, Sequence[SeedRuns]],
+    reports: Mapping[str, MergedReport],
+    folder: Path,
+    title: str,
+) -> MergedReport:
     """Writes report.json and report.html into the folder of a multirun, and prints the table.
 
     Args:
-        arms: Arm -> its seeds.
-        merged: Arm -> what its own report.json says.
+        variants: Arm -> its seeds.
+        reports: Arm -> what its own report.json says.
         folder: Of the multirun; each arm has its page in `merged/arm*`.
         title: Of the page.
 
@@ -42,19 +45,25 @@ def arms_beside(
     Raises:
         Refusal: the arms are of different tasks.
     """
-    _refuse_different_tasks(merged)
-    first = next(iter(merged.values()))
+    _check_same_task(reports)
+    first = next(iter(reports.values()))
     known = set(next(iter(first["scores"][first["judged"]].values())))
-    rank = ranking(
-        [monitor_of(found["config"], first["heads"][0]) for found in merged.values()],
+    rank = choose_ranking(
+        [get_monitor(found["config"], first["heads"][0]) for found in reports.values()],
         known,
         first["heads"][0],
     )
     split = "val" if first["judged"] == TEST else first["judged"]
-    ordered = sorted(merged, key=lambda arm: rank.place(_value(merged[arm], split, rank)))
-    gaps, caveat = _differences({arm: [seed for seed in arms[arm] if seed.fits] for arm in ordered})
-    rows = [_row(arm, merged[arm], arms, split, rank, gaps.get(arm)) for arm in ordered]
-    found: Merged = {
+    ordered = sorted(
+        reports, key=lambda arm: rank.sort_key(_ranking_value(reports[arm], split, rank))
+    )
+    gaps, caveat = _variant_differences(
+        {arm: [seed for seed in variants[arm] if seed.fold_runs] for arm in ordered}
+    )
+    rows = [
+        _variant_row(arm, reports[arm], variants, split, rank, gaps.get(arm)) for arm in ordered
+    ]
+    found: MergedReport = {
         **{
             name: first[name]
             for name in (
@@ -70,28 +79,30 @@ def arms_beside(
                 "data",
             )
         },
-        "title": f"{title}, {len(merged)} arms",
+        "title": f"{title}, {len(reports)} arms",
         "scores": {},  # each arm has its own
         "ranked_by": rank.score,
         "ranked_on": split,
         "arms": rows,
         "caveat": caveat,
-        "lacking": [f"{arm}: {sentence}" for arm in ordered for sentence in merged[arm]["lacking"]],
+        "lacking": [
+            f"{arm}: {sentence}" for arm in ordered for sentence in reports[arm]["lacking"]
+        ],
     }
     write_json(found, folder / "report.json")
     page = folder / "report.html"
     words = {"title": found["title"], "phantom": found["data"]["phantom"]}
     write_whole(page, render(Path(__file__).parent, "arms.html", found=found, **words).encode())
-    _print(found, page)
+    _print_variants(found, page)
     return found
 
 
-def _refuse_different_tasks(merged: Mapping[str, Merged]) -> None:
+def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
     """Their scores are not each other's."""
-    first, *others = merged
+    first, *others = reports
     tasks = {
         arm: (found["kind"], found["heads"], list(found["scores"][found["judged"]]))
-        for arm, found in merged.items()
+        for arm, found in reports.items()
     }
     other = next((arm for arm in others if tasks[arm] != tasks[first]), None)
     if other is not None:
@@ -102,49 +113,54 @@ def _refuse_different_tasks(merged: Mapping[str, Merged]) -> None:
         )
 
 
-def _value(found: Merged, split: str, rank: Ranking) -> float:
+def _ranking_value(report: MergedReport, split: str, ranking: Ranking) -> float:
     """What ranks an arm: out of fold, or of seeds alone on val."""
-    return score_of(found, split, rank.score)
+    return get_score(report, split, ranking.score)
 
 
-def _row(
-    arm: str,
-    found: Merged,
-    arms: Mapping[str, Any],
+def _variant_row(
+    variant: str,
+    report: MergedReport,
+    variants: Mapping[str, Any],
     split: str,
-    rank: Ranking,
-    gaps: dict[str, Any] | None,
-) -> Merged:
-    scores = whole(found["scores"][found["judged"]])
-    value = _value(found, split, rank)
+    ranking: Ranking,
+    differences: dict[str, Any] | None,
+) -> MergedReport:
+    scores = overall_scores(report["scores"][report["judged"]])
+    value = _ranking_value(report, split, ranking)
     return {
-        "arm": arm,
+        "arm": variant,
         "ranked": None if isnan(value) else value,
         "scores": {
             name: {key: scores[name].get(key) for key in ("value", "low", "high", "sd")}
-            for name in found["heads"]
+            for name in report["heads"]
         },
-        "fits": len(found["fits"]),
-        "of": len(found["fits"]) + sum(len(seed.lacking) for seed in arms[arm]),
-        "differences": gaps,
-        "page": f"merged/arm{list(arms).index(arm)}/report.html",
+        "fits": len(report["fits"]),
+        "of": len(report["fits"]) + sum(len(seed.missing_reasons) for seed in variants[variant]),
+        "differences": differences,
+        "page": f"merged/arm{list(variants).index(variant)}/report.html",
     }
 
 
-def _differences(arms: Mapping[str, Sequence[OneSeed]]) -> tuple[dict[str, dict[str, Any]], str]:
+def _variant_differences(
+    variants: Mapping[str, Sequence[SeedRuns]],
+) -> tuple[dict[str, dict[str, Any]], str]:
     """Arm -> score -> its difference to the first, on the images that all seeds of all arms judged; and what that assumes."""
     try:
-        evidence, left_out = alike(
-            {(arm, seed.seed): seed for arm, seeds in arms.items() for seed in seeds}
+        evidence, left_out = restrict_to_common_images(
+            {(arm, seed.seed): seed for arm, seeds in variants.items() for seed in seeds}
         )
     except Refusal as refusal:
         return {}, f"no differences: {refusal}"
     by_arm: dict[str, list[Evidence]] = {
-        arm: [evidence[arm, seed.seed] for seed in seeds] for arm, seeds in arms.items()
+        arm: [evidence[arm, seed.seed] for seed in seeds] for arm, seeds in variants.items()
     }
-    first, *others = arms
+    first, *others = variants
     gaps = {
-        arm: {name: asdict(gap) for name, gap in differences(by_arm[first], by_arm[arm]).items()}
+        arm: {
+            name: asdict(gap)
+            for name, gap in paired_differences(by_arm[first], by_arm[arm]).items()
+        }
         for arm in others
     }
     n = len(next(iter(evidence.values())))
@@ -155,11 +171,9 @@ def _differences(arms: Mapping[str, Sequence[OneSeed]]) -> tuple[dict[str, dict[
     )
 
 
-def _print(found: Merged, page: Path) -> None:
+def _print_variants(comparison: MergedReport, page: Path) -> None:
     console = Console()
-    title = (
-        f"{found['title']}; ranked by {found['ranked_on'].replace('_', ' ')} {found['ranked_by']}"
-    )
+    title = f"{comparison['title']}; ranked by {comparison['ranked_on'].replace('_', ' ')} {comparison['ranked_by']}"
     table = Table(
         "arm",
         "fits",
@@ -168,12 +182,12 @@ def _print(found: Merged, page: Path) -> None:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    heads = found["heads"][:3]
+    heads = comparison["heads"][:3]
     for name in heads:
         table.add_column(
-            f"{found['judged'].replace('_', ' ')}\n{name}", justify="right", no_wrap=True
+            f"{comparison['judged'].replace('_', ' ')}\n{name}", justify="right", no_wrap=True
         )
-    for row in found["arms"]:
+    for row in comparison["arms"]:
         cells = (
             number(row["scores"][name]["value"])
             + (f" ± {sd:.4f}" if (sd := row["scores"][name]["sd"]) is not None else "")
@@ -181,14 +195,14 @@ def _print(found: Merged, page: Path) -> None:
         )
         table.add_row(escape(row["arm"]), f"{row['fits']} of {row['of']}", *cells)
     console.print(table)
-    for row in found["arms"][1:]:
+    for row in comparison["arms"][1:]:
         if row["differences"]:
             said = "; ".join(f"{name} {signed(row['differences'][name])}" for name in heads)
             console.print(
-                f"{escape(row['arm'])} minus {escape(found['arms'][0]['arm'])}: {escape(said)}",
+                f"{escape(row['arm'])} minus {escape(comparison['arms'][0]['arm'])}: {escape(said)}",
                 soft_wrap=True,
             )
-    console.print(found["caveat"], style="dim", soft_wrap=True)
-    for sentence in found["lacking"]:
+    console.print(comparison["caveat"], style="dim", soft_wrap=True)
+    for sentence in comparison["lacking"]:
         console.print(escape(sentence), style="yellow", soft_wrap=True)
     console.print(f"page: {page}", soft_wrap=True)

@@ -18,58 +18,58 @@ from omegaconf import DictConfig, open_dict
 from callbacks.runs import outcome
 from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse, lock
 from callbacks.sweeps.job import Job
-from callbacks.sweeps.places import VISIBLE, Place
+from callbacks.sweeps.places import VISIBLE_DEVICES_VARIABLE, DeviceSlot
 
 
 @dataclass(frozen=True)
-class Start:
+class TrialSpec:
     """All that a trial's process is given.
 
     Attributes:
         context: Hydra's.
         task: What a run is.
         config: Of the sweep.
-        state: Of Hydra's singletons.
+        hydra_state: Of Hydra's singletons.
         job: Which trial.
-        place: Where it runs.
+        device_slot: Where it runs.
         environment: Of the sweep's process.
-        log: Takes what it prints, where several print at the same time.
+        log_path: Takes what it prints, where several print at the same time.
     """
 
     context: HydraContext
     task: TaskFunction
     config: DictConfig
-    state: Any
+    hydra_state: Any
     job: Job
-    place: Place
+    device_slot: DeviceSlot
     environment: dict[str, str]
-    log: Path | None
+    log_path: Path | None
 
 
-def carry_out(packed: bytes) -> None:
+def run_trial(pickled_spec: bytes) -> None:
     """Carries out the trial; how it ended stands in its folder.
 
     Args:
-        packed: A `Start`; Hydra's state holds what only cloudpickle packs.
+        pickled_spec: A `TrialSpec`; Hydra's state holds what only cloudpickle packs.
     """
-    start: Start = pickle.loads(packed)
+    start: TrialSpec = pickle.loads(pickled_spec)
     os.environ.clear()
     os.environ.update(start.environment)
     folder = start.job.folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock(
-            folder, start.job.words, wait_for_own=True
+            folder, start.job.overrides, wait_for_own=True
         )  # before Hydra writes into a folder that may be another run's
     except FolderInUse as refusal:
         print(f"trial {start.job.number}: {refusal}", file=sys.stderr)
         sys.exit(FOLDER_IN_USE)
-    _arrange(start)
-    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
-    Singleton.set_state(start.state)
+    _set_up_process(start)
+    threading.Thread(target=_terminate_with_parent, daemon=True).start()
+    Singleton.set_state(start.hydra_state)
     setup_globals()
     try:
-        _run(start)
+        _run_hydra_job(start)
     except KeyboardInterrupt:
         sys.exit(outcome.STOPPED)
     except Exception as error:
@@ -81,21 +81,21 @@ def carry_out(packed: bytes) -> None:
         sys.exit(1)
 
 
-def _arrange(start: Start) -> None:
+def _set_up_process(spec: TrialSpec) -> None:
     """Its GPU, its threads and its log."""
-    if start.place.gpu is not None:
-        os.environ[VISIBLE] = start.place.gpu
-    if start.place.threads is not None:
+    if spec.device_slot.gpu is not None:
+        os.environ[VISIBLE_DEVICES_VARIABLE] = spec.device_slot.gpu
+    if spec.device_slot.threads is not None:
         import torch
 
-        torch.set_num_threads(start.place.threads)
-    if start.log is not None:
-        with start.log.open("a") as file:
+        torch.set_num_threads(spec.device_slot.threads)
+    if spec.log_path is not None:
+        with spec.log_path.open("a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
 
 
-def _end_with_the_sweep() -> None:
+def _terminate_with_parent() -> None:
     """A trial whose sweep was killed saves and ends, as if it had been asked to."""
     sweep = multiprocessing.parent_process()
     if sweep is not None:
@@ -103,9 +103,9 @@ def _end_with_the_sweep() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run(start: Start) -> None:
-    config = start.context.config_loader.load_sweep_config(start.config, list(start.job.words))
+def _run_hydra_job(spec: TrialSpec) -> None:
+    config = spec.context.config_loader.load_sweep_config(spec.config, list(spec.job.overrides))
     with open_dict(config):
-        config.hydra.job.id, config.hydra.job.num = str(start.job.number), start.job.number
-    returned = run_job(start.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", start.context)
+        config.hydra.job.id, config.hydra.job.num = str(spec.job.number), spec.job.number
+    returned = run_job(spec.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", spec.context)
     _ = returned.return_value  # raises what the task raised

@@ -10,12 +10,12 @@ from callbacks.sweeps.job import Job
 from datamodules.refusal import Refusal
 
 
-def refuse_others(folder: Path, trials: int) -> None:
+def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
     """A run of another sweep must neither be lost nor be gone on with under other values."""
     others = [
         path.name
         for path in folder.iterdir()
-        if path.name.isdecimal() and int(path.name) >= trials and (path / "checkpoints").is_dir()
+        if path.name.isdecimal() and int(path.name) >= n_trials and (path / "checkpoints").is_dir()
     ]
     if others:
         raise Refusal(
@@ -24,7 +24,7 @@ def refuse_others(folder: Path, trials: int) -> None:
         )
 
 
-def tell(study: optuna.Study, job: Job) -> None:
+def report_outcome(study: optuna.Study, job: Job) -> None:
     """What a trial's folder says of its end; nothing of one that was stopped."""
     said = outcome.read(job.folder)
     if said is None:

@@ -4,20 +4,20 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from callbacks.comparison.finished import score_of
+from callbacks.comparison.finished import get_score
 from callbacks.report.section import Section, Showing, Table
 from callbacks.report.table import number
 from callbacks.rule_search import RuleSearch
-from callbacks.sweeps.ensembling import Ensemble
-from callbacks.sweeps.matrix import mean_sd
+from callbacks.sweeps.ensembling import FoldEnsemble
+from callbacks.sweeps.matrix import mean_and_sd
 from datamodules.refusal import Refusal
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.supervised import SupervisedModule
 
-RULE = "rule from out-of-fold evidence of single networks"
+RULE_SOURCE = "rule from out-of-fold evidence of single networks"
 
 
-class Ensembled(Showing):
+class EnsembleReport(Showing):
     """Finds the rule on what single networks said of images that they had not seen, because val is what the other networks learned from.
 
     Args:
@@ -25,7 +25,7 @@ class Ensembled(Showing):
         flip: Whether each also looks at the mirrored image.
     """
 
-    def __init__(self, ensemble: Ensemble, flip: bool) -> None:
+    def __init__(self, ensemble: FoldEnsemble, flip: bool) -> None:
         self.ensemble = ensemble
         self.flip = flip
 
@@ -36,9 +36,8 @@ class Ensembled(Showing):
             Refusal: the networks were of another kind or of other classes, or no threshold keeps
                 the bounds.
         """
-        search = next(
-            callback for callback in trainer.callbacks if isinstance(callback, RuleSearch)
-        )  # type: ignore[attr-defined]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        search = next(each for each in callbacks if isinstance(each, RuleSearch))
         evidence, named = self.ensemble.evidence, f"{self.ensemble.key}={self.ensemble.folder}"
         if (
             not isinstance(module, EvaluatedModule)
@@ -59,14 +58,14 @@ class Ensembled(Showing):
                 " callbacks.threshold_search.at_least"
             )
         search.found = [
-            found | {"objective": f"{found['objective']}; {RULE}"} for found in search.found
+            found | {"objective": f"{found['objective']}; {RULE_SOURCE}"} for found in search.found
         ]
         if trainer.is_global_zero:
-            print(f"{len(self.ensemble.fits)} networks together; {RULE}")
+            print(f"{len(self.ensemble.members)} networks together; {RULE_SOURCE}")
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
         """Sentences, and the members."""
-        fits, seeds = self.ensemble.fits, len({fit.seed for fit in self.ensemble.fits})
+        fits, seeds = self.ensemble.members, len({fit.seed for fit in self.ensemble.members})
         said = [
             f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of"
             f" {seeds} seed{'s' * (seeds > 1)}."
@@ -77,41 +76,44 @@ class Ensembled(Showing):
             else []
         )
         legend = (
-            f"{RULE.capitalize()}: the val of one network is what the others learned from, so all"
+            f"{RULE_SOURCE.capitalize()}: the val of one network is what the others learned from, so all"
             " together have no honest val score, and no rule that could be searched on it. The"
             " mean of several is less extreme than one network alone, so its best rule may be"
             " another."
         )
-        return Section("Ensemble", legend, said=said, tables=[self._members(pl_module)])
+        return Section("Ensemble", legend, said=said, tables=[self._member_table(pl_module)])
 
-    def _members(self, module: LightningModule) -> Table:
+    def _member_table(self, module: LightningModule) -> Table:
         evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
         heads = (
             evidence.heads
             if evidence is not None
-            else next(iter(self.ensemble.fits[0].evidence.values())).heads
+            else next(iter(self.ensemble.members[0].evidence.values())).heads
         )
         same = evidence is not None and all(
             "test" in f.evidence and f.evidence["test"].identity == evidence.identity
-            for f in self.ensemble.fits
+            for f in self.ensemble.members
         )
         scores = [
-            [score_of(fit.report, "test", name) for name in heads] if same else []
-            for fit in self.ensemble.fits
+            [get_score(fit.report, "test", name) for name in heads] if same else []
+            for fit in self.ensemble.members
         ]
         rows = [
             [fit.name, *map(number, values), str(fit.folder)]
-            for fit, values in zip(self.ensemble.fits, scores, strict=True)
+            for fit, values in zip(self.ensemble.members, scores, strict=True)
         ]
         if same and len(rows) > 1:
             means = [
                 f"{number(of['mean'])} ± {number(of['sd'])}"
-                for of in map(mean_sd, zip(*scores, strict=True))
+                for of in map(mean_and_sd, zip(*scores, strict=True))
             ]
             rows.append(["mean ± sd", *means, ""])
         names = [f"test {name.replace('_', ' ')}" for name in heads] if same else []
         return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)
 
-    def known(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """The members by their folders."""
-        return {"ensemble": [str(fit.folder) for fit in self.ensemble.fits], "rule_from": RULE}
+        return {
+            "ensemble": [str(fit.folder) for fit in self.ensemble.members],
+            "rule_from": RULE_SOURCE,
+        }

@@ -8,17 +8,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from callbacks.runs.quoting import from_here, path_word
+from callbacks.runs.quoting import quote_override, relative_to_cwd
 from callbacks.runs.written import read_yaml
-from callbacks.sweeps.folds import Fit, fit_folders, fits_of
-from callbacks.sweeps.out_of_fold import by_seed, out_of_fold, pooled
-from callbacks.sweeps.words import OF_THE_SWEEP
+from callbacks.sweeps.folds import FoldRun, find_fold_run_folders, load_fold_runs
+from callbacks.sweeps.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
+from callbacks.sweeps.words import SWEEP_OVERRIDE_PREFIXES
 from datamodules.refusal import Refusal
 from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
 
-NOT_OF_A_TEST = ("do", "fold", "title", "ckpt_path")
-ALIKE = (
+DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
+MUST_MATCH = (
     "image_size",
     "module.classes",
     "module.net",
@@ -30,33 +30,33 @@ ALIKE = (
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class FoldEnsemble:
     """Fits whose networks answer together.
 
     Attributes:
         folder: That was named.
         key: By which the user named it.
-        fits: Every fold of every seed.
+        members: Every fold of every seed.
     """
 
     folder: Path
     key: str
-    fits: list[Fit]
+    members: list[FoldRun]
 
     @property
     def checkpoints(self) -> list[Path]:
         """The best of each."""
-        return [checkpoints.find(str(fit.folder), "best") for fit in self.fits]
+        return [checkpoints.find(str(fit.folder), "best") for fit in self.members]
 
     @property
     def evidence(self) -> Evidence:
         """What single networks said of the images that they had not seen, each image once a seed."""
-        seeds = dict.fromkeys(fit.seed for fit in self.fits)
-        return pooled(
-            [out_of_fold([fit for fit in self.fits if fit.seed == seed]) for seed in seeds]
+        seeds = dict.fromkeys(fit.seed for fit in self.members)
+        return stack_seeds(
+            [merge_out_of_fold([fit for fit in self.members if fit.seed == seed]) for seed in seeds]
         )
 
-    def refuse_trained_on(self, ids: Sequence[str], root: Path) -> None:
+    def check_not_trained_on(self, ids: Sequence[str], root: Path) -> None:
         """Refuses to test on what a member was trained on.
 
         Args:
@@ -65,8 +65,8 @@ class Ensemble:
         """
         learned = {
             id
-            for fit in self.fits
-            if self._root(fit) == root.expanduser().resolve()
+            for fit in self.members
+            if self._data_root(fit) == root.expanduser().resolve()
             for id in fit.evidence["val"].ids.tolist()
         }
         seen = sorted(learned & set(ids))
@@ -81,99 +81,108 @@ class Ensemble:
             )
 
     @staticmethod
-    def _root(fit: Fit) -> Path:
-        return Path(str(fit.config.get("datamodule", {}).get("root"))).expanduser().resolve()
+    def _data_root(fold_run: FoldRun) -> Path:
+        return Path(str(fold_run.config.get("datamodule", {}).get("root"))).expanduser().resolve()
 
 
-def named_together(cfg: DictConfig) -> str | None:
+def ensemble_key(cfg: DictConfig) -> str | None:
     """The key that names several fits where one network is asked for: `ckpt_path`, else `init_from`; None for a fit, which starts from one."""
     key = "ckpt_path" if cfg.ckpt_path else "init_from"
     return (
         key
-        if "fit" not in cfg.do and cfg[key] and fit_folders(Path(str(cfg[key])).expanduser())
+        if "fit" not in cfg.do
+        and cfg[key]
+        and find_fold_run_folders(Path(str(cfg[key])).expanduser())
         else None
     )
 
 
-def ensemble_of(cfg: DictConfig) -> Ensemble | None:
+def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
     """The fits that a key names together; None where it names one network.
 
     Raises:
         Refusal: they cannot answer together.
     """
-    key = named_together(cfg)
+    key = ensemble_key(cfg)
     if key is None:
         return None
     folder = Path(str(cfg[key])).expanduser()
-    fits = fits_of(folder)
-    _refuse(fits, folder, key)
+    fits = load_fold_runs(folder)
+    _check_members(fits, folder, key)
     if cfg.average > 1:
         raise Refusal(
             f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is"
             f" {len(fits)} runs; take average=1"
         )
-    return Ensemble(folder, key, fits)
+    return FoldEnsemble(folder, key, fits)
 
 
-def _refuse(fits: Sequence[Fit], folder: Path, key: str) -> None:
-    arms = list(dict.fromkeys(fit.arm for fit in fits))
+def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None:
+    arms = list(dict.fromkeys(fit.variant for fit in fold_runs))
     if len(arms) > 1:
         one = folder / "merged" / "arm0"
         raise Refusal(
             f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one;"
             f" name it, such as {one}"
         )
-    alone = next((fit for fit in fits if fit.fold is None), None)
-    if alone is not None or not fits:
+    alone = next((fit for fit in fold_runs if fit.fold is None), None)
+    if alone is not None or not fold_runs:
         such = f", such as {alone.folder}" if alone else ""
         raise Refusal(
             f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all"
             f" together; name one of them{such}"
         )
-    for seed in by_seed(fits)[arms[0]]:
-        for fold, why in seed.lacking.items():
+    for seed in group_by_seed(fold_runs)[arms[0]]:
+        for fold, why in seed.missing_reasons.items():
             mend = (
                 f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
                 " runs of another sweep"
             )
             raise Refusal(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
-    for name in ALIKE:
-        for fit in fits:
-            if _value(fit, name) != _value(fits[0], name):
+    for name in MUST_MATCH:
+        for fit in fold_runs:
+            if _config_value(fit, name) != _config_value(fold_runs[0], name):
                 raise Refusal(
-                    f"{fits[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
+                    f"{fold_runs[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
                     " together; name folds of one experiment"
                 )
 
 
-def _value(fit: Fit, key: str) -> Any:
-    value: Any = fit.config
+def _config_value(fold_run: FoldRun, key: str) -> Any:
+    value: Any = fold_run.config
     for name in key.split("."):
         value = (value or {}).get(name)
     return value
 
 
-def command(fits: Sequence[Fit], folder: Path) -> str:
+def ensemble_test_command(fold_runs: Sequence[FoldRun], folder: Path) -> str:
     """What to type to test them together, in the words of the first fit.
 
     Args:
-        fits: All finished.
+        fold_runs: All finished.
         folder: That holds them.
     """
-    of_fit = fits[0].folder / ".hydra" / "overrides.yaml"
+    of_fit = fold_runs[0].folder / ".hydra" / "overrides.yaml"
     path = (
-        of_fit if of_fit.is_file() else fits[0].folder.parent / ".hydra" / "overrides.yaml"
+        of_fit if of_fit.is_file() else fold_runs[0].folder.parent / ".hydra" / "overrides.yaml"
     )  # of a run of folds
     said = read_yaml(path) if path.is_file() else []
     words = [
         word
         for word in said
-        if _key(word) not in NOT_OF_A_TEST and not _key(word).startswith(OF_THE_SWEEP)
+        if _override_key(word) not in DROPPED_KEYS
+        and not _override_key(word).startswith(SWEEP_OVERRIDE_PREFIXES)
     ]
     return shlex.join(
-        ["python", "run.py", *words, "do=[test]", path_word("ckpt_path", from_here(folder))]
+        [
+            "python",
+            "run.py",
+            *words,
+            "do=[test]",
+            quote_override("ckpt_path", relative_to_cwd(folder)),
+        ]
     )
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").split("=", 1)[0]
+def _override_key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]

@@ -9,20 +9,20 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from callbacks.report.figures import INK, PALETTE, figure, legend_below
 from callbacks.report.metrics import per_epoch
-from callbacks.sweeps.importance import drawn_from
-from callbacks.sweeps.tried import Tried, worse
-from callbacks.sweeps.words import short_names, shortened
+from callbacks.sweeps.importance import infer_distributions
+from callbacks.sweeps.tried import TrialResult, trial_sort_key
+from callbacks.sweeps.words import format_value, short_names
 
-BEST, OTHER, PRUNED = PALETTE[0], PALETTE[1], PALETTE[7]
-LONGEST = 14  # characters of a tick
+BEST_COLOR, OTHER_COLOR, PRUNED_COLOR = PALETTE[0], PALETTE[1], PALETTE[7]
+MAX_TICK_LENGTH = 14  # characters of a tick
 
 
-def history(trials: Sequence[Tried]) -> str:
+def plot_history(trials: Sequence[TrialResult]) -> str:
     """The score of each trial, and the best so far, as SVG."""
 
     def draw(axes: Axes) -> None:
         scored = [(number, trial) for number, trial in enumerate(trials) if trial.score is not None]
-        for state, colour, mark in (("finished", OTHER, "o"), ("pruned", PRUNED, "x")):
+        for state, colour, mark in (("finished", OTHER_COLOR, "o"), ("pruned", PRUNED_COLOR, "x")):
             points = [(number, trial.score) for number, trial in scored if trial.state == state]
             if points:
                 axes.plot(*zip(*points, strict=True), mark, color=colour, label=state, markersize=5)
@@ -38,7 +38,7 @@ def history(trials: Sequence[Tried]) -> str:
                 [number for number, _ in done],
                 reached,
                 where="post",
-                color=BEST,
+                color=BEST_COLOR,
                 label="best so far",
                 linewidth=1.6,
             )
@@ -48,7 +48,7 @@ def history(trials: Sequence[Tried]) -> str:
                 lost,
                 np.full(len(lost), 0.02),
                 "|",
-                color=BEST,
+                color=BEST_COLOR,
                 transform=axes.get_xaxis_transform(),
                 label="no score",
                 markersize=8,
@@ -60,37 +60,45 @@ def history(trials: Sequence[Tried]) -> str:
     return figure(draw)
 
 
-def courses(trials: Sequence[Tried], first: Tried | None) -> str | None:
+def plot_training_curves(
+    trials: Sequence[TrialResult], best_trial: TrialResult | None
+) -> str | None:
     """The monitored score of each trial over its epochs; pruned ones end in a cross. None where nothing was logged.
 
     Args:
         trials: Of a sweep.
-        first: The best, where one is; it stands out.
+        best_trial: The best, where one is; it stands out.
     """
-    curves = {trial.name: _curve(trial) for trial in trials}
+    curves = {trial.name: _load_score_curve(trial) for trial in trials}
     if not any(len(x) for x, _ in curves.values()):
         return None
 
     def draw(axes: Axes) -> None:
-        for trial in sorted(trials, key=lambda t: t is first):
+        for trial in sorted(trials, key=lambda t: t is best_trial):
             x, y = curves[trial.name]
             if len(x):
-                colour = BEST if trial is first else PRUNED if trial.state != "finished" else OTHER
+                colour = (
+                    BEST_COLOR
+                    if trial is best_trial
+                    else PRUNED_COLOR
+                    if trial.state != "finished"
+                    else OTHER_COLOR
+                )
                 dots = "." if len(x) < 3 else ""
                 axes.plot(
                     x,
                     y,
                     color=colour,
-                    linewidth=2.2 if trial is first else 0.9,
-                    alpha=1.0 if trial is first else 0.6,
+                    linewidth=2.2 if trial is best_trial else 0.9,
+                    alpha=1.0 if trial is best_trial else 0.6,
                     marker=dots,
                 )
                 if trial.state == "pruned":
                     axes.plot(x[-1:], y[-1:], "x", color=colour)
-        if first is not None:
-            axes.plot([], [], color=BEST, linewidth=2.2, label="best trial")
+        if best_trial is not None:
+            axes.plot([], [], color=BEST_COLOR, linewidth=2.2, label="best trial")
         if any(trial.state != "finished" for trial in trials):
-            axes.plot([], [], color=PRUNED, marker="x", label="pruned, or not finished")
+            axes.plot([], [], color=PRUNED_COLOR, marker="x", label="pruned, or not finished")
         axes.set(xlabel="epoch", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
@@ -99,7 +107,7 @@ def courses(trials: Sequence[Tried], first: Tried | None) -> str | None:
     return figure(draw)
 
 
-def _curve(trial: Tried) -> tuple[np.ndarray, np.ndarray]:
+def _load_score_curve(trial: TrialResult) -> tuple[np.ndarray, np.ndarray]:
     table = per_epoch(trial.folder / "metrics.csv")
     if trial.monitor not in table:
         return np.empty(0), np.empty(0)
@@ -107,17 +115,19 @@ def _curve(trial: Tried) -> tuple[np.ndarray, np.ndarray]:
     return known.index.to_numpy() + 1, known.to_numpy()
 
 
-def parallel(trials: Sequence[Tried]) -> str | None:
+def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
     """Each trial as a line through its values and its score, the better the stronger. None where no trial has a score."""
-    scored = sorted((trial for trial in trials if trial.score is not None), key=worse, reverse=True)
-    drawn = drawn_from(scored)
+    scored = sorted(
+        (trial for trial in trials if trial.score is not None), key=trial_sort_key, reverse=True
+    )
+    drawn = infer_distributions(scored)
     if not scored or not drawn:
         return None
     short = short_names(drawn)
 
     def draw(axes: Axes) -> None:
         heights = {
-            key: [_height(trial.words.get(key, ""), of) for trial in scored]
+            key: [_axis_position(trial.varied_values.get(key, ""), of) for trial in scored]
             for key, of in drawn.items()
         }
         scores = np.array([trial.score for trial in scored], float)
@@ -126,7 +136,11 @@ def parallel(trials: Sequence[Tried]) -> str | None:
         for place, trial in enumerate(scored):
             strong = (place + 1) / len(scored)
             colour = (
-                PRUNED if trial.state == "pruned" else BEST if place == len(scored) - 1 else OTHER
+                PRUNED_COLOR
+                if trial.state == "pruned"
+                else BEST_COLOR
+                if place == len(scored) - 1
+                else OTHER_COLOR
             )
             line = [*(heights[key][place] for key in drawn), levels[place]]
             axes.plot(
@@ -137,8 +151,12 @@ def parallel(trials: Sequence[Tried]) -> str | None:
                 alpha=0.25 + 0.75 * strong**2,
             )
         for column, (key, of) in enumerate(drawn.items()):
-            _axis(axes, column, _ticks(of, [trial.words.get(key, "") for trial in scored]))
-        _axis(
+            _draw_value_axis(
+                axes,
+                column,
+                _axis_ticks(of, [trial.varied_values.get(key, "") for trial in scored]),
+            )
+        _draw_value_axis(
             axes,
             len(drawn),
             [(0.0, f"{low:.4f}"), (1.0, f"{high:.4f}")] if high > low else [(0.5, f"{low:.4f}")],
@@ -152,29 +170,35 @@ def parallel(trials: Sequence[Tried]) -> str | None:
     return figure(draw, width=min(14.0, 2.2 + 1.9 * len(drawn)), height=3.6)
 
 
-def _height(value: str, of: BaseDistribution) -> float:
+def _axis_position(value: str, distribution: BaseDistribution) -> float:
     """Where a value stands on its axis, 0 to 1."""
-    if isinstance(of, CategoricalDistribution):
-        return of.choices.index(value) / (len(of.choices) - 1) if len(of.choices) > 1 else 0.5
-    if not isinstance(of, FloatDistribution) or of.low == of.high:
+    if isinstance(distribution, CategoricalDistribution):
+        return (
+            distribution.choices.index(value) / (len(distribution.choices) - 1)
+            if len(distribution.choices) > 1
+            else 0.5
+        )
+    if not isinstance(distribution, FloatDistribution) or distribution.low == distribution.high:
         return 0.5
     number, low, high = (
-        np.log([float(value), of.low, of.high]) if of.log else (float(value), of.low, of.high)
+        np.log([float(value), distribution.low, distribution.high])
+        if distribution.log
+        else (float(value), distribution.low, distribution.high)
     )
     return float((number - low) / (high - low))
 
 
-def _ticks(of: BaseDistribution, values: Sequence[str]) -> list[tuple[float, str]]:
+def _axis_ticks(distribution: BaseDistribution, values: Sequence[str]) -> list[tuple[float, str]]:
     shown = list(dict.fromkeys(values))
-    if isinstance(of, FloatDistribution) and len(shown) > 5:
-        shown = [repr(of.low), repr(of.high)]
-    return [(_height(value, of), shortened(value)) for value in shown]
+    if isinstance(distribution, FloatDistribution) and len(shown) > 5:
+        shown = [repr(distribution.low), repr(distribution.high)]
+    return [(_axis_position(value, distribution), format_value(value)) for value in shown]
 
 
-def _axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]) -> None:
+def _draw_value_axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]) -> None:
     axes.axvline(column, color=INK, linewidth=0.8, alpha=0.5)
     for height, said in ticks:
-        told = said if len(said) <= LONGEST else said[: LONGEST - 1] + "…"
+        told = said if len(said) <= MAX_TICK_LENGTH else said[: MAX_TICK_LENGTH - 1] + "…"
         axes.annotate(
             told,
             (column, height),
@@ -185,13 +209,13 @@ def _axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]) -> None:
         )
 
 
-def bars(shares: Mapping[str, float]) -> str:
+def plot_importances(importances: Mapping[str, float]) -> str:
     """Importance of each key, the largest on top, as SVG."""
-    short = short_names(shares)
+    short = short_names(importances)
 
     def draw(axes: Axes) -> None:
-        names, values = [short[key] for key in shares][::-1], list(shares.values())[::-1]
-        axes.barh(names, values, color=OTHER, height=0.6)
+        names, values = [short[key] for key in importances][::-1], list(importances.values())[::-1]
+        axes.barh(names, values, color=OTHER_COLOR, height=0.6)
         for place, value in enumerate(values):
             axes.annotate(
                 f"{value:.2f}",
@@ -203,4 +227,4 @@ def bars(shares: Mapping[str, float]) -> str:
             )
         axes.set(xlabel="share of the scores' variance", xlim=(0, max(values) * 1.18 or 1))
 
-    return figure(draw, height=1.1 + 0.42 * len(shares))
+    return figure(draw, height=1.1 + 0.42 * len(importances))

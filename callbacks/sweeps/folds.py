@@ -11,7 +11,7 @@ import yaml
 
 from callbacks.runs import outcome
 from callbacks.runs.written import read_yaml
-from callbacks.sweeps.words import DRAWN, short_names, swept
+from callbacks.sweeps.words import REPLICATE_KEYS, short_names, varied_overrides
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.checkpoints import FOLD
@@ -19,7 +19,7 @@ from lightning_modules.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Fit:
+class FoldRun:
     """One fit of several.
 
     Attributes:
@@ -27,8 +27,8 @@ class Fit:
         fold: Which of the folds is its val, None where there are none.
         folds: How many there are.
         seed: Of the fit.
-        arm: What it differs in from others besides fold and seed, in words.
-        lacking: Why there is nothing to merge of it, in words; None where there is.
+        variant: What it differs in from others besides fold and seed, in words.
+        missing_reason: Why there is nothing to merge of it, in words; None where there is.
         report: Its report.json.
         evidence: Split -> evidence, as far as it was asked for.
     """
@@ -37,8 +37,8 @@ class Fit:
     fold: int | None
     folds: int
     seed: int
-    arm: str = ""
-    lacking: str | None = None
+    variant: str = ""
+    missing_reason: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
 
@@ -53,24 +53,24 @@ class Fit:
         return self.report.get("config") or {}
 
 
-def fits_of(folder: Path) -> list[Fit]:
+def load_fold_runs(folder: Path) -> list[FoldRun]:
     """Those of a run of folds, of a multirun, or that a merged page lists; empty where it is none of these."""
-    return [read(path, arm) for path, arm in fit_folders(folder)]
+    return [load_fold_run(path, arm) for path, arm in find_fold_run_folders(folder)]
 
 
-def fit_folders(folder: Path) -> list[tuple[Path, str]]:
+def find_fold_run_folders(folder: Path) -> list[tuple[Path, str]]:
     """Where they are and of which arm, without looking into them."""
     if (folder / "fold0").is_dir():
-        return [(path, "") for path in _fold_folders(folder)]
-    trials = _trials(folder)
+        return [(path, "") for path in _list_fold_folders(folder)]
+    trials = _list_trial_folders(folder)
     return (
-        list(_of_sweep(folder, trials))
+        list(_iter_sweep_folders(folder, trials))
         if trials
-        else [((folder / fit).resolve(), "") for fit in _listed(folder)]
+        else [((folder / fit).resolve(), "") for fit in _read_listed_folders(folder)]
     )
 
 
-def _listed(folder: Path) -> list[str]:
+def _read_listed_folders(folder: Path) -> list[str]:
     """The fits of a page that is neither."""
     try:
         return [
@@ -83,38 +83,42 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def _fold_folders(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if FOLD.fullmatch(path.name)), key=_number)
+def _list_fold_folders(folder: Path) -> list[Path]:
+    return sorted(
+        (path for path in folder.iterdir() if FOLD.fullmatch(path.name)), key=_folder_sort_key
+    )
 
 
-def _trials(folder: Path) -> list[Path]:
+def _list_trial_folders(folder: Path) -> list[Path]:
     """The jobs of a multirun, those that failed too."""
     if not (folder / "multirun.yaml").is_file():
         return []
     found = [
         path.parent for path in folder.glob("*/.hydra") if not FOLD.fullmatch(path.parent.name)
     ]
-    return sorted(found, key=_number)
+    return sorted(found, key=_folder_sort_key)
 
 
-def _number(path: Path) -> tuple[int, str]:
+def _folder_sort_key(path: Path) -> tuple[int, str]:
     digits = re.search(r"\d+$", path.name)
     return int(digits[0]) if digits else -1, path.name
 
 
-def _of_sweep(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    words = swept(folder)
+def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    words = varied_overrides(folder)
     for trial in trials:
         own = words.get(trial.name, {})
         names = short_names(
             own
         )  # the seed of the split is told from that of the fit by its longer name
-        arm = ", ".join(f"{names[key]}={value}" for key, value in own.items() if key not in DRAWN)
-        for fit in _fold_folders(trial) or [trial]:
+        arm = ", ".join(
+            f"{names[key]}={value}" for key, value in own.items() if key not in REPLICATE_KEYS
+        )
+        for fit in _list_fold_folders(trial) or [trial]:
             yield fit, arm
 
 
-def _asked(folder: Path) -> tuple[dict[str, Any], str | None]:
+def _read_requested_fold(folder: Path) -> tuple[dict[str, Any], str | None]:
     """Fold, folds and seed that a run was asked for, of one that ended early as Hydra wrote them; and which file is damaged, in words."""
     damaged = None
     for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
@@ -131,23 +135,23 @@ def _asked(folder: Path) -> tuple[dict[str, Any], str | None]:
     return {"fold": None, "folds": 0, "seed": 0}, damaged
 
 
-def read(folder: Path, arm: str = "") -> Fit:
+def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
     """One fit; damaged files are a reason why there is nothing to merge of it, and no error.
 
     Args:
         folder: Its run folder.
-        arm: In words.
+        variant: In words.
     """
-    asked, damaged = _asked(folder)
-    found = Fit(
+    asked, damaged = _read_requested_fold(folder)
+    found = FoldRun(
         folder,
         **asked | ({"fold": int(folder.name[4:])} if FOLD.fullmatch(folder.name) else {}),
-        arm=arm,
+        variant=variant,
     )
     try:
-        lacking = _unfinished(folder) or damaged
+        lacking = _unfinished_reason(folder) or damaged
         if lacking:
-            return replace(found, lacking=lacking)
+            return replace(found, missing_reason=lacking)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         _ = report["title"], report["heads"], report["data"]["near_duplicates"]
         splits = [split for split in ("val", "test") if split in report["scores"]]
@@ -156,12 +160,12 @@ def read(folder: Path, arm: str = "") -> Fit:
         }
         return replace(found, report=report, evidence=evidence)
     except (OSError, ValueError, KeyError, TypeError):
-        return replace(found, lacking=f"{folder / 'report.json'} cannot be read")
+        return replace(found, missing_reason=f"{folder / 'report.json'} cannot be read")
     except Refusal as refusal:
-        return replace(found, lacking=str(refusal))
+        return replace(found, missing_reason=str(refusal))
 
 
-def _unfinished(folder: Path) -> str | None:
+def _unfinished_reason(folder: Path) -> str | None:
     ended = outcome.read(folder)
     if ended is None:
         return "it was cut off"

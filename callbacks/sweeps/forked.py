@@ -8,11 +8,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+REPOSITORY_ROOT = Path(__file__).parents[2]
 _context: Any = None
 
 
-def begin(preload: Sequence[str]) -> None:
+def start_forkserver(preload: Sequence[str]) -> None:
     """Lets it import; there is one for all sweeps of this process. Where the system has none, every process imports for itself, and that is said.
 
     Args:
@@ -35,7 +35,7 @@ def begin(preload: Sequence[str]) -> None:
     _context.set_forkserver_preload(list(preload))
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(ROOT), *([known] if known else [])]
+        [str(REPOSITORY_ROOT), *([known] if known else [])]
     )  # it imports from wherever it is started
     try:
         forkserver.ensure_running()
@@ -43,17 +43,17 @@ def begin(preload: Sequence[str]) -> None:
         os.environ.pop("PYTHONPATH") if known is None else os.environ.update(PYTHONPATH=known)
 
 
-def process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """A process that is not yet started; `begin` has been called."""
+def new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that is not yet started; `start_forkserver` has been called."""
     return _context.Process(target=target, args=arguments)
 
 
-def apart(work: Callable[..., None], *arguments: Any) -> None:
+def run_in_subprocess(function: Callable[..., None], *arguments: Any) -> None:
     """Does some work in a process of its own where that spares an import, else here."""
     if _context is None or _context.get_start_method() != "forkserver":
-        work(*arguments)
+        function(*arguments)
         return
     sys.stdout.flush()
-    one = process(work, *arguments)
+    one = new_process(function, *arguments)
     one.start()
     one.join()

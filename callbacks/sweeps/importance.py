@@ -7,26 +7,28 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from callbacks.sweeps.tried import Tried
-from callbacks.sweeps.words import number_of
+from callbacks.sweeps.tried import TrialResult
+from callbacks.sweeps.words import parse_finite_number
 
-FEWEST = 5  # trials with a score, below which nothing is said
-LOG = 50.0  # a key whose largest value is so many times its smallest is looked at by its logarithm
+MIN_TRIALS = 5  # trials with a score, below which nothing is said
+LOG_SCALE_RATIO = (
+    50.0  # a key whose largest value is so many times its smallest is looked at by its logarithm
+)
 
 
-def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
+def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float], str]:
     """Key -> its share of the variance of the scores, the largest first; and a sentence, where there is something to say of it.
 
     Args:
         trials: Of one multirun; those that finished count.
     """
     scored = [trial for trial in trials if trial.state == "finished" and trial.score is not None]
-    drawn = {key: of for key, of in drawn_from(scored).items() if not of.single()}
-    if len(scored) < FEWEST:
+    drawn = {key: of for key, of in infer_distributions(scored).items() if not of.single()}
+    if len(scored) < MIN_TRIALS:
         return (
             {},
             (
-                f"{len(scored)} finished trials are too few to tell which key matters; {FEWEST} are"
+                f"{len(scored)} finished trials are too few to tell which key matters; {MIN_TRIALS} are"
                 " the least."
             ),
         )
@@ -43,7 +45,7 @@ def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
     study.add_trials(
         [
             optuna.create_trial(
-                params=_params(trial, drawn), distributions=dict(drawn), value=trial.score
+                params=_trial_params(trial, drawn), distributions=dict(drawn), value=trial.score
             )
             for trial in scored
         ]
@@ -58,27 +60,32 @@ def importances(trials: Sequence[Tried]) -> tuple[dict[str, float], str]:
     )
 
 
-def drawn_from(trials: Sequence[Tried]) -> dict[str, BaseDistribution]:
+def infer_distributions(trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
     """Key -> the range or the choices that the trials' values span."""
-    keys = dict.fromkeys(key for trial in trials for key in trial.words)
-    return {key: _spanned([trial.words.get(key, "") for trial in trials]) for key in keys}
+    keys = dict.fromkeys(key for trial in trials for key in trial.varied_values)
+    return {
+        key: _infer_distribution([trial.varied_values.get(key, "") for trial in trials])
+        for key in keys
+    }
 
 
-def _spanned(values: Sequence[str]) -> BaseDistribution:
-    numbers = [number_of(value) for value in values]
+def _infer_distribution(values: Sequence[str]) -> BaseDistribution:
+    numbers = [parse_finite_number(value) for value in values]
     known = [number for number in numbers if number is not None]
     if not known or len(known) < len(numbers):
         return CategoricalDistribution(list(dict.fromkeys(values)))
     low, high = min(known), max(known)
-    return FloatDistribution(low, high, log=low > 0 and high / low >= LOG)
+    return FloatDistribution(low, high, log=low > 0 and high / low >= LOG_SCALE_RATIO)
 
 
-def _params(trial: Tried, drawn: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _trial_params(
+    trial: TrialResult, distributions: Mapping[str, BaseDistribution]
+) -> dict[str, Any]:
     return {
         key: (
-            float(trial.words[key])
+            float(trial.varied_values[key])
             if isinstance(of, FloatDistribution)
-            else trial.words.get(key, "")
+            else trial.varied_values.get(key, "")
         )
-        for key, of in drawn.items()
+        for key, of in distributions.items()
     }

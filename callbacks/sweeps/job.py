@@ -16,47 +16,51 @@ class Job:
 
     Attributes:
         number: Also the name of its folder.
-        words: Of its command line.
-        sweep: The sweep's folder.
-        shown: The words that tell it from others.
+        overrides: Of its command line.
+        sweep_dir: The sweep's folder.
+        display_overrides: The words that tell it from others.
     """
 
     number: int
-    words: Sequence[str]
-    sweep: Path
-    shown: Sequence[str] = ()
+    overrides: Sequence[str]
+    sweep_dir: Path
+    display_overrides: Sequence[str] = ()
 
     @property
     def folder(self) -> Path:
         """The trial's own folder."""
-        return self.sweep / str(self.number)
+        return self.sweep_dir / str(self.number)
 
 
-Ended = Callable[[Job], None]
+TrialEndHook = Callable[[Job], None]
 
 
 @runtime_checkable
-class Streaming(Protocol):
+class StreamingLauncher(Protocol):
     """A launcher that takes the next trial when it has a place for it."""
 
-    def carry_out(self, jobs: Iterator[Job], n_jobs: int | None, ended: Ended) -> bool:
+    def launch_jobs(
+        self, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
+    ) -> bool:
         """Whether it was stopped before all were carried out."""
 
 
-def carry_out(launcher: Any, jobs: Iterator[Job], n_jobs: int | None, ended: Ended) -> bool:
+def launch_jobs(
+    launcher: Any, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
+) -> bool:
     """Carries out trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
 
     Args:
         launcher: Of Hydra.
         jobs: The next is taken when there is a place for it.
         n_jobs: At a time; None leaves it to the launcher.
-        ended: Called in this process for each trial that has ended, also one that failed.
+        on_trial_end: Called in this process for each trial that has ended, also one that failed.
 
     Returns:
         Whether it was stopped before all were carried out.
     """
-    if isinstance(launcher, Streaming):
-        return launcher.carry_out(jobs, n_jobs, ended)
+    if isinstance(launcher, StreamingLauncher):
+        return launcher.launch_jobs(jobs, n_jobs, on_trial_end)
     together = n_jobs or 1
     if together > 1 and "basic_launcher" in type(launcher).__module__:
         raise Refusal(
@@ -70,14 +74,16 @@ def carry_out(launcher: Any, jobs: Iterator[Job], n_jobs: int | None, ended: End
         for part in (
             [batch] if follow else [[job] for job in batch]
         ):  # Hydra numbers the jobs of a launch one after the other
-            _launch(launcher, part, ended)
+            _launch_batch(launcher, part, on_trial_end)
     return False
 
 
-def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
+def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -> None:
     ends: list[str | None]
     try:
-        returned = launcher.launch([job.words for job in batch], initial_job_idx=batch[0].number)
+        returned = launcher.launch(
+            [job.overrides for job in batch], initial_job_idx=batch[0].number
+        )
     except Refusal:
         raise
     except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
@@ -99,12 +105,12 @@ def _launch(launcher: Any, batch: list[Job], ended: Ended) -> None:
         ]
     for job, why in zip(batch, ends, strict=True):
         outcome.settle(job.folder, 1 if why else 0, why)
-        ended(job)
+        on_trial_end(job)
 
 
-def stopped(sweep: Path, resume: bool = False) -> str:
+def stop_message(sweep_dir: Path, resume: bool = False) -> str:
     """What is said after a stop; the trials of a grid go on where they are told to."""
     return (
         "the sweep was stopped; the same command with"
-        f" hydra.sweep.dir={sweep}{' resume=auto' * resume} goes on"
+        f" hydra.sweep.dir={sweep_dir}{' resume=auto' * resume} goes on"
     )

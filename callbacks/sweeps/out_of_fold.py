@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.sweeps.folds import Fit
+from callbacks.sweeps.folds import FoldRun
 from datamodules.refusal import Refusal
 from lightning_modules.evidence import Evidence
 
@@ -14,80 +14,80 @@ OUT_OF_FOLD, TEST = "out_of_fold", "test"
 
 
 @dataclass(frozen=True)
-class OneSeed:
+class SeedRuns:
     """The fits of one seed of one arm.
 
     Attributes:
-        arm: In words, empty where there is one arm.
+        variant: In words, empty where there is one arm.
         seed: Of all of them.
-        fits: That are finished, by fold; of a seed without folds one, under None.
-        lacking: Fold -> why it is not there.
+        fold_runs: That are finished, by fold; of a seed without folds one, under None.
+        missing_reasons: Fold -> why it is not there.
     """
 
-    arm: str
+    variant: str
     seed: int
-    fits: dict[int | None, Fit]
-    lacking: dict[int | None, str]
+    fold_runs: dict[int | None, FoldRun]
+    missing_reasons: dict[int | None, str]
 
     @property
     def name(self) -> str:
         """Such as `seed 1 (lr=0.01)`."""
-        return f"seed {self.seed} ({self.arm})" if self.arm else f"seed {self.seed}"
+        return f"seed {self.seed} ({self.variant})" if self.variant else f"seed {self.seed}"
 
     @property
-    def judged(self) -> str:
-        """`out_of_fold` or, without folds, `test`."""
-        return TEST if None in self.fits else OUT_OF_FOLD
+    def evaluated_split(self) -> str:
+        """`merge_out_of_fold` or, without folds, `test`."""
+        return TEST if None in self.fold_runs else OUT_OF_FOLD
 
     @property
     def evidence(self) -> Evidence:
         """Of the images that were judged; each keeps the rule of its own fold, which that fold's val chose."""
         return (
-            self.fits[None].evidence[TEST]
-            if None in self.fits
-            else out_of_fold(list(self.fits.values()))
+            self.fold_runs[None].evidence[TEST]
+            if None in self.fold_runs
+            else merge_out_of_fold(list(self.fold_runs.values()))
         )
 
 
-def out_of_fold(fits: Sequence[Fit]) -> Evidence:
+def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
     """The val evidence of the folds of one split as one.
 
     Raises:
         Refusal: some images are val in two folds, so the folds are of different splits; or the
             classes or the grid differ.
     """
-    first = fits[0]
-    seen: dict[str, Fit] = {}
-    for fit in fits:
+    first = fold_runs[0]
+    seen: dict[str, FoldRun] = {}
+    for fit in fold_runs:
         twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
         if twice is not None:
             raise Refusal(
                 f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are"
-                f" of different splits; {MEND}"
+                f" of different splits; {SAME_MULTIRUN_HINT}"
             )
-        if _kind(fit) != _kind(first):
+        if _evaluation_key(fit) != _evaluation_key(first):
             raise Refusal(
                 f"{first.folder} and {fit.folder} were judged on other classes or another grid;"
-                f" {MEND}"
+                f" {SAME_MULTIRUN_HINT}"
             )
         seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
-    return Evidence.merge([fit.evidence["val"] for fit in fits])
+    return Evidence.merge([fit.evidence["val"] for fit in fold_runs])
 
 
-MEND = "make all folds by one multirun with 'fold=range(5)', in the same words"
+SAME_MULTIRUN_HINT = "make all folds by one multirun with 'fold=range(5)', in the same words"
 
 
-def _kind(fit: Fit) -> tuple[Any, ...]:
-    evidence = fit.evidence["val"]
+def _evaluation_key(fold_run: FoldRun) -> tuple[Any, ...]:
+    evidence = fold_run.evidence["val"]
     return evidence.kind, evidence.classes, evidence.judged_at
 
 
-def by_seed(fits: Sequence[Fit]) -> dict[str, list[OneSeed]]:
+def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
     """Arm -> its seeds, of which something is finished; every fold that any of them has is one that each should have."""
-    seeds = list(dict.fromkeys(fit.seed for fit in fits))
-    found: dict[str, list[OneSeed]] = {}
-    for arm in dict.fromkeys(fit.arm for fit in fits):
-        own = [fit for fit in fits if fit.arm == arm]
+    seeds = list(dict.fromkeys(fit.seed for fit in fold_runs))
+    found: dict[str, list[SeedRuns]] = {}
+    for arm in dict.fromkeys(fit.variant for fit in fold_runs):
+        own = [fit for fit in fold_runs if fit.variant == arm]
         wanted = (
             list(range(max(fit.folds for fit in own)))
             if any(fit.fold is not None for fit in own)
@@ -95,30 +95,38 @@ def by_seed(fits: Sequence[Fit]) -> dict[str, list[OneSeed]]:
         )
         for seed in seeds:
             of_seed = {fit.fold: fit for fit in own if fit.seed == seed}
-            of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.lacking}
-            there = {fold: fit for fold, fit in of_seed.items() if not fit.lacking and _has(fit)}
+            of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.missing_reason}
+            there = {
+                fold: fit
+                for fold, fit in of_seed.items()
+                if not fit.missing_reason and _has_evidence(fit)
+            }
             lacking = {
-                fold: _why(of_seed.get(fold, of_seed.get(None)))
+                fold: _missing_reason(of_seed.get(fold, of_seed.get(None)))
                 for fold in wanted
                 if fold not in there
             }
             found.setdefault(arm, []).append(
-                OneSeed(arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking)
+                SeedRuns(
+                    arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking
+                )
             )
     return found
 
 
-def _has(fit: Fit) -> bool:
-    return (TEST if fit.fold is None else "val") in fit.evidence
+def _has_evidence(fold_run: FoldRun) -> bool:
+    return (TEST if fold_run.fold is None else "val") in fold_run.evidence
 
 
-def _why(fit: Fit | None) -> str:
-    if fit is None:
+def _missing_reason(fold_run: FoldRun | None) -> str:
+    if fold_run is None:
         return "it was not run"
-    return fit.lacking or "it was not tested after its fit, so there is no evidence of it"
+    return (
+        fold_run.missing_reason or "it was not tested after its fit, so there is no evidence of it"
+    )
 
 
-def alike(seeds: Mapping[Any, OneSeed]) -> tuple[dict[Any, Evidence], int]:
+def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, Evidence], int]:
     """The evidence of several seeds, or arms, on the images that all of them judged.
 
     Args:
@@ -133,24 +141,24 @@ def alike(seeds: Mapping[Any, OneSeed]) -> tuple[dict[Any, Evidence], int]:
             by another truth, grid or grouping.
     """
     evidence = {name: seed.evidence for name, seed in seeds.items()}
-    whole = {name: evidence[name] for name, seed in seeds.items() if not seed.lacking}
-    _refuse_different(whole, seeds)
+    whole = {name: evidence[name] for name, seed in seeds.items() if not seed.missing_reasons}
+    _check_same_images(whole, seeds)
     ids = [set(seen.ids.tolist()) for seen in evidence.values()]
     common = set.intersection(*ids)
     if not common:
-        raise Refusal(f"no image was judged in all of them; {SPLIT}")
+        raise Refusal(f"no image was judged in all of them; {SAME_SPLIT_HINT}")
     cut = {
         name: seen if len(seen) == len(common) else seen.at(np.isin(seen.ids, list(common)))
         for name, seen in evidence.items()
     }
-    _refuse_different(cut, seeds)
+    _check_same_images(cut, seeds)
     return cut, len(set.union(*ids)) - len(common)
 
 
-SPLIT = "make the split the same for all by datamodule.seed=0"
+SAME_SPLIT_HINT = "make the split the same for all by datamodule.seed=0"
 
 
-def _refuse_different(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, OneSeed]) -> None:
+def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, SeedRuns]) -> None:
     names = list(evidence)
     for name in names[1:]:
         first, other = evidence[names[0]], evidence[name]
@@ -161,11 +169,11 @@ def _refuse_different(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, OneS
         if first.identity != other.identity or grouped[0] != grouped[1]:
             raise Refusal(
                 f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images;"
-                f" {SPLIT}"
+                f" {SAME_SPLIT_HINT}"
             )
 
 
-def pooled(evidence: Sequence[Evidence]) -> Evidence:
+def stack_seeds(evidence: Sequence[Evidence]) -> Evidence:
     """Evidence of several seeds as one, in which each image stands once a seed."""
     return Evidence.merge(
         [

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.comparison.paired import groups_counting, over_runs
+from callbacks.comparison.paired import n_effective_groups, resample_runs
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import (
     FEWEST_GROUPS,
@@ -20,8 +20,8 @@ from lightning_modules.uncertainty import (
 )
 
 
-def over_seeds(
-    arm: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+def seed_statistics(
+    seed_evidence: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Class -> score -> estimate as in report.json, whose value is the mean over seeds, with their standard deviation `sd` besides.
 
@@ -29,39 +29,47 @@ def over_seeds(
     it is the bootstrap by patients.
 
     Args:
-        arm: Evidence of each seed, on the same images.
+        seed_evidence: Evidence of each seed, on the same images.
         resamples: Draws.
         seed: Of the draws.
     """
     each = np.array(
-        [resampled(run, resamples, seed) for run in arm]
+        [resampled(run, resamples, seed) for run in seed_evidence]
     )  # seeds x classes x scores x R
-    once = np.array([resampled(run, None) for run in arm])
-    single, found = estimates(arm[0], 1), {}
+    once = np.array([resampled(run, None) for run in seed_evidence])
+    single, found = estimates(seed_evidence[0], 1), {}
     for name, of_class in single.items():
-        classes = list(range(len(arm[0].classes))) if name == MEAN else [arm[0].classes.index(name)]
-        drawn = over_runs(
+        classes = (
+            list(range(len(seed_evidence[0].classes)))
+            if name == MEAN
+            else [seed_evidence[0].classes.index(name)]
+        )
+        drawn = resample_runs(
             np.array([over_classes(run[classes]) for run in each]), [seed, 0]
         )  # scores x R
         point = np.array([over_classes(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
             score.name: (
                 asdict(of_class[score.name])
-                | _spread(
-                    point[:, s], drawn[s], groups_counting(arm[0], score, classes) >= FEWEST_GROUPS
+                | _seed_estimate(
+                    point[:, s],
+                    drawn[s],
+                    n_effective_groups(seed_evidence[0], score, classes) >= FEWEST_GROUPS,
                 )
             )
-            for s, score in enumerate(arm[0].scores)
+            for s, score in enumerate(seed_evidence[0].scores)
         }
     return found
 
 
-def _spread(point: np.ndarray, drawn: np.ndarray, enough: bool) -> dict[str, Any]:
-    low, high = interval(drawn, enough)
-    undefined = len(drawn) - int(np.isfinite(drawn).sum()) if enough else 0
-    sd = float(point.std(ddof=1)) if len(point) > 1 else None
+def _seed_estimate(
+    seed_scores: np.ndarray, replicates: np.ndarray, enough_groups: bool
+) -> dict[str, Any]:
+    low, high = interval(replicates, enough_groups)
+    undefined = len(replicates) - int(np.isfinite(replicates).sum()) if enough_groups else 0
+    sd = float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None
     return {
-        "value": float(point.mean()),
+        "value": float(seed_scores.mean()),
         "low": low,
         "high": high,
         "degenerate": undefined,
@@ -69,16 +77,16 @@ def _spread(point: np.ndarray, drawn: np.ndarray, enough: bool) -> dict[str, Any
     }
 
 
-def caveat_of(arm: Sequence[Evidence], of: str = "seeds") -> str:
+def seed_caveat(seed_evidence: Sequence[Evidence], unit: str = "seeds") -> str:
     """What the intervals assume, in one sentence.
 
     Args:
-        arm: As above.
-        of: What the fits differ in.
+        seed_evidence: As above.
+        unit: What the fits differ in.
     """
-    if len(arm) == 1:
-        return caveat(arm[0])
-    if len(np.unique(arm[0].groups)) < FEWEST_GROUPS:
-        return f"means of {len(arm)} {of}; {caveat(arm[0])}"
-    few = f", of which {len(arm)} tell little" if len(arm) < 5 else ""
-    return f"means of {len(arm)} {of}; {caveat(arm[0])}; each draw also draws among the {of}{few}"
+    if len(seed_evidence) == 1:
+        return caveat(seed_evidence[0])
+    if len(np.unique(seed_evidence[0].groups)) < FEWEST_GROUPS:
+        return f"means of {len(seed_evidence)} {unit}; {caveat(seed_evidence[0])}"
+    few = f", of which {len(seed_evidence)} tell little" if len(seed_evidence) < 5 else ""
+    return f"means of {len(seed_evidence)} {unit}; {caveat(seed_evidence[0])}; each draw also draws among the {unit}{few}"

@@ -5,52 +5,57 @@ from collections import Counter
 from pathlib import Path
 
 from callbacks.report.template import render
-from callbacks.sweeps.figures import bars, courses, history, parallel
-from callbacks.sweeps.importance import importances
-from callbacks.sweeps.table import duration
-from callbacks.sweeps.tried import Tried, best, ranked, trials_of
-from callbacks.sweeps.words import DRAWN, short_names, shortened
+from callbacks.sweeps.figures import (
+    plot_history,
+    plot_importances,
+    plot_parallel_coordinates,
+    plot_training_curves,
+)
+from callbacks.sweeps.importance import compute_importances
+from callbacks.sweeps.table import format_duration
+from callbacks.sweeps.tried import TrialResult, load_trials, rank_trials, select_best_trial
+from callbacks.sweeps.words import REPLICATE_KEYS, format_value, short_names
 from datamodules.whole_file import write_whole
 
-NAME = "sweep.html"
+SWEEP_PAGE = "sweep.html"
 
 
-def write(sweep: Path) -> None:
+def write_sweep_page(sweep_dir: Path) -> None:
     """Writes the page into the sweep's folder and says where it is; nothing where no two trials differ."""
-    trials = trials_of(sweep)
-    if not trials or not trials[0].words:
+    trials = load_trials(sweep_dir)
+    if not trials or not trials[0].varied_values:
         return
-    write_whole(sweep / NAME, page(trials, sweep).encode())
-    print(f"sweep: {sweep / NAME}")
+    write_whole(sweep_dir / SWEEP_PAGE, render_sweep_page(trials, sweep_dir).encode())
+    print(f"sweep: {sweep_dir / SWEEP_PAGE}")
 
 
-def page(trials: list[Tried], sweep: Path) -> str:
+def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
     """The page as HTML.
 
     Args:
         trials: In the order of their numbers.
-        sweep: The sweep's folder.
+        sweep_dir: The sweep's folder.
     """
-    keys = short_names(trials[0].words)
-    drawn = [key for key in DRAWN if key in keys]
-    first = None if drawn else best(trials)
-    shares, said = ({}, None) if drawn else importances(trials)
+    keys = short_names(trials[0].varied_values)
+    drawn = [key for key in REPLICATE_KEYS if key in keys]
+    first = None if drawn else select_best_trial(trials)
+    shares, said = ({}, None) if drawn else compute_importances(trials)
     monitor = trials[0].monitor
-    figures: dict[str, str | None] = {} if drawn else {f"{monitor} by trial": history(trials)}
-    figures |= {f"{monitor} by epoch": courses(trials, first)} | (
-        {"which key matters": bars(shares)} if shares else {}
+    figures: dict[str, str | None] = {} if drawn else {f"{monitor} by trial": plot_history(trials)}
+    figures |= {f"{monitor} by epoch": plot_training_curves(trials, first)} | (
+        {"which key matters": plot_importances(shares)} if shares else {}
     )
     counted = Counter(trial.state for trial in trials)
     return render(
         Path(__file__).parent,
         "sweep.html",
-        title=f"Sweep {sweep.name}",
-        sweep=str(sweep),
+        title=f"Sweep {sweep_dir.name}",
+        sweep=str(sweep_dir),
         phantom=any(trial.phantom for trial in trials),
         best=first,
         drawn=drawn,
-        merged=(sweep / "report.html").is_file(),
-        command=command(first) if first else None,
+        merged=(sweep_dir / "report.html").is_file(),
+        command=trial_command(first) if first else None,
         monitor=monitor,
         lower=trials[0].mode == "min",
         mixed=sorted({trial.monitor for trial in trials if trial.monitor != "–"}),
@@ -62,20 +67,20 @@ def page(trials: list[Tried], sweep: Path) -> str:
         total=len(trials),
         keys=keys,
         figures={title: svg for title, svg in figures.items() if svg},
-        parallel=None if drawn else parallel(trials),
+        parallel=None if drawn else plot_parallel_coordinates(trials),
         importance=said,
         tested=list(dict.fromkeys(name for trial in trials for name in trial.test)),
         rows=[
             (
                 trial,
-                duration(trial.seconds),
-                {key: shortened(value) for key, value in trial.words.items()},
+                format_duration(trial.seconds),
+                {key: format_value(value) for key, value in trial.varied_values.items()},
             )
-            for trial in ranked(trials)
+            for trial in rank_trials(trials)
         ],
     )
 
 
-def command(trial: Tried) -> str:
+def trial_command(trial: TrialResult) -> str:
     """The command line that carries out a trial by itself."""
-    return " ".join(["python run.py", *map(shlex.quote, trial.command)])
+    return " ".join(["python run.py", *map(shlex.quote, trial.overrides)])

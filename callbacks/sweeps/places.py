@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 
 from datamodules.refusal import Refusal
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceSlot:
     """For one trial at a time.
 
     Attributes:
@@ -24,13 +24,15 @@ class Place:
     threads: int | None = None
 
 
-def places(config: DictConfig, n_jobs: int | None, alone: bool = False) -> list[Place]:
+def device_slots(
+    config: DictConfig, n_jobs: int | None, multi_process: bool = False
+) -> list[DeviceSlot]:
     """As many places as trials may run at a time.
 
     Args:
         config: Of the sweep; trials of several processes run one at a time, with all GPUs.
         n_jobs: How many; None: one a GPU, else one.
-        alone: Trials have several processes, whatever the sweep's own configuration says.
+        multi_process: Trials have several processes, whatever the sweep's own configuration says.
 
     Raises:
         Refusal: no number of trials, or several trials of several processes at a time.
@@ -40,25 +42,26 @@ def places(config: DictConfig, n_jobs: int | None, alone: bool = False) -> list[
             f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or"
             " null"
         )
-    if alone or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
+    if multi_process or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
             raise Refusal(
                 f"{n_jobs} trials at a time of several processes each (trainer.devices) would share"
                 " devices; leave out n_jobs"
             )
-        return [Place()]
-    gpus = _gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
+        return [DeviceSlot()]
+    gpus = _visible_gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
     wanted = n_jobs or max(1, len(gpus))
     if gpus:
-        return [Place(gpu=gpus[number % len(gpus)]) for number in range(wanted)]
+        return [DeviceSlot(gpu=gpus[number % len(gpus)]) for number in range(wanted)]
     return [
-        Place(threads=max(1, _cores() // wanted) if wanted > 1 else None) for _ in range(wanted)
+        DeviceSlot(threads=max(1, _available_cores() // wanted) if wanted > 1 else None)
+        for _ in range(wanted)
     ]
 
 
-def _gpus() -> list[str]:
+def _visible_gpus() -> list[str]:
     """As CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get(VISIBLE)
+    named = os.environ.get(VISIBLE_DEVICES_VARIABLE)
     if named is not None:
         found = [gpu.strip() for gpu in named.split(",") if gpu.strip()]
     else:
@@ -73,5 +76,5 @@ def _gpus() -> list[str]:
     return found
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,14 +14,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbacks.sweeps.space import Space, described
+from callbacks.sweeps.space import SearchSpace, describe_distribution
 from datamodules.refusal import Refusal
 
-NAME = "study.db"
-STUDY = "sweep"
-SEARCHES = "searches"
-WAIT = 60.0  # seconds for another process that writes
-WITHOUT_EFFECT = (
+STUDY_FILE = "study.db"
+STUDY_NAME = "sweep"
+SIGNATURE_ATTRIBUTE = "searches"
+DATABASE_TIMEOUT = 60.0  # seconds for another process that writes
+IGNORED_OVERRIDE_PREFIXES = (
     "title=",
     "logger=",
     "logger.",
@@ -30,23 +30,26 @@ WITHOUT_EFFECT = (
     "trainer.enable_model_summary=",
     "resume=",
 )
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def storage(folder: Path, new: bool = False) -> RDBStorage:
+def open_storage(folder: Path, create: bool = False) -> RDBStorage:
     """The study's file in a sweep's folder; tables are made where it is new."""
-    url = URL.create("sqlite", database=str(folder.absolute() / NAME)).render_as_string()
-    arguments = {"connect_args": {"timeout": WAIT}}
+    url = URL.create("sqlite", database=str(folder.absolute() / STUDY_FILE)).render_as_string()
+    arguments = {"connect_args": {"timeout": DATABASE_TIMEOUT}}
     return RDBStorage(
         url.replace("{", "{{").replace("}", "}}"),
         arguments,
-        skip_compatibility_check=not new,
-        skip_table_creation=not new,
+        skip_compatibility_check=not create,
+        skip_table_creation=not create,
     )
 
 
 def open_study(
-    folder: Path, space: Space, direction: Literal["maximize", "minimize"], sampler: BaseSampler
+    folder: Path,
+    space: SearchSpace,
+    direction: Literal["maximize", "minimize"],
+    sampler: BaseSampler,
 ) -> optuna.Study:
     """The study of a sweep, made where there is none.
 
@@ -64,23 +67,23 @@ def open_study(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         study = optuna.create_study(
-            storage=storage(folder, new=True),
+            storage=open_storage(folder, create=True),
             sampler=sampler,
-            study_name=STUDY,
+            study_name=STUDY_NAME,
             direction=direction,
             load_if_exists=True,
         )
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(error).splitlines()[0]
         raise Refusal(
-            f"{folder / NAME} cannot be read as a study ({said}); name another"
+            f"{folder / STUDY_FILE} cannot be read as a study ({said}); name another"
             " hydra.sweep.dir=FOLDER"
         ) from error
-    now = searches(space, direction)
-    made = study.user_attrs.get(SEARCHES)
+    now = study_signature(space, direction)
+    made = study.user_attrs.get(SIGNATURE_ATTRIBUTE)
     if made is None:
-        study.set_user_attr(SEARCHES, now)
-    elif differs := _difference(made, now):
+        study.set_user_attr(SIGNATURE_ATTRIBUTE, now)
+    elif differs := _signature_difference(made, now):
         mend = "take the words of that study, or start another one with hydra.sweep.dir=FOLDER"
         raise Refusal(
             f"the study in {folder} has {differs[0]}, and this command has {differs[1]}; {mend}"
@@ -88,40 +91,55 @@ def open_study(
     return study
 
 
-def searches(space: Space, direction: str) -> dict[str, Any]:
+def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
     """What makes a study what it is, in words of JSON."""
-    fixed = sorted(word for word in space.fixed if not word.lstrip("+~").startswith(WITHOUT_EFFECT))
+    fixed = sorted(
+        word
+        for word in space.fixed_overrides
+        if not word.lstrip("+~").startswith(IGNORED_OVERRIDE_PREFIXES)
+    )
     return {
         "direction": direction,
-        "space": {key: distribution_to_json(drawn) for key, drawn in space.searched.items()},
+        "space": {key: distribution_to_json(drawn) for key, drawn in space.distributions.items()},
         "fixed": fixed,
     }
 
 
-def _difference(made: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
+def _signature_difference(
+    stored: dict[str, Any], requested: dict[str, Any]
+) -> tuple[str, str] | None:
     """What the study has, and what the command has instead; None where they are the same."""
-    if made["direction"] != now["direction"]:
-        return f"a score to {made['direction']}", f"one to {now['direction']}"
-    for key in dict.fromkeys([*made["space"], *now["space"]]):
-        then, here = (_drawn(of["space"].get(key)) for of in (made, now))
+    if stored["direction"] != requested["direction"]:
+        return f"a score to {stored['direction']}", f"one to {requested['direction']}"
+    for key in dict.fromkeys([*stored["space"], *requested["space"]]):
+        then, here = (
+            _describe_stored_distribution(of["space"].get(key)) for of in (stored, requested)
+        )
         if then != here:
             return f"{key} {then}", f"it {here}"
-    then, here = (_only(of["fixed"], other["fixed"]) for of, other in ((made, now), (now, made)))
+    then, here = (
+        _overrides_only_in_first(of["fixed"], other["fixed"])
+        for of, other in ((stored, requested), (requested, stored))
+    )
     return None if then == here else (then, here)
 
 
-def _drawn(said: str | None) -> str:
-    return "not searched" if said is None else f"from {described(json_to_distribution(said))}"
+def _describe_stored_distribution(serialized: str | None) -> str:
+    return (
+        "not searched"
+        if serialized is None
+        else f"from {describe_distribution(json_to_distribution(serialized))}"
+    )
 
 
-def _only(words: list[str], others: list[str]) -> str:
-    return " ".join(word for word in words if word not in others) or "no such word"
+def _overrides_only_in_first(overrides: list[str], others: list[str]) -> str:
+    return " ".join(word for word in overrides if word not in others) or "no such word"
 
 
-def progress(study: optuna.Study, n_trials: int) -> str:
+def format_progress(study: optuna.Study, n_trials: int) -> str:
     """How many trials have ended, and how."""
     counted = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    ended = sum(counted[state] for state in ENDED)
+    ended = sum(counted[state] for state in ENDED_STATES)
     names = {
         TrialState.COMPLETE: "finished",
         TrialState.PRUNED: "pruned",
@@ -138,15 +156,15 @@ def progress(study: optuna.Study, n_trials: int) -> str:
 
 def has_ended(trial: FrozenTrial) -> bool:
     """Whether its outcome is known to the study."""
-    return trial.state in ENDED
+    return trial.state in ENDED_STATES
 
 
-def cut_off(study: optuna.Study) -> list[FrozenTrial]:
+def interrupted_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that an earlier command began and that have not ended, as far as the study knows."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
+def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     """The trial of a run folder, in the process that carries it out.
 
     Raises:
@@ -154,15 +172,15 @@ def running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     """
     folder = run_dir.absolute().parent
     mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
-    if not (folder / NAME).is_file() or not run_dir.name.isdecimal():
+    if not (folder / STUDY_FILE).is_file() or not run_dir.name.isdecimal():
         raise Refusal(
-            f"callbacks.pruning looks for the study of {run_dir}, and {folder / NAME} is none of"
+            f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none of"
             f" it; {mend}"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(
-        study_name=STUDY,
-        storage=storage(folder),
+        study_name=STUDY_NAME,
+        storage=open_storage(folder),
         pruner=pruner,
         sampler=optuna.samplers.RandomSampler(),
     )
@@ -172,7 +190,7 @@ def running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     )
     if found is None or has_ended(found):
         raise Refusal(
-            f"trial {run_dir.name} of {folder / NAME} {'has ended' if found else 'is unknown'};"
+            f"trial {run_dir.name} of {folder / STUDY_FILE} {'has ended' if found else 'is unknown'};"
             f" {mend}"
         )
     return optuna.Trial(study, found._trial_id)

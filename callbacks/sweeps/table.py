@@ -9,90 +9,103 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.sweeps.tried import Tried, ranked, trials_of
-from callbacks.sweeps.words import short_names, shortened
+from callbacks.sweeps.tried import TrialResult, load_trials, rank_trials
+from callbacks.sweeps.words import format_value, short_names
 from datamodules.whole_file import write_whole
 
-NAME = "trials.csv"
-SHOWN = 15  # lines on the terminal
-WORDS = "words"
-WIDE = 10_000  # characters, in which any table stands unfolded
+TRIALS_CSV = "trials.csv"
+MAX_TERMINAL_ROWS = 15  # lines on the terminal
+OVERRIDES_COLUMN = "words"
+UNLIMITED_WIDTH = 10_000  # characters, in which any table stands unfolded
 
 
-def write(sweep: Path) -> None:
+def write_trials_csv(sweep_dir: Path) -> None:
     """Writes trials.csv into the sweep's folder and prints the table; nothing of a folder without trials."""
-    trials = ranked(trials_of(sweep))
+    trials = rank_trials(load_trials(sweep_dir))
     if not trials:
         return
     write_whole(
-        sweep / NAME, pd.DataFrame([line(trial) for trial in trials]).to_csv(index=False).encode()
+        sweep_dir / TRIALS_CSV,
+        pd.DataFrame([trial_row(trial) for trial in trials]).to_csv(index=False).encode(),
     )
-    _print(trials, sweep)
+    _print_trials(trials, sweep_dir)
 
 
-def line(trial: Tried) -> dict[str, Any]:
+def trial_row(trial: TrialResult) -> dict[str, Any]:
     """A trial as a line of trials.csv; the score that ranks is named as it was monitored."""
     scores = {trial.monitor: trial.score} | {
         f"test/{name}": value for name, value in trial.test.items()
     }
     return (
         {"trial": trial.name, "state": trial.state}
-        | trial.words
+        | trial.varied_values
         | scores
-        | {"trained_parameters": trial.trained, "seconds": trial.seconds, "failure": trial.failure}
+        | {
+            "trained_parameters": trial.trainable_parameters,
+            "seconds": trial.seconds,
+            "failure": trial.failure,
+        }
     )
 
 
-def _print(trials: list[Tried], sweep: Path) -> None:
-    console, short = Console(), short_names(trials[0].words)
+def _print_trials(trials: list[TrialResult], sweep_dir: Path) -> None:
+    console, short = Console(), short_names(trials[0].varied_values)
     title = f"{len(trials)} trial{'s' * (len(trials) > 1)}, ranked by {trials[0].monitor}"
     title, trials = (
-        (title, trials) if len(trials) <= SHOWN else (f"{title}: the first {SHOWN}", trials[:SHOWN])
+        (title, trials)
+        if len(trials) <= MAX_TERMINAL_ROWS
+        else (f"{title}: the first {MAX_TERMINAL_ROWS}", trials[:MAX_TERMINAL_ROWS])
     )
     words = [
-        {short[key]: shortened(value) for key, value in trial.words.items()} for trial in trials
+        {short[key]: format_value(value) for key, value in trial.varied_values.items()}
+        for trial in trials
     ]
-    table = trials_table(
+    table = build_trials_table(
         title,
-        [_cells(trial, trials, own) for trial, own in zip(trials, words, strict=True)],
+        [_terminal_row(trial, trials, own) for trial, own in zip(trials, words, strict=True)],
         list(short.values()),
     )
     if (
         short
-        and console.measure(table, options=console.options.update(width=WIDE)).maximum
+        and console.measure(table, options=console.options.update(width=UNLIMITED_WIDTH)).maximum
         > console.width
     ):
         folded = [
-            {WORDS: " ".join(f"{key}={value}" for key, value in own.items())} for own in words
+            {OVERRIDES_COLUMN: " ".join(f"{key}={value}" for key, value in own.items())}
+            for own in words
         ]
-        table = trials_table(
+        table = build_trials_table(
             title,
-            [_cells(trial, trials, own) for trial, own in zip(trials, folded, strict=True)],
-            [WORDS],
+            [_terminal_row(trial, trials, own) for trial, own in zip(trials, folded, strict=True)],
+            [OVERRIDES_COLUMN],
         )
     console.print(table)
-    console.print(f"table: {sweep / NAME}", soft_wrap=True)
+    console.print(f"table: {sweep_dir / TRIALS_CSV}", soft_wrap=True)
 
 
-def _cells(trial: Tried, trials: list[Tried], words: dict[str, str]) -> dict[str, str]:
+def _terminal_row(
+    trial: TrialResult, trials: list[TrialResult], overrides: dict[str, str]
+) -> dict[str, str]:
     """A trial as a line of the terminal's table; a number that no trial has is no column."""
     tested = dict.fromkeys(name for other in trials for name in other.test)
     cells = (
-        {"trial": trial.name, "state": trial.state} | words | {trial.monitor: _number(trial.score)}
+        {"trial": trial.name, "state": trial.state}
+        | overrides
+        | {trial.monitor: _format_score(trial.score)}
     )
-    cells |= {f"test/{name}": _number(trial.test.get(name)) for name in tested}
+    cells |= {f"test/{name}": _format_score(trial.test.get(name)) for name in tested}
     return cells | (
-        {"time": duration(trial.seconds)}
+        {"time": format_duration(trial.seconds)}
         if any(other.seconds is not None for other in trials)
         else {}
     )
 
 
-def _number(value: float | None) -> str:
+def _format_score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """`1:02:03`, or `2:03` below an hour."""
     if seconds is None:
         return "–"
@@ -104,16 +117,16 @@ def duration(seconds: float | None) -> str:
     )
 
 
-def trials_table(title: str, lines: list[dict[str, str]], words: list[str]) -> Table:
+def build_trials_table(title: str, rows: list[dict[str, str]], folded_columns: list[str]) -> Table:
     """For the terminal: numbers and their heads keep their width, words are folded where the terminal is narrow."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in lines[0]:
-        if name in words:
+    for name in rows[0]:
+        if name in folded_columns:
             table.add_column(escape(name), overflow="fold")
         else:
             table.add_column(
                 escape(name.replace("/", "/\n").replace("_", "_\n")), justify="right", no_wrap=True
             )
-    for cells in lines:
-        table.add_row(*(escape(cells.get(name, "–")) for name in lines[0]))
+    for cells in rows:
+        table.add_row(*(escape(cells.get(name, "–")) for name in rows[0]))
     return table

@@ -14,66 +14,66 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
-from callbacks.runs.quoting import path_word
+from callbacks.runs.quoting import quote_override
 from callbacks.runs.run_folder import FolderInUse, claim, in_use, lock, unlock, who
 from callbacks.runs.swept_folds import seeds_word
 from callbacks.runs.written import read_yaml
-from callbacks.sweeps.forked import apart
-from callbacks.sweeps.words import DRAWN, swept
+from callbacks.sweeps.forked import run_in_subprocess
+from callbacks.sweeps.words import REPLICATE_KEYS, varied_overrides
 from datamodules.refusal import Refusal
 
-ENDINGS = (  # module and function; each is given the sweep's folder
-    ("callbacks.sweeps.table", "write"),
-    ("callbacks.sweeps.trials", "merge"),
-    ("callbacks.sweeps.page", "write"),  # links to what was merged
+MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
+    ("callbacks.sweeps.table", "write_trials_csv"),
+    ("callbacks.sweeps.trials", "merge_folds_and_seeds"),
+    ("callbacks.sweeps.page", "write_sweep_page"),  # links to what was merged
 )
 
 
-class Trials(Callback):
+class SweepSummary(Callback):
     """After a multirun writes trials.csv and sweep.html into its folder, and says which trials failed; then the exit code is 1.
 
     Example:
-        hydra: {callbacks: {trials: {_target_: callbacks.sweeps.trials.Trials}}}
+        hydra: {callbacks: {trials: {_target_: callbacks.sweeps.trials.SweepSummary}}}
     """
 
     def __init__(self) -> None:
-        self._before: dict[str, int] = {}
+        self._outcome_times_before: dict[str, int] = {}
 
-    def on_run_start(self, config: DictConfig, **more: Any) -> None:
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
         if rank() == 0:
-            with _refusals_end_the_command():
-                lock(_claimed(config, "run"), _overrides(config))
+            with _exit_on_user_error():
+                lock(_claim_folder(config, "run"), _task_overrides(config))
 
-    def on_run_end(self, config: DictConfig, **more: Any) -> None:
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Let other commands of this process, or of another, use the folder."""
         unlock(Path(config.hydra.run.dir))
 
-    def on_multirun_start(self, config: DictConfig, **more: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
-        with _refusals_end_the_command():
-            folder = _claimed(config, "sweep")
-            _refuse_another_sweep(folder, _overrides(config))
+        with _exit_on_user_error():
+            folder = _claim_folder(config, "sweep")
+            _check_no_running_sweep(folder, _task_overrides(config))
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
             with read_write(
                 config.hydra.overrides
             ):  # from which Hydra composes the configuration of each trial anew
-                config.hydra.overrides.hydra.append(path_word("hydra.sweep.dir", folder))
+                config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
         said = seeds_word(config.hydra.overrides.task, config.datamodule.split)
         if said:
             print(said, file=sys.stderr)
-        self._before = _written(Path(config.hydra.sweep.dir))
+        self._outcome_times_before = _outcome_times(Path(config.hydra.sweep.dir))
 
-    def on_multirun_end(self, config: DictConfig, **more: Any) -> None:
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Nothing after a mistake of the user, which is told instead."""
         ending = sys.exc_info()[1]
         if isinstance(ending, Exception):
             return
         folder = Path(config.hydra.sweep.dir).absolute()
-        apart(finish, folder)
+        run_in_subprocess(run_multirun_end_steps, folder)
         failed = {
             name: said["failure"]
-            for name in self._new(folder)
+            for name in self._newly_ended_trials(folder)
             if (said := outcome.read(folder / name)) and said["status"] == "failed"
         }
         if failed:
@@ -87,12 +87,16 @@ class Trials(Callback):
             if ending is None:
                 raise SystemExit(1)
 
-    def _new(self, folder: Path) -> list[str]:
+    def _newly_ended_trials(self, folder: Path) -> list[str]:
         """Trials that ended in this command."""
-        return [name for name, time in _written(folder).items() if self._before.get(name) != time]
+        return [
+            name
+            for name, time in _outcome_times(folder).items()
+            if self._outcome_times_before.get(name) != time
+        ]
 
 
-def _claimed(config: DictConfig, kind: str) -> Path:
+def _claim_folder(config: DictConfig, kind: str) -> Path:
     """The folder of a `run` or a `sweep`; one that the user did not name is made under a name that no other command has."""
     place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
@@ -111,11 +115,11 @@ def _claimed(config: DictConfig, kind: str) -> Path:
     return folder
 
 
-def _overrides(config: DictConfig) -> list[str]:
+def _task_overrides(config: DictConfig) -> list[str]:
     return [str(word) for word in config.hydra.overrides.task]
 
 
-def _refuse_another_sweep(folder: Path, overrides: list[str]) -> None:
+def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
     """Refuse a sweep in the folder of another one that is still going on; Hydra would write over what its trials are told by.
 
     Raises:
@@ -139,7 +143,7 @@ def _refuse_another_sweep(folder: Path, overrides: list[str]) -> None:
 
 
 @contextmanager
-def _refusals_end_the_command() -> Iterator[None]:
+def _exit_on_user_error() -> Iterator[None]:
     """Hydra turns exceptions of its callbacks into warnings; a refusal must end the command."""
     try:
         yield
@@ -155,9 +159,9 @@ def _refusals_end_the_command() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def finish(folder: Path) -> None:
+def run_multirun_end_steps(folder: Path) -> None:
     """Carries out each ending; one that cannot does not keep the others from it."""
-    for module, name in ENDINGS:
+    for module, name in MULTIRUN_END_STEPS:
         try:
             getattr(import_module(module), name)(folder)
         except Exception as error:
@@ -169,17 +173,19 @@ def finish(folder: Path) -> None:
     sys.stdout.flush()
 
 
-def merge(folder: Path) -> None:
+def merge_folds_and_seeds(folder: Path) -> None:
     """What folds and seeds say together; nothing heavy is imported where there are none."""
-    if set(DRAWN) & set(next(iter(swept(folder).values()), {})) or any(folder.glob("*/fold0")):
-        from callbacks.comparison.publish import after_multirun
-        from callbacks.sweeps.merged import merge_sweep
+    if set(REPLICATE_KEYS) & set(next(iter(varied_overrides(folder).values()), {})) or any(
+        folder.glob("*/fold0")
+    ):
+        from callbacks.comparison.publish import update_leaderboard_after_multirun
+        from callbacks.sweeps.merged import merge_sweep_runs
 
-        merge_sweep(folder)
-        after_multirun(folder)
+        merge_sweep_runs(folder)
+        update_leaderboard_after_multirun(folder)
 
 
-def _written(folder: Path) -> dict[str, int]:
+def _outcome_times(folder: Path) -> dict[str, int]:
     """Trial -> when its outcome was written, in the order of their numbers."""
     found = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{outcome.NAME}")}
     return dict(sorted(found.items(), key=lambda item: item[0].zfill(9)))

@@ -15,18 +15,18 @@ from optuna.distributions import (
 )
 
 from callbacks.sweeps.search import DIRECTIONS
-from callbacks.sweeps.space import Space, space
+from callbacks.sweeps.space import SearchSpace, parse_space
 from datamodules.refusal import Refusal
 
-NAME = "sweep.yaml"
-SWEEPER = ("hydra/sweeper", "hydra.sweeper")
-NOT_OF_A_RUN = ("do=", "logger=")
-FOLDER = (  # agents may start in the same second
+SWEEP_FILE = "sweep.yaml"
+SWEEPER_KEYS = ("hydra/sweeper", "hydra.sweeper")
+DROPPED_OVERRIDE_PREFIXES = ("do=", "logger=")
+RUN_DIR_OVERRIDE = (  # agents may start in the same second
     "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"
 )
 
 
-def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
+def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
     """Writes sweep.yaml into the run folder and says what to do with it.
 
     Args:
@@ -42,7 +42,7 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
             " folds=0, or hydra/sweeper=optuna"
         )
     said = HydraConfig.get().overrides
-    chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER)]
+    chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER_KEYS)]
     whole = compose(
         "run",
         ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"],
@@ -56,23 +56,26 @@ def wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
             f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such"
             f" as {line}"
         )
-    found = space(sweeper.params, [word for word in said.task if not word.startswith(NOT_OF_A_RUN)])
-    path = run_dir / NAME
+    found = parse_space(
+        sweeper.params,
+        [word for word in said.task if not word.startswith(DROPPED_OVERRIDE_PREFIXES)],
+    )
+    path = run_dir / SWEEP_FILE
     head = (
         "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in"
         " the folder of run.py.\n"
     )
-    sweep = sweep_of(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
+    sweep = to_wandb_sweep(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
     path.write_text(head + yaml.safe_dump(sweep, sort_keys=False, width=1000), encoding="utf-8")
     print(f"written: {path}; go on with: wandb sweep {path}")
     return path
 
 
-def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, Any]:
+def to_wandb_sweep(space: SearchSpace, sweeper: DictConfig, cfg: DictConfig) -> dict[str, Any]:
     """The sweep as W&B describes one.
 
     Args:
-        found: What is searched, and what every run has.
+        space: What is searched, and what every run has.
         sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are
             ended early.
         cfg: Of the run.
@@ -84,7 +87,9 @@ def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, An
         "method": "bayes",
         "metric": {"name": cfg.monitor.name, "goal": DIRECTIONS[cfg.monitor.mode]},
         "run_cap": int(sweeper.n_trials),
-        "parameters": {key: parameter(drawn) for key, drawn in found.searched.items()},
+        "parameters": {
+            key: to_wandb_parameter(drawn) for key, drawn in space.distributions.items()
+        },
         **(
             {}
             if sweeper.pruner is None
@@ -94,30 +99,30 @@ def sweep_of(found: Space, sweeper: DictConfig, cfg: DictConfig) -> dict[str, An
             "${env}",
             "python",
             "run.py",
-            *found.fixed,
+            *space.fixed_overrides,
             "logger=wandb",
-            FOLDER,
+            RUN_DIR_OVERRIDE,
             "${args_no_hyphens}",
         ],
     }
 
 
-def parameter(drawn: BaseDistribution) -> dict[str, Any]:
+def to_wandb_parameter(distribution: BaseDistribution) -> dict[str, Any]:
     """What a key is drawn from, in W&B's words."""
-    if isinstance(drawn, CategoricalDistribution):
+    if isinstance(distribution, CategoricalDistribution):
         return {
-            "values": ["null" if choice is None else choice for choice in drawn.choices]
+            "values": ["null" if choice is None else choice for choice in distribution.choices]
         }  # agents write None as a word
-    if isinstance(drawn, IntDistribution) and drawn.step != 1:
-        return {"values": list(range(drawn.low, drawn.high + 1, drawn.step))}
-    if not isinstance(drawn, FloatDistribution | IntDistribution):
-        raise TypeError(f"{drawn} is none of Optuna's distributions")
-    within = {"min": drawn.low, "max": drawn.high}
-    if isinstance(drawn, IntDistribution):
+    if isinstance(distribution, IntDistribution) and distribution.step != 1:
+        return {"values": list(range(distribution.low, distribution.high + 1, distribution.step))}
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise TypeError(f"{distribution} is none of Optuna's distributions")
+    within = {"min": distribution.low, "max": distribution.high}
+    if isinstance(distribution, IntDistribution):
         return {
-            "distribution": "q_log_uniform_values" if drawn.log else "int_uniform",
+            "distribution": "q_log_uniform_values" if distribution.log else "int_uniform",
             **within,
-        } | ({"q": 1} if drawn.log else {})
-    if drawn.step is not None:
-        return {"distribution": "q_uniform", **within, "q": drawn.step}
-    return {"distribution": "log_uniform_values" if drawn.log else "uniform", **within}
+        } | ({"q": 1} if distribution.log else {})
+    if distribution.step is not None:
+        return {"distribution": "q_uniform", **within, "q": distribution.step}
+    return {"distribution": "log_uniform_values" if distribution.log else "uniform", **within}

@@ -8,23 +8,23 @@ import yaml
 
 from callbacks.runs.written import read_yaml
 
-OF_THE_SWEEP = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
-DRAWN = (
+SWEEP_OVERRIDE_PREFIXES = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
+REPLICATE_KEYS = (
     "fold",
     "seed",
 )  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
 
 
-def overrides(sweep: Path) -> dict[str, list[str]]:
+def load_trial_overrides(sweep_dir: Path) -> dict[str, list[str]]:
     """Trial -> all its words, in the order of their numbers; none of one whose file was cut off."""
     paths = sorted(
-        sweep.glob("*/.hydra/overrides.yaml"),
+        sweep_dir.glob("*/.hydra/overrides.yaml"),
         key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)),
     )
-    return {path.parents[1].name: _words(path) for path in paths}
+    return {path.parents[1].name: _read_overrides(path) for path in paths}
 
 
-def _words(path: Path) -> list[str]:
+def _read_overrides(path: Path) -> list[str]:
     try:
         found = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -32,16 +32,16 @@ def _words(path: Path) -> list[str]:
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
-def swept(sweep: Path) -> dict[str, dict[str, str]]:
+def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
     """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
     words = {
         name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
-        for name, said in overrides(sweep).items()
+        for name, said in load_trial_overrides(sweep_dir).items()
     }
     keys = [
         key
         for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial)
-        if not key.startswith(OF_THE_SWEEP)
+        if not key.startswith(SWEEP_OVERRIDE_PREFIXES)
     ]
     differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
     return {
@@ -66,7 +66,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def number_of(value: str) -> float | None:
+def parse_finite_number(value: str) -> float | None:
     """A value as a finite number, where it is one."""
     try:
         found = float(value)
@@ -75,7 +75,7 @@ def number_of(value: str) -> float | None:
     return found if isfinite(found) else None
 
 
-def shortened(value: str) -> str:
+def format_value(value: str) -> str:
     """A value for people: numbers of many digits are rounded to four."""
-    found = number_of(value)
+    found = parse_finite_number(value)
     return value if found is None or len(value) <= 7 else f"{found:.4g}"

@@ -159,11 +159,11 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
     if is_dicom(path, data):
         return read_image(path, 1, data)[..., 0], None
     image = decoded_image(path, data)
-    if getattr(image, "n_frames", 1) > 1:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
         raise ContentError(
-            f"{path} holds {image.n_frames} pictures, and a mask file holds one; write each as its"
-            " own file"
-        )  # type: ignore[attr-defined]
+            f"{path} holds {frames} pictures, and a mask file holds one; write each as its own file"
+        )
     if image.mode == "P":
         return _palette(path, image, two_colours)
     pixels = _unconverted(path, image, data)

@@ -89,6 +89,13 @@ def _is_tree(root: Path) -> Path | None:
     )
 
 
+def _visit(place: Path, seen: set[Path]) -> bool:
+    """Add a folder to those seen; False where it was seen before."""
+    new = place not in seen
+    seen.add(place)
+    return new
+
+
 def _dicoms(root: Path) -> Iterator[Path]:
     """Yield every DICOM file below `root`, behind links to folders too.
 
@@ -96,11 +103,7 @@ def _dicoms(root: Path) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [
-            name
-            for name in below
-            if (place := Path(folder, name).resolve()) not in seen and not seen.add(place)
-        ]  # type: ignore[func-returns-value]
+        below[:] = [name for name in below if _visit(Path(folder, name).resolve(), seen)]
         yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
 
 

@@ -10,7 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from callbacks.sweeps.search import Search
+    from callbacks.sweeps.search import ResumableOptunaSweeper
 
 
 class StudySweeper(Sweeper):
@@ -43,15 +43,15 @@ class StudySweeper(Sweeper):
             "n_jobs": n_jobs,
             "params": params,
         }
-        self._search: Search | None = None
+        self._search: ResumableOptunaSweeper | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Create the search; the launcher starts its imports meanwhile."""
-        from callbacks.sweeps.search import Search
+        from callbacks.sweeps.search import ResumableOptunaSweeper
 
-        self._search = Search(**self._arguments)
+        self._search = ResumableOptunaSweeper(**self._arguments)
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:

@@ -14,8 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from callbacks.sweeps.job import Ended, Job
-    from callbacks.sweeps.processes import Processes
+    from callbacks.sweeps.job import Job, TrialEndHook
+    from callbacks.sweeps.processes import ProcessPool
 
 
 class ProcessLauncher(Launcher):
@@ -34,16 +34,16 @@ class ProcessLauncher(Launcher):
     def __init__(self, n_jobs: int | None, preload: Sequence[str]) -> None:
         self.n_jobs = n_jobs
         self.preload = list(preload)
-        self._processes: Processes | None = None
+        self._processes: ProcessPool | None = None
         self._sweep = Path()
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Prepare the processes; none is started yet."""
-        from callbacks.sweeps.processes import Processes
+        from callbacks.sweeps.processes import ProcessPool
 
-        self._processes = Processes(hydra_context, task_function, config, self.preload)
+        self._processes = ProcessPool(hydra_context, task_function, config, self.preload)
         self._sweep = Path(config.hydra.sweep.dir).absolute()
 
     def launch(
@@ -51,7 +51,7 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run trials for Hydra's own sweepers."""
         from callbacks.runs import outcome
-        from callbacks.sweeps.job import Job, stopped
+        from callbacks.sweeps.job import Job, stop_message
 
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         jobs = [
@@ -63,27 +63,29 @@ class ProcessLauncher(Launcher):
             )
             for place, words in enumerate(job_overrides)
         ]
-        if self._processes is None or self._processes.carry_out(
+        if self._processes is None or self._processes.launch_jobs(
             iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))
         ):
-            print(stopped(self._sweep, resume=True), file=sys.stderr)
+            print(stop_message(self._sweep, resume=True), file=sys.stderr)
             raise SystemExit(outcome.STOPPED)
         scores = [(outcome.read(job.folder) or {}).get("score") for job in jobs]
         return [
-            JobReturn(overrides=job.words, status=JobStatus.COMPLETED, _return_value=score)
+            JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=score)
             for job, score in zip(jobs, scores, strict=True)
         ]
 
-    def carry_out(self, jobs: "Iterator[Job]", n_jobs: int | None, ended: "Ended") -> bool:
+    def launch_jobs(
+        self, jobs: "Iterator[Job]", n_jobs: int | None, on_trial_end: "TrialEndHook"
+    ) -> bool:
         """Run trials as places become free; return whether it was stopped before all were run."""
-        return self._processes is not None and self._processes.carry_out(
-            jobs, n_jobs or self.n_jobs, ended
+        return self._processes is not None and self._processes.launch_jobs(
+            jobs, n_jobs or self.n_jobs, on_trial_end
         )
 
 
 def _several(job: "Job") -> bool:
     """Return whether a trial's own overrides ask for several devices or nodes."""
-    words = [word.lstrip("+").split("=", 1) for word in job.words if "=" in word]
+    words = [word.lstrip("+").split("=", 1) for word in job.overrides if "=" in word]
     return any(
         key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words
     )

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from callbacks.comparison.compare import compare
-from callbacks.comparison.finished import Finished, arms
-from callbacks.comparison.paired import Difference, differences
-from callbacks.comparison.verdict import BEST, WORSE, verdict
+from callbacks.comparison.compare import compare_runs
+from callbacks.comparison.finished import FinishedRun, group_by_config
+from callbacks.comparison.paired import PairedDifference, paired_differences
+from callbacks.comparison.verdict import BEST_ON_VAL, WORSE, significance_label
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from lightning_modules.uncertainty import group_weights
@@ -29,7 +29,7 @@ def two_runs(patients=50):
 
 def test_the_interval_of_a_difference_draws_the_same_patients_for_both():
     worse, better = two_runs()
-    found = differences([worse], [better], resamples=300)["auc"]
+    found = paired_differences([worse], [better], resamples=300)["auc"]
     weights = np.concatenate(list(group_weights(worse.groups, 300))).astype(int)
     gaps = []
     for w in weights:
@@ -41,22 +41,22 @@ def test_the_interval_of_a_difference_draws_the_same_patients_for_both():
     assert found.low < found.value < found.high and found.share_above == pytest.approx(
         np.mean(np.array(gaps) > 1e-12)
     )
-    back = differences([better], [worse], resamples=300)["auc"]
+    back = paired_differences([better], [worse], resamples=300)["auc"]
     assert back.value == pytest.approx(-found.value) and back.low == pytest.approx(-found.high)
 
 
 def test_several_seeds_widen_the_interval_by_their_own_spread():
     worse, better = two_runs()
     hopeless = replace(better, logits=-better.logits)
-    steady = differences([worse], [better, better], resamples=400)["auc"]
-    shaky = differences([worse], [better, hopeless], resamples=400)["auc"]
+    steady = paired_differences([worse], [better, better], resamples=400)["auc"]
+    shaky = paired_differences([worse], [better, hopeless], resamples=400)["auc"]
     auc = [roc_auc_score(seen.labels[:, 0], seen.logits[:, 0]) for seen in (worse, better)]
     assert steady.value == pytest.approx(auc[1] - auc[0]) and shaky.value == pytest.approx(
         0.5 - auc[0]
     )
     assert shaky.high - shaky.low > 2 * (steady.high - steady.low)
     few = two_runs(patients=10)
-    assert differences([few[0]], [few[1]], resamples=20)["auc"].low is None
+    assert paired_differences([few[0]], [few[1]], resamples=20)["auc"].low is None
 
 
 def finished(folder, title="t", seed=0, rank=8, evidence=None):
@@ -78,7 +78,7 @@ def finished(folder, title="t", seed=0, rank=8, evidence=None):
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(report))
     evidence_file.write(evidence, folder / "evidence/test.npz")
-    return Finished(folder, report, evidence)
+    return FinishedRun(folder, report, evidence)
 
 
 def test_arms_are_told_apart_by_what_they_differ_in(tmp_path):
@@ -86,7 +86,7 @@ def test_arms_are_told_apart_by_what_they_differ_in(tmp_path):
         finished(tmp_path / f"{n}", rank=rank, seed=seed)
         for n, (rank, seed) in enumerate([(8, 0), (8, 1), (4, 0)])
     ]
-    found = arms([*runs, finished(tmp_path / "o", "other")])
+    found = group_by_config([*runs, finished(tmp_path / "o", "other")])
     assert {name: len(group) for name, group in found.items()} == {
         "t (rank=8)": 2,
         "t (rank=4)": 1,
@@ -98,19 +98,20 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
     worse, better = two_runs()
     for name, seen in (("a", worse), ("b", better)):
         finished(tmp_path / name, f"<b>{name}</b>", evidence=seen)
-    found = compare([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "both")
+    found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "both")
     page = (tmp_path / "both/comparison.html").read_text()
     assert "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page and len(found["arms"]) == 2
     finished(tmp_path / "c", evidence=two_runs()[0].without({"i000"}))
     with pytest.raises(Refusal, match="were judged on different images"):
-        compare([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
+        compare_runs([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
     assert (
-        found["arms"][1]["verdict"] == verdict(Difference(**found["arms"][1]["differences"]["f1"]))
-        and found["arms"][0]["verdict"] == BEST
+        found["arms"][1]["verdict"]
+        == significance_label(PairedDifference(**found["arms"][1]["differences"]["f1"]))
+        and found["arms"][0]["verdict"] == BEST_ON_VAL
     )
     assert found["arms"][1]["verdict"] in page and "ranked by val f1" in page
     with pytest.raises(Refusal, match=r"holds no report\.json"):
-        compare([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
+        compare_runs([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
@@ -127,7 +128,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
         with pytest.raises(Refusal, match=wrong):
-            compare([str(run) for run in runs], tmp_path / "no")
+            compare_runs([str(run) for run in runs], tmp_path / "no")
     (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
     with pytest.raises(
         Refusal,
@@ -136,7 +137,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
             r" do=\[test\] ckpt_path="
         ),
     ):
-        compare([str(a), str(tmp_path / "cut")], tmp_path / "no")
+        compare_runs([str(a), str(tmp_path / "cut")], tmp_path / "no")
 
 
 def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
@@ -151,7 +152,7 @@ def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
         told["scores"]["val"]["c"] |= {score: {"value": brier} for score in ("brier", "auc")}
         told["scores"]["test"]["c"] |= {"brier": {"value": brier}}
         (run.folder / "report.json").write_text(json.dumps(told))
-    found = compare([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
+    found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
     assert [arm["title"] for arm in found["arms"]] == ["b", "a"]
     gap = found["arms"][1]["differences"]["brier"]
     assert gap["low"] > 0 and found["arms"][1]["verdict"] == WORSE
@@ -167,7 +168,7 @@ def test_the_leaderboard_ranks_by_what_was_monitored_and_holds_the_threshold(tmp
         report["rule"] = {"c": {"threshold": auc / 2, "temperature": 1.0}}
         report["scores"]["val"]["c"] |= {"auc": {"value": auc}, "f1": {"value": f1}}
         (path / "report.json").write_text(json.dumps(report))
-    compare([str(path) for path in paths], tmp_path / "out")
+    compare_runs([str(path) for path in paths], tmp_path / "out")
     board = pd.read_csv(tmp_path / "out/comparison.csv")
     assert board["run"].tolist() == [str(paths[1]), str(paths[0])] and board[
         "val auc"

@@ -8,7 +8,7 @@ from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler
 
 from callbacks.pruning import Pruned, Pruning
-from callbacks.sweeps.study import STUDY, storage
+from callbacks.sweeps.study import STUDY_NAME, open_storage
 from datamodules.refusal import Refusal
 
 OTHERS = ([0.2, 0.5, 0.7], [0.3, 0.4, 0.6], [0.1, 0.6, 0.8])
@@ -19,8 +19,8 @@ PRUNER = {"n_startup_trials": 3, "n_warmup_steps": 1}
 def study(tmp_path) -> optuna.Study:
     """Three trials that ended, and a fourth that runs."""
     found = optuna.create_study(
-        storage=storage(tmp_path, new=True),
-        study_name=STUDY,
+        storage=open_storage(tmp_path, create=True),
+        study_name=STUDY_NAME,
         direction="maximize",
         sampler=RandomSampler(0),
     )

@@ -6,11 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callbacks.comparison.compare import compare
-from callbacks.comparison.courses import EPOCH, SEEN, course, images_seen, mean_curve, uncounted
-from callbacks.comparison.figures import figures, look
-from callbacks.comparison.finished import Finished, arms
-from callbacks.comparison.stages import leaders
+from callbacks.comparison.compare import compare_runs
+from callbacks.comparison.courses import (
+    EPOCH,
+    IMAGES_SEEN,
+    count_images_seen,
+    load_curve,
+    mean_curve,
+    variants_without_image_count,
+)
+from callbacks.comparison.figures import line_style, plot_curves
+from callbacks.comparison.finished import FinishedRun, group_by_config
+from callbacks.comparison.stages import best_per_stage
 from callbacks.report.content import Run, content, write_json
 from callbacks.report.metrics import per_epoch
 from callbacks.report.page import write_page
@@ -87,7 +94,7 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
     )
     write_json(found, folder / "report.json")
     write_page(found, {"test": seen}, [], folder)
-    return Finished(folder, json.loads((folder / "report.json").read_text()), seen)
+    return FinishedRun(folder, json.loads((folder / "report.json").read_text()), seen)
 
 
 def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
@@ -150,22 +157,30 @@ def test_an_epoch_is_one_row_and_the_validation_after_the_fit_is_none(tmp_path):
 
 
 def test_images_seen_are_those_drawn_else_an_equal_share_else_unknown(tmp_path):
-    known, shared = course(trained(tmp_path / "a")), course(trained(tmp_path / "b", drawn=False))
-    assert list(known.table[SEEN]) == [100, 200, 500, 600] and list(shared.table[SEEN]) == [
+    known, shared = (
+        load_curve(trained(tmp_path / "a")),
+        load_curve(trained(tmp_path / "b", drawn=False)),
+    )
+    assert list(known.table[IMAGES_SEEN]) == [100, 200, 500, 600] and list(
+        shared.table[IMAGES_SEEN]
+    ) == [
         200,
         400,
         600,
         800,
     ]
     assert (
-        known.starts(EPOCH) == [2.5]
-        and known.starts(SEEN) == [200]
-        and list(known.curve("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
+        known.stage_starts(EPOCH) == [2.5]
+        and known.stage_starts(IMAGES_SEEN) == [200]
+        and list(known.metric_points("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
     )
-    assert images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
-    assert images_seen(known.table.drop(columns="drawn/images"), {}).isna().all()
-    nothing = course(Finished(tmp_path, {}, evidence_of(*scene())))
-    assert nothing.curve("val/dice", SEEN).empty and uncounted({"n": [nothing], "k": [known]}) == []
+    assert count_images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
+    assert count_images_seen(known.table.drop(columns="drawn/images"), {}).isna().all()
+    nothing = load_curve(FinishedRun(tmp_path, {}, evidence_of(*scene())))
+    assert (
+        nothing.metric_points("val/dice", IMAGES_SEEN).empty
+        and variants_without_image_count({"n": [nothing], "k": [known]}) == []
+    )
 
 
 def test_the_mean_of_seeds_goes_as_far_as_all_of_them():
@@ -179,7 +194,7 @@ def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
     trained(tmp_path / "b", 0.07, net="b")
     trained(tmp_path / "c", curriculum=False, drawn=False, net="c")
     (tmp_path / "c/metrics.csv").unlink()
-    found = compare([str(tmp_path)], tmp_path / "both")
+    found = compare_runs([str(tmp_path)], tmp_path / "both")
     by_title = {arm["title"]: arm["stages"] for arm in found["arms"]}
     first, second = by_title["t (net=a)"]
     assert (first["best"], second["best"]) == pytest.approx((0.55, 0.65)) and first[
@@ -218,21 +233,24 @@ def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
 def test_the_lower_score_leads_where_the_monitor_falls(tmp_path):
     run = trained(tmp_path / "r")
     run.report["config"]["monitor"] = {"name": "val/loss", "mode": "min"}
-    assert leaders([[{"best": 0.4}], [{"best": 0.3}, {"best": None}]], [run, run]) == [0.3, None]
+    assert best_per_stage([[{"best": 0.4}], [{"best": 0.3}, {"best": None}]], [run, run]) == [
+        0.3,
+        None,
+    ]
     other = trained(tmp_path / "o")
     assert (
-        leaders([[{"best": 0.4}], [{"best": 0.3}]], [run, other]) == [None]
-        and leaders([[]], [run]) == []
+        best_per_stage([[{"best": 0.4}], [{"best": 0.3}]], [run, other]) == [None]
+        and best_per_stage([[]], [run]) == []
     )
 
 
 def test_curricula_name_an_arm_briefly(tmp_path):
     def run(name, stages, rank=1):
         config = {"rank": rank, "callbacks": {"curriculum": {"stages": stages}} if stages else {}}
-        return Finished(tmp_path / name, {"title": "t", "config": config}, evidence_of(*scene()))
+        return FinishedRun(tmp_path / name, {"title": "t", "config": config}, evidence_of(*scene()))
 
     slow = [ASKED[0], ASKED[1] | {"lr": 1e-5}]
-    assert set(arms([run("a", ASKED), run("b", slow)])) == {
+    assert set(group_by_config([run("a", ASKED), run("b", slow)])) == {
         "t (stages[1].lr=0.0001)",
         "t (stages[1].lr=1e-05)",
     }
@@ -242,7 +260,7 @@ def test_curricula_name_an_arm_briefly(tmp_path):
         run("c", [{"epochs": 4, "lr": 1.0}]),
         run("d", ASKED),
     ]
-    assert {name: len(runs) for name, runs in arms(several).items()} == {
+    assert {name: len(runs) for name, runs in group_by_config(several).items()} == {
         "t (stages=A)": 2,
         "t": 1,
         "t (stages=B)": 1,
@@ -264,8 +282,12 @@ def test_words_and_looks(tmp_path):
         == "freeze encoder yes, loss weights bce=3.0"
     )
     assert (
-        len({look(n) for n in range(12)}) == 12
-        and len({look(n)[0] for n in range(6)}) == len({look(n)[1] for n in range(6)}) == 6
+        len({line_style(n) for n in range(12)}) == 12
+        and len({line_style(n)[0] for n in range(6)})
+        == len({line_style(n)[1] for n in range(6)})
+        == 6
     )
-    svg = figures({"a": [course(trained(tmp_path / "r"))]}, "val/dice")["val/dice against epochs"]
-    assert look(0)[0] in svg and "currentColor" in svg
+    svg = plot_curves({"a": [load_curve(trained(tmp_path / "r"))]}, "val/dice")[
+        "val/dice against epochs"
+    ]
+    assert line_style(0)[0] in svg and "currentColor" in svg

@@ -3,19 +3,26 @@
 import numpy as np
 import pytest
 
-from callbacks.comparison.board import board
-from callbacks.comparison.differing import differing, settings_of
-from callbacks.comparison.known import KnownRuns
-from callbacks.comparison.paired import Difference, differences
-from callbacks.comparison.ranking import Ranking, ranking
-from callbacks.comparison.verdict import ALIKE, BEST, BETTER, FEW, WORSE, verdict
+from callbacks.comparison.board import build_leaderboard
+from callbacks.comparison.differing import config_diff, flatten_config
+from callbacks.comparison.known import RunIndex
+from callbacks.comparison.paired import PairedDifference, paired_differences
+from callbacks.comparison.ranking import Ranking, choose_ranking
+from callbacks.comparison.verdict import (
+    BEST_ON_VAL,
+    BETTER,
+    NOT_DISTINGUISHABLE,
+    TOO_FEW_GROUPS,
+    WORSE,
+    significance_label,
+)
 from lightning_modules.uncertainty import MEAN, estimates
 from tests.callbacks.comparison.left import changed, labels, left
 from tests.lightning_modules.test_mask_scores import RULES, evidence_of, scene
 
 
 def boarded(runs):
-    return board(KnownRuns(runs, runs / "kept.npz"))
+    return build_leaderboard(RunIndex(runs, runs / "kept.npz"))
 
 
 def lines(runs):
@@ -40,7 +47,7 @@ def test_a_difference_is_that_of_a_comparison_of_the_two_runs_alone(seen, score,
     for name, evidence, val in zip("ab", seen, (0.8, 0.7), strict=True):
         left(tmp_path / name, evidence, val, monitor=(f"val/{score}", "max"))
     found = lines(tmp_path)
-    wanted = differences([seen[0]], [seen[1]])[score]
+    wanted = paired_differences([seen[0]], [seen[1]])[score]
     assert found["b"]["gap"] == vars(wanted)
     each = [list(estimates(evidence).values())[-1][score] for evidence in seen]
     assert len(seen[0].classes) == 1 or MEAN in estimates(seen[0], 2)
@@ -48,7 +55,9 @@ def test_a_difference_is_that_of_a_comparison_of_the_two_runs_alone(seen, score,
         assert [line["test"][key] for key in ("value", "low", "high")] == pytest.approx(
             [own.value, own.low, own.high], abs=1e-12
         )
-    assert found["a"]["verdict"] == BEST and found["b"]["verdict"] == verdict(wanted)
+    assert found["a"]["verdict"] == BEST_ON_VAL and found["b"]["verdict"] == significance_label(
+        wanted
+    )
 
 
 def test_ranked_by_val_and_never_by_test(tmp_path):
@@ -57,7 +66,11 @@ def test_ranked_by_val_and_never_by_test(tmp_path):
     left(tmp_path / "y", labels(0.01), float("nan"))
     found = lines(tmp_path)
     assert [found[run]["rank"] for run in ("x/1", "x/2", "y")] == [1, 2, None]
-    assert [found[run]["verdict"] for run in ("x/1", "x/2", "y")] == [BEST, BETTER, "no val score"]
+    assert [found[run]["verdict"] for run in ("x/1", "x/2", "y")] == [
+        BEST_ON_VAL,
+        BETTER,
+        "no val score",
+    ]
 
 
 def test_of_a_score_that_falls_the_least_is_the_best(tmp_path):
@@ -80,10 +93,10 @@ def test_where_runs_monitored_different_scores_the_first_of_their_pages_ranks(tm
         line["test"]["value"] == pytest.approx(estimates(labels(), 2)["c0"]["f1"].value)
         for line in group["lines"]
     )
-    assert ranking([("val/loss", "min")] * 2, {"f1"}, "f1") == Ranking(
+    assert choose_ranking([("val/loss", "min")] * 2, {"f1"}, "f1") == Ranking(
         "f1", monitored=("val/loss",)
     )
-    assert ranking([("val/f1", "min"), ("val/f1", "max")], {"f1"}, "f1").monitored == (
+    assert choose_ranking([("val/f1", "min"), ("val/f1", "max")], {"f1"}, "f1").monitored == (
         "val/f1 (max)",
         "val/f1 (min)",
     )
@@ -99,7 +112,7 @@ def test_runs_on_other_images_truths_or_patients_are_never_ranked_together(tmp_p
         sorted(line["run"] for group in groups for line in group["lines"]) == list("abcd")
         and len(groups) == 4
     )
-    assert all(line["verdict"] == BEST for group in groups for line in group["lines"])
+    assert all(line["verdict"] == BEST_ON_VAL for group in groups for line in group["lines"])
 
 
 @pytest.mark.parametrize(
@@ -111,11 +124,15 @@ def test_runs_on_other_images_truths_or_patients_are_never_ranked_together(tmp_p
             (-0.2, -0.1, False, WORSE),
             (-0.2, -0.1, True, BETTER),
         ],
-        *[(-0.1, 0.1, False, ALIKE), (0.0, 0.2, False, ALIKE), (None, None, True, FEW)],
+        *[
+            (-0.1, 0.1, False, NOT_DISTINGUISHABLE),
+            (0.0, 0.2, False, NOT_DISTINGUISHABLE),
+            (None, None, True, TOO_FEW_GROUPS),
+        ],
     ],
 )
 def test_the_word_follows_from_the_interval(low, high, lower, word):
-    assert verdict(Difference(0.1, low, high, 0.5), lower) == word
+    assert significance_label(PairedDifference(0.1, low, high, 0.5), lower) == word
 
 
 def test_of_few_patients_nothing_is_said(tmp_path):
@@ -123,7 +140,7 @@ def test_of_few_patients_nothing_is_said(tmp_path):
         left(tmp_path / name, labels(noise, patients=19), 0.5)
     found = lines(tmp_path)
     assert (
-        found["b"]["verdict"] == FEW
+        found["b"]["verdict"] == TOO_FEW_GROUPS
         and found["b"]["gap"]["low"] is None
         and found["a"]["test"]["low"] is None
     )
@@ -189,13 +206,13 @@ def test_keys_that_end_alike_are_told_apart_and_how_a_run_was_carried_out_is_no_
         "file": "/r/2/x",
         "paths": {"run": "/r/2"},
     }
-    found = differing([settings_of(first), settings_of(second)])
+    found = config_diff([flatten_config(first), flatten_config(second)])
     assert [list(words.values()) for words in found] == [
         ["lora.alpha=16", "loss.alpha=0.1235"],
         ["lora.alpha=32", "loss.alpha=0.25"],
     ]
     near = [{"lr": 0.00012341}, {"lr": 0.00012342}, {"lr": 0.5}]
-    assert [words["lr"] for words in differing(near)] == [
+    assert [words["lr"] for words in config_diff(near)] == [
         "lr=0.00012341",
         "lr=0.00012342",
         "lr=0.5",

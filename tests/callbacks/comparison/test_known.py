@@ -6,8 +6,8 @@ import os
 import pytest
 
 from callbacks.comparison import known
-from callbacks.comparison.board import board
-from callbacks.comparison.known import KnownRuns
+from callbacks.comparison.board import build_leaderboard
+from callbacks.comparison.known import RunIndex
 from tests.callbacks.comparison.left import changed, labels, left
 
 
@@ -22,9 +22,9 @@ def reads(monkeypatch):
 
 
 def look(runs):
-    seen = KnownRuns(runs, runs / ".leaderboard/known.npz")
-    found = board(seen)
-    seen.keep()
+    seen = RunIndex(runs, runs / ".leaderboard/known.npz")
+    found = build_leaderboard(seen)
+    seen.save()
     return found
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from callbacks.comparison import publish
-from callbacks.comparison.known import KnownRuns
+from callbacks.comparison.known import RunIndex
 from callbacks.runs import carry_out
 from tests.callbacks.comparison.left import labels, left
 from tests.conftest import SMALL_LABELS
@@ -24,7 +24,7 @@ def test_the_table_holds_every_run_of_each_kind(tmp_path):
     left(tmp_path / "a", labels(40.0), 0.9, seed=1)
     left(tmp_path / "b", labels(skill=2), 0.8, seed=2)
     left(tmp_path / "c", labels(), 0.7, status="failed")
-    found = publish.publish(tmp_path)
+    found = publish.write_leaderboard(tmp_path)
     board = pd.read_csv(tmp_path / "leaderboard.csv", keep_default_na=False).set_index("run")
     assert list(board.index) == ["a", "b", "c"] and board["rank"].tolist() == ["1", "2", ""]
     line = found["groups"][0]["lines"][1]
@@ -58,7 +58,7 @@ def test_the_table_holds_every_run_of_each_kind(tmp_path):
 
 
 def test_processes_that_end_at_once_lose_nothing_and_readers_find_whole_files(tmp_path):
-    publish.publish(tmp_path)
+    publish.write_leaderboard(tmp_path)
     fork = multiprocessing.get_context("fork")
     ending = [fork.Process(target=_end, args=(tmp_path, number)) for number in range(4)]
     for process in ending:
@@ -68,7 +68,7 @@ def test_processes_that_end_at_once_lose_nothing_and_readers_find_whole_files(tm
         with (tmp_path / "leaderboard.csv").open() as file:
             lengths.append(
                 sum(
-                    len(row) == len(publish.COLUMNS) and None not in row.values()
+                    len(row) == len(publish.CSV_COLUMNS) and None not in row.values()
                     for row in csv.DictReader(file)
                 )
             )
@@ -79,7 +79,7 @@ def test_processes_that_end_at_once_lose_nothing_and_readers_find_whole_files(tm
     assert sorted(board["run"]) == [
         f"{number}/{again}" for number in range(4) for again in range(3)
     ]
-    kept = KnownRuns(tmp_path, tmp_path / ".leaderboard/known.npz")
+    kept = RunIndex(tmp_path, tmp_path / ".leaderboard/known.npz")
     assert len(kept.entries) == 12 and not kept._changed
     assert sorted(path.name for path in tmp_path.iterdir() if not path.is_dir()) == [
         "leaderboard.csv",
@@ -92,13 +92,13 @@ def _end(runs, number):
         folder = left(
             runs / f"{number}/{again}", labels(number / 10), 0.5 + again / 10, seed=number
         )
-        publish.after_run(runs, folder)
+        publish.update_leaderboard(runs, folder)
 
 
 def test_whatever_goes_wrong_is_one_sentence(tmp_path, capsys, monkeypatch):
     run = left(tmp_path / "runs/a", labels(), 0.5)
-    monkeypatch.setattr(publish, "board", lambda known: 1 / 0)
-    publish.after_run(tmp_path / "runs", run)
+    monkeypatch.setattr(publish, "build_leaderboard", lambda known: 1 / 0)
+    publish.update_leaderboard(tmp_path / "runs", run)
     said = capsys.readouterr()
     why = "(ZeroDivisionError: division by zero)"
     assert (
@@ -107,13 +107,13 @@ def test_whatever_goes_wrong_is_one_sentence(tmp_path, capsys, monkeypatch):
         == f"the leaderboard was not brought up to date {why}; the run itself is whole\n"
     )
     monkeypatch.undo()
-    publish.after_run(tmp_path / "runs", run)
+    publish.update_leaderboard(tmp_path / "runs", run)
     assert "rank 1 of 1 on these images by val f1 (0.5000), best on val" in capsys.readouterr().out
-    publish.after_run(tmp_path / "runs", left(tmp_path / "elsewhere", labels(), 0.5))
+    publish.update_leaderboard(tmp_path / "runs", left(tmp_path / "elsewhere", labels(), 0.5))
     assert capsys.readouterr() == ("", "") and not (tmp_path / "leaderboard.csv").exists()
-    publish.after_multirun(left(tmp_path / "runs/sweep/0", labels(), 0.6).parent)
+    publish.update_leaderboard_after_multirun(left(tmp_path / "runs/sweep/0", labels(), 0.6).parent)
     assert len(pd.read_csv(tmp_path / "runs/leaderboard.csv")) == 2
-    publish.after_multirun(tmp_path / "elsewhere")
+    publish.update_leaderboard_after_multirun(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_browser_sorts_and_filters_and_runs_nothing_from_data(browser, tmp_pat
         )
         (tmp_path / run / "report.html").write_text(f"page {number}")
     left(tmp_path / "broken", labels(), 0.5, title=EVIL, status="failed")
-    publish.publish(tmp_path)
+    publish.write_leaderboard(tmp_path)
     page = browser.new_page(viewport={"width": 390, "height": 800})
     said = []
     page.on("console", lambda message: said.append(message.text))

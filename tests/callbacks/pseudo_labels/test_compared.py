@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from callbacks.comparison.paired import Difference
+from callbacks.comparison.paired import PairedDifference
 from callbacks.pseudo_labels.compared import differences, verdict
 from callbacks.pseudo_labels.localisation import estimates
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules
@@ -108,8 +108,8 @@ def test_the_verdict_says_it_either_way(ours, blob, sentence):
 
 def test_the_verdict_ends_with_the_paired_differences():
     gaps = {
-        "randomised weights": Difference(0.52, 0.42, 0.61, 1.0),
-        "the brightest blob": Difference(-0.05, -0.1, 0.01, 0.1),
+        "randomised weights": PairedDifference(0.52, 0.42, 0.61, 1.0),
+        "the brightest blob": PairedDifference(-0.05, -0.1, 0.01, 0.1),
     }
     said = verdict(
         score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps

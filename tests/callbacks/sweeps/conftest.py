@@ -41,23 +41,23 @@ def sweep(cli, tmp_path, monkeypatch):
 
     The call returns the exit code, stderr and the values of each started trial by its number.
     """
-    monkeypatch.setattr(trials, "ENDINGS", ())
+    monkeypatch.setattr(trials, "MULTIRUN_END_STEPS", ())
 
     def call(
         *words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None
     ):
         started = {}
 
-        def carry_out(self, jobs, n_jobs, ended):
+        def carry_out(self, jobs, n_jobs, on_trial_end):
             for job in jobs:
                 started[job.number] = said = values(job.words)
                 if job.number == killed_at:
                     raise SystemExit(137)
                 ending(job, said)
-                ended(job)
+                on_trial_end(job)
             return False
 
-        monkeypatch.setattr(ProcessLauncher, "carry_out", carry_out)
+        monkeypatch.setattr(ProcessLauncher, "launch_jobs", carry_out)
         code, said = cli(*WORDS, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
         return code, said, started
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from callbacks.comparison.paired import differences
-from callbacks.sweeps.folds import fits_of
-from callbacks.sweeps.merged import merge_run, merge_sweep
-from callbacks.sweeps.out_of_fold import by_seed, out_of_fold, pooled
+from callbacks.comparison.paired import paired_differences
+from callbacks.sweeps.folds import load_fold_runs
+from callbacks.sweeps.merged import merge_run_folds, merge_sweep_runs
+from callbacks.sweeps.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
 from lightning_modules import evidence_file
 from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, cut, fit, report_of, seen, sweep
 
@@ -23,7 +23,7 @@ from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, cut, fit, report_of
 def grid(tmp_path_factory) -> Path:
     """Three folds of two seeds, merged."""
     folder = sweep(tmp_path_factory.mktemp("sweeps") / "grid", folds=3, seeds=[1, 2])
-    merge_sweep(folder)
+    merge_sweep_runs(folder)
     return folder
 
 
@@ -85,10 +85,10 @@ def test_the_page_leads_with_the_mean_over_seeds_and_holds_every_fit(grid):
 
 
 def test_folds_of_one_run_and_of_a_multirun_leave_the_same_numbers(tmp_path):
-    merge_sweep(sweep(tmp_path / "sweep", folds=3, seeds=[1]))
+    merge_sweep_runs(sweep(tmp_path / "sweep", folds=3, seeds=[1]))
     for fold in range(3):
         shutil.copytree(tmp_path / f"sweep/{fold}", tmp_path / f"run/fold{fold}")
-    merge_run(tmp_path / "run", 3, "drawn")
+    merge_run_folds(tmp_path / "run", 3, "drawn")
     one, other = report_of(tmp_path / "sweep"), report_of(tmp_path / "run")
     same = (
         "title",
@@ -116,7 +116,7 @@ def test_seeds_alone_are_judged_on_test(tmp_path, capsys):
             [f"seed={seed}", "experiment=drawn"],
             seed=seed,
         )
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     report = report_of(tmp_path)
     each = [auc(seen(TEST, seed)) for seed in (1, 2)]
     assert report["judged"] == "test" and report["scores"]["test"]["lesion"]["auc"][
@@ -138,7 +138,7 @@ def test_seeds_that_split_anew_are_not_merged_and_that_is_said(tmp_path, capsys)
             [f"seed={seed}"],
             seed=seed,
         )
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err.strip()
     assert (
         "seed 1 and seed 2 were judged on different images" in said
@@ -149,7 +149,7 @@ def test_seeds_that_split_anew_are_not_merged_and_that_is_said(tmp_path, capsys)
 
 
 def test_a_fold_that_failed_is_named_and_nothing_is_merged_as_if_it_were_whole(tmp_path, capsys):
-    merge_sweep(sweep(tmp_path, folds=3, seeds=[1, 2], failed=(3,)))  # fold 1 of seed 2
+    merge_sweep_runs(sweep(tmp_path, folds=3, seeds=[1, 2], failed=(3,)))  # fold 1 of seed 2
     report, page = report_of(tmp_path), (tmp_path / "report.html").read_text()
     said = capsys.readouterr()
     others = POOL[cut(3) != 1]
@@ -168,26 +168,28 @@ def test_a_fold_that_failed_is_named_and_nothing_is_merged_as_if_it_were_whole(t
 
 
 def test_arms_are_ranked_out_of_fold_and_compared_in_pairs(tmp_path):
-    merge_sweep(sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1e-4", "m.lr=1e-3")))
+    merge_sweep_runs(sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1e-4", "m.lr=1e-3")))
     report = report_of(tmp_path)
     assert [row["arm"] for row in report["arms"]] == ["lr=1e-4", "lr=1e-3"] and report[
         "ranked_by"
     ] == "auc"  # the first has the skill
     arms = [[seen(POOL, 1, skill)] for skill in (1.0, 0.4)]
     assert [row["ranked"] for row in report["arms"]] == pytest.approx([auc(arm[0]) for arm in arms])
-    gap, wanted = report["arms"][1]["differences"]["auc"], differences(*arms)["auc"]
+    gap, wanted = report["arms"][1]["differences"]["auc"], paired_differences(*arms)["auc"]
     assert (gap["value"], gap["low"], gap["high"]) == pytest.approx(
         (wanted.value, wanted.low, wanted.high)
     )
     assert all((tmp_path / row["page"]).is_file() for row in report["arms"])
-    again = fits_of(tmp_path / "merged/arm1")
-    assert [(f.fold, f.seed, f.lacking) for f in again] == [(fold, 1, None) for fold in range(2)]
+    again = load_fold_runs(tmp_path / "merged/arm1")
+    assert [(f.fold, f.seed, f.missing_reason) for f in again] == [
+        (fold, 1, None) for fold in range(2)
+    ]
 
 
 def test_what_seeds_say_pooled_holds_every_image_once_a_seed(tmp_path):
-    seeds = by_seed(fits_of(sweep(tmp_path, folds=2, seeds=[1, 2])))[""]
-    parts = [out_of_fold(list(seed.fits.values())) for seed in seeds]
-    both = pooled(parts)
+    seeds = group_by_seed(load_fold_runs(sweep(tmp_path, folds=2, seeds=[1, 2])))[""]
+    parts = [merge_out_of_fold(list(seed.fold_runs.values())) for seed in seeds]
+    both = stack_seeds(parts)
     assert (
         len(both) == 2 * len(POOL)
         and len(set(both.ids)) == len(both)

@@ -5,7 +5,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
 from callbacks.runs import outcome
-from callbacks.sweeps.job import Job, carry_out
+from callbacks.sweeps.job import Job, launch_jobs
 from datamodules.refusal import Refusal
 
 
@@ -35,7 +35,7 @@ class Cluster:
 def ended(launcher, sweep, numbers, n_jobs=None) -> dict[int, str]:
     told: list[Job] = []
     jobs = iter([Job(number, ["a=1"], sweep) for number in numbers])
-    assert carry_out(launcher, jobs, n_jobs, told.append) is False
+    assert launch_jobs(launcher, jobs, n_jobs, told.append) is False
     return {job.number: (outcome.read(job.folder) or {})["failure"] for job in told}
 
 
@@ -57,4 +57,4 @@ def test_a_job_that_fails_or_dies_is_told_and_the_next_is_launched(tmp_path):
 
 def test_hydras_own_launcher_carries_out_one_at_a_time(tmp_path):
     with pytest.raises(Refusal, match=r"n_jobs=2: hydra/launcher=basic.*leave hydra/launcher= out"):
-        carry_out(BasicLauncher(), iter([Job(0, [], tmp_path)]), 2, lambda job: None)
+        launch_jobs(BasicLauncher(), iter([Job(0, [], tmp_path)]), 2, lambda job: None)

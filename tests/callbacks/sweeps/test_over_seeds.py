@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from callbacks.sweeps.over_seeds import over_seeds
+from callbacks.sweeps.over_seeds import seed_statistics
 from lightning_modules.uncertainty import estimates, group_weights
 from tests.callbacks.sweeps.fitted import TEST, seen
 
@@ -15,7 +15,7 @@ def auc(evidence) -> float:
 
 def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
     arm = [seen(TEST, seed) for seed in (1, 2, 3)]
-    found = over_seeds(arm, resamples=80)["lesion"]["auc"]
+    found = seed_statistics(arm, resamples=80)["lesion"]["auc"]
     weights = np.concatenate(list(group_weights(arm[0].groups, 80))).astype(int)
     picked = np.random.default_rng([0, 0]).integers(3, size=(3, 80))
     truth = arm[0].labels[:, 0]
@@ -31,7 +31,7 @@ def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
 
 def test_of_one_seed_it_is_the_interval_of_that_seed():
     one = seen(TEST, 1)
-    plain, found = estimates(one)["lesion"], over_seeds([one])["lesion"]
+    plain, found = estimates(one)["lesion"], seed_statistics([one])["lesion"]
     for name, estimate in plain.items():
         same = (
             found[name]["value"],

@@ -10,12 +10,12 @@ import pytest
 from optuna.trial import TrialState
 
 from callbacks.runs import outcome
-from callbacks.sweeps.study import STUDY, storage
+from callbacks.sweeps.study import STUDY_NAME, open_storage
 from tests.callbacks.sweeps.conftest import score
 
 
 def study(tmp_path) -> optuna.Study:
-    return optuna.load_study(study_name=STUDY, storage=storage(tmp_path / "sweep"))
+    return optuna.load_study(study_name=STUDY_NAME, storage=open_storage(tmp_path / "sweep"))
 
 
 def test_a_killed_sweep_goes_on_with_the_trial_that_ran_and_ends_at_the_total(sweep, tmp_path):

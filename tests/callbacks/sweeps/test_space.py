@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from callbacks.sweeps.space import described, space, spoken, word
+from callbacks.sweeps.space import describe_distribution, parse_space, quote_value, to_override
 from datamodules.refusal import Refusal
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -25,23 +25,26 @@ def test_words_narrow_fix_extend_and_leave_out():
         "module.net.lora.rank=8",
         "image_size=range(64,160,32)",
     ]
-    found = space(PARAMS, words)
-    assert found.searched == {
+    found = parse_space(PARAMS, words)
+    assert found.distributions == {
         "module.optimizer.lr": FloatDistribution(1e-4, 1e-3, log=True),
         "image_size": IntDistribution(64, 128, step=32),
     }
-    assert found.fixed == ["experiment=lora_pneumonia", "module.net.lora.rank=8"]
+    assert found.fixed_overrides == ["experiment=lora_pneumonia", "module.net.lora.rank=8"]
     assert (
-        space(PARAMS, ["~module.net.lora.rank"]).searched.keys() == {"module.optimizer.lr"}
-        and not space(PARAMS, ["~module.net.lora.rank"]).fixed
+        parse_space(PARAMS, ["~module.net.lora.rank"]).distributions.keys()
+        == {"module.optimizer.lr"}
+        and not parse_space(PARAMS, ["~module.net.lora.rank"]).fixed_overrides
     )
-    assert space({}, ["a=1", "a=interval(0,1)", "b=1", "b=2"]).fixed == [
+    assert parse_space({}, ["a=1", "a=interval(0,1)", "b=1", "b=2"]).fixed_overrides == [
         "b=2"
     ]  # the last word on a key counts
-    assert space(PARAMS, ["image_size=choice([64,64],128)"]).searched[
+    assert parse_space(PARAMS, ["image_size=choice([64,64],128)"]).distributions[
         "image_size"
     ] == CategoricalDistribution(["[64,64]", 128])
-    assert space(PARAMS, []).searched["module.net.lora.rank"] == CategoricalDistribution([4, 8, 16])
+    assert parse_space(PARAMS, []).distributions["module.net.lora.rank"] == CategoricalDistribution(
+        [4, 8, 16]
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_words_narrow_fix_extend_and_leave_out():
 )
 def test_what_cannot_be_searched_is_refused_in_one_sentence(params, words, wrong, mend):
     with pytest.raises(Refusal) as refusal:
-        space(params, words)
+        parse_space(params, words)
     assert (
         wrong in str(refusal.value)
         and mend in str(refusal.value)
@@ -86,12 +89,12 @@ def test_what_cannot_be_searched_is_refused_in_one_sentence(params, words, wrong
 
 
 def test_what_is_drawn_is_told_in_words():
-    assert described(FloatDistribution(1e-4, 1e-2, log=True)) == "0.0001 to 0.01, log"
+    assert describe_distribution(FloatDistribution(1e-4, 1e-2, log=True)) == "0.0001 to 0.01, log"
     assert (
-        described(IntDistribution(64, 128, step=32)) == "64 to 128, in steps of 32"
-        and described(IntDistribution(1, 9)) == "1 to 9"
+        describe_distribution(IntDistribution(64, 128, step=32)) == "64 to 128, in steps of 32"
+        and describe_distribution(IntDistribution(1, 9)) == "1 to 9"
     )
-    assert described(CategoricalDistribution([4, 8])) == "4, 8"
+    assert describe_distribution(CategoricalDistribution([4, 8])) == "4, 8"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_what_is_drawn_is_told_in_words():
     ],
 )
 def test_a_value_is_read_back_by_hydra_as_it_was(value):
-    assert OverridesParser.create().parse_override(f"key={word(value)}").value() in (
+    assert OverridesParser.create().parse_override(f"key={quote_value(value)}").value() in (
         value,
         _quoted(value),
     )
@@ -134,7 +137,7 @@ def _quoted(value):
 
 def test_every_space_searches_keys_of_its_experiment_at_either_scale():
     for path in sorted((CONF / "sweep").glob("*.yaml")):
-        drawn = space(yaml.safe_load(path.read_text()), []).searched
+        drawn = parse_space(yaml.safe_load(path.read_text()), []).distributions
         words = [
             f"{key}={of.choices[0] if isinstance(of, CategoricalDistribution) else of.low}"
             for key, of in drawn.items()
@@ -151,7 +154,7 @@ def test_every_space_searches_keys_of_its_experiment_at_either_scale():
     [4, 0.1, 1e-5, None, True, "adam", "x=y", "it's", "1e-3", "null", "a,b", "with space", "[1,2]"],
 )
 def test_a_drawn_value_is_read_back_as_it_was(value):
-    read = OverridesParser.create().parse_override(spoken("key", value)).value()
+    read = OverridesParser.create().parse_override(to_override("key", value)).value()
     read = getattr(read, "text", read)
     assert read == ([1, 2] if value == "[1,2]" else value) and type(read) is type(
         [] if value == "[1,2]" else value

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from callbacks.runs import outcome
-from callbacks.sweeps.table import duration, write
-from callbacks.sweeps.tried import best, ranked, trials_of
-from callbacks.sweeps.words import short_names, shortened
+from callbacks.sweeps.table import format_duration, write_trials_csv
+from callbacks.sweeps.tried import load_trials, rank_trials, select_best_trial
+from callbacks.sweeps.words import format_value, short_names
 from tests.callbacks.sweeps.drawn_sweep import sweep as drawn
 
 HEADS = {"dice": 0.71234, "dice_lesions": 0.61234, "image_auc": 0.81234}
@@ -43,7 +43,7 @@ def sweep(folder, trials: int, failed: tuple[int, ...] = ()):
 def printed(folder, monkeypatch, capsys, width: int) -> str:
     """What a terminal so wide shows."""
     monkeypatch.setenv("COLUMNS", str(width))
-    write(folder)
+    write_trials_csv(folder)
     return capsys.readouterr().out
 
 
@@ -110,15 +110,17 @@ def test_the_monitored_score_ranks_and_not_the_first_of_the_page(tmp_path):
     for k, score in enumerate((0.2, 0.1, 0.3)):
         outcome.write(tmp_path / str(k), score)
         (tmp_path / f"{k}/config.yaml").write_text("monitor: {name: val/loss, mode: min}")
-    assert [trial.name for trial in ranked(trials_of(tmp_path))] == ["1", "0", "2"] and best(
-        trials_of(tmp_path)
-    ).name == "1"
-    write(tmp_path)
+    assert [trial.name for trial in rank_trials(load_trials(tmp_path))] == [
+        "1",
+        "0",
+        "2",
+    ] and select_best_trial(load_trials(tmp_path)).name == "1"
+    write_trials_csv(tmp_path)
     assert pd.read_csv(tmp_path / "trials.csv")["val/loss"].tolist() == [0.1, 0.2, 0.3]
 
 
 def test_every_state_is_told_and_the_best_is_one_that_finished(tmp_path, capsys):
-    trials = trials_of(drawn(tmp_path))
+    trials = load_trials(drawn(tmp_path))
     assert [trial.state for trial in trials[:7]] == [
         "finished",
         "finished",
@@ -128,19 +130,21 @@ def test_every_state_is_told_and_the_best_is_one_that_finished(tmp_path, capsys)
         "finished",
         "stopped",
     ]
-    order = ranked(trials)
-    assert [trial.state for trial in order[-3:]] == ["pruned", "failed", "stopped"] and best(
-        trials
-    ) is order[0]
+    order = rank_trials(trials)
+    assert [trial.state for trial in order[-3:]] == [
+        "pruned",
+        "failed",
+        "stopped",
+    ] and select_best_trial(trials) is order[0]
     scores = [trial.score for trial in order[:-3]]
     assert scores == sorted(scores, reverse=True)
     assert (
         trials[3].seconds == 63
-        and duration(trials[3].seconds) == "1:03"
-        and duration(3723) == "1:02:03"
+        and format_duration(trials[3].seconds) == "1:03"
+        and format_duration(3723) == "1:02:03"
     )
-    assert trials[0].command[:2] == ["experiment=lora_pneumonia", "scale=demo"] and not any(
-        "pruning" in word for word in trials[0].command
+    assert trials[0].overrides[:2] == ["experiment=lora_pneumonia", "scale=demo"] and not any(
+        "pruning" in word for word in trials[0].overrides
     )
 
 
@@ -148,5 +152,5 @@ def test_names_are_as_short_as_they_can_be():
     keys = ["module.net.lora.alpha", "module.loss.alpha", "module.optimizer.lr", "seed"]
     assert list(short_names(keys).values()) == ["lora.alpha", "loss.alpha", "lr", "seed"]
     assert [
-        shortened(value) for value in ("0.00037561961444998357", "8", "upernet_swin", "0.0001")
+        format_value(value) for value in ("0.00037561961444998357", "8", "upernet_swin", "0.0001")
     ] == ["0.0003756", "8", "upernet_swin", "0.0001"]

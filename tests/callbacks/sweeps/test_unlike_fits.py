@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from callbacks.runs.quoting import path_word
-from callbacks.sweeps.ensembling import Ensemble, command
-from callbacks.sweeps.folds import fits_of
-from callbacks.sweeps.merged import merge_run, merge_sweep
-from callbacks.sweeps.out_of_fold import by_seed
+from callbacks.runs.quoting import quote_override
+from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
+from callbacks.sweeps.folds import load_fold_runs
+from callbacks.sweeps.merged import merge_run_folds, merge_sweep_runs
+from callbacks.sweeps.out_of_fold import group_by_seed
 from datamodules.refusal import Refusal
 from lightning_modules import evidence_file
 from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, fit, report_of, seen, sweep
@@ -26,7 +26,7 @@ def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
     (tmp_path / "2/report.json").write_text("{")
     shutil.copy(tmp_path / "4/config.yaml", tmp_path / "4/.hydra/config.yaml")
     (tmp_path / "4/config.yaml").write_text("fold: [4")
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
     assert f"fold 0 of seed 1 is missing: {tmp_path / '0/evidence/val.npz'} is not evidence" in said
     assert (
@@ -43,7 +43,7 @@ def test_a_run_of_folds_whose_evidence_is_damaged_names_the_file(tmp_path):
         shutil.move(tmp_path / f"sweep/{fold}", tmp_path / f"fold{fold}")
     (tmp_path / "fold1/evidence/val.npz").unlink()
     with pytest.raises(Refusal, match=r"fold1/evidence/val\.npz is not evidence that can be read"):
-        merge_run(tmp_path, 2, "drawn")
+        merge_run_folds(tmp_path, 2, "drawn")
 
 
 def test_folds_of_different_splits_are_not_merged(tmp_path, capsys):
@@ -58,7 +58,7 @@ def test_folds_of_different_splits_are_not_merged(tmp_path, capsys):
         folds=2,
         seed=1,
     )
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     assert (
         "so these folds are of different splits" in capsys.readouterr().err
         and not (tmp_path / "report.json").exists()
@@ -88,7 +88,7 @@ def test_a_run_of_folds_that_failed_before_its_first_says_why(tmp_path):
             fold=fold,
             seed=1,
         )
-    assert by_seed(fits_of(tmp_path))[""][1].lacking == {
+    assert group_by_seed(load_fold_runs(tmp_path))[""][1].missing_reasons == {
         0: "the root is empty",
         1: "the root is empty",
     }
@@ -97,7 +97,7 @@ def test_a_run_of_folds_that_failed_before_its_first_says_why(tmp_path):
 def test_one_arm_that_cannot_be_merged_does_not_keep_the_others_from_it(tmp_path, capsys):
     sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1", "m.lr=2", "m.lr=3"))
     shutil.copytree(tmp_path / "0/evidence", tmp_path / "1/evidence", dirs_exist_ok=True)
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
     assert (
         "the trials of lr=1 are not merged" in said
@@ -113,7 +113,7 @@ def test_seeds_of_different_splits_keep_a_page_each(tmp_path, capsys):
         path = tmp_path / f"{number}/evidence/val.npz"
         val = evidence_file.read(path)
         evidence_file.write(val.at(np.arange(len(val)) > 0), path)
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
     assert (
         "seed 1 and seed 2 were judged on different images" in said
@@ -136,7 +136,7 @@ def test_arms_of_different_tasks_keep_their_own_pages_and_are_not_compared(tmp_p
             evidence_file.write(
                 replace(evidence_file.read(path), classes=(f"lesion {name}",)), path
             )
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     assert "lr=1 and lr=2 are of different tasks" in capsys.readouterr().err
     assert [report_of(tmp_path / f"merged/arm{arm}")["title"][0] for arm in (0, 1)] == [
         "a",
@@ -153,7 +153,7 @@ def test_arms_with_folds_and_without_are_not_taken_for_one_another(tmp_path, cap
         ["fold=null", "seed=1", "m.lr=2", "folds=0"],
         seed=1,
     )
-    merge_sweep(tmp_path)
+    merge_sweep_runs(tmp_path)
     assert "has no folds" in capsys.readouterr().err
     merged = sorted(
         str(path.parent.parent.relative_to(tmp_path)) for path in tmp_path.rglob("out_of_fold.npz")
@@ -163,11 +163,11 @@ def test_arms_with_folds_and_without_are_not_taken_for_one_another(tmp_path, cap
 
 def test_a_root_is_the_same_however_it_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ensemble = Ensemble(
-        tmp_path, "ckpt_path", fits_of(sweep(tmp_path / "s", folds=2, seeds=[1]))
+    ensemble = FoldEnsemble(
+        tmp_path, "ckpt_path", load_fold_runs(sweep(tmp_path / "s", folds=2, seeds=[1]))
     )  # whose root is `data`
     with pytest.raises(Refusal, match="were trained on"):
-        ensemble.refuse_trained_on(NAMES[:3].tolist(), tmp_path / "x" / ".." / "data")
+        ensemble.check_not_trained_on(NAMES[:3].tolist(), tmp_path / "x" / ".." / "data")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_root_is_the_same_however_it_is_named(tmp_path, monkeypatch):
 )
 def test_a_printed_path_is_read_back_by_shell_and_hydra(name, tmp_path):
     folder = sweep(tmp_path / name, folds=2, seeds=[1])
-    words = shlex.split(command(fits_of(folder), folder))
-    assert words[-1] == path_word("ckpt_path", folder) and OverridesParser.create().parse_override(
-        words[-1]
-    ).value() == str(folder)
+    words = shlex.split(ensemble_test_command(load_fold_runs(folder), folder))
+    assert words[-1] == quote_override(
+        "ckpt_path", folder
+    ) and OverridesParser.create().parse_override(words[-1]).value() == str(folder)

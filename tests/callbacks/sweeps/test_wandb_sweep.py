@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from callbacks.sweeps.wandb_sweep import parameter
+from callbacks.sweeps.wandb_sweep import to_wandb_parameter
 from run import CONF
 
 DISTRIBUTIONS = {
@@ -42,7 +42,7 @@ DISTRIBUTIONS = {
     ],
 )
 def test_each_distribution_in_the_words_of_wandb(drawn, said):
-    assert parameter(drawn) == said
+    assert to_wandb_parameter(drawn) == said
 
 
 def as_agent(sweep: dict, values: dict) -> list[str]:
