@@ -13,7 +13,7 @@ from pathlib import Path
 
 import parts  # noqa: F401
 
-from datamodules.bone_index import index_of
+from datamodules.bone_index import build_index
 from datamodules.cleaning import CleaningReport
 
 SIDED, SINGLE = ("ankle", "chest", "elbow", "knee", "sho"), ("head", "pelvis", "vertbra")
@@ -47,7 +47,7 @@ def main() -> None:
             synthetic(Path(folder))
         for _ in range(args.rounds):
             start = time.perf_counter()
-            index = index_of(args.root or Path(folder), "drop", CleaningReport())
+            index = build_index(args.root or Path(folder), "drop", CleaningReport())
             indexed = time.perf_counter()
             index.to_csv(Path(folder) / "index.csv", index=False)
             written = time.perf_counter()

@@ -14,10 +14,10 @@ import parts  # noqa: F401
 
 from datamodules import decoding as module
 from datamodules.dataset import ManifestDataset
-from datamodules.decoding import build
+from datamodules.decoding import build_cache
 from datamodules.formats.rle import encode
 from datamodules.manifest import Manifest
-from datamodules.sample import Key
+from datamodules.sample import SampleKey
 
 
 def private_mb() -> float:
@@ -55,13 +55,13 @@ def main() -> None:
             times, counts = [], []
             for _ in range(2):
                 decoded, start = 0, time.perf_counter()
-                cache = build(manifest, 256, 1, Path(folder) / "cache")
+                cache = build_cache(manifest, 256, 1, Path(folder) / "cache")
                 times.append(time.perf_counter() - start)
                 counts.append(decoded)
             dataset = ManifestDataset(cache, manifest, 0, evaluation_size="native")
             before = private_mb()
             for i in range(number):
-                _ = dataset[Key(i, 0, 0, 256)]
+                _ = dataset[SampleKey(i, 0, 0, 256)]
             print(
                 f"{number:>5} images of 640 px: first run {times[0]:.2f} s, {counts[0]} decoded;"
                 f" second {times[1]:.3f} s, {counts[1]} decoded; private memory grew by"

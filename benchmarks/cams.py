@@ -25,7 +25,7 @@ from torch import nn
 from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.layers import last_stage
-from lightning_modules.classifiers import head_of
+from lightning_modules.classifiers import find_head
 from lightning_modules.precision import best_precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,7 +35,7 @@ def made(name: str) -> nn.Module:
     torch.manual_seed(0)
     net = timm.create_model(name, in_chans=3, num_classes=1).eval()
     # else the maps of random weights may be all zero, and agree for no reason
-    head_of(net)[1].weight.data.abs_()
+    find_head(net)[1].weight.data.abs_()
     return net.to(DEVICE)
 
 

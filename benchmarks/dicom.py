@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
-from datamodules.decoding import build
+from datamodules.decoding import build_cache
 from datamodules.manifest import Manifest
 
 SIDE, SIZE, REPEATS = 1024, 512, 5
@@ -88,7 +88,7 @@ def main() -> None:
         )
         theirs, build_one = (
             plain(paths[:4]),
-            build(manifest, SIZE, 1, folder / "warm"),
+            build_cache(manifest, SIZE, 1, folder / "warm"),
         )  # imports and page cache
         difference = np.abs(theirs.astype(int) - build_one.images[:4, ..., 0]).mean()
         print(f"the two pictures differ by {difference:.2f} grey levels on average")
@@ -97,7 +97,7 @@ def main() -> None:
             start = time.perf_counter()
             plain(paths)
             middle = time.perf_counter()
-            build(manifest, SIZE, 1, folder / f"cache{repeat}")
+            build_cache(manifest, SIZE, 1, folder / f"cache{repeat}")
             rates.append((number / (middle - start), number / (time.perf_counter() - middle)))
             print(
                 f"plain loop {rates[-1][0]:6.0f} images/s   build {rates[-1][1]:6.0f} images/s  "

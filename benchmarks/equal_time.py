@@ -62,7 +62,9 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
             *more,
         )
         if stage:
-            checkpoints.take_weights(parts.module, checkpoints.find(str(folder / "stage0"), "best"))
+            checkpoints.load_weights(
+                parts.module, checkpoints.find_checkpoint(str(folder / "stage0"), "best")
+            )
         trainer, callbacks = parts.trainer()
         trainer.fit(parts.module, datamodule=parts.data)
         cost = callbacks["resources"].as_dict()

@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.threshold_search import ThresholdSearch
 from datamodules.dataset import collate
-from datamodules.sample import Content, Sample
-from lightning_modules.cross_entropy import Bce
-from lightning_modules.memory import keep_freed_memory
+from datamodules.sample import ContentBox, Sample
+from lightning_modules.cross_entropy import BCELoss
+from lightning_modules.memory import tune_malloc
 from lightning_modules.segmentation import SegmentationModule
-from lightning_modules.uncertainty import estimates
+from lightning_modules.uncertainty import bootstrap_metrics
 
 
 def peak() -> int:
@@ -55,7 +55,7 @@ class Noise(IterableDataset):
         random = torch.Generator().manual_seed(0)
         truth = torch.zeros((self.classes, self.size, self.size), dtype=torch.uint8)
         truth[:, : self.size // 4, : self.size // 4] = 1
-        content = Content(0, 0, self.size, self.size)
+        content = ContentBox(0, 0, self.size, self.size)
         for start in range(0, self.images, self.batch):
             ids = [
                 f"case{number:06d}" for number in range(start, min(start + self.batch, self.images))
@@ -124,14 +124,14 @@ def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]
     Returns:
         The peaks by step, and the bytes of the evidence.
     """
-    keep_freed_memory()
+    tune_malloc()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     names = [f"class {number}" for number in range(classes)]
     module = Marked(
         classes=names,
         evaluation_size="native",
         net=nn.Conv2d(1, classes, 3, padding=1),
-        loss=Bce(),
+        loss=BCELoss(),
         optimizer=torch.optim.SGD,
     )
     module.peaks = {}
@@ -156,7 +156,7 @@ def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]
     )
     module.peaks["scored"] = peak()
     evidence = module.evidence["val"]
-    estimates(evidence)
+    bootstrap_metrics(evidence)
     module.peaks["intervals"] = peak()
     own = sum(
         part.nbytes for part in (evidence.counts, evidence.ids, evidence.groups, evidence.rule)

@@ -14,16 +14,16 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import average_precision_score
 
-from datamodules.sample import Content
-from lightning_modules.histograms import histograms
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_search import Grid, search
-from lightning_modules.memory import keep_freed_memory
-from lightning_modules.uncertainty import estimates
+from datamodules.sample import ContentBox
+from lightning_modules.histograms import logit_histograms
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_search import RuleGrid, search_segmentation_rule
+from lightning_modules.memory import tune_malloc
+from lightning_modules.uncertainty import bootstrap_metrics
 
 
-def evidence_of(names: np.ndarray, counts: np.ndarray, rule: np.ndarray) -> MaskEvidence:
-    return MaskEvidence(
+def evidence_of(names: np.ndarray, counts: np.ndarray, rule: np.ndarray) -> SegmentationEvidence:
+    return SegmentationEvidence(
         ids=names, groups=names, counts=counts, rule=rule, classes=("lesion",), grid="native"
     )
 
@@ -49,8 +49,8 @@ def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
         for _ in range(images // 8)
     ]
     truth = (torch.rand(8, 1, truth_size, truth_size, device=device) > 0.95).to(torch.uint8)
-    content = [Content(0, 0, 256, 256)] * 8
-    grid = Grid(
+    content = [ContentBox(0, 0, 256, 256)] * 8
+    grid = RuleGrid(
         np.linspace(100, 200, 50).astype(int),
         np.linspace(0, 0.05, 25),
         np.linspace(90, 190, 50).astype(int),
@@ -65,12 +65,12 @@ def forward_against_evidence(images: int, rounds: int, truth_size: int) -> None:
 
     def keep() -> None:
         counts.clear()
-        counts.extend(histograms(batch, truth, content) for batch in logits)
+        counts.extend(logit_histograms(batch, truth, content) for batch in logits)
 
     def find() -> None:
         stacked = torch.cat(counts).cpu().numpy()
         names = np.arange(len(stacked)).astype(str)
-        search(evidence_of(names, stacked, np.zeros((len(names), 1, 3))), grid)
+        search_segmentation_rule(evidence_of(names, stacked, np.zeros((len(names), 1, 3))), grid)
 
     ratios, spent = [], []
     for round_ in range(rounds + 1):
@@ -92,10 +92,10 @@ def search_alone() -> None:
     counts = random.integers(0, 50, (1000, 1, 2, 256)).astype(np.int32)
     names = np.arange(1000).astype(str)
     evidence = evidence_of(names, counts, np.zeros((1000, 1, 3)))
-    grid = Grid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
+    grid = RuleGrid(np.arange(100, 150), np.linspace(0, 0.05, 25), np.arange(90, 140))
     print(
         "62,500 rules on 1,000 images:"
-        f" {statistics.median(seconds(lambda: search(evidence, grid)) for _ in range(5)):.3f} s"
+        f" {statistics.median(seconds(lambda: search_segmentation_rule(evidence, grid)) for _ in range(5)):.3f} s"
     )
 
 
@@ -112,10 +112,10 @@ def average_precision() -> None:
         "times 3 plus 5": base * 3 + 5,
     }.items():
         exact = average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
-        counts = histograms(logits, truth, [Content(0, 0, 96, 96)] * 40).numpy()
+        counts = logit_histograms(logits, truth, [ContentBox(0, 0, 96, 96)] * 40).numpy()
         names = np.arange(40).astype(str)
         evidence = evidence_of(names, counts, np.tile([128.0, 0.0, 128.0], (40, 1, 1)))
-        found = estimates(evidence, resamples=2)["lesion"]["average_precision"].value
+        found = bootstrap_metrics(evidence, resamples=2)["lesion"]["average_precision"].value
         print(
             f"AP of logits {name:<15} exact {exact:.4f}  from bytes {found:.4f}  difference"
             f" {abs(exact - found):.4f}"
@@ -127,7 +127,7 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    keep_freed_memory()
+    tune_malloc()
     forward_against_evidence(args.images, args.rounds, 256)
     forward_against_evidence(args.images, args.rounds, 640)
     search_alone()

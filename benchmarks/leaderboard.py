@@ -22,14 +22,14 @@ from callbacks.comparison.publish import CACHE_FOLDER, write_leaderboard
 from callbacks.report.content import write_json
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.uncertainty import estimates
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.uncertainty import bootstrap_metrics
 
 CONF = Path(__file__).parents[1] / "conf"
 
 
-def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidence:
+def masks(images: int, skill: float, random: np.random.Generator) -> SegmentationEvidence:
     """Return evidence of lesions of the same sizes in every run, found better with more skill."""
     area = np.linspace(200, 3000, images).astype(int)
     counts = np.zeros((images, 1, 2, 256), np.int32)
@@ -41,7 +41,7 @@ def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidenc
             np.bincount(inside, minlength=256),
         )
     names = np.array([f"image_{i:04d}.png" for i in range(images)])
-    return MaskEvidence(
+    return SegmentationEvidence(
         ids=names,
         groups=names,
         counts=counts,
@@ -51,7 +51,7 @@ def masks(images: int, skill: float, random: np.random.Generator) -> MaskEvidenc
     )
 
 
-def labels(images: int, skill: float, random: np.random.Generator) -> LabelEvidence:
+def labels(images: int, skill: float, random: np.random.Generator) -> ClassificationEvidence:
     """Return label evidence: every other image is positive; three images per patient."""
     truth = (np.arange(images) % 2).astype(np.uint8)[:, None]
     logits = (random.normal(size=(images, 1)) + skill * (2.0 * truth - 1)).astype(np.float32)
@@ -60,7 +60,7 @@ def labels(images: int, skill: float, random: np.random.Generator) -> LabelEvide
         np.array([f"patient_{i // 3}" for i in range(images)]),
     )
     rule = np.tile([0.5, 1.0, 1.0], (images, 1, 1))
-    return LabelEvidence(
+    return ClassificationEvidence(
         ids=names,
         groups=patients,
         rule=rule,
@@ -90,13 +90,13 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
     """Write what a tested run leaves, as far as the leaderboard reads it."""
     scores = {
         name: {score: asdict(value) for score, value in of_class.items()}
-        for name, of_class in estimates(evidence, 2).items()
+        for name, of_class in bootstrap_metrics(evidence, 2).items()
     }
     config = config | {"seed": number, "paths": config["paths"] | {"run": str(folder)}}
     report = {
         "schema": 2,
         "title": config["title"],
-        "heads": evidence.heads,
+        "heads": evidence.headline_metrics,
         "judged": "test",
         "finished": f"2026-11-01T{number % 24:02d}:00:00",
     }
@@ -115,7 +115,7 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
         "identity": evidence.identity,
     }
     folder.mkdir(parents=True)
-    evidence_file.write(evidence, folder / "evidence" / "test.npz")
+    evidence_file.write_evidence(evidence, folder / "evidence" / "test.npz")
     write_json(report, folder / "report.json")
     (folder / "config.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8"

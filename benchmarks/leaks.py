@@ -12,7 +12,7 @@ import pandas as pd
 import parts  # noqa: F401
 
 from datamodules.brain_tumor import BrainTumorDataModule
-from datamodules.leaks import near_duplicates, thumbnail
+from datamodules.leaks import find_near_duplicates, make_thumbnail
 
 PLANTED = {
     "encoded again at quality 40": lambda image: cv2.imdecode(
@@ -38,17 +38,17 @@ def main() -> None:
         data = BrainTumorDataModule(root=root, cache_dir=cache, image_size=256)
         rows, thumbnails = data.table.rows, np.asarray(data.cache.thumbnails)
     print(
-        f"{len(rows)} real slices, {len(near_duplicates(rows, thumbnails))} pairs across the"
+        f"{len(rows)} real slices, {len(find_near_duplicates(rows, thumbnails))} pairs across the"
         " export's own splits are called near-duplicates"
     )
-    for pair in near_duplicates(rows, thumbnails)[:12]:
+    for pair in find_near_duplicates(rows, thumbnails)[:12]:
         print(f"  {pair.correlation:.3f} {pair.turned:<22} {pair.first[:30]}  {pair.second[:30]}")
     chosen = np.random.default_rng(0).choice(
         np.flatnonzero(rows["split"] == "train"), 50, replace=False
     )
     for name, change in PLANTED.items():
         copies = [
-            thumbnail(
+            make_thumbnail(
                 np.ascontiguousarray(
                     change(cv2.imread(rows["image"].iat[row], cv2.IMREAD_GRAYSCALE))
                 )
@@ -63,7 +63,7 @@ def main() -> None:
         )
         found = {
             (pair.first[1:], pair.second[1:])
-            for pair in near_duplicates(
+            for pair in find_near_duplicates(
                 table, np.concatenate([thumbnails[chosen], np.stack(copies)])
             )
         }

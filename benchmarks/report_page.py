@@ -24,12 +24,12 @@ from callbacks.report.kinds import KINDS
 from callbacks.report.packed import as_json
 from callbacks.report.page import write_page
 from callbacks.report.pictures import illustrated, map_side
-from datamodules.sample import Content
+from datamodules.sample import ContentBox
 from lightning_modules.evidence import Evidence
-from lightning_modules.histograms import histograms
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_rule import MaskRule
+from lightning_modules.histograms import logit_histograms
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_rule import SegmentationRule
 
 SIDE = 256
 COPIES = {"pairs": 0, "test_images": [], "examples": []}
@@ -60,18 +60,18 @@ def maps(images: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tens
     )
 
 
-def mask_evidence(names: dict, images: int, classes: int) -> MaskEvidence:
+def mask_evidence(names: dict, images: int, classes: int) -> SegmentationEvidence:
     blocks = [
         (*maps(len(some), classes, seed=int(some[0])), len(some))
         for some in np.array_split(np.arange(images), max(1, images // 50))
     ]
     counts = np.concatenate(
         [
-            histograms(logits, truth, [Content(0, 0, SIDE, SIDE)] * n).numpy()
+            logit_histograms(logits, truth, [ContentBox(0, 0, SIDE, SIDE)] * n).numpy()
             for logits, truth, n in blocks
         ]
     )
-    return MaskEvidence(
+    return SegmentationEvidence(
         counts=counts,
         rule=np.tile((136.0, 0.0005, 124.0), (images, classes, 1)),
         grid=str(SIDE),
@@ -79,11 +79,11 @@ def mask_evidence(names: dict, images: int, classes: int) -> MaskEvidence:
     )
 
 
-def label_evidence(names: dict, images: int, classes: int) -> LabelEvidence:
+def label_evidence(names: dict, images: int, classes: int) -> ClassificationEvidence:
     random = np.random.default_rng(0)
     labels = (random.random((images, classes)) < 0.3).astype(np.uint8)
     logits = (1.5 * random.normal(size=(images, classes)) + 2 * labels - 1).astype(np.float32)
-    return LabelEvidence(
+    return ClassificationEvidence(
         logits=logits, labels=labels, rule=np.tile((0.4, 1.3, 1.0), (images, classes, 1)), **names
     )
 
@@ -94,8 +94,8 @@ def with_pictures(evidence: Evidence, classes: int) -> list:
     logits, truth = maps(len(found), classes, seed=7)
     grey = (100 + 12 * logits[:, :1] + 9 * torch.randn(logits[:, :1].shape)).clamp(0, 255).byte()
     batch, rule = (
-        {"image": grey, "mask": truth, "content": [Content(0, 0, SIDE, SIDE)] * len(found)},
-        MaskRule(classes),
+        {"image": grey, "mask": truth, "content": [ContentBox(0, 0, SIDE, SIDE)] * len(found)},
+        SegmentationRule(classes),
     )
     return [
         illustrated(case, kind, batch, i, logits[i : i + 1], rule, map_side(found))

@@ -14,9 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from datamodules.drawing import Pool
-from datamodules.plan import Plan
-from datamodules.sampling import TrainingKeys
+from datamodules.drawing import SamplingPool
+from datamodules.plan import EpochConfig
+from datamodules.sampling import TrainingSampler
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         np.array(["1_q1", "1_q2", "1_q3", "1_q4"])[random.integers(4, size=asked.rows)],
         "0_none",
     )
-    pool = Pool(
+    pool = SamplingPool(
         np.arange(asked.rows),
         positive,
         stratum,
@@ -40,22 +40,29 @@ def main() -> None:
     weights = {"1_q4": 0.8, "1_q3": 0.7, "1_q2": 0.7, "1_q1": 0.6, "0_none": 0.2}
     batches = asked.rows // 12
     for name, plan in (
-        ("hard samples twice as often", Plan(512, 12)),
-        ("rate .7, strata, hard samples, without replacement", Plan(512, 12, None, 0.7, weights)),
+        ("hard samples twice as often", EpochConfig(512, 12)),
+        (
+            "rate .7, strata, hard samples, without replacement",
+            EpochConfig(512, 12, None, 0.7, weights),
+        ),
         (
             f"the same, {batches * 12:,} images, with replacement",
-            Plan(512, 12, batches, 0.7, weights),
+            EpochConfig(512, 12, batches, 0.7, weights),
         ),
     ):
         for ranks in (1, 3):
-            wanted = plan if plan.batches is None else Plan(512, 12, batches // ranks, 0.7, weights)
+            wanted = (
+                plan
+                if plan.batches is None
+                else EpochConfig(512, 12, batches // ranks, 0.7, weights)
+            )
             drawing, keying = [], []
             for epoch in range(asked.epochs):
-                keys = TrainingKeys(
+                keys = TrainingSampler(
                     pool, lambda _, plan=wanted: plan, 0, lambda epoch=epoch: epoch, 0, ranks
                 )
                 start = time.perf_counter()
-                images = keys.drawn(epoch)[0].size
+                images = keys.sampled_rows(epoch)[0].size
                 drawing.append(time.perf_counter() - start)
                 start = time.perf_counter()
                 _ = list(keys)

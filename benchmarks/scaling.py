@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import run
 from callbacks.doctor.step import Setting, images_per_second
 from callbacks.runs.one_run import make
-from datamodules.sample import Canvas
+from datamodules.sample import ImageSize
 from lightning_modules.precision import best_precision
 
 # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
@@ -140,7 +140,9 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
     with torch.device("meta"):
         net = make(cfg.module.net).train()
         with FlopCounterMode(display=False) as counter:
-            outputs = net(torch.empty(images, cfg.datamodule.channels, *Canvas.of(cfg.image_size)))
+            outputs = net(
+                torch.empty(images, cfg.datamodule.channels, *ImageSize.from_config(cfg.image_size))
+            )
             forward = counter.get_total_flops()
             sum(output.sum() for output in outputs).backward()
     return (
@@ -158,7 +160,7 @@ def measured(cfg: DictConfig, images: int) -> float:
         0,
         best_precision("auto"),
         images,
-        Canvas.of(cfg.image_size),
+        ImageSize.from_config(cfg.image_size),
         cfg.datamodule.channels,
     )
     return images / images_per_second(make(cfg.module), setting, 90.0)

@@ -11,9 +11,9 @@ from lightning import Callback, LightningModule, Trainer
 from datamodules import probabilities
 from datamodules.arguments import FilePath, validated
 from datamodules.probabilities import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
 
 
 @validated
@@ -35,7 +35,7 @@ class ClassProbabilities(Callback):
         if isinstance(pl_module, EvaluatedModule) and (
             pl_module.target != "label" or len(pl_module.classes) != 1
         ):
-            raise Refusal(
+            raise UserError(
                 "class_probabilities is of one class that is there or not; take it out of"
                 " callbacks=[...] for other modules"
             )
@@ -53,7 +53,7 @@ class ClassProbabilities(Callback):
         judged = [
             _judged(evidence)
             for evidence in pl_module.evidence.values()
-            if isinstance(evidence, LabelEvidence)
+            if isinstance(evidence, ClassificationEvidence)
         ]
         table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
         pooled = (
@@ -65,10 +65,10 @@ class ClassProbabilities(Callback):
             [np.full(len(table), IN_SAMPLE), val],
             HELD_OUT,
         )
-        probabilities.write(table.assign(split=table["outer_split"]), self.run_dir)
+        probabilities.write_scores(table.assign(split=table["outer_split"]), self.run_dir)
 
 
-def _judged(evidence: LabelEvidence) -> pd.DataFrame:
+def _judged(evidence: ClassificationEvidence) -> pd.DataFrame:
     return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)
 
 
@@ -79,6 +79,6 @@ def merge(parts: Sequence[Path], folder: Path) -> None:
         parts: Their run folders; of several seeds an image's probability is the mean.
         folder: Where to.
     """
-    if all((part / probabilities.NAME).is_file() for part in parts):
-        tables: list[Any] = [probabilities.read(part) for part in parts]
-        probabilities.write(probabilities.merge(tables), folder)
+    if all((part / probabilities.SCORES_FILE).is_file() for part in parts):
+        tables: list[Any] = [probabilities.read_scores(part) for part in parts]
+        probabilities.write_scores(probabilities.merge_scores(tables), folder)

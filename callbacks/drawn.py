@@ -11,9 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.drawing import Pool
-from datamodules.plan import Plan
-from lightning_modules.cross_entropy import BalancedBce
+from datamodules.drawing import SamplingPool
+from datamodules.plan import EpochConfig
+from lightning_modules.cross_entropy import ClassBalancedBCELoss
 
 POSITIVE = "positive"
 
@@ -87,7 +87,7 @@ class Drawn(Callback):
 
 def _class_weights(module: LightningModule) -> list[str]:
     """Describe the weights of each class's pixels in a balanced loss."""
-    terms = [term for term in module.modules() if isinstance(term, BalancedBce)]
+    terms = [term for term in module.modules() if isinstance(term, ClassBalancedBCELoss)]
     return [
         f"loss: a pixel of {name} weighs {inside:.2f}, one outside {outside:.2f}"
         for term in terms
@@ -95,7 +95,7 @@ def _class_weights(module: LightningModule) -> list[str]:
     ]
 
 
-def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
+def planned(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
     """Return stretches of epochs and the plan of each.
 
     Stages that may end early count with their full length.
@@ -114,7 +114,9 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, Plan]]:
     return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
 
 
-def _table(stretches: list[tuple[range, Plan]], pool: Pool, world_size: int) -> Table:
+def _table(
+    stretches: list[tuple[range, EpochConfig]], pool: SamplingPool, world_size: int
+) -> Table:
     title = (
         f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of"
         " them positive"

@@ -7,7 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.arguments import Count, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 @validated
@@ -47,7 +47,7 @@ class FiniteLoss(Callback):
     def _look(self, trainer: Trainer) -> None:
         if self._bad is not None and bool(self._bad):
             ids = ", ".join(id for batch in self._recent for id in batch[:4])
-            raise Refusal(
+            raise UserError(
                 f"the loss was not a finite number within the {self.every} steps before step"
                 f" {trainer.global_step}; the last batches held {ids} ...; lower"
                 " module.optimizer.lr, or set trainer.precision=32-true"

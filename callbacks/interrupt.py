@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.agreement import Agreement
 from datamodules.arguments import FilePath, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 PATIENCE = 60  # seconds within which a requeued job is ended
 REQUEUE = getattr(
@@ -23,7 +23,7 @@ REQUEUE = getattr(
 )  # by which submitit tells a job that its time is over; Windows has no such signal
 
 
-class Interrupted(Refusal):
+class Interrupted(UserError):
     """Training was stopped by the user after saving; the message says how to resume."""
 
     exit_code = 130

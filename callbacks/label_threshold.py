@@ -12,12 +12,12 @@ from torch import Tensor
 
 from callbacks.rule_search import RuleSearch
 from datamodules.arguments import FilePath, Fraction, FractionRange, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import label_search
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.label_rule import LabelRule
-from lightning_modules.temperature import temperature
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.label_rule import ClassificationRule
+from lightning_modules.temperature import fit_temperature
 
 NAME = "selected_threshold.json"
 MEND = (
@@ -58,7 +58,7 @@ class LabelThreshold(RuleSearch):
         Refusal: an unknown objective or a bound that is no share.
     """
 
-    kind = LabelEvidence
+    kind = ClassificationEvidence
 
     def __init__(
         self,
@@ -71,17 +71,19 @@ class LabelThreshold(RuleSearch):
         super().__init__()
         self.path = Path(run_dir) / NAME
         bounds = {name: least for name, least in (at_least or {}).items() if least is not None}
-        self.demand = label_search.Demand(objective, bounds, (float(between[0]), float(between[1])))
+        self.demand = label_search.ThresholdObjective(
+            objective, bounds, (float(between[0]), float(between[1]))
+        )
         self.temperature = temperature
         self._missed: str | None = None
 
-    def search(self, evidence: LabelEvidence) -> Tensor:
+    def search(self, evidence: ClassificationEvidence) -> Tensor:
         """Search class by class; exclusive classes share a temperature and need no threshold."""
         warm = torch.tensor(
             [[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64
         )
         if evidence.exclusive and self.demand.at_least:
-            raise Refusal(
+            raise UserError(
                 "callbacks.threshold_search.at_least bounds a threshold, and classes that exclude"
                 " one another have none; leave it out"
             )
@@ -96,9 +98,11 @@ class LabelThreshold(RuleSearch):
                 for _ in evidence.classes
             ]
             return warm
-        probability = evidence.ruled(warm).probability
+        probability = evidence.with_rule(warm).probability
         found = [
-            label_search.search(probability[:, c], evidence.labels[:, c] > 0, self.demand)
+            label_search.search_classification_rule(
+                probability[:, c], evidence.labels[:, c] > 0, self.demand
+            )
             for c in range(len(evidence.classes))
         ]
         said = {True: "no better than always saying the same", False: None}
@@ -127,13 +131,15 @@ class LabelThreshold(RuleSearch):
             dtype=torch.float64,
         )
 
-    def _temperatures(self, evidence: LabelEvidence) -> list[float]:
+    def _temperatures(self, evidence: ClassificationEvidence) -> list[float]:
         classes = range(len(evidence.classes))
         if not self.temperature:
             return [1.0 for _ in classes]
         if evidence.exclusive:
-            return [temperature(evidence.logits, evidence.labels, True)] * len(classes)
-        return [temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes]
+            return [fit_temperature(evidence.logits, evidence.labels, True)] * len(classes)
+        return [
+            fit_temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes
+        ]
 
     def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
         """Refuse the best checkpoint if it misses the bounds, else write its threshold down.
@@ -143,22 +149,22 @@ class LabelThreshold(RuleSearch):
         if trainer.state.fn != TrainerFn.VALIDATING:
             return
         if self._missed:
-            raise Refusal(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
+            raise UserError(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
         evidence = module.evidence["val"]
         if (
             trainer.is_global_zero
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
-            and isinstance(evidence, LabelEvidence)
+            and isinstance(evidence, ClassificationEvidence)
         ):
             self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
 
-    def _selected(self, evidence: LabelEvidence) -> dict[str, Any]:
+    def _selected(self, evidence: ClassificationEvidence) -> dict[str, Any]:
         """Map each class to its rule, what that was selected by, and what it reaches on val."""
         demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
         found: dict[str, Any] = {}
         for c, name in enumerate(evidence.classes):
             threshold, divisor, _ = evidence.rule[0, c].tolist()
-            reached = label_search.measures_at(
+            reached = label_search.metrics_at_threshold(
                 evidence.probability[:, c], evidence.labels[:, c] > 0, threshold
             )
             number = {"temperature": divisor}
@@ -172,8 +178,8 @@ class LabelThreshold(RuleSearch):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a checkpoint whose rule does not keep the demanded bounds."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
-        if isinstance(rule, LabelRule) and not bool(rule.numbers[:, 2].all()):
-            raise Refusal(
+        if isinstance(rule, ClassificationRule) and not bool(rule.numbers[:, 2].all()):
+            raise UserError(
                 "this checkpoint's threshold does not keep the bounds it was searched under;"
                 f" {MEND.format('EPOCHS_OF_RUN')}"
             )

@@ -6,8 +6,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.arguments import FilePath, validated
-from datamodules.refusal import Refusal
-from lightning_modules.adapted import Adapted
+from datamodules.refusal import UserError
+from lightning_modules.adapted import FrozenBackboneClassifier
 
 
 @validated
@@ -29,8 +29,8 @@ class MergedWeights(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file once, from the weights that were tested."""
-        if not isinstance(pl_module.net, Adapted):
-            raise Refusal(
+        if not isinstance(pl_module.net, FrozenBackboneClassifier):
+            raise UserError(
                 "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave"
                 " the callback out"
             )

@@ -146,7 +146,7 @@ def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[d
         f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)
     }
     decisions = {
-        f"says {name}": found.says[:, c].astype(int) for c, name in enumerate(module.classes)
+        f"says {name}": found.predicted[:, c].astype(int) for c, name in enumerate(module.classes)
     }
     table: list[Any] = pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")
     return table

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.agreement import Agreement
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +71,7 @@ class Pruning(Callback):
             return
         value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
         if value is None:
-            raise Refusal(
+            raise UserError(
                 f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set"
                 " monitor.name, or hydra.sweeper.pruner=null"
             )

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
 
@@ -39,12 +39,12 @@ class RuleSearch(Callback):
             return
         evidence = pl_module.collect("val")
         if not isinstance(evidence, self.kind):
-            raise Refusal(
+            raise UserError(
                 f"callbacks.threshold_search is one for {self.kind.kind}s; take"
                 f" callbacks=[...,{GROUP[evidence.kind]},...] for this module"
             )
         pl_module.rule.numbers = self.search(evidence)
-        pl_module.evidence["val"] = evidence.ruled(pl_module.rule.numbers)
+        pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.numbers)
         self.judge(trainer, pl_module)
         self._leave_in_checkpoint(trainer, pl_module)
 

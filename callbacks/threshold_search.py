@@ -10,7 +10,7 @@ from torch import Tensor
 from callbacks.rule_search import RuleSearch
 from datamodules.arguments import Fraction, FractionRange, validated
 from lightning_modules import mask_search
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 
 @validated
@@ -32,7 +32,7 @@ class ThresholdSearch(RuleSearch):
         lesions_only: Maximise the Dice of images with a lesion instead of all.
     """
 
-    kind = MaskEvidence
+    kind = SegmentationEvidence
 
     def __init__(
         self,
@@ -42,21 +42,21 @@ class ThresholdSearch(RuleSearch):
         lesions_only: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = mask_search.Grid.of(
+        self.grid = mask_search.RuleGrid.from_ranges(
             list(bottom), None if top is None else list(top), list(min_area)
         )
         self.lesions_only = lesions_only
 
-    def search(self, evidence: MaskEvidence) -> Tensor:
+    def search(self, evidence: SegmentationEvidence) -> Tensor:
         """Search by the mean Dice; a class that val does not show has a rule and no score."""
-        found = mask_search.search(evidence, self.grid, self.lesions_only)
+        found = mask_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
         self.found = [
             self._told(f, shown)
             for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)
         ]
         return torch.tensor([f.rule for f in found], dtype=torch.float64)
 
-    def _told(self, found: mask_search.Found, shown: bool) -> dict[str, Any]:
+    def _told(self, found: mask_search.SegmentationRuleResult, shown: bool) -> dict[str, Any]:
         objective = "dice of lesions" if self.lesions_only else "dice"
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
 from pydantic.fields import FieldInfo
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ PositiveRange = Annotated[
 Names = Annotated[Sequence[str], Field(min_length=1), Meaning("a list of names")]
 
 
-class ArgumentError(Refusal):
+class ArgumentError(UserError):
     """An argument of a constructor that its annotation does not allow.
 
     Args:

@@ -9,7 +9,7 @@ import albumentations as A
 from pydantic import Field
 
 from datamodules.arguments import Fraction, NonNegative, Number, Positive, PositiveRange, validated
-from datamodules.sample import Canvas, Size
+from datamodules.sample import ImageSize, ImageSizeLike
 
 Share = Annotated[Number, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
 
@@ -64,7 +64,7 @@ def mri(
 
 @validated
 def radiograph(
-    image_size: Size,
+    image_size: ImageSizeLike,
     crop: PositiveRange = (0.08, 1.0),
     aspect: PositiveRange = (0.75, 1.33),
     flip: Fraction = 0.5,
@@ -90,7 +90,9 @@ def radiograph(
     """
     return A.Compose(
         [
-            A.RandomResizedCrop(size=Canvas.of(image_size), scale=tuple(crop), ratio=tuple(aspect)),
+            A.RandomResizedCrop(
+                size=ImageSize.from_config(image_size), scale=tuple(crop), ratio=tuple(aspect)
+            ),
             A.HorizontalFlip(p=flip),
             A.Affine(rotate=(-rotate_degrees, rotate_degrees), border_mode=0, p=rotate),
             A.RandomBrightnessContrast(

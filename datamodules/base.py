@@ -16,19 +16,19 @@ from datamodules.checks import (
     check_cache_size,
     check_folds,
     check_image_size,
-    check_pictures,
+    check_images,
     check_root,
     check_splits,
 )
 from datamodules.cleaning import CleaningReport
-from datamodules.decoding import build
-from datamodules.leaks import joined_groups, straddling
+from datamodules.decoding import build_cache
+from datamodules.leaks import leakage_stats, merge_near_duplicate_groups
 from datamodules.manifest import SPLITS, Manifest
-from datamodules.plan import Sampling
-from datamodules.probabilities import attach
-from datamodules.sample import Canvas, Size
+from datamodules.plan import SamplingConfig
+from datamodules.probabilities import attach_scores
+from datamodules.sample import ImageSize, ImageSizeLike
 from datamodules.serving import ServingDataModule
-from datamodules.split import final_split, of_fold
+from datamodules.split import assign_fold, assign_split
 
 
 @validated
@@ -57,7 +57,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are
             both kept out as test.
         seed: Seed of the split, the order and the augmentation.
-        lookalikes: `report` nearly identical pictures in different splits, or `join` them into one
+        near_duplicates: `report` nearly identical pictures in different splits, or `join` them into one
             group before `split=group`.
         allow_leaks: Continue although a group or a file is in two splits.
         predict_splits: Splits whose images do=[predict] predicts on.
@@ -71,22 +71,22 @@ class ManifestDataModule(ServingDataModule, ABC):
         self,
         root: FilePath,
         cache_dir: FilePath,
-        image_size: Size,
+        image_size: ImageSizeLike,
         evaluation_size: Count | Literal["native"] = "native",
-        cache_size: Size | None = None,
+        cache_size: ImageSizeLike | None = None,
         batch_size: Count = 16,
         eval_batch_size: Count | None = None,
         batches_per_epoch: Count | None = None,
         channels: Channels = 1,
         augmentation: A.Compose | None = None,
-        sampling: Sampling | None = None,
+        sampling: SamplingConfig | None = None,
         cls_prob: str | None = None,
         split: Literal["folders", "group"] = "folders",
         folds: Whole = 0,
         fold: Whole | None = None,
         fold_pool: Literal["train_val", "train"] = "train_val",
         seed: Whole = 0,
-        lookalikes: Literal["report", "join"] = "report",
+        near_duplicates: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
         predict_splits: Annotated[
             Sequence[Literal["train", "val", "test"]], Field(min_length=1)
@@ -99,7 +99,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         check_partial("phantom", phantom)
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         check_image_size(image_size, "image_size")
-        self.image_size = Canvas.of(image_size)
+        self.image_size = ImageSize.from_config(image_size)
         self._cache_follows = cache_size is None
         self.cache_size = (
             self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
@@ -107,10 +107,10 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.channels, self.augmentation = channels, augmentation
-        self.sampling, self.cls_prob = sampling or Sampling(), cls_prob
+        self.sampling, self.cls_prob = sampling or SamplingConfig(), cls_prob
         self.split, self.seed = split, seed
         self.folds, self.fold, self.fold_pool = folds, fold, fold_pool
-        self.lookalikes, self.allow_leaks = lookalikes, allow_leaks
+        self.near_duplicates, self.allow_leaks = near_duplicates, allow_leaks
         self.predict_splits = tuple(name for name in SPLITS if name in predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
         self.inverted_masks = inverted_masks
@@ -119,7 +119,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
         check_folds(folds, fold)
 
-    def resize(self, image_size: Canvas) -> None:
+    def resize(self, image_size: ImageSize) -> None:
         """Take another image size; call it before the data is prepared.
 
         Decoded images are kept at it too, unless `cache_size` was given.
@@ -143,18 +143,20 @@ class ManifestDataModule(ServingDataModule, ABC):
             self.phantom(self.root)
         check_root(self.root)
         manifest = self.read_manifest()
-        if self.lookalikes == "join":
-            thumbnails = build(manifest, self.cache_size, self.channels, self.cache_dir).thumbnails
-            manifest.rows["group"] = joined_groups(manifest.rows, thumbnails)
+        if self.near_duplicates == "join":
+            thumbnails = build_cache(
+                manifest, self.cache_size, self.channels, self.cache_dir
+            ).thumbnails
+            manifest.rows["group"] = merge_near_duplicate_groups(manifest.rows, thumbnails)
         if "split" in manifest.rows:
-            self.folder_leaks = straddling(manifest.rows)
-        manifest.rows["outer_split"] = final_split(manifest.rows, self.split == "group", self.seed)
-        manifest.rows["split"] = of_fold(
+            self.folder_leaks = leakage_stats(manifest.rows)
+        manifest.rows["outer_split"] = assign_split(manifest.rows, self.split == "group", self.seed)
+        manifest.rows["split"] = assign_fold(
             manifest.rows, self.folds, self.fold or 0, self.fold_pool, self.seed
         )
         if self.cls_prob:
-            manifest = attach(manifest, self.cls_prob)
-        elif self.sampling.boosts and "cls_prob" in manifest.rows:
+            manifest = attach_scores(manifest, self.cls_prob)
+        elif self.sampling.boosts_hard and "cls_prob" in manifest.rows:
             for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
                 self.cleaning.count(
                     "cls_prob came with the table: whether its network had seen the image is not"
@@ -176,8 +178,8 @@ class ManifestDataModule(ServingDataModule, ABC):
 
     def decoded(self) -> ImageCache:
         """Build or open the cache; count odd images and masks, and refuse if most are odd."""
-        cache = build(self.table, self.cache_size, self.channels, self.cache_dir)
-        check_pictures(self.root, self.table, cache, self.inverted_masks, self.cleaning)
+        cache = build_cache(self.table, self.cache_size, self.channels, self.cache_dir)
+        check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning)
         return cache
 
     def prepare_data(self) -> None:

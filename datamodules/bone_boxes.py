@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from datamodules.cleaning import CleaningReport
-from datamodules.formats.voc import Corners, fitted, read_voc
+from datamodules.formats.voc import Corners, fit_to_image, read_voc
 from datamodules.refusal import ManifestError
 
-COLUMN_OF = {"abnormal": "boxes", "normal": "physiological"}  # by an object's name in lower case
+VIEW_COLUMNS = {"abnormal": "boxes", "normal": "physiological"}  # by an object's name in lower case
 Boxes = dict[str, list[list[float]]]
 
 
@@ -40,13 +40,13 @@ class BoneBoxes:
         Raises:
             ManifestError: a file that cannot be used, and `bad` is not `drop`.
         """
-        found = [self._of_image(*row) for row in self._with_file(rows)]
+        found = [self._image_boxes(*row) for row in self._attach_files(rows)]
         return {
             name: pd.Series([boxes and boxes[name] for boxes in found], rows.index, dtype=object)
-            for name in COLUMN_OF.values()
+            for name in VIEW_COLUMNS.values()
         }
 
-    def _with_file(self, rows: pd.DataFrame) -> Iterator[tuple[str, Path | None, int, int, int]]:
+    def _attach_files(self, rows: pd.DataFrame) -> Iterator[tuple[str, Path | None, int, int, int]]:
         """Id, XML, label, height and width of every row; an XML without an image is counted."""
         files: dict[str, dict[str, Path]] = {}
         images = [Path(image) for image in rows["image"]]
@@ -65,7 +65,7 @@ class BoneBoxes:
         for id, image, (label, height, width) in zip(rows["id"], images, numbers, strict=True):
             yield id, files[str(image.parent)].get(image.stem), label, height, width
 
-    def _of_image(
+    def _image_boxes(
         self, id: str, path: Path | None, label: int, height: int, width: int
     ) -> Boxes | None:
         if path is None:
@@ -101,12 +101,12 @@ class BoneBoxes:
             raise ManifestError(
                 f"{path} {said}; take image and XML from the same export, or remove the file"
             )
-        boxes: Boxes = {name: [] for name in COLUMN_OF.values()}
+        boxes: Boxes = {name: [] for name in VIEW_COLUMNS.values()}
         for name, corners in voc.objects:
-            inside = fitted(voc, corners, height, width, self.tolerance)
+            inside = fit_to_image(voc, corners, height, width, self.tolerance)
             if inside != corners:
                 self.cleaning.count("box that stands out of its image: cut off at the border", id)
-            column = COLUMN_OF.get(name.lower())
+            column = VIEW_COLUMNS.get(name.lower())
             if column is None:
                 self.cleaning.count(
                     "box that is named neither Normal nor Abnormal: left out", f"{id} {name}"

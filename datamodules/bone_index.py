@@ -16,15 +16,15 @@ from typing import Any
 import pandas as pd
 
 from datamodules.cleaning import CleaningReport
-from datamodules.formats.bone_labels import Labels, read_labels
+from datamodules.formats.bone_labels import BoneLabels, read_labels
 from datamodules.images import SUFFIXES
 from datamodules.refusal import ManifestError
 
-COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "label")
-NAME = re.compile(
+INDEX_COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "label")
+SCAN_NAME_PATTERN = re.compile(
     r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?"
 )  # kneeLANT, headPOST, vertbra
-PARTS = {
+PARSE_CHUNK = {
     name: name
     for name in (
         "ankle",
@@ -38,7 +38,7 @@ PARTS = {
         "wholeBody",
     )
 }
-PARTS |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
+PARSE_CHUNK |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
 
 
 def parse_folder(name: str) -> tuple[str, str, str]:
@@ -46,14 +46,14 @@ def parse_folder(name: str) -> tuple[str, str, str]:
 
     An unknown part keeps its spelling.
     """
-    found = NAME.fullmatch(name)
+    found = SCAN_NAME_PATTERN.fullmatch(name)
     part, side, view = (
         (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
     )
-    return PARTS.get(part, part), side, view
+    return PARSE_CHUNK.get(part, part), side, view
 
 
-def index_of(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
+def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
     """List every labelled image below `root`, one row each.
 
     Folders are in the order of their names, images in that of their label file.
@@ -72,17 +72,17 @@ def index_of(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFra
         ManifestError: no such folder, a label file that cannot be used, or unmatched files that are
             to be refused.
     """
-    folders = _labelled(root)
+    folders = _labeled_rows(root)
     if not folders:
-        deeper = next((folder for folder in _folders(root) if _labelled(folder)), None)
+        deeper = next((folder for folder in _folders(root) if _labeled_rows(folder)), None)
         raise ManifestError(
             f"{root} has no folder that holds a .txt of its own name, such as"
             f" wholeBodyPOST/wholeBodyPOST.txt{f' (but {deeper} has)' if deeper else ''}; set"
             " datamodule.root to the folder that holds them"
         )
-    columns = zip(*(_columns(folder, unmatched, cleaning) for folder in folders), strict=True)
+    columns = zip(*(_index_columns(folder, unmatched, cleaning) for folder in folders), strict=True)
     return pd.DataFrame(
-        {name: list(chain(*parts)) for name, parts in zip(COLUMNS, columns, strict=True)}
+        {name: list(chain(*parts)) for name, parts in zip(INDEX_COLUMNS, columns, strict=True)}
     )
 
 
@@ -91,19 +91,19 @@ def _folders(root: Path) -> list[Path]:
         return sorted(Path(entry.path) for entry in entries if entry.is_dir())
 
 
-def _labelled(root: Path) -> list[Path]:
+def _labeled_rows(root: Path) -> list[Path]:
     return [folder for folder in _folders(root) if (folder / f"{folder.name}.txt").is_file()]
 
 
-def _columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence[list[Any]]:
+def _index_columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence[list[Any]]:
     """The COLUMNS of one folder."""
     file = folder / f"{folder.name}.txt"
     labels = read_labels(file)
     _count_odd(folder.name, labels, cleaning)
-    names = _matched(file, labels, unmatched, cleaning)
+    names = _match_files(file, labels, unmatched, cleaning)
     n, place = len(names), f"{folder}{os.sep}"
     part, side, view = parse_folder(folder.name)
-    numbers = [_number(name) for name in names]
+    numbers = [_patient_number(name) for name in names]
     ids, paths = [f"{folder.name}/{name}" for name in names], [place + name for name in names]
     return (
         ids,
@@ -117,14 +117,14 @@ def _columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence
     )
 
 
-def _number(name: str) -> str:
+def _patient_number(name: str) -> str:
     stem = name.rpartition(".")[0] or name
     return stem.lstrip("0") or "0"
 
 
-def _count_odd(folder: str, labels: Labels, cleaning: CleaningReport) -> None:
+def _count_odd(folder: str, labels: BoneLabels, cleaning: CleaningReport) -> None:
     part, _, view = parse_folder(folder)
-    if part not in PARTS.values():
+    if part not in PARSE_CHUNK.values():
         cleaning.count(
             "folder of a part that BS-80K does not have: indexed by its own name", folder
         )
@@ -138,7 +138,9 @@ def _count_odd(folder: str, labels: Labels, cleaning: CleaningReport) -> None:
         )
 
 
-def _matched(file: Path, labels: Labels, unmatched: str, cleaning: CleaningReport) -> list[str]:
+def _match_files(
+    file: Path, labels: BoneLabels, unmatched: str, cleaning: CleaningReport
+) -> list[str]:
     """The names that stand in the label file and in its folder."""
     with os.scandir(file.parent) as entries:
         files = {entry.name for entry in entries if entry.is_file()}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from datamodules.cleaning import CleaningReport
-from datamodules.refusal import Refusal
-from datamodules.strata import NONE
+from datamodules.refusal import UserError
+from datamodules.strata import NO_LESION
 
 
-def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
+def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
     """Check the lists of patient numbers that are one patient, and return them as strings.
 
     Raises:
@@ -24,14 +24,14 @@ def checked(identical: Sequence[Sequence[int]]) -> list[list[str]]:
             else []
         )
         if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
-            raise Refusal(
+            raise UserError(
                 f"datamodule.identical holds {together}, which is no list of two patient numbers or"
                 " more; write [[828, 2244], ...], or []"
             )
     return [[str(number) for number in together] for together in identical]
 
 
-def joined(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[str, str]:
+def join_views(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[str, str]:
     """Map each patient number to its group, which for most is the number itself.
 
     Numbers that any list in `together` connects share the lowest of theirs.
@@ -52,7 +52,7 @@ def joined(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[st
     return group_of
 
 
-def copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
+def find_copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
     """Find patient numbers whose scans are the same file, byte by byte; reads only equal sizes.
 
     Args:
@@ -75,7 +75,7 @@ def copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
     return found
 
 
-def strata(rows: pd.DataFrame) -> pd.Series:
+def patient_strata(rows: pd.DataFrame) -> pd.Series:
     """Return per row which views of its group are abnormal, such as `1_ANT_POST`.
 
     A split that is stratified by it has its share of each kind.
@@ -88,4 +88,4 @@ def strata(rows: pd.DataFrame) -> pd.Series:
         .groupby("group")["view"]
         .agg(lambda views: "_".join(["1", *sorted(set(views))]))
     )
-    return rows["group"].map(abnormal).fillna(NONE)
+    return rows["group"].map(abnormal).fillna(NO_LESION)

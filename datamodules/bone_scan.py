@@ -17,13 +17,13 @@ import pandas as pd
 from datamodules.arguments import FilePath, NonNegative, Whole, validated
 from datamodules.base import ManifestDataModule
 from datamodules.bone_boxes import BoneBoxes
-from datamodules.bone_index import index_of
-from datamodules.bone_patients import checked, copies, joined, strata
+from datamodules.bone_index import build_index
+from datamodules.bone_patients import check_patients, find_copies, join_views, patient_strata
 from datamodules.images import image_size
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import SPLITS, Manifest
 from datamodules.refusal import ManifestError
-from datamodules.truths import check_truths
+from datamodules.truths import check_ground_truth
 
 VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
 IDENTICAL = (
@@ -71,7 +71,7 @@ class BoneScanDataModule(ManifestDataModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.view, self.part, self.identical = view, part, checked(identical)
+        self.view, self.part, self.identical = view, part, check_patients(identical)
         self.unmatched = unmatched
         self.boxes = BoneBoxes(box_tolerance, bad_boxes, self.cleaning)
         self.true_masks = Path(true_masks).expanduser() if true_masks else None
@@ -79,7 +79,7 @@ class BoneScanDataModule(ManifestDataModule):
     @cached_property
     def index(self) -> pd.DataFrame:
         """Every labelled image below `root`, from `index_of`; not only what is trained on."""
-        return index_of(self.root, self.unmatched, self.cleaning)
+        return build_index(self.root, self.unmatched, self.cleaning)
 
     def manifest(self) -> Manifest:
         """Both views of the part before the split; `self.cleaning` lists what was left out."""
@@ -89,9 +89,11 @@ class BoneScanDataModule(ManifestDataModule):
                 f"{self.root} has no {self.part}; set datamodule.part to one of"
                 f" {', '.join(sorted(set(self.index['part'])))}"
             )
-        group_of = joined(rows["number"], [*self.identical, *copies(rows, self.cleaning)])
+        group_of = join_views(rows["number"], [*self.identical, *find_copies(rows, self.cleaning)])
         rows["group"] = rows.pop("number").map(group_of)
-        return Manifest(rows.assign(stratum=strata(rows)), ("abnormal",), group_is="patient")
+        return Manifest(
+            rows.assign(stratum=patient_strata(rows)), ("abnormal",), group_is="patient"
+        )
 
     def with_split(self, manifest: Manifest) -> Manifest:
         """Return the rows of the wanted view with size, place on the canvas, boxes and true masks.
@@ -120,7 +122,7 @@ class BoneScanDataModule(ManifestDataModule):
                     f"{self.root}: {said}; bring more patients, or set datamodule.view or"
                     " datamodule.seed to another"
                 )
-        rows = rows.join(pd.DataFrame([self._place(image) for image in rows["image"]]))
+        rows = rows.join(pd.DataFrame([self._image_path(image) for image in rows["image"]]))
         rows = rows.assign(**self.boxes.columns(rows))
         if self.true_masks:
             if not self.true_masks.is_dir():
@@ -130,10 +132,10 @@ class BoneScanDataModule(ManifestDataModule):
                 )
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
         found = replace(manifest, rows=rows)
-        check_truths(found)
+        check_ground_truth(found)
         return found
 
-    def _place(self, image: str) -> dict[str, float]:
+    def _image_path(self, image: str) -> dict[str, float]:
         height, width = image_size(Path(image))
         letterbox = Letterbox(height, width, self.image_size)
         content = letterbox.content

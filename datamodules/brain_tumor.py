@@ -22,7 +22,7 @@ from datamodules.images import SUFFIXES
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
-Parts = list[
+CocoParts = list[
     tuple[dict[str, Any], Rle]
 ]  # the annotations of one image that were kept, with their masks
 
@@ -54,8 +54,8 @@ class BrainTumorDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """The cleaned export; what was cleaned stands in `self.cleaning`."""
         self._contents: dict[str, dict[str, Any]] = {}
-        self._parts: dict[str, Parts] = {}
-        rows = [row for split in FOLDERS for row in self._rows_of(split)]
+        self._parts: dict[str, CocoParts] = {}
+        rows = [row for split in FOLDERS for row in self._split_rows(split)]
         if not rows:
             raise ManifestError(
                 f"{self.root} has no annotated image; annotate some and export again"
@@ -64,13 +64,13 @@ class BrainTumorDataModule(ManifestDataModule):
         self._write_cleaned(set(table["id"]))
         return Manifest(table.reset_index(drop=True), classes=("tumour",), group_is="image")
 
-    def _rows_of(self, split: str) -> list[dict[str, Any]]:
+    def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = annotation_file(self.root, split)
         content = self._contents[split] = read_coco(path)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
-        self._count_file_warts(path.parent, content)
+        self._count_file_defects(path.parent, content)
         rows = []
         for image in content["images"]:
             parts = self._clean(split, path, image, annotations[image["id"]])
@@ -79,7 +79,7 @@ class BrainTumorDataModule(ManifestDataModule):
                 self._parts[rows[-1]["id"]] = parts
         return rows
 
-    def _count_file_warts(self, folder: Path, content: dict[str, Any]) -> None:
+    def _count_file_defects(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
             if file.suffix.lower() in SUFFIXES and file.name not in listed:
@@ -96,7 +96,7 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def _clean(
         self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]
-    ) -> Parts:
+    ) -> CocoParts:
         name = f"{split}/{image['file_name']}"
         parts: dict[str, tuple[dict[str, Any], Rle]] = {}
         for annotation in annotations:
@@ -128,7 +128,9 @@ class BrainTumorDataModule(ManifestDataModule):
             )
         return list(parts.values())
 
-    def _row(self, split: str, folder: Path, image: dict[str, Any], parts: Parts) -> dict[str, Any]:
+    def _row(
+        self, split: str, folder: Path, image: dict[str, Any], parts: CocoParts
+    ) -> dict[str, Any]:
         merged = coco_mask.merge([rle for _, rle in parts]) if parts else None
         return {
             "id": f"{split}/{image['file_name']}",

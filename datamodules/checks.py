@@ -7,15 +7,15 @@ import numpy as np
 
 from datamodules.cache import ImageCache
 from datamodules.cleaning import CleaningReport
-from datamodules.labels import exclusive, shown
-from datamodules.leaks import refuse_leaks
+from datamodules.labels import is_multiclass, present_classes
+from datamodules.leaks import check_leakage
 from datamodules.manifest import SPLITS, Manifest
-from datamodules.picture import crop_of
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.sample import Canvas
+from datamodules.picture import get_crop
+from datamodules.refusal import ManifestError, UserError
+from datamodules.sample import ImageSize
 
 BLANK = "image of nearly one grey value"
-SOFT = "mask with soft edges: cut at 127"
+SOFT_EDGES = "mask with soft edges: cut at 127"
 
 
 def check_image_size(image_size: Any, where: str) -> None:
@@ -36,7 +36,7 @@ def check_image_size(image_size: Any, where: str) -> None:
         else []
     )
     if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
-        raise Refusal(
+        raise UserError(
             f"{where}={image_size} is no size; write the side of a square in pixels, such as 512,"
             " or [height,width], such as [1024,512]"
         )
@@ -46,12 +46,12 @@ def check_image_size(image_size: Any, where: str) -> None:
             str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]"
             for numbers in (sides, nearest)
         )
-        raise Refusal(
+        raise UserError(
             f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}"
         )
 
 
-def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
+def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
     """Return the canvas at which images are kept; refuse another shape than the network's.
 
     Raises:
@@ -59,14 +59,14 @@ def check_cache_size(cache_size: Any, image_size: Canvas) -> Canvas:
     """
     if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
         check_image_size(cache_size, "datamodule.cache_size")
-    kept = Canvas.of(cache_size)
+    kept = ImageSize.from_config(cache_size)
     if kept.height * image_size.width != kept.width * image_size.height:
         like = (
             ""
             if image_size.width == image_size.height
             else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
         )
-        raise Refusal(
+        raise UserError(
             f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set"
             " datamodule.cache_size=null"
         )
@@ -80,12 +80,14 @@ def check_folds(folds: int, fold: int | None) -> None:
         Refusal: names values that work.
     """
     if folds == 1:
-        raise Refusal(
+        raise UserError(
             f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the"
             " data's own split"
         )
     if folds and not 0 <= (fold or 0) < folds:
-        raise Refusal(f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}")
+        raise UserError(
+            f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}"
+        )
 
 
 def check_root(root: Path) -> None:
@@ -106,7 +108,7 @@ def check_root(root: Path) -> None:
         )
 
 
-def check_pictures(
+def check_images(
     root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
 ) -> None:
     """Count odd images and masks in the cache, and refuse the data set if most are unusable.
@@ -123,18 +125,18 @@ def check_pictures(
             image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
-    count_pictures(
+    count_odd_images(
         manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning
     )
-    refuse_blank(root, manifest, np.asarray(cache.nearly_one_grey))
+    check_blank(root, manifest, np.asarray(cache.nearly_one_grey))
     if inverted_masks == "refuse":
         true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
-        refuse_inverted(
+        check_inverted(
             root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes
         )
 
 
-def count_pictures(
+def count_odd_images(
     manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
 ) -> None:
     """Count images of nearly one grey value, masks with soft edges and swapped masks.
@@ -146,7 +148,7 @@ def count_pictures(
         cleaning: Takes the counts.
     """
     ids = manifest.rows["id"].astype(str).to_numpy()
-    for reason, rows in ((BLANK, flat), (SOFT, soft)):
+    for reason, rows in ((BLANK, flat), (SOFT_EDGES, soft)):
         for id in ids[rows]:
             cleaning.count(reason, id)
     if manifest.swap_masks and "mask" in manifest.rows:
@@ -154,7 +156,7 @@ def count_pictures(
             cleaning.count("mask whose foreground and background were swapped", id)
 
 
-def refuse_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
+def check_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
     """Refuse a data set of which most images show nearly one grey value.
 
     Raises:
@@ -173,7 +175,7 @@ def refuse_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
         raise ManifestError(f"{root}: {said}; {fix}")
 
 
-def refuse_inverted(
+def check_inverted(
     root: Path,
     manifest: Manifest,
     areas: np.ndarray | None,
@@ -193,7 +195,7 @@ def refuse_inverted(
     Raises:
         ManifestError: names the class, the first mask and the key.
     """
-    whole = np.array([crop_of(manifest, row) is None for row in range(len(manifest))])
+    whole = np.array([get_crop(manifest, row) is None for row in range(len(manifest))])
     columns = (
         []
         if areas is None
@@ -230,7 +232,7 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
     Raises:
         ManifestError: names the split, or the files.
     """
-    rows, shows = manifest.rows, shown(manifest, cache)
+    rows, shows = manifest.rows, present_classes(manifest, cache)
     for name in SPLITS:
         of_split = shows[rows["split"] == name]
         if "mask" in rows and not of_split.any():
@@ -239,16 +241,16 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
                 " with datamodule.split=group"
             )
         if "label" in rows and "mask" not in rows and len(of_split):
-            _refuse_absent_class(root, name, manifest, of_split)
-    return refuse_leaks(rows, cache.digests, allow_leaks)
+            _check_class_present(root, name, manifest, of_split)
+    return check_leakage(rows, cache.digests, allow_leaks)
 
 
-def _refuse_absent_class(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
+def _check_class_present(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
     """Refuse a split in which a class never occurs, or the only class always does.
 
     Of several independent findings a rare one may be absent from val or test.
     """
-    independent = len(manifest.classes) > 1 and not exclusive(manifest)
+    independent = len(manifest.classes) > 1 and not is_multiclass(manifest)
     for name, column in zip(manifest.classes, shows.T, strict=True):
         if (not column.any() and not (independent and split != "train")) or (
             column.all() and len(manifest.classes) == 1

@@ -16,15 +16,21 @@ from pycocotools import mask as coco_mask
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
-from datamodules.formats.chestx_det import CLASSES, Finding, nearest, outline_rle, read_chestx_det
+from datamodules.formats.chestx_det import (
+    CLASSES,
+    Finding,
+    nearest_class,
+    outline_rle,
+    read_chestx_det,
+)
 from datamodules.formats.rle import Rle
 from datamodules.images import SUFFIXES, image_size
 from datamodules.manifest import Manifest
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.strata import NONE
+from datamodules.refusal import ManifestError, UserError
+from datamodules.strata import NO_LESION
 
 SPLITS = ("train", "test")
-PLACES = (
+FOLDER_NAMES = (
     "{0}_data/{0}",
     "{0}_data",
     "{0}",
@@ -61,9 +67,9 @@ class ChestXDetDataModule(ManifestDataModule):
         self.unmatched = unmatched
         for name in self.classes:
             if name not in CLASSES:
-                raise Refusal(
+                raise UserError(
                     f"datamodule.classes names '{name}', which ChestX-Det does not have;"
-                    f" {nearest(name, list(CLASSES))}"
+                    f" {nearest_class(name, list(CLASSES))}"
                 )
         if not self.classes or len(set(self.classes)) < len(self.classes):
             wrong = (
@@ -71,7 +77,7 @@ class ChestXDetDataModule(ManifestDataModule):
                 if self.classes
                 else "names no class; take null for all"
             )
-            raise Refusal(f"datamodule.classes={list(self.classes)} {wrong}")
+            raise UserError(f"datamodule.classes={list(self.classes)} {wrong}")
 
     def manifest(self) -> Manifest:
         """The images of both files; `self.cleaning` lists what was left out or repaired."""
@@ -99,7 +105,7 @@ class ChestXDetDataModule(ManifestDataModule):
 
     def _folder(self, split: str, names: list[str]) -> Path:
         """Return the folder that holds most images of a split."""
-        places = [self.root / place.format(split) for place in PLACES]
+        places = [self.root / place.format(split) for place in FOLDER_NAMES]
         there = {
             place: sum((place / name).is_file() for name in names)
             for place in places
@@ -109,7 +115,7 @@ class ChestXDetDataModule(ManifestDataModule):
         if not there[best]:
             raise ManifestError(
                 f"{self.root} has none of the images that ChestX_Det_{split}.json names, such as"
-                f" '{names[0]}' (looked in {', '.join(PLACES).format(split)}); unpack"
+                f" '{names[0]}' (looked in {', '.join(FOLDER_NAMES).format(split)}); unpack"
                 f" {split}_data.zip there, or set datamodule.root=..."
             )
         return best
@@ -161,7 +167,7 @@ class ChestXDetDataModule(ManifestDataModule):
             "label": [int(mask is not None) for mask in masks],
             "split": split,
             "stratum": (
-                min(shown, key=lambda name: frequency[name]) if shown else NONE
+                min(shown, key=lambda name: frequency[name]) if shown else NO_LESION
             ),  # its rarest: val gets its tenth of rare classes too
         }
 
@@ -174,14 +180,14 @@ class ChestXDetDataModule(ManifestDataModule):
         height, width = image_size(image) if findings else (0, 0)
         for finding in findings:
             rle, cut = outline_rle(finding, height, width, f"{self.root}: '{id}'")
-            self._count_warts(id, finding, rle, cut)
+            self._count_defects(id, finding, rle, cut)
             if rle in parts.get(finding.name, []):
                 self.cleaning.count("exact duplicate finding: counts once", f"{id} {finding.name}")
             elif rle and finding.name in parts:
                 parts[finding.name].append(rle)
-        return [_union(of_class) if of_class else None for of_class in parts.values()]
+        return [_merge_rles(of_class) if of_class else None for of_class in parts.values()]
 
-    def _count_warts(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
+    def _count_defects(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
         if not finding.box_agrees:
             self.cleaning.count(
                 "box that differs by more than 2 px from its polygon: the polygon is taken", id
@@ -192,6 +198,6 @@ class ChestXDetDataModule(ManifestDataModule):
             self.cleaning.count("polygon that covers no pixel: left out", f"{id} {finding.name}")
 
 
-def _union(parts: list[Rle]) -> Rle:
+def _merge_rles(parts: list[Rle]) -> Rle:
     merged = coco_mask.merge(parts)
     return {"size": merged["size"], "counts": merged["counts"].decode()}

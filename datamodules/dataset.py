@@ -7,10 +7,10 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from datamodules.cache import ImageCache
-from datamodules.labels import targets
-from datamodules.letterbox import Letterbox, grid, resized
+from datamodules.labels import label_matrix
+from datamodules.letterbox import Letterbox, evaluation_grid, resize_to
 from datamodules.manifest import Manifest
-from datamodules.sample import Canvas, Content, Key, Sample
+from datamodules.sample import ContentBox, ImageSize, Sample, SampleKey
 
 
 class ManifestDataset(Dataset[Sample]):
@@ -39,7 +39,7 @@ class ManifestDataset(Dataset[Sample]):
             manifest.rows["id"].tolist(), str
         )  # one block of memory: forked workers do not copy it by counting references
         self.groups = np.array(manifest.rows["group"].tolist(), str)
-        self.labels = targets(manifest)
+        self.labels = label_matrix(manifest)
         self.classes = len(manifest.classes)
         self.seed = seed
         self.augmentation = augmentation
@@ -49,7 +49,7 @@ class ManifestDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample:
         cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
         planes = self._planes(key)
         sample = Sample(
@@ -69,12 +69,12 @@ class ManifestDataset(Dataset[Sample]):
                 sample["truth"] = self._truth(key.row, planes["mask"], sample["content"])
         return sample
 
-    def batch(self, ids: list[str], image_size: Canvas) -> Sample:
+    def batch(self, ids: list[str], image_size: ImageSize) -> Sample:
         """The named images as one batch, in the order asked."""
         row = {id: number for number, id in enumerate(self.ids.tolist())}
-        return collate([self[Key(row[id], 0, 0, image_size)] for id in ids])
+        return collate([self[SampleKey(row[id], 0, 0, image_size)] for id in ids])
 
-    def _planes(self, key: Key) -> dict[str, np.ndarray]:
+    def _planes(self, key: SampleKey) -> dict[str, np.ndarray]:
         """Return the image and any mask, augmented at the cache's size and then resized.
 
         In this order a crop loses no detail.
@@ -85,11 +85,11 @@ class ManifestDataset(Dataset[Sample]):
         if self.augmentation is not None:
             self.augmentation.set_random_seed(sample_seed(self.seed, key))
             planes = self.augmentation(**planes)
-        size = Canvas.of(key.image_size)
+        size = ImageSize.from_config(key.image_size)
         if planes["image"].shape[:2] != size:
-            planes["image"] = resized(planes["image"], *size)
+            planes["image"] = resize_to(planes["image"], *size)
             if "mask" in planes:
-                planes["mask"] = (resized(planes["mask"] * np.uint8(255), *size) >= 128).astype(
+                planes["mask"] = (resize_to(planes["mask"] * np.uint8(255), *size) >= 128).astype(
                     np.uint8
                 )
         return planes
@@ -98,8 +98,8 @@ class ManifestDataset(Dataset[Sample]):
         height, width = self.cache.sizes[row].tolist()
         return height, width
 
-    def _truth(self, row: int, mask: np.ndarray, content: Content) -> torch.Tensor:
-        size = grid(*self._size(row), self.evaluation_size or "native")
+    def _truth(self, row: int, mask: np.ndarray, content: ContentBox) -> torch.Tensor:
+        size = evaluation_grid(*self._size(row), self.evaluation_size or "native")
         if size == (content.height, content.width):
             inside = mask[
                 content.top : content.top + content.height,
@@ -110,12 +110,12 @@ class ManifestDataset(Dataset[Sample]):
             inside = (
                 native
                 if native.shape[:2] == size
-                else (resized(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+                else (resize_to(native * np.uint8(255), *size) >= 128).astype(np.uint8)
             )
         return _channels_first(inside)
 
 
-def sample_seed(seed: int, key: Key) -> int:
+def sample_seed(seed: int, key: SampleKey) -> int:
     """32 bits from (seed, row, epoch, draw), the same on every machine and in every worker."""
     return int(np.random.SeedSequence([seed, key.row, key.epoch, key.draw]).generate_state(1)[0])
 

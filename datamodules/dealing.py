@@ -7,7 +7,7 @@ of processes.
 import numpy as np
 
 
-def dealt(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
+def shard_epoch(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
     """Distribute an epoch's images over processes so that each gets its part of the positives.
 
     A step shows the same images whatever the number of processes. Within it positives are dealt in

@@ -14,18 +14,18 @@ from rich.progress import track
 from datamodules.cache import ImageCache
 from datamodules.formats.rle import decode
 from datamodules.images import nearly_one_grey, read_image
-from datamodules.leaks import THUMBNAIL, thumbnail
+from datamodules.leaks import THUMBNAIL, make_thumbnail
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest, RowMask
-from datamodules.picture import crop_of, picture, refuse_other_size
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.sample import Canvas, Size
+from datamodules.picture import check_size, get_crop, load_view
+from datamodules.refusal import ManifestError, UserError
+from datamodules.sample import ImageSize, ImageSizeLike
 
-VERSION = 6
+CACHE_VERSION = 6
 
 
-def build(
-    manifest: Manifest, size: Size, channels: int, folder: Path, workers: int | None = None
+def build_cache(
+    manifest: Manifest, size: ImageSizeLike, channels: int, folder: Path, workers: int | None = None
 ) -> ImageCache:
     """Open the cache of a manifest at one size, or build it by decoding all images.
 
@@ -42,7 +42,7 @@ def build(
         Refusal: not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    size = Canvas.of(size)
+    size = ImageSize.from_config(size)
     place = folder / f"images-{fingerprint(manifest, size, channels)}"
     if place.is_dir():
         return ImageCache(place)
@@ -52,37 +52,37 @@ def build(
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(mode=0o700)
             try:
-                _fill(manifest, size, channels, unfinished, workers)
+                _fill_cache(manifest, size, channels, unfinished, workers)
                 unfinished.rename(place)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return ImageCache(place)
 
 
-def fingerprint(manifest: Manifest, size: Canvas, channels: int) -> str:
+def fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str:
     """Hash the files, masks and crops of a manifest and how they are cached, but not its split.
 
     A file counts by its path, size and modification time.
     """
     how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
     digest = hashlib.sha256(
-        f"{VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
+        f"{CACHE_VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
     )
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
-        digest.update(_stamp(image).encode())
+        digest.update(_file_stamp(image).encode())
         digest.update(
-            (_stamp(mask) if isinstance(mask, str) else json.dumps(mask, default=str)).encode()
+            (_file_stamp(mask) if isinstance(mask, str) else json.dumps(mask, default=str)).encode()
         )
     for mask in manifest.rows["true_mask"] if "true_mask" in manifest.rows else ():
-        digest.update((_stamp(mask) if isinstance(mask, str) else "none").encode())
+        digest.update((_file_stamp(mask) if isinstance(mask, str) else "none").encode())
     for row in range(len(manifest)) if "crop" in manifest.rows else ():
-        if crop := crop_of(manifest, row):
+        if crop := get_crop(manifest, row):
             digest.update(f"{row} {crop}".encode())
     return digest.hexdigest()[:16]
 
 
-def _stamp(path: str) -> str:
+def _file_stamp(path: str) -> str:
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -92,12 +92,12 @@ def _stamp(path: str) -> str:
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def _fill(
-    manifest: Manifest, size: Canvas, channels: int, folder: Path, workers: int | None
+def _fill_cache(
+    manifest: Manifest, size: ImageSize, channels: int, folder: Path, workers: int | None
 ) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
     packed = -(-classes // 8)  # bytes of a mask's pixel: one a class would be most of the cache
-    _refuse_full_disk(folder, n * size.height * size.width * (channels + packed))
+    _check_disk_space(folder, n * size.height * size.width * (channels + packed))
 
     def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
@@ -119,10 +119,10 @@ def _fill(
 
     def one(row: int) -> list[bytes]:
         data = paths[row].read_bytes()
-        pixels = picture(manifest, row, read_image(paths[row], channels, data))
+        pixels = load_view(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
         rles, soft[row] = manifest.mask(row) if classes else RowMask([])
-        refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
+        check_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images[row] = box.image(pixels)
         if masks is not None and areas is not None:
@@ -133,7 +133,7 @@ def _fill(
             )
         sizes[row], thumbnails[row] = (
             (height, width),
-            thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8)),
+            make_thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8)),
         )
         flat[row] = nearly_one_grey(pixels)
         if true_areas is not None:
@@ -167,10 +167,10 @@ def _true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
     return int(mask.sum()), soft
 
 
-def _refuse_full_disk(folder: Path, needed: int) -> None:
+def _check_disk_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
-        raise Refusal(
+        raise UserError(
             f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs"
             f" {needed / 1e9:.1f}; set paths.cache to a larger disk"
         )

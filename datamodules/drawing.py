@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.plan import Plan
-from datamodules.refusal import Refusal
+from datamodules.plan import EpochConfig
+from datamodules.refusal import UserError
 
 ROUNDING = 1e-6  # floating-point error of a whole number of images
 
 
 @dataclass(frozen=True)
-class Pool:
+class SamplingPool:
     """The training rows as a sampler sees them; N of each.
 
     Attributes:
@@ -29,7 +29,7 @@ class Pool:
     oversample: float = 1.0
 
     @classmethod
-    def plain(cls, rows: np.ndarray) -> "Pool":
+    def is_plain(cls, rows: np.ndarray) -> "SamplingPool":
         """Make a pool in which all rows are wanted alike."""
         return cls(
             np.asarray(rows),
@@ -38,7 +38,7 @@ class Pool:
             np.ones(len(rows)),
         )
 
-    def refuse(self, plan: Plan, where: str) -> None:
+    def check(self, plan: EpochConfig, where: str) -> None:
         """Refuse a plan that cannot be sampled from these rows.
 
         Args:
@@ -51,7 +51,7 @@ class Pool:
         known = sorted(set(self.stratum.tolist()))
         unknown = sorted(set(plan.strata_weights or ()) - set(known))
         if unknown:
-            raise Refusal(
+            raise UserError(
                 f"{where}.strata_weights names {unknown[0]}, but the strata of train are"
                 f" {', '.join(known)}; weigh those"
             )
@@ -63,13 +63,13 @@ class Pool:
             (1 - plan.positive_fraction, ~self.positive, "negative"),
         ):
             if wanted > 0 and not weights[sign].any():
-                raise Refusal(
+                raise UserError(
                     f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and"
                     " train has none of any weight; take another share, other strata_weights, or"
                     " null for the data's own"
                 )
 
-    def batches(self, plan: Plan, world_size: int = 1) -> int:
+    def batches(self, plan: EpochConfig, world_size: int = 1) -> int:
         """Return the batches of an epoch on each of `world_size` processes.
 
         A last, smaller batch is left out, because it would harm BatchNorm.
@@ -78,7 +78,7 @@ class Pool:
             return plan.batches
         return max(1, int(1 / self.shares(plan).max() + ROUNDING) // (plan.batch_size * world_size))
 
-    def shares(self, plan: Plan) -> np.ndarray:
+    def shares(self, plan: EpochConfig) -> np.ndarray:
         """Return the share of an epoch that is wanted of each row; the sum is 1."""
         weights = self._weights(plan)
         if plan.positive_fraction is None:
@@ -92,8 +92,8 @@ class Pool:
                 shares[sign] = fraction * weights[sign] / weights[sign].sum()
         return shares
 
-    def draw(
-        self, plan: Plan, images: int, random: np.random.Generator
+    def sample(
+        self, plan: EpochConfig, images: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sample the rows of one epoch, in the order they are shown.
 
@@ -111,7 +111,7 @@ class Pool:
         """
         weights = self._weights(plan)
         if plan.positive_fraction is None:
-            drawn = self._systematic(np.arange(len(self.rows)), weights, images, random)
+            drawn = self._systematic_sample(np.arange(len(self.rows)), weights, images, random)
         else:
             positives = round(plan.positive_fraction * images)
             parts = [
@@ -119,14 +119,17 @@ class Pool:
                 (np.flatnonzero(~self.positive), images - positives),
             ]
             drawn = np.concatenate(
-                [self._systematic(part, weights[part], number, random) for part, number in parts]
+                [
+                    self._systematic_sample(part, weights[part], number, random)
+                    for part, number in parts
+                ]
             )
-        before = _before(drawn)
+        before = _count_before(drawn)
         order = random.permutation(images)
         drawn, before = drawn[order], before[order]
         return self.rows[drawn], before, self.positive[drawn]
 
-    def _weights(self, plan: Plan) -> np.ndarray:
+    def _weights(self, plan: EpochConfig) -> np.ndarray:
         wanted = self.boost * np.where(self.positive, self.oversample, 1.0)
         if plan.strata_weights is None:
             return wanted
@@ -136,7 +139,7 @@ class Pool:
             * wanted
         )
 
-    def _systematic(
+    def _systematic_sample(
         self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator
     ) -> np.ndarray:
         """Sample `number` members, each as often as its weight says, rounded up or down.
@@ -158,7 +161,7 @@ class Pool:
         return np.repeat(members[order], times)
 
 
-def _before(drawn: np.ndarray) -> np.ndarray:
+def _count_before(drawn: np.ndarray) -> np.ndarray:
     """Count the equal entries left of each entry; equal entries must be adjacent."""
     starts = np.flatnonzero(np.diff(drawn, prepend=-1))
     return np.arange(len(drawn)) - np.repeat(starts, np.diff(starts, append=len(drawn)))

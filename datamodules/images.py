@@ -38,7 +38,7 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
 
         grey = read_dicom(path, data)[..., None]
         return grey if channels == 1 else np.repeat(grey, channels, axis=2)
-    pixels = _eight_bit(path, decoded_image(path, data), channels)
+    pixels = _to_uint8(path, decoded_image(path, data), channels)
     return pixels[..., None] if channels == 1 else pixels
 
 
@@ -48,7 +48,7 @@ def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
     Raises:
         ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
     """
-    image = _open(path, data)
+    image = _open_image(path, data)
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -64,12 +64,12 @@ def nearly_one_grey(pixels: np.ndarray) -> bool:
     In every channel the middle 99.8 % then span at most NEARLY_ONE_GREY levels.
     """
     return all(
-        _spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
+        _grey_spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
         for channel in range(pixels.shape[2])
     )
 
 
-def _spread(grey: np.ndarray) -> int:
+def _grey_spread(grey: np.ndarray) -> int:
     """Return the 99.9th minus the 0.1th percentile of uint8 pixels, from their histogram."""
     below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
     low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
@@ -86,7 +86,7 @@ def image_size(path: Path) -> tuple[int, int]:
         from datamodules.formats.dicom import dicom_size
 
         return dicom_size(path)
-    with _open(path, None) as image:
+    with _open_image(path, None) as image:
         return image.height, image.width
 
 
@@ -100,7 +100,7 @@ def is_dicom(path: Path, data: bytes | None) -> bool:
     return data is not None and data[128:132] == b"DICM"
 
 
-def _open(path: Path, data: bytes | None) -> Image.Image:
+def _open_image(path: Path, data: bytes | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST_IMAGE is ours
@@ -110,30 +110,30 @@ def _open(path: Path, data: bytes | None) -> Image.Image:
             f"{path} does not exist; restore the file or take it out of the data set"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
+        raise _size_error(path) from error
     except (UnidentifiedImageError, OSError) as error:
         raise ManifestError(
-            f"{path} is not an image that can be read ({_reason(error)}); replace or remove it"
+            f"{path} is not an image that can be read ({_short_reason(error)}); replace or remove it"
         ) from error
     if image.width * image.height > LARGEST_IMAGE:
-        raise _too_large(path)
+        raise _size_error(path)
     return image
 
 
-def _too_large(path: Path) -> ManifestError:
+def _size_error(path: Path) -> ManifestError:
     return ManifestError(
         f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or"
         " remove it"
     )
 
 
-def _reason(error: Exception) -> str:
+def _short_reason(error: Exception) -> str:
     return (
         "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
     )
 
 
-def _eight_bit(path: Path, image: Image.Image, channels: int) -> np.ndarray:
+def _to_uint8(path: Path, image: Image.Image, channels: int) -> np.ndarray:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         wide = np.asarray(image, np.float32)
         if image.mode == "F" and (lost := int(np.count_nonzero(~np.isfinite(wide)))):

@@ -9,7 +9,7 @@ from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
 
-def targets(manifest: Manifest) -> np.ndarray | None:
+def label_matrix(manifest: Manifest) -> np.ndarray | None:
     """float32 `N x classes` of 0 and 1, or None where the manifest has no column `label`.
 
     A list is multi-hot. An int is 0 or 1 where there is one class, else the number of the only
@@ -29,11 +29,14 @@ def targets(manifest: Manifest) -> np.ndarray | None:
             " lists"
         )
     return np.stack(
-        [_target(label, id, len(manifest.classes)) for label, id in zip(labels, ids, strict=True)]
+        [
+            _label_row(label, id, len(manifest.classes))
+            for label, id in zip(labels, ids, strict=True)
+        ]
     )
 
 
-def exclusive(manifest: Manifest) -> bool:
+def is_multiclass(manifest: Manifest) -> bool:
     """Return True if each image shows one of several classes, that is, if labels are ints."""
     return (
         "label" in manifest.rows
@@ -42,15 +45,15 @@ def exclusive(manifest: Manifest) -> bool:
     )
 
 
-def shown(manifest: Manifest, cache: ImageCache) -> np.ndarray:
+def present_classes(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     """Return the classes a row truly shows, bool `N x classes`, by masks if any, else by label."""
     if cache.has_masks:
         return np.asarray(cache.areas) > 0
-    labels = targets(manifest)
+    labels = label_matrix(manifest)
     return np.zeros((len(manifest), len(manifest.classes)), bool) if labels is None else labels > 0
 
 
-def _target(label: Any, id: str, classes: int) -> np.ndarray:
+def _label_row(label: Any, id: str, classes: int) -> np.ndarray:
     target = np.zeros(classes, np.float32)
     if isinstance(label, list | tuple):
         if len(label) != classes or not set(label) <= {0, 1}:

@@ -14,7 +14,7 @@ from datamodules.refusal import ManifestError
 THUMBNAIL = 32  # side in pixels
 HASH_DISTANCE = 12  # bits of 64 in which two perceptual hashes may differ and still be proposed
 CORRELATION = 0.97  # of thumbnails, from which a proposed pair is called nearly the same picture
-BLOCK = 1024  # rows compared at once, so that memory stays bounded
+PAIR_BLOCK = 1024  # rows compared at once, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class NearDuplicate:
     turned: str
 
 
-def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[str]:
+def check_leakage(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[str]:
     """Refuse a split in which one group or one file's content is on two sides.
 
     Args:
@@ -39,8 +39,8 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
         ManifestError: there are leaks and `allowed` is false.
     """
     found = [
-        *_across(rows, rows["group"].to_numpy(), "group"),
-        *_across(rows, digest, "file content"),
+        *_values_across_splits(rows, rows["group"].to_numpy(), "group"),
+        *_values_across_splits(rows, digest, "file content"),
     ]
     if found and not allowed:
         raise ManifestError(
@@ -51,7 +51,7 @@ def refuse_leaks(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[
     return found
 
 
-def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
+def _values_across_splits(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
     table = pd.DataFrame(
         {"key": key, "id": rows["id"].to_numpy(), "split": rows["split"].to_numpy()}
     )
@@ -64,7 +64,7 @@ def _across(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
     return found
 
 
-def straddling(rows: pd.DataFrame) -> dict[str, int]:
+def leakage_stats(rows: pd.DataFrame) -> dict[str, int]:
     """Count what the split of `rows` leaks.
 
     These are groups in two splits or more, their images, and test images of such groups.
@@ -81,12 +81,12 @@ def straddling(rows: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def thumbnail(grey: np.ndarray) -> np.ndarray:
+def make_thumbnail(grey: np.ndarray) -> np.ndarray:
     """uint8 `H x W` to uint8 `THUMBNAIL x THUMBNAIL`, the whole picture squeezed."""
     return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
 
 
-def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
+def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
     """Find near duplicates in different splits.
 
     A perceptual hash proposes pairs, the correlation of their thumbnails confirms them.
@@ -100,19 +100,19 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
         tried.
     """
     names, splits = rows["id"].tolist(), pd.factorize(rows["split"], sort=True)[0]
-    flat = _standardised(thumbnails)
+    flat = _standardize(thumbnails)
     hashes = perceptual_hash(thumbnails)
     best: dict[tuple[int, int], NearDuplicate] = {}
-    for turned, pictures in _turns(thumbnails):
-        other_hash, other = perceptual_hash(pictures), _standardised(pictures)
-        for start in range(0, len(rows), BLOCK):
-            block = slice(start, start + BLOCK)
+    for turned, pictures in _orientations(thumbnails):
+        other_hash, other = perceptual_hash(pictures), _standardize(pictures)
+        for start in range(0, len(rows), PAIR_BLOCK):
+            block = slice(start, start + PAIR_BLOCK)
             distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
             first, second = np.nonzero(
                 (distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :])
             )
-            for part in range(0, len(first), BLOCK):
-                i, j = first[part : part + BLOCK] + start, second[part : part + BLOCK]
+            for part in range(0, len(first), PAIR_BLOCK):
+                i, j = first[part : part + PAIR_BLOCK] + start, second[part : part + PAIR_BLOCK]
                 correlation = np.einsum("ij,ij->i", flat[i], other[j])
                 for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
                     if value >= CORRELATION and (
@@ -122,12 +122,12 @@ def near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDupl
     return sorted(best.values(), key=lambda pair: -pair.correlation)
 
 
-def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
+def merge_near_duplicate_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
     """Join groups that a near duplicate connects; every connected component becomes one group.
 
     Args:
         rows: The manifest's rows with `id` and `group`.
-        thumbnails: As `near_duplicates`.
+        thumbnails: As `find_near_duplicates`.
 
     Returns:
         The group of each row: the name of the first group of its connected component.
@@ -137,7 +137,7 @@ def joined_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
     )  # so that every pair is looked at
     row = {id: number for number, id in enumerate(rows["id"])}
     pairs = [
-        (row[pair.first], row[pair.second]) for pair in near_duplicates(each_alone, thumbnails)
+        (row[pair.first], row[pair.second]) for pair in find_near_duplicates(each_alone, thumbnails)
     ]
     groups, _ = pd.factorize(rows["group"])
     edges = np.array(pairs + [(number, len(rows) + group) for number, group in enumerate(groups)])
@@ -162,13 +162,13 @@ def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 
 
-def _standardised(thumbnails: np.ndarray) -> np.ndarray:
+def _standardize(thumbnails: np.ndarray) -> np.ndarray:
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat = flat - flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def _turns(thumbnails: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def _orientations(thumbnails: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for quarter in range(4):
         turned = np.rot90(thumbnails, quarter, axes=(1, 2))
         yield f"{90 * quarter} degrees" if quarter else "as it is", np.ascontiguousarray(turned)

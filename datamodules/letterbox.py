@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.sample import Canvas, Content, Size
+from datamodules.sample import ContentBox, ImageSize, ImageSizeLike
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class Letterbox:
 
     height: int
     width: int
-    size: Size
+    size: ImageSizeLike
 
     @property
-    def canvas(self) -> Canvas:
+    def canvas(self) -> ImageSize:
         """Height and width of the canvas in pixels."""
-        return Canvas.of(self.size)
+        return ImageSize.from_config(self.size)
 
     @property
-    def content(self) -> Content:
+    def content(self) -> ContentBox:
         """Top, left, height and width of the picture on the canvas, in canvas pixels."""
         canvas = self.canvas
-        height, width = scaled(self.height, self.width, canvas)
-        return Content((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
+        height, width = resize_by(self.height, self.width, canvas)
+        return ContentBox((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
 
     @property
     def scale(self) -> float:
@@ -41,16 +41,18 @@ class Letterbox:
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
         """Place uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
-        return self._place(pixels, shrink=cv2.INTER_AREA)
+        return self._content_box(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
         """Place a 0/1 mask `H x W x C`; a canvas pixel is 1 if at least half of it is covered."""
-        return (self._place(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(np.uint8)
+        return (self._content_box(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(
+            np.uint8
+        )
 
     def back(self, pixels: np.ndarray) -> np.ndarray:
         """Resize canvas floats `h x w`, such as a heat map, to the picture; cut off padding."""
         top, left, height, width = self.content
-        return resized(
+        return resize_to(
             pixels[top : top + height, left : left + width, None], self.height, self.width
         )[..., 0]
 
@@ -90,21 +92,21 @@ class Letterbox:
             [left, top], np.float64
         )
 
-    def _place(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
+    def _content_box(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
         top, left, height, width = self.content
         canvas = np.zeros((*self.canvas, pixels.shape[2]), np.uint8)
-        canvas[top : top + height, left : left + width] = resized(pixels, height, width, shrink)
+        canvas[top : top + height, left : left + width] = resize_to(pixels, height, width, shrink)
         return canvas
 
 
-def scaled(height: int, width: int, size: Size) -> tuple[int, int]:
+def resize_by(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
     """Return height and width of a picture scaled to fill a canvas, each at least one pixel."""
-    canvas = Canvas.of(size)
+    canvas = ImageSize.from_config(size)
     factor = min(canvas.height / height, canvas.width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def resized(
+def resize_to(
     pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
 ) -> np.ndarray:
     """Resize `H x W x C` to `height x width x C`: `shrink` if it gets smaller, else bilinear."""
@@ -123,10 +125,10 @@ def resized(
     return np.stack(planes, axis=-1)
 
 
-def grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
+def evaluation_grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
     """Return the evaluation grid: a picture's own size, or its longest side at that many pixels."""
     return (
         (height, width)
         if evaluation_size == "native"
-        else scaled(height, width, int(evaluation_size))
+        else resize_by(height, width, int(evaluation_size))
     )

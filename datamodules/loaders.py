@@ -12,20 +12,20 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import ManifestDataset, collate
-from datamodules.drawing import Pool
-from datamodules.plan import Plan
-from datamodules.sample import Canvas
-from datamodules.sampling import EvaluationKeys, ResumableLoader, TrainingKeys
+from datamodules.drawing import SamplingPool
+from datamodules.plan import EpochConfig
+from datamodules.sample import ImageSize
+from datamodules.sampling import EvaluationSampler, ResumableLoader, TrainingSampler
 
-Workers = int | Literal["auto"]
+NumWorkers = int | Literal["auto"]
 
 
 def training_loader(
     dataset: ManifestDataset,
-    pool: Pool,
-    plan: Callable[[int], Plan],
+    pool: SamplingPool,
+    plan: Callable[[int], EpochConfig],
     trainer: Trainer | None,
-    num_workers: Workers,
+    num_workers: NumWorkers,
 ) -> DataLoader:
     """Load keys that follow from (seed, epoch), sharded over the trainer's ranks.
 
@@ -45,12 +45,12 @@ def training_loader(
             else 0
         )
 
-    keys = TrainingKeys(pool, plan, dataset.seed, epoch, *rank_of(trainer))
+    keys = TrainingSampler(pool, plan, dataset.seed, epoch, *rank_of(trainer))
     return ResumableLoader(
         consumed=consumed,
         dataset=dataset,
         batch_sampler=keys,
-        **_loading(dataset.seed, num_workers),
+        **_loader_arguments(dataset.seed, num_workers),
     )
 
 
@@ -59,12 +59,12 @@ def evaluation_loader(
     rows: np.ndarray,
     trainer: Trainer | None,
     batch_size: int,
-    image_size: Callable[[], Canvas],
-    num_workers: Workers,
+    image_size: Callable[[], ImageSize],
+    num_workers: NumWorkers,
 ) -> DataLoader:
     """Load every row once, sharded over the trainer's ranks."""
-    keys = EvaluationKeys(rows, batch_size, image_size, *rank_of(trainer))
-    return DataLoader(dataset, batch_sampler=keys, **_loading(dataset.seed, num_workers))
+    keys = EvaluationSampler(rows, batch_size, image_size, *rank_of(trainer))
+    return DataLoader(dataset, batch_sampler=keys, **_loader_arguments(dataset.seed, num_workers))
 
 
 def rank_of(trainer: Trainer | None) -> tuple[int, int]:
@@ -72,8 +72,8 @@ def rank_of(trainer: Trainer | None) -> tuple[int, int]:
     return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
-def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
-    workers = automatic_workers() if num_workers == "auto" else num_workers
+def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
+    workers = default_num_workers() if num_workers == "auto" else num_workers
     return {
         "collate_fn": collate,
         "num_workers": workers,
@@ -83,15 +83,15 @@ def _loading(seed: int, num_workers: Workers) -> dict[str, Any]:
             torch.Generator().manual_seed(seed)
         ),  # else a loader consumes the global random stream
         "prefetch_factor": 4 if workers else None,
-        "worker_init_fn": _leave_ctrl_c_to_the_trainer,
+        "worker_init_fn": _ignore_sigint,
     }
 
 
-def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
+def _ignore_sigint(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def automatic_workers() -> int:
+def default_num_workers() -> int:
     """Return the number of loader processes for one device, at most 8.
 
     There are none on a CPU of up to two cores, where the training step needs them.

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from datamodules.formats.mask_pictures import ENCODINGS, read_mask
-from datamodules.formats.meta_json import is_meta, rows_of
+from datamodules.formats.meta_json import is_meta, read_meta_rows
 from datamodules.formats.rle import Rle, checked_rle, decode, encode
 from datamodules.refusal import ContentError, ManifestError
 
-VERSION = 1
+MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
-REQUIRED = ("id", "image")
-FILES = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
-LISTS = {
+REQUIRED_COLUMNS = ("id", "image")
+FILE_COLUMNS = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
+LIST_COLUMNS = {
     "mask",
     "label",
     "crop",
@@ -67,7 +67,7 @@ class Manifest:
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        _check(self.rows)
+        _check_table(self.rows)
         if self.mask_encoding not in (None, *ENCODINGS):
             where = f"{self.source}: " if self.source else ""
             raise ManifestError(
@@ -148,9 +148,11 @@ class Manifest:
 
     def write(self, path: Path) -> Path:
         """Write `.csv` (first line: version and classes) or `.json`, which `read` reads back."""
-        head = {"version": VERSION, "classes": list(self.classes), "group_is": self.group_is} | (
-            {"phantom": True} if self.phantom else {}
-        )
+        head = {
+            "version": MANIFEST_VERSION,
+            "classes": list(self.classes),
+            "group_is": self.group_is,
+        } | ({"phantom": True} if self.phantom else {})
         head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
         if path.suffix == ".json":
             path.write_text(
@@ -160,7 +162,7 @@ class Manifest:
             )
             return path
         table = self.rows.copy()
-        for name in LISTS & set(table.columns):
+        for name in LIST_COLUMNS & set(table.columns):
             table[name] = table[name].map(
                 lambda value: (
                     value if isinstance(value, str) or value is None else json.dumps(value)
@@ -172,7 +174,7 @@ class Manifest:
         return path
 
 
-def read(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """Read a manifest that `Manifest.write` wrote, a plain CSV, or a pneumothorax meta JSON.
 
     A plain CSV has at least the columns id and image. Relative paths are relative to the manifest's
@@ -187,19 +189,23 @@ def read(path: Path) -> Manifest:
             " and image"
         )
     try:
-        head, rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
+        head, rows = (
+            _read_manifest_json(path) if path.suffix == ".json" else _read_manifest_csv(path)
+        )
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns"
             " id,image,mask,split"
         ) from error
-    if head.get("version", VERSION) > VERSION:
+    if head.get("version", MANIFEST_VERSION) > MANIFEST_VERSION:
         raise ManifestError(
-            f"{path} is a manifest of version {head['version']}, newer than {VERSION}; update this"
+            f"{path} is a manifest of version {head['version']}, newer than {MANIFEST_VERSION}; update this"
             " repository to read it"
         )
-    for name in FILES & set(rows.columns):
-        rows[name] = pd.Series([_beside(value, path.parent) for value in rows[name]], dtype=object)
+    for name in FILE_COLUMNS & set(rows.columns):
+        rows[name] = pd.Series(
+            [_resolve_path(value, path.parent) for value in rows[name]], dtype=object
+        )
     head = {
         "classes": ["lesion"],
         "group_is": "patient" if "group" in rows else "image",
@@ -215,8 +221,8 @@ def read(path: Path) -> Manifest:
     )
 
 
-def _check(rows: pd.DataFrame) -> None:
-    for name in REQUIRED:
+def _check_table(rows: pd.DataFrame) -> None:
+    for name in REQUIRED_COLUMNS:
         if name not in rows:
             raise ManifestError(
                 f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))});"
@@ -227,7 +233,7 @@ def _check(rows: pd.DataFrame) -> None:
                 f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
                 " fill it in or remove the row"
             )
-    for name in sorted((FILES - {"mask"}) & set(rows.columns)):
+    for name in sorted((FILE_COLUMNS - {"mask"}) & set(rows.columns)):
         odd = [
             not (
                 value is None
@@ -257,14 +263,14 @@ def _check(rows: pd.DataFrame) -> None:
             )
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def _read_manifest_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if is_meta(content):
-        return {"classes": ["pneumothorax"]}, rows_of(content, path)
+        return {"classes": ["pneumothorax"]}, read_meta_rows(content, path)
     return content, pd.DataFrame(content.pop("rows"))
 
 
-def _read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def _read_manifest_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     with path.open(encoding="utf-8") as file:
         first = file.readline()
     commented = first.startswith("#")
@@ -273,18 +279,18 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         skiprows=1 if commented else 0,
         dtype={"id": str, "group": str, "image": str, "mask": object, "split": str},
     )
-    for name in LISTS & set(table.columns):
-        table[name] = pd.Series([_parsed(value) for value in table[name]], dtype=object)
+    for name in LIST_COLUMNS & set(table.columns):
+        table[name] = pd.Series([_parse_cell(value) for value in table[name]], dtype=object)
     return (json.loads(first[1:]) if commented else {}), table
 
 
-def _parsed(value: Any) -> Any:
+def _parse_cell(value: Any) -> Any:
     if isinstance(value, float) and np.isnan(value):
         return None
     return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
 
 
-def _beside(value: Any, folder: Path) -> Any:
+def _resolve_path(value: Any, folder: Path) -> Any:
     if value == "" or (
         isinstance(value, float) and np.isnan(value)
     ):  # NaN: pandas has nothing else for an empty cell

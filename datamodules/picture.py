@@ -8,7 +8,7 @@ from datamodules.manifest import Manifest
 from datamodules.refusal import LARGEST_IMAGE, ManifestError
 
 
-def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
+def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
     """Return a row's picture: its image `pixels`, uint8 `H x W x C`, or the square in `crop`.
 
     Raises:
@@ -17,13 +17,13 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
     rows: Any = manifest.rows
     height, width = pixels.shape[:2]
     if "height" in rows:
-        _refuse(
+        _check_same_size(
             rows["image"].iat[row],
             [[rows["height"].iat[row], rows["width"].iat[row]]],
             height,
             width,
         )
-    crop = crop_of(manifest, row)
+    crop = get_crop(manifest, row)
     if crop and not (
         -crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE
     ):
@@ -31,10 +31,10 @@ def picture(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
             f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width}"
             " pixels; correct it"
         )
-    return cropped(pixels, crop) if crop else pixels
+    return crop_square(pixels, crop) if crop else pixels
 
 
-def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
+def crop_square(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
     """Cut the square [top, left, side] out of `H x W x C` pixels; zeros where it reaches beyond."""
     top, left, side = crop
     square = np.zeros((side, side, pixels.shape[2]), pixels.dtype)
@@ -43,15 +43,15 @@ def cropped(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
     return square
 
 
-def refuse_other_size(
+def check_size(
     manifest: Manifest, row: int, said: list[list[int]], height: int, width: int
 ) -> None:
     """Refuse a mask of another size than the picture it belongs to, in pixels."""
-    crop, path = crop_of(manifest, row), str(manifest.rows["image"].iat[row])
-    _refuse(f"the crop {crop} of {path}" if crop else path, said, height, width)
+    crop, path = get_crop(manifest, row), str(manifest.rows["image"].iat[row])
+    _check_same_size(f"the crop {crop} of {path}" if crop else path, said, height, width)
 
 
-def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
+def _check_same_size(what: str, said: list[list[int]], height: int, width: int) -> None:
     for other in said:
         if (int(other[0]), int(other[1])) != (height, width):
             mend = "export image and mask together"
@@ -61,7 +61,7 @@ def _refuse(what: str, said: list[list[int]], height: int, width: int) -> None:
             )
 
 
-def crop_of(manifest: Manifest, row: int) -> list[int] | None:
+def get_crop(manifest: Manifest, row: int) -> list[int] | None:
     """Return [top, left, side] in pixels of the whole image, or None where all of it is shown."""
     crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
     return list(crop) if isinstance(crop, list | tuple) else None

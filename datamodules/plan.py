@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from datamodules.arguments import Fraction, NonNegative, Number, Positive, plain, validated
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 
 
 @validated
 @dataclass(frozen=True)
-class Sampling:
+class SamplingConfig:
     """The way an epoch samples the training rows.
 
     Attributes:
@@ -24,7 +24,7 @@ class Sampling:
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
         hard_in_loss: True to weigh hard samples that much more in the loss too.
-        keep_negatives: Share of train's images without lesion that are used at all, sampled once by
+        negative_fraction: Share of train's images without lesion that are used at all, sampled once by
             the seed; val and test keep all of theirs.
         oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
@@ -35,25 +35,25 @@ class Sampling:
     hard_negative: Positive = 1.0
     hard_positive: Positive = 1.0
     hard_in_loss: bool = False
-    keep_negatives: Fraction = 1.0
+    negative_fraction: Fraction = 1.0
     oversample_positives: Positive = 1.0
 
     def __post_init__(self) -> None:
         check_strata_weights(self.strata_weights, "datamodule.sampling")
         if self.positive_fraction is not None and self.oversample_positives != 1.0:
-            raise Refusal(
+            raise UserError(
                 "datamodule.sampling.positive_fraction already says how many positives there are;"
                 " take oversample_positives=1.0 with it"
             )
 
     @property
-    def boosts(self) -> bool:
+    def boosts_hard(self) -> bool:
         """True if hard samples are wanted more or less often, so that `cls_prob` is needed."""
         return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Plan:
+class EpochConfig:
     """One epoch of training.
 
     Attributes:
@@ -61,11 +61,11 @@ class Plan:
         batch_size: Images per step and device.
         batches: Steps; None for as many full batches as there can be without showing an image
             twice.
-        positive_fraction: As `Sampling`.
-        strata_weights: As `Sampling`.
+        positive_fraction: As `SamplingConfig`.
+        strata_weights: As `SamplingConfig`.
     """
 
-    image_size: Canvas
+    image_size: ImageSize
     batch_size: int
     batches: int | None = None
     positive_fraction: float | None = None
@@ -83,7 +83,7 @@ def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str)
         Refusal: Names the key.
     """
     if strata_weights is not None and not any(strata_weights.values()):
-        raise Refusal(
+        raise UserError(
             f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as"
             " {1_q4: 0.8, 1_q1: 0.6}"
         )

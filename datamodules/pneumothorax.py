@@ -19,7 +19,7 @@ from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.mask_pictures import read_mask
 from datamodules.formats.rle import Rle, decode, from_siim
-from datamodules.formats.siim_layouts import Listed, listed
+from datamodules.formats.siim_layouts import ImageRecord, list_images
 from datamodules.images import image_size
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
@@ -53,7 +53,7 @@ class PneumothoraxDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """The images that have an annotation; what was left out stands in `self.cleaning`."""
-        images = listed(self.root, self.unmatched, self.cleaning)
+        images = list_images(self.root, self.unmatched, self.cleaning)
         labels = self._labels(images)
         rows = [self._row(image, label) for image, label in zip(images, labels, strict=True)]
         table = pd.DataFrame(rows)
@@ -63,7 +63,7 @@ class PneumothoraxDataModule(ManifestDataModule):
             table["group"] = self._patient_of(table["id"], self.patients)
         return Manifest(table, ("pneumothorax",), "patient" if self.patients else "image")
 
-    def _row(self, image: Listed, label: int) -> dict[str, Any]:
+    def _row(self, image: ImageRecord, label: int) -> dict[str, Any]:
         if image.label is not None and image.label != label:
             self.cleaning.count(
                 f"name says {image.label}, mask says {label}: the mask is believed", image.id
@@ -76,7 +76,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         }
         return row | {"mask": self._mask(image) if image.texts else str(image.mask)}
 
-    def _mask(self, image: Listed) -> list[Any] | None:
+    def _mask(self, image: ImageRecord) -> list[Any] | None:
         """Return the union of an image's RLE texts; its own size is read from its header."""
         if not _drawn(image.texts):
             return None
@@ -84,7 +84,7 @@ class PneumothoraxDataModule(ManifestDataModule):
             self.cleaning.count("mask in several rows: joined", image.id)
         return [self._rle(image)]
 
-    def _rle(self, image: Listed) -> Rle | None:
+    def _rle(self, image: ImageRecord) -> Rle | None:
         height, width = image_size(image.image)
         try:
             return from_siim(image.texts or (), height, width, self.relative)
@@ -96,12 +96,12 @@ class PneumothoraxDataModule(ManifestDataModule):
             )
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
 
-    def _is_full(self, image: Listed) -> bool:
+    def _is_full(self, image: ImageRecord) -> bool:
         """Tell whether an image's RLE texts cover all of it; swapped, such a mask is empty."""
         rle = self._rle(image)
         return rle is not None and bool(decode([rle], *rle["size"]).all())
 
-    def _labels(self, images: list[Listed]) -> list[int]:
+    def _labels(self, images: list[ImageRecord]) -> list[int]:
         """Return 1 for each mask that is not empty, else 0.
 
         Mask files are read once, and their labels are remembered beside the image cache.

@@ -11,21 +11,21 @@ import pandas as pd
 from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
-NAME = "cls_prob.csv"
-COLUMNS = ("id", "cls_prob", "seen", "split")
+SCORES_FILE = "cls_prob.csv"
+SCORE_COLUMNS = ("id", "cls_prob", "seen", "split")
 OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
     "out_of_fold",
     "held_out",
     "in_sample",
 )  # values of `seen`: the network was not, was not, was trained on the image
-SEEN = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
-MAKE = (
+SEEN_VALUES = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
+PRECLASSIFY_HINT = (
     "make it on this very split with experiment=preclassify_pnx folds=5 and the same"
     " datamodule.seed"
 )
 
 
-def write(rows: pd.DataFrame, folder: Path) -> Path:
+def write_scores(rows: pd.DataFrame, folder: Path) -> Path:
     """Write `folder/cls_prob.csv`.
 
     Args:
@@ -33,11 +33,11 @@ def write(rows: pd.DataFrame, folder: Path) -> Path:
             for those who use the probability.
         folder: The run folder.
     """
-    rows[list(COLUMNS)].sort_values("id").to_csv(folder / NAME, index=False)
-    return folder / NAME
+    rows[list(SCORE_COLUMNS)].sort_values("id").to_csv(folder / SCORES_FILE, index=False)
+    return folder / SCORES_FILE
 
 
-def merge(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def merge_scores(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Merge the tables of k folds, without the images that a fold's network was trained on.
 
     A train image has the probability of the fold that did not see it, a val or test image the mean
@@ -48,16 +48,16 @@ def merge(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return table.groupby(["id", "seen", "split"])["cls_prob"].mean().reset_index()
 
 
-def read(path: Path) -> pd.DataFrame:
+def read_scores(path: Path) -> pd.DataFrame:
     """Read the table of a run folder, or of the file itself.
 
     Raises:
         ManifestError: missing or not such a table.
     """
-    file = path / NAME if path.is_dir() else path
+    file = path / SCORES_FILE if path.is_dir() else path
     if not file.is_file():
         raise ManifestError(
-            f"datamodule.cls_prob={path} holds no {NAME}; name a finished run of"
+            f"datamodule.cls_prob={path} holds no {SCORES_FILE}; name a finished run of"
             " experiment=preclassify_pnx folds=5"
         )
     try:
@@ -66,19 +66,19 @@ def read(path: Path) -> pd.DataFrame:
         )  # an id may look like a number, or like nothing
     except (OSError, ValueError) as error:
         raise ManifestError(
-            f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {MAKE}"
+            f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {PRECLASSIFY_HINT}"
         ) from error
-    missing = [name for name in COLUMNS if name not in table]
+    missing = [name for name in SCORE_COLUMNS if name not in table]
     if missing:
         raise ManifestError(
             f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))});"
-            f" {MAKE}"
+            f" {PRECLASSIFY_HINT}"
         )
-    _refuse_rows(file, table)
+    _check_rows(file, table)
     return table
 
 
-def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
+def _check_rows(file: Path, table: pd.DataFrame) -> None:
     """Refuse values that no run writes, and convert `cls_prob` to numbers in place.
 
     An image without a prediction has NaN.
@@ -89,18 +89,18 @@ def _refuse_rows(file: Path, table: pd.DataFrame) -> None:
     except ValueError:
         fit = False
     if not fit:
-        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {MAKE}")
-    unknown = table["seen"][~table["seen"].isin(SEEN)]
+        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {PRECLASSIFY_HINT}")
+    unknown = table["seen"][~table["seen"].isin(SEEN_VALUES)]
     if len(unknown):
         raise ManifestError(
-            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN)}; {MAKE}"
+            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN_VALUES)}; {PRECLASSIFY_HINT}"
         )
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
-        raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {MAKE}")
+        raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {PRECLASSIFY_HINT}")
 
 
-def attach(manifest: Manifest, named: str) -> Manifest:
+def attach_scores(manifest: Manifest, named: str) -> Manifest:
     """Add the column `cls_prob`.
 
     Args:
@@ -111,7 +111,7 @@ def attach(manifest: Manifest, named: str) -> Manifest:
         ManifestError: some images' probabilities come from a network that was trained on them, or
             that was trained on images that are val or test here.
     """
-    table = read(Path(named).expanduser()).set_index("id")
+    table = read_scores(Path(named).expanduser()).set_index("id")
     ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
     seen = ids.map(table["seen"]).to_numpy()
     for wrong, what in (
@@ -131,7 +131,7 @@ def attach(manifest: Manifest, named: str) -> Manifest:
         if wrong.any():
             raise ManifestError(
                 f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what}"
-                f" ('{ids[wrong.argmax()]}' for one); {MAKE}"
+                f" ('{ids[wrong.argmax()]}' for one); {PRECLASSIFY_HINT}"
             )
     manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
     return manifest

@@ -3,7 +3,7 @@
 LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """User input that is refused before anything expensive starts.
 
     run.py prints the message and exits with `exit_code`.
@@ -12,7 +12,7 @@ class Refusal(Exception):
     exit_code = 2
 
 
-class ManifestError(Refusal):
+class ManifestError(UserError):
     """The table of a data set, or a file it names, cannot be used."""
 
 

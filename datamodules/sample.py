@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.arguments import Meaning
 
-Size = Annotated[  # of a canvas, as a user writes it
+ImageSizeLike = Annotated[  # of a canvas, as a user writes it
     int | Sequence[int],
     BeforeValidator(
         lambda size: list(size) if isinstance(size, tuple) else size
@@ -17,26 +17,26 @@ Size = Annotated[  # of a canvas, as a user writes it
 ]
 
 
-class Canvas(NamedTuple):
+class ImageSize(NamedTuple):
     """The network's input in pixels."""
 
     height: int
     width: int
 
     @classmethod
-    def of(cls, size: Size) -> "Canvas":
+    def from_config(cls, size: ImageSizeLike) -> "ImageSize":
         """Make a canvas from the side of a square, or (height, width)."""
         return cls(size, size) if isinstance(size, int) else cls(*map(int, size))
 
     @property
-    def plain(self) -> int | list[int]:
+    def as_config(self) -> int | list[int]:
         """The canvas as a user writes it, and as a file may hold it."""
         return self.height if self.height == self.width else [self.height, self.width]
 
     def __str__(self) -> str:
         return f"{self.height}" if self.height == self.width else f"{self.height} x {self.width}"
 
-    def holds(self, other: "Canvas") -> bool:
+    def covers(self, other: "ImageSize") -> bool:
         """Return True if a picture on this canvas can be resized to `other` without loss of detail.
 
         It is then at least as large and of the same shape.
@@ -46,7 +46,7 @@ class Canvas(NamedTuple):
         )
 
 
-class Key(NamedTuple):
+class SampleKey(NamedTuple):
     """All that a sample depends on; its augmentation is seeded from (seed, key).
 
     Attributes:
@@ -59,10 +59,10 @@ class Key(NamedTuple):
     row: int
     epoch: int
     draw: int
-    image_size: Size
+    image_size: ImageSizeLike
 
 
-class Content(NamedTuple):
+class ContentBox(NamedTuple):
     """Place of the picture on its canvas, in pixels; what is outside is padding."""
 
     top: int

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from datamodules.dealing import dealt
-from datamodules.drawing import Pool
-from datamodules.plan import Plan
-from datamodules.sample import Canvas, Key
+from datamodules.dealing import shard_epoch
+from datamodules.drawing import SamplingPool
+from datamodules.plan import EpochConfig
+from datamodules.sample import ImageSize, SampleKey
 
 
-class TrainingKeys(Sampler[list[Key]]):
+class TrainingSampler(Sampler[list[SampleKey]]):
     """Batches of keys, sampled from (seed, epoch) alone and sharded over the ranks.
 
     The plan of an epoch, with its batch and image size, is read at its start. With R ranks a step
@@ -29,8 +29,8 @@ class TrainingKeys(Sampler[list[Key]]):
 
     def __init__(
         self,
-        pool: Pool,
-        plan: Callable[[int], Plan],
+        pool: SamplingPool,
+        plan: Callable[[int], EpochConfig],
         seed: int,
         epoch: Callable[[], int],
         rank: int = 0,
@@ -47,17 +47,18 @@ class TrainingKeys(Sampler[list[Key]]):
     def __len__(self) -> int:
         return self.pool.batches(self.plan(self.epoch()), self.world_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         first, self.skip = self.skip, 0
         epoch = self.epoch()
-        rows, draws = self.drawn(epoch)
+        rows, draws = self.sampled_rows(epoch)
         size = self.plan(epoch).image_size
         for of_batch, draw in zip(rows[first:].tolist(), draws[first:].tolist(), strict=True):
             yield [
-                Key(row, epoch, number, size) for row, number in zip(of_batch, draw, strict=True)
+                SampleKey(row, epoch, number, size)
+                for row, number in zip(of_batch, draw, strict=True)
             ]
 
-    def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def sampled_rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this rank's rows of an epoch, and how often each was sampled before in it.
 
         Both are `batches x batch_size`.
@@ -65,14 +66,14 @@ class TrainingKeys(Sampler[list[Key]]):
         plan = self.plan(epoch)
         batches = self.pool.batches(plan, self.world_size)
         images = batches * plan.batch_size * self.world_size
-        rows, draws, positive = self.pool.draw(
+        rows, draws, positive = self.pool.sample(
             plan, images, np.random.default_rng([self.seed, epoch])
         )
-        mine = dealt(positive, batches, plan.batch_size, self.world_size)[self.rank]
+        mine = shard_epoch(positive, batches, plan.batch_size, self.world_size)[self.rank]
         return rows[mine], draws[mine]
 
 
-class EvaluationKeys(Sampler[list[Key]]):
+class EvaluationSampler(Sampler[list[SampleKey]]):
     """Every row once, in order; rank r takes each R-th row, and nothing is padded or repeated.
 
     Args:
@@ -87,7 +88,7 @@ class EvaluationKeys(Sampler[list[Key]]):
         self,
         rows: Sequence[int] | np.ndarray,
         batch_size: int,
-        image_size: Callable[[], Canvas],
+        image_size: Callable[[], ImageSize],
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -100,9 +101,9 @@ class EvaluationKeys(Sampler[list[Key]]):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         size = self.image_size()
-        return ([Key(row, 0, 0, size) for row in batch] for batch in self._batches)
+        return ([SampleKey(row, 0, 0, size) for row in batch] for batch in self._batches)
 
 
 class ResumableLoader(DataLoader):
@@ -112,7 +113,7 @@ class ResumableLoader(DataLoader):
 
     Args:
         consumed: Returns that number when a checkpoint is written; 0 where the epoch is complete.
-        **loader: As `DataLoader`, with a `TrainingKeys` as batch_sampler.
+        **loader: As `DataLoader`, with a `TrainingSampler` as batch_sampler.
     """
 
     def __init__(self, *, consumed: Callable[[], int], **loader: object) -> None:

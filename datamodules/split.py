@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from datamodules.refusal import ManifestError
 
 
-def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """Return the fold 0..folds-1 of every row, stratified by `stratum` if present, else by `label`.
 
     Raises:
@@ -34,20 +34,20 @@ def fold_of(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def three_way(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
+def split_80_10_10(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
     """Assign a tenth of the groups to `val`, a tenth to `test` and the rest to `train`, per row."""
-    fold = fold_of(rows, parts, seed)
+    fold = stratified_folds(rows, parts, seed)
     return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
 
 
-def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> np.ndarray:
+def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed: int) -> np.ndarray:
     """Return the split of every row when fold number `fold` becomes val.
 
     Args:
         rows: With their `outer_split`, which is the answer where `folds` is 0.
         folds: Number of folds.
         fold: Number of the fold that becomes val.
-        pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
+        fold_pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
             test, as `test`.
         seed: Seed of the folds.
     """
@@ -55,12 +55,12 @@ def of_fold(rows: pd.DataFrame, folds: int, fold: int, pool: str, seed: int) -> 
     if not folds:
         return outer
     split = np.full(len(rows), "test", dtype=object)
-    pooled = outer == "train" if pool == "train" else outer != "test"
-    split[pooled] = np.where(fold_of(rows[pooled], folds, seed) == fold, "val", "train")
+    pooled = outer == "train" if fold_pool == "train" else outer != "test"
+    split[pooled] = np.where(stratified_folds(rows[pooled], folds, seed) == fold, "val", "train")
     return split
 
 
-def final_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
+def assign_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
     """Return the split of every row: its own, or a new one by group.
 
     Where only val is missing, a tenth of train's groups becomes it.
@@ -69,11 +69,11 @@ def final_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
         ManifestError: nothing is left in train or val.
     """
     if anew or "split" not in rows:
-        return three_way(rows, seed)
+        return split_80_10_10(rows, seed)
     split = rows["split"].to_numpy(dtype=object).copy()
     train = split == "train"
     if train.any() and not (split == "val").any():
-        split[train] = np.where(fold_of(rows[train], 10, seed) == 0, "val", "train")
+        split[train] = np.where(stratified_folds(rows[train], 10, seed) == 0, "val", "train")
     for name in ("train", "val"):
         if not (split == name).any():
             raise ManifestError(

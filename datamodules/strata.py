@@ -3,17 +3,17 @@
 import numpy as np
 
 from datamodules.cache import ImageCache
-from datamodules.drawing import Pool
-from datamodules.labels import shown
+from datamodules.drawing import SamplingPool
+from datamodules.labels import present_classes
 from datamodules.manifest import Manifest
-from datamodules.plan import Sampling
+from datamodules.plan import SamplingConfig
 from datamodules.refusal import ManifestError
 
-NONE = "0_none"
+NO_LESION = "0_none"
 QUARTILES = ("1_q1", "1_q2", "1_q3", "1_q4")  # from small to large
 
 
-def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
+def compute_strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     """Return each row's stratum: the manifest's own, else by its lesion's area, else by its label.
 
     The quartiles of the lesion's share of its image are those of the positives of train alone, so
@@ -21,17 +21,17 @@ def strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     """
     if "stratum" in manifest.rows:
         return manifest.rows["stratum"].astype(str).to_numpy()
-    positive = shown(manifest, cache).any(1)
+    positive = present_classes(manifest, cache).any(1)
     if not cache.has_masks:
-        return np.where(positive, "1_positive", NONE)
+        return np.where(positive, "1_positive", NO_LESION)
     train = np.zeros(len(manifest), bool)
     train[manifest.where("train")] = True
-    return of_areas(
+    return area_quartiles(
         np.asarray(cache.areas).sum(1) / np.asarray(cache.sizes, np.int64).prod(1), train
     )
 
 
-def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
+def area_quartiles(area: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Name the stratum of each row by its lesion's area.
 
     Args:
@@ -41,10 +41,12 @@ def of_areas(area: np.ndarray, train: np.ndarray) -> np.ndarray:
     known = area[train & (area > 0)]
     edges = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else np.zeros(3)
     quartile = np.array(QUARTILES)[np.searchsorted(edges, area, side="left")]
-    return np.where(area > 0, quartile, NONE)
+    return np.where(area > 0, quartile, NO_LESION)
 
 
-def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int) -> Pool:
+def build_sampling_pool(
+    manifest: Manifest, cache: ImageCache, sampling: SamplingConfig, seed: int
+) -> SamplingPool:
     """Return the rows of train as the sampler sees them.
 
     Args:
@@ -56,36 +58,38 @@ def training_pool(manifest: Manifest, cache: ImageCache, sampling: Sampling, see
     Raises:
         ManifestError: hard samples are wanted more often, and some rows have no `cls_prob`.
     """
-    rows, positive = kept(manifest, cache, sampling, seed)
+    rows, positive = subsample_negatives(manifest, cache, sampling, seed)
     hard = hard_weights(manifest, rows, positive, sampling)
-    return Pool(rows, positive, strata(manifest, cache)[rows], hard, sampling.oversample_positives)
+    return SamplingPool(
+        rows, positive, compute_strata(manifest, cache)[rows], hard, sampling.oversample_positives
+    )
 
 
-def kept(
-    manifest: Manifest, cache: ImageCache, sampling: Sampling, seed: int
+def subsample_negatives(
+    manifest: Manifest, cache: ImageCache, sampling: SamplingConfig, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of train that are used, and which of them are positive.
 
     These are all positives, and the wanted share of the negatives to within one image.
     """
     rows = manifest.where("train")
-    positive = np.asarray(shown(manifest, cache).any(1))[rows]
+    positive = np.asarray(present_classes(manifest, cache).any(1))[rows]
     negatives = np.random.default_rng([seed, 15]).permutation(np.flatnonzero(~positive))
     used = positive.copy()
-    used[negatives[: round(sampling.keep_negatives * len(negatives))]] = True
+    used[negatives[: round(sampling.negative_fraction * len(negatives))]] = True
     return rows[used], positive[used]
 
 
 def hard_weights(
-    manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: Sampling
+    manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: SamplingConfig
 ) -> np.ndarray:
     """Return the weight of each of `rows`; only where the pre-classifier was wrong is it not 1.
 
     Raises:
-        ManifestError: see `training_pool`.
+        ManifestError: see `build_sampling_pool`.
     """
     weights = np.ones(len(rows))
-    if not sampling.boosts:
+    if not sampling.boosts_hard:
         return weights
     column = (
         manifest.rows["cls_prob"].iloc[rows]

@@ -10,11 +10,11 @@ from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.meta_json import is_square
 from datamodules.images import image_size
-from datamodules.manifest import SPLITS, Manifest, read
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.truths import check_truths
+from datamodules.manifest import SPLITS, Manifest, read_manifest
+from datamodules.refusal import ManifestError, UserError
+from datamodules.truths import check_ground_truth
 
-WHOLE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
+WHOLE_IMAGE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 
 @validated
@@ -60,13 +60,13 @@ class TableDataModule(ManifestDataModule):
                 f"{self.root} is a run of several folds, each with its own {self.manifest_name};"
                 f" name one of them, such as {one}"
             )
-        table = read(path)
+        table = read_manifest(path)
         if "mask_is" in table.rows and self.split == "group":
             said = (
                 "its split is that of the classifier, and what was its test, with true masks, would"
                 " be trained on"
             )
-            raise Refusal(
+            raise UserError(
                 f"datamodule.split=group would mix the images of {path} anew, but {said}; take"
                 " datamodule.split=folders"
             )
@@ -94,18 +94,18 @@ class TableDataModule(ManifestDataModule):
                     f"{path} names {image}, which does not exist; paths are relative to the"
                     " manifest's folder"
                 )
-        check_truths(manifest)
-        self._tell_masks(path, manifest.rows)
+        check_ground_truth(manifest)
+        self._report_masks(path, manifest.rows)
         if self.mask_column == "mask":
             return manifest
         rows = manifest.rows
-        _refuse_unfit(path, rows)
+        _check_columns(path, rows)
         used = rows["cropped_mask"].notna() & (rows["split"] == "train")
         squares = (
             rows["square"] if "square" in rows else pd.Series([None] * len(rows), dtype=object)
         )
         for row in used.to_numpy().nonzero()[0].tolist():
-            _refuse_no_square(path, rows.iloc[row], squares.iat[row])
+            _check_crops(path, rows.iloc[row], squares.iat[row])
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {
             "mask": masks.astype(object).where(~used, rows["cropped_mask"]),
@@ -113,7 +113,7 @@ class TableDataModule(ManifestDataModule):
         }
         return replace(manifest, rows=rows.assign(**served))
 
-    def _tell_masks(self, path: Path, rows: pd.DataFrame) -> None:
+    def _report_masks(self, path: Path, rows: pd.DataFrame) -> None:
         """Count where masks come from, for the report; refuse a split without masks.
 
         Only a table of pseudo masks (column `mask_is`) is looked at.
@@ -131,7 +131,7 @@ class TableDataModule(ManifestDataModule):
                 raise ManifestError(f"{path}: no image of split {split} has a mask; {mend}")
 
 
-def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
+def _check_columns(path: Path, rows: pd.DataFrame) -> None:
     """Refuse a table whose cropped masks are missing, or would give the answer away.
 
     They would if val or test had some, or if positives of train alone stayed whole.
@@ -139,7 +139,7 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
             f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
-            f" {WHOLE}"
+            f" {WHOLE_IMAGE}"
         )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
     outside = rows[has & ~train]
@@ -147,17 +147,17 @@ def _refuse_unfit(path: Path, rows: pd.DataFrame) -> None:
         first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
         raise ManifestError(
             f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it"
-            f" tells where the lesion is; {WHOLE}"
+            f" tells where the lesion is; {WHOLE_IMAGE}"
         )
     whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
         raise ManifestError(
             f"{path}: {len(whole)} train images with a lesion have no cropped mask,"
-            f" '{whole.iloc[0]}' for one; {WHOLE}"
+            f" '{whole.iloc[0]}' for one; {WHOLE_IMAGE}"
         )
 
 
-def _refuse_no_square(path: Path, row: pd.Series, square: Any) -> None:
+def _check_crops(path: Path, row: pd.Series, square: Any) -> None:
     """Refuse a malformed square, or a mask of another size than its image without a square."""
     if isinstance(square, list | tuple):
         if not is_square(square):

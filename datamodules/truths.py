@@ -10,7 +10,7 @@ from datamodules.manifest import Manifest
 from datamodules.refusal import ManifestError
 
 
-def check_truths(manifest: Manifest) -> None:
+def check_ground_truth(manifest: Manifest) -> None:
     """Refuse malformed boxes and true masks of another size than their image; reads only headers.
 
     Raises:
@@ -19,7 +19,7 @@ def check_truths(manifest: Manifest) -> None:
     rows: Any = manifest.rows
     for name in ("boxes", "physiological"):
         for id, boxes in zip(rows["id"], rows[name], strict=True) if name in rows else ():
-            _refuse_boxes(str(id), name, boxes)
+            _check_boxes(str(id), name, boxes)
     for id, image, mask in (
         zip(rows["id"], rows["image"], rows["true_mask"], strict=True)
         if "true_mask" in rows
@@ -33,7 +33,7 @@ def check_truths(manifest: Manifest) -> None:
             )
 
 
-def _refuse_boxes(id: str, name: str, boxes: Any) -> None:
+def _check_boxes(id: str, name: str, boxes: Any) -> None:
     if boxes is None or (isinstance(boxes, float) and np.isnan(boxes)):
         return
     mend = (

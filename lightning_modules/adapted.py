@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.arguments import ArgumentError, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import lora as low_rank
-from lightning_modules.classifiers import head_of
+from lightning_modules.classifiers import find_head
 from lightning_modules.normalize import Statistics
 
 
 @validated
-class Adapted(nn.Module):
+class FrozenBackboneClassifier(nn.Module):
     """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
 
     BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is
@@ -44,7 +44,7 @@ class Adapted(nn.Module):
         self.checkpoint = checkpoint
         self.adapts = lora is not None
         self._fingerprint: str | None = None
-        head, module = head_of(net)
+        head, module = find_head(net)
         net.requires_grad_(False)
         if lora is not None:
             try:
@@ -52,8 +52,8 @@ class Adapted(nn.Module):
             except ArgumentError as error:
                 raise error.inside("lora") from error
         module.requires_grad_(True)
-        self._register_state_dict_hook(_leave_frozen_out)
-        self.register_load_state_dict_pre_hook(_put_frozen_back)
+        self._register_state_dict_hook(_drop_frozen_keys)
+        self.register_load_state_dict_pre_hook(_restore_frozen_keys)
         self.train()  # Lightning takes a module's modes as it finds them
 
     @property
@@ -65,12 +65,12 @@ class Adapted(nn.Module):
         """Images to logits."""
         return self.net(image)
 
-    def train(self, mode: bool = True) -> "Adapted":
+    def train(self, mode: bool = True) -> "FrozenBackboneClassifier":
         """Set training mode for what is trained; frozen BatchNorm stays as it is."""
         super().train(mode)
         if not self.adapts:
             self.net.eval()
-            head_of(self.net)[1].train(mode)
+            find_head(self.net)[1].train(mode)
         for layer in self.net.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(
                 p.requires_grad for p in layer.parameters()
@@ -104,19 +104,19 @@ class Adapted(nn.Module):
         if state["checkpoint"] == "whole":
             self._fingerprint = None  # other frozen weights come with it
         elif state["frozen"] != self.fingerprint():
-            raise Refusal(
+            raise UserError(
                 "the checkpoint holds an adapter alone, and its frozen weights were others than"
                 " those here; give it the backbone it was trained on, by the same init_from or"
                 " module.net.net.weights and the same seed (they stand in its run's config.yaml)"
             )
 
-    def take_backbone(self, state: Mapping[str, Tensor]) -> None:
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Load the body of a plain classifier's state_dict; its head is left out.
 
         Raises:
             Refusal: it is of another network, or adapted itself.
         """
-        head = head_of(self.net)[0]
+        head = find_head(self.net)[0]
         own = {
             _plain_name(name): value
             for name, value in self.net.state_dict().items()
@@ -128,7 +128,7 @@ class Adapted(nn.Module):
             if name not in state or state[name].shape != value.shape
         ]
         if wrong:
-            raise Refusal(
+            raise UserError(
                 f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first"
                 f" is {wrong[0]}"
             )
@@ -146,15 +146,17 @@ def _plain_name(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
-def _leave_frozen_out(
-    module: Adapted, state: dict[str, Any], prefix: str, local_metadata: Any
+def _drop_frozen_keys(
+    module: FrozenBackboneClassifier, state: dict[str, Any], prefix: str, local_metadata: Any
 ) -> None:
     if module.checkpoint == "adapter":
         for name in module.frozen():
             state.pop(f"{prefix}net.{name}", None)
 
 
-def _put_frozen_back(module: Adapted, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def _restore_frozen_keys(
+    module: FrozenBackboneClassifier, state: dict[str, Any], prefix: str, *rest: Any
+) -> None:
     stored = state.get(f"{prefix}_extra_state", {})
     if stored.get("checkpoint") == "adapter":
         for name, value in module.frozen().items():

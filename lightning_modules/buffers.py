@@ -4,7 +4,7 @@ from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def of_first_rank(net: nn.Module) -> None:
+def broadcast_batchnorm(net: nn.Module) -> None:
     """Give every rank the BatchNorm statistics of the first, which are those of a checkpoint.
 
     All ranks call it at once, before a validation. DDP would do so before every forward pass, but

@@ -11,25 +11,25 @@ import torch
 from torch import nn
 
 from datamodules.base import ManifestDataModule
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 from lightning_modules import training_record
-from lightning_modules.adapted import Adapted
-from lightning_modules.classifiers import head_of
-from lightning_modules.normalize import STORED, Normalize, same
+from lightning_modules.adapted import FrozenBackboneClassifier
+from lightning_modules.classifiers import find_head
+from lightning_modules.normalize import STORED, Normalize, same_statistics
 from lightning_modules.supervised import SupervisedModule
 
 GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
-NUMBERS = (
+NORMALIZATION_KEYS = (
     "normalize.mean",
     "normalize.std",
     "mean",
     "std",
 )  # of the normalization; `Normalize` takes them in any number of channels
-FOLD = re.compile(r"fold\d+")  # the folder of one fit of several
+FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
-def latest(
+def latest_checkpoint(
     name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt"
 ) -> Path | None:
     """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
@@ -56,7 +56,8 @@ def latest(
         alike = [
             run
             for run in alike
-            if not FOLD.fullmatch(run.name) and (told[run].get("config") or {}).get("fold") is None
+            if not FOLD_PATTERN.fullmatch(run.name)
+            and (told[run].get("config") or {}).get("fold") is None
         ]
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
@@ -70,7 +71,7 @@ def _report(path: Path) -> dict[str, Any]:
     return {}
 
 
-def find(path: str, wanted: str) -> Path:
+def find_checkpoint(path: str, wanted: str) -> Path:
     """Find a checkpoint file, given itself or its run folder.
 
     Args:
@@ -86,21 +87,21 @@ def find(path: str, wanted: str) -> Path:
         ("a multirun", "multirun.yaml", "0"),
     ):
         if (place / inside).exists():
-            raise Refusal(
+            raise UserError(
                 f"{place} is {what}, each of them with its own checkpoints; name one of them, such"
                 f" as {place / such}"
             )
     if place.is_dir():
         place = place / "checkpoints" / f"{wanted}.ckpt"
     if not place.is_file():
-        raise Refusal(
+        raise UserError(
             f"{place} does not exist; name a .ckpt file, or a run folder that holds"
             f" checkpoints/{wanted}.ckpt"
         )
     return place
 
 
-def read(path: Path, mmap: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """Read the content of a checkpoint, tensors and plain values only.
 
     Args:
@@ -114,28 +115,28 @@ def read(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise Refusal(
+        raise UserError(
             f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name"
             " another file"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise Refusal(
+        raise UserError(
             f"{path} holds no state_dict, so it is not a checkpoint of this repository; name"
             " another file"
         )
     return checkpoint
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """Read what a checkpoint says beside its weights; fast, because no tensor is read.
 
     Raises:
         Refusal: The file is damaged, or not a checkpoint.
     """
     try:
-        found = read(path, mmap=True)
-    except Refusal:  # a file in torch's older format cannot be mapped into memory
-        found = read(path)
+        found = read_checkpoint(path, mmap=True)
+    except UserError:  # a file in torch's older format cannot be mapped into memory
+        found = read_checkpoint(path)
     return {
         name: value
         for name, value in found.items()
@@ -143,7 +144,7 @@ def read_about(path: Path) -> dict[str, Any]:
     }
 
 
-def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+def check_fit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
@@ -152,7 +153,7 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
-    shaped = [name for name in tensors if name not in NUMBERS]
+    shaped = [name for name in tensors if name not in NORMALIZATION_KEYS]
     wrong = sorted(own.keys() ^ stored.keys()) or sorted(
         name for name in shaped if own[name].shape != stored[name].shape
     )
@@ -161,21 +162,21 @@ def refuse_misfit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> 
         for state in (own, stored)
     ]
     if gammas[0] != gammas[1]:
-        raise Refusal(
+        raise UserError(
             f"{path} was trained with module.gamma={gammas[1]:g}, and here"
             f" module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
         )
     if wrong:
         said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
-        raise Refusal(
+        raise UserError(
             f"{path} is of another network ({said}); set module.net as it was when the checkpoint"
             " was made"
         )
     if isinstance(module, SupervisedModule):
-        refuse_other_numbers(module.normalize, _below(stored, "normalize."), path)
+        check_same_numbers(module.normalize, _strip_prefix(stored, "normalize."), path)
 
 
-def refuse_other_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
+def check_same_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
     """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
 
     Args:
@@ -188,27 +189,27 @@ def refuse_other_numbers(normalize: Normalize, stored: dict[str, Any], path: Pat
     """
     given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
     if normalize.explicit and not all(
-        same(value, stored[name].cpu()) for name, value in given.items()
+        same_statistics(value, stored[name].cpu()) for name, value in given.items()
     ):
         theirs, ours = (
-            " ".join(f"module.{name}=[{numbers(state[name], ',')}]" for name in given)
+            " ".join(f"module.{name}=[{stored_numbers(state[name], ',')}]" for name in given)
             for state in (stored, given)
         )
-        raise Refusal(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
+        raise UserError(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
 
 
-def numbers(values: torch.Tensor, separator: str = " ") -> str:
+def stored_numbers(values: torch.Tensor, separator: str = " ") -> str:
     """Write means or stds with the digits that `same` compares."""
     return separator.join(f"{value:.6g}" for value in values.flatten().tolist())
 
 
-def normalization(path: Path) -> Normalize | None:
+def stored_normalization(path: Path) -> Normalize | None:
     """Read the normalization that a checkpoint holds; None where it holds none.
 
     Args:
         path: Of the checkpoint.
     """
-    stored = _below(read(path)["state_dict"], "normalize.")
+    stored = _strip_prefix(read_checkpoint(path)["state_dict"], "normalize.")
     if "mean" not in stored or "std" not in stored:
         return None
     gamma = float(stored.get(GAMMA, 1.0))
@@ -217,7 +218,7 @@ def normalization(path: Path) -> Normalize | None:
     )
 
 
-def take_weights(module: SupervisedModule, path: Path) -> bool:
+def load_weights(module: SupervisedModule, path: Path) -> bool:
     """Load weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
 
     A network with a frozen body takes a checkpoint of the plain network too, and a classifier one
@@ -226,33 +227,33 @@ def take_weights(module: SupervisedModule, path: Path) -> bool:
     Returns:
         True if the head was taken too.
     """
-    state = read(path)["state_dict"]
-    if isinstance(module.net, Adapted) and "net._extra_state" not in state:
+    state = read_checkpoint(path)["state_dict"]
+    if isinstance(module.net, FrozenBackboneClassifier) and "net._extra_state" not in state:
         try:
-            module.net.take_backbone(_below(state, "net."))
-        except Refusal as refusal:
-            raise Refusal(
+            module.net.load_backbone(_strip_prefix(state, "net."))
+        except UserError as refusal:
+            raise UserError(
                 f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or"
                 " set module.net.net"
             ) from refusal
-        stored = _below(state, "normalize.")
-        refuse_misfit(module.normalize, {"state_dict": stored}, path)
-        refuse_other_numbers(module.normalize, stored, path)
+        stored = _strip_prefix(state, "normalize.")
+        check_fit(module.normalize, {"state_dict": stored}, path)
+        check_same_numbers(module.normalize, stored, path)
         module.normalize.load_state_dict(stored)  # what the body is used to
         return False
-    whole = _own_head_where_classes_differ(module, state)
-    refuse_misfit(module, {"state_dict": state}, path)
+    whole = _keep_own_head(module, state)
+    check_fit(module, {"state_dict": state}, path)
     module.load_state_dict(state)
     return whole
 
 
-def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _strip_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
 
 
-def take_size(data: ManifestDataModule, path: Path) -> None:
+def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
     """Evaluate the weights of a checkpoint at the image size they were trained on.
 
     Lightning restores that size only for a data set of the same kind, and keeps an earlier
@@ -263,26 +264,26 @@ def take_size(data: ManifestDataModule, path: Path) -> None:
             size, that one stays.
         path: Of the checkpoint.
     """
-    checkpoint = read_about(path)
-    data.trained_size = training_record.size_of(checkpoint)
+    checkpoint = read_metadata(path)
+    data.trained_size = training_record.trained_image_size(checkpoint)
     if data.size_is_given:
         return
     configured = (checkpoint.get(training_record.KEY) or {}).get("configured_size")
     if configured is not None:
-        data.resize(Canvas.of(configured))
-    if data.trained_size and not data.cache_size.holds(data.trained_size):
+        data.resize(ImageSize.from_config(configured))
+    if data.trained_size and not data.cache_size.covers(data.trained_size):
         data.cache_size = data.trained_size
 
 
-def _own_head_where_classes_differ(module: SupervisedModule, state: dict[str, Any]) -> bool:
+def _keep_own_head(module: SupervisedModule, state: dict[str, Any]) -> bool:
     """Put the module's own head and rule into `state` if it is of a classifier of other classes.
 
     Returns:
         True if `state` was left as it is.
     """
-    if module.target != "label" or isinstance(module.net, Adapted):
+    if module.target != "label" or isinstance(module.net, FrozenBackboneClassifier):
         return True
-    head = f"net.{head_of(module.net)[0]}."
+    head = f"net.{find_head(module.net)[0]}."
     own = {
         name: value
         for name, value in module.state_dict().items()

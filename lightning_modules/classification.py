@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from datamodules.arguments import Names, validated
-from datamodules.labels import exclusive as classes_exclude
-from datamodules.refusal import Refusal
+from datamodules.labels import is_multiclass as classes_exclude
+from datamodules.refusal import UserError
 from datamodules.sample import Sample
-from lightning_modules.adapted import Adapted
-from lightning_modules.classifiers import head_of
+from lightning_modules.adapted import FrozenBackboneClassifier
+from lightning_modules.classifiers import find_head
 from lightning_modules.collector import EvidenceCollector
-from lightning_modules.cross_entropy import Bce
+from lightning_modules.cross_entropy import BCELoss
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.label_rule import LabelRule
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.label_rule import ClassificationRule
 from lightning_modules.supervised import Stage
 
 
@@ -35,11 +35,11 @@ class ClassificationModule(EvaluatedModule):
     """
 
     target = "label"
-    rule: LabelRule
+    rule: ClassificationRule
 
     def __init__(self, classes: Names, exclusive: bool = False, **supervised: Any) -> None:
         if exclusive and len(classes) < 2:
-            raise Refusal(
+            raise UserError(
                 f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or"
                 " no take one class and exclusive=false"
             )
@@ -48,20 +48,25 @@ class ClassificationModule(EvaluatedModule):
             "labels": torch.zeros((0, len(classes)), dtype=torch.uint8),
         }
         super().__init__(
-            classes, LabelRule(len(classes), exclusive), EvidenceCollector(empty), **supervised
+            classes,
+            ClassificationRule(len(classes), exclusive),
+            EvidenceCollector(empty),
+            **supervised,
         )
         self.exclusive = exclusive
-        self._refuse_other_head()
+        self._check_head()
 
-    def _refuse_other_head(self) -> None:
+    def _check_head(self) -> None:
         """Refuse a head without one logit per class; a single one would be broadcast."""
-        net = self.net.net if isinstance(self.net, Adapted) else self.net
-        logits = getattr(head_of(net)[1], "out_features", len(self.classes))
+        net = self.net.net if isinstance(self.net, FrozenBackboneClassifier) else self.net
+        logits = getattr(find_head(net)[1], "out_features", len(self.classes))
         if logits != len(self.classes):
             key = (
-                "module.net.net.classes" if isinstance(self.net, Adapted) else "module.net.classes"
+                "module.net.net.classes"
+                if isinstance(self.net, FrozenBackboneClassifier)
+                else "module.net.classes"
             )
-            raise Refusal(
+            raise UserError(
                 f"the network gives {logits} logits, but module.classes names {len(self.classes)};"
                 f" set {key}={len(self.classes)}"
             )
@@ -76,7 +81,7 @@ class ClassificationModule(EvaluatedModule):
             return  # a folder of images has no labels, and nothing here asks for them
         table = self.trainer.datamodule.table  # type: ignore[attr-defined]
         if "label" not in table.rows:
-            raise Refusal(
+            raise UserError(
                 "this experiment learns labels, but the data has none; add a column label to the"
                 " manifest"
             )
@@ -87,14 +92,14 @@ class ClassificationModule(EvaluatedModule):
                 else "one class number an image"
             )
             given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
-            raise Refusal(
+            raise UserError(
                 f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}"
             )
         for term in self.loss.modules():
-            if isinstance(term, Bce):
+            if isinstance(term, BCELoss):
                 term.balance(self.trainer.datamodule.images)  # type: ignore[attr-defined]
 
-    def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's logits and labels to the evidence."""
         self._collector.add(
             batch["id"],
@@ -103,13 +108,13 @@ class ClassificationModule(EvaluatedModule):
             labels=batch["label"].to(torch.uint8),
         )
 
-    def make_evidence(self, **parts: Any) -> LabelEvidence:
+    def make_evidence(self, **parts: Any) -> ClassificationEvidence:
         """Logits and labels at the rule in force."""
-        return LabelEvidence(exclusive=self.exclusive, **parts)
+        return ClassificationEvidence(exclusive=self.exclusive, **parts)
 
-    def steering(self, evidence: Evidence) -> dict[str, float]:
+    def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
         """Means over classes; a class that is absent does not count."""
-        at_half = evidence.ruled(self.rule.start)
+        at_half = evidence.with_rule(self.rule.start)
         named = {
             "f1": (evidence, "f1"),
             "f1_at_half": (at_half, "f1"),

@@ -7,13 +7,13 @@ from typing import Any, Literal
 from torch import nn
 
 from datamodules.arguments import Count, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.normalize import Statistics
-from lightning_modules.pretrained import from_hub, not_fetched, read_state
+from lightning_modules.pretrained import download_error, is_hub_error, read_state_dict
 
 
 @validated
-def classifier(
+def build_classifier(
     library: Literal["timm", "torchvision"],
     architecture: str,
     weights: str | None = "imagenet",
@@ -40,17 +40,19 @@ def classifier(
         Refusal: unknown name; the weights cannot be fetched or read.
     """
     fetch = weights == "imagenet"
-    net = _build(library, architecture, fetch, classes, in_channels, architecture_arguments, key)
+    net = _build_classifier(
+        library, architecture, fetch, classes, in_channels, architecture_arguments, key
+    )
     # EfficientNets initialise the rows of a small head up to 1 / sqrt(classes)
-    head_of(net)[1].reset_parameters()  # type: ignore[operator]
+    find_head(net)[1].reset_parameters()  # type: ignore[operator]
     if fetch:
-        net.statistics = _statistics(net, library, architecture, in_channels)  # type: ignore[assignment]
+        net.statistics = _classifier_statistics(net, library, architecture, in_channels)  # type: ignore[assignment]
     if weights is not None and not fetch:
-        _load_body(net, Path(weights), key, in_channels)
+        _load_backbone(net, Path(weights), key, in_channels)
     return net
 
 
-def _build(
+def _build_classifier(
     library: str,
     architecture: str,
     fetch: bool,
@@ -62,15 +64,15 @@ def _build(
     makers = {"timm": _timm, "torchvision": _torchvision}
     try:
         return makers[library](architecture, fetch, classes, in_channels, more)
-    except Refusal:
+    except UserError:
         raise
     except Exception as error:
         known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
-        if from_hub(error) or (known and fetch and not isinstance(error, TypeError)):
-            raise not_fetched(key, "imagenet", architecture, error) from error
+        if is_hub_error(error) or (known and fetch and not isinstance(error, TypeError)):
+            raise download_error(key, "imagenet", architecture, error) from error
         if not known:
             raise
-        raise Refusal(
+        raise UserError(
             f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of"
             " module.net"
         ) from error
@@ -82,7 +84,7 @@ def _timm(
     from lightning_modules.architectures import timm
 
     if not timm.is_model(architecture.split(".")[0]):
-        raise _unknown("timm", architecture, timm.list_models())
+        raise _unknown_architecture("timm", architecture, timm.list_models())
     return timm.create_model(
         architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more
     )
@@ -94,10 +96,10 @@ def _torchvision(
     from torchvision.models import get_model, list_models
 
     if architecture not in list_models():
-        raise _unknown("torchvision", architecture, list_models())
+        raise _unknown_architecture("torchvision", architecture, list_models())
     net = get_model(architecture, weights="DEFAULT" if fetch else None, **more)
-    name, head = head_of(net)
-    _replace(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
+    name, head = find_head(net)
+    _replace_layer(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
     first, stem = next(
         (name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)
     )
@@ -118,11 +120,13 @@ def _torchvision(
         fresh.load_state_dict(
             state | ({"bias": stem.bias.detach()} if stem.bias is not None else {})
         )
-        _replace(net, first, fresh)
+        _replace_layer(net, first, fresh)
     return net
 
 
-def _statistics(net: nn.Module, library: str, architecture: str, in_channels: int) -> Statistics:
+def _classifier_statistics(
+    net: nn.Module, library: str, architecture: str, in_channels: int
+) -> Statistics:
     """Mean and std that the fetched weights expect, as the library states them."""
     source = f"ImageNet weights of {architecture}"
     if library == "timm":
@@ -136,15 +140,15 @@ def _statistics(net: nn.Module, library: str, architecture: str, in_channels: in
     return Statistics.of_weights(transforms.mean, transforms.std, source, in_channels)
 
 
-def _unknown(library: str, architecture: str, known: list[str]) -> Refusal:
+def _unknown_architecture(library: str, architecture: str, known: list[str]) -> UserError:
     near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
-    return Refusal(
+    return UserError(
         f"{library} has no network '{architecture}'; take"
         f" {' or '.join(near) or 'one of its list_models()'}"
     )
 
 
-def head_of(net: nn.Module) -> tuple[str, nn.Module]:
+def find_head(net: nn.Module) -> tuple[str, nn.Module]:
     """Return name and layer that give the logits: timm's classifier, else the last Linear."""
     named: Any = getattr(net, "get_classifier", lambda: None)()
     for name, layer in reversed(list(net.named_modules())):
@@ -152,20 +156,20 @@ def head_of(net: nn.Module) -> tuple[str, nn.Module]:
             layer is named or (named is None and isinstance(layer, nn.Linear))
         ):
             return name, layer
-    raise Refusal(
+    raise UserError(
         f"{type(net).__name__} has no linear head, so it is no classifier; take another module.net"
     )
 
 
-def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
+def _replace_layer(net: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(net.get_submodule(parent), child, layer)
 
 
-def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
+def _load_backbone(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
     """Load all weights but a head of another size."""
-    state, own = read_state(path, key, in_channels, net), net.state_dict()
-    head = head_of(net)[0]
+    state, own = read_state_dict(path, key, in_channels, net), net.state_dict()
+    head = find_head(net)[0]
     missing = [
         name
         for name in own
@@ -173,7 +177,7 @@ def _load_body(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
         and (name not in state or state[name].shape != own[name].shape)
     ]
     if missing:
-        raise Refusal(
+        raise UserError(
             f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]});"
             " name the weights of the same architecture"
         )

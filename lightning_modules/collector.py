@@ -37,7 +37,7 @@ class EvidenceCollector:
         self.ids += ids
         self.groups += groups
         for name, part in parts.items():
-            _append(self.blocks[name], start, part.detach())
+            _append_rows(self.blocks[name], start, part.detach())
 
     def collect(self, make: Callable[..., Evidence]) -> Evidence:
         """The evidence of all processes; the collector is empty afterwards.
@@ -46,7 +46,7 @@ class EvidenceCollector:
             make: Called with ids, groups and the arrays by name.
         """
         arrays = {
-            name: _whole(blocks, len(self.ids), self.empty[name])
+            name: _concatenate(blocks, len(self.ids), self.empty[name])
             for name, blocks in self.blocks.items()
         }
         mine = make(
@@ -63,7 +63,7 @@ class EvidenceCollector:
         return Evidence.merge(parts, dealt)
 
 
-def _append(blocks: list[Tensor], start: int, part: Tensor) -> None:
+def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:
     """Writes the rows of `part` behind the `start` rows that are there."""
     while len(part):
         row = start % BLOCK
@@ -74,7 +74,7 @@ def _append(blocks: list[Tensor], start: int, part: Tensor) -> None:
         start, part = start + fits, part[fits:]
 
 
-def _whole(blocks: list[Tensor], rows: int, empty: Tensor) -> np.ndarray:
+def _concatenate(blocks: list[Tensor], rows: int, empty: Tensor) -> np.ndarray:
     """All rows as one array; each block is given up as soon as it is copied."""
     first = blocks[0] if blocks else empty
     whole = np.empty((rows, *first.shape[1:]), first[:0].cpu().numpy().dtype)

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from datamodules.arguments import NonNegative, Positive, validated
 
-Pair = Annotated[
+ClassWeightPair = Annotated[
     Sequence[NonNegative], Field(min_length=2, max_length=2)
 ]  # of pixels outside and inside
 
 
 @validated
-class Bce(nn.Module):
+class BCELoss(nn.Module):
     """Binary cross-entropy of masks or labels, mean over pixels and classes.
 
     Args:
@@ -61,7 +61,7 @@ class Bce(nn.Module):
 
 
 @validated
-class BalancedBce(nn.Module):
+class ClassBalancedBCELoss(nn.Module):
     """Cross-entropy that weighs classes and backgrounds by rarity in train: `total / (2 n)`.
 
     n counts pixels; the loss is the mean over pixels and classes. For one class it is the
@@ -73,7 +73,7 @@ class BalancedBce(nn.Module):
             train.
     """
 
-    def __init__(self, weights: Sequence[Pair] | None = None) -> None:
+    def __init__(self, weights: Sequence[ClassWeightPair] | None = None) -> None:
         super().__init__()
         self.asked = weights is not None
         self.weights = torch.tensor(

@@ -7,11 +7,11 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.arguments import Names, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from datamodules.sample import Sample
 from lightning_modules.collector import EvidenceCollector
 from lightning_modules.evidence import Evidence
-from lightning_modules.rule import Rule
+from lightning_modules.rule import DecisionRule
 from lightning_modules.supervised import Stage, SupervisedModule
 
 
@@ -27,7 +27,7 @@ class EvaluatedModule(SupervisedModule):
     """
 
     def __init__(
-        self, classes: Names, rule: Rule, collector: EvidenceCollector, **supervised: Any
+        self, classes: Names, rule: DecisionRule, collector: EvidenceCollector, **supervised: Any
     ) -> None:
         super().__init__(**supervised)
         self.classes = tuple(classes)
@@ -40,7 +40,7 @@ class EvaluatedModule(SupervisedModule):
         """This module's kind of evidence, from what all kinds have and the collector's arrays."""
 
     @abstractmethod
-    def steering(self, evidence: Evidence) -> dict[str, float]:
+    def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
         """The scores that are logged after an evaluation, by name."""
 
     def setup(self, stage: str) -> None:
@@ -48,7 +48,7 @@ class EvaluatedModule(SupervisedModule):
         super().setup(stage)
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
-            raise Refusal(
+            raise UserError(
                 f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set"
                 " module.classes and the net's classes"
             )
@@ -85,7 +85,7 @@ class EvaluatedModule(SupervisedModule):
 
     def _log_scores(self, stage: Stage) -> None:
         evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
-        for name, value in self.steering(evidence).items():
+        for name, value in self.monitored_metrics(evidence).items():
             self.log(
                 f"{stage}/{name}",
                 value,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import Tensor
 
-from lightning_modules.score import Decided, Score
+from lightning_modules.score import Decision, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,12 @@ class Evidence(ABC):
 
     @property
     @abstractmethod
-    def heads(self) -> tuple[str, ...]:
+    def headline_metrics(self) -> tuple[str, ...]:
         """Names of the scores that a report leads with; the first one decides."""
 
     @property
     @abstractmethod
-    def scores(self) -> tuple[Score, ...]:
+    def scores(self) -> tuple[Metric, ...]:
         """Every score that this kind of evidence has."""
 
     @property
@@ -53,15 +53,15 @@ class Evidence(ABC):
 
     @property
     @abstractmethod
-    def judged_at(self) -> str:
+    def evaluation_grid(self) -> str:
         """Grid on which predictions are evaluated, in words; part of a test set's identity."""
 
     @abstractmethod
-    def decided(self, channel: int) -> Decided:
+    def decided(self, channel: int) -> Decision:
         """One class after the rule in force."""
 
     @abstractmethod
-    def trivial(self, channel: int) -> dict[str, Decided]:
+    def baselines(self, channel: int) -> dict[str, Decision]:
         """Return predictions without skill, whose scores are reported next to every real one."""
 
     @property
@@ -69,25 +69,25 @@ class Evidence(ABC):
         """Hash of images, truths and grid; only evaluations with the same one are compared."""
         order = np.argsort(self.ids)
         digest = hashlib.sha256(
-            repr((self.kind, self.judged_at, self.classes, self.ids[order].tolist())).encode()
+            repr((self.kind, self.evaluation_grid, self.classes, self.ids[order].tolist())).encode()
         )
         digest.update(np.ascontiguousarray(self.truth[order]).tobytes())
         return digest.hexdigest()[:16]
 
-    def ruled(self, numbers: Tensor) -> Self:
+    def with_rule(self, numbers: Tensor) -> Self:
         """The same evidence under another rule, `classes x 3`."""
         return replace(self, rule=numbers.numpy()[None].repeat(len(self), axis=0))
 
-    def at(self, rows: np.ndarray) -> Self:
+    def subset(self, rows: np.ndarray) -> Self:
         """The evidence of some images, by number or as bools."""
         cut: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in ("ids", "groups", "rule", *self.arrays)
         }
         return replace(self, **cut)
 
-    def without(self, ids: set[str]) -> Self:
+    def exclude(self, ids: set[str]) -> Self:
         """The evidence of all other images."""
-        return self.at(~np.isin(self.ids, list(ids)))
+        return self.subset(~np.isin(self.ids, list(ids)))
 
     @staticmethod
     def merge(parts: Sequence["Evidence"], order: np.ndarray | None = None) -> "Evidence":

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from datamodules.sample import Content
-from lightning_modules.logit_byte import LEVELS, to_byte
+from datamodules.sample import ContentBox
+from lightning_modules.logit_byte import LEVELS, quantize
 
 
-def histograms(
-    logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[Content]
+def logit_histograms(
+    logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[ContentBox]
 ) -> Tensor:
     """Count the bytes of each image and class on the grid of its truth.
 
@@ -24,28 +24,30 @@ def histograms(
         int32 `B x C x 2 x 256`.
     """
     if isinstance(truth, Tensor) and len(set(content)) == 1:
-        return _count(_on_grid(logits, truth.shape[-2:], content[0]), truth)
+        return _count_bins(_resize_to_grid(logits, truth.shape[-2:], content[0]), truth)
     one_by_one = [
-        _count(_on_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None])
+        _count_bins(
+            _resize_to_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]
+        )
         for i in range(len(content))
     ]
     return torch.cat(one_by_one)
 
 
-def _on_grid(logits: Tensor, size: Sequence[int], content: Content) -> Tensor:
+def _resize_to_grid(logits: Tensor, size: Sequence[int], content: ContentBox) -> Tensor:
     inside = logits[content.inside].float()
     if (content.height, content.width) == tuple(size):
         return inside
     return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _count(logits: Tensor, truth: Tensor) -> Tensor:
+def _count_bins(logits: Tensor, truth: Tensor) -> Tensor:
     """One scatter_add for the batch: unlike bincount it does not wait for the device."""
     images, classes = logits.shape[:2]
     cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (
         2 * LEVELS
     )
-    index = to_byte(logits).long().add_(truth, alpha=LEVELS).add_(cell).reshape(-1)
+    index = quantize(logits).long().add_(truth, alpha=LEVELS).add_(cell).reshape(-1)
     counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
     counts.scatter_add_(
         0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape)

@@ -6,12 +6,16 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_scores import EXACT_MATCH, SCORES, DecidedLabel
-from lightning_modules.score import Decided, Score
+from lightning_modules.label_scores import (
+    CLASSIFICATION_METRICS,
+    EXACT_MATCH,
+    ClassificationDecision,
+)
+from lightning_modules.score import Decision, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelEvidence(Evidence):
+class ClassificationEvidence(Evidence):
     """The evidence of N classified images; `rule` is `LabelRule`'s (threshold, temperature, kept).
 
     Attributes:
@@ -28,14 +32,18 @@ class LabelEvidence(Evidence):
     exclusive: bool = False
 
     @property
-    def heads(self) -> tuple[str, ...]:
+    def headline_metrics(self) -> tuple[str, ...]:
         """Names of the scores of decisions, and of one of the ranking."""
         return ("f1", "auc", "accuracy", "precision", "recall", "specificity")
 
     @property
-    def scores(self) -> tuple[Score, ...]:
+    def scores(self) -> tuple[Metric, ...]:
         """Scores of decisions, of rankings and of probabilities."""
-        return (*SCORES, EXACT_MATCH) if len(self.classes) > 1 else SCORES
+        return (
+            (*CLASSIFICATION_METRICS, EXACT_MATCH)
+            if len(self.classes) > 1
+            else CLASSIFICATION_METRICS
+        )
 
     @property
     def truth(self) -> np.ndarray:
@@ -43,7 +51,7 @@ class LabelEvidence(Evidence):
         return self.labels
 
     @property
-    def judged_at(self) -> str:
+    def evaluation_grid(self) -> str:
         """Labels have no grid."""
         return "one label an image"
 
@@ -54,22 +62,24 @@ class LabelEvidence(Evidence):
         return softmax(scaled, axis=1) if self.exclusive else expit(scaled)
 
     @property
-    def says(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """Bool `N x classes`, the decision."""
         probability = self.probability
         if self.exclusive:
             return np.arange(len(self.classes)) == probability.argmax(1, keepdims=True)
         return probability >= self.rule[..., 0]
 
-    def decided(self, channel: int) -> DecidedLabel:
+    def decided(self, channel: int) -> ClassificationDecision:
         """One class after the rule in force."""
-        truth, says = self.labels > 0, self.says
+        truth, says = self.labels > 0, self.predicted
         exact = (truth == says).all(1)
         probability = self.probability[:, channel]
         ranking = probability if self.exclusive else self.logits[:, channel].astype(np.float64)
-        return DecidedLabel(probability, ranking, truth[:, channel], says[:, channel], exact)
+        return ClassificationDecision(
+            probability, ranking, truth[:, channel], says[:, channel], exact
+        )
 
-    def by_group(self) -> "LabelEvidence":
+    def by_group(self) -> "ClassificationEvidence":
         """Return one row per group (patient): the maximum of its logits and of its labels."""
         names, member = np.unique(self.groups, return_inverse=True)
         logits = np.full((len(names), len(self.classes)), -np.inf, self.logits.dtype)
@@ -81,12 +91,12 @@ class LabelEvidence(Evidence):
             self, ids=names, groups=names, logits=logits, labels=labels, rule=self.rule[first]
         )
 
-    def trivial(self, channel: int) -> dict[str, Decided]:
+    def baselines(self, channel: int) -> dict[str, Decision]:
         """Return all negative, all positive, and the prevalence as every image's probability."""
         truth = self.labels > 0
         share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
 
-        def always(probability: np.ndarray) -> DecidedLabel:
+        def always(probability: np.ndarray) -> ClassificationDecision:
             said = (
                 np.arange(len(share)) == share.argmax()
                 if self.exclusive and 0 < probability.max() < 1
@@ -96,7 +106,7 @@ class LabelEvidence(Evidence):
                 np.broadcast_to(said, truth.shape),
                 np.full(len(truth), probability[channel]),
             )
-            return DecidedLabel(
+            return ClassificationDecision(
                 same, same, truth[:, channel], says[:, channel], (says == truth).all(1)
             )
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_modules.rule import Rule
+from lightning_modules.rule import DecisionRule
 
 
-class LabelRule(Rule):
+class ClassificationRule(DecisionRule):
     """The rule (threshold, temperature, kept) of each class.
 
     `kept` is 0 where the search could not keep the bounds that it was given.
@@ -34,7 +34,7 @@ class LabelRule(Rule):
             )
         return probability >= self.numbers[:, 0].to(logits.device)
 
-    def in_words(self) -> list[dict[str, float]]:
+    def as_dict(self) -> list[dict[str, float]]:
         """Return threshold and temperature of each class by name; no threshold if exclusive."""
         return [
             ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
-MEASURES = ("sensitivity", "specificity", "precision")
-OTHERS_SAY = {  # names that other repositories use
+THRESHOLD_METRICS = ("sensitivity", "specificity", "precision")
+OTHER_CLASS_HINT = {  # names that other repositories use
     "sens_atleast": "take specificity with callbacks.threshold_search.at_least.sensitivity=0.85",
     "spec_atleast": "take sensitivity with callbacks.threshold_search.at_least.specificity=0.85",
 }
-TIE = 1e-9
+CLASSIFICATION_TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Demand:
+class ThresholdObjective:
     """Demand on a threshold: the objective to maximise, and bounds to keep.
 
     Attributes:
@@ -33,14 +33,14 @@ class Demand:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            told = OTHERS_SAY.get(self.objective, f"take {', '.join(OBJECTIVES)}")
-            raise Refusal(
+            told = OTHER_CLASS_HINT.get(self.objective, f"take {', '.join(OBJECTIVES)}")
+            raise UserError(
                 f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
             )
         for name, value in self.at_least.items():
-            if name not in MEASURES or not 0 < value <= 1:
-                bounds = f"bound {', '.join(MEASURES)} by a number from 0 to 1"
-                raise Refusal(
+            if name not in THRESHOLD_METRICS or not 0 < value <= 1:
+                bounds = f"bound {', '.join(THRESHOLD_METRICS)} by a number from 0 to 1"
+                raise UserError(
                     f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept;"
                     f" {bounds}"
                 )
@@ -49,20 +49,20 @@ class Demand:
         }:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
             mend = f"set callbacks.threshold_search.at_least.{other}=0.85"
-            raise Refusal(
+            raise UserError(
                 f"callbacks.threshold_search.objective={self.objective} alone is best where always"
                 f" the same is said; {mend}"
             )
         low, high = self.between
         if not 0 <= low < high <= 1:
-            raise Refusal(
+            raise UserError(
                 f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities;"
                 " take two numbers from 0 to 1"
             )
 
 
 @dataclass(frozen=True)
-class Found:
+class ClassificationRuleResult:
     """The best threshold of one class.
 
     Attributes:
@@ -82,7 +82,9 @@ class Found:
     unsearched: str | None = None
 
 
-def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
+def search_classification_rule(
+    probability: np.ndarray, truth: np.ndarray, demand: ThresholdObjective
+) -> ClassificationRuleResult:
     """Find the best threshold of all that decide differently; ties take the plateau's middle.
 
     Args:
@@ -92,7 +94,7 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
             nearest is found.
     """
     if truth.all() or not truth.any():
-        return Found(
+        return ClassificationRuleResult(
             0.5,
             float("nan"),
             float("nan"),
@@ -100,43 +102,45 @@ def search(probability: np.ndarray, truth: np.ndarray, demand: Demand) -> Found:
             None,
             "val shows no other label, so there is nothing to search on",
         )
-    thresholds = _thresholds(probability, demand.between)
-    measured = _measures(probability, truth, thresholds)
+    thresholds = _candidate_thresholds(probability, demand.between)
+    measured = _threshold_metrics(probability, truth, thresholds)
     values, kept, missed = measured[demand.objective], np.ones(len(thresholds), bool), None
     for number, (name, least) in enumerate(demand.at_least.items()):
-        now = kept & (measured[name] >= least - TIE)
+        now = kept & (measured[name] >= least - CLASSIFICATION_TIE)
         if not now.any():
-            missed = _missed(demand, number, float(measured[name][kept].max()))
-            now = kept & (measured[name] >= measured[name][kept].max() - TIE)
+            missed = _unmet_bounds(demand, number, float(measured[name][kept].max()))
+            now = kept & (measured[name] >= measured[name][kept].max() - CLASSIFICATION_TIE)
         kept = now
-    best = np.flatnonzero(kept & (values >= values[kept].max() - TIE))
+    best = np.flatnonzero(kept & (values >= values[kept].max() - CLASSIFICATION_TIE))
     chosen = best[np.abs(best - np.median(best)).argmin()]
-    at_half = float(_measures(probability, truth, np.array([0.5]))[demand.objective][0])
+    at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[demand.objective][0])
     judge = (
         "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective
     )  # a constant answer maximises either alone
-    always = _measures(probability, truth, np.array([0.0, 2.0]))[judge].max()
-    return Found(
+    always = _threshold_metrics(probability, truth, np.array([0.0, 2.0]))[judge].max()
+    return ClassificationRuleResult(
         float(thresholds[chosen]),
         float(values[chosen]),
         at_half,
-        bool(measured[judge][chosen] <= always + TIE),
+        bool(measured[judge][chosen] <= always + CLASSIFICATION_TIE),
         missed,
     )
 
 
-def measures_at(probability: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
+def metrics_at_threshold(
+    probability: np.ndarray, truth: np.ndarray, threshold: float
+) -> dict[str, float]:
     """Compute f1, youden, accuracy, sensitivity, specificity and precision at one threshold.
 
     Both arrays are `N`, of one class; `truth` is bool.
     """
     return {
         name: float(value[0])
-        for name, value in _measures(probability, truth, np.array([threshold])).items()
+        for name, value in _threshold_metrics(probability, truth, np.array([threshold])).items()
     }
 
 
-def _missed(demand: Demand, number: int, best: float) -> str:
+def _unmet_bounds(demand: ThresholdObjective, number: int, best: float) -> str:
     bounds = [f"{name} >= {least:g}" for name, least in demand.at_least.items()]
     others = f" beside {' and '.join(bounds[:number])}" if number else ""
     low, high = demand.between
@@ -146,7 +150,7 @@ def _missed(demand: Demand, number: int, best: float) -> str:
     )
 
 
-def _thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+def _candidate_thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:
     """Return falling thresholds: between neighbouring probabilities, and on either side of all.
 
     With `between`, those inside it and its two ends.
@@ -157,7 +161,7 @@ def _thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.nda
     return np.unique(np.concatenate([inside, between]))[::-1] if between != (0.0, 1.0) else middles
 
 
-def _measures(
+def _threshold_metrics(
     probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray
 ) -> dict[str, np.ndarray]:
     positive, negative = np.sort(probability[truth]), np.sort(probability[~truth])

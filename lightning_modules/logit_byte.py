@@ -16,12 +16,12 @@ STEPS = 8.0  # bytes a unit of logit
 OFFSET = 16.0  # the logit of byte 0 is -OFFSET
 
 
-def to_byte(logit: Tensor) -> Tensor:
+def quantize(logit: Tensor) -> Tensor:
     """uint8 `clamp(floor((logit + 16) * 8), 0, 255)` of a float tensor of any shape."""
     return ((logit.float() + OFFSET) * STEPS).clamp_(0, LEVELS - 1).to(torch.uint8)
 
 
-def byte_of(probability: float) -> int:
+def bin_of(probability: float) -> int:
     """Return the lowest byte of at least this probability; LEVELS if no byte reaches it."""
     if probability <= 0:
         return 0
@@ -33,6 +33,6 @@ def byte_of(probability: float) -> int:
     )
 
 
-def probability_of(byte: np.ndarray | float) -> np.ndarray:
+def bin_probability(byte: np.ndarray | float) -> np.ndarray:
     """The probability at the lower edge of a byte."""
     return 1 / (1 + np.exp(OFFSET - np.asarray(byte, np.float64) / STEPS))

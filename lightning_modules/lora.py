@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from datamodules.arguments import Number, Positive, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 @validated
@@ -40,7 +40,7 @@ def inject(
         Refusal: rank below 1, or no layer matches.
     """
     if rank < 1:
-        raise Refusal(
+        raise UserError(
             f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or"
             " module.net.lora=null for a linear probe"
         )
@@ -67,7 +67,7 @@ def inject(
             else f"named {', '.join(targets)}"
         )
         said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
-        raise Refusal(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
+        raise UserError(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
     _adapt_to_their_use(net)
 
 

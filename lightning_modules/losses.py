@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.arguments import Fraction, NonNegative, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 @validated
-class WeightedSum(nn.Module):
+class WeightedLoss(nn.Module):
     """`sum of weights[name] * terms[name]` per image.
 
     Args:
@@ -25,9 +25,9 @@ class WeightedSum(nn.Module):
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, NonNegative]) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
-        self.reweigh(weights)
+        self.set_weights(weights)
 
-    def reweigh(self, weights: Mapping[str, float]) -> None:
+    def set_weights(self, weights: Mapping[str, float]) -> None:
         """Put other weights in force, from the next batch on.
 
         Args:
@@ -44,7 +44,7 @@ class WeightedSum(nn.Module):
             wrong = [f"{name} is no term of this loss" for name in unknown] + [
                 f"the term {name} has no weight" for name in missing
             ]
-            raise Refusal(
+            raise UserError(
                 f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of"
                 f" {', '.join(self.terms)}, and to no other"
             )
@@ -59,7 +59,7 @@ class WeightedSum(nn.Module):
 
 
 @validated
-class Focal(nn.Module):
+class FocalLoss(nn.Module):
     """Focal loss (Lin et al. 2017) of masks or labels: `-alpha_t (1 - p_t)^gamma log p_t`.
 
     It is the mean over pixels and classes.
@@ -84,13 +84,13 @@ class Focal(nn.Module):
 
 
 @validated
-class ExclusiveFocal(nn.Module):
+class MulticlassFocalLoss(nn.Module):
     """Focal loss of exclusive classes: `-alpha_t (1 - p_t)^gamma log p_t`.
 
     p_t is the softmax probability of the true class.
 
     Args:
-        gamma: As `Focal`.
+        gamma: As `FocalLoss`.
         alpha: alpha_t of each class; None weighs all 1.
     """
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from lightning_modules.logit_byte import LEVELS
 
-FEW = 2048  # images at once: what is made of a histogram is many times as large
+CHUNK_SIZE = 2048  # images at once: what is made of a histogram is many times as large
 
 
-def a_few_at_a_time(images: int) -> Iterator[slice]:
+def chunks(images: int) -> Iterator[slice]:
     """Slices that cover all images."""
-    return (slice(start, start + FEW) for start in range(0, max(1, images), FEW))
+    return (slice(start, start + CHUNK_SIZE) for start in range(0, max(1, images), CHUNK_SIZE))
 
 
 class PixelCounts(NamedTuple):
@@ -55,7 +55,7 @@ def empty_dice(counts: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DecidedMask:
+class SegmentationDecision:
     """One class of an evaluation after the decision: pixel counts per image, and their histogram.
 
     Attributes:
@@ -75,26 +75,24 @@ class DecidedMask:
         return self.pixels.tp + self.pixels.fn > 0
 
     @property
-    def says(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """Bool `N`: images whose predicted mask is not empty."""
         return self.pixels.tp + self.pixels.fp > 0
 
 
-def decide(counts: np.ndarray, rule: np.ndarray) -> DecidedMask:
+def decide(counts: np.ndarray, rule: np.ndarray) -> SegmentationDecision:
     """Apply each image's own rule.
 
     Args:
         counts: `N x 2 x 256` of one class.
         rule: `N x 3`, (top, min_area, bottom).
     """
-    parts = [
-        _decide(counts[few].astype(np.int64), rule[few]) for few in a_few_at_a_time(len(counts))
-    ]
+    parts = [_decide_chunk(counts[few].astype(np.int64), rule[few]) for few in chunks(len(counts))]
     *pixels, ranking = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
-    return DecidedMask(PixelCounts(*pixels), counts, ranking)
+    return SegmentationDecision(PixelCounts(*pixels), counts, ranking)
 
 
-def _decide(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
+def _decide_chunk(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
     """The four pixel counts and the ranking of a few images."""
     top, min_area, bottom = rule.T
     image = np.arange(len(counts))
@@ -109,7 +107,7 @@ def _decide(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
     return tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp, enough.sum(1) - 1
 
 
-def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
+def constant_prediction(counts: np.ndarray, positive: bool) -> SegmentationDecision:
     """Return the trivial prediction of `N x 2 x 256`: everything, or nothing."""
     rest, lesion = counts.sum(2, dtype=np.int64).T
     nothing = np.zeros_like(lesion)
@@ -118,4 +116,4 @@ def predict_all(counts: np.ndarray, positive: bool) -> DecidedMask:
         if positive
         else PixelCounts(nothing, nothing, lesion, rest)
     )
-    return DecidedMask(pixels, np.stack([rest, lesion], 1)[..., None], nothing)
+    return SegmentationDecision(pixels, np.stack([rest, lesion], 1)[..., None], nothing)

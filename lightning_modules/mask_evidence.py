@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_modules.evidence import Evidence
-from lightning_modules.mask_decision import DecidedMask, decide, predict_all
-from lightning_modules.mask_scores import SCORES
-from lightning_modules.score import Decided, Score
+from lightning_modules.mask_decision import SegmentationDecision, constant_prediction, decide
+from lightning_modules.mask_scores import SEGMENTATION_METRICS
+from lightning_modules.score import Decision, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskEvidence(Evidence):
+class SegmentationEvidence(Evidence):
     """The evidence of N segmented images; `rule` holds (top, min_area, bottom).
 
     Attributes:
@@ -26,7 +26,7 @@ class MaskEvidence(Evidence):
     grid: str
 
     @property
-    def heads(self) -> tuple[str, ...]:
+    def headline_metrics(self) -> tuple[str, ...]:
         """Names of the leading scores; image-level ones are among them if images show no lesion."""
         if (self.truth[:, :, 1] == 0).any():
             return (
@@ -40,9 +40,9 @@ class MaskEvidence(Evidence):
         return ("dice", "iou", "precision", "recall", "average_precision")
 
     @property
-    def scores(self) -> tuple[Score, ...]:
+    def scores(self) -> tuple[Metric, ...]:
         """Overlap, and precision and recall of pixels."""
-        return SCORES
+        return SEGMENTATION_METRICS
 
     @property
     def truth(self) -> np.ndarray:
@@ -50,7 +50,7 @@ class MaskEvidence(Evidence):
         return self.counts.sum(3, dtype=np.int64)
 
     @property
-    def judged_at(self) -> str:
+    def evaluation_grid(self) -> str:
         """The grid, in words."""
         return (
             "judged at each image's own size"
@@ -58,14 +58,14 @@ class MaskEvidence(Evidence):
             else f"judged at {self.grid} px"
         )
 
-    def decided(self, channel: int) -> DecidedMask:
+    def decided(self, channel: int) -> SegmentationDecision:
         """One class after the mask rule."""
         return decide(self.counts[:, channel], self.rule[:, channel])
 
-    def trivial(self, channel: int) -> dict[str, Decided]:
+    def baselines(self, channel: int) -> dict[str, Decision]:
         """Return the empty mask and the full mask as predictions."""
         counts = self.counts[:, channel]
         return {
-            "all empty": predict_all(counts, positive=False),
-            "all positive": predict_all(counts, positive=True),
+            "all empty": constant_prediction(counts, positive=False),
+            "all positive": constant_prediction(counts, positive=True),
         }

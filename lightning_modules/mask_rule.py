@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from lightning_modules.logit_byte import HALF, probability_of, to_byte
-from lightning_modules.rule import Rule
+from lightning_modules.logit_byte import HALF, bin_probability, quantize
+from lightning_modules.rule import DecisionRule
 
 
-class MaskRule(Rule):
+class SegmentationRule(DecisionRule):
     """The decision rule of the SIIM-ACR winners, per class: (top, min_area, bottom).
 
     An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
@@ -22,20 +22,20 @@ class MaskRule(Rule):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Turn logits `B x C x H x W` into bools of the same shape; H x W is the whole image."""
-        byte = to_byte(logits)
+        byte = quantize(logits)
         top, min_area, bottom = (
             column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1)
         )
         share = (byte >= top).double().mean((2, 3), keepdim=True)
         return (byte >= bottom) & (share >= min_area)
 
-    def in_words(self) -> list[dict[str, float]]:
+    def as_dict(self) -> list[dict[str, float]]:
         """Return the rule of each class by name, with probabilities in place of bytes."""
         return [
             {
-                "top": float(probability_of(top)),
+                "top": float(bin_probability(top)),
                 "min_area": area,
-                "bottom": float(probability_of(bottom)),
+                "bottom": float(bin_probability(bottom)),
             }
             for top, area, bottom in self.numbers.tolist()
         ]

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_modules.logit_byte import HALF, LEVELS, byte_of
-from lightning_modules.mask_decision import a_few_at_a_time, dice, empty_dice, pixel_counts
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.logit_byte import HALF, LEVELS, bin_of
+from lightning_modules.mask_decision import chunks, dice, empty_dice, pixel_counts
+from lightning_modules.mask_evidence import SegmentationEvidence
 
-TIE = 1e-9
+SEGMENTATION_TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Grid:
+class RuleGrid:
     """The rules that are tried.
 
     Attributes:
@@ -30,24 +30,26 @@ class Grid:
     bottom: np.ndarray
 
     @classmethod
-    def of(
+    def from_ranges(
         cls,
         bottom: Sequence[float],
         top: Sequence[float] | None = None,
         min_area: Sequence[float] = (0.0,),
-    ) -> "Grid":
+    ) -> "RuleGrid":
         """Make the grid of all bytes in probability ranges [lowest, highest], and of some areas."""
         return cls(
-            None if top is None else _bytes(top), np.asarray(min_area, float), _bytes(bottom)
+            None if top is None else _threshold_bins(top),
+            np.asarray(min_area, float),
+            _threshold_bins(bottom),
         )
 
 
-def _bytes(span: Sequence[float]) -> np.ndarray:
-    return np.arange(byte_of(span[0]), min(LEVELS - 1, byte_of(span[-1])) + 1)
+def _threshold_bins(span: Sequence[float]) -> np.ndarray:
+    return np.arange(bin_of(span[0]), min(LEVELS - 1, bin_of(span[-1])) + 1)
 
 
 @dataclass(frozen=True)
-class Found:
+class SegmentationRuleResult:
     """The best rule of one class.
 
     Attributes:
@@ -63,7 +65,9 @@ class Found:
     trivial: bool
 
 
-def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> list[Found]:
+def search_segmentation_rule(
+    evidence: SegmentationEvidence, grid: RuleGrid, lesions_only: bool = False
+) -> list[SegmentationRuleResult]:
     """Find the best rule of each class.
 
     Args:
@@ -73,27 +77,32 @@ def search(evidence: MaskEvidence, grid: Grid, lesions_only: bool = False) -> li
             all images, with empty/empty = 1, otherwise and where no image shows the class.
     """
     return [
-        _search_class(evidence.counts[:, c], grid, lesions_only)
+        _search_class_rule(evidence.counts[:, c], grid, lesions_only)
         for c in range(len(evidence.classes))
     ]
 
 
-def _search_class(counts: np.ndarray, grid: Grid, lesions_only: bool) -> Found:
+def _search_class_rule(
+    counts: np.ndarray, grid: RuleGrid, lesions_only: bool
+) -> SegmentationRuleResult:
     scores, tops = rule_scores(counts, grid, lesions_only)
-    best = np.argwhere(scores >= scores.max() - TIE)
+    best = np.argwhere(scores >= scores.max() - SEGMENTATION_TIE)
     middle = np.median(best, axis=0)
     t, a, b = best[np.abs(best - middle).sum(1).argmin()]  # ties: the middle of the plateau
     top = grid.bottom[b] if tops is None else tops[t]
-    half, _ = rule_scores(counts, Grid(None, np.zeros(1), np.array([HALF])), lesions_only)
-    nothing = float(_mean(empty_dice(counts)[:, None], counts, lesions_only)[0])
+    half, _ = rule_scores(counts, RuleGrid(None, np.zeros(1), np.array([HALF])), lesions_only)
+    nothing = float(_mean_score(empty_dice(counts)[:, None], counts, lesions_only)[0])
     rule = float(top), float(grid.min_area[a]), float(grid.bottom[b])
-    return Found(
-        rule, float(scores[t, a, b]), float(half[0, 0, 0]), bool(scores.max() <= nothing + TIE)
+    return SegmentationRuleResult(
+        rule,
+        float(scores[t, a, b]),
+        float(half[0, 0, 0]),
+        bool(scores.max() <= nothing + SEGMENTATION_TIE),
     )
 
 
 def rule_scores(
-    counts: np.ndarray, grid: Grid, lesions_only: bool = False
+    counts: np.ndarray, grid: RuleGrid, lesions_only: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the mean Dice of every rule, `tops x areas x bottoms`, and the tops.
 
@@ -102,16 +111,16 @@ def rule_scores(
     Args:
         counts: `N x 2 x 256` of one class.
         grid: The rules.
-        lesions_only: As `search`.
+        lesions_only: As `search_segmentation_rule`.
     """
     lesion = counts[:, 1].sum(1) > 0
     if lesions_only and lesion.any():
         counts = counts[lesion]
-    sums = np.sum([_summed(counts[few], grid) for few in a_few_at_a_time(len(counts))], axis=0)
+    sums = np.sum([_sum_counts(counts[few], grid) for few in chunks(len(counts))], axis=0)
     return sums / max(1, len(counts)), grid.top
 
 
-def _summed(counts: np.ndarray, grid: Grid) -> np.ndarray:
+def _sum_counts(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
     """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
@@ -130,6 +139,6 @@ def _summed(counts: np.ndarray, grid: Grid) -> np.ndarray:
     return (gain + empty.sum()).reshape(len(grid.top), len(grid.min_area), len(grid.bottom))
 
 
-def _mean(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
+def _mean_score(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
     lesion = counts[:, 1].sum(1) > 0
     return values[lesion if lesions_only and lesion.any() else slice(None)].mean(0)

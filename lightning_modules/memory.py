@@ -9,7 +9,7 @@ import sys
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt, see mallopt(3)
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Make glibc's allocator keep freed memory; peak memory stays what it was.
 
     Returns:

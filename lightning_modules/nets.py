@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import nn
 
 from datamodules.arguments import Count, Fraction, check_value, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.architectures import smp
 from lightning_modules.normalize import Statistics
-from lightning_modules.pretrained import from_hub, not_fetched, read_state
+from lightning_modules.pretrained import download_error, is_hub_error, read_state_dict
 
 ARGUMENTS = {  # of the library's networks, which check few of them
     "classes": Count,
@@ -37,7 +37,7 @@ ARGUMENTS = {  # of the library's networks, which check few of them
 
 
 @validated
-def smp_net(
+def build_smp_network(
     architecture: str,
     encoder_name: str,
     encoder_weights: str | None = "imagenet",
@@ -58,7 +58,7 @@ def smp_net(
         Refusal: an unknown name, arguments of another architecture, logits that would not have the
             image's size, or weights that cannot be fetched or read.
     """
-    _refuse_arguments(architecture, encoder_name, architecture_arguments)
+    _check_arguments(architecture, encoder_name, architecture_arguments)
     local = encoder_weights is not None and (
         "/" in encoder_weights or Path(encoder_weights).exists()
     )
@@ -74,32 +74,32 @@ def smp_net(
         )
     except (OSError, KeyError, RuntimeError, ImportError) as error:
         if encoder_weights is None or local:
-            raise _unbuilt(architecture, error, "correct module.net.encoder_name") from error
-        raise not_fetched(
+            raise _build_error(architecture, error, "correct module.net.encoder_name") from error
+        raise download_error(
             "module.net.encoder_weights", encoder_weights, encoder_name, error
         ) from error
     except Exception as error:  # the hub client has its own family of network errors
-        if encoder_weights is not None and from_hub(error):
-            raise not_fetched(
+        if encoder_weights is not None and is_hub_error(error):
+            raise download_error(
                 "module.net.encoder_weights", encoder_weights, encoder_name, error
             ) from error
         if not isinstance(error, TypeError | ValueError | AssertionError):
             raise
-        raise _unbuilt(architecture, error, "correct the keys of module.net") from error
+        raise _build_error(architecture, error, "correct the keys of module.net") from error
     if local:
         _load_encoder(
             net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3)
         )
     elif encoder_weights is not None:
-        net.statistics = _statistics(
+        net.statistics = _encoder_statistics(
             net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3)
         )
     if architecture_arguments.get("encoder_depth", 5) < 5:
-        _freeze_unused(net, architecture_arguments.get("in_channels", 3))
+        _freeze_unused_parameters(net, architecture_arguments.get("in_channels", 3))
     return net
 
 
-def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
+def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
     """Mean and std that the encoder's fetched weights expect, as the library states them.
 
     An encoder that wraps a timm model carries the model's own configuration, also under the old
@@ -116,7 +116,9 @@ def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Stat
             name, pretrained=weights
         )  # a small file that smp has fetched with the weights
     except Exception as error:
-        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)):
+        if not (
+            is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)
+        ):
             raise
         return Statistics.unusable(
             source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})"
@@ -131,7 +133,7 @@ def _statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Stat
     )
 
 
-def _freeze_unused(net: nn.Module, in_channels: int) -> None:
+def _freeze_unused_parameters(net: nn.Module, in_channels: int) -> None:
     """Freeze the last stages of an encoder of less depth, on which no logit depends.
 
     DDP would wait for their gradients.
@@ -143,14 +145,14 @@ def _freeze_unused(net: nn.Module, in_channels: int) -> None:
     net.train()
 
 
-def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
+def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
     """Refuse an unknown architecture, and arguments that the library would silently accept.
 
     A network's class takes any key and hands it to encoders, most of which drop it.
     """
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
-        raise Refusal(
+        raise UserError(
             f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try"
             " UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
         )
@@ -164,9 +166,9 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
     }
     unknown = sorted(arguments.keys() - known.keys())
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
-        raise Refusal(
+        raise UserError(
             f"module.net: {architecture} does not take {', '.join(unknown)}; remove"
-            f" {_them(unknown)}, it takes {', '.join(known)}"
+            f" {_describe_arguments(unknown)}, it takes {', '.join(known)}"
         )
     depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
     if not isinstance(depth, int) or said is None:
@@ -175,26 +177,26 @@ def _refuse_arguments(architecture: str, encoder_name: str, arguments: dict[str,
         architecture, said
     )  # of logits not upsampled yet
     if said != coarseness:
-        raise Refusal(
+        raise UserError(
             f"module.net.upsampling={said} gives logits of another size than the image; set"
             f" module.net.upsampling={coarseness}"
         )
 
 
-def _them(names: list[str]) -> str:
+def _describe_arguments(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
-def _unbuilt(architecture: str, error: Exception, mend: str) -> Refusal:
+def _build_error(architecture: str, error: Exception, mend: str) -> UserError:
     reason = " ".join(str(error).split()).rstrip(".")[:160]
-    return Refusal(f"module.net: {architecture} cannot be built ({reason}); {mend}")
+    return UserError(f"module.net: {architecture} cannot be built ({reason}); {mend}")
 
 
 def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
-    state = read_state(path, "module.net.encoder_weights", in_channels, encoder)
+    state = read_state_dict(path, "module.net.encoder_weights", in_channels, encoder)
     missing = sorted(encoder.state_dict().keys() - state.keys())
     if missing:
-        raise Refusal(
+        raise UserError(
             f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]});"
             " name the weights of the same encoder"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 AUTO = "auto"
 GIVEN = "module.mean and module.std"
@@ -115,7 +115,7 @@ class Normalize(nn.Module):
     ) -> None:
         super().__init__()
         if not gamma > 0:
-            raise Refusal(
+            raise UserError(
                 f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for"
                 " none"
             )
@@ -152,7 +152,10 @@ class Normalize(nn.Module):
             for name in ("mean", "std")
             if f"{prefix}{name}" in state_dict
         }
-        if any(not same(getattr(self, name).cpu(), value.cpu()) for name, value in stored.items()):
+        if any(
+            not same_statistics(getattr(self, name).cpu(), value.cpu())
+            for name, value in stored.items()
+        ):
             self.source = STORED
         for name, value in stored.items():
             if value.shape != getattr(self, name).shape:
@@ -160,7 +163,7 @@ class Normalize(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def same(one: Tensor, other: Tensor) -> bool:
+def same_statistics(one: Tensor, other: Tensor) -> bool:
     """Compare means or stds `1 x C x 1 x 1` up to the digits that messages show.
 
     A single number stands for all channels.
@@ -171,7 +174,7 @@ def same(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def resolve(
+def resolve_normalization(
     mean: Sequence[float] | str | None,
     std: Sequence[float] | str | None,
     gamma: float,
@@ -198,7 +201,7 @@ def resolve(
     if mean != AUTO and std != AUTO:
         return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]
     if mean != std:
-        raise Refusal(
+        raise UserError(
             f"module.mean={mean} module.std={std} mixes auto with given numbers; set both to auto,"
             " or give numbers for both"
         )
@@ -206,12 +209,12 @@ def resolve(
         given = scratch or {}
         return Normalize(given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SCRATCH)
     if statistics.problem:
-        raise Refusal(
+        raise UserError(
             f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for"
             " module.mean and module.std"
         )
     if gamma != 1:
-        raise Refusal(
+        raise UserError(
             f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights"
             f" expect gamma 1 ({statistics.source}); give numbers for module.mean and module.std,"
             " or set module.gamma=1"

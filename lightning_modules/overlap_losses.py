@@ -11,7 +11,7 @@ from lightning_modules.architectures import smp
 
 
 @validated
-class Dice(nn.Module):
+class DiceLoss(nn.Module):
     """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
 
     Args:
@@ -34,7 +34,7 @@ class Dice(nn.Module):
 
 
 @validated
-class Tversky(nn.Module):
+class TverskyLoss(nn.Module):
     """Tversky loss (Salehi et al. 2017) per image and class: `1 - TP / (TP + alpha FP + beta FN)`.
 
     It is the mean over classes. With alpha = beta = .5 and half of its smooth it is `Dice`.
@@ -65,7 +65,7 @@ class Tversky(nn.Module):
         return (loss * (target.sum(2) > 0) if self.lesions_only else loss).mean(1)
 
 
-class Lovasz(nn.Module):
+class LovaszHingeLoss(nn.Module):
     """Binary Lovasz hinge (Berman et al. 2018, smp's code) per image and class, mean over classes.
 
     It bounds the Jaccard loss from above. On an image without lesion it is the hinge of the worst

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from datamodules.arguments import NonNegative, Number, check_value
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 PROGRESS = {  # of a schedule's state: how far it has come
     *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
@@ -65,7 +65,7 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
             check_value(f"optimizer.{name}", value, kind)
 
 
-def groups(
+def build_param_groups(
     net: nn.Module,
     named: Iterable[tuple[str, nn.Parameter]],
     encoder_lr: float = 1.0,
@@ -87,7 +87,7 @@ def groups(
         Refusal: `layer_decay` of a network that does not say how deep its layers lie.
     """
     if layer_decay != 1.0 and not hasattr(net, "depth_of"):
-        raise Refusal(
+        raise UserError(
             f"module.layer_decay={layer_decay} needs a network that knows its layers, such as"
             " upernet_swin; set module.layer_decay=1.0"
         )

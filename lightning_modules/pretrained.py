@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 HUB = {
     "huggingface_hub",
@@ -17,12 +17,14 @@ HUB = {
 }  # whose errors mean that weights cannot be fetched
 
 
-def from_hub(error: Exception) -> bool:
+def is_hub_error(error: Exception) -> bool:
     """Return True if the error is one of a client that fetches weights."""
     return type(error).__module__.split(".")[0] in HUB
 
 
-def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = "file") -> Refusal:
+def download_error(
+    key: str, weights: str, of: str, error: Exception, place: str = "file"
+) -> UserError:
     """Make the error for weights that cannot be fetched.
 
     Args:
@@ -33,23 +35,25 @@ def not_fetched(key: str, weights: str, of: str, error: Exception, place: str = 
         place: What a local path may name.
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return Refusal(
+    return UserError(
         f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with"
         f" {key}=null, or name a local {place} with {key}=PATH"
     )
 
 
-def read_state(path: Path, key: str, in_channels: int, net: nn.Module) -> dict[str, torch.Tensor]:
+def read_state_dict(
+    path: Path, key: str, in_channels: int, net: nn.Module
+) -> dict[str, torch.Tensor]:
     """Read a state_dict; weights of a colour input are summed where the network's input is grey."""
     if not path.is_file():
-        raise Refusal(
+        raise UserError(
             f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with"
             " null"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise Refusal(
+        raise UserError(
             f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save"
         ) from error
     state = state.get("state_dict", state)

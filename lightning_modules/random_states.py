@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed
 
-State = dict[str, Tensor]
+RNGState = dict[str, Tensor]
 
 
-def part_ways(rank: int) -> None:
+def decorrelate_ranks(rank: int) -> None:
     """Seed all ranks but the first differently.
 
     They were seeded alike, and would otherwise drop the same units of different images.
@@ -20,7 +20,7 @@ def part_ways(rank: int) -> None:
         torch.manual_seed(torch.initial_seed() + rank)
 
 
-def of_all_ranks(device: torch.device) -> list[State]:
+def gather_rng_states(device: torch.device) -> list[RNGState]:
     """Return the state of each rank, in their order; all ranks call it at once.
 
     Args:
@@ -31,16 +31,16 @@ def of_all_ranks(device: torch.device) -> list[State]:
         own["cuda"] = torch.cuda.get_rng_state(device)
     if not (distributed.is_available() and distributed.is_initialized()):
         return [own]
-    states: list[State] = [{}] * distributed.get_world_size()
+    states: list[RNGState] = [{}] * distributed.get_world_size()
     distributed.all_gather_object(states, own)
     return states
 
 
-def take_back(states: Sequence[State], rank: int, device: torch.device) -> None:
+def restore_rng_state(states: Sequence[RNGState], rank: int, device: torch.device) -> None:
     """Restore this rank's generators; ranks that the checkpoint does not know keep theirs.
 
     Args:
-        states: As `of_all_ranks` gave them.
+        states: As `gather_rng_states` gave them.
         rank: This rank.
         device: Its device.
     """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Rule(nn.Module):
+class DecisionRule(nn.Module):
     """Base class of the decision rules for masks and labels.
 
     The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages
@@ -35,5 +35,5 @@ class Rule(nn.Module):
         self.numbers = state.to(torch.float64).cpu()
 
     @abstractmethod
-    def in_words(self) -> list[dict[str, float]]:
+    def as_dict(self) -> list[dict[str, float]]:
         """Return the rule of each class, name and value."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 
-class Decided(Protocol):
+class Decision(Protocol):
     """One class of an evaluation after the decision."""
 
     @property
@@ -16,7 +16,7 @@ class Decided(Protocol):
 
 
 @dataclass(frozen=True)
-class Score:
+class Metric:
     """A score and how it is defined.
 
     Attributes:
@@ -32,7 +32,7 @@ class Score:
     over: Literal["all", "positive", "negative"]
     value: Callable[[Any, np.ndarray], np.ndarray]
 
-    def counts(self, decided: Decided) -> np.ndarray:
+    def counts(self, decided: Decision) -> np.ndarray:
         """Bool `N`: which images the score is made of."""
         return {
             "all": np.ones(len(decided.positive), bool),
@@ -41,6 +41,6 @@ class Score:
         }[self.over]
 
 
-def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def safe_divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The quotient, NaN where `whole` is 0."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

@@ -10,15 +10,15 @@ from torch import Tensor
 from datamodules.arguments import Count, Names, validated
 from datamodules.sample import Sample
 from lightning_modules.collector import EvidenceCollector
-from lightning_modules.cross_entropy import BalancedBce, Bce
+from lightning_modules.cross_entropy import BCELoss, ClassBalancedBCELoss
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.histograms import histograms
+from lightning_modules.histograms import logit_histograms
 from lightning_modules.logit_byte import LEVELS
 from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_rule import MaskRule
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_rule import SegmentationRule
 from lightning_modules.supervised import Stage
-from lightning_modules.uncertainty import over_classes
+from lightning_modules.uncertainty import nanmean_classes
 
 
 @validated
@@ -36,7 +36,7 @@ class SegmentationModule(EvaluatedModule):
     """
 
     target = "mask"
-    rule: MaskRule
+    rule: SegmentationRule
 
     def __init__(
         self,
@@ -45,7 +45,9 @@ class SegmentationModule(EvaluatedModule):
         **supervised: Any,
     ) -> None:
         empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
-        super().__init__(classes, MaskRule(len(classes)), EvidenceCollector(empty), **supervised)
+        super().__init__(
+            classes, SegmentationRule(len(classes)), EvidenceCollector(empty), **supervised
+        )
         self.evaluation_size = evaluation_size
 
     def setup(self, stage: str) -> None:
@@ -53,20 +55,22 @@ class SegmentationModule(EvaluatedModule):
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         for term in self.loss.modules():
-            if isinstance(term, Bce | BalancedBce) and data.cache.has_masks:
+            if isinstance(term, BCELoss | ClassBalancedBCELoss) and data.cache.has_masks:
                 term.balance(data.pixels)
 
-    def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Adds the batch's histograms to the evidence."""
         self._collector.add(
-            batch["id"], batch["group"], counts=histograms(logits, batch["truth"], batch["content"])
+            batch["id"],
+            batch["group"],
+            counts=logit_histograms(logits, batch["truth"], batch["content"]),
         )
 
-    def make_evidence(self, **parts: Any) -> MaskEvidence:
+    def make_evidence(self, **parts: Any) -> SegmentationEvidence:
         """Histograms at the mask rule in force."""
-        return MaskEvidence(grid=str(self.evaluation_size), **parts)
+        return SegmentationEvidence(grid=str(self.evaluation_size), **parts)
 
-    def steering(self, evidence: Any) -> dict[str, float]:
+    def monitored_metrics(self, evidence: Any) -> dict[str, float]:
         """Return means over classes: Dice at the rule and at .5, lesion Dice, average precision.
 
         An empty prediction scores in neither of the last two.
@@ -85,6 +89,8 @@ class SegmentationModule(EvaluatedModule):
             for score in evidence.scores
             if score.name in ("dice_lesions", "average_precision")
         ):
-            values = over_classes(np.array([score.value(of_class, once) for of_class in decided]))
+            values = nanmean_classes(
+                np.array([score.value(of_class, once) for of_class in decided])
+            )
             found[score.name] = float(np.nan_to_num(values[0]))
         return found

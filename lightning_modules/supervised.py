@@ -15,8 +15,12 @@ from datamodules.arguments import NonNegative, Number, Positive, check_partial, 
 from datamodules.sample import Sample
 from datamodules.serving import ServingDataModule
 from lightning_modules import buffers, random_states, training_record
-from lightning_modules.normalize import resolve
-from lightning_modules.parameter_groups import apply_hyperparameters, check_optimizer, groups
+from lightning_modules.normalize import resolve_normalization
+from lightning_modules.parameter_groups import (
+    apply_hyperparameters,
+    build_param_groups,
+    check_optimizer,
+)
 
 Stage = Literal["train", "val", "test"]
 
@@ -79,7 +83,7 @@ class SupervisedModule(LightningModule):
         super().__init__()
         check_partial("scheduler", scheduler)
         check_optimizer(optimizer)
-        self.normalize = resolve(
+        self.normalize = resolve_normalization(
             mean, std, gamma, getattr(net, "statistics", None), scratch_normalization
         )
         self.net = net
@@ -142,16 +146,16 @@ class SupervisedModule(LightningModule):
         self.log(
             f"{stage}/loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(each)
         )
-        self.keep(logits, batch, stage)
+        self.update_predictions(logits, batch, stage)
         return loss
 
-    def keep(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
         """Keep evidence of an evaluated batch; the base class keeps none."""
 
     def configure_optimizers(self) -> Any:
         """Optimize only what requires a gradient, so frozen and LoRA nets need nothing more."""
         optimizer = self.optimizer(
-            groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay)
+            build_param_groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay)
         )
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_factor")
@@ -165,7 +169,7 @@ class SupervisedModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Seed every rank for its own dropout; the weights of all are those of the first."""
         if stage == "fit":
-            random_states.part_ways(self.global_rank)
+            random_states.decorrelate_ranks(self.global_rank)
 
     def on_train_start(self) -> None:
         """Apply this configuration's optimizer and schedule if a resumed fit changed them."""
@@ -184,19 +188,23 @@ class SupervisedModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Let all ranks evaluate the network that a checkpoint would hold."""
-        buffers.of_first_rank(self.net)
+        buffers.broadcast_batchnorm(self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random states of all ranks, the settings, and which images were seen.
 
         The random states let a resumed run have the same dropout.
         """
-        checkpoint["random_states"] = random_states.of_all_ranks(self.device)
+        checkpoint["random_states"] = random_states.gather_rng_states(self.device)
         checkpoint["settings"] = self.settings
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ServingDataModule) and hasattr(self, "classes"):
-            checkpoint[training_record.KEY] = training_record.make(self, data, self.earlier_records)
+            checkpoint[training_record.KEY] = training_record.make_record(
+                self, data, self.earlier_records
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore this rank's random state."""
-        random_states.take_back(checkpoint.get("random_states", []), self.global_rank, self.device)
+        random_states.restore_rng_state(
+            checkpoint.get("random_states", []), self.global_rank, self.device
+        )

@@ -5,7 +5,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 
-def temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
+def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
     """Find the divisor of logits, .05 to 20, of the highest likelihood (Guo et al. 2017).
 
     Args:

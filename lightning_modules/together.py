@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.refusal import Refusal
-from lightning_modules.checkpoints import read, refuse_misfit
+from datamodules.refusal import UserError
+from lightning_modules.checkpoints import check_fit, read_checkpoint
 from lightning_modules.supervised import SupervisedModule
 
 FINITE = torch.finfo(torch.float32).max
 
 
-class Together(nn.Module):
+class Ensemble(nn.Module):
     """Networks as one: its logits' sigmoid is the mean of the members' probabilities.
 
     One member without flip is that network. Members see the same normalized image. The mean is that
@@ -37,7 +37,7 @@ class Together(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Float `B x C x H x W` to logits in fp32, finite wherever the members' are no NaN."""
-        views = self._views(image)
+        views = self._augmented_views(image)
         first = next(views)
         yes, no, several = F.logsigmoid(first), F.logsigmoid(-first), False
         for logits in views:  # one at a time, so that memory does not grow with the members
@@ -50,7 +50,7 @@ class Together(nn.Module):
             yes - no if several else first
         )  # logit of the mean p: log(sum of p) - log(sum of 1 - p)
 
-    def _views(self, image: Tensor) -> Iterator[Tensor]:
+    def _augmented_views(self, image: Tensor) -> Iterator[Tensor]:
         for net in self.nets:
             yield net(image).float().clamp(-FINITE, FINITE)
             if self.flip:
@@ -75,14 +75,14 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
             "train with callbacks=[...,top_checkpoints]"
             f" callbacks.top_checkpoints.save_top_k={number}"
         )
-        raise Refusal(
+        raise UserError(
             f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its"
             f" best ones; {mend}"
         )
     return found
 
 
-def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[nn.Module]:
+def load_members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[nn.Module]:
     """Copy the module's network with the weights of each checkpoint, which are read one by one.
 
     Args:
@@ -97,16 +97,16 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
     nets: list[nn.Module] = []
     seen: list[str] = []
     for path in paths:
-        checkpoint = read(path)
+        checkpoint = read_checkpoint(path)
         seen.append(
             str([state for name, state in checkpoint.items() if name.endswith("DataModule")])
         )
         if seen[-1] != seen[0]:
-            raise Refusal(
+            raise UserError(
                 f"{paths[0]} and {path} were trained on images of different sizes; {mend}"
             )
-        _refuse_other_grey(module, checkpoint["state_dict"], path)
-        refuse_misfit(module, checkpoint, path)
+        _check_same_window(module, checkpoint["state_dict"], path)
+        check_fit(module, checkpoint, path)
         net = deepcopy(module.net)
         net.load_state_dict(
             {
@@ -119,12 +119,12 @@ def members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[
     return nets
 
 
-def _refuse_other_grey(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
+def _check_same_window(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint of other grey values; all networks see the image as the module does."""
     for name, value in module.normalize.state_dict().items():
         stored = state.get(f"normalize.{name}")
         if stored is not None and not torch.equal(value.cpu(), stored.cpu()):
-            raise Refusal(
+            raise UserError(
                 f"{path} was trained with another module.{name} of grey values than the others;"
                 " name networks that see the same images"
             )

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.manifest import Manifest
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 
 KEY = "training_record"  # in a checkpoint
 VERSION = 1
@@ -48,7 +48,9 @@ class Overlap:
         )
 
 
-def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def make_record(
+    module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Record what a checkpoint of this fit has seen, in plain lists and values.
 
     Args:
@@ -62,8 +64,8 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
     normalize = module.normalize.as_dict()
     return {
         "version": VERSION,
-        "content": sorted({*content[seen].tolist(), *_known(earlier, "content")}),
-        "ids": sorted({*ids[seen].tolist(), *_known(earlier, "ids")}),
+        "content": sorted({*content[seen].tolist(), *_format_known(earlier, "content")}),
+        "ids": sorted({*ids[seen].tolist(), *_format_known(earlier, "ids")}),
         "allow_leaks": bool(
             data.allow_leaks or any(record.get("allow_leaks") for record in earlier)
         ),
@@ -79,7 +81,7 @@ def make(module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()) -> d
     }
 
 
-def overlap(
+def record_overlap(
     record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)
 ) -> Overlap | None:
     """Compare the images to test on with those a checkpoint has seen; None if it has seen none.
@@ -97,7 +99,7 @@ def overlap(
     return Overlap(list(map(str, names)), int(same_file.sum()), int(test.sum())) if names else None
 
 
-def refuse_seen(
+def check_not_seen(
     record: Mapping[str, Any] | None, data: Any, path: Path, key: str, fit: bool
 ) -> str | None:
     """Refuse a test on images that the weights were trained on or chosen by.
@@ -122,14 +124,14 @@ def refuse_seen(
             return None
         said = "does not record which images it was trained on, so a test may be on the same ones"
         if not data.allow_leaks:
-            raise Refusal(
+            raise UserError(
                 f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true"
             )
         return "unknown whether test images were trained on"
     out_of_fold = (
         fit and data.folds and key == "init_from"
     )  # folds are tested on their val; a resumed fit has chosen by its own before
-    found = overlap(record, data, ("test", "val") if out_of_fold else ("test",))
+    found = record_overlap(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
     if not (data.allow_leaks or record["allow_leaks"]):
@@ -140,11 +142,11 @@ def refuse_seen(
             " datamodule.allow_leaks=true"
         )
         number = f"{len(found.ids)} of {found.of} test images were trained on or chosen by"
-        raise Refusal(f"{key}={path}: {number} ({how}): {first}; {fix}")
+        raise UserError(f"{key}={path}: {number} ({how}): {first}; {fix}")
     return str(found)
 
 
-def refuse_other_task(
+def check_same_task(
     record: Mapping[str, Any] | None, module: Any, channels: int, path: Path
 ) -> None:
     """Refuse a checkpoint whose outputs or inputs mean something else than those of this run.
@@ -175,13 +177,13 @@ def refuse_other_task(
                 else "another value"
             )
             wanted = str(there).lower() if isinstance(there, bool) else str(there).replace("'", "")
-            raise Refusal(
+            raise UserError(
                 f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set"
                 f" {key}={wanted}"
             )
 
 
-def size_of(checkpoint: Mapping[str, Any]) -> Canvas | None:
+def trained_image_size(checkpoint: Mapping[str, Any]) -> ImageSize | None:
     """Return the image size that a checkpoint's weights were trained on; None if not recorded."""
     states = [
         state for name, state in checkpoint.items() if name.endswith("DataModule")
@@ -191,10 +193,10 @@ def size_of(checkpoint: Mapping[str, Any]) -> Canvas | None:
         for state in (*states, checkpoint.get(KEY) or {})
         if "image_size" in state
     ]
-    return Canvas.of(recorded[0]) if recorded else None
+    return ImageSize.from_config(recorded[0]) if recorded else None
 
 
-def _known(earlier: Iterable[Mapping[str, Any]], key: str) -> set[str]:
+def _format_known(earlier: Iterable[Mapping[str, Any]], key: str) -> set[str]:
     return {value for record in earlier for value in record.get(key, ())}
 
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from lightning_modules.evidence import Evidence
-from lightning_modules.score import Decided, Score
+from lightning_modules.score import Decision, Metric
 
-FEWEST_GROUPS = 20
+MIN_GROUPS = 20
 RESAMPLES = 1000
 BLOCK = 8_000_000  # weights that are held at once
 MEAN = "mean of classes"
@@ -46,36 +46,40 @@ def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator
     names, member = np.unique(groups, return_inverse=True)
     most = max(1, BLOCK // max(1, len(groups)))
     if resamples <= most:
-        yield _times_drawn(len(names), resamples, seed)[:, member].astype(np.float64)
+        yield resample_counts(len(names), resamples, seed)[:, member].astype(np.float64)
         return
     random = np.random.default_rng(seed)
     for start in range(0, resamples, most):
-        yield _multinomial(random, len(names), min(most, resamples - start))[:, member].astype(
+        yield _draw_multinomial(random, len(names), min(most, resamples - start))[:, member].astype(
             np.float64
         )
 
 
 @lru_cache(maxsize=2)
-def _times_drawn(groups: int, resamples: int, seed: int) -> np.ndarray:
+def resample_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
     """Count each group in each replicate; cached, as all runs on one test set share the counts."""
-    return _multinomial(np.random.default_rng(seed), groups, resamples)
+    return _draw_multinomial(np.random.default_rng(seed), groups, resamples)
 
 
-def _multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+def _draw_multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
     return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
-def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[str, Estimate]]:
+def bootstrap_metrics(
+    evidence: Evidence, resamples: int = RESAMPLES
+) -> dict[str, dict[str, Estimate]]:
     """Return class -> score -> estimate with its percentile interval, and the mean of classes.
 
     The mean is there for several classes only. No interval where fewer than 20 groups count.
     """
     classes = range(len(evidence.classes))
-    point, drawn = resampled(evidence, None), resampled(evidence, resamples)
-    trivial = [evidence.trivial(c) for c in classes]
+    point, drawn = resample_scores(evidence, None), resample_scores(evidence, resamples)
+    trivial = [evidence.baselines(c) for c in classes]
     once = np.ones((1, len(evidence)))
     baseline = {
-        name: _values(evidence.scores, [of_class[name] for of_class in trivial], once)[..., 0]
+        name: _metric_values(evidence.scores, [of_class[name] for of_class in trivial], once)[
+            ..., 0
+        ]
         for name in trivial[0]
     }
     decided = [evidence.decided(c) for c in classes]
@@ -85,14 +89,14 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
 
     def of_class(c: int | slice) -> dict[str, Estimate]:
         return {
-            score.name: _estimate(
+            score.name: _make_estimate(
                 score,
                 evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
-                over_classes(np.atleast_2d(point[c, s])),
-                over_classes(np.atleast_2d(drawn[c, s])),
+                nanmean_classes(np.atleast_2d(point[c, s])),
+                nanmean_classes(np.atleast_2d(drawn[c, s])),
                 int(np.atleast_2d(counting[c, s]).any(0).sum()),
                 {
-                    name: float(over_classes(values[c, s].reshape(-1, 1))[0])
+                    name: float(nanmean_classes(values[c, s].reshape(-1, 1))[0])
                     for name, values in baseline.items()
                 },
             )
@@ -103,7 +107,7 @@ def estimates(evidence: Evidence, resamples: int = RESAMPLES) -> dict[str, dict[
     return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
-def resampled(
+def resample_scores(
     evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None
 ) -> np.ndarray:
     """Compute every score of every class, `classes x scores x resamples`.
@@ -121,10 +125,10 @@ def resampled(
         if resamples is None
         else group_weights(evidence.groups, resamples, seed)
     )
-    return np.concatenate([_values(scores, decided, block) for block in blocks], axis=-1)
+    return np.concatenate([_metric_values(scores, decided, block) for block in blocks], axis=-1)
 
 
-def over_classes(values: np.ndarray) -> np.ndarray:
+def nanmean_classes(values: np.ndarray) -> np.ndarray:
     """Average `classes x ...` over the classes on which a score is defined."""
     defined = np.isfinite(values)
     return np.where(
@@ -132,12 +136,14 @@ def over_classes(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _values(scores: tuple[Score, ...], decided: list[Decided], weights: np.ndarray) -> np.ndarray:
+def _metric_values(
+    scores: tuple[Metric, ...], decided: list[Decision], weights: np.ndarray
+) -> np.ndarray:
     """`classes x scores x R`."""
     return np.array([[score.value(d, weights) for score in scores] for d in decided])
 
 
-def interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
+def percentile_interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
     """Return the ends of 95 % of the replicates on which a score is defined.
 
     They are None where it is defined on none, or there are not `enough` groups.
@@ -149,25 +155,25 @@ def interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | Non
     return low, high
 
 
-def _estimate(
-    score: Score,
+def _make_estimate(
+    score: Metric,
     groups: np.ndarray,
     point: np.ndarray,
     drawn: np.ndarray,
     n: int,
     trivial: dict[str, float],
 ) -> Estimate:
-    enough = len(np.unique(groups)) >= FEWEST_GROUPS
-    low, high = interval(drawn, enough)
+    enough = len(np.unique(groups)) >= MIN_GROUPS
+    low, high = percentile_interval(drawn, enough)
     degenerate = int(np.isnan(drawn).sum()) if enough else 0
     return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
 
 
-def caveat(evidence: Evidence) -> str:
+def bootstrap_caveat(evidence: Evidence) -> str:
     """Say in one sentence what the intervals assume."""
     groups = len(np.unique(evidence.groups))
-    if groups < FEWEST_GROUPS:
-        return f"no intervals: {groups} groups are fewer than {FEWEST_GROUPS}"
+    if groups < MIN_GROUPS:
+        return f"no intervals: {groups} groups are fewer than {MIN_GROUPS}"
     if evidence.group_is == "patient":
         return f"95 % bootstrap intervals over {groups} patients"
     distinct = "" if groups == len(evidence) else "different "  # exact copies are sampled together

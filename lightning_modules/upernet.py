@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.arguments import Count, Fraction, Positive, check_value, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.normalize import Statistics
-from lightning_modules.upernet_weights import STAGES, load
+from lightning_modules.upernet_weights import STAGES, load_upernet_weights
 
 BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
     "patch_size": Count,
@@ -76,7 +76,7 @@ class UperNet(nn.Module):
 
         for name, value in backbone.items():
             check_value(f"backbone.{name}", value, BACKBONE.get(name, Any))
-        _refuse_uneven(backbone)
+        _check_window_size(backbone)
         try:
             swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
             sizes = {
@@ -87,11 +87,13 @@ class UperNet(nn.Module):
             config = UperNetConfig(backbone_config=swin, **sizes)  # type: ignore[arg-type]
             whole = UperNetForSemanticSegmentation(config)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise Refusal(
+            raise UserError(
                 f"module.net.backbone={dict(backbone)} is no Swin that can be built"
-                f" ({_line(error)}); correct it"
+                f" ({_stage_line(error)}); correct it"
             ) from error
-        self.statistics: Statistics | None = None if weights is None else load(whole, weights)
+        self.statistics: Statistics | None = (
+            None if weights is None else load_upernet_weights(whole, weights)
+        )
         self.encoder, self.decode_head, self.auxiliary_head = (
             whole.backbone,
             whole.decode_head,
@@ -102,17 +104,17 @@ class UperNet(nn.Module):
         )  # behind the last stage; nothing here looks at what it gives
         self.depths = list(swin.depths)
         if norm == "group":
-            _group_norms(self.decode_head)
-            _group_norms(self.auxiliary_head)
+            _use_group_norm(self.decode_head)
+            _use_group_norm(self.auxiliary_head)
         if gradient_checkpointing:
             _checkpoint_blocks(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits at the size of `image`."""
         maps = self.encoder(image.contiguous()).feature_maps
-        logits = _upsampled(self.decode_head(maps), image)
+        logits = _upsample_features(self.decode_head(maps), image)
         if self.training and self.auxiliary_head is not None:
-            return logits, _upsampled(self.auxiliary_head(maps), image)
+            return logits, _upsample_features(self.auxiliary_head(maps), image)
         return logits
 
     def depth_of(self, name: str) -> int:
@@ -135,7 +137,7 @@ class UperNet(nn.Module):
         return sum(self.depths[: int(stage[1]) + ("downsample" in name)])
 
 
-def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
+def _check_window_size(backbone: Mapping[str, Any]) -> None:
     """Refuse a network that the library would build, but that fails at its first image."""
     width, heads, depths = (
         backbone.get("embed_dim", 96),
@@ -148,17 +150,17 @@ def _refuse_uneven(backbone: Mapping[str, Any]) -> None:
         or any(width * 2**stage % number for stage, number in enumerate(heads))
     ):
         said = f"embed_dim={width} num_heads={heads} depths={depths}"
-        raise Refusal(
+        raise UserError(
             f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels"
             " evenly; correct one of them"
         )
 
 
-def _upsampled(logits: Tensor, image: Tensor) -> Tensor:
+def _upsample_features(logits: Tensor, image: Tensor) -> Tensor:
     return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
 
 
-def _group_norms(head: nn.Module | None) -> None:
+def _use_group_norm(head: nn.Module | None) -> None:
     """Replace BatchNorm by group normalisation wherever the head has it."""
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
@@ -187,5 +189,5 @@ def _checkpoint_blocks(encoder: nn.Module) -> None:
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
 
 
-def _line(error: Exception) -> str:
+def _stage_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")[:160]

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.normalize import Statistics
-from lightning_modules.pretrained import from_hub, not_fetched
+from lightning_modules.pretrained import download_error, is_hub_error
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SHAPE = (
@@ -23,13 +23,13 @@ SHAPE = (
     "window_size",
     "mlp_ratio",
 )  # what weights of another network differ in
-STATED_IN = (
+PROCESSOR_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
 )  # files of a folder that state its mean and std
 
 
-def load(net: nn.Module, weights: str) -> Statistics | None:
+def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
     """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
 
     Args:
@@ -47,13 +47,13 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
     try:
         config = AutoConfig.from_pretrained(weights)
         if config.model_type not in ("upernet", "swin"):
-            raise Refusal(
+            raise UserError(
                 f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a"
                 " Swin; name one of these"
             )
         whole = config.model_type == "upernet"
         own_config: Any = net.config
-        _refuse_other_shape(
+        _check_weight_shapes(
             own_config.backbone_config, config.backbone_config if whole else config, weights
         )
         own: Any = (
@@ -64,28 +64,28 @@ def load(net: nn.Module, weights: str) -> Statistics | None:
         read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
         made_up = set(about["missing_keys"])  # the library initialises these at random
         stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
-    except Refusal:
+    except UserError:
         raise
     except Exception as error:
-        if not (from_hub(error) or isinstance(error, OSError | ValueError | KeyError)):
+        if not (is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError)):
             raise
-        raise not_fetched(
+        raise download_error(
             "module.net.weights",
             weights,
             "UPerNet",
             error,
             "folder (config.json and model.safetensors)",
         ) from error
-    _fill(
+    _fill_missing(
         net,
         stored if whole else {f"backbone.{name}": value for name, value in stored.items()},
         weights,
         whole,
     )
-    return statistics(weights, own_config.backbone_config.num_channels)
+    return upernet_statistics(weights, own_config.backbone_config.num_channels)
 
 
-def statistics(weights: str, in_channels: int) -> Statistics | None:
+def upernet_statistics(weights: str, in_channels: int) -> Statistics | None:
     """Mean and std that pretrained weights expect, as their image processor states them.
 
     Args:
@@ -98,13 +98,13 @@ def statistics(weights: str, in_channels: int) -> Statistics | None:
     from transformers import AutoImageProcessor
 
     folder, source = Path(weights), f"weights {weights}"
-    if folder.is_dir() and not any((folder / name).is_file() for name in STATED_IN):
+    if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
         return None
     try:
         processor: Any = AutoImageProcessor.from_pretrained(weights)
     except Exception as error:
         if not (
-            from_hub(error)
+            is_hub_error(error)
             or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)
         ):
             raise
@@ -143,17 +143,17 @@ def _per_channel(value: Any) -> list[float]:
     return [value] * 3 if isinstance(value, int | float) else [float(each) for each in value or ()]
 
 
-def _refuse_other_shape(own: Any, other: Any, weights: str) -> None:
+def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
     differ = [key for key in SHAPE if getattr(other, key, None) != getattr(own, key)]
     if differ:
         said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
-        raise Refusal(
+        raise UserError(
             f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or"
             " take the module/net of its size"
         )
 
 
-def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
+def _fill_missing(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
     own = net.state_dict()
     for name, value in stored.items():
         if (
@@ -176,7 +176,7 @@ def _fill(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) 
     )
     missing = [name for name in own if name not in fits and not name.startswith(free)]
     if missing:
-        raise Refusal(
+        raise UserError(
             f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is"
             f" {missing[0]}); name another, or null"
         )

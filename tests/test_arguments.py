@@ -24,7 +24,7 @@ from datamodules.arguments import (
     plain,
     validated,
 )
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.parameter_groups import check_optimizer
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -154,7 +154,7 @@ def test_a_value_that_means_nothing_is_refused_and_named(target, name, wrong):
         for key, value in GIVEN.items()
         if key in own and key != name and own[key].__name__ != "SupervisedModule"
     }
-    with pytest.raises(Refusal, match=rf"\b{name}\b"):
+    with pytest.raises(UserError, match=rf"\b{name}\b"):
         target(**others, **{name: WRONG[wrong]})
 
 

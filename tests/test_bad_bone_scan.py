@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.refusal import ManifestError, UserError
 from tests.conftest import folder_hash
 from tests.datamodules.formats.test_voc import BOMB, voc
 from tests.datamodules.test_bone_scan import fill, label, labels_of, module, rewrite, scan
@@ -208,7 +208,7 @@ BAD_WORDS = {
 @pytest.mark.parametrize("name", BAD_WORDS)
 def test_bad_words_are_refused(name, scans, tmp_path):
     words, wrong = BAD_WORDS[name]
-    with pytest.raises(Refusal) as error:
+    with pytest.raises(UserError) as error:
         _ = module(
             words.get("root", scans),
             tmp_path,

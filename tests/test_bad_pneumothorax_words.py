@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.pneumothorax import PneumothoraxDataModule
-from datamodules.probabilities import HELD_OUT, IN_SAMPLE, NAME, OUT_OF_FOLD
+from datamodules.probabilities import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD, SCORES_FILE
 from tests.conftest import SMALL_PNX, folder_hash, refused
 
 STAGES = ["callbacks.curriculum.stages=[{epochs:1}]", "trainer.max_epochs=1"]
@@ -55,7 +55,7 @@ def test_bad_patients_are_refused(name, look, tmp_path):
 def judged(folder: Path, seen: dict[str, str]) -> list[str]:
     """Writes how each image was judged; the words that name the file."""
     rows = [f"{id},0.5,{how},train" for id, how in seen.items()]
-    (folder / NAME).write_text("\n".join(["id,cls_prob,seen,split", *rows]))
+    (folder / SCORES_FILE).write_text("\n".join(["id,cls_prob,seen,split", *rows]))
     return [*HARD, f"datamodule.cls_prob={folder}"]
 
 

@@ -14,7 +14,7 @@ import torch
 
 from datamodules.formats.rle import decode
 from datamodules.letterbox import Letterbox
-from datamodules.manifest import read
+from datamodules.manifest import read_manifest
 from lightning_modules.classification import ClassificationModule
 from tests.conftest import DEMO, folder_hash, refused
 from tests.ranked import ranks
@@ -76,7 +76,8 @@ def test_the_chain_leaves_every_image_and_its_boxes_in_both_coordinates(bone_cha
 
 def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_chain, bone_scans):
     manifest, true = (
-        read(bone_chain / "pseudo_labels" / f"{name}.csv") for name in ("manifest", "true_manifest")
+        read_manifest(bone_chain / "pseudo_labels" / f"{name}.csv")
+        for name in ("manifest", "true_manifest")
     )
     rows, images = (
         manifest.rows,
@@ -228,7 +229,7 @@ def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(
         assert len(boxes) == 0 and list(boxes) == list(
             table(bone_chain, f"pseudo_boxes_{split}_orig.csv")
         )
-    assert set(read(tmp_path / "run/pseudo_labels/manifest.csv").rows["mask_is"]) <= {
+    assert set(read_manifest(tmp_path / "run/pseudo_labels/manifest.csv").rows["mask_is"]) <= {
         "normal by label",
         "true mask",
         "no lesion",
@@ -343,7 +344,7 @@ def test_a_segmenter_refuses_what_it_cannot_learn_from(
     root = tmp_path / "labels"
     place = root / "fold0/pseudo_labels" if spoil == "folds" else root / "pseudo_labels"
     place.mkdir(parents=True)
-    manifest = read(bone_chain / "pseudo_labels/manifest.csv")
+    manifest = read_manifest(bone_chain / "pseudo_labels/manifest.csv")
     if spoil == "masks":
         manifest.rows["mask"] = manifest.rows["mask"].where(
             manifest.rows["mask_is"] != "pseudo mask", None

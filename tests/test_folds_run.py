@@ -17,9 +17,9 @@ from sklearn.metrics import f1_score
 import run
 from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
 from callbacks.sweeps.folds import load_fold_runs
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
-from lightning_modules.temperature import temperature
+from lightning_modules.temperature import fit_temperature
 from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, sweep
 from tests.conftest import SMALL, refused
 from tests.test_preclassify_run import LABELS, trained
@@ -90,8 +90,10 @@ def test_a_run_of_folds_and_a_multirun_over_them_leave_the_same_numbers(folds, t
 
 
 def test_networks_together_say_the_mean_of_their_probabilities(folds, together):
-    members = [evidence_file.read(folds / f"fold{fold}/evidence/test.npz") for fold in (0, 1)]
-    found = evidence_file.read(together / "evidence/test.npz")
+    members = [
+        evidence_file.read_evidence(folds / f"fold{fold}/evidence/test.npz") for fold in (0, 1)
+    ]
+    found = evidence_file.read_evidence(together / "evidence/test.npz")
     alone = pd.DataFrame(
         {
             n: pd.Series(1 / (1 + np.exp(-seen.logits[:, 0].astype(float))), seen.ids)
@@ -111,9 +113,9 @@ def test_networks_together_say_the_mean_of_their_probabilities(folds, together):
 
 def test_their_rule_is_of_images_that_no_judge_had_seen_and_the_page_says_so(folds, together):
     report, page = report_of(together), (together / "report.html").read_text()
-    merged = evidence_file.read(folds / "evidence/out_of_fold.npz")
+    merged = evidence_file.read_evidence(folds / "evidence/out_of_fold.npz")
     rule = report["rule"]["pneumothorax"]
-    warm = temperature(merged.logits[:, 0], merged.labels[:, 0], False)
+    warm = fit_temperature(merged.logits[:, 0], merged.labels[:, 0], False)
     probability = 1 / (1 + np.exp(-merged.logits[:, 0].astype(float) / warm))
     every = [f1_score(merged.labels[:, 0], probability >= t) for t in np.unique(probability)]
     assert rule["temperature"] == pytest.approx(warm)
@@ -204,7 +206,7 @@ def test_images_that_a_member_was_trained_on_are_no_test(tmp_path):
     ensemble.check_not_trained_on(NAMES[TEST].tolist(), Path("data"))
     ensemble.check_not_trained_on(NAMES[POOL].tolist(), Path("other"))
     with pytest.raises(
-        Refusal, match=r"were trained on 3 of the test images, such as 'i000'.*datamodule\.seed"
+        UserError, match=r"were trained on 3 of the test images, such as 'i000'.*datamodule\.seed"
     ):
         ensemble.check_not_trained_on(NAMES[:3].tolist() + NAMES[TEST].tolist(), Path("data"))
 

@@ -14,8 +14,8 @@ import run
 from callbacks.runs import fits
 from datamodules.phantoms import chest_findings
 from lightning_modules import evidence_file
-from lightning_modules.adapted import Adapted
-from lightning_modules.classifiers import classifier
+from lightning_modules.adapted import FrozenBackboneClassifier
+from lightning_modules.classifiers import build_classifier
 from tests.conftest import LABELS, SMALL_LABELS, folder_hash, refused
 
 
@@ -39,7 +39,7 @@ def fit(cli, folder: Path, root: Path, *words: str) -> dict:
 def test_a_run_leaves_a_page_whose_numbers_follow_from_its_evidence(cli, radiographs, tmp_path):
     before = folder_hash(radiographs)
     report = fit(cli, tmp_path / "a", radiographs, "callbacks.threshold_search.temperature=true")
-    seen = evidence_file.read(tmp_path / "a/evidence/test.npz")
+    seen = evidence_file.read_evidence(tmp_path / "a/evidence/test.npz")
     scores, rule = report["scores"]["test"]["PNEUMONIA"], report["rule"]["PNEUMONIA"]
     assert scores["auc"]["value"] == pytest.approx(
         roc_auc_score(seen.labels[:, 0], seen.logits[:, 0])
@@ -108,12 +108,12 @@ def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path)
         LABELS.replace("report", "merged_weights"),
         "module.optimizer.lr=1e-2",
     )
-    merged = classifier(
+    merged = build_classifier(
         "timm", "tf_efficientnetv2_b0", str(tmp_path / "a/checkpoints/merged.pt"), 1
     ).eval()
     state = torch.load(tmp_path / "a/checkpoints/best.ckpt", weights_only=True)["state_dict"]
-    adapted = Adapted(
-        classifier("timm", "tf_efficientnetv2_b0", None, 1),
+    adapted = FrozenBackboneClassifier(
+        build_classifier("timm", "tf_efficientnetv2_b0", None, 1),
         {"rank": 8, "alpha": 16, "dropout": 0.05},
     ).eval()
     adapted.load_state_dict(

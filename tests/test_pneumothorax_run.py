@@ -105,7 +105,8 @@ def drawn(logits: np.ndarray, rule: np.ndarray) -> np.ndarray:
 def files_of(folder: Path, root: Path, split: str) -> dict[str, Path]:
     paths = {path.stem: path for path in root.rglob("*.dcm")}
     return {
-        str(id): paths[str(id)] for id in evidence_file.read(folder / f"evidence/{split}.npz").ids
+        str(id): paths[str(id)]
+        for id in evidence_file.read_evidence(folder / f"evidence/{split}.npz").ids
     }
 
 
@@ -194,7 +195,7 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
         split: logits_by_hand(members, files_of(trained, thorax, split), "tta=hflip" in words)
         for split in ("val", "test")
     }
-    evidence = evidence_file.read(tmp_path / "run/evidence/val.npz")
+    evidence = evidence_file.read_evidence(tmp_path / "run/evidence/val.npz")
     rule = evidence.rule[0, 0]
 
     def score(split: str, rule: np.ndarray, lesions_only: bool) -> float:
@@ -224,7 +225,7 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
         < 1e-3
     )
     assert not np.array_equal(
-        evidence.counts, evidence_file.read(trained / "evidence/val.npz").counts
+        evidence.counts, evidence_file.read_evidence(trained / "evidence/val.npz").counts
     )  # another inference than the run's own
 
 

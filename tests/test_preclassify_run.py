@@ -58,7 +58,7 @@ def labels(thorax, tmp_path_factory):
 
 
 def judged(file: Path) -> pd.Series:
-    evidence = evidence_file.read(file)
+    evidence = evidence_file.read_evidence(file)
     return pd.Series(evidence.probability[:, 0], index=evidence.ids)
 
 
@@ -125,7 +125,7 @@ def test_hard_images_weigh_more_in_the_loss(labels, thorax, cli, tmp_path, monke
     assert set(weights.values()) == {1.0, 1.5, 2.0}
     assert np.allclose(*zip(*losses, strict=True), rtol=1e-5)
     for split in ("val", "test"):
-        assert set(evidence_file.read(tmp_path / f"run/evidence/{split}.npz").ids) == set(
+        assert set(evidence_file.read_evidence(tmp_path / f"run/evidence/{split}.npz").ids) == set(
             table.index[table["split"] == split]
         )
 

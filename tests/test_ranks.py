@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lightning_modules.evidence_file import read
+from lightning_modules.evidence_file import read_evidence
 from tests.conftest import DEMO, SMALL_PNX
 from tests.ranked import ranks, start
 
@@ -72,7 +72,7 @@ def test_two_ranks_see_the_same_samples_as_one_and_follow_its_loss(alone, words,
 def test_the_evidence_of_two_ranks_is_that_of_one(alone, words, tmp_path):
     ranks(2, [*words, "do=[test]", f"ckpt_path={alone}"], tmp_path / "two")
     ranks(1, [*words, "do=[test]", f"ckpt_path={alone}"], tmp_path / "one")
-    one, two = (read(tmp_path / name / "evidence/test.npz") for name in ("one", "two"))
+    one, two = (read_evidence(tmp_path / name / "evidence/test.npz") for name in ("one", "two"))
     assert (
         one.ids.tolist() == two.ids.tolist()
         and len(set(one.ids)) == len(one.ids)

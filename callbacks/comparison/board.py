@@ -12,7 +12,7 @@ from callbacks.comparison.known import RunIndex
 from callbacks.comparison.paired import paired_difference
 from callbacks.comparison.ranking import Ranking, choose_ranking
 from callbacks.comparison.verdict import BEST_ON_VAL, significance_label
-from lightning_modules.uncertainty import FEWEST_GROUPS
+from lightning_modules.uncertainty import MIN_GROUPS
 
 NO_VAL_SCORE = "no val score"
 FALSE_POSITIVE_RATE = 0.05  # of comparisons of equal runs, at 95 %, are called better or worse
@@ -116,7 +116,7 @@ def _build_group(
     return {
         "by": by,
         "out_of_fold": told["judged"] != "test",
-        "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < FEWEST_GROUPS,
+        "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < MIN_GROUPS,
         "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
         **{

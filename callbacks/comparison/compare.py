@@ -28,8 +28,8 @@ from callbacks.comparison.verdict import BEST_ON_VAL, significance_label
 from callbacks.report.content import write_json
 from callbacks.report.table import number, signed
 from callbacks.report.template import render
-from datamodules.refusal import Refusal
-from lightning_modules.uncertainty import caveat
+from datamodules.refusal import UserError
+from lightning_modules.uncertainty import bootstrap_caveat
 
 
 def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
@@ -50,14 +50,14 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     rows = [_variant_row(name, arm, ranked[0][1], by) for name, arm in ranked]
     evidence = runs[0].evidence
     found = {
-        "heads": evidence.heads,
+        "heads": evidence.headline_metrics,
         "ranked_by": by.score,
-        "compared": list(dict.fromkeys((by.score, *evidence.heads))),
+        "compared": list(dict.fromkeys((by.score, *evidence.headline_metrics))),
         "monitored": by.monitored,
         "arms": rows,
         "identity": evidence.identity,
         "n": len(evidence),
-        "caveat": caveat(evidence),
+        "caveat": bootstrap_caveat(evidence),
         "phantom": runs[0].report["data"]["phantom"],
         "stage_score": common_stage_score(runs),
         "leaders": best_per_stage([row["stages"] for row in rows], runs),
@@ -76,7 +76,7 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
 def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
     """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
-        raise Refusal(
+        raise UserError(
             "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them,"
             " or a sweep's folder"
         )
@@ -88,7 +88,7 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
         }.values()
     )
     if len(runs) < 2:
-        raise Refusal(
+        raise UserError(
             "do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a"
             " sweep's folder"
         )
@@ -98,16 +98,16 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
             said = (
                 f"{first.folder} tells {first.evidence.kind}s and {run.folder} {run.evidence.kind}s"
             )
-            raise Refusal(f"{said}, which no score measures alike; compare runs of one task")
+            raise UserError(f"{said}, which no score measures alike; compare runs of one task")
         if run.evidence.identity != first.evidence.identity:
             mend = "compare runs on one test set, with the same datamodule.seed"
-            raise Refusal(
+            raise UserError(
                 f"{first.folder} and {run.folder} were judged on different images; {mend}"
             )
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(
             zip(first.evidence.ids, first.evidence.groups, strict=True)
         ):
-            raise Refusal(
+            raise UserError(
                 f"{first.folder} and {run.folder} group the same images differently; evaluate both"
                 " with the same datamodule.group"
             )
@@ -118,7 +118,7 @@ def _variant_row(
     name: str, runs: list[FinishedRun], reference_runs: list[FinishedRun], ranking: Ranking
 ) -> dict[str, Any]:
     reports = [run.report for run in runs]
-    judged, heads = runs[0].evaluated_split, runs[0].evidence.heads
+    judged, heads = runs[0].evaluated_split, runs[0].evidence.headline_metrics
     test = {score: [run.score(judged, score) for run in runs] for score in heads}
     config = reports[0].get("config") or {}
     single = overall_scores(reports[0]["scores"][judged])

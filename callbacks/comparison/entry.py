@@ -11,7 +11,7 @@ from callbacks.comparison.run_folders import CONFIG_FILE, WATCHED_FILES
 from callbacks.comparison.told import BootstrapScores, summarize_predictions, summarize_report
 from callbacks.runs import outcome
 from callbacks.runs.written import read_yaml
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
 
 FINISHED, ONE_FOLD, SEVERAL_RUNS = (
@@ -64,7 +64,7 @@ def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, B
     except Exception as error:
         said = (
             " ".join(str(error).split())
-            if isinstance(error, Refusal)
+            if isinstance(error, UserError)
             else f"{type(error).__name__}: {error}"
         )
         entry.status, entry.reason = "cannot be read", said
@@ -91,9 +91,11 @@ def _load_entry(
         if entry.summary["judged"] == "test" and entry.summary["fold"] is not None:
             entry.status = ONE_FOLD
             return entry, {}
-        evidence = evidence_file.read(folder / "evidence" / f"{entry.summary['judged']}.npz")
+        evidence = evidence_file.read_evidence(
+            folder / "evidence" / f"{entry.summary['judged']}.npz"
+        )
         if not len(evidence):
-            raise Refusal(
+            raise UserError(
                 f"{folder / 'evidence'} holds no image; test the run again with do=[test]"
                 f" ckpt_path={folder}"
             )

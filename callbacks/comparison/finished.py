@@ -11,7 +11,7 @@ from typing import Any
 from callbacks.comparison.differing import SEED_KEYS, config_diff, flatten_config
 from callbacks.comparison.ranking import get_monitor
 from callbacks.report.content import SCHEMA
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import MEAN
@@ -51,7 +51,7 @@ class FinishedRun:
     @property
     def monitor(self) -> tuple[str, str]:
         """Name and mode (`max` or `min`) of the monitored score."""
-        return get_monitor(self.report.get("config"), self.evidence.heads[0])
+        return get_monitor(self.report.get("config"), self.evidence.headline_metrics[0])
 
     def score(self, split: str, name: str) -> float:
         """Return a score of a split; of several classes their mean."""
@@ -101,7 +101,7 @@ def load_finished_runs(folder: Path) -> list[FinishedRun]:
     for run in merged or trials:
         try:
             found.append(load_finished_run(run))
-        except Refusal as refusal:
+        except UserError as refusal:
             print(f"left out: {refusal}", file=sys.stderr)
     return found or [load_finished_run(folder)]
 
@@ -116,7 +116,7 @@ def load_finished_run(folder: Path) -> FinishedRun:
     return FinishedRun(
         folder,
         report,
-        evidence_file.read(folder / "evidence" / f"{report.get('judged', 'test')}.npz"),
+        evidence_file.read_evidence(folder / "evidence" / f"{report.get('judged', 'test')}.npz"),
     )
 
 
@@ -128,7 +128,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     path = folder / "report.json"
     if not path.is_file():
-        raise Refusal(
+        raise UserError(
             f"{folder} holds no report.json, so it is no finished run; name a run folder, or test"
             f" it with do=[test] ckpt_path={folder}"
         )
@@ -142,7 +142,7 @@ def read_report(folder: Path) -> dict[str, Any]:
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise Refusal(
+        raise UserError(
             f"{path} is not a report that can be read ({said}); test the run again with do=[test]"
             f" ckpt_path={folder}"
         ) from error

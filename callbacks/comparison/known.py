@@ -14,7 +14,7 @@ import numpy as np
 from callbacks.comparison.entry import LeaderboardEntry, read_entry
 from callbacks.comparison.run_folders import FileSignature, file_signature, find_run_folders
 from callbacks.comparison.told import BootstrapScores, score_with_interval
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 from lightning_modules import evidence_file
 from lightning_modules.uncertainty import RESAMPLES
 
@@ -66,7 +66,7 @@ class RunIndex:
         """Return a score's bootstrap replicates, from evidence if the run did not monitor it."""
         known = self._runs[entry.run]
         if score not in known.bootstrap_scores:
-            evidence = evidence_file.read(
+            evidence = evidence_file.read_evidence(
                 self.runs_dir / entry.run / "evidence" / f"{entry.summary['judged']}.npz"
             )
             found, draws = score_with_interval(evidence, score)
@@ -93,7 +93,7 @@ class RunIndex:
             words=np.frombuffer(said, np.uint8),
             drawn=np.array(draws).reshape(len(draws), RESAMPLES),
         )
-        write_whole(self.cache_path, file.getvalue())
+        atomic_write(self.cache_path, file.getvalue())
 
 
 def _load_cache(path: Path) -> dict[str, CachedRun]:

@@ -19,7 +19,9 @@ def choose_common_ranking(runs: Sequence[FinishedRun]) -> Ranking:
     """
     evidence = runs[0].evidence
     return choose_ranking(
-        [run.monitor for run in runs], {score.name for score in evidence.scores}, evidence.heads[0]
+        [run.monitor for run in runs],
+        {score.name for score in evidence.scores},
+        evidence.headline_metrics[0],
     )
 
 
@@ -55,7 +57,7 @@ def _table_row(run: FinishedRun, score: str) -> dict[str, Any]:
         rules = list(told.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
     scores = overall_scores(told["scores"][run.evaluated_split])
-    for name in run.evidence.heads:
+    for name in run.evidence.headline_metrics:
         line |= {
             name: scores[name]["value"],
             f"{name} low": scores[name]["low"],

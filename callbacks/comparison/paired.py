@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_modules.evidence import Evidence
-from lightning_modules.score import Score
+from lightning_modules.score import Metric
 from lightning_modules.uncertainty import (
-    FEWEST_GROUPS,
+    MIN_GROUPS,
     RESAMPLES,
-    interval,
-    over_classes,
-    resampled,
+    nanmean_classes,
+    percentile_interval,
+    resample_scores,
 )
 
 TIE_TOLERANCE = 1e-12  # what rounding makes of no difference
@@ -82,7 +82,7 @@ def bootstrap_scores(
     The same seed samples the same patients for every run that was evaluated on the same images.
     `resamples=None` takes the images as they are (R = 1).
     """
-    return over_classes(resampled(evidence, resamples, seed, score_names))
+    return nanmean_classes(resample_scores(evidence, resamples, seed, score_names))
 
 
 def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
@@ -101,7 +101,7 @@ def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
 
 
 def n_effective_groups(
-    evidence: Evidence, score: Score, classes: Sequence[int] | None = None
+    evidence: Evidence, score: Metric, classes: Sequence[int] | None = None
 ) -> int:
     """Count the groups (patients) that a score of some classes, or of all, is made of."""
     if score.over == "all":
@@ -124,7 +124,7 @@ def paired_difference(
     """
     gap = second - first
     gap = gap[np.isfinite(gap)]
-    low, high = interval(gap, n_groups >= FEWEST_GROUPS)
+    low, high = percentile_interval(gap, n_groups >= MIN_GROUPS)
     return PairedDifference(
         value, low, high, float((gap > TIE_TOLERANCE).mean()) if len(gap) else float("nan")
     )

@@ -12,7 +12,7 @@ from callbacks.comparison.board import build_leaderboard
 from callbacks.comparison.known import RunIndex
 from callbacks.report.table import number
 from callbacks.report.template import render
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 
 LEADERBOARD_NAME = "leaderboard"
 CACHE_FOLDER = ".leaderboard"  # beside it: the lock, and what is known of the runs
@@ -98,7 +98,7 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
     with FileLock(kept / "lock", timeout=LOCK_TIMEOUT):
         known = RunIndex(runs_dir, kept / "known.npz")
         found = build_leaderboard(known)
-        write_whole(runs_dir / f"{LEADERBOARD_NAME}.csv", _leaderboard_csv(found))
+        atomic_write(runs_dir / f"{LEADERBOARD_NAME}.csv", _leaderboard_csv(found))
         page = render(
             Path(__file__).parent,
             f"{LEADERBOARD_NAME}.html",
@@ -106,7 +106,7 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
             phantom=False,
             found=found,
         )
-        write_whole(runs_dir / f"{LEADERBOARD_NAME}.html", page.encode())
+        atomic_write(runs_dir / f"{LEADERBOARD_NAME}.html", page.encode())
         known.save()
     return found
 

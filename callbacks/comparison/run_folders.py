@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightning_modules.checkpoints import FOLD
+from lightning_modules.checkpoints import FOLD_PATTERN
 
 CONFIG_FILE = "config.yaml"  # of a single run; not of folds or of a multirun together
 RUN_MARKERS = (CONFIG_FILE, "report.json")  # one of them at least is in a run folder
@@ -47,7 +47,7 @@ def _iter_run_folders(folder: Path, visited: set[tuple[int, int]]) -> Iterator[P
     for name in sorted(
         name for name, entry in there.items() if not name.startswith(".") and _is_folder(entry)
     ):
-        if CONFIG_FILE not in there or FOLD.fullmatch(name):
+        if CONFIG_FILE not in there or FOLD_PATTERN.fullmatch(name):
             yield from _iter_run_folders(folder / name, visited)
 
 

@@ -12,7 +12,7 @@ from callbacks.comparison.finished import get_score
 from callbacks.comparison.paired import bootstrap_scores, n_effective_groups
 from callbacks.comparison.ranking import get_monitor
 from lightning_modules.evidence import Evidence
-from lightning_modules.uncertainty import FEWEST_GROUPS, interval
+from lightning_modules.uncertainty import MIN_GROUPS, percentile_interval
 
 BootstrapScores = dict[str, np.ndarray]  # score -> its bootstrap replicates
 
@@ -54,7 +54,7 @@ def summarize_predictions(
     judged, names, head = (
         report.get("judged", "test"),
         [score.name for score in evidence.scores],
-        evidence.heads[0],
+        evidence.headline_metrics[0],
     )
     monitor = get_monitor(report.get("config"), head)
     by = monitor[0].removeprefix("val/")
@@ -66,7 +66,7 @@ def summarize_predictions(
         "identity": evidence.identity,
         "grouped": _grouping_hash(evidence),
         "group_is": evidence.group_is,
-        "judged_at": evidence.judged_at,
+        "judged_at": evidence.evaluation_grid,
         "n": len(evidence),
         "scores": names,
         "head": head,
@@ -86,7 +86,7 @@ def score_with_interval(
         evidence, next(score for score in evidence.scores if score.name == name)
     )
     found = {"value": float(bootstrap_scores(evidence, [name], None)[0, 0]), "groups": groups}
-    low, high = interval(draws, groups >= FEWEST_GROUPS)
+    low, high = percentile_interval(draws, groups >= MIN_GROUPS)
     if low is not None and high is not None:
         found |= {"low": low, "high": high}
     return {name: found}, {name: draws}

@@ -7,8 +7,8 @@ from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 
 from callbacks.curriculum.stage import Stage
 from datamodules.base import ManifestDataModule
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -20,12 +20,12 @@ def refuse_neighbours(trainer: Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
-            raise Refusal(
+            raise UserError(
                 "early_stopping would cut a curriculum short; take it out of callbacks=[...], and"
                 " give stages a patience instead"
             )
         if isinstance(callback, WeightAveraging):
-            raise Refusal(
+            raise UserError(
                 "averaged weights know nothing of stages; take ema and swa out of callbacks=[...],"
                 " or train without a curriculum"
             )
@@ -41,24 +41,26 @@ def refuse_stages(
     """
     frozen = [stage.freeze_encoder for stage in stages]
     if world_size > 1 and any(frozen) and not all(frozen):
-        raise Refusal(
+        raise UserError(
             "freeze_encoder in some stages alone works on one device, because DDP fixes what it"
             " averages at the start; freeze all or none"
         )
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):
-            data.pool.refuse(stage.plan(data.base_plan, epoch), where)
-        if stage.image_size is not None and not data.cache_size.holds(Canvas.of(stage.image_size)):
+            data.pool.check(stage.plan(data.base_epoch_config, epoch), where)
+        if stage.image_size is not None and not data.cache_size.covers(
+            ImageSize.from_config(stage.image_size)
+        ):
             kept = f"datamodule.cache_size={data.cache_size}"
-            raise Refusal(
+            raise UserError(
                 f"{where}.image_size={stage.image_size} is more than {kept} keeps; set"
                 f" datamodule.cache_size={stage.image_size}"
             )
         if stage.loss_weights is not None:
             _refuse_terms(stage, module, where)
         if stage.freeze_encoder and not hasattr(module.net, "encoder"):
-            raise Refusal(
+            raise UserError(
                 f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
                 " stage"
             )
@@ -72,7 +74,7 @@ def _refuse_terms(stage: Stage, module: SupervisedModule, where: str) -> None:
             if terms
             else "take a sum of losses, such as module/loss=dice_focal_tversky"
         )
-        raise Refusal(
+        raise UserError(
             f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss;"
             f" {mend}"
         )

@@ -15,7 +15,7 @@ from callbacks.curriculum.length import tell_length
 from callbacks.curriculum.progress import Progress
 from callbacks.curriculum.stage import Stage, stages_of
 from datamodules.arguments import FilePath, validated
-from datamodules.plan import Plan
+from datamodules.plan import EpochConfig
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
 
@@ -65,7 +65,7 @@ class Curriculum(Callback):
         self._data.plan = self.plan
         self._apply()
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochConfig:
         """Return the plan of an epoch of the fit; the sampler asks at its start."""
         starts = self.progress.starts
         number = max(i for i, start in enumerate(starts) if start <= epoch)
@@ -114,7 +114,7 @@ class Curriculum(Callback):
     def _enter(self, trainer: Trainer, module: LightningModule) -> None:
         if self.progress.score is not None:
             module.load_state_dict(
-                checkpoints.read(self._folder / self.progress.file)["state_dict"]
+                checkpoints.read_checkpoint(self._folder / self.progress.file)["state_dict"]
             )
         self.progress.enter()
         self._apply()

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.curriculum.stage import Stage
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Progress:
         asked = [stage.asked() for stage in stages[: len(found.history)]]
         if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
             mend = "go on with the same stages, or start from its weights with init_from=..."
-            raise Refusal(
+            raise UserError(
                 f"the checkpoint is of another curriculum in its first {len(found.history)}"
                 f" stage(s); {mend}"
             )
@@ -119,7 +119,7 @@ class Progress:
             return
         if self.score is not None and not (before / self.file).is_file():
             missing = before / self.file
-            raise Refusal(
+            raise UserError(
                 f"{missing}, the best weights of the stage to go on with, does not exist; bring it"
                 " back, or start with init_from=..."
             )

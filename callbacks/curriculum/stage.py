@@ -17,9 +17,9 @@ from datamodules.arguments import (
     validated,
 )
 from datamodules.checks import check_image_size
-from datamodules.plan import Plan, check_strata_weights
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas, Size
+from datamodules.plan import EpochConfig, check_strata_weights
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize, ImageSizeLike
 
 
 def _from_and_to(change: Mapping[str, float]) -> Mapping[str, float]:
@@ -54,7 +54,7 @@ class Stage:
 
     epochs: Count
     lr: Positive | None = None
-    image_size: Size | None = None
+    image_size: ImageSizeLike | None = None
     batch_size: Count | None = None
     positive_fraction: Fraction | Change | None = None
     strata_weights: Mapping[str, NonNegative] | None = None
@@ -75,7 +75,7 @@ class Stage:
             self.positive_fraction["to"] - self.positive_fraction["from"]
         )
 
-    def plan(self, base: Plan, epoch: int) -> Plan:
+    def plan(self, base: EpochConfig, epoch: int) -> EpochConfig:
         """Return the plan of the stage's epoch number `epoch` (from 0).
 
         Args:
@@ -83,8 +83,8 @@ class Stage:
             epoch: Of the stage.
         """
         fraction = self.fraction(epoch)
-        return Plan(
-            base.image_size if self.image_size is None else Canvas.of(self.image_size),
+        return EpochConfig(
+            base.image_size if self.image_size is None else ImageSize.from_config(self.image_size),
             self.batch_size or base.batch_size,
             base.batches,
             base.positive_fraction if fraction is None else fraction,
@@ -121,7 +121,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     """
     known = [field.name for field in fields(Stage)]
     if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
-        raise Refusal(
+        raise UserError(
             f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr:"
             " 1e-3}, ...]"
         )
@@ -129,7 +129,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
         where = f"callbacks.curriculum.stages[{number}]"
         unknown = [key for key in stage if key not in known]
         if unknown:
-            raise Refusal(
+            raise UserError(
                 f"{where} has the key {unknown[0]}, which no stage knows; the keys are"
                 f" {', '.join(known)}"
             )
@@ -137,7 +137,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     total = sum(stage.epochs for stage in stages)
     if not wanted or total != epochs:
         said = " + ".join(str(stage.epochs) for stage in stages)
-        raise Refusal(
+        raise UserError(
             f"the curriculum's stages have {said or 0} = {total} epochs, but"
             f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
         )

@@ -9,9 +9,9 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from callbacks.report.mask_figures import mean_dice
 from callbacks.report.pooled import curve
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.logit_byte import LEVELS, bin_probability
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 POINTS = 500  # of a curve at most
 
@@ -54,15 +54,15 @@ def curves(evidence: Mapping[str, Evidence]) -> dict[str, Curves]:
 
 
 def _of_class(found: dict[str, Curves], name: str, seen: Evidence, channel: int) -> None:
-    if isinstance(seen, MaskEvidence):
+    if isinstance(seen, SegmentationEvidence):
         points, bytes_ = curve(seen, channel), np.arange(LEVELS)
         _panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(
-            name, probability_of(bytes_), mean_dice(seen, channel, bytes_)
+            name, bin_probability(bytes_), mean_dice(seen, channel, bytes_)
         )
         _panel(found, "precision_recall", "Precision and recall of pixels", "recall").add(
             name, points.recall, points.precision
         )
-    elif isinstance(seen, LabelEvidence):
+    elif isinstance(seen, ClassificationEvidence):
         decided = seen.decided(channel)
         if not 0 < decided.positive.sum() < len(seen):
             return

@@ -29,7 +29,7 @@ def send_model(run: Any, folder: Path) -> None:
     path = (
         Path(run.dir).parent / "model.ckpt"
     )  # beside the run's other files, so that an offline run can be sent later
-    torch.save(weights_alone(checkpoints.read(best)), path)
+    torch.save(weights_alone(checkpoints.read_checkpoint(best)), path)
     artifact = wandb.Artifact(f"model-{run.id}", "model")
     artifact.add_file(os.path.relpath(path), name="model.ckpt", policy="immutable", skip_cache=True)
     run.log_artifact(artifact, aliases=["best"])

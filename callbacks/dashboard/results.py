@@ -43,7 +43,9 @@ def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> Non
     stored = {
         split: folder / "evidence" / f"{split}.npz" for split in found["scores"]
     }  # val, then test
-    evidence = {split: evidence_file.read(path) for split, path in stored.items() if path.is_file()}
+    evidence = {
+        split: evidence_file.read_evidence(path) for split, path in stored.items() if path.is_file()
+    }
     run.summary.update(dict(summary(found)))
     tables = {"scores": ([*SCORED, *_trivial(found)], list(_rows(found)))}
     if upload.ids:

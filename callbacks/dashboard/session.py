@@ -11,7 +11,7 @@ from typing import Any
 
 from callbacks.dashboard.privacy import QUIET
 from callbacks.runs.quoting import relative_to_cwd
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 STEP = "trainer/global_step"  # as Lightning's logger calls it
 
@@ -85,7 +85,7 @@ def _offline(given: dict[str, Any]) -> Any:
         return wandb.init(**given, mode="offline")
     except Exception as error:
         said = str(error) or type(error).__name__
-        raise Refusal(
+        raise UserError(
             f"W&B cannot keep this run in {given['dir']} ({said}); set logger.wandb.mode=disabled"
         ) from error
 

@@ -21,7 +21,7 @@ from callbacks.doctor.services import hub, slurm, wandb
 from callbacks.doctor.software import commit, packages
 from callbacks.doctor.speed import SECONDS, speed, started
 from callbacks.report.content import write_json
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 LOOKING: dict[str, Check] = {
     **{"cores": cores, "memory": memory, "shared_memory": shared_memory, "open_files": open_files},
@@ -32,7 +32,7 @@ LOOKING: dict[str, Check] = {
 PATIENCE = 60.0  # seconds; a network drive that hangs answers never
 
 
-class Unfit(Refusal):
+class Unfit(UserError):
     """Something here would stop a run."""
 
     exit_code = 1

@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 from callbacks.runs.one_run import make
 from datamodules.brain_tumor import BrainTumorDataModule
 from datamodules.phantoms.brain_tumor import write
-from datamodules.sample import Canvas
+from datamodules.sample import ImageSize
 
 SILENT = 30  # seconds without a batch, after which a loader counts as dead
 
 
 def images_per_second(
-    cfg: DictConfig, size: Canvas, workers: list[int], seconds: float
+    cfg: DictConfig, size: ImageSize, workers: list[int], seconds: float
 ) -> Iterator[tuple[int, float]]:
     """Yield each number of loader processes with its rate of training images.
 
@@ -28,8 +28,8 @@ def images_per_second(
         seconds: For each, after the first batch.
     """
     more = (
-        Canvas.of(cfg.datamodule.cache_size or cfg.image_size).height
-        / Canvas.of(cfg.image_size).height
+        ImageSize.from_config(cfg.datamodule.cache_size or cfg.image_size).height
+        / ImageSize.from_config(cfg.image_size).height
     )
     pipeline = cfg.datamodule.get("augmentation")
     with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from callbacks.doctor.cgroup import limits
 from callbacks.doctor.finding import Answer, Finding, gigabytes
-from datamodules.loaders import automatic_workers
-from datamodules.sample import Canvas
+from datamodules.loaders import default_num_workers
+from datamodules.sample import ImageSize
 
 SHARED = Path("/dev/shm")
 PREFETCHED = 4  # batches a worker holds ready, see datamodules/loaders.py
@@ -61,7 +61,7 @@ def allowed_cores() -> int:
 def workers(cfg: DictConfig) -> int:
     """Loader processes that a run would start for each loader."""
     asked = cfg.datamodule.num_workers
-    return automatic_workers() if asked == "auto" else int(asked)
+    return default_num_workers() if asked == "auto" else int(asked)
 
 
 def memory(cfg: DictConfig) -> Answer:
@@ -99,7 +99,7 @@ def shared_memory(cfg: DictConfig) -> Answer:
         * PREFETCHED
         * cfg.datamodule.batch_size
         * planes
-        * math.prod(Canvas.of(cfg.image_size))
+        * math.prod(ImageSize.from_config(cfg.image_size))
     )  # of train and of val
     known = {"total_bytes": usage.total, "free_bytes": usage.free, "loader_needs_bytes": need}
     said = f"{SHARED}: {gigabytes(usage.free)} free of {gigabytes(usage.total)}; "

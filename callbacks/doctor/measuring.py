@@ -17,9 +17,9 @@ from callbacks.doctor import loader, step
 from callbacks.doctor.devices import chosen_precision, kind
 from callbacks.doctor.machine import workers
 from callbacks.doctor.network import network
-from datamodules.loaders import automatic_workers
-from datamodules.sample import Canvas
-from lightning_modules.memory import keep_freed_memory
+from datamodules.loaders import default_num_workers
+from datamodules.sample import ImageSize
+from lightning_modules.memory import tune_malloc
 from lightning_modules.supervised import SupervisedModule
 
 SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
@@ -34,7 +34,7 @@ def main() -> None:
     Lines are printed at once, so that they are kept if the process dies.
     """
     warnings.filterwarnings("ignore")
-    keep_freed_memory()
+    tune_malloc()
     torch.set_float32_matmul_precision("high")
     cfg = OmegaConf.create(sys.stdin.read())
     assert isinstance(cfg, DictConfig)
@@ -43,26 +43,26 @@ def main() -> None:
         print(json.dumps(line), flush=True)
 
 
-def size_on(cfg: DictConfig, device: str) -> Canvas:
+def size_on(cfg: DictConfig, device: str) -> ImageSize:
     """Return the size of the images; on a CPU a smaller one of the same shape."""
-    asked = Canvas.of(cfg.image_size)
+    asked = ImageSize.from_config(cfg.image_size)
     smaller = LARGEST / max(asked)
     return (
         asked
         if device != "cpu" or smaller >= 1
-        else Canvas.of([max(32, round(side * smaller / 32) * 32) for side in asked])
+        else ImageSize.from_config([max(32, round(side * smaller / 32) * 32) for side in asked])
     )
 
 
 def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     """Yield `loader` lines (`workers`, `image_size`, `images_per_second`), or a `failed` one."""
-    size, counts = size_on(cfg, kind(cfg)), sorted({0, automatic_workers(), workers(cfg)})
+    size, counts = size_on(cfg, kind(cfg)), sorted({0, default_num_workers(), workers(cfg)})
     try:
         for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
             yield {
                 "line": "loader",
                 "workers": count,
-                "image_size": size.plain,
+                "image_size": size.as_config,
                 "images_per_second": rate,
             }
     except Exception as error:
@@ -83,7 +83,7 @@ def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
         images = step.batch_size(cfg.datamodule.batch_size, size, device)
         for precision in dict.fromkeys((FULL, FULL if chosen == "32" else chosen)):
             setting = step.Setting(device, index, precision, images, size, cfg.datamodule.channels)
-            said_of = asdict(setting) | {"image_size": size.plain}
+            said_of = asdict(setting) | {"image_size": size.as_config}
             try:
                 yield {
                     "line": "step",

@@ -10,7 +10,7 @@ from callbacks.doctor.services import weights_asked
 from callbacks.runs.one_run import make
 from callbacks.runs.sentences import sentence_of
 from lightning_modules.architectures import smp
-from lightning_modules.cross_entropy import Bce
+from lightning_modules.cross_entropy import BCELoss
 from lightning_modules.segmentation import SegmentationModule
 from lightning_modules.supervised import SupervisedModule
 
@@ -72,6 +72,6 @@ def _small(cfg: DictConfig, why: str) -> tuple[SupervisedModule, dict[str, Any]]
         in_channels=cfg.datamodule.channels,
     )
     module = SegmentationModule(
-        ["lesion"], net=net, loss=Bce(), optimizer=partial(torch.optim.AdamW, lr=1e-4)
+        ["lesion"], net=net, loss=BCELoss(), optimizer=partial(torch.optim.AdamW, lr=1e-4)
     )
     return module, {"own": False, "name": "small U-Net", "why": why}

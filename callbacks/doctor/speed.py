@@ -11,7 +11,7 @@ from callbacks.doctor.finding import Answer, Finding
 from callbacks.doctor.machine import allowed_cores, workers
 from callbacks.doctor.measuring import FULL
 from callbacks.doctor.network import TOO_MANY
-from datamodules.sample import Canvas
+from datamodules.sample import ImageSize
 
 SECONDS = 120.0
 CLEARLY = 0.9  # of a rate; less is more than the noise of a busy machine
@@ -84,14 +84,16 @@ def judged(cfg: DictConfig, lines: Lines) -> tuple[dict[str, str], list[Finding]
         said[name] = (
             f"{said[name]}, {text}"
             if name in said
-            else f"{step['images']} x {Canvas.of(step['image_size'])} px: {text}"
+            else f"{step['images']} x {ImageSize.from_config(step['image_size'])} px: {text}"
         )
     if of["loader"]:
         each = [
             f"{_processes(line['workers'])} {line['images_per_second']:,.0f} images/s"
             for line in of["loader"]
         ]
-        said["loader"] = f"{Canvas.of(of['loader'][0]['image_size'])} px: {', '.join(each)}"
+        said["loader"] = (
+            f"{ImageSize.from_config(of['loader'][0]['image_size'])} px: {', '.join(each)}"
+        )
     limit, slow = _limit(cfg, of["step"], of["loader"])
     if any(net["device"] == kind(cfg) and not net["own"] for net in of["network"]):
         limit, slow = "not told, because the step is not that of the experiment's own network", []
@@ -148,7 +150,7 @@ def _failed(cfg: DictConfig, failures: Lines, networks: Lines) -> list[Finding]:
                 and line["precision"] == chosen_precision(cfg, kind(cfg))
             )
             of = (
-                f"{line['images']} images of {Canvas.of(line['image_size'])} px in"
+                f"{line['images']} images of {ImageSize.from_config(line['image_size'])} px in"
                 f" {line['precision']}"
             )
             what = f"a step of {of} does not fit into the memory of the GPU"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning import Fabric
 
-from datamodules.sample import Canvas
+from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 
 PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
@@ -33,11 +33,11 @@ class Setting:
     index: int
     precision: str
     images: int
-    image_size: Canvas
+    image_size: ImageSize
     channels: int
 
 
-def batch_size(asked: int, size: Canvas, device: str) -> int:
+def batch_size(asked: int, size: ImageSize, device: str) -> int:
     """Return the batch size asked for; on a CPU at most the larger of two and what fits `PIXELS`.
 
     Batch normalisation needs two.

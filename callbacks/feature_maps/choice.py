@@ -8,8 +8,8 @@ from lightning import LightningModule
 from torch import nn
 
 from datamodules.manifest import Manifest
-from datamodules.refusal import Refusal
-from lightning_modules.together import Together
+from datamodules.refusal import UserError
+from lightning_modules.together import Ensemble
 
 KEY = "callbacks.feature_maps"
 
@@ -17,7 +17,7 @@ KEY = "callbacks.feature_maps"
 def one_of(module: LightningModule) -> nn.Module:
     """Return the module's network, the first where it is several together."""
     net: Any = module.net
-    return net.nets[0] if isinstance(net, Together) else net
+    return net.nets[0] if isinstance(net, Ensemble) else net
 
 
 def refuse_images(ids: Sequence[str], table: Manifest) -> None:
@@ -26,7 +26,7 @@ def refuse_images(ids: Sequence[str], table: Manifest) -> None:
     for id in ids:
         if id not in known:
             near = get_close_matches(id, known, n=3, cutoff=0.4) or known[:3]
-            raise Refusal(
+            raise UserError(
                 f"{KEY}.ids names {id}, which is no image of test; did you mean"
                 f" {' or '.join(near)}?"
             )

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from scipy.linalg import eigh
 
-from datamodules.sample import Canvas, Content
+from datamodules.sample import ContentBox, ImageSize
 
 SPAN = (1, 99)  # percentiles of the cells that become the darkest and the brightest
 KEPT = 3  # principal components
@@ -27,8 +27,8 @@ class Layer:
     """
 
     maps: Sequence[np.ndarray]
-    canvas: Canvas
-    contents: Sequence[Content]
+    canvas: ImageSize
+    contents: Sequence[ContentBox]
 
     def cells(self) -> np.ndarray:
         """Return float32 `N x C`: the cells of all maps that the pictures touch."""

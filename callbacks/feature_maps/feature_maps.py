@@ -17,7 +17,7 @@ from callbacks.report.kinds import KINDS
 from callbacks.report.look import holds_the_network, logits_of
 from callbacks.report.section import Column, Section, Showing
 from datamodules.arguments import Count, FilePath, Whole, validated
-from datamodules.sample import Canvas, Sample
+from datamodules.sample import ImageSize, Sample
 from lightning_modules.evaluated import EvaluatedModule
 
 LEGEND = (
@@ -144,7 +144,7 @@ class FeatureMaps(Showing):
     ) -> tuple[list[Tensor], dict[str, Layer]]:
         """Return the logits of each image, and the maps of each column."""
         logits, maps = [], []
-        canvas, contents = Canvas(*batch["image"].shape[-2:]), batch["content"]
+        canvas, contents = ImageSize(*batch["image"].shape[-2:]), batch["content"]
         with listening(
             one_of(module), self._layers(module), aspect=canvas.height / canvas.width
         ) as heard:

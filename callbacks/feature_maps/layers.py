@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 BODIES = ("encoder", "backbone")
 FUSING = ("decode_head.fpn_bottleneck", "decoder")
@@ -39,7 +39,7 @@ def stages_of(net: nn.Module) -> dict[str, str]:
             return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
     known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
     mend = f"write {KEY}={{title: NAME}} with names such as {known}"
-    raise Refusal(
+    raise UserError(
         f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
         f" {mend}"
     )
@@ -57,7 +57,7 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
     """
     names = dict(net.named_modules())
     if not layers:
-        raise Refusal(
+        raise UserError(
             f"{KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
         )
     for name in map(str, layers.values()):
@@ -66,13 +66,13 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
                 get_close_matches(name, names, n=3, cutoff=0.4)
                 or [known for known in names if known][:3]
             )
-            raise Refusal(
+            raise UserError(
                 f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean"
                 f" {' or '.join(near)}?"
             )
         if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
             parts = [_below(name, part) for part, _ in names[name].named_children()][:3]
-            raise Refusal(
+            raise UserError(
                 f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
                 f" such as {' or '.join(parts)}"
             )

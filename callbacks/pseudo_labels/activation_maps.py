@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 PLAIN = (
     "GradCAM",
@@ -76,7 +76,7 @@ class ActivationMaps:
                 f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells,"
                 f" more than {LARGEST_SVD}"
             )
-            raise Refusal(
+            raise UserError(
                 f"{wrong}; name a later layer in {self.key}.layers, or take another method such as"
                 " LayerCAM"
             )

@@ -5,8 +5,8 @@ from skimage.filters import gaussian
 from skimage.util import img_as_float32
 
 from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
-from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox
 
 
 class BrightestBlob:
@@ -32,13 +32,13 @@ class BrightestBlob:
 
     def __init__(self, sigma: float = 4.0, boxes: PeakBoxes | None = None) -> None:
         if not sigma > 0:
-            raise Refusal(
+            raise UserError(
                 f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0;"
                 " write sigma=4, for instance"
             )
         self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
 
-    def __call__(self, image: np.ndarray, content: Content | None = None) -> Proposals:
+    def __call__(self, image: np.ndarray, content: ContentBox | None = None) -> Proposals:
         """Peaks and boxes in pixels of the image; none of an even picture.
 
         Args:
@@ -50,7 +50,7 @@ class BrightestBlob:
         """
         if image.ndim != 2:
             raise ValueError(f"the image is {image.shape}; give one grey image, height x width")
-        content = content or Content(0, 0, *image.shape)
+        content = content or ContentBox(0, 0, *image.shape)
         rows, columns = (
             slice(content.top, content.top + content.height),
             slice(content.left, content.left + content.width),

@@ -10,8 +10,8 @@ from torchvision.ops import nms
 
 from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
 from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
-from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox
 
 Side = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
 
@@ -79,7 +79,7 @@ class PeakBoxes:
         key: str = "callbacks.pseudo_labels.boxes",
     ) -> None:
         if largest < smallest:
-            raise Refusal(
+            raise UserError(
                 f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or"
                 " lower the other"
             )
@@ -98,7 +98,7 @@ class PeakBoxes:
             iou,
         )
 
-    def __call__(self, heat: np.ndarray, content: Content) -> Proposals:
+    def __call__(self, heat: np.ndarray, content: ContentBox) -> Proposals:
         """The boxes of one image; none where the heat is all zero, or the same everywhere.
 
         Args:
@@ -129,7 +129,7 @@ class PeakBoxes:
         return np.concatenate([peaks - half, peaks + half], axis=1)
 
     def _adaptive(
-        self, heat: np.ndarray, content: Content, peaks: np.ndarray, heights: np.ndarray
+        self, heat: np.ndarray, content: ContentBox, peaks: np.ndarray, heights: np.ndarray
     ) -> np.ndarray:
         top, left, height, width = content
         picture, corner = (

@@ -8,7 +8,7 @@ from callbacks.comparison.paired import TIE_TOLERANCE, PairedDifference
 from callbacks.pseudo_labels.localisation import counting, patients, resampled, values
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
 from callbacks.pseudo_labels.measured import Localised, refuse_unpaired
-from lightning_modules.uncertainty import FEWEST_GROUPS, Estimate, interval
+from lightning_modules.uncertainty import MIN_GROUPS, Estimate, percentile_interval
 
 HEAD = "pointing_box"
 COMPARED = (HEAD, "hit_rate_centre_at_1", "hit_rate_iou_at_1", froc_at(1))
@@ -42,8 +42,8 @@ def differences(
             continue
         gap = draws[0][name] - draws[1][name] if draws[0] else np.zeros(0)
         gap = gap[np.isfinite(gap)]
-        enough = len(gap) and patients(method, counting(method, name)) >= FEWEST_GROUPS
-        low, high = interval(gap, bool(enough))
+        enough = len(gap) and patients(method, counting(method, name)) >= MIN_GROUPS
+        low, high = percentile_interval(gap, bool(enough))
         found[name] = PairedDifference(
             points[0][name] - points[1][name],
             low,
@@ -76,7 +76,7 @@ def verdict(
     said = {words: f"{words} ({_span(score)})" for words, score in baselines.items()}
     start = f"{_capital(name)} ({_span(method)}, n = {method.n})"
     if method.low is None or any(score.low is None for score in baselines.values()):
-        few = f"has no interval, because fewer than {FEWEST_GROUPS} patients with a lesion count"
+        few = f"has no interval, because fewer than {MIN_GROUPS} patients with a lesion count"
         return f"{start} {few}: whether it lies above {_and(list(said.values()))} is not known."
     above = [
         said[words]

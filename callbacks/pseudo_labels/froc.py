@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_modules.score import divide
+from lightning_modules.score import safe_divide
 
 ROUNDING = 1e-9  # false positives an image that sums of shares may be off by
 
@@ -112,5 +112,6 @@ def froc(events: Events, lesions: np.ndarray, weights: np.ndarray) -> Froc:
         for kind in (~events.found, events.found)
     )
     return Froc(
-        divide(false, weights.sum(1, keepdims=True)), divide(found, (weights @ lesions)[:, None])
+        safe_divide(false, weights.sum(1, keepdims=True)),
+        safe_divide(found, (weights @ lesions)[:, None]),
     )

@@ -13,8 +13,8 @@ from callbacks.pseudo_labels.activation_maps import METHODS, ActivationMaps, ups
 from callbacks.pseudo_labels.layers import at_rest, chosen
 from callbacks.pseudo_labels.listener import Listener
 from datamodules.arguments import validated
-from datamodules.refusal import Refusal
-from lightning_modules.together import Together
+from datamodules.refusal import UserError
+from lightning_modules.together import Ensemble
 
 
 @validated
@@ -57,7 +57,7 @@ class HeatMaps:
     ) -> None:
         if method not in METHODS:
             near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
-            raise Refusal(
+            raise UserError(
                 f"{key}.method={method} is no method of heat maps; did you mean"
                 f" {' or '.join(near)}?"
             )
@@ -88,7 +88,7 @@ class HeatMaps:
             Refusal: a layer that the network does not have; in the forward: under inference mode,
                 or a layer that gives no map.
         """
-        listened = net.nets[0] if isinstance(net, Together) else net
+        listened = net.nets[0] if isinstance(net, Ensemble) else net
         names = chosen(listened, self.layers, f"{self.key}.layers")
         listener = Listener(ActivationMaps(self.method, self.key, self.cells), names)
         handles = [

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from callbacks.feature_maps.layers import stages_of
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list[str]:
@@ -26,12 +26,14 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
         return [last_stage(net, key)]
     names = [layers] if isinstance(layers, str) else list(map(str, layers))
     if not names:
-        raise Refusal(f"{key}=[] names no layer; write null to have the last stage found, or names")
+        raise UserError(
+            f"{key}=[] names no layer; write null to have the last stage found, or names"
+        )
     known = [name for name, _ in net.named_modules() if name]
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-            raise Refusal(
+            raise UserError(
                 f"{key} names {name or 'nothing'}, which the network does not have; did you mean"
                 f" {' or '.join(near)}?"
             )
@@ -50,7 +52,7 @@ def last_stage(net: nn.Module, key: str) -> str:
     """
     try:
         return list(stages_of(net).values())[-1]
-    except Refusal:  # says it of the feature maps
+    except UserError:  # says it of the feature maps
         path, body = "", net
     while len(children := dict(body.named_children())) == 1:
         name, body = next(iter(children.items()))
@@ -64,7 +66,7 @@ def last_stage(net: nn.Module, key: str) -> str:
         known = ", ".join(
             [name for name, _ in net.named_modules() if name and name.count(".") < 2][:6]
         )
-        raise Refusal(
+        raise UserError(
             f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write"
             f" {key}=[NAME] with names such as {known}"
         )

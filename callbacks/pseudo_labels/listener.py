@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from callbacks.feature_maps.layers import channels_first
 from callbacks.pseudo_labels.activation_maps import ActivationMaps
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 HALF_SCALE = 2.0**10  # gradients pass a float16 network enlarged, lest small ones become zero
 
@@ -62,7 +62,7 @@ class Listener:
 
     def _kept(self, name: str) -> Tensor:
         if name not in self._heard:
-            raise Refusal(
+            raise UserError(
                 f"{self._maps.key}.layers names {name}, which the network does not pass on its way"
                 " to the logits; name another layer"
             )
@@ -71,13 +71,13 @@ class Listener:
     def _gradients(self, logits: Tensor, channel: int, kept: Sequence[Tensor]) -> list[Tensor]:
         logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
         if not 0 <= channel < logits.shape[1]:
-            raise Refusal(
+            raise UserError(
                 f"{self._maps.key}: channel {channel} is none of the network's {logits.shape[1]}"
                 " logits; count them from 0"
             )
         if not logits.requires_grad:
             names = ", ".join(self._names)
-            raise Refusal(
+            raise UserError(
                 f"{self._maps.key}.layers: the logits do not depend on {names} in a way that"
                 " gradients follow; name another layer"
             )
@@ -93,7 +93,7 @@ class Listener:
         tensor = tensor.detach()
         grids = [channels_first(tensor[row], self._aspect) for row in rows or [0]]
         if grids[0] is None or grids[0][0].numel() < 2:
-            raise Refusal(
+            raise UserError(
                 f"{self._maps.key}.layers names {' or '.join(self._names)}, which gives no map;"
                 " name a stage of the network"
             )
@@ -106,7 +106,7 @@ class Listener:
             if name in self._heard:
                 return None
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-                raise Refusal(
+                raise UserError(
                     f"{self._maps.key}.layers names {name}, which gives no map; name a stage of the"
                     " network"
                 )
@@ -129,7 +129,7 @@ class Listener:
                 f"{self._maps.key}.method={self._maps.method} needs gradients, which inference mode"
                 " forbids"
             )
-            raise Refusal(f"{wrong}; set trainer.inference_mode=false")
+            raise UserError(f"{wrong}; set trainer.inference_mode=false")
         height, width = next(
             each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)
         ).shape[-2:]

@@ -9,8 +9,14 @@ import numpy as np
 from callbacks.pseudo_labels.froc import froc
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
 from callbacks.pseudo_labels.measured import Localised
-from lightning_modules.score import divide
-from lightning_modules.uncertainty import BLOCK, FEWEST_GROUPS, Estimate, group_weights, interval
+from lightning_modules.score import safe_divide
+from lightning_modules.uncertainty import (
+    BLOCK,
+    MIN_GROUPS,
+    Estimate,
+    group_weights,
+    percentile_interval,
+)
 
 BLIND = {"a random pixel": "random", "the centre": "centre"}
 
@@ -45,7 +51,7 @@ def _row(score: Estimate) -> dict[str, Any]:
 
 def resampled(seen: Localised, rules: LocalisationRules) -> dict[str, np.ndarray]:
     """Score -> its value on each resample of the patients; of methods on the same images the same resamples. Empty if they are too few."""
-    if patients(seen, seen.lesions > 0) < FEWEST_GROUPS:
+    if patients(seen, seen.lesions > 0) < MIN_GROUPS:
         return {}
     few = max(
         1, BLOCK // (4 * max(1, len(seen.events.score)))
@@ -87,9 +93,12 @@ def _weighted(
 def _means(seen: Localised, weights: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for name, own in seen.means.items():
         counts = np.isfinite(own)
-        yield name, divide(weights @ np.where(counts, own, 0), weights @ counts.astype(np.float64))
+        yield (
+            name,
+            safe_divide(weights @ np.where(counts, own, 0), weights @ counts.astype(np.float64)),
+        )
     for name, sums in seen.sums.items():
-        yield name, divide(weights @ sums, weights @ seen.lesions)
+        yield name, safe_divide(weights @ sums, weights @ seen.lesions)
 
 
 def _frocs(
@@ -106,9 +115,9 @@ def _estimate(
     seen: Localised, name: str, sentence: str, point: dict[str, float], drawn: dict[str, np.ndarray]
 ) -> Estimate:
     counts = counting(seen, name)
-    enough = name in drawn and patients(seen, counts) >= FEWEST_GROUPS
+    enough = name in drawn and patients(seen, counts) >= MIN_GROUPS
     draws = drawn[name] if enough else np.zeros(0)
-    low, high = interval(draws, enough)
+    low, high = percentile_interval(draws, enough)
     degenerate = int(np.isnan(draws).sum())
     blind = {
         words: point[f"{name}_{kind}"] for words, kind in BLIND.items() if f"{name}_{kind}" in point

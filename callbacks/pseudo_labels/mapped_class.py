@@ -4,7 +4,7 @@ from lightning import LightningModule, Trainer
 
 from callbacks.pseudo_labels.grad_cam import HeatMaps
 from callbacks.pseudo_labels.masks import KEY
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.classification import ClassificationModule
 
 
@@ -23,12 +23,12 @@ def mapped_class(
         Refusal: no classifier, no such class or layer, or gradients under inference mode.
     """
     if not isinstance(module, ClassificationModule):
-        raise Refusal(
+        raise UserError(
             f"{KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of"
             " masks"
         )
     if of is not None and of not in module.classes:
-        raise Refusal(
+        raise UserError(
             f"{KEY}.of={of} is none of module.classes={list(module.classes)}; take one of them"
         )
     if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
@@ -36,7 +36,7 @@ def mapped_class(
             f"{KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode"
             " forbids"
         )
-        raise Refusal(f"{said}; set trainer.inference_mode=false")
+        raise UserError(f"{said}; set trainer.inference_mode=false")
     with heat_maps.listening(module.net):  # looks for the layers
         name = of or module.classes[0]
     return module.classes.index(name), name

@@ -4,12 +4,12 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import local_maxima
 
-from datamodules.sample import Content
+from datamodules.sample import ContentBox
 
 TOUCHING = np.ones((3, 3))  # pixels that share a side or a corner are connected
 
 
-def peaks_of(heat: np.ndarray, content: Content) -> tuple[np.ndarray, np.ndarray]:
+def peaks_of(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
     """Peaks inside the picture's place, highest first.
 
     A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a

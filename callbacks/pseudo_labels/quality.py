@@ -12,7 +12,7 @@ from callbacks.pseudo_labels.jitter import jittered, segment_with_jitter
 from callbacks.pseudo_labels.masks import KEY, Masks, Segmenter
 from callbacks.pseudo_labels.measures import measure
 from datamodules.arguments import Count, Fraction, NonNegative, Number, Whole, validated
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
     "no heat": "heat",
@@ -83,7 +83,7 @@ class Quality:
 
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
-            raise Refusal(
+            raise UserError(
                 f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
                 " mask could pass; correct one of them"
             )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 class Quota:
@@ -18,7 +18,7 @@ class Quota:
 
     def __init__(self, most: int | None, key: str) -> None:
         if most is not None and not (isinstance(most, int) and most >= 0):
-            raise Refusal(f"{key}={most} is no number of images; take 0 or more, or null for all")
+            raise UserError(f"{key}={most} is no number of images; take 0 or more, or null for all")
         self.most, self._taken = most, Counter[str]()
 
     def begin(self) -> None:

@@ -27,7 +27,7 @@ class RandomNetworks:
 
     def begin(self, module: SupervisedModule, data: ManifestDataModule) -> None:
         """Draws them; the trained network stays as it is, and nothing listens to it yet."""
-        size, canvas = max(2, data.eval_batch_size), data.seen_size()
+        size, canvas = max(2, data.eval_batch_size), data.trained_image_size()
         ids = (
             data.table.rows["id"]
             .to_numpy()[data.table.where("train")][: max(STATISTICS, size)]

@@ -9,9 +9,9 @@ from callbacks.pseudo_labels.chain import Known
 from callbacks.pseudo_labels.truth import Truth, boxes_by_label
 from datamodules.base import ManifestDataModule
 from datamodules.images import read_image
-from datamodules.labels import targets
+from datamodules.labels import label_matrix
 from datamodules.letterbox import Letterbox
-from datamodules.picture import picture
+from datamodules.picture import load_view
 
 
 class Rows:
@@ -23,9 +23,9 @@ class Rows:
     """
 
     def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
-        self._table, self._canvas = data.table, data.seen_size()
+        self._table, self._canvas = data.table, data.trained_image_size()
         self._sizes = np.asarray(data.cache.sizes).tolist()
-        labels = targets(data.table)
+        labels = label_matrix(data.table)
         self._labels = None if labels is None else labels[:, channel].astype(int).tolist()
         rows: Any = data.table.rows
         self._columns = {
@@ -45,9 +45,9 @@ class Rows:
     def image(self, id: str) -> np.ndarray:
         """uint8 `H x W`, at its own size."""
         row = self.place[id]
-        return picture(self._table, row, read_image(Path(self._columns["image"][row]), channels=1))[
-            ..., 0
-        ]
+        return load_view(
+            self._table, row, read_image(Path(self._columns["image"][row]), channels=1)
+        )[..., 0]
 
     def truth(self, id: str) -> Truth:
         """Its lesions, where boxes or a mask tell of them."""

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from callbacks.pseudo_labels.masks import KEY, Masks, none, within
 from datamodules.arguments import Number, validated
-from datamodules.refusal import Refusal
-from lightning_modules.pretrained import from_hub
+from datamodules.refusal import UserError
+from lightning_modules.pretrained import is_hub_error
 
 TYPES = (
     "sam2",
@@ -107,11 +107,11 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise Refusal(
+        raise UserError(
             f"{KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise Refusal(
+        raise UserError(
             f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
             " GPUs; take cpu or null"
         )
@@ -125,7 +125,7 @@ def _load(weights: str) -> tuple[Any, Any]:
     try:
         kind = AutoConfig.from_pretrained(weights).model_type
         if kind not in TYPES:
-            raise Refusal(
+            raise UserError(
                 f"{WEIGHTS}={weights} is a {kind} and no SAM 2; name another, or take {WITHOUT}"
             )
         processor = Sam2Processor.from_pretrained(weights)
@@ -135,27 +135,27 @@ def _load(weights: str) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(weights, error) from error
     except Exception as error:
-        if from_hub(error) or type(error).__name__ == "SafetensorError":
+        if is_hub_error(error) or type(error).__name__ == "SafetensorError":
             raise _unreadable(weights, error) from error
         raise
     model, about = read
     lacking = sorted(about["missing_keys"])  # which the library draws at random
     if lacking:
-        raise Refusal(
+        raise UserError(
             f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is"
             f" {lacking[0]}); name another, or take {WITHOUT}"
         )
     return model.eval(), processor
 
 
-def _unreadable(weights: str, error: Exception) -> Refusal:
+def _unreadable(weights: str, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
     if Path(weights).is_dir():
-        return Refusal(
+        return UserError(
             f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
             f" needs {FILES} by save_pretrained"
         )
-    return Refusal(
+    return UserError(
         f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
         f" with {FILES}, or take {WITHOUT}"
     )

@@ -13,7 +13,7 @@ from callbacks.pseudo_labels.chain import Labelled
 from callbacks.pseudo_labels.measures import measure
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import encode
-from datamodules.manifest import FILES, Manifest
+from datamodules.manifest import FILE_COLUMNS, Manifest
 
 Drawn = tuple[Any, str]  # a mask, and what it is
 IMAGES = (
@@ -167,7 +167,7 @@ def segmenters_manifest(
     chosen = rows.loc[list(drawn)].reset_index(drop=True)
     paths = {
         key: [str(Path(path).absolute()) if isinstance(path, str) else path for path in chosen[key]]
-        for key in FILES & set(chosen.columns) - {"mask"}
+        for key in FILE_COLUMNS & set(chosen.columns) - {"mask"}
     }
     columns: Any = paths | {
         "mask": pd.Series([mask for mask, _ in drawn.values()], dtype=object),

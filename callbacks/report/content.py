@@ -17,11 +17,11 @@ from callbacks.report.kinds import KINDS
 from callbacks.report.stages import read_stages
 from callbacks.runs.written import read_yaml
 from datamodules.base import ManifestDataModule
-from datamodules.labels import shown
-from datamodules.leaks import near_duplicates
-from datamodules.whole_file import write_whole
+from datamodules.labels import present_classes
+from datamodules.leaks import find_near_duplicates
+from datamodules.whole_file import atomic_write
 from lightning_modules.evidence import Evidence
-from lightning_modules.uncertainty import caveat, estimates
+from lightning_modules.uncertainty import bootstrap_caveat, bootstrap_metrics
 
 SCHEMA = 2
 PACKAGES = (
@@ -61,14 +61,14 @@ def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
         "schema": SCHEMA,
         "title": run.title,
         "kind": run.evidence[run.judged].kind,
-        "heads": run.evidence[run.judged].heads,
+        "heads": run.evidence[run.judged].headline_metrics,
         "judged": run.judged,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "scores": {split: scores(evidence) for split, evidence in judged.items()},
         "definitions": {score.name: score.definition for score in run.evidence[run.judged].scores},
-        "caveat": {split: caveat(evidence) for split, evidence in judged.items()},
+        "caveat": {split: bootstrap_caveat(evidence) for split, evidence in judged.items()},
         "identity": run.evidence[run.judged].identity,
-        "judged_at": run.evidence[run.judged].judged_at,
+        "judged_at": run.evidence[run.judged].evaluation_grid,
         "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
         **KINDS[run.evidence[run.judged].kind].tables(run.evidence),
         **run.beside,
@@ -86,13 +86,13 @@ def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Return class -> score -> estimate."""
     return {
         name: {score: asdict(value) for score, value in found.items()}
-        for name, found in estimates(evidence).items()
+        for name, found in bootstrap_metrics(evidence).items()
     }
 
 
 def about_data(data: ManifestDataModule) -> dict[str, Any]:
     """Count images, groups and positives per split, and list the problems of the data."""
-    rows, shows = data.table.rows, shown(data.table, data.cache)
+    rows, shows = data.table.rows, present_classes(data.table, data.cache)
     splits = {
         split: {
             "images": len(part),
@@ -107,7 +107,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
         }
         for split, part in rows.groupby("split")
     }
-    pairs = near_duplicates(rows, np.asarray(data.cache.thumbnails))
+    pairs = find_near_duplicates(rows, np.asarray(data.cache.thumbnails))
     alike = {id for pair in pairs for id in (pair.first, pair.second)}
     return {
         "root": str(data.root),
@@ -166,7 +166,7 @@ def configuration(run_dir: Path) -> dict[str, Any] | None:
 
 def write_json(found: dict[str, Any], path: Path) -> None:
     """Write valid JSON; numbers that are not finite become null."""
-    write_whole(path, json.dumps(_plain(found), indent=2, ensure_ascii=False).encode())
+    atomic_write(path, json.dumps(_plain(found), indent=2, ensure_ascii=False).encode())
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 from callbacks.report import packed
 from callbacks.report.swept import Swept
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 # `title`, `digits` of numbers, and `values` (N) or, if they differ by class, `of` (classes x N).
 Column = dict[str, Any]
@@ -38,7 +38,7 @@ def table(
     }
 
 
-def mask_columns(evidence: MaskEvidence) -> list[Column]:
+def mask_columns(evidence: SegmentationEvidence) -> list[Column]:
     """Return columns of the Dice at the rule and of the lesion's share of the image."""
     truth, classes = evidence.truth, range(len(evidence.classes))
     share = 100 * truth[:, :, 1] / np.maximum(1, truth.sum(2))
@@ -53,7 +53,7 @@ def mask_columns(evidence: MaskEvidence) -> list[Column]:
     ]
 
 
-def label_columns(evidence: LabelEvidence) -> list[Column]:
+def label_columns(evidence: ClassificationEvidence) -> list[Column]:
     """Return probabilities; of exclusive classes truth, decision, its probability and outcome."""
     probability = evidence.probability
     if not evidence.exclusive:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
 
 
 def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
@@ -15,7 +15,7 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
     """
     if "test" not in evidence or not ids:
         return {}
-    rest = evidence["test"].without(ids)
+    rest = evidence["test"].exclude(ids)
     return {"test_without_lookalikes": rest} if len(rest) else {}
 
 
@@ -26,7 +26,7 @@ def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evide
     """
     seen = evidence[judged]
     if (
-        not isinstance(seen, LabelEvidence)
+        not isinstance(seen, ClassificationEvidence)
         or seen.exclusive
         or seen.group_is != "patient"
         or len(np.unique(seen.groups)) == len(seen)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from callbacks.report.cases import SIDE, Case, Order, chosen, enlarge, in_turn, placed
 from datamodules.sample import Sample
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.rule import Rule
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.rule import DecisionRule
 
 
-def orders(evidence: LabelEvidence, seed: int = 0) -> dict[str, Order]:
+def orders(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Order]:
     """Order all images at random, and by the most confident errors of each kind."""
     random = np.random.default_rng(seed).permutation(len(evidence))
     found = {"random": Order(random, len(evidence))}
@@ -24,7 +24,7 @@ def orders(evidence: LabelEvidence, seed: int = 0) -> dict[str, Order]:
     return found
 
 
-def choose(evidence: LabelEvidence, number: int, seed: int = 0) -> list[Case]:
+def choose(evidence: ClassificationEvidence, number: int, seed: int = 0) -> list[Case]:
     """Choose `number` random images and as many of each kind of confident error, none twice."""
     wrong: dict[str, dict[int, int]] = {
         kind: dict(reversed(errors)) for kind, errors in _errors(evidence).items()
@@ -36,7 +36,9 @@ def choose(evidence: LabelEvidence, number: int, seed: int = 0) -> list[Case]:
     ]
 
 
-def few(evidence: LabelEvidence, number: int, ids: Sequence[str] | None = None) -> list[Case]:
+def few(
+    evidence: ClassificationEvidence, number: int, ids: Sequence[str] | None = None
+) -> list[Case]:
     """Return the named images, or `number` of the surest errors and random images in turn."""
     if ids is not None:
         return [
@@ -50,9 +52,9 @@ def few(evidence: LabelEvidence, number: int, ids: Sequence[str] | None = None) 
     return in_turn(dict(reversed(rows.items())), number)
 
 
-def _errors(evidence: LabelEvidence) -> dict[str, list[tuple[int, int]]]:
+def _errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]]:
     """Return kind of error -> (image, class) pairs, the most confident first."""
-    says, truth, probability = evidence.says, evidence.labels > 0, evidence.probability
+    says, truth, probability = evidence.predicted, evidence.labels > 0, evidence.probability
     kinds = {"most confident false positives": (says & ~truth, probability)}
     # of exclusive classes every error is a false positive of one and a false negative of another
     if not evidence.exclusive:
@@ -65,7 +67,7 @@ def _errors(evidence: LabelEvidence) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def _caption(evidence: LabelEvidence, i: int, channel: int | None = None) -> str:
+def _caption(evidence: ClassificationEvidence, i: int, channel: int | None = None) -> str:
     """State the probability of `channel`, else of the likeliest class, and the true classes."""
     probability = evidence.probability[i]
     c = int(probability.argmax()) if channel is None else channel
@@ -82,7 +84,7 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
 
 
 def panes(
-    batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE
+    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
 ) -> dict[str, np.ndarray]:
     """Return the picture as the only pane."""
     return {"image": picture(batch, i, side)}

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from callbacks.report.figures import COLOURS, INK, PALETTE, figure, legend, look
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.label_scores import DecidedLabel
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.label_scores import ClassificationDecision
 
-Seen = Mapping[str, LabelEvidence]
+Seen = Mapping[str, ClassificationEvidence]
 
 
 def label_figures(evidence: Seen) -> dict[str, str]:
@@ -25,7 +25,9 @@ def label_figures(evidence: Seen) -> dict[str, str]:
     return drawn | {"Probabilities by truth": figure(lambda axes: _spread(axes, evidence))}
 
 
-def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel, float | None]]:
+def _curves(
+    evidence: Seen,
+) -> Iterator[tuple[str, dict[str, Any], ClassificationDecision, float | None]]:
     """Yield label, style, decision and threshold of every curve.
 
     A single class has a curve per split, several classes one each for the last split. The threshold
@@ -46,7 +48,7 @@ def _curves(evidence: Seen) -> Iterator[tuple[str, dict[str, Any], DecidedLabel,
                 )
 
 
-def _rates(d: DecidedLabel) -> tuple[float, float, float]:
+def _rates(d: ClassificationDecision) -> tuple[float, float, float]:
     """Return false positive rate, recall and precision of a decision."""
     tp, fp = (d.says & d.positive).sum(), (d.says & ~d.positive).sum()
     return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from lightning_modules.label_evidence import LabelEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
 
 CALIBRATION = ("ece", "brier", "nll")
 
 
-def label_tables(evidence: Mapping[str, LabelEvidence]) -> dict[str, Any]:
+def label_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for labels.
 
     `confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
@@ -24,13 +24,13 @@ def label_tables(evidence: Mapping[str, LabelEvidence]) -> dict[str, Any]:
     return found
 
 
-def confusion(evidence: LabelEvidence) -> list[dict[str, Any]]:
+def confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
     """Count truth against decision: one table for exclusive classes, else one per class.
 
     Returns:
         Tables with `names` and `counts[truth][decision]`.
     """
-    says, truth = evidence.says, evidence.labels > 0
+    says, truth = evidence.predicted, evidence.labels > 0
     if evidence.exclusive:
         return [
             {
@@ -50,15 +50,15 @@ def confusion(evidence: LabelEvidence) -> list[dict[str, Any]]:
     ]
 
 
-def _calibration(evidence: LabelEvidence) -> dict[str, dict[str, float]]:
+def _calibration(evidence: ClassificationEvidence) -> dict[str, dict[str, float]]:
     """Return score -> mean over classes, before (temperature 1) and after."""
     rule = evidence.rule.copy()
     rule[..., 1] = 1.0
-    plain = LabelEvidence(**{**vars(evidence), "rule": rule})
+    plain = ClassificationEvidence(**{**vars(evidence), "rule": rule})
     once = np.ones((1, len(evidence)))
     scores = [score for score in evidence.scores if score.name in CALIBRATION]
 
-    def mean(seen: LabelEvidence, value: Any) -> float:
+    def mean(seen: ClassificationEvidence, value: Any) -> float:
         return float(np.mean([value(seen.decided(c), once)[0] for c in range(len(seen.classes))]))
 
     return {

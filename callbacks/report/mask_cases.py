@@ -9,17 +9,17 @@ from torch import Tensor
 from callbacks.report.cases import SIDE, Case, Chip, Order, chosen, enlarge, in_turn, placed
 from callbacks.report.overlay import colour_of, filled, outlined, outlined_one, tinted
 from datamodules.sample import Sample
-from lightning_modules.logit_byte import probability_of, to_byte
-from lightning_modules.mask_decision import DecidedMask, PixelCounts, dice
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.rule import Rule
+from lightning_modules.logit_byte import bin_probability, quantize
+from lightning_modules.mask_decision import PixelCounts, SegmentationDecision, dice
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.rule import DecisionRule
 
 TRUTH = (70, 200, 60)  # BGR, of a single class
 PREDICTION = (50, 130, 250)
 CHIPS = 6  # of one image
 
 
-def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
+def orders(evidence: SegmentationEvidence, seed: int = 0) -> dict[str, Order]:
     """Order images at random, by Dice (worst, best) and by lesion area (largest, smallest).
 
     In all but `random`, images with a lesion come first; without any there are no orders by area.
@@ -38,12 +38,14 @@ def orders(evidence: MaskEvidence, seed: int = 0) -> dict[str, Order]:
     }
 
 
-def choose(evidence: MaskEvidence, number: int, seed: int = 0) -> list[Case]:
+def choose(evidence: SegmentationEvidence, number: int, seed: int = 0) -> list[Case]:
     """Choose `number` images of each order, no image twice."""
     return _cases(evidence, chosen(orders(evidence, seed), number))
 
 
-def few(evidence: MaskEvidence, number: int, ids: Sequence[str] | None = None) -> list[Case]:
+def few(
+    evidence: SegmentationEvidence, number: int, ids: Sequence[str] | None = None
+) -> list[Case]:
     """Return the named images, or `number` of the best, worst and largest in turn."""
     if ids is not None:
         return _cases(evidence, [("asked for", i) for i in placed(evidence.ids, ids)])
@@ -59,24 +61,26 @@ def few(evidence: MaskEvidence, number: int, ids: Sequence[str] | None = None) -
     )
 
 
-def _decided(evidence: MaskEvidence) -> list[DecidedMask]:
+def _decided(evidence: SegmentationEvidence) -> list[SegmentationDecision]:
     return [evidence.decided(c) for c in range(len(evidence.classes))]
 
 
-def _scores(decided: list[DecidedMask]) -> np.ndarray:
+def _scores(decided: list[SegmentationDecision]) -> np.ndarray:
     """Return each image's mean Dice over its true or predicted classes, as others would add a 1."""
     values = np.array([dice(d.pixels) for d in decided])
-    there = np.array([d.positive | d.says for d in decided])
+    there = np.array([d.positive | d.predicted for d in decided])
     return np.where(there.any(0), (values * there).sum(0) / np.maximum(1, there.sum(0)), 1.0)
 
 
-def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
+def _cases(evidence: SegmentationEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
     """Make the cases; a single class always keeps its map, several if true or predicted."""
     decided = _decided(evidence)
     scores, named = _scores(decided), len(decided) > 1
     found = []
     for kind, i in picked:
-        there = tuple(c for c, d in enumerate(decided) if not named or d.positive[i] or d.says[i])
+        there = tuple(
+            c for c, d in enumerate(decided) if not named or d.positive[i] or d.predicted[i]
+        )
         chips = _chips(evidence.classes, decided, i) if named else ()
         found.append(
             Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=chips, channels=there)
@@ -84,20 +88,22 @@ def _cases(evidence: MaskEvidence, picked: Sequence[tuple[str, int]]) -> list[Ca
     return found
 
 
-def _chips(classes: Sequence[str], decided: list[DecidedMask], i: int) -> tuple[Chip, ...]:
+def _chips(classes: Sequence[str], decided: list[SegmentationDecision], i: int) -> tuple[Chip, ...]:
     """Return chips of true classes with Dice, then false alarms; beyond `CHIPS` a count."""
     there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
     false = [
-        c for c, of_class in enumerate(decided) if of_class.says[i] and not of_class.positive[i]
+        c
+        for c, of_class in enumerate(decided)
+        if of_class.predicted[i] and not of_class.positive[i]
     ]
     words = {
-        c: f"{_dice_of(decided[c], i):.2f}" if decided[c].says[i] else "missed" for c in there
+        c: f"{_dice_of(decided[c], i):.2f}" if decided[c].predicted[i] else "missed" for c in there
     } | dict.fromkeys(false, "false alarm")
     chips = [Chip(f"{classes[c]} {said}", colour_of(c)) for c, said in words.items()]
     return (*chips[:CHIPS], *_counted(len(there[CHIPS:]), len(false[max(0, CHIPS - len(there)) :])))
 
 
-def _dice_of(decided: DecidedMask, i: int) -> float:
+def _dice_of(decided: SegmentationDecision, i: int) -> float:
     return float(dice(PixelCounts(*(part[i] for part in decided.pixels))))
 
 
@@ -125,7 +131,7 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
 
 
 def panes(
-    batch: Sample, i: int, logits: Tensor, rule: Rule, side: int = SIDE
+    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
 ) -> dict[str, np.ndarray]:
     """Return the panes of image `i`: BGR, with padding cut off as for the evidence.
 
@@ -150,7 +156,7 @@ def panes(
             "prediction": filled(grey, said),
             "overlay": outlined(filled(grey, said), truth),
         }
-    heat = (probability_of(to_byte(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
+    heat = (bin_probability(quantize(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
     both = tinted(tinted(grey, truth[0], TRUTH), said[0], PREDICTION)
     return {
         "image": grey,

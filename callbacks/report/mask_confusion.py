@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from lightning_modules.mask_decision import DecidedMask
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_decision import SegmentationDecision
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 
-def confusion(evidence: MaskEvidence) -> list[dict[str, Any]]:
+def confusion(evidence: SegmentationEvidence) -> list[dict[str, Any]]:
     """Return `names` and `counts[truth][decision]` of each class at the rule.
 
     `counts` are images; `pixels` counts pixels in the same way.
@@ -14,8 +14,8 @@ def confusion(evidence: MaskEvidence) -> list[dict[str, Any]]:
     return [_of_class(name, evidence.decided(c)) for c, name in enumerate(evidence.classes)]
 
 
-def _of_class(name: str, decided: DecidedMask) -> dict[str, Any]:
-    says, truth = decided.says, decided.positive
+def _of_class(name: str, decided: SegmentationDecision) -> dict[str, Any]:
+    says, truth = decided.predicted, decided.positive
     tp, fp, fn, tn = (int(part.sum()) for part in decided.pixels)
     counts = [[int((t & s).sum()) for s in (~says, says)] for t in (~truth, truth)]
     return {"names": [f"no {name}", name], "counts": counts, "pixels": [[tn, fp], [fn, tp]]}

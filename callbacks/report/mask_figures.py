@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 
 from callbacks.report.figures import COLOURS, INK, figure, legend
 from callbacks.report.pooled import at_the_rule, best_byte, curve
-from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.mask_decision import a_few_at_a_time, dice, pixel_counts
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.logit_byte import LEVELS, bin_probability
+from lightning_modules.mask_decision import chunks, dice, pixel_counts
+from lightning_modules.mask_evidence import SegmentationEvidence
 
-Seen = Mapping[str, MaskEvidence]
+Seen = Mapping[str, SegmentationEvidence]
 THRESHOLDS = np.arange(80, 177)
 
 
@@ -32,9 +32,11 @@ def mask_figures(evidence: Seen) -> dict[str, str]:
     return found | {"Dice of single images": figure(lambda axes: _spread(axes, evidence))}
 
 
-def mean_dice(seen: MaskEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS) -> np.ndarray:
+def mean_dice(
+    seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS
+) -> np.ndarray:
     """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
-    few = a_few_at_a_time(len(seen))
+    few = chunks(len(seen))
     return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
         1, len(seen)
     )
@@ -44,10 +46,10 @@ def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
     """Plot one class's mean Dice against the threshold, a curve per split, and mark the rule."""
     for split, seen in evidence.items():
         axes.plot(
-            probability_of(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split
+            bin_probability(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split
         )
         axes.axvline(
-            float(probability_of(seen.rule[0, channel, 2])),
+            float(bin_probability(seen.rule[0, channel, 2])),
             color=COLOURS["val"],
             linewidth=0.8,
             linestyle=":",
@@ -67,14 +69,14 @@ def _dice_means(axes: Axes, evidence: Seen) -> None:
         curves = [mean_dice(seen, c) for c in range(len(seen.classes))]
         for of_class in curves:
             axes.plot(
-                probability_of(THRESHOLDS),
+                bin_probability(THRESHOLDS),
                 of_class,
                 color=COLOURS[split],
                 linewidth=0.7,
                 alpha=0.45,
             )
         axes.plot(
-            probability_of(THRESHOLDS),
+            bin_probability(THRESHOLDS),
             np.mean(curves, axis=0),
             color=COLOURS[split],
             linewidth=2.4,
@@ -107,7 +109,7 @@ def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
                 markersize=6,
                 zorder=4,
             )
-            words += f": F1 {points.f1[byte]:.3f} at {float(probability_of(byte)):.3f}"
+            words += f": F1 {points.f1[byte]:.3f} at {float(bin_probability(byte)):.3f}"
         some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
         axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
         ring, style = (
@@ -125,7 +127,7 @@ def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
 
 
 def _reliability(axes: Axes, evidence: Seen) -> None:
-    probability = probability_of(np.arange(LEVELS) + 0.5)
+    probability = bin_probability(np.arange(LEVELS) + 0.5)
     bins = np.minimum((probability * 10).astype(int), 9)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
     for split, seen in evidence.items():
@@ -150,7 +152,9 @@ def _spread(axes: Axes, evidence: Seen) -> None:
     edges = np.linspace(0, 1, 21).tolist()
     for split, seen in evidence.items():
         decided = [seen.decided(c) for c in range(len(seen.classes))]
-        there: Any = [d.positive | d.says if len(decided) > 1 else slice(None) for d in decided]
+        there: Any = [
+            d.positive | d.predicted if len(decided) > 1 else slice(None) for d in decided
+        ]
         values = np.concatenate(
             [dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)]
         )

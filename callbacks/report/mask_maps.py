@@ -9,7 +9,7 @@ from torch import Tensor
 from callbacks.report import packed
 from callbacks.report.cases import SIDE
 from datamodules.sample import Sample
-from lightning_modules.logit_byte import to_byte
+from lightning_modules.logit_byte import quantize
 
 
 def maps_of(
@@ -39,7 +39,7 @@ def maps_of(
 
     found = {}
     for channel in channels:
-        bytes_ = to_byte(
+        bytes_ = quantize(
             Tensor(smaller(logits[content.inside][0, channel].float().numpy()))
         ).numpy()
         truth = smaller(batch["mask"][i][content.inside][channel].float().numpy()) >= 0.5

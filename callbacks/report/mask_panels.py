@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 
 from callbacks.report.figures import figure
 from callbacks.report.mask_figures import dice_curve, precision_recall
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 
-Draw = Callable[[Axes, Mapping[str, MaskEvidence], int], None]
+Draw = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
 
 
-def mask_panels(evidence: Mapping[str, MaskEvidence]) -> dict[str, dict[str, str]]:
+def mask_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, dict[str, str]]:
     """Return title -> class -> SVG; empty for a single class, which has full-size figures."""
     classes = next(iter(evidence.values())).classes
     if len(classes) == 1:
@@ -28,7 +28,7 @@ def mask_panels(evidence: Mapping[str, MaskEvidence]) -> dict[str, dict[str, str
 
 
 def _small(
-    draw: Draw, evidence: Mapping[str, MaskEvidence], channel: int
+    draw: Draw, evidence: Mapping[str, SegmentationEvidence], channel: int
 ) -> Callable[[Axes], None]:
     def drawn(axes: Axes) -> None:
         draw(axes, evidence, channel)

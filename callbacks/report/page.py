@@ -15,7 +15,7 @@ from callbacks.report.section import Section
 from callbacks.report.strata import strata_table
 from callbacks.report.template import render
 from callbacks.report.training_figures import training_figures
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 from lightning_modules.evidence import Evidence
 
 
@@ -67,14 +67,14 @@ def write_page(
         **words,
     )
     path = run_dir / "report.html"
-    write_whole(path, page.encode())
+    atomic_write(path, page.encode())
     return path
 
 
 def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
     """Write a report.html of sections alone, for a run without a test."""
     path = run_dir / "report.html"
-    write_whole(
+    atomic_write(
         path,
         render(
             Path(__file__).parent, "predicted.html", title=title, phantom=phantom, sections=sections

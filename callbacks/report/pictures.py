@@ -13,7 +13,7 @@ from callbacks.report.cases import SIDE, Case, data_url
 from callbacks.report.kinds import KINDS, Kind
 from callbacks.report.look import holds_the_network, logits_of
 from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.rule import Rule
+from lightning_modules.rule import DecisionRule
 
 # longest side in pixels of a picture that can be enlarged; never larger than the network saw it
 LARGEST = 384
@@ -61,7 +61,7 @@ def _logits(
 
 
 def illustrated(
-    case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: Rule, side: int
+    case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: DecisionRule, side: int
 ) -> Case:
     """Return a case with its panes and maps.
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightning_modules.logit_byte import LEVELS, probability_of
+from lightning_modules.logit_byte import LEVELS, bin_probability
 from lightning_modules.mask_decision import PixelCounts, pixel_counts
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 from lightning_modules.mask_scores import average_precision
-from lightning_modules.score import divide
+from lightning_modules.score import safe_divide
 
 
 class Point(NamedTuple):
@@ -23,24 +23,26 @@ class Point(NamedTuple):
 def _point(counts: PixelCounts) -> Point:
     tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
     return Point(
-        divide(tp, said), divide(tp, true), np.where(true > 0, divide(2 * tp, said + true), np.nan)
+        safe_divide(tp, said),
+        safe_divide(tp, true),
+        np.where(true > 0, safe_divide(2 * tp, said + true), np.nan),
     )
 
 
-def curve(evidence: MaskEvidence, channel: int) -> Point:
+def curve(evidence: SegmentationEvidence, channel: int) -> Point:
     """Return the pooled scores of one class at each of the 256 bytes."""
     pooled = evidence.counts[:, channel].sum(0, dtype=np.int64)[None]
     counts = pixel_counts(pooled, np.arange(LEVELS))
     return _point(PixelCounts(*(part[0] for part in counts)))
 
 
-def at_the_rule(evidence: MaskEvidence, channel: int) -> Point:
+def at_the_rule(evidence: SegmentationEvidence, channel: int) -> Point:
     """Return the pooled scores of one class at the rule; min_area may move them off the curve."""
     counts = evidence.decided(channel).pixels
     return _point(PixelCounts(*(part.sum() for part in counts)))
 
 
-def best_byte(evidence: MaskEvidence, channel: int) -> int | None:
+def best_byte(evidence: SegmentationEvidence, channel: int) -> int | None:
     """Return the byte of the best F1, the middle one of ties; None without true pixels."""
     f1 = curve(evidence, channel).f1
     if np.isnan(f1).all():
@@ -49,7 +51,7 @@ def best_byte(evidence: MaskEvidence, channel: int) -> int | None:
     return int(ties[np.abs(ties - np.median(ties)).argmin()])
 
 
-def mask_tables(evidence: Mapping[str, MaskEvidence]) -> dict[str, Any]:
+def mask_tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
     """Return `pooled_f1`: class -> val's best threshold, and the scores of each split.
 
     The threshold is a probability; each split has its F1, precision and recall there, and its
@@ -64,10 +66,10 @@ def mask_tables(evidence: Mapping[str, MaskEvidence]) -> dict[str, Any]:
     }
 
 
-def _of_class(evidence: Mapping[str, MaskEvidence], channel: int) -> dict[str, Any]:
+def _of_class(evidence: Mapping[str, SegmentationEvidence], channel: int) -> dict[str, Any]:
     byte = best_byte(evidence["val"], channel)
     found: dict[str, Any] = {
-        "threshold": None if byte is None else float(probability_of(byte)),
+        "threshold": None if byte is None else float(bin_probability(byte)),
         "splits": {},
     }
     for split, seen in evidence.items():

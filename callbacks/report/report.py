@@ -51,7 +51,7 @@ class Report(Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for split, evidence in pl_module.evidence.items():
-            evidence_file.write(evidence, self.run_dir / "evidence" / f"{split}.npz")
+            evidence_file.write_evidence(evidence, self.run_dir / "evidence" / f"{split}.npz")
         test = pl_module.evidence["test"]
         pictures = pictured(
             trainer, pl_module, KINDS[test.kind].choose(test, self.cases) if self.cases else []
@@ -60,7 +60,7 @@ class Report(Callback):
             self.title,
             self.run_dir,
             pl_module.evidence,
-            pl_module.rule.in_words(),
+            pl_module.rule.as_dict(),
             self._beside(trainer, pl_module),
         )
         self._judged = (

@@ -9,8 +9,8 @@ import numpy as np
 from lightning_modules.evidence import Evidence
 from lightning_modules.logit_byte import LEVELS
 from lightning_modules.mask_decision import dice
-from lightning_modules.score import Decided, Score
-from lightning_modules.uncertainty import over_classes
+from lightning_modules.score import Decision, Metric
+from lightning_modules.uncertainty import nanmean_classes
 
 RULE = LEVELS  # the place behind the thresholds, of the rule in force
 UNMOVED = (
@@ -87,7 +87,7 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     )
 
 
-def _value(score: Score, decided: Decided, once: np.ndarray, fixed: dict[str, float]) -> float:
+def _value(score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, float]) -> float:
     return fixed[score.name] if score.name in fixed else float(score.value(decided, once)[0])
 
 
@@ -97,7 +97,7 @@ def _quadrants(decided: Any) -> tuple[int, int, int, int]:
     return both, says - both, true - both, len(decided.says) - says - true + both
 
 
-def means(each: Sequence[Swept], scores: Sequence[Score]) -> list[np.ndarray]:
+def means(each: Sequence[Swept], scores: Sequence[Metric]) -> list[np.ndarray]:
     """Return for each class the means over classes while its threshold moves: `scores x 257`.
 
     Classes on which a score is undefined do not count.
@@ -108,5 +108,5 @@ def means(each: Sequence[Swept], scores: Sequence[Score]) -> list[np.ndarray]:
     for channel, moving in enumerate(each):
         of_all = np.repeat(ruled, RULE + 1, axis=2)
         of_all[channel] = moving.values
-        found.append(np.where(shared[:, None], moving.values, over_classes(of_all)))
+        found.append(np.where(shared[:, None], moving.values, nanmean_classes(of_all)))
     return found

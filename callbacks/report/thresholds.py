@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.label_scores import DecidedLabel
-from lightning_modules.logit_byte import LEVELS, probability_of
-from lightning_modules.mask_decision import DecidedMask, PixelCounts, a_few_at_a_time, pixel_counts
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.label_scores import ClassificationDecision
+from lightning_modules.logit_byte import LEVELS, bin_probability
+from lightning_modules.mask_decision import PixelCounts, SegmentationDecision, chunks, pixel_counts
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 BLOCK = 32  # thresholds whose pixel counts are held at once
 OWN = "each image at the rule of its own fold"
@@ -39,7 +39,9 @@ class Start(NamedTuple):
     note: str = ""
 
 
-def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[DecidedMask]:
+def masks_at_each_byte(
+    evidence: SegmentationEvidence, channel: int
+) -> Iterator[SegmentationDecision]:
     """Yield the decisions with top and bottom of the rule at each byte; min_area is kept."""
     counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
     whole, ranking = (
@@ -48,30 +50,32 @@ def masks_at_each_byte(evidence: MaskEvidence, channel: int) -> Iterator[Decided
     )
     for start in range(0, LEVELS, BLOCK):
         block = np.arange(start, start + BLOCK)
-        parts = [pixel_counts(counts[few], block) for few in a_few_at_a_time(len(counts))]
+        parts = [pixel_counts(counts[few], block) for few in chunks(len(counts))]
         tp, fp, fn, tn = (
             np.ascontiguousarray(np.concatenate(part).T) for part in zip(*parts, strict=True)
         )
         shows = (tp + fp) / whole >= min_area
         for k in range(BLOCK):
             found, wrong = tp[k] * shows[k], fp[k] * shows[k]
-            yield DecidedMask(
+            yield SegmentationDecision(
                 PixelCounts(found, wrong, fn[k] + tp[k] - found, tn[k] + fp[k] - wrong),
                 counts,
                 ranking,
             )
 
 
-def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[DecidedLabel]:
+def labels_at_each_byte(
+    evidence: ClassificationEvidence, channel: int
+) -> Iterator[ClassificationDecision]:
     """Yield the decisions with the threshold at the probability of each byte.
 
     Each image's temperature is kept, and the other classes stay at their rule.
     """
     decided, truth = evidence.decided(channel), evidence.labels > 0
-    others = np.delete(evidence.says == truth, channel, axis=1).all(1)
-    for threshold in probability_of(np.arange(LEVELS)):
+    others = np.delete(evidence.predicted == truth, channel, axis=1).all(1)
+    for threshold in bin_probability(np.arange(LEVELS)):
         says = decided.probability >= threshold
-        yield DecidedLabel(
+        yield ClassificationDecision(
             decided.probability,
             decided.ranking,
             decided.positive,
@@ -80,7 +84,7 @@ def labels_at_each_byte(evidence: LabelEvidence, channel: int) -> Iterator[Decid
         )
 
 
-def mask_start(evidence: MaskEvidence, channel: int) -> Start:
+def mask_start(evidence: SegmentationEvidence, channel: int) -> Start:
     """Return the start at the byte where the mask is drawn."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
     byte = (
@@ -95,24 +99,24 @@ def mask_start(evidence: MaskEvidence, channel: int) -> Start:
     if top != bottom:
         return Start(
             byte,
-            f"{share} above {probability_of(top):.4f}, drawn at {probability_of(bottom):.4f}",
+            f"{share} above {bin_probability(top):.4f}, drawn at {bin_probability(bottom):.4f}",
             plain=False,
             note=TWO,
         )
     return Start(
         byte,
-        f"threshold {probability_of(bottom):.4f}" + (f", {share}" if area else ""),
+        f"threshold {bin_probability(bottom):.4f}" + (f", {share}" if area else ""),
         plain=0 <= bottom < LEVELS,
     )
 
 
-def label_start(evidence: LabelEvidence, channel: int) -> Start:
+def label_start(evidence: ClassificationEvidence, channel: int) -> Start:
     """Return the start at the byte nearest to the threshold."""
     thresholds = np.unique(evidence.rule[:, channel, 0])
     if not len(thresholds):
         return Start(LEVELS // 2, OWN, plain=False)
     middle = float(np.median(evidence.rule[:, channel, 0]))
-    byte = int(np.abs(probability_of(np.arange(LEVELS)) - middle).argmin())
+    byte = int(np.abs(bin_probability(np.arange(LEVELS)) - middle).argmin())
     if len(thresholds) > 1:
         return Start(byte, OWN, plain=False, note=OF_FOLDS)
-    return Start(byte, f"threshold {middle:.4f}", plain=float(probability_of(byte)) == middle)
+    return Start(byte, f"threshold {middle:.4f}", plain=float(bin_probability(byte)) == middle)

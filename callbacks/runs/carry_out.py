@@ -21,8 +21,8 @@ from callbacks.runs.one_run import make, prepare, save_config
 from callbacks.runs.run_folder import claim, now
 from callbacks.runs.trial import is_trial
 from datamodules import probabilities
-from datamodules.refusal import Refusal
-from lightning_modules.checkpoints import latest
+from datamodules.refusal import UserError
+from lightning_modules.checkpoints import latest_checkpoint
 
 OF_RUNS = ("fit", "test", "predict")  # together, in this order
 ALONE = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
@@ -65,13 +65,13 @@ def carry_out(cfg: DictConfig) -> float | None:
         _on_data(cfg)
         return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
-        raise Refusal(
+        raise UserError(
             f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with"
             " ckpt_path=..."
         )
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:
-        raise Refusal(
+        raise UserError(
             "a folder of images has no truth to learn or judge by; take do=[predict], or"
             " datamodule=table with masks or labels"
         )
@@ -86,36 +86,36 @@ def _refuse_words(cfg: DictConfig) -> None:
     known = (*OF_RUNS, *ALONE)
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
-        raise Refusal(
+        raise UserError(
             f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)},"
             f" or one of {', '.join(ALONE)}"
         )
     if cfg.fold is not None and not cfg.folds:
-        raise Refusal(
+        raise UserError(
             f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave"
             " fold out"
         )
     if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
         alone = [step for step in cfg.do if step in ALONE]
         said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
-        raise Refusal(
+        raise UserError(
             f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]"
         )
 
 
 def _on_data(cfg: DictConfig) -> None:
     """Run a step that needs the data set and no network."""
-    from datamodules.preparation.crop import crop
-    from datamodules.preparation.export import META, export
-    from datamodules.preparation.validate import validate
+    from datamodules.preparation.crop import crop_dataset
+    from datamodules.preparation.export import META_FILE, export_dataset
+    from datamodules.preparation.validate import validate_dataset
 
     # probabilities are written if known; only training needs them
     if is_latest(cfg.datamodule.cls_prob):
-        found = latest(
+        found = latest_checkpoint(
             cfg.datamodule.cls_prob[7:],
             Path(cfg.paths.runs),
             cfg.datamodule.phantom is not None,
-            probabilities.NAME,
+            probabilities.SCORES_FILE,
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare(cfg)
@@ -123,17 +123,17 @@ def _on_data(cfg: DictConfig) -> None:
     data = make(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
     if step == "validate":
-        validate(data)
+        validate_dataset(data)
         return
     written = (
-        export(data, folder, cfg.preparation.size)
+        export_dataset(data, folder, cfg.preparation.size)
         if step == "export"
-        else crop(data, folder, cfg.preparation.padding, cfg.seed)
+        else crop_dataset(data, folder, cfg.preparation.padding, cfg.seed)
     )
     words = [
         "datamodule=table",
         f"datamodule.root={written}",
-        f"datamodule.manifest_name={META}",
+        f"datamodule.manifest_name={META_FILE}",
         *CROPPED * (step == "crop"),
     ]
     print(f"written: {written}; train on it with {' '.join(words)}")

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 BUCKETS = 6  # about so many, of at most 25 MB
 
@@ -20,12 +20,12 @@ def refuse_devices(cfg: DictConfig) -> None:
     wanted, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
     there = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and there == 0:
-        raise Refusal(
+        raise UserError(
             f"trainer.accelerator={accelerator}, but PyTorch finds no GPU on this machine; set"
             " trainer.accelerator=cpu, or run do=doctor"
         )
     if "FSDP" in str(cfg.trainer.strategy) and not uses_cuda(accelerator):
-        raise Refusal(
+        raise UserError(
             "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take"
             " trainer=auto, or run do=doctor"
         )
@@ -33,7 +33,7 @@ def refuse_devices(cfg: DictConfig) -> None:
         return
     if wanted > there:
         mend = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
-        raise Refusal(
+        raise UserError(
             f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''};"
             f" {mend}"
         )

@@ -9,7 +9,7 @@ from callbacks.runs.launched import rank
 from callbacks.runs.one_run import one_run
 from callbacks.sweeps.ensembling import load_ensemble
 from callbacks.sweeps.merged import merge_run_folds
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 def fits(cfg: DictConfig, judges: bool) -> float | None:
@@ -32,7 +32,7 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
     if not (cfg.folds and cfg.fold is None and judges):
         return one_run(cfg)
     if cfg.ckpt_path or "fit" not in cfg.do:
-        raise Refusal(
+        raise UserError(
             f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
             " go on with one of them by fold=i ckpt_path=..."
         )

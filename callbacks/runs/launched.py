@@ -6,7 +6,7 @@ Imports nothing heavy, because run.py asks first.
 import os
 from datetime import datetime
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 # what a trial with processes of its own must not inherit
 OF_A_RANK = (
@@ -49,7 +49,7 @@ def refuse_ranks() -> None:
         Refusal: The sentence says how to start it.
     """
     if by_torchrun() or by_srun():
-        raise Refusal(
+        raise UserError(
             "a multirun below torchrun or srun would run every trial once a rank; start it by"
             " itself, or take hydra/launcher=slurm"
         )

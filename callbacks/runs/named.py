@@ -6,11 +6,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules import probabilities
-from datamodules.refusal import Refusal
-from lightning_modules.checkpoints import latest
+from datamodules.refusal import UserError
+from lightning_modules.checkpoints import latest_checkpoint
 
 HOLDING = {
-    "datamodule.cls_prob": probabilities.NAME,
+    "datamodule.cls_prob": probabilities.SCORES_FILE,
     "datamodule.root": "pseudo_labels/manifest.csv",
 }  # what a run must have left
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
@@ -46,12 +46,12 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     """
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
-        raise Refusal(f"{key}={named} names no experiment; python run.py --help lists them")
+        raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
     holding = {"holding": HOLDING[key]} if key in HOLDING else {}
-    run = latest(name, runs, phantom, **holding)
+    run = latest_checkpoint(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
-        raise Refusal(
+        raise UserError(
             f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first,"
             " or name a run folder"
         )
@@ -67,7 +67,7 @@ def made(cfg: DictConfig, key: str) -> Path:
     named = str(OmegaConf.select(cfg, key))
     run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
     if run is None:
-        raise Refusal(
+        raise UserError(
             f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with"
             f" experiment={named[7:]} scale=demo"
         )

@@ -34,9 +34,9 @@ from callbacks.runs.steps import named, refuse, started_from, steps
 from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
-from lightning_modules.memory import keep_freed_memory
+from lightning_modules.memory import tune_malloc
 from lightning_modules.precision import best_precision
-from lightning_modules.training_record import refuse_other_task
+from lightning_modules.training_record import check_same_task
 
 # What a config may call. A callable that a target returns counts too, hence networks and pipelines.
 WHITELIST = (
@@ -89,7 +89,9 @@ def _one_run(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
     judged = named(cfg, "ckpt_path") or named(cfg, "init_from")
     if judged and "fit" not in cfg.do:
         data.size_is_given = size_is_given(data, judged)
-        checkpoints.take_size(data, judged)  # no image is kept smaller than the network wants it
+        checkpoints.adopt_image_size(
+            data, judged
+        )  # no image is kept smaller than the network wants it
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)
     note = refuse_test_on_seen_images(cfg, data, records)
@@ -212,7 +214,7 @@ def prepare(cfg: DictConfig) -> None:
         warnings.filterwarnings("ignore", message)
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    keep_freed_memory()
+    tune_malloc()
     torch.set_float32_matmul_precision("high")
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
@@ -232,7 +234,7 @@ def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data
             and len(record["classes"]) != len(module.classes)
         )
         if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
-            refuse_other_task(record, module, data.channels, path)
+            check_same_task(record, module, data.channels, path)
 
 
 def _note(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
@@ -253,8 +255,8 @@ def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     start = started_from(cfg)
     if start is None:
         return False
-    checkpoint = checkpoints.read(start)
-    checkpoints.refuse_misfit(module, checkpoint, start)
+    checkpoint = checkpoints.read_checkpoint(start)
+    checkpoints.check_fit(module, checkpoint, start)
     changed = refuse_changes(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
     )

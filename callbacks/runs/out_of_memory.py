@@ -5,12 +5,12 @@ from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 OF_CPU = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
 
 
-def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | None:
+def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
     """Return a refusal with the batch size to try for an out-of-memory error, else None.
 
     Args:
@@ -38,7 +38,7 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | 
     )
     said = f"out of memory in {where} of {size} images"
     if size == 1:
-        return Refusal(
+        return UserError(
             f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
             " device with more memory"
         )
@@ -48,6 +48,6 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> Refusal | 
         else ""
     )
     where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
-    return Refusal(
+    return UserError(
         f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
     )

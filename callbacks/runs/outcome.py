@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 
 NAME = "outcome.json"
 STOPPED = 130  # exit code of a run that was asked to stop and has saved
@@ -105,4 +105,4 @@ def _end(code: int | None) -> str:
 
 
 def _write(run_dir: Path, said: dict[str, Any]) -> None:
-    write_whole(run_dir / NAME, json.dumps(said, indent=2).encode())
+    atomic_write(run_dir / NAME, json.dumps(said, indent=2).encode())

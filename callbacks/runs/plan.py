@@ -16,9 +16,9 @@ from callbacks.runs.quoting import relative_to_cwd
 from callbacks.runs.steps import named, started_from
 from callbacks.runs.trained import loss, network, normalization, optimizer, stages_of, start
 from datamodules.base import ManifestDataModule
-from datamodules.labels import exclusive, shown
-from datamodules.plan import Plan
-from datamodules.refusal import Refusal
+from datamodules.labels import is_multiclass, present_classes
+from datamodules.plan import EpochConfig
+from datamodules.refusal import UserError
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -82,7 +82,7 @@ def plan(
 
 def _size(data: ManifestDataModule) -> str:
     """Describe the image size of the test, and that of the training if it differs."""
-    size, trained = data.seen_size(), data.trained_size
+    size, trained = data.trained_image_size(), data.trained_size
     return f"images of {size} px" + (
         f", trained on {trained} px" if trained is not None and trained != size else ""
     )
@@ -95,13 +95,13 @@ def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
     """
     try:
         return normalization(module, started_from(cfg) or named(cfg, "init_from"))
-    except Refusal:  # the steps refuse it in a moment, and leave outcome.json
+    except UserError:  # the steps refuse it in a moment, and leave outcome.json
         return "of a checkpoint that cannot be read"
 
 
 def counts(data: ManifestDataModule) -> dict[str, str]:
     """Count each split's images, known patients and, unless classes are exclusive, positives."""
-    rows, positive = data.table.rows, shown(data.table, data.cache).max(axis=1)
+    rows, positive = data.table.rows, present_classes(data.table, data.cache).max(axis=1)
     found = {}
     for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
         there = (rows["split"] == split).to_numpy()
@@ -112,13 +112,13 @@ def counts(data: ManifestDataModule) -> dict[str, str]:
             else []
         )
         parts += (
-            [] if exclusive(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
+            [] if is_multiclass(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
         )
         found[split] = ", ".join(parts)
     return found
 
 
-def epoch(data: ManifestDataModule, wanted: Plan, trainer: Trainer) -> str:
+def epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
     """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
     pool, ranks = data.pool, trainer.world_size
     if not np.isfinite(pool.shares(wanted)).all():

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.runs.launched import requeued
 from datamodules.arguments import plain
 from datamodules.base import ManifestDataModule
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.schedules import SPANNING, total_steps
 
 
@@ -122,7 +122,7 @@ def refuse_changes(
     """
     then = checkpoint.get("settings")
     if not then:
-        raise Refusal(
+        raise UserError(
             f"{path} does not record the settings of its training, so nothing tells whether these"
             f" are the same; take init_from={path}"
         )
@@ -150,7 +150,7 @@ def refuse_changes(
             if apply
             else "changed_settings=apply to train on with the new values"
         )
-        raise Refusal(
+        raise UserError(
             f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}"
         )
     return differ

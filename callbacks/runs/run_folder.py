@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 LOCK = ".run.lock"
 OWNER = ".run.json"
@@ -30,7 +30,7 @@ FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
 _held: dict[Path, tuple[FileLock, bool]] = {}
 
 
-class FolderInUse(Refusal):
+class FolderInUse(UserError):
     """Another run trains in the folder."""
 
 

@@ -11,7 +11,7 @@ from callbacks.runs.steps import named, started_from
 from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.base import ManifestDataModule
 from lightning_modules import checkpoints
-from lightning_modules.training_record import KEY, refuse_seen
+from lightning_modules.training_record import KEY, check_not_seen
 
 SIZE_KEYS = ("image_size", "datamodule.image_size")
 Record = tuple[
@@ -35,7 +35,7 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
             "init_from": None if own else named(cfg, "init_from"),
         }
         paths = [(key, path) for key, path in found.items() if path is not None]
-    return [(key, path, checkpoints.read_about(path).get(KEY)) for key, path in paths]
+    return [(key, path, checkpoints.read_metadata(path).get(KEY)) for key, path in paths]
 
 
 def refuse_test_on_seen_images(
@@ -56,7 +56,9 @@ def refuse_test_on_seen_images(
     """
     if "test" not in cfg.do:
         return None
-    notes = [refuse_seen(record, data, path, key, "fit" in cfg.do) for key, path, record in records]
+    notes = [
+        check_not_seen(record, data, path, key, "fit" in cfg.do) for key, path, record in records
+    ]
     notes += ["leaks between the splits are allowed"] if data.leaks else []
     return next((note for note in notes if note), None)
 
@@ -73,8 +75,10 @@ def size_is_given(data: ManifestDataModule, path: Path) -> bool:
         data: Has the image size of this command.
         path: Path of the checkpoint.
     """
-    record = checkpoints.read_about(path).get(KEY) or {}
+    record = checkpoints.read_metadata(path).get(KEY) or {}
     written = HydraConfig.initialized() and any(
         word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task
     )
-    return written and data.image_size.plain != record.get("configured_size", data.image_size.plain)
+    return written and data.image_size.as_config != record.get(
+        "configured_size", data.image_size.as_config
+    )

@@ -11,13 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks.runs.named import EXPERIMENTS
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 def sentence_of(error: BaseException) -> tuple[str, int] | None:
     """Return sentence and exit code of a user error; None for any other error."""
     for cause in _chain(error):
-        if isinstance(cause, Refusal):
+        if isinstance(cause, UserError):
             return str(cause), cause.exit_code
     if isinstance(error, InstantiationException) or not isinstance(
         error, HydraException | OmegaConfBaseException

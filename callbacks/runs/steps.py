@@ -13,10 +13,10 @@ from callbacks.sweeps.ensembled import EnsembleReport
 from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_key
 from callbacks.sweeps.folds import find_fold_run_folders
 from datamodules.base import ManifestDataModule
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
-from lightning_modules.together import Together, members, top_checkpoints
+from lightning_modules.together import Ensemble, load_members, top_checkpoints
 
 
 def steps(
@@ -31,9 +31,11 @@ def steps(
     start = started_from(cfg)
     if start:
         fits = "fit" in cfg.do  # then the checkpoint was compared before, see one_run.goes_on
-        checkpoint = checkpoints.read_about(start) if fits else checkpoints.read(start)
+        checkpoint = (
+            checkpoints.read_metadata(start) if fits else checkpoints.read_checkpoint(start)
+        )
         if not fits:
-            checkpoints.refuse_misfit(module, checkpoint, start)
+            checkpoints.check_fit(module, checkpoint, start)
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             resume.keep_metrics(
                 trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
@@ -41,10 +43,10 @@ def steps(
     begin = None if own else named(cfg, "init_from")
     # of an ensemble the first network, whose grey values and frozen weights all members share
     if begin:
-        whole = checkpoints.take_weights(module, begin)
+        whole = checkpoints.load_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
             part = f"init_from={cfg.init_from} gives its body alone"
-            raise Refusal(
+            raise UserError(
                 f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a"
                 " checkpoint with ckpt_path=..."
             )
@@ -72,7 +74,7 @@ def _judge(
     """Test and predict with the weights of `start`, or those of the module."""
     changed = cfg.tta != "none" or cfg.average > 1
     if start is not None:
-        checkpoints.take_size(data, start)
+        checkpoints.adopt_image_size(data, start)
     if changed:
         _put_together(cfg, module, start)
         start = None
@@ -108,14 +110,14 @@ def _judge_together(
     Most of them were trained on val, so nothing is evaluated on it.
     """
     paths = ensemble.checkpoints
-    module.load_state_dict(checkpoints.read(paths[0])["state_dict"])
-    checkpoints.take_size(data, paths[0])
+    module.load_state_dict(checkpoints.read_checkpoint(paths[0])["state_dict"])
+    checkpoints.adopt_image_size(data, paths[0])
     if "test" in cfg.do and not data.allow_leaks:
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
         )
-    module.net = Together(
-        members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
+    module.net = Ensemble(
+        load_members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
     )
     told = EnsembleReport(ensemble, cfg.tta == "hflip")
     told.find_rule(trainer, module)
@@ -138,7 +140,9 @@ def named(cfg: DictConfig, key: str) -> Path | None:
     path = cfg[key]
     if ensemble_key(cfg) == key:
         path = str(find_fold_run_folders(Path(path).expanduser())[0][0])
-    return checkpoints.find(path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
+    return checkpoints.find_checkpoint(
+        path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best"
+    )
 
 
 def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
@@ -147,15 +151,15 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
     The rule is that of the best checkpoint until another is found.
     """
     if start is not None:
-        module.load_state_dict(checkpoints.read(start)["state_dict"])
+        module.load_state_dict(checkpoints.read_checkpoint(start)["state_dict"])
     nets = [module.net]
     if cfg.average > 1:
-        nets = members(
+        nets = load_members(
             module,
             top_checkpoints(start, cfg.average),
             f"take average=1 instead of average={cfg.average}",
         )
-    module.net = Together(nets, flip=cfg.tta == "hflip")
+    module.net = Ensemble(nets, flip=cfg.tta == "hflip")
 
 
 def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
@@ -172,14 +176,14 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         type(callback).on_predict_end is not Callback.on_predict_end
         for callback in callbacks.values()
     ):
-        raise Refusal(
+        raise UserError(
             "do=[predict] would write nothing without the callback predictions; take"
             " callbacks=[...,predictions]"
         )
     if ensemble_key(cfg) and not any(
         isinstance(callback, RuleSearch) for callback in callbacks.values()
     ):
-        raise Refusal(
+        raise UserError(
             f"{ensemble_key(cfg)} names several networks, which need one rule; take"
             " callbacks=[...,threshold_search] or label_threshold"
         )
@@ -189,7 +193,7 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
             "take callbacks=[...,top_checkpoints]"
             f" callbacks.top_checkpoints.save_top_k={cfg.average}"
         )
-        raise Refusal(
+        raise UserError(
             f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept}"
             f" of its best ones; {mend}"
         )

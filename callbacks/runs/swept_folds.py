@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 READ = (
@@ -44,7 +44,7 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
     try:
         swept = sorted({int(fold) for fold in override.sweep_string_iterator()})
     except (ValueError, HydraException):  # such as an interval
-        raise Refusal(
+        raise UserError(
             f"{word} names what is no fold; write their numbers, such as 'fold=range(5)'"
         ) from None
     own = {name: _folds_of(name, said, conf) for name in _values(said, "experiment", "demo")}
@@ -55,14 +55,14 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
         number = max(own.values())
         without = [name for name in own if not own[name]]
         if without:
-            raise Refusal(
+            raise UserError(
                 f"{word} means no folds for {without[0]}, which has none of its own as others have;"
                 f" add folds={number}"
             )
     elif swept == list(range(len(swept))) and len(swept) > 1:
         return f"folds={len(swept)}"
     else:
-        raise Refusal(
+        raise UserError(
             f"{word} leaves open how many folds there are; add folds={max(5, swept[-1] + 1)}, or"
             " take all by 'fold=range(5)'"
         )
@@ -72,7 +72,7 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
             if "folds" in said
             else f"folds={number} of {max(own, key=lambda name: own[name])}"
         )
-        raise Refusal(
+        raise UserError(
             f"{word} asks for folds that {who} does not have; take 'fold=range({max(2, number)})'"
         )
     return None

@@ -62,12 +62,12 @@ def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
         checkpoint: Its weights and normalization are loaded before the first batch; None keeps the
             module's own.
     """
-    stored = None if checkpoint is None else checkpoints.normalization(checkpoint)
+    stored = None if checkpoint is None else checkpoints.stored_normalization(checkpoint)
     normalize = stored or module.normalize
     gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
     return (
-        f"mean {checkpoints.numbers(normalize.mean)}, std"
-        f" {checkpoints.numbers(normalize.std)}{gamma} ({normalize.source})"
+        f"mean {checkpoints.stored_numbers(normalize.mean)}, std"
+        f" {checkpoints.stored_numbers(normalize.std)}{gamma} ({normalize.source})"
     )
 
 

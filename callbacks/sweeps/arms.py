@@ -18,8 +18,8 @@ from callbacks.report.content import write_json
 from callbacks.report.table import number, signed
 from callbacks.report.template import render
 from callbacks.sweeps.out_of_fold import TEST, SeedRuns, restrict_to_common_images
-from datamodules.refusal import Refusal
-from datamodules.whole_file import write_whole
+from datamodules.refusal import UserError
+from datamodules.whole_file import atomic_write
 from lightning_modules.evidence import Evidence
 
 MergedReport = dict[str, Any]
@@ -92,7 +92,7 @@ def compare_variants(
     write_json(found, folder / "report.json")
     page = folder / "report.html"
     words = {"title": found["title"], "phantom": found["data"]["phantom"]}
-    write_whole(page, render(Path(__file__).parent, "arms.html", found=found, **words).encode())
+    atomic_write(page, render(Path(__file__).parent, "arms.html", found=found, **words).encode())
     _print_variants(found, page)
     return found
 
@@ -107,7 +107,7 @@ def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
     other = next((arm for arm in others if tasks[arm] != tasks[first]), None)
     if other is not None:
         mend = "compare arms of one task and its classes; each has its page in merged/arm*"
-        raise Refusal(
+        raise UserError(
             f"{first} and {other} are of different tasks ({tasks[first][0]}s and"
             f" {tasks[other][0]}s), or of other classes; {mend}"
         )
@@ -150,7 +150,7 @@ def _variant_differences(
         evidence, left_out = restrict_to_common_images(
             {(arm, seed.seed): seed for arm, seeds in variants.items() for seed in seeds}
         )
-    except Refusal as refusal:
+    except UserError as refusal:
         return {}, f"no differences: {refusal}"
     by_arm: dict[str, list[Evidence]] = {
         arm: [evidence[arm, seed.seed] for seed in seeds] for arm, seeds in variants.items()

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from callbacks.runs import outcome
 from callbacks.sweeps.job import Job
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
@@ -18,7 +18,7 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
         if path.name.isdecimal() and int(path.name) >= n_trials and (path / "checkpoints").is_dir()
     ]
     if others:
-        raise Refusal(
+        raise UserError(
             f"{folder} holds runs that its study does not know, such as {min(others, key=int)};"
             " name another hydra.sweep.dir=FOLDER"
         )

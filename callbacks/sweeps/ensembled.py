@@ -10,7 +10,7 @@ from callbacks.report.table import number
 from callbacks.rule_search import RuleSearch
 from callbacks.sweeps.ensembling import FoldEnsemble
 from callbacks.sweeps.matrix import mean_and_sd
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.supervised import SupervisedModule
 
@@ -44,7 +44,7 @@ class EnsembleReport(Showing):
             or not isinstance(evidence, search.kind)
             or evidence.classes != module.classes
         ):
-            raise Refusal(
+            raise UserError(
                 f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
                 " does not; name folds of this experiment"
             )
@@ -53,7 +53,7 @@ class EnsembleReport(Showing):
             module.rule.numbers[:, 2].all()
         ):  # the bounds that were asked for are not kept
             missed = next(found["warning"] for found in search.found if found["warning"])
-            raise Refusal(
+            raise UserError(
                 f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
                 " callbacks.threshold_search.at_least"
             )
@@ -86,9 +86,9 @@ class EnsembleReport(Showing):
     def _member_table(self, module: LightningModule) -> Table:
         evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
         heads = (
-            evidence.heads
+            evidence.headline_metrics
             if evidence is not None
-            else next(iter(self.ensemble.members[0].evidence.values())).heads
+            else next(iter(self.ensemble.members[0].evidence.values())).headline_metrics
         )
         same = evidence is not None and all(
             "test" in f.evidence and f.evidence["test"].identity == evidence.identity

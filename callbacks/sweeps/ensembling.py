@@ -13,7 +13,7 @@ from callbacks.runs.written import read_yaml
 from callbacks.sweeps.folds import FoldRun, find_fold_run_folders, load_fold_runs
 from callbacks.sweeps.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
 from callbacks.sweeps.words import SWEEP_OVERRIDE_PREFIXES
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
 
@@ -46,7 +46,7 @@ class FoldEnsemble:
     @property
     def checkpoints(self) -> list[Path]:
         """The best of each."""
-        return [checkpoints.find(str(fit.folder), "best") for fit in self.members]
+        return [checkpoints.find_checkpoint(str(fit.folder), "best") for fit in self.members]
 
     @property
     def evidence(self) -> Evidence:
@@ -75,7 +75,7 @@ class FoldEnsemble:
                 "test on the split that the folds were cut from, with the datamodule.seed and"
                 " datamodule.split of their runs"
             )
-            raise Refusal(
+            raise UserError(
                 f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test"
                 f" images, such as '{seen[0]}'; {mend}"
             )
@@ -110,7 +110,7 @@ def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
     fits = load_fold_runs(folder)
     _check_members(fits, folder, key)
     if cfg.average > 1:
-        raise Refusal(
+        raise UserError(
             f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is"
             f" {len(fits)} runs; take average=1"
         )
@@ -121,14 +121,14 @@ def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None
     arms = list(dict.fromkeys(fit.variant for fit in fold_runs))
     if len(arms) > 1:
         one = folder / "merged" / "arm0"
-        raise Refusal(
+        raise UserError(
             f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one;"
             f" name it, such as {one}"
         )
     alone = next((fit for fit in fold_runs if fit.fold is None), None)
     if alone is not None or not fold_runs:
         such = f", such as {alone.folder}" if alone else ""
-        raise Refusal(
+        raise UserError(
             f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all"
             f" together; name one of them{such}"
         )
@@ -138,11 +138,11 @@ def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None
                 f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
                 " runs of another sweep"
             )
-            raise Refusal(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
+            raise UserError(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
     for name in MUST_MATCH:
         for fit in fold_runs:
             if _config_value(fit, name) != _config_value(fold_runs[0], name):
-                raise Refusal(
+                raise UserError(
                     f"{fold_runs[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
                     " together; name folds of one experiment"
                 )

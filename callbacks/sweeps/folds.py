@@ -12,9 +12,9 @@ import yaml
 from callbacks.runs import outcome
 from callbacks.runs.written import read_yaml
 from callbacks.sweeps.words import REPLICATE_KEYS, short_names, varied_overrides
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
-from lightning_modules.checkpoints import FOLD
+from lightning_modules.checkpoints import FOLD_PATTERN
 from lightning_modules.evidence import Evidence
 
 
@@ -85,7 +85,8 @@ def _read_listed_folders(folder: Path) -> list[str]:
 
 def _list_fold_folders(folder: Path) -> list[Path]:
     return sorted(
-        (path for path in folder.iterdir() if FOLD.fullmatch(path.name)), key=_folder_sort_key
+        (path for path in folder.iterdir() if FOLD_PATTERN.fullmatch(path.name)),
+        key=_folder_sort_key,
     )
 
 
@@ -94,7 +95,9 @@ def _list_trial_folders(folder: Path) -> list[Path]:
     if not (folder / "multirun.yaml").is_file():
         return []
     found = [
-        path.parent for path in folder.glob("*/.hydra") if not FOLD.fullmatch(path.parent.name)
+        path.parent
+        for path in folder.glob("*/.hydra")
+        if not FOLD_PATTERN.fullmatch(path.parent.name)
     ]
     return sorted(found, key=_folder_sort_key)
 
@@ -145,7 +148,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
     asked, damaged = _read_requested_fold(folder)
     found = FoldRun(
         folder,
-        **asked | ({"fold": int(folder.name[4:])} if FOLD.fullmatch(folder.name) else {}),
+        **asked | ({"fold": int(folder.name[4:])} if FOLD_PATTERN.fullmatch(folder.name) else {}),
         variant=variant,
     )
     try:
@@ -156,12 +159,13 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
         _ = report["title"], report["heads"], report["data"]["near_duplicates"]
         splits = [split for split in ("val", "test") if split in report["scores"]]
         evidence = {
-            split: evidence_file.read(folder / "evidence" / f"{split}.npz") for split in splits
+            split: evidence_file.read_evidence(folder / "evidence" / f"{split}.npz")
+            for split in splits
         }
         return replace(found, report=report, evidence=evidence)
     except (OSError, ValueError, KeyError, TypeError):
         return replace(found, missing_reason=f"{folder / 'report.json'} cannot be read")
-    except Refusal as refusal:
+    except UserError as refusal:
         return replace(found, missing_reason=str(refusal))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from callbacks.runs import outcome
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def launch_jobs(
         return launcher.launch_jobs(jobs, n_jobs, on_trial_end)
     together = n_jobs or 1
     if together > 1 and "basic_launcher" in type(launcher).__module__:
-        raise Refusal(
+        raise UserError(
             f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a"
             " time; leave hydra/launcher= out"
         )
@@ -84,12 +84,12 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
         returned = launcher.launch(
             [job.overrides for job in batch], initial_job_idx=batch[0].number
         )
-    except Refusal:
+    except UserError:
         raise
     except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
         if len(batch) > 1:
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise Refusal(
+            raise UserError(
                 f"a job of the cluster was lost ({said}); the same command goes on once the others"
                 " have ended"
             ) from error

@@ -15,7 +15,7 @@ from lightning_modules.evidence import Evidence
 
 def common_monitor(fold_runs: Sequence[FoldRun], evidence: Evidence) -> Ranking:
     """The score that all fits monitored, else the first of their pages."""
-    head = evidence.heads[0]
+    head = evidence.headline_metrics[0]
     return choose_ranking(
         [get_monitor(fit.config, head) for fit in fold_runs],
         {score.name for score in evidence.scores},

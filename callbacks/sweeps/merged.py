@@ -18,7 +18,7 @@ from callbacks.sweeps.folds import FoldRun, load_fold_run, load_fold_runs
 from callbacks.sweeps.one_seed import merge_folds
 from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, SeedRuns, group_by_seed
 from callbacks.sweeps.several_seeds import merge_seeds
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 FOLD_SUFFIX = re.compile(r", fold \d+ of \d+(?= \(|$)")  # in a title, before its note on leaks
 
@@ -38,7 +38,7 @@ def merge_run_folds(folder: Path, folds: int, title: str) -> None:
     fits = [replace(load_fold_run(folder / f"fold{fold}"), folds=folds) for fold in range(folds)]
     for fit in fits:
         if fit.missing_reason:
-            raise Refusal(
+            raise UserError(
                 f"{fit.folder} cannot be merged with the other folds: {fit.missing_reason}"
             )
     _finish_merge(fits, *merge_variant(group_by_seed(fits)[""], folder, title))
@@ -58,7 +58,7 @@ def merge_sweep_runs(folder: Path) -> None:
         return
     try:
         _merge_variants(fits, folder)
-    except Refusal as refusal:
+    except UserError as refusal:
         print(f"the trials of {relative_to_cwd(folder)} are not merged: {refusal}", file=sys.stderr)
 
 
@@ -69,7 +69,7 @@ def _merge_variants(fold_runs: list[FoldRun], folder: Path) -> None:
         if any(seed.fold_runs for seed in seeds)
     }
     if not arms:
-        raise Refusal("none of them was finished and tested")
+        raise UserError("none of them was finished and tested")
     places = {
         arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}"
         for number, arm in enumerate(arms)
@@ -81,7 +81,7 @@ def _merge_variants(fold_runs: list[FoldRun], folder: Path) -> None:
             merged[arm] = merge_variant(
                 seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm]
             )
-        except Refusal as refusal:
+        except UserError as refusal:
             _print_merge_error(refusal, arm, places[arm])
     if len(arms) == 1 and merged:
         _finish_merge(fold_runs, *merged[next(iter(arms))])
@@ -120,7 +120,7 @@ def _select_one_design(variants: Mapping[str, list[SeedRuns]]) -> dict[str, list
     return folded or dict(variants)
 
 
-def _print_merge_error(error: Refusal, variant: str, folder: Path) -> None:
+def _print_merge_error(error: UserError, variant: str, folder: Path) -> None:
     """Why an arm is not merged, and where each of its seeds stands by itself."""
     pages = [relative_to_cwd(path) for path in sorted(folder.glob("merged/seed*/report.html"))]
     each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""

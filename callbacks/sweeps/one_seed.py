@@ -31,7 +31,7 @@ def merge_folds(
         As in report.json, and the page.
     """
     evidence, fits = seed_runs.evidence, list(seed_runs.fold_runs.values())
-    evidence_file.write(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
+    evidence_file.write_evidence(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
     by = common_monitor(fits, evidence).score
     rows = [_fold_row(fit, by, folder) for fit in fits]
     over = {split: mean_and_sd(row[split] for row in rows) for split in ("val", "test")}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from callbacks.sweeps.folds import FoldRun
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.evidence import Evidence
 
 OUT_OF_FOLD, TEST = "out_of_fold", "test"
@@ -61,12 +61,12 @@ def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
     for fit in fold_runs:
         twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
         if twice is not None:
-            raise Refusal(
+            raise UserError(
                 f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are"
                 f" of different splits; {SAME_MULTIRUN_HINT}"
             )
         if _evaluation_key(fit) != _evaluation_key(first):
-            raise Refusal(
+            raise UserError(
                 f"{first.folder} and {fit.folder} were judged on other classes or another grid;"
                 f" {SAME_MULTIRUN_HINT}"
             )
@@ -79,7 +79,7 @@ SAME_MULTIRUN_HINT = "make all folds by one multirun with 'fold=range(5)', in th
 
 def _evaluation_key(fold_run: FoldRun) -> tuple[Any, ...]:
     evidence = fold_run.evidence["val"]
-    return evidence.kind, evidence.classes, evidence.judged_at
+    return evidence.kind, evidence.classes, evidence.evaluation_grid
 
 
 def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
@@ -146,9 +146,9 @@ def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, 
     ids = [set(seen.ids.tolist()) for seen in evidence.values()]
     common = set.intersection(*ids)
     if not common:
-        raise Refusal(f"no image was judged in all of them; {SAME_SPLIT_HINT}")
+        raise UserError(f"no image was judged in all of them; {SAME_SPLIT_HINT}")
     cut = {
-        name: seen if len(seen) == len(common) else seen.at(np.isin(seen.ids, list(common)))
+        name: seen if len(seen) == len(common) else seen.subset(np.isin(seen.ids, list(common)))
         for name, seen in evidence.items()
     }
     _check_same_images(cut, seeds)
@@ -167,7 +167,7 @@ def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, See
             for seen in (first, other)
         ]
         if first.identity != other.identity or grouped[0] != grouped[1]:
-            raise Refusal(
+            raise UserError(
                 f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images;"
                 f" {SAME_SPLIT_HINT}"
             )

@@ -9,14 +9,14 @@ import numpy as np
 from callbacks.comparison.paired import n_effective_groups, resample_runs
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import (
-    FEWEST_GROUPS,
     MEAN,
+    MIN_GROUPS,
     RESAMPLES,
-    caveat,
-    estimates,
-    interval,
-    over_classes,
-    resampled,
+    bootstrap_caveat,
+    bootstrap_metrics,
+    nanmean_classes,
+    percentile_interval,
+    resample_scores,
 )
 
 
@@ -34,10 +34,10 @@ def seed_statistics(
         seed: Of the draws.
     """
     each = np.array(
-        [resampled(run, resamples, seed) for run in seed_evidence]
+        [resample_scores(run, resamples, seed) for run in seed_evidence]
     )  # seeds x classes x scores x R
-    once = np.array([resampled(run, None) for run in seed_evidence])
-    single, found = estimates(seed_evidence[0], 1), {}
+    once = np.array([resample_scores(run, None) for run in seed_evidence])
+    single, found = bootstrap_metrics(seed_evidence[0], 1), {}
     for name, of_class in single.items():
         classes = (
             list(range(len(seed_evidence[0].classes)))
@@ -45,16 +45,16 @@ def seed_statistics(
             else [seed_evidence[0].classes.index(name)]
         )
         drawn = resample_runs(
-            np.array([over_classes(run[classes]) for run in each]), [seed, 0]
+            np.array([nanmean_classes(run[classes]) for run in each]), [seed, 0]
         )  # scores x R
-        point = np.array([over_classes(run[classes])[:, 0] for run in once])  # seeds x scores
+        point = np.array([nanmean_classes(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
             score.name: (
                 asdict(of_class[score.name])
                 | _seed_estimate(
                     point[:, s],
                     drawn[s],
-                    n_effective_groups(seed_evidence[0], score, classes) >= FEWEST_GROUPS,
+                    n_effective_groups(seed_evidence[0], score, classes) >= MIN_GROUPS,
                 )
             )
             for s, score in enumerate(seed_evidence[0].scores)
@@ -65,7 +65,7 @@ def seed_statistics(
 def _seed_estimate(
     seed_scores: np.ndarray, replicates: np.ndarray, enough_groups: bool
 ) -> dict[str, Any]:
-    low, high = interval(replicates, enough_groups)
+    low, high = percentile_interval(replicates, enough_groups)
     undefined = len(replicates) - int(np.isfinite(replicates).sum()) if enough_groups else 0
     sd = float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None
     return {
@@ -85,8 +85,8 @@ def seed_caveat(seed_evidence: Sequence[Evidence], unit: str = "seeds") -> str:
         unit: What the fits differ in.
     """
     if len(seed_evidence) == 1:
-        return caveat(seed_evidence[0])
-    if len(np.unique(seed_evidence[0].groups)) < FEWEST_GROUPS:
-        return f"means of {len(seed_evidence)} {unit}; {caveat(seed_evidence[0])}"
+        return bootstrap_caveat(seed_evidence[0])
+    if len(np.unique(seed_evidence[0].groups)) < MIN_GROUPS:
+        return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}"
     few = f", of which {len(seed_evidence)} tell little" if len(seed_evidence) < 5 else ""
-    return f"means of {len(seed_evidence)} {unit}; {caveat(seed_evidence[0])}; each draw also draws among the {unit}{few}"
+    return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each draw also draws among the {unit}{few}"

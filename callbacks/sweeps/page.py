@@ -15,7 +15,7 @@ from callbacks.sweeps.importance import compute_importances
 from callbacks.sweeps.table import format_duration
 from callbacks.sweeps.tried import TrialResult, load_trials, rank_trials, select_best_trial
 from callbacks.sweeps.words import REPLICATE_KEYS, format_value, short_names
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 
 SWEEP_PAGE = "sweep.html"
 
@@ -25,7 +25,7 @@ def write_sweep_page(sweep_dir: Path) -> None:
     trials = load_trials(sweep_dir)
     if not trials or not trials[0].varied_values:
         return
-    write_whole(sweep_dir / SWEEP_PAGE, render_sweep_page(trials, sweep_dir).encode())
+    atomic_write(sweep_dir / SWEEP_PAGE, render_sweep_page(trials, sweep_dir).encode())
     print(f"sweep: {sweep_dir / SWEEP_PAGE}")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -38,13 +38,13 @@ def device_slots(
         Refusal: no number of trials, or several trials of several processes at a time.
     """
     if n_jobs is not None and n_jobs < 1:
-        raise Refusal(
+        raise UserError(
             f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or"
             " null"
         )
     if multi_process or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
-            raise Refusal(
+            raise UserError(
                 f"{n_jobs} trials at a time of several processes each (trainer.devices) would share"
                 " devices; leave out n_jobs"
             )

@@ -27,7 +27,7 @@ from callbacks.sweeps.study import (
     open_study,
 )
 from callbacks.sweeps.words import format_value, short_names
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
 TRIAL_SUBDIR = "${hydra:job.num}"
@@ -79,29 +79,29 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             with FileLock(folder / ".sweep.lock", timeout=0):
                 self._run_study(found, words, folder)
         except Timeout:
-            raise Refusal(
+            raise UserError(
                 f"another process is sweeping in {folder}; wait for it, or name another"
                 " hydra.sweep.dir=FOLDER"
             ) from None
 
     def _check_config(self) -> None:
         if self.n_trials < 1:
-            raise Refusal(
+            raise UserError(
                 f"hydra.sweeper.n_trials={self.n_trials} is no number of trials; take 1 or more"
             )
         if self._requested_jobs is not None and self._requested_jobs < 1:
-            raise Refusal(
+            raise UserError(
                 f"hydra.sweeper.n_jobs={self._requested_jobs} is no number of trials at a time; take 1"
                 " or more, or null"
             )
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != TRIAL_SUBDIR:
-            raise Refusal(
+            raise UserError(
                 f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; leave it out,"
                 " and name their folder by hydra.sweep.dir"
             )
         if "GridSampler" in self.sampler._target_:
-            raise Refusal(
+            raise UserError(
                 "hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out"
                 " hydra/sweeper=optuna and list the values"
             )

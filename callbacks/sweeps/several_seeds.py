@@ -20,8 +20,8 @@ from callbacks.sweeps.one_seed import (
 )
 from callbacks.sweeps.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from callbacks.sweeps.over_seeds import seed_caveat, seed_statistics
-from datamodules.refusal import Refusal
-from datamodules.whole_file import write_whole
+from datamodules.refusal import UserError
+from datamodules.whole_file import atomic_write
 from lightning_modules.evidence import Evidence
 
 
@@ -99,7 +99,7 @@ def _write_seeds_page(report: dict[str, Any], folder: Path, ensemble_command: st
         "together": ensemble_command,
     }
     page = folder / "report.html"
-    write_whole(page, render(Path(__file__).parent, "seeds.html", found=report, **words).encode())
+    atomic_write(page, render(Path(__file__).parent, "seeds.html", found=report, **words).encode())
     return page
 
 
@@ -132,7 +132,7 @@ def _seed_rows(seeds: Sequence[SeedRuns], folder: Path, title: str) -> list[dict
     for seed in seeds:
         try:
             rows.append(_seed_row(seed, folder, title))
-        except Refusal as refusal:
+        except UserError as refusal:
             refused = refused or refusal
     if refused is not None:
         raise refused

@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 
 from callbacks.sweeps.words import REPLICATE_KEYS
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
 EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
@@ -57,12 +57,12 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         )
         if override.is_sweep_override():
             if key == "experiment":
-                raise Refusal(
+                raise UserError(
                     f"{word}: a study searches one experiment; take hydra/sweeper=basic to run"
                     " several beside each other"
                 )
             if _strip_prefix(key) in UNSEARCHABLE_KEYS:
-                raise Refusal(
+                raise UserError(
                     f"{word}: the best of several {_strip_prefix(key)}s is the luckiest; take folds=5 in"
                     " each trial, or hydra/sweeper=basic"
                 )
@@ -78,7 +78,7 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
             word if key == "experiment" and not override.is_sweep_override() else experiment
         )
     if not searched:
-        raise Refusal(
+        raise UserError(
             f"{experiment} has no space in conf/sweep, and no word of the command line says what to"
             f" search; add one such as {EXAMPLE_OVERRIDE}"
         )
@@ -99,7 +99,7 @@ def _parse_distribution(override: Override, text: str) -> BaseDistribution:
         return create_optuna_distribution_from_override(override)
     except (AssertionError, ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise Refusal(
+        raise UserError(
             f"{text} says nothing that can be searched ({said}); write it like {EXAMPLE_OVERRIDE}, or"
             " choice(a,b)"
         ) from error

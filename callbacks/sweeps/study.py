@@ -15,7 +15,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from callbacks.sweeps.space import SearchSpace, describe_distribution
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 STUDY_FILE = "study.db"
 STUDY_NAME = "sweep"
@@ -75,7 +75,7 @@ def open_study(
         )
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(error).splitlines()[0]
-        raise Refusal(
+        raise UserError(
             f"{folder / STUDY_FILE} cannot be read as a study ({said}); name another"
             " hydra.sweep.dir=FOLDER"
         ) from error
@@ -85,7 +85,7 @@ def open_study(
         study.set_user_attr(SIGNATURE_ATTRIBUTE, now)
     elif differs := _signature_difference(made, now):
         mend = "take the words of that study, or start another one with hydra.sweep.dir=FOLDER"
-        raise Refusal(
+        raise UserError(
             f"the study in {folder} has {differs[0]}, and this command has {differs[1]}; {mend}"
         )
     return study
@@ -173,7 +173,7 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     folder = run_dir.absolute().parent
     mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
     if not (folder / STUDY_FILE).is_file() or not run_dir.name.isdecimal():
-        raise Refusal(
+        raise UserError(
             f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none of"
             f" it; {mend}"
         )
@@ -189,7 +189,7 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
         None,
     )
     if found is None or has_ended(found):
-        raise Refusal(
+        raise UserError(
             f"trial {run_dir.name} of {folder / STUDY_FILE} {'has ended' if found else 'is unknown'};"
             f" {mend}"
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from callbacks.sweeps.tried import TrialResult, load_trials, rank_trials
 from callbacks.sweeps.words import format_value, short_names
-from datamodules.whole_file import write_whole
+from datamodules.whole_file import atomic_write
 
 TRIALS_CSV = "trials.csv"
 MAX_TERMINAL_ROWS = 15  # lines on the terminal
@@ -24,7 +24,7 @@ def write_trials_csv(sweep_dir: Path) -> None:
     trials = rank_trials(load_trials(sweep_dir))
     if not trials:
         return
-    write_whole(
+    atomic_write(
         sweep_dir / TRIALS_CSV,
         pd.DataFrame([trial_row(trial) for trial in trials]).to_csv(index=False).encode(),
     )

@@ -20,7 +20,7 @@ from callbacks.runs.swept_folds import seeds_word
 from callbacks.runs.written import read_yaml
 from callbacks.sweeps.forked import run_in_subprocess
 from callbacks.sweeps.words import REPLICATE_KEYS, varied_overrides
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
     ("callbacks.sweeps.table", "write_trials_csv"),
@@ -147,7 +147,7 @@ def _exit_on_user_error() -> Iterator[None]:
     """Hydra turns exceptions of its callbacks into warnings; a refusal must end the command."""
     try:
         yield
-    except Refusal as refusal:
+    except UserError as refusal:
         print(refusal, file=sys.stderr)
         raise SystemExit(refusal.exit_code) from refusal
     except OSError as error:

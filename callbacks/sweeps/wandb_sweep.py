@@ -16,7 +16,7 @@ from optuna.distributions import (
 
 from callbacks.sweeps.search import DIRECTIONS
 from callbacks.sweeps.space import SearchSpace, parse_space
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 SWEEP_FILE = "sweep.yaml"
 SWEEPER_KEYS = ("hydra/sweeper", "hydra.sweeper")
@@ -37,7 +37,7 @@ def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
         Refusal: nothing is searched, or a run would be several fits.
     """
     if cfg.folds and cfg.fold is None:
-        raise Refusal(
+        raise UserError(
             f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take"
             " folds=0, or hydra/sweeper=optuna"
         )
@@ -52,7 +52,7 @@ def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
     if not sweeper.params:
         name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
         line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
-        raise Refusal(
+        raise UserError(
             f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such"
             f" as {line}"
         )

@@ -14,7 +14,7 @@ LABELS = {"0": 0, "1": 1}
 
 
 @dataclass
-class Labels:
+class BoneLabels:
     """Content of a label file.
 
     Attributes:
@@ -30,7 +30,7 @@ class Labels:
     repeated: list[str] = field(default_factory=list)
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: Path) -> BoneLabels:
     """Read a label file, with the line endings of any system.
 
     It is UTF-8 with or without a byte-order mark, or UTF-16 with one.
@@ -39,12 +39,12 @@ def read_labels(path: Path) -> Labels:
         ManifestError: unreadable, without any label, or a line that has no tab, no name, a label
             other than 0 and 1, or another label than an earlier line of the same image.
     """
-    labels = Labels()
-    for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
+    labels = BoneLabels()
+    for number, line in enumerate(io.StringIO(_read_text(path), newline=None), start=1):
         if not line.strip():
             labels.blank += 1
             continue
-        name, label = _parsed(path, number, line.strip(" \r\n"))
+        name, label = _parse_labels(path, number, line.strip(" \r\n"))
         if labels.of.setdefault(name, label) != label:
             first = f"is {labels.of[name]} in line {labels.line[name]} and {label} in line {number}"
             raise ManifestError(
@@ -60,7 +60,7 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
-def _parsed(path: Path, number: int, line: str) -> tuple[str, int]:
+def _parse_labels(path: Path, number: int, line: str) -> tuple[str, int]:
     if "\t" not in line:
         raise ManifestError(
             f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab,"
@@ -80,7 +80,7 @@ def _parsed(path: Path, number: int, line: str) -> tuple[str, int]:
     return name, LABELS[label]
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return data.decode(

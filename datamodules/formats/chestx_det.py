@@ -93,14 +93,14 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
         )
     images: dict[str, list[Finding]] = {}
     for number, entry in enumerate(content):
-        name = _name(entry, number, path)
+        name = _class_name(entry, number, path)
         if name in images:
             raise ManifestError(f"{path} lists '{name}' twice; join its findings in one entry")
         images[name] = _findings(entry, f"{path}: '{name}'")
     return images
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest_class(name: str, known: list[str]) -> str:
     """Return, as the end of a sentence, the known name that was probably meant, or all of them."""
     lower = {other.lower(): other for other in known}
     near = get_close_matches(str(name).lower(), lower, 1)
@@ -139,7 +139,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
     ), excess > 0
 
 
-def _name(entry: Any, number: int, path: Path) -> str:
+def _class_name(entry: Any, number: int, path: Path) -> str:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
         raise ManifestError(
@@ -164,17 +164,19 @@ def _findings(entry: dict[str, Any], where: str) -> list[Finding]:
         )
     return [
         Finding(*parts)
-        for parts in map(_checked, *(entry[part] for part in PARTS), [where] * len(entry["syms"]))
+        for parts in map(
+            _check_finding, *(entry[part] for part in PARTS), [where] * len(entry["syms"])
+        )
     ]
 
 
-def _checked(
+def _check_finding(
     name: Any, box: Any, polygon: Any, where: str
 ) -> tuple[str, Any, list[tuple[float, float]]]:
     if name not in CLASSES:
         raise ManifestError(
             f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes;"
-            f" {nearest(name, list(CLASSES))}"
+            f" {nearest_class(name, list(CLASSES))}"
         )
     if not isinstance(polygon, list) or len(polygon) < 3:
         raise ManifestError(

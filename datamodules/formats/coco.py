@@ -121,7 +121,7 @@ def segmentation_rle(
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return _checked_rle(segmentation, height, width, where), False
+        return _check_coco_rle(segmentation, height, width, where), False
     if segmentation and not isinstance(segmentation, list):
         kind = type(segmentation).__name__
         raise ManifestError(
@@ -129,7 +129,7 @@ def segmentation_rle(
             " export the data set again"
         )
     polygons = segmentation or [box_polygon(annotation, where)]
-    points = [_checked_polygon(polygon, height, width, where) for polygon in polygons]
+    points = [_check_polygon(polygon, height, width, where) for polygon in polygons]
     rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
     return {"size": rle["size"], "counts": rle["counts"].decode()}, any(
         clipped for _, clipped in points
@@ -150,7 +150,7 @@ def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
     return [x, y, x + w, y, x + w, y + h, x, y + h]
 
 
-def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
+def _check_coco_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
     try:
         return checked_rle(segmentation, height, width)
     except ValueError as error:
@@ -160,7 +160,7 @@ def _checked_rle(segmentation: dict[str, Any], height: int, width: int, where: s
         ) from error
 
 
-def _checked_polygon(
+def _check_polygon(
     polygon: list[float], height: int, width: int, where: str
 ) -> tuple[list[float], bool]:
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:

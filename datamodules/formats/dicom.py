@@ -18,11 +18,11 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
-from datamodules.formats.grey_levels import UnusableLevels, displayed
-from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError, Refusal
+from datamodules.formats.grey_levels import InvalidDisplayLevels, to_display_uint8
+from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError, UserError
 
-SIZE = ["Rows", "Columns"]
-SAMPLES = [
+SIZE_TAGS = ["Rows", "Columns"]
+SAMPLE_TAGS = [
     "NumberOfFrames",
     "SamplesPerPixel",
     "PlanarConfiguration",
@@ -57,18 +57,19 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
             LARGEST_IMAGE, or compressed by a codec that is not installed.
         ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
     """
-    with _naming(path):
+    with _name_file(path):
         dataset = dcmread(
-            path if data is None else io.BytesIO(data), specific_tags=[*SIZE, *SAMPLES, *LEVELS]
+            path if data is None else io.BytesIO(data),
+            specific_tags=[*SIZE_TAGS, *SAMPLE_TAGS, *LEVELS],
         )
-        _refuse_other_than_one_picture(path, dataset)
+        _check_single_frame(path, dataset)
         stored = _baseline(dataset)
         if stored is None:
-            _refuse_missing_codec(path, dataset)
+            _check_codec(path, dataset)
             stored = pixel_array(dataset)
         try:
-            return displayed(stored, dataset)
-        except UnusableLevels as error:
+            return to_display_uint8(stored, dataset)
+        except InvalidDisplayLevels as error:
             raise ContentError(
                 f"{path} has {error}; correct or delete that element, or take the file out of the"
                 " data set"
@@ -81,18 +82,18 @@ def dicom_size(path: Path) -> tuple[int, int]:
     Raises:
         ManifestError: not a DICOM, or one without a picture.
     """
-    with _naming(path):
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=SIZE)
-        _refuse_size(path, dataset)
+    with _name_file(path):
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=SIZE_TAGS)
+        _check_size(path, dataset)
         return int(dataset.Rows), int(dataset.Columns)
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _name_file(path: Path) -> Iterator[None]:
     """Turn any error in the block into a refusal that names the file."""
     try:
         yield
-    except Refusal:
+    except UserError:
         raise
     except FileNotFoundError as error:
         raise ManifestError(
@@ -112,7 +113,7 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_size(path: Path, dataset: Dataset) -> None:
+def _check_size(path: Path, dataset: Dataset) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ManifestError(
             f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file"
@@ -125,8 +126,8 @@ def _refuse_size(path: Path, dataset: Dataset) -> None:
         )
 
 
-def _refuse_other_than_one_picture(path: Path, dataset: Dataset) -> None:
-    _refuse_size(path, dataset)
+def _check_single_frame(path: Path, dataset: Dataset) -> None:
+    _check_size(path, dataset)
     if not dataset.get("PixelData"):
         raise ManifestError(
             f"{path} has no pixel data, it is truncated or no image; replace the file or take it"
@@ -166,7 +167,7 @@ def _baseline(dataset: Dataset) -> np.ndarray | None:
     )
 
 
-def _refuse_missing_codec(path: Path, dataset: Dataset) -> None:
+def _check_codec(path: Path, dataset: Dataset) -> None:
     syntax: UID = dataset.file_meta.TransferSyntaxUID
     packages = " ".join(f"'{package}'" for package in DECODER_DEPENDENCIES.get(syntax, ()))
     try:

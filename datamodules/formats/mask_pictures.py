@@ -15,16 +15,16 @@ from datamodules.refusal import ContentError, ManifestError
 
 MaskEncoding = Literal["bit_planes"]
 ENCODINGS = ("bit_planes",)
-MOST_BITS = 8  # classes that one picture of bit planes holds at most
+MAX_BITS = 8  # classes that one picture of bit planes holds at most
 # a mask with soft edges has at least this share of its pixels within this many grey levels (of 255)
 # of black or white
 SOFT_SHARE, SOFT_WIDTH = (0.98, 32)
-LISTED = 8  # values that a sentence lists
-REDRAW = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
-Colour = tuple[int, ...]
+MAX_LISTED = 8  # values that a sentence lists
+REDRAW_HINT = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
+Color = tuple[int, ...]
 
 
-class MaskPicture(NamedTuple):
+class MaskImage(NamedTuple):
     """One mask picture as it was read.
 
     Attributes:
@@ -36,7 +36,7 @@ class MaskPicture(NamedTuple):
     soft: bool
 
 
-def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskPicture:
+def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskImage:
     """Read one mask picture by its stored values.
 
     A picture of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or
@@ -53,14 +53,14 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             value with more bits than there are classes; more than MOST_BITS classes.
         ManifestError: the file is missing or cannot be decoded.
     """
-    if classes > MOST_BITS:
+    if classes > MAX_BITS:
         fix = "write one compressed RLE for each class instead"
         raise ContentError(
-            f"{path} is one mask picture, which holds at most {MOST_BITS} classes, and there are"
+            f"{path} is one mask picture, which holds at most {MAX_BITS} classes, and there are"
             f" {classes}; {fix}"
         )
     if encoding == "bit_planes":
-        return MaskPicture(_bit_planes(path, classes), False)
+        return MaskImage(_bit_planes(path, classes), False)
     if classes > 1:
         fix = (
             "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
@@ -71,7 +71,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             f" {fix}"
         )
     lesion, soft = _single_class(path)
-    return MaskPicture(lesion[..., None], soft)
+    return MaskImage(lesion[..., None], soft)
 
 
 def _bit_planes(path: Path, classes: int) -> np.ndarray:
@@ -104,7 +104,7 @@ def _single_class(path: Path) -> tuple[np.ndarray, bool]:
     if eight_bits is not None and _has_soft_edges(eight_bits):
         return (eight_bits > 127).astype(np.uint8), True
     raise ContentError(
-        f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW}"
+        f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW_HINT}"
     )
 
 
@@ -166,27 +166,27 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
         )
     if image.mode == "P":
         return _palette(path, image, two_colours)
-    pixels = _unconverted(path, image, data)
+    pixels = _raw_pixels(path, image, data)
     if pixels.dtype == bool:
         pixels = pixels.view(np.uint8)
     if np.issubdtype(pixels.dtype, np.floating):
-        _refuse_non_finite(path, pixels)
+        _check_finite(path, pixels)
     grey = _one_channel(path, pixels) if pixels.ndim == 3 else pixels
-    _refuse_transparent_value(path, image, grey)
+    _check_transparency(path, image, grey)
     return grey, None
 
 
-def _unconverted(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
+def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     """Return the pixels in the bit depth of the file.
 
     Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0.
     """
-    if len(image.getbands()) > 1 and _bits(image, data) > 8:
+    if len(image.getbands()) > 1 and _n_bits(image, data) > 8:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
             raise ContentError(
-                f"{path} is a colour picture of {_bits(image, data)} bits, which cannot be read as"
-                f" a mask; {REDRAW}"
+                f"{path} is a colour picture of {_n_bits(image, data)} bits, which cannot be read as"
+                f" a mask; {REDRAW_HINT}"
             )
         return deep
     if image.mode in ("PA", "La", "RGBa"):
@@ -204,7 +204,7 @@ def _unconverted(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     return np.asarray(image if known else image.convert("RGB"))
 
 
-def _bits(image: Image.Image, data: bytes) -> int:
+def _n_bits(image: Image.Image, data: bytes) -> int:
     """Return the bits of one colour of one pixel, as the file's header says."""
     return (
         data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
@@ -219,7 +219,7 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
         if (alpha != np.iinfo(pixels.dtype).max).any():
             raise ContentError(
                 f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may"
-                f" say different things; {REDRAW}"
+                f" say different things; {REDRAW_HINT}"
             )
     if any(
         (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
@@ -229,7 +229,7 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
         )
         listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
         raise ContentError(
-            f"{path} holds {_listed(listed, 'colour')}, which do not say what is lesion; {REDRAW}"
+            f"{path} holds {_list_values(listed, 'colour')}, which do not say what is lesion; {REDRAW_HINT}"
         )
     return np.ascontiguousarray(colours[..., 0])
 
@@ -244,15 +244,15 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
     entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256
     of_index = {number: tuple(entries[4 * number : 4 * number + 4]) for number in used}
     colours = [colour[:3] for colour in of_index.values()]
-    said = _listed(colours, "colour") + " of a palette"
+    said = _list_values(colours, "colour") + " of a palette"
     if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
         raise ContentError(
             f"{path} holds {said}, some of them transparent, so that colour and alpha may say"
-            f" different things; {REDRAW}"
+            f" different things; {REDRAW_HINT}"
         )
     if len(set(colours)) < len(colours):
         raise ContentError(
-            f"{path} holds {said}, where several palette entries have the same colour; {REDRAW}"
+            f"{path} holds {said}, where several palette entries have the same colour; {REDRAW_HINT}"
         )
     table = np.zeros(256, np.uint8)
     if two_colours and len(used) == 2 and (0, 0, 0) in colours:
@@ -266,7 +266,7 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
             if two_colours and len(used) <= 2
             else "which do not say what is lesion"
         )
-        raise ContentError(f"{path} holds {said}, {why}; {REDRAW}")
+        raise ContentError(f"{path} holds {said}, {why}; {REDRAW_HINT}")
     return table[index], said
 
 
@@ -278,7 +278,7 @@ def _is_transparent(image: Image.Image, used: list[int]) -> bool:
     return isinstance(transparency, int) and transparency in used
 
 
-def _refuse_transparent_value(path: Path, image: Image.Image, grey: np.ndarray) -> None:
+def _check_transparency(path: Path, image: Image.Image, grey: np.ndarray) -> None:
     transparency: Any = image.info.get("transparency")
     value = (
         transparency[0]
@@ -288,25 +288,25 @@ def _refuse_transparent_value(path: Path, image: Image.Image, grey: np.ndarray) 
     if isinstance(value, int) and (grey == value).any():
         raise ContentError(
             f"{path} declares its value {value} transparent, so that colour and alpha may say"
-            f" different things; {REDRAW}"
+            f" different things; {REDRAW_HINT}"
         )
 
 
-def _refuse_non_finite(path: Path, pixels: np.ndarray) -> None:
+def _check_finite(path: Path, pixels: np.ndarray) -> None:
     if not np.isfinite(pixels).all():
         raise ContentError(
-            f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW}"
+            f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW_HINT}"
         )
 
 
 def _values(pixels: np.ndarray) -> str:
     """List the first values of a picture, and say how many there are."""
-    return _listed(np.unique(pixels).tolist(), "value")
+    return _list_values(np.unique(pixels).tolist(), "value")
 
 
-def _listed(found: list[Any], what: str) -> str:
+def _list_values(found: list[Any], what: str) -> str:
     first = ", ".join(
-        f"{value:g}" if isinstance(value, float) else str(value) for value in found[:LISTED]
+        f"{value:g}" if isinstance(value, float) else str(value) for value in found[:MAX_LISTED]
     )
-    more = f" ... ({len(found)} {what}s)" if len(found) > LISTED else ""
+    more = f" ... ({len(found)} {what}s)" if len(found) > MAX_LISTED else ""
     return f"the {what}{'s' if len(found) > 1 else ''} {first}{more}"

@@ -20,10 +20,10 @@ KEYS = {
     "strata": "stratum",
 }
 STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.strata names them
-OWN = dict.fromkeys(
+EXTRA_KEYS = dict.fromkeys(
     ("id", "image", "mask", "cropped_mask", "stratum", "group", "split", "crop"), object
 )  # what pandas must not convert
-DTYPES = {**OWN, "label": np.int64, "cls_prob": np.float64}
+DTYPES = {**EXTRA_KEYS, "label": np.int64, "cls_prob": np.float64}
 
 
 def is_meta(content: Any) -> bool:
@@ -48,7 +48,7 @@ def is_square(crop: Any) -> bool:
     )
 
 
-def rows_of(content: Any, path: Path) -> pd.DataFrame:
+def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
     """Convert the entries to rows of a manifest.
 
     Args:
@@ -96,7 +96,7 @@ def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     Raises:
         ManifestError: a mask that is an RLE and not a file.
     """
-    entries = [_entry(row, patients, path) for row in rows.to_dict("records")]
+    entries = [_meta_entry(row, patients, path) for row in rows.to_dict("records")]
     path.write_text(
         json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
@@ -115,7 +115,7 @@ def _row(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]
         raise ManifestError(
             f"{where} has no image_path; name its image file, relative to {path.parent}"
         )
-    id = _text(entry.get("id")) or key or _below(image, path.parent)
+    id = _text(entry.get("id")) or key or _relative_path(image, path.parent)
     where = f"{path}: entry '{id}'"
     row = {
         name: value
@@ -188,7 +188,7 @@ def _crop(entry: dict[str, Any], where: str) -> list[int] | None:
     return crop
 
 
-def _entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
+def _meta_entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
     mask = row.get("mask")
     if isinstance(mask, list):
         raise ManifestError(
@@ -196,7 +196,7 @@ def _entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, Any]:
             " write files with do=[export]"
         )
     files = {
-        key: _below(row[name], path.parent) if isinstance(row.get(name), str) else None
+        key: _relative_path(row[name], path.parent) if isinstance(row.get(name), str) else None
         for key, name in list(KEYS.items())[:3]
     }
     entry = {
@@ -224,7 +224,7 @@ def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _below(file: str, folder: Path) -> str:
+def _relative_path(file: str, folder: Path) -> str:
     """Return a path relative to the folder if it lies below it, else unchanged."""
     return (
         Path(file).relative_to(folder).as_posix()

@@ -70,7 +70,7 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
     """
     if not isinstance(rle, dict):
         raise ValueError(
-            f"an RLE is {{size: [height, width], counts: ...}}, and {_shown(rle)} stands there"
+            f"an RLE is {{size: [height, width], counts: ...}}, and {_excerpt(rle)} stands there"
         )
     rows, columns = _checked_size(rle.get("size"))
     if None not in (height, width) and (rows, columns) != (height, width):
@@ -79,17 +79,17 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
         )
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
-        _refuse_unfilled(_runs_of_text(counts, rows * columns), rows, columns)
+        _check_filled(_runs_of_text(counts, rows * columns), rows, columns)
         return {
             "size": [rows, columns],
             "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
         }
     if not isinstance(counts, list | tuple):
         raise ValueError(
-            f"the counts of the RLE are missing, or neither a list nor a string ({_shown(counts)})"
+            f"the counts of the RLE are missing, or neither a list nor a string ({_excerpt(counts)})"
         )
     runs = _runs_of_list(counts, rows * columns)
-    _refuse_unfilled(runs, rows, columns)
+    _check_filled(runs, rows, columns)
     compressed = coco_mask.frPyObjects(
         {"size": [rows, columns], "counts": runs.tolist()}, rows, columns
     )["counts"]
@@ -104,7 +104,7 @@ def _checked_size(size: Any) -> tuple[int, int]:
         or min(size) < 1
     ):
         raise ValueError(
-            f"the size of the RLE is {_shown(size)}, and not two whole numbers [height, width]"
+            f"the size of the RLE is {_excerpt(size)}, and not two whole numbers [height, width]"
         )
     rows, columns = map(int, size)
     if rows * columns > LARGEST_IMAGE:
@@ -119,11 +119,11 @@ def _runs_of_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
     for value in counts:
         if not _is_whole(value):
             raise ValueError(
-                f"the counts of the RLE hold {_shown(value)}, which is not a whole number"
+                f"the counts of the RLE hold {_excerpt(value)}, which is not a whole number"
             )
         if value < 0 or value > pixels:
             raise ValueError(
-                f"the counts of the RLE hold {_shown(value)}, and a run has 0 to {pixels} pixels"
+                f"the counts of the RLE hold {_excerpt(value)}, and a run has 0 to {pixels} pixels"
             )
     return np.array(counts, np.int64)
 
@@ -138,25 +138,25 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
         data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a character that no compressed RLE has"
+            f"the compressed counts {_excerpt(text)} hold a character that no compressed RLE has"
         ) from error
     if not len(data):
         raise ValueError("the compressed counts of the RLE are empty")
     if data.min() < FIRST_CHARACTER or data.max() > LAST_CHARACTER:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a character that no compressed RLE has"
+            f"the compressed counts {_excerpt(text)} hold a character that no compressed RLE has"
         )
     values = data.astype(np.int64) - FIRST_CHARACTER
     ends = np.flatnonzero(values & CONTINUES == 0)
     if not len(ends) or ends[-1] != len(values) - 1:
         raise ValueError(
-            f"the compressed counts {_shown(text)} are cut off in the middle of a number"
+            f"the compressed counts {_excerpt(text)} are cut off in the middle of a number"
         )
     starts = np.append(0, ends[:-1] + 1)
     lengths = ends - starts + 1
     if lengths.max() > LONGEST:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a number that is larger than any image that"
+            f"the compressed counts {_excerpt(text)} hold a number that is larger than any image that"
             " is read"
         )
     place = np.arange(len(values)) - np.repeat(starts, lengths)
@@ -169,13 +169,13 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
         runs[2::2] = np.cumsum(runs[2::2])
     if runs.min() < 0 or runs.max() > pixels:
         raise ValueError(
-            f"the compressed counts {_shown(text)} hold a run that is negative or longer than the"
+            f"the compressed counts {_excerpt(text)} hold a run that is negative or longer than the"
             f" {pixels} pixels of the image"
         )
     return runs
 
 
-def _refuse_unfilled(runs: np.ndarray, height: int, width: int) -> None:
+def _check_filled(runs: np.ndarray, height: int, width: int) -> None:
     if (total := int(runs.sum())) != height * width:
         raise ValueError(
             f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has"
@@ -192,8 +192,8 @@ def _is_whole(value: Any) -> bool:
     )
 
 
-def _shown(value: Any) -> str:
-    return _short(repr(value))
+def _excerpt(value: Any) -> str:
+    return _abbreviate(repr(value))
 
 
 def to_siim(mask: np.ndarray, relative: bool = True) -> str:
@@ -265,33 +265,33 @@ def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
         values = np.array([int(value) for value in text.split()], np.int64)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"the RLE '{_short(text)}' holds something else than whole numbers"
+            f"the RLE '{_abbreviate(text)}' holds something else than whole numbers"
         ) from error
     if len(values) % 2:
         raise ValueError(
-            f"the RLE '{_short(text)}' has an odd number of values ({len(values)}), so they are no"
+            f"the RLE '{_abbreviate(text)}' has an odd number of values ({len(values)}), so they are no"
             " pairs"
         )
     firsts, lengths = values[::2], values[1::2]
     if firsts.min() < 0 or lengths.min() < 1:
         raise ValueError(
-            f"the RLE '{_short(text)}' has a negative {'gap' if relative else 'start'} or a length"
+            f"the RLE '{_abbreviate(text)}' has a negative {'gap' if relative else 'start'} or a length"
             " below 1"
         )
     pixels = height * width
     if values.max() > pixels:
         raise ValueError(
-            f"the RLE '{_short(text)}' has a run beyond the {pixels} pixels of a {height} x {width}"
+            f"the RLE '{_abbreviate(text)}' has a run beyond the {pixels} pixels of a {height} x {width}"
             " image"
         )
     ends = np.cumsum(values)[1::2] if relative else firsts + lengths
     if ends.max() > pixels:
         raise ValueError(
-            f"the RLE '{_short(text)}' reaches pixel {ends.max()} of a {height} x {width} image,"
+            f"the RLE '{_abbreviate(text)}' reaches pixel {ends.max()} of a {height} x {width} image,"
             f" which has {pixels}"
         )
     return np.column_stack([ends - lengths, ends])
 
 
-def _short(text: str) -> str:
+def _abbreviate(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -7,7 +7,7 @@ from pathlib import Path
 from datamodules.formats.rle import EMPTY
 from datamodules.refusal import ManifestError
 
-COLUMNS = ("ImageId", "EncodedPixels")  # the published file has a blank before the second
+CSV_COLUMNS = ("ImageId", "EncodedPixels")  # the published file has a blank before the second
 csv.field_size_limit(
     2**27
 )  # bytes; a fine mask of a large image is longer than the 131,072 the module allows
@@ -24,10 +24,10 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
             too few values, or an image that is both empty and annotated.
     """
     texts: dict[str, list[str]] = {}
-    for number, image, text in _rows(path):
+    for number, image, text in _csv_rows(path):
         if not image or text is None:
             raise ManifestError(
-                f"{path}: row {number} has no {COLUMNS[1] if image else COLUMNS[0]}; complete or"
+                f"{path}: row {number} has no {CSV_COLUMNS[1] if image else CSV_COLUMNS[0]}; complete or"
                 " remove it"
             )
         texts.setdefault(image, []).append(text)
@@ -51,7 +51,7 @@ def has_masks(path: Path) -> bool:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
         ) as file:
-            return COLUMNS[1] in [name.strip() for name in next(csv.reader(file), [])]
+            return CSV_COLUMNS[1] in [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error):
         return False
 
@@ -64,10 +64,10 @@ def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
     with (gzip.open if path.suffix == ".gz" else open)(
         path, "wt", newline="", encoding="utf-8"
     ) as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *texts.items()])
+        csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *texts.items()])
 
 
-def _rows(path: Path) -> list[tuple[int, str, str | None]]:
+def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
     """Return line number, id and text of every row that is not blank."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
@@ -75,7 +75,7 @@ def _rows(path: Path) -> list[tuple[int, str, str | None]]:
         ) as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in COLUMNS if name not in header]
+            missing = [name for name in CSV_COLUMNS if name not in header]
             if missing:
                 said = (
                     f"has no column {' and no '.join(missing)}, only"
@@ -83,9 +83,9 @@ def _rows(path: Path) -> list[tuple[int, str, str | None]]:
                 )
                 raise ManifestError(
                     f"{path} {said}; name the competition's CSV, or rename the columns to"
-                    f" {', '.join(COLUMNS)}"
+                    f" {', '.join(CSV_COLUMNS)}"
                 )
-            id, pixels = map(header.index, COLUMNS)
+            id, pixels = map(header.index, CSV_COLUMNS)
             return [
                 (
                     reader.line_num,

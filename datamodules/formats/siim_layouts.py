@@ -15,14 +15,14 @@ from datamodules.formats.siim_csv import has_masks, read_siim_csv
 from datamodules.refusal import ManifestError
 
 PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
-NAMES = (
+NAMES_FILE = (
     "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
 )
 UNSUITABLE = "set datamodule.root to the folder that holds one of them"
 
 
 @dataclass(frozen=True)
-class Listed:
+class ImageRecord:
     """An image as its layout lists it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Listed:
     label: int | None = None
 
 
-def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]:
+def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[ImageRecord]:
     """List every annotated image below `root`, in whichever of the layouts.
 
     Args:
@@ -61,9 +61,13 @@ def listed(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Listed]
             if found
             else "holds none of the layouts of SIIM-ACR"
         )
-        raise ManifestError(f"{root} {said}: {NAMES}; {UNSUITABLE}")
+        raise ManifestError(f"{root} {said}: {NAMES_FILE}; {UNSUITABLE}")
     name, place = next(iter(found.items()))
-    images = list({"kaggle": _kaggle, "png": _png, "tree": _tree}[name](place, unmatched, cleaning))
+    images = list(
+        {"kaggle": _list_kaggle, "png": _list_png, "tree": _list_tree}[name](
+            place, unmatched, cleaning
+        )
+    )
     if not images:
         raise ManifestError(f"{place} holds no image that its annotations name; {UNSUITABLE}")
     return images
@@ -110,20 +114,20 @@ def _dicoms(root: Path) -> Iterator[Path]:
 LAYOUTS = {"kaggle": _is_kaggle, "png": _is_png, "tree": _is_tree}
 
 
-def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
-    texts = read_siim_csv(_annotations(root))
+def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
+    texts = read_siim_csv(_find_annotations(root))
     files: dict[str, Path] = {}
     for path in sorted(_dicoms(root)):
         if files.setdefault(path.stem, path) != path:
             cleaning.count("second DICOM of the same name: left out", str(path))
-    _match(
+    _match_masks(
         root,
         sorted(texts.keys() - files.keys()),
         "row of the CSV without its DICOM",
         unmatched,
         cleaning,
     )
-    _match(
+    _match_masks(
         root,
         sorted(files.keys() - texts.keys()),
         "DICOM without a row in the CSV",
@@ -132,10 +136,10 @@ def _kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Li
     )
     for image, own in texts.items():
         if image in files:
-            yield Listed(image, files[image], texts=tuple(own))
+            yield ImageRecord(image, files[image], texts=tuple(own))
 
 
-def _annotations(root: Path) -> Path:
+def _find_annotations(root: Path) -> Path:
     """Return the one CSV with the column EncodedPixels."""
     tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
     named = [path for path in tables if "rle" in path.name or "train" in path.name] or tables
@@ -149,8 +153,8 @@ def _annotations(root: Path) -> Path:
     return named[0]
 
 
-def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
-    names = _new_names(root)
+def _list_png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
+    names = _read_new_names(root)
     for image, mask in _pairs(root / "png_images", root / "png_masks", root, unmatched, cleaning):
         said = PNG_NAME.match(image.stem)
         if not said:
@@ -158,12 +162,12 @@ def _png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Liste
                 f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore"
                 " the name"
             )
-        yield Listed(
+        yield ImageRecord(
             names.get(image.name, image.stem), image, mask=mask, split=said[2], label=int(said[3])
         )
 
 
-def _new_names(root: Path) -> dict[str, str]:
+def _read_new_names(root: Path) -> dict[str, str]:
     """Map new file names to ImageIds by the tables beside the folders.
 
     ImageIds join with lists of patients, the new names do not.
@@ -182,13 +186,13 @@ def _new_names(root: Path) -> dict[str, str]:
     return names
 
 
-def _tree(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[Listed]:
+def _list_tree(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
     for split in ("train", "test"):
         if (root / "images" / split).is_dir():
             for image, mask in _pairs(
                 root / "images" / split, root / "masks" / split, root, unmatched, cleaning
             ):
-                yield Listed(f"{split}/{image.stem}", image, mask=mask, split=split)
+                yield ImageRecord(f"{split}/{image.stem}", image, mask=mask, split=split)
 
 
 def _pairs(
@@ -197,14 +201,14 @@ def _pairs(
     files, drawn = (
         {path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks)
     )
-    _match(
+    _match_masks(
         root,
         sorted(str(files[name]) for name in files.keys() - drawn.keys()),
         "image without its mask",
         unmatched,
         cleaning,
     )
-    _match(
+    _match_masks(
         root,
         sorted(str(drawn[name]) for name in drawn.keys() - files.keys()),
         "mask without its image",
@@ -214,7 +218,7 @@ def _pairs(
     return ((files[name], drawn[name]) for name in files if name in drawn)
 
 
-def _match(
+def _match_masks(
     root: Path, names: list[str], what: str, unmatched: str, cleaning: CleaningReport
 ) -> None:
     if names and unmatched == "refuse":

@@ -16,12 +16,12 @@ from defusedxml.ElementTree import parse
 from datamodules.refusal import ManifestError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-AGAIN = "export it again, or remove the file"
+EXPORT_HINT = "export it again, or remove the file"
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, edges
 
 
 @dataclass(frozen=True)
-class Voc:
+class VocAnnotation:
     """An annotation file.
 
     Attributes:
@@ -37,7 +37,7 @@ class Voc:
     objects: tuple[tuple[str, Corners], ...]
 
 
-def read_voc(path: Path) -> Voc:
+def read_voc(path: Path) -> VocAnnotation:
     """Read one file; corners are taken as edges, unchanged.
 
     Raises:
@@ -50,23 +50,27 @@ def read_voc(path: Path) -> Voc:
     except DefusedXmlException as error:
         raise ManifestError(
             f"{path} declares an entity ({type(error).__name__}), which no annotation needs;"
-            f" {AGAIN}"
+            f" {EXPORT_HINT}"
         ) from error
     except (ParseError, ValueError, LookupError, OSError) as error:
-        raise ManifestError(f"{path} is not XML that can be read ({error}); {AGAIN}") from error
+        raise ManifestError(
+            f"{path} is not XML that can be read ({error}); {EXPORT_HINT}"
+        ) from error
     if root is None or root.tag != "annotation":
         raise ManifestError(
             f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>);"
-            f" {AGAIN}"
+            f" {EXPORT_HINT}"
         )
     objects = [
-        _object(entry, f"object {number} of {path}")
+        _parse_object(entry, f"object {number} of {path}")
         for number, entry in enumerate(root.findall("object"), start=1)
     ]
-    return Voc(path, _size(root, path), tuple(objects))
+    return VocAnnotation(path, _parse_size(root, path), tuple(objects))
 
 
-def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float) -> Corners:
+def fit_to_image(
+    voc: VocAnnotation, corners: Corners, height: int, width: int, tolerance: float
+) -> Corners:
     """Clip one of the annotation's boxes to the image; it may be left without an area.
 
     Args:
@@ -83,7 +87,7 @@ def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float
     excess = max(-x1, -y1, x2 - width, y2 - height)
     if excess > tolerance:
         raise ManifestError(
-            f"{voc.path} has the box {_said(corners)}, {excess:g} pixels outside the {width} x"
+            f"{voc.path} has the box {_stated_size(corners)}, {excess:g} pixels outside the {width} x"
             f" {height} image; correct it, or remove the file"
         )
     return (
@@ -94,33 +98,33 @@ def fitted(voc: Voc, corners: Corners, height: int, width: int, tolerance: float
     )
 
 
-def _object(entry: Element, where: str) -> tuple[str, Corners]:
+def _parse_object(entry: Element, where: str) -> tuple[str, Corners]:
     name = (entry.findtext("name") or "").strip()
     if not name:
         raise ManifestError(f"{where} has no <name>; name it, or remove it")
     x1, y1, x2, y2 = (
-        _number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')")
+        _parse_number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')")
         for corner in CORNERS
     )
     if x1 > x2 or y1 > y2:
         raise ManifestError(
-            f"{where} ('{name}') has the inverted box {_said((x1, y1, x2, y2))}; write xmin < xmax"
+            f"{where} ('{name}') has the inverted box {_stated_size((x1, y1, x2, y2))}; write xmin < xmax"
             " and ymin < ymax"
         )
     return name, (x1, y1, x2, y2)
 
 
-def _size(root: Element, path: Path) -> tuple[int, int] | None:
+def _parse_size(root: Element, path: Path) -> tuple[int, int] | None:
     if root.find("size") is None:
         return None
     height, width = (
-        _number(root.findtext(f"size/{side}"), side, f"the size of {path}")
+        _parse_number(root.findtext(f"size/{side}"), side, f"the size of {path}")
         for side in ("height", "width")
     )
     return (int(height), int(width)) if height > 0 and width > 0 else None
 
 
-def _number(text: str | None, what: str, where: str) -> float:
+def _parse_number(text: str | None, what: str, where: str) -> float:
     try:
         number = float(text or "")
     except ValueError:
@@ -133,5 +137,5 @@ def _number(text: str | None, what: str, where: str) -> float:
     return number
 
 
-def _said(corners: Corners) -> str:
+def _stated_size(corners: Corners) -> str:
     return ", ".join(f"{value:g}" for value in corners)

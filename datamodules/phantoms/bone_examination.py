@@ -13,7 +13,7 @@ from datamodules.phantoms.bone_limbs import draw_limbs
 from datamodules.phantoms.bone_patient import draw_patient
 from datamodules.phantoms.bone_soft_tissue import draw_soft_tissue
 from datamodules.phantoms.bone_trunk import draw_trunk
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
 TRIES = 20
@@ -89,7 +89,7 @@ def examine(
             break
     if ill and not any(masks):
         said = f"no lesion of uptake {lesions_as.uptake} is seen at {visibility} in {TRIES} draws"
-        raise Refusal(f"{said}; raise datamodule.phantom.uptake or see less strictly")
+        raise UserError(f"{said}; raise datamodule.phantom.uptake or see less strictly")
     return _scans(gantry, of_noise, expected, masks, _seen(spots, expected, visibility))
 
 

@@ -13,7 +13,7 @@ from datamodules.phantoms.bone_examination import examine
 from datamodules.phantoms.bone_layout import Layout
 from datamodules.phantoms.bone_lesions import Lesions
 from datamodules.phantoms.folder import written_once
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 SHORTEST = 128  # rows below which ribs can no longer be told apart
 
@@ -114,7 +114,7 @@ def twins(patients: int) -> list[tuple[int, int]]:
 def _check(height: int) -> None:
     place = "datamodule.phantom"
     if height < SHORTEST or height % 4:
-        raise Refusal(
+        raise UserError(
             f"{place}.height={height} is no height of a scan four times as high as wide; set a"
             f" multiple of 4 from {SHORTEST} on, as 384"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 MARK = "phantoms.json"
 
@@ -30,7 +30,7 @@ def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
     with FileLock(f"{root}.lock"):
         mark = root / MARK
         if root.is_dir() and not mark.is_file() and any(root.iterdir()):
-            raise Refusal(
+            raise UserError(
                 f"{root} holds files that are no phantoms; set datamodule.root to a new folder,"
                 " real data is never overwritten"
             )

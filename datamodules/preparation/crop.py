@@ -14,20 +14,20 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
-from datamodules.checks import refuse_inverted
+from datamodules.checks import check_inverted
 from datamodules.formats.meta_json import write_meta
 from datamodules.formats.rle import decode
 from datamodules.images import image_size
 from datamodules.manifest import Manifest
-from datamodules.picture import cropped, refuse_other_size
-from datamodules.preparation.export import META, described, refuse_without_masks
-from datamodules.preparation.publishing import file_names, published, write_png
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.picture import check_size, crop_square
+from datamodules.preparation.export import META_FILE, check_has_masks, meta_entry
+from datamodules.preparation.publishing import file_names, publish_folder, write_png
+from datamodules.refusal import ManifestError, UserError
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
-SMALLEST = 0.25  # side of a crop, of the image's shorter side
+MIN_SIDE = 0.25  # side of a crop, of the image's shorter side
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Lesion:
     box: tuple[int, int, int, int] | None
 
 
-def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: int = 0) -> Path:
+def crop_dataset(
+    data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: int = 0
+) -> Path:
     """Write `crops/`, `masks/` and `meta.json`.
 
     `crops/` holds the masks of train's crops (val and test stay whole), `masks/` the whole masks
@@ -70,10 +72,10 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         Refusal: an invalid padding or folder.
     """
     if not padding >= 0:
-        raise Refusal(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")
-    with published(folder, data.root) as place:
+        raise UserError(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")
+    with publish_folder(folder, data.root) as place:
         manifest = data.table
-        refuse_without_masks(manifest, "crop")
+        check_has_masks(manifest, "crop")
         if "crop" in manifest.rows:
             raise ManifestError(
                 "the data set is cropped already; set datamodule.mask_column=mask to crop it anew"
@@ -82,21 +84,21 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
             (place / part).mkdir()
         names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
-            seen = pool.map(lambda row: _lesion(manifest, row), range(len(manifest)))
+            seen = pool.map(lambda row: _find_lesion(manifest, row), range(len(manifest)))
             lesions = list(track(seen, "measuring lesions", total=len(manifest), transient=True))
             if data.inverted_masks == "refuse":
                 shares = np.array([[lesion.share] for lesion in lesions])
-                refuse_inverted(data.root, manifest, shares, None, np.ones(len(manifest)))
-            squares = _squares(manifest, lesions, padding, seed)
+                check_inverted(data.root, manifest, shares, None, np.ones(len(manifest)))
+            squares = _lesion_squares(manifest, lesions, padding, seed)
             done = pool.map(
-                lambda row: _write(
+                lambda row: _write_crops(
                     manifest, row, lesions[row], squares.get(row), place, names[row]
                 ),
                 range(len(manifest)),
             )
             masks = list(track(done, "writing crops", total=len(manifest), transient=True))
         images = [str(Path(image).absolute()) for image in manifest.rows["image"]]
-        whole = described(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
+        whole = meta_entry(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
         whole.rows["cropped_mask"] = [
             str(place / "crops" / name) if row in squares else None
             for row, name in enumerate(names)
@@ -104,11 +106,11 @@ def crop(data: "ManifestDataModule", folder: Path, padding: float = 0.25, seed: 
         whole.rows["crop"] = pd.Series(
             [squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object
         )
-        write_meta(whole.rows, whole.group_is == "patient", place / META)
+        write_meta(whole.rows, whole.group_is == "patient", place / META_FILE)
     return Path(folder)
 
 
-def square_around(lesion: Lesion, padding: float) -> list[int]:
+def square_box(lesion: Lesion, padding: float) -> list[int]:
     """Return [top, left, side] of the square around the lesion's box and its padding.
 
     Along each axis it is shifted into the image if it fits there, else centred on the image.
@@ -118,20 +120,23 @@ def square_around(lesion: Lesion, padding: float) -> list[int]:
     top, left, height, width = lesion.box
     side = max(
         ceil(max(height, width) * (1 + 2 * padding)),
-        ceil(min(lesion.height, lesion.width) * SMALLEST),
+        ceil(min(lesion.height, lesion.width) * MIN_SIDE),
     )
     places = [(top + height / 2, lesion.height), (left + width / 2, lesion.width)]
-    return [*(_within(round(centre - side / 2), length - side) for centre, length in places), side]
+    return [
+        *(_fit_inside(round(centre - side / 2), length - side) for centre, length in places),
+        side,
+    ]
 
 
-def _within(start: int, room: int) -> int:
+def _fit_inside(start: int, room: int) -> int:
     return min(max(start, 0), room) if room >= 0 else room // 2
 
 
-def _lesion(manifest: Manifest, row: int) -> Lesion:
+def _find_lesion(manifest: Manifest, row: int) -> Lesion:
     height, width = image_size(Path(str(manifest.rows["image"].iat[row])))
     rle = manifest.rles(row)[0]
-    refuse_other_size(manifest, row, [rle["size"]] if rle else [], height, width)
+    check_size(manifest, row, [rle["size"]] if rle else [], height, width)
     area = int(coco_mask.area(rle)) if rle else 0
     if not area:
         return Lesion(height, width, 0.0, None)
@@ -139,12 +144,12 @@ def _lesion(manifest: Manifest, row: int) -> Lesion:
     return Lesion(height, width, area / (height * width), (top, left, box_height, box_width))
 
 
-def _squares(
+def _lesion_squares(
     manifest: Manifest, lesions: list[Lesion], padding: float, seed: int
 ) -> dict[int, list[int]]:
     """Return the square of each row of train."""
     train = manifest.where("train").tolist()
-    squares = {row: square_around(lesions[row], padding) for row in train if lesions[row].box}
+    squares = {row: square_box(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
         raise ManifestError(
             "no train image has a lesion to crop around; annotate some, or split anew with"
@@ -165,7 +170,7 @@ def _squares(
     return squares
 
 
-def _write(
+def _write_crops(
     manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str
 ) -> str | None:
     """Write one row's masks.
@@ -179,7 +184,7 @@ def _write(
     if square or (lesion.box and not isinstance(own, str)):
         mask = decode(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
         if square:
-            write_png(place / "crops" / name, cropped(mask, square))
+            write_png(place / "crops" / name, crop_square(mask, square))
         if lesion.box and not isinstance(own, str):
             write_png(place / "masks" / name, mask)
     if isinstance(own, str):

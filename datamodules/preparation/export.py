@@ -11,24 +11,24 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from datamodules.checks import refuse_inverted
+from datamodules.checks import check_inverted
 from datamodules.formats.meta_json import write_meta
 from datamodules.formats.rle import decode
 from datamodules.images import read_image
-from datamodules.letterbox import resized, scaled
+from datamodules.letterbox import resize_by, resize_to
 from datamodules.manifest import Manifest
-from datamodules.picture import picture, refuse_other_size
-from datamodules.preparation.publishing import file_names, published, write_png
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.strata import of_areas
+from datamodules.picture import check_size, load_view
+from datamodules.preparation.publishing import file_names, publish_folder, write_png
+from datamodules.refusal import ManifestError, UserError
+from datamodules.strata import area_quartiles
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
-META = "meta.json"
+META_FILE = "meta.json"
 
 
-def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
+def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
     """Write `images/`, `masks/` (0 and 255, only of images with a lesion) and `meta.json`.
 
     Args:
@@ -47,36 +47,38 @@ def export(data: "ManifestDataModule", folder: Path, size: int | None) -> Path:
         Refusal: an invalid size or folder.
     """
     if size is not None and size < 1:
-        raise Refusal(
+        raise UserError(
             f"a longest side of {size} pixels cannot be written; take a number above 0, or null for"
             " each image's own"
         )
-    with published(folder, data.root) as place:
+    with publish_folder(folder, data.root) as place:
         manifest = data.table
-        refuse_without_masks(manifest, "export")
+        check_has_masks(manifest, "export")
         for part in ("images", "masks"):
             (place / part).mkdir()
         names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
             done = pool.map(
-                lambda row: _write(manifest, row, data.channels, size, place, names[row]),
+                lambda row: _write_rows(manifest, row, data.channels, size, place, names[row]),
                 range(len(manifest)),
             )
             area = np.array(
                 list(track(done, "writing images", total=len(manifest), transient=True))
             )
         if data.inverted_masks == "refuse":
-            refuse_inverted(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
+            check_inverted(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
         masks = [
             str(place / "masks" / name) if share > 0 else None
             for name, share in zip(names, area, strict=True)
         ]
-        written = described(manifest, [str(place / "images" / name) for name in names], masks, area)
-        write_meta(written.rows, written.group_is == "patient", place / META)
+        written = meta_entry(
+            manifest, [str(place / "images" / name) for name in names], masks, area
+        )
+        write_meta(written.rows, written.group_is == "patient", place / META_FILE)
     return Path(folder)
 
 
-def refuse_without_masks(manifest: Manifest, step: str) -> None:
+def check_has_masks(manifest: Manifest, step: str) -> None:
     """Refuse a data set that a meta JSON of one class cannot describe."""
     if "mask" not in manifest.rows:
         raise ManifestError(
@@ -90,7 +92,7 @@ def refuse_without_masks(manifest: Manifest, step: str) -> None:
         )
 
 
-def described(
+def meta_entry(
     manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray
 ) -> Manifest:
     """Return the manifest with other files, and with has_pnx and strata by its masks.
@@ -107,32 +109,32 @@ def described(
     rows["image"] = images
     rows["mask"] = pd.Series(masks, rows.index, dtype=object)
     rows["label"] = (area > 0).astype(int)
-    rows["stratum"] = of_areas(area, (rows["split"] == "train").to_numpy())
+    rows["stratum"] = area_quartiles(area, (rows["split"] == "train").to_numpy())
     return Manifest(rows, manifest.classes, manifest.group_is)
 
 
-def _write(
+def _write_rows(
     manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
 ) -> float:
     """Write one row's files and return the lesion's share of the image."""
-    pixels = picture(
+    pixels = load_view(
         manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels)
     )
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)
-    refuse_other_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
+    check_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
     truth = decode(rles, height, width)
-    new = (height, width) if size is None else scaled(height, width, size)
-    write_png(place / "images" / name, resized(pixels, *new))
+    new = (height, width) if size is None else resize_by(height, width, size)
+    write_png(place / "images" / name, resize_to(pixels, *new))
     if truth.any():
-        write_png(place / "masks" / name, _covered(truth, *new))
+        write_png(place / "masks" / name, _exported_area(truth, *new))
     return float(truth.mean())
 
 
-def _covered(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def _exported_area(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize a 0/1 mask to 0/255, set where at least half of a pixel is covered.
 
     It is never empty: a tiny lesion keeps its most covered pixel.
     """
-    share = resized(mask.astype(np.float32), height, width)
+    share = resize_to(mask.astype(np.float32), height, width)
     return np.uint8(255) * (share >= min(0.5, float(share.max())))

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
-LONGEST = 120  # letters of a file name; file systems take 255 bytes
+MAX_NAME_LENGTH = 120  # letters of a file name; file systems take 255 bytes
 
 
 @contextmanager
-def published(folder: Path, root: Path) -> Iterator[Path]:
+def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
     """Yield a temporary folder, renamed to `folder` on success and removed on failure.
 
     Args:
@@ -30,12 +30,12 @@ def published(folder: Path, root: Path) -> Iterator[Path]:
     """
     final = Path(folder).expanduser().absolute()
     if final.resolve().is_relative_to(root.resolve()):
-        raise Refusal(
+        raise UserError(
             f"{final} lies in the data set {root}, where nothing is ever written; name a folder"
             " elsewhere"
         )
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise Refusal(
+        raise UserError(
             f"{final} exists already and is not an empty folder; name another folder, or move it"
             " away"
         )
@@ -43,7 +43,7 @@ def published(folder: Path, root: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True, mode=0o700)
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"{final} cannot be made ({error.strerror}); name a folder that you may write to"
         ) from error
     try:
@@ -58,7 +58,9 @@ def file_names(ids: list[str]) -> list[str]:
 
     Names that would be equal, ignoring case, get a hash of their id.
     """
-    plain = [re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:LONGEST].lstrip(".") or "_" for id in ids]
+    plain = [
+        re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:MAX_NAME_LENGTH].lstrip(".") or "_" for id in ids
+    ]
     often = Counter(name.lower() for name in plain)
     return [
         name if often[name.lower()] == 1 else f"{name}-{sha256(id.encode()).hexdigest()[:12]}"

@@ -16,21 +16,21 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from datamodules.checks import check_root, count_pictures, refuse_blank, refuse_inverted
+from datamodules.checks import check_blank, check_inverted, check_root, count_odd_images
 from datamodules.cleaning import CleaningReport
 from datamodules.formats.rle import decode
 from datamodules.images import nearly_one_grey, read_image
 from datamodules.manifest import Manifest
 from datamodules.refusal import ContentError, ManifestError
-from datamodules.strata import of_areas
+from datamodules.strata import area_quartiles
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
-REFUSED = "content that training refuses"
+MAX_REFUSED = "content that training refuses"
 
 
-def validate(data: "ManifestDataModule") -> dict[str, Any]:
+def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     """Read every image and mask of the manifest; decoded images are not kept.
 
     Args:
@@ -49,32 +49,34 @@ def validate(data: "ManifestDataModule") -> dict[str, Any]:
     check_root(data.root)
     manifest = data.read_manifest()  # not its table, which stops at the first thing that is wrong
     with ThreadPoolExecutor() as pool:
-        looked = pool.map(lambda row: _row(manifest, row, data.channels), range(len(manifest)))
+        looked = pool.map(
+            lambda row: _check_row(manifest, row, data.channels), range(len(manifest))
+        )
         found = list(track(looked, "reading images and masks", total=len(manifest), transient=True))
     problems = CleaningReport()
     for what, where in (problem for row in found for problem in row.wrong):
         problems.count(what, where)
-    count_pictures(
+    count_odd_images(
         manifest,
         np.array([row.blank for row in found]),
         np.array([row.soft for row in found]),
         data.cleaning,
     )
-    for sentence in _about_most(data, manifest, found):
-        problems.count(REFUSED, sentence)
+    for sentence in _check_most(data, manifest, found):
+        problems.count(MAX_REFUSED, sentence)
     summary = {
-        **_summary(manifest, np.array([row.share for row in found])),
+        **_summarize(manifest, np.array([row.share for row in found])),
         "cleaning": data.cleaning.as_dict(),
         "problems": problems.as_dict(),
     }
-    _print(data.root, summary)
+    _print_summary(data.root, summary)
     if summary["problems"]:
-        raise ManifestError(_sentence(data.root, summary))
+        raise ManifestError(_first_sentence(data.root, summary))
     return summary
 
 
 @dataclass
-class _Found:
+class _ValidationResult:
     """Content of one row, and its problems.
 
     Attributes:
@@ -95,18 +97,18 @@ class _Found:
     blank: bool = False
 
 
-def _about_most(
-    data: "ManifestDataModule", manifest: Manifest, found: list[_Found]
+def _check_most(
+    data: "ManifestDataModule", manifest: Manifest, found: list[_ValidationResult]
 ) -> Iterator[str]:
     """Yield the sentences that refuse a data set because of most of its images or masks."""
     areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
     true_shares = np.array([row.true_share for row in found])
     checks: list[Callable[[], None]] = [
-        lambda: refuse_blank(data.root, manifest, np.array([row.blank for row in found]))
+        lambda: check_blank(data.root, manifest, np.array([row.blank for row in found]))
     ]
     if data.inverted_masks == "refuse":
         checks.append(
-            lambda: refuse_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest)))
+            lambda: check_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest)))
         )
     for check in checks:
         try:
@@ -115,7 +117,7 @@ def _about_most(
             yield str(error)
 
 
-def _row(manifest: Manifest, row: int, channels: int) -> _Found:
+def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult:
     """Check one row: its image, its masks, and whether they agree with its other columns."""
     rows: Any = manifest.rows
     names = (
@@ -130,21 +132,22 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
         "cls_prob",
     )
     entry = {name: rows[name].iat[row] for name in names if name in rows}
-    found = _Found(np.zeros(len(manifest.classes)))
+    found = _ValidationResult(np.zeros(len(manifest.classes)))
     wrong = found.wrong
-    pixels = _read(entry["image"], "image", wrong, partial(read_image, channels=channels))
+    pixels = _read_row(entry["image"], "image", wrong, partial(read_image, channels=channels))
     found.blank = pixels is not None and nearly_one_grey(pixels)
-    mask = _mask(manifest, row, entry, found)
+    mask = _check_mask(manifest, row, entry, found)
     if pixels is not None and mask is not None and pixels.shape[:2] != mask.shape[:2]:
-        wrong.append(("mask of another size than its image", _named(entry)))
+        wrong.append(("mask of another size than its image", _describe_row(entry)))
     if isinstance(entry.get("cropped_mask"), str):
-        wrong += _crop(manifest, entry, pixels)
+        wrong += _check_crop(manifest, entry, pixels)
     if (
         isinstance(entry.get("true_mask"), str)
-        and (true := _read(entry["true_mask"], "true mask", wrong, manifest.read_mask)) is not None
+        and (true := _read_row(entry["true_mask"], "true mask", wrong, manifest.read_mask))
+        is not None
     ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
-    lost = any(what in ("missing mask", "unreadable mask", REFUSED) for what, _ in wrong)
+    lost = any(what in ("missing mask", "unreadable mask", MAX_REFUSED) for what, _ in wrong)
     if "mask" in entry and "label" in entry and len(manifest.classes) == 1 and not lost:
         shows, drawn = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
         if shows != drawn:
@@ -154,7 +157,7 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
                         f"has_pnx={int(shows)} and"
                         f" {'a mask that is not empty' if drawn else 'an empty mask'}"
                     ),
-                    _named(entry),
+                    _describe_row(entry),
                 )
             )
     if not (pd.isna(entry.get("cls_prob")) or 0 <= float(entry["cls_prob"]) <= 1):
@@ -164,10 +167,12 @@ def _row(manifest: Manifest, row: int, channels: int) -> _Found:
     return found
 
 
-def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) -> np.ndarray | None:
+def _check_mask(
+    manifest: Manifest, row: int, entry: dict[str, Any], found: _ValidationResult
+) -> np.ndarray | None:
     """Return a row's mask as training reads it, None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read(
+        read = _read_row(
             entry["mask"],
             "mask",
             found.wrong,
@@ -180,18 +185,18 @@ def _mask(manifest: Manifest, row: int, entry: dict[str, Any], found: _Found) ->
         size = next((rle["size"] for rle in rles if rle), None)
         return None if size is None else decode(rles, *size)
     except ContentError as error:
-        found.wrong.append((REFUSED, str(error)))
+        found.wrong.append((MAX_REFUSED, str(error)))
     except ValueError:  # two classes of different size
         found.wrong.append(("mask of another size than its image", str(entry["id"])))
     return None
 
 
-def _crop(
+def _check_crop(
     manifest: Manifest, entry: dict[str, Any], pixels: np.ndarray | None
 ) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    read = _read(
+    read = _read_row(
         file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes))
     )
     yield from wrong
@@ -201,7 +206,7 @@ def _crop(
             yield "cropped mask of another size than its crop", file
 
 
-def _read(
+def _read_row(
     file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]
 ) -> Any:
     """Decode a file; if it is missing, unreadable or refused, count that and return None."""
@@ -211,24 +216,24 @@ def _read(
     try:
         return decoded(Path(file))
     except ContentError as error:
-        wrong.append((REFUSED, str(error)))
+        wrong.append((MAX_REFUSED, str(error)))
     except (ManifestError, OSError):
         wrong.append((f"unreadable {what}", file))
     return None
 
 
-def _named(entry: dict[str, Any]) -> str:
+def _describe_row(entry: dict[str, Any]) -> str:
     return entry["mask"] if isinstance(entry["mask"], str) else str(entry["id"])
 
 
-def _summary(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
+def _summarize(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
     rows = manifest.rows
     probability = rows["cls_prob"].dropna().astype(float).tolist() if "cls_prob" in rows else []
     train = (rows["split"] == "train").to_numpy() if "split" in rows else np.ones(len(rows), bool)
     strata = (
         rows["stratum"].tolist()
         if "stratum" in rows
-        else of_areas(area, train).tolist()
+        else area_quartiles(area, train).tolist()
         if "mask" in rows
         else []
     )
@@ -245,7 +250,7 @@ def _summary(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _print(root: Path, summary: dict[str, Any]) -> None:
+def _print_summary(root: Path, summary: dict[str, Any]) -> None:
     table, console = Table(box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0)), Console()
     table.add_row("images", str(summary["rows"]))
     table.add_row(
@@ -270,7 +275,7 @@ def _print(root: Path, summary: dict[str, Any]) -> None:
         for what, cases in summary[kind].items():
             examples = (
                 "".join(f"\n  {sentence}" for sentence in cases["examples"])
-                if what == REFUSED
+                if what == MAX_REFUSED
                 else f" {', '.join(cases['examples'])}"
             )
             console.print(
@@ -281,10 +286,10 @@ def _print(root: Path, summary: dict[str, Any]) -> None:
             )
 
 
-def _sentence(root: Path, summary: dict[str, Any]) -> str:
+def _first_sentence(root: Path, summary: dict[str, Any]) -> str:
     firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
     shown = {
-        what: f" ({first})" if what == REFUSED else f", '{first}' for one"
+        what: f" ({first})" if what == MAX_REFUSED else f", '{first}' for one"
         for what, first in firsts.items()
     }
     parts = [

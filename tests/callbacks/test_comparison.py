@@ -12,7 +12,7 @@ from callbacks.comparison.compare import compare_runs
 from callbacks.comparison.finished import FinishedRun, group_by_config
 from callbacks.comparison.paired import PairedDifference, paired_differences
 from callbacks.comparison.verdict import BEST_ON_VAL, WORSE, significance_label
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
 from lightning_modules.uncertainty import group_weights
 from tests.lightning_modules.test_label_scores import drawn, evidence_of
@@ -68,7 +68,7 @@ def finished(folder, title="t", seed=0, rank=8, evidence=None):
         "datamodule": {"seed": seed},
     }
     config |= {"module": {"rank": rank, "file": f"{folder}/x"}}
-    value = {name: {"value": 0.5, "low": None, "high": None} for name in evidence.heads}
+    value = {name: {"value": 0.5, "low": None, "high": None} for name in evidence.headline_metrics}
     report = {
         "title": title,
         "scores": {"val": {"c": value}, "test": {"c": value}},
@@ -77,7 +77,7 @@ def finished(folder, title="t", seed=0, rank=8, evidence=None):
     }
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(report))
-    evidence_file.write(evidence, folder / "evidence/test.npz")
+    evidence_file.write_evidence(evidence, folder / "evidence/test.npz")
     return FinishedRun(folder, report, evidence)
 
 
@@ -101,8 +101,8 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
     found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "both")
     page = (tmp_path / "both/comparison.html").read_text()
     assert "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page and len(found["arms"]) == 2
-    finished(tmp_path / "c", evidence=two_runs()[0].without({"i000"}))
-    with pytest.raises(Refusal, match="were judged on different images"):
+    finished(tmp_path / "c", evidence=two_runs()[0].exclude({"i000"}))
+    with pytest.raises(UserError, match="were judged on different images"):
         compare_runs([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
     assert (
         found["arms"][1]["verdict"]
@@ -110,7 +110,7 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
         and found["arms"][0]["verdict"] == BEST_ON_VAL
     )
     assert found["arms"][1]["verdict"] in page and "ranked by val f1" in page
-    with pytest.raises(Refusal, match=r"holds no report\.json"):
+    with pytest.raises(UserError, match=r"holds no report\.json"):
         compare_runs([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
 
 
@@ -127,11 +127,11 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
         ): "labels and .* masks, which no score measures alike; compare runs of one task",
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
-        with pytest.raises(Refusal, match=wrong):
+        with pytest.raises(UserError, match=wrong):
             compare_runs([str(run) for run in runs], tmp_path / "no")
     (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"cut/report\.json is not a report that can be read \(.*\); test the run again with"
             r" do=\[test\] ckpt_path="

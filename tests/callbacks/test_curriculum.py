@@ -10,9 +10,9 @@ import torch
 from callbacks.curriculum.curriculum import Curriculum
 from callbacks.curriculum.progress import Progress
 from callbacks.curriculum.stage import Stage, stages_of
-from datamodules.plan import Plan
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.plan import EpochConfig
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 from tests.conftest import SMALL_PNX, refused
 
@@ -168,7 +168,7 @@ def test_resuming_right_between_two_stages_enters_the_next(cli, thorax, tmp_path
     with pytest.MonkeyPatch.context() as patch:
 
         def stop(self, trainer, module):
-            raise Refusal("cut here")
+            raise UserError("cut here")
 
         patch.setattr(Curriculum, "_enter", stop)
         code, said = cli(
@@ -301,13 +301,13 @@ def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
 ):
     from datamodules.serving import ServingDataModule
 
-    sizes, own = [], ServingDataModule.seen_size
+    sizes, own = [], ServingDataModule.trained_image_size
     monkeypatch.setattr(
-        ServingDataModule, "seen_size", lambda self: sizes.append(own(self)) or sizes[-1]
+        ServingDataModule, "trained_image_size", lambda self: sizes.append(own(self)) or sizes[-1]
     )
     stages = [{"epochs": 1, "image_size": 64}]
     fit(cli, tmp_path / "run", thorax, stages)
-    assert set(sizes) == {Canvas(64, 64)}  # though image_size=32
+    assert set(sizes) == {ImageSize(64, 64)}  # though image_size=32
     sizes.clear()
     code, said = cli(
         *SMALL_PNX,
@@ -317,7 +317,7 @@ def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
         f"ckpt_path={tmp_path / 'run'}",
         folder=tmp_path / "again",
     )
-    assert code == 0 and Canvas(64, 64) in sizes, said
+    assert code == 0 and ImageSize(64, 64) in sizes, said
     scores = [
         json.loads((tmp_path / name / "report.json").read_text())["scores"]["test"]
         for name in ("run", "again")
@@ -408,10 +408,10 @@ def test_a_curriculum_that_cannot_be_is_refused_before_any_step(case, cli, thora
 
 
 def test_a_stage_overrides_what_it_names_and_nothing_else():
-    base = Plan(256, 8, None, 0.3, {"0_none": 1.0})
+    base = EpochConfig(256, 8, None, 0.3, {"0_none": 1.0})
     assert Stage(3).plan(base, 0) == base
-    assert Stage(5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2).plan(base, 2) == Plan(
-        256, 2, None, pytest.approx(0.6), {"0_none": 1.0}
-    )
-    with pytest.raises(Refusal, match="0 epochs"):
+    assert Stage(5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2).plan(
+        base, 2
+    ) == EpochConfig(256, 2, None, pytest.approx(0.6), {"0_none": 1.0})
+    with pytest.raises(UserError, match="0 epochs"):
         stages_of([], 3)

@@ -7,7 +7,7 @@ import torch
 from lightning import Trainer
 
 from callbacks.report.devices import devices
-from datamodules.plan import Plan
+from datamodules.plan import EpochConfig
 
 
 def of(batch_sizes=(4, 4, 4), **words):
@@ -19,7 +19,7 @@ def of(batch_sizes=(4, 4, 4), **words):
         max_epochs=len(batch_sizes),
         **words,
     )
-    trainer.datamodule = SimpleNamespace(plan=lambda epoch: Plan(64, batch_sizes[epoch]))
+    trainer.datamodule = SimpleNamespace(plan=lambda epoch: EpochConfig(64, batch_sizes[epoch]))
     return trainer
 
 

@@ -15,9 +15,9 @@ from callbacks.feature_maps.choice import one_of
 from callbacks.feature_maps.colours import Layer, principal, strongest
 from callbacks.feature_maps.feature_maps import FeatureMaps
 from callbacks.feature_maps.layers import channels_first, listening, stages_of
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas, Content
-from lightning_modules.together import Together
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox, ImageSize
+from lightning_modules.together import Ensemble
 from lightning_modules.upernet import UperNet
 from tests.conftest import CALLBACKS, SMALL, refused
 
@@ -89,7 +89,7 @@ def test_layers_are_found_in_a_classifier_and_of_mirrored_views_the_first_is_hea
         assert list(heard) == [f"stage {k}" for k in range(1, 6)] and torch.allclose(
             heard["stage 5"][0], last[0], atol=1e-5
         )
-        several = SimpleNamespace(net=Together([net], flip=True))
+        several = SimpleNamespace(net=Ensemble([net], flip=True))
         with listening(one_of(several), stages_of(net)) as mirrored:
             several.net(image)
     assert one_of(several) is net and torch.equal(mirrored["stage 5"][0], heard["stage 5"][0])
@@ -126,7 +126,7 @@ def layer(padding: float) -> Layer:
     maps = np.random.default_rng(0).normal(size=(2, 5, 8, 8)).astype(np.float32)
     maps[:, 3] *= 9
     maps[:, :, :2], maps[:, :, 6:] = padding, padding
-    return Layer(list(maps), Canvas(32, 32), [Content(8, 0, 16, 32)] * 2)
+    return Layer(list(maps), ImageSize(32, 32), [ContentBox(8, 0, 16, 32)] * 2)
 
 
 def test_colours_are_common_to_all_images_and_padding_does_not_count():
@@ -178,7 +178,7 @@ def test_what_cannot_be_shown_is_refused_before_training(words, wrong, mend, cli
 
 
 def test_a_network_without_stages_says_which_names_it_has():
-    with pytest.raises(Refusal, match=r"finds no stages in Sequential.*names such as 0, 1"):
+    with pytest.raises(UserError, match=r"finds no stages in Sequential.*names such as 0, 1"):
         stages_of(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()))
 
 

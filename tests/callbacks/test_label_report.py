@@ -16,7 +16,7 @@ from tests.lightning_modules.test_label_scores import drawn, evidence_of
 def test_the_errors_shown_are_the_surest_ones():
     seen = evidence_of(*drawn(ties=False))
     cases = choose(seen, 4)
-    p, y, says = seen.probability[:, 0], seen.labels[:, 0] > 0, seen.says[:, 0]
+    p, y, says = seen.probability[:, 0], seen.labels[:, 0] > 0, seen.predicted[:, 0]
     by_kind = {
         kind: [case.id for case in cases if case.kind == kind]
         for kind in dict.fromkeys(case.kind for case in cases)
@@ -36,7 +36,7 @@ def test_confusion_is_scikit_learn_s():
     seen = evidence_of(*drawn())
     assert (
         confusion(seen)[0]["counts"]
-        == confusion_matrix(seen.labels[:, 0], seen.says[:, 0]).tolist()
+        == confusion_matrix(seen.labels[:, 0], seen.predicted[:, 0]).tolist()
     )
     true = np.arange(60) % 3
     several = evidence_of(

@@ -12,7 +12,7 @@ from callbacks.report.overlay import colour_of
 from callbacks.report.page import write_page
 from callbacks.threshold_search import ThresholdSearch
 from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 from tests.callbacks.test_mask_report import many
 
 
@@ -49,7 +49,7 @@ class Tables(HTMLParser):
         return [row for row in self.rows if row[0] == first]
 
 
-def page_of(folder, seen: MaskEvidence, beside=None, rule=None) -> Tables:
+def page_of(folder, seen: SegmentationEvidence, beside=None, rule=None) -> Tables:
     """The page of a run whose val and test are the same."""
     names = seen.classes
     splits = {
@@ -121,7 +121,7 @@ def test_the_rule_names_what_was_maximised_and_no_score_where_val_shows_no_such_
     numbers = search.search(replace(seen, counts=counts))
     best = search.found[0]["score"]
     lesion = counts[:, 0, 1].sum(1) > 0
-    ruled = replace(seen, counts=counts).ruled(numbers).decided(0)
+    ruled = replace(seen, counts=counts).with_rule(numbers).decided(0)
     assert (
         best == pytest.approx(dice(ruled.pixels)[lesion].mean())
         and search.found[0]["objective"] == "dice of lesions"

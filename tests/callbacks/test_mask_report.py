@@ -15,23 +15,23 @@ from callbacks.report.mask_cases import choose, few, key, panes
 from callbacks.report.overlay import CLASSES, colour_of
 from callbacks.report.page import write_page
 from callbacks.report.pooled import at_the_rule, best_byte, mask_tables
-from datamodules.sample import Content
-from lightning_modules.histograms import histograms
-from lightning_modules.logit_byte import probability_of, to_byte
+from datamodules.sample import ContentBox
+from lightning_modules.histograms import logit_histograms
+from lightning_modules.logit_byte import bin_probability, quantize
 from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_rule import MaskRule
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_rule import SegmentationRule
 from tests.lightning_modules.test_mask_scores import evidence_of, scene
 
 
 def many(
     classes: int, seed: int, images: int = 12, shift: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor, MaskEvidence]:
+) -> tuple[torch.Tensor, torch.Tensor, SegmentationEvidence]:
     """Logits, truth and evidence of several classes."""
     scenes = [scene(images, seed=100 * seed + c) for c in range(classes)]
     logits, truth = (torch.cat(parts, dim=1) for parts in zip(*scenes, strict=True))
     seen = evidence_of(logits[:, :1], truth[:, :1])
-    counts = histograms(logits + shift, truth, [Content(0, 0, 32, 32)] * images).numpy()
+    counts = logit_histograms(logits + shift, truth, [ContentBox(0, 0, 32, 32)] * images).numpy()
     names = tuple(f"class {c}" for c in range(classes))
     return (
         logits + shift,
@@ -50,7 +50,7 @@ def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_sci
     found = mask_tables({split: seen for split, (_, _, seen) in scenes.items()})["pooled_f1"]
     for c in range(2):
         flat = {
-            s: (truth[:, c].numpy().ravel(), probability_of(to_byte(logits[:, c]).numpy().ravel()))
+            s: (truth[:, c].numpy().ravel(), bin_probability(quantize(logits[:, c]).numpy().ravel()))
             for s, (logits, truth, _) in scenes.items()
         }
         precision, recall, thresholds = metrics.precision_recall_curve(*flat["val"])
@@ -77,7 +77,7 @@ def test_equal_thresholds_give_the_middle_and_a_class_without_a_pixel_none():
     truth = torch.zeros(2, 2, 8, 8, dtype=torch.uint8)
     truth[0, 0, :2] = 1
     logits = torch.where(truth > 0, 3.0, -3.0)  # any byte from 105 to 152 is perfect
-    counts = histograms(logits, truth, [Content(0, 0, 8, 8)] * 2).numpy()
+    counts = logit_histograms(logits, truth, [ContentBox(0, 0, 8, 8)] * 2).numpy()
     seen = replace(
         evidence_of(logits[:, :1], truth[:, :1]),
         counts=counts,
@@ -96,7 +96,7 @@ def test_equal_thresholds_give_the_middle_and_a_class_without_a_pixel_none():
 def test_the_ring_is_where_the_rule_decides_image_by_image():
     logits, truth = scene()
     rule = (134.0, 0.04, 120.0)
-    module = MaskRule(1)
+    module = SegmentationRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     says, true = module(logits).numpy().ravel(), truth.numpy().ravel()
     ring = at_the_rule(evidence_of(logits, truth, rule), 0)
@@ -114,7 +114,7 @@ def test_several_classes_are_judged_by_those_that_are_there_or_said():
     decided = [seen.decided(c) for c in range(3)]
     for case in choose(seen, 12):
         i = seen.ids.tolist().index(case.id)
-        there = [c for c in range(3) if decided[c].positive[i] or decided[c].says[i]]
+        there = [c for c in range(3) if decided[c].positive[i] or decided[c].predicted[i]]
         assert (
             case.caption
             == f"Dice {np.mean([dice(decided[c].pixels)[i] for c in there]) if there else 1:.4f}"
@@ -162,9 +162,9 @@ def test_truth_is_an_outline_and_prediction_a_fill_in_the_colour_of_its_class():
     batch = {
         "image": torch.full((1, 1, 32, 32), 100, dtype=torch.uint8),
         "mask": truth,
-        "content": [Content(0, 0, 32, 32)],
+        "content": [ContentBox(0, 0, 32, 32)],
     }
-    found = panes(batch, 0, logits, MaskRule(2), side=128)
+    found = panes(batch, 0, logits, SegmentationRule(2), side=128)
     first, second = (np.array(tuple(bytes.fromhex(colour_of(c)[1:]))[::-1]) for c in (0, 1))
     assert (found["truth"][16, 20:50] == first).all() and (
         found["truth"][30:40, 30:40] == 100

@@ -9,7 +9,7 @@ from optuna.samplers import RandomSampler
 
 from callbacks.pruning import Pruned, Pruning
 from callbacks.sweeps.study import STUDY_NAME, open_storage
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 OTHERS = ([0.2, 0.5, 0.7], [0.3, 0.4, 0.6], [0.1, 0.6, 0.8])
 PRUNER = {"n_startup_trials": 3, "n_warmup_steps": 1}
@@ -78,10 +78,12 @@ def test_a_sanity_check_is_not_reported(study, tmp_path):
     [("0", "has ended"), ("9", "is unknown"), ("run", "is none of it"), ("../3", "is none of it")],
 )
 def test_a_run_that_is_no_running_trial_is_refused(study, tmp_path, name, wrong):
-    with pytest.raises(Refusal, match=wrong):
+    with pytest.raises(UserError, match=wrong):
         epochs(tmp_path / name, [])
 
 
 def test_a_score_that_is_not_logged_is_refused(study, tmp_path):
-    with pytest.raises(Refusal, match=r"val/dice, which was not logged.*hydra.sweeper.pruner=null"):
+    with pytest.raises(
+        UserError, match=r"val/dice, which was not logged.*hydra.sweeper.pruner=null"
+    ):
         epochs(tmp_path / "3", [0.5], monitor="val/f1")

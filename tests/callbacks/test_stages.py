@@ -68,7 +68,7 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
     }
     (folder / "config.yaml").write_text(json.dumps(config))
     seen = evidence_of(*scene())
-    evidence_file.write(seen, folder / "evidence/test.npz")
+    evidence_file.write_evidence(seen, folder / "evidence/test.npz")
     copies = {"pairs": 0, "test_images": [], "examples": []}
     data = {
         "root": "",

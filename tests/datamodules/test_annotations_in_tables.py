@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from datamodules.formats.rle import encode
-from datamodules.preparation.crop import crop
-from datamodules.preparation.export import export
-from datamodules.preparation.validate import validate
+from datamodules.preparation.crop import crop_dataset
+from datamodules.preparation.export import export_dataset
+from datamodules.preparation.validate import validate_dataset
 from datamodules.refusal import ManifestError
 from datamodules.table import TableDataModule
 from tests.datamodules.formats.test_rle_checks import SHORT, SIZE
@@ -97,9 +97,9 @@ def test_it_is_refused_by_training_and_by_validation(name, suffix, root, tmp_pat
     said, out = rf"{root}/manifest\.{suffix}: the mask of 'i1'{what}", tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),
-        validate,
-        lambda data: export(data, out, None),
-        lambda data: crop(data, out),
+        validate_dataset,
+        lambda data: export_dataset(data, out, None),
+        lambda data: crop_dataset(data, out),
     ):
         with pytest.raises(ManifestError, match=said) as refusal:
             check(module(root, suffix))

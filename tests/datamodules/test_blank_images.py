@@ -10,7 +10,7 @@ from PIL import Image
 
 from datamodules.folder import FolderDataModule
 from datamodules.images import read_image
-from datamodules.preparation.validate import validate
+from datamodules.preparation.validate import validate_dataset
 from datamodules.refusal import ManifestError
 from datamodules.table import TableDataModule
 
@@ -81,7 +81,8 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
             f"i{n}" if make is table else str(n) for n in range(5)
         ]
     assert (
-        make is folder or validate(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
+        make is folder
+        or validate_dataset(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
     )
 
 
@@ -97,7 +98,7 @@ def test_most_are_refused(make, tmp_path):
             make(root).prepare_data()
     if make is table:
         with pytest.raises(ManifestError, match=said):
-            validate(table(root))
+            validate_dataset(table(root))
 
 
 def test_what_is_nearly_one_grey_value():
@@ -133,7 +134,7 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     for check in (
         lambda: table(root).prepare_data(),
         lambda: folder(root).prepare_data(),
-        lambda: validate(table(root)),
+        lambda: validate_dataset(table(root)),
     ):
         with pytest.raises(ManifestError, match=said):
             check()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datamodules.bone_index import parse_folder
-from datamodules.bone_patients import joined
+from datamodules.bone_patients import join_views
 from datamodules.bone_scan import BoneScanDataModule
 from datamodules.images import read_image
 from datamodules.phantoms import bone_scan
@@ -208,7 +208,7 @@ def test_identical_patients_and_copies_are_one_group(tmp_path):
 @given(st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=3), max_size=6))
 def test_joined_numbers_are_the_connected_ones(together):
     numbers = [str(number) for number in range(10)]
-    group = joined(numbers, [[str(number) for number in some] for some in together])
+    group = join_views(numbers, [[str(number) for number in some] for some in together])
     reached = {number: {number} for number in range(10)}
     for _ in range(10):
         for some in together:

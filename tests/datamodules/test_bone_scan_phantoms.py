@@ -11,7 +11,7 @@ from datamodules.phantoms.bone_counts import Visibility
 from datamodules.phantoms.bone_examination import examine
 from datamodules.phantoms.bone_layout import REGION_FOLDERS
 from datamodules.phantoms.bone_lesions import Lesions
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 PATIENTS, HEIGHT, COUNTS = 60, 384, (4e5, 1.8e6)
 VIEWS = {"ANT": "wholeBodyANT", "POST": "wholeBodyPOST"}
@@ -212,7 +212,7 @@ def test_regions_are_labelled_by_the_lesions_in_them_and_twins_are_identical(roo
 
 def test_a_foreign_folder_and_senseless_numbers_are_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("real")
-    with pytest.raises(Refusal, match="never overwritten"):
+    with pytest.raises(UserError, match="never overwritten"):
         bone_scan.write(tmp_path, 4, 128)
     for wrong in (
         {"patients": 0},
@@ -221,8 +221,10 @@ def test_a_foreign_folder_and_senseless_numbers_are_refused(tmp_path):
         {"abnormal": 1.5},
         {"counts": (2e6, 1e6)},
     ):
-        with pytest.raises(Refusal, match=rf"(datamodule\.phantom\.|write: ){next(iter(wrong))}="):
+        with pytest.raises(
+            UserError, match=rf"(datamodule\.phantom\.|write: ){next(iter(wrong))}="
+        ):
             bone_scan.write(tmp_path / "x", **wrong)
-    with pytest.raises(Refusal, match=r"raise datamodule\.phantom\.uptake"):
+    with pytest.raises(UserError, match=r"raise datamodule\.phantom\.uptake"):
         bone_scan.write(tmp_path / "y", 4, 128, visible_contrast=1e6)
     assert (tmp_path / "mine.txt").read_text() == "real" and not (tmp_path / "x").exists()

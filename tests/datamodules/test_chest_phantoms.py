@@ -134,7 +134,7 @@ def test_images_of_one_patient_are_alike():
 
 def test_the_table_reads_back(tmp_path):
     chest_findings.write(tmp_path / "table", train=40, val=8, test=12, size=64)
-    table = manifest.read(tmp_path / "table/manifest.csv")
+    table = manifest.read_manifest(tmp_path / "table/manifest.csv")
     rows = table.rows
     assert table.classes == chest_findings.CLASSES and table.group_is == "patient"
     assert rows["split"].value_counts().to_dict() == {"train": 40, "val": 8, "test": 12}

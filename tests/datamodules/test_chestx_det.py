@@ -10,7 +10,7 @@ import pytest
 from datamodules.chestx_det import ChestXDetDataModule
 from datamodules.phantoms.chest_overlapping import KINDS
 from datamodules.phantoms.chestx_det import FIRST, films, write
-from datamodules.strata import NONE, strata
+from datamodules.strata import NO_LESION, compute_strata
 from tests.conftest import folder_hash
 
 DRAWN = {"train": 50, "test": 20, "size": 64, "contrast": 2.0, "seed": 1}
@@ -101,7 +101,7 @@ def test_the_set_s_test_is_kept_and_val_is_made_of_train(root, data):
         3 <= (rows["split"] == "val").sum() <= 7 and rows["group"].tolist() == rows["id"].tolist()
     )
     empty = {f"train/{entry['file_name']}" for entry in entries(root, "train") if not entry["syms"]}
-    assert set(rows["id"][(rows["stratum"] == NONE) & (rows["split"] != "test")]) == empty - {
+    assert set(rows["id"][(rows["stratum"] == NO_LESION) & (rows["split"] != "test")]) == empty - {
         f"train/{FIRST + 70}.png"
     }
     anew = data(root, split="group").table.rows
@@ -143,8 +143,8 @@ def test_a_subset_of_classes_in_its_own_order(root, data):
         np.asarray(whole.cache.areas)[:, [KINDS.index("Mass"), KINDS.index("Effusion")]],
     )
     shown = np.asarray(some.cache.areas) > 0
-    assert ((some.table.rows["stratum"] == NONE) == ~shown.any(1)).all() and np.array_equal(
-        strata(some.table, some.cache), some.table.rows["stratum"]
+    assert ((some.table.rows["stratum"] == NO_LESION) == ~shown.any(1)).all() and np.array_equal(
+        compute_strata(some.table, some.cache), some.table.rows["stratum"]
     )
 
 
@@ -157,4 +157,4 @@ def test_strata_go_by_an_image_s_rarest_class(root, data):
     }
     often = {name: sum(syms.count(name) for syms in findings.values()) for name in KINDS}
     for id, stratum in zip(rows["id"], rows["stratum"], strict=True):
-        assert stratum == (min(findings[id], key=often.get) if findings[id] else NONE)
+        assert stratum == (min(findings[id], key=often.get) if findings[id] else NO_LESION)

@@ -15,8 +15,8 @@ from datamodules.formats.chestx_det import CLASSES
 from datamodules.formats.mask_pictures import read_mask
 from datamodules.phantoms.chest_overlapping import KINDS
 from datamodules.phantoms.chestx_det import write
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.sample import Key
+from datamodules.refusal import ManifestError, UserError
+from datamodules.sample import SampleKey
 from tests.datamodules.test_chestx_det import DRAWN, entries
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -59,7 +59,7 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
     made.augmentation = chest(flip=0.5, rotate_degrees=10, affine=1.0, elastic=1.0)
     plain, train = made.dataset(evaluation=True), made.dataset(evaluation=False)
     row = int(np.argmax((np.asarray(made.cache.areas) > 0).sum(1)))
-    truth, sample = plain[Key(row, 0, 0, 64)], train[Key(row, 0, 0, 64)]
+    truth, sample = plain[SampleKey(row, 0, 0, 64)], train[SampleKey(row, 0, 0, 64)]
     assert (
         truth["mask"].shape == truth["truth"].shape == (13, 64, 64)
         and (truth["mask"] == truth["truth"]).all()
@@ -79,7 +79,7 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
         for other in range(13):
             if (truth["mask"][one] == truth["mask"][other]).all():
                 assert (sample["mask"][one] == sample["mask"][other]).all()
-    halved = train[Key(row, 0, 0, 32)]
+    halved = train[SampleKey(row, 0, 0, 32)]
     assert halved["mask"].shape == (13, 32, 32)
 
 
@@ -127,7 +127,7 @@ def test_the_experiment_names_the_classes_as_the_files_do():
     ],
 )
 def test_classes_that_cannot_be_are_refused(classes, wrong, root, data):
-    with pytest.raises(Refusal, match=wrong):
+    with pytest.raises(UserError, match=wrong):
         data(root, classes=classes)
 
 

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from datamodules import decoding as module
-from datamodules.decoding import build
+from datamodules.decoding import build_cache
 from datamodules.formats.rle import encode
 from datamodules.manifest import Manifest
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.refusal import ManifestError, UserError
 
 
 @pytest.fixture
@@ -25,15 +25,15 @@ def manifest(tmp_path):
 
 
 def test_a_second_build_decodes_nothing(manifest, tmp_path, monkeypatch):
-    first = build(manifest, 64, 1, tmp_path / "cache")
+    first = build_cache(manifest, 64, 1, tmp_path / "cache")
     monkeypatch.setattr(module, "read_image", lambda *a: pytest.fail("decoded again"))
-    second = build(manifest, 64, 1, tmp_path / "cache")
+    second = build_cache(manifest, 64, 1, tmp_path / "cache")
     assert isinstance(second.images, np.memmap) and np.array_equal(first.images, second.images)
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
 def test_truth_comes_back_at_the_image_s_own_size(manifest, tmp_path):
-    cache = build(manifest, 64, 1, tmp_path / "cache")
+    cache = build_cache(manifest, 64, 1, tmp_path / "cache")
     for i in range(4):
         truth = cache.truth(i, 2)
         assert (
@@ -47,20 +47,20 @@ def test_truth_comes_back_at_the_image_s_own_size(manifest, tmp_path):
 
 
 def test_a_changed_file_is_read_again(manifest, tmp_path):
-    before = build(manifest, 64, 1, tmp_path / "cache").folder
+    before = build_cache(manifest, 64, 1, tmp_path / "cache").folder
     cv2.imwrite(manifest.rows["image"][0], np.full((20, 30), 99, np.uint8))
-    after = build(manifest, 64, 1, tmp_path / "cache")
+    after = build_cache(manifest, 64, 1, tmp_path / "cache")
     assert after.folder != before and after.images[0, 32, 32, 0] == 99
 
 
 def test_nothing_half_built_stays(manifest, tmp_path):
     (tmp_path / "2.png").write_bytes(b"broken")
     with pytest.raises(ManifestError, match=r"2\.png"):
-        build(manifest, 64, 1, tmp_path / "cache")
+        build_cache(manifest, 64, 1, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
 def test_a_full_disk_is_said_before_anything_is_written(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(Refusal, match=r"set paths\.cache"):
-        build(manifest, 64, 1, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"set paths\.cache"):
+        build_cache(manifest, 64, 1, tmp_path / "cache")

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from datamodules.labels import exclusive, targets
-from datamodules.manifest import Manifest, read
+from datamodules.labels import is_multiclass, label_matrix
+from datamodules.manifest import Manifest, read_manifest
 from datamodules.refusal import ManifestError
 
 
@@ -27,10 +27,10 @@ def test_one_class_several_and_exclusive_ones():
         manifest([[0, 1], [0, 0]], ("a", "b")),
         manifest([0, 2], ("a", "b", "c")),
     )
-    assert targets(one).tolist() == [[0], [1], [1]] and not exclusive(one)
-    assert targets(several).tolist() == [[0, 1], [0, 0]] and not exclusive(several)
-    assert targets(either).tolist() == [[1, 0, 0], [0, 0, 1]] and exclusive(either)
-    assert targets(Manifest(pd.DataFrame({"id": ["a"], "image": ["x"]}))) is None
+    assert label_matrix(one).tolist() == [[0], [1], [1]] and not is_multiclass(one)
+    assert label_matrix(several).tolist() == [[0, 1], [0, 0]] and not is_multiclass(several)
+    assert label_matrix(either).tolist() == [[1, 0, 0], [0, 0, 1]] and is_multiclass(either)
+    assert label_matrix(Manifest(pd.DataFrame({"id": ["a"], "image": ["x"]}))) is None
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_one_class_several_and_exclusive_ones():
 )
 def test_what_is_no_label_is_refused_by_name(labels):
     with pytest.raises(ManifestError, match=r"the label of 'i\d' is"):
-        targets(manifest(labels, ("a",)))
+        label_matrix(manifest(labels, ("a",)))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_labels_survive_a_file(suffix, tmp_path):
     for labels, classes in (([0, 1], ("a",)), ([[0, 1], [1, 1]], ("a", "b"))):
         written = manifest(labels, classes)
-        again = read(written.write(tmp_path / f"m{suffix}"))
-        assert targets(again).tolist() == targets(written).tolist() and exclusive(
+        again = read_manifest(written.write(tmp_path / f"m{suffix}"))
+        assert label_matrix(again).tolist() == label_matrix(written).tolist() and is_multiclass(
             again
-        ) == exclusive(written)
+        ) == is_multiclass(written)

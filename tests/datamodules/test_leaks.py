@@ -5,7 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.leaks import joined_groups, near_duplicates, refuse_leaks, thumbnail
+from datamodules.leaks import (
+    check_leakage,
+    find_near_duplicates,
+    make_thumbnail,
+    merge_near_duplicate_groups,
+)
 from datamodules.phantoms.brain import draw_slice
 from datamodules.refusal import ManifestError
 
@@ -18,7 +23,7 @@ def table(groups: list[str], splits: list[str]) -> pd.DataFrame:
 
 def test_a_group_on_two_sides_is_named():
     with pytest.raises(ManifestError, match=r"group 'p1' stands in i0 \(train\) and i2 \(val\)"):
-        refuse_leaks(
+        check_leakage(
             table(["p1", "p2", "p1"], ["train", "train", "val"]),
             np.array([b"a", b"b", b"c"]),
             allowed=False,
@@ -30,9 +35,9 @@ def test_the_same_content_on_two_sides_is_named_or_reported():
     with pytest.raises(
         ManifestError, match=r"the same file content stands in i0 \(train\) and i1 \(test\)"
     ):
-        refuse_leaks(rows, digest, allowed=False)
-    assert len(refuse_leaks(rows, digest, allowed=True)) == 1
-    assert refuse_leaks(table(["1", "1"], ["train", "train"]), digest[:2], allowed=False) == []
+        check_leakage(rows, digest, allowed=False)
+    assert len(check_leakage(rows, digest, allowed=True)) == 1
+    assert check_leakage(table(["1", "1"], ["train", "train"]), digest[:2], allowed=False) == []
 
 
 def test_planted_copies_are_found_and_others_are_not():
@@ -50,12 +55,12 @@ def test_planted_copies_are_found_and_others_are_not():
     ]
     others = [draw_slice(random, 160).image for _ in range(40)]
     thumbnails = np.stack(
-        [thumbnail(np.ascontiguousarray(image)) for image in [*train, *planted, *others]]
+        [make_thumbnail(np.ascontiguousarray(image)) for image in [*train, *planted, *others]]
     )
     rows = table([str(i) for i in range(85)], ["train"] * 40 + ["val"] * 45)
     found = {
         frozenset((pair.first, pair.second)): pair.turned
-        for pair in near_duplicates(rows, thumbnails)
+        for pair in find_near_duplicates(rows, thumbnails)
     }
     assert set(found) == {frozenset((f"i{k}", f"i{40 + k}")) for k in range(5)}
     assert (
@@ -75,7 +80,9 @@ def test_look_alikes_are_joined_with_their_groups():
         np.ascontiguousarray(np.rot90(three)),
     ]
     rows = table(["a", "b", "c", "c", "d"], ["train"] * 5)
-    assert joined_groups(rows, np.stack([thumbnail(p) for p in pictures])).tolist() == [
+    assert merge_near_duplicate_groups(
+        rows, np.stack([make_thumbnail(p) for p in pictures])
+    ).tolist() == [
         "a",
         "b",
         "a",

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.letterbox import Letterbox, grid
+from datamodules.letterbox import Letterbox, evaluation_grid
 
 sides = st.integers(1, 3000)
 
@@ -101,4 +101,7 @@ def test_half_covered_pixels_belong_to_the_mask():
 
 
 def test_the_grid():
-    assert grid(640, 480, "native") == (640, 480) and grid(640, 480, 320) == (320, 240)
+    assert evaluation_grid(640, 480, "native") == (640, 480) and evaluation_grid(640, 480, 320) == (
+        320,
+        240,
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from datamodules.formats.rle import decode, encode
-from datamodules.manifest import Manifest, read
+from datamodules.manifest import Manifest, read_manifest
 from datamodules.refusal import ManifestError
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
@@ -34,7 +34,7 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
             "age": [61, 40],
         }
     )
-    again = read(Manifest(rows, ("a", "b"), "patient").write(tmp_path / f"m{suffix}"))
+    again = read_manifest(Manifest(rows, ("a", "b"), "patient").write(tmp_path / f"m{suffix}"))
     assert again.classes == ("a", "b") and again.group_is == "patient"
     assert again.rows["id"].tolist() == ["001", "b,2"] and again.rows["group"].tolist() == [
         "007",
@@ -46,7 +46,7 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
 
 def test_a_plain_csv_with_relative_paths_is_a_manifest(tmp_path):
     (tmp_path / "m.csv").write_text("id,image,mask\na,images/a.png,masks/a.png\nb,images/b.png,\n")
-    table = read(tmp_path / "m.csv")
+    table = read_manifest(tmp_path / "m.csv")
     assert table.rows["image"].tolist() == [
         str(tmp_path / "images/a.png"),
         str(tmp_path / "images/b.png"),
@@ -66,4 +66,4 @@ def test_a_plain_csv_with_relative_paths_is_a_manifest(tmp_path):
 def test_a_wrong_table_is_refused(tmp_path, text, wrong):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(ManifestError, match=wrong):
-        read(tmp_path / "m.csv")
+        read_manifest(tmp_path / "m.csv")

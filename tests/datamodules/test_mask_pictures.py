@@ -13,9 +13,9 @@ from PIL import Image, ImageFilter
 
 from datamodules.formats.rle import decode
 from datamodules.pneumothorax import PneumothoraxDataModule
-from datamodules.preparation.crop import crop
-from datamodules.preparation.export import export
-from datamodules.preparation.validate import validate
+from datamodules.preparation.crop import crop_dataset
+from datamodules.preparation.export import export_dataset
+from datamodules.preparation.validate import validate_dataset
 from datamodules.refusal import ManifestError
 from datamodules.table import TableDataModule
 
@@ -152,7 +152,7 @@ def test_the_lesion_is_where_it_is_drawn(kind, tmp_path):
     data.prepare_data()
     assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
     assert all(np.array_equal(data.cache.truth(n, 1)[..., 0], disc(n)) for n in range(N))
-    assert validate(data)["problems"] == {}
+    assert validate_dataset(data)["problems"] == {}
 
 
 def test_mask_01_some(tmp_path):
@@ -208,7 +208,7 @@ def test_what_does_not_say_where_the_lesion_is_is_refused(kind, tmp_path):
         refusal.value
     )
     with pytest.raises(ManifestError, match=said):
-        validate(table(tmp_path / "data"))
+        validate_dataset(table(tmp_path / "data"))
 
 
 def test_many_values_are_counted_and_the_first_are_listed(tmp_path):
@@ -241,7 +241,7 @@ def test_label_maps_are_never_read_as_bit_planes_without_being_told(kind, tmp_pa
         r"is one mask picture for 3 classes, and nothing says how it holds them; set"
         r" datamodule\.mask_encoding=bit_planes"
     )
-    for check in (lambda data: data.prepare_data(), validate):
+    for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=said):
             check(table(root, classes=["a", "b", "c"]))
     with pytest.raises(ManifestError, match="holds the values 0, 1, 2, 3, which do not say"):
@@ -297,7 +297,9 @@ def test_soft_edges_are_cut_and_counted_also_when_the_cache_is_reused(suffix, tm
             int((np.asarray(Image.open(root / f"masks/{n}.{suffix}")) > 127).sum())
             for n in range(N)
         ]
-    assert validate(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
+    assert (
+        validate_dataset(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
+    )
 
 
 def test_a_label_beside_white_is_no_soft_edge(tmp_path):
@@ -345,9 +347,9 @@ def test_mask_black_on_white(tmp_path):
     out = tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),
-        validate,
-        lambda data: export(data, out, None),
-        lambda data: crop(data, out),
+        validate_dataset,
+        lambda data: export_dataset(data, out, None),
+        lambda data: crop_dataset(data, out),
     ):
         with pytest.raises(ManifestError, match=said):
             check(table(root))
@@ -362,15 +364,17 @@ def test_mask_black_on_white(tmp_path):
     )
     assert inverted.cleaning["mask whose foreground and background were swapped"] == N
     assert (
-        validate(table(root, inverted_masks="invert"))["problems"]
+        validate_dataset(table(root, inverted_masks="invert"))["problems"]
         == {}
-        == validate(table(root, inverted_masks="keep"))["problems"]
+        == validate_dataset(table(root, inverted_masks="keep"))["problems"]
     )
 
 
 def test_inverted_masks_are_exported_and_cropped_the_right_way_round(tmp_path):
     root = write_table(tmp_path / "data", black_on_white)
-    for number, step in enumerate((lambda data, folder: export(data, folder, None), crop)):
+    for number, step in enumerate(
+        (lambda data, folder: export_dataset(data, folder, None), crop_dataset)
+    ):
         folder = step(table(root, inverted_masks="invert"), tmp_path / str(number))
         made = table(folder, manifest_name="meta.json")
         made.prepare_data()
@@ -430,7 +434,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
         root / "manifest.csv", index=False
     )
     grey(100)(root / "masks" / "bad.png", disc(4))
-    for check in (lambda data: data.prepare_data(), validate):
+    for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100"):
             check(table(root))
     cropped = rows.assign(cropped_mask=rows["mask"].where(rows["split"] == "train"))
@@ -439,7 +443,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     squares.prepare_data()
     assert (
         squares.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
-        and validate(squares)["problems"] == {}
+        and validate_dataset(squares)["problems"] == {}
     )
 
 
@@ -466,7 +470,7 @@ def test_labels_that_an_older_version_remembered_are_not_believed(tmp_path):
 
 def test_siim_masks_that_say_nothing_are_refused(tmp_path):
     root = write_siim(tmp_path / "data", grey(100))
-    for check in (lambda data: data.prepare_data(), validate):
+    for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=r"png_masks/.* holds the values 0, 100"):
             check(siim(root))
 

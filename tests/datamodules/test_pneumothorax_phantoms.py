@@ -12,7 +12,7 @@ from datamodules.phantoms import pneumothorax
 from datamodules.phantoms.chest import draw_patient
 from datamodules.phantoms.chest_pneumothorax import draw_area, draw_pneumothorax
 from datamodules.phantoms.chest_shadows import Chest
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 IMAGES, SIZE = 90, 112
 
@@ -187,5 +187,5 @@ def test_the_layouts_of_pngs_hold_the_drawn_images_and_masks(roots, drawn):
 
 
 def test_an_unknown_layout_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="zip"):
+    with pytest.raises(UserError, match="zip"):
         pneumothorax.write(tmp_path / "x", layout="zip")

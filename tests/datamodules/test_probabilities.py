@@ -8,15 +8,15 @@ import pytest
 
 from datamodules.manifest import Manifest
 from datamodules.probabilities import (
-    COLUMNS,
     HELD_OUT,
     IN_SAMPLE,
-    NAME,
     OUT_OF_FOLD,
-    attach,
-    merge,
-    read,
-    write,
+    SCORE_COLUMNS,
+    SCORES_FILE,
+    attach_scores,
+    merge_scores,
+    read_scores,
+    write_scores,
 )
 from datamodules.refusal import ManifestError
 
@@ -24,7 +24,9 @@ SPLITS = {"a": "train", "b": "train", "c": "val", "d": "test"}
 
 
 def fold(*rows) -> pd.DataFrame:
-    return pd.DataFrame([(id, p, seen, SPLITS[id]) for id, p, seen in rows], columns=list(COLUMNS))
+    return pd.DataFrame(
+        [(id, p, seen, SPLITS[id]) for id, p, seen in rows], columns=list(SCORE_COLUMNS)
+    )
 
 
 FOLDS = [
@@ -55,7 +57,7 @@ def manifest(**splits) -> Manifest:
 
 
 def test_folds_become_one_table():
-    merged = merge(FOLDS).sort_values("id")
+    merged = merge_scores(FOLDS).sort_values("id")
     assert (
         merged[["id", "seen", "split"]].to_numpy().tolist()
         == MERGED[["id", "seen", "split"]].to_numpy().tolist()
@@ -64,11 +66,13 @@ def test_folds_become_one_table():
 
 
 def test_what_is_written_is_read_and_attached(tmp_path):
-    file = write(MERGED.sample(frac=1, random_state=0).assign(more=1), tmp_path)
+    file = write_scores(MERGED.sample(frac=1, random_state=0).assign(more=1), tmp_path)
     assert (
-        file == tmp_path / NAME and read(tmp_path).equals(read(file)) and read(file).equals(MERGED)
+        file == tmp_path / SCORES_FILE
+        and read_scores(tmp_path).equals(read_scores(file))
+        and read_scores(file).equals(MERGED)
     )
-    rows = attach(manifest(), str(tmp_path)).rows
+    rows = attach_scores(manifest(), str(tmp_path)).rows
     assert rows["id"].tolist() == ["a", "b", "c", "d"] and rows["cls_prob"].tolist() == [
         0.3,
         0.2,
@@ -78,8 +82,8 @@ def test_what_is_written_is_read_and_attached(tmp_path):
 
 
 def test_an_image_without_probability_has_none(tmp_path):
-    write(MERGED[1:], tmp_path)
-    assert attach(manifest(), str(tmp_path)).rows["cls_prob"].isna().tolist() == [
+    write_scores(MERGED[1:], tmp_path)
+    assert attach_scores(manifest(), str(tmp_path)).rows["cls_prob"].isna().tolist() == [
         True,
         False,
         False,
@@ -88,8 +92,8 @@ def test_an_image_without_probability_has_none(tmp_path):
 
 
 def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
-    write(MERGED.assign(id=["007", "1.2", "1e3", "nan"]), tmp_path)
-    assert read(tmp_path)["id"].tolist() == ["007", "1.2", "1e3", "nan"]
+    write_scores(MERGED.assign(id=["007", "1.2", "1e3", "nan"]), tmp_path)
+    assert read_scores(tmp_path)["id"].tolist() == ["007", "1.2", "1e3", "nan"]
 
 
 @pytest.mark.parametrize(
@@ -113,9 +117,9 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
     ],
 )
 def test_probabilities_of_networks_that_know_too_much_are_refused(rows, splits, wrong, tmp_path):
-    write(rows, tmp_path)
+    write_scores(rows, tmp_path)
     with pytest.raises(ManifestError, match=f"{wrong}.*preclassify_pnx folds=5"):
-        attach(manifest(**splits), str(tmp_path))
+        attach_scores(manifest(**splits), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -136,12 +140,12 @@ def test_probabilities_of_networks_that_know_too_much_are_refused(rows, splits, 
     ],
 )
 def test_a_file_that_is_no_such_table_is_refused(text, wrong, tmp_path):
-    (tmp_path / NAME).write_text(text, errors="surrogateescape")
-    with pytest.raises(ManifestError, match=f"{NAME} {wrong}|{NAME} holds {wrong}"):
-        read(tmp_path)
+    (tmp_path / SCORES_FILE).write_text(text, errors="surrogateescape")
+    with pytest.raises(ManifestError, match=f"{SCORES_FILE} {wrong}|{SCORES_FILE} holds {wrong}"):
+        read_scores(tmp_path)
 
 
 def test_a_run_without_the_file_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ManifestError, match=f"holds no {NAME}; name a finished run"):
-            read(place)
+        with pytest.raises(ManifestError, match=f"holds no {SCORES_FILE}; name a finished run"):
+            read_scores(place)

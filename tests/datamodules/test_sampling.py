@@ -2,15 +2,20 @@
 
 import pytest
 
-from datamodules.drawing import Pool
-from datamodules.plan import Plan
-from datamodules.sampling import EvaluationKeys, TrainingKeys
+from datamodules.drawing import SamplingPool
+from datamodules.plan import EpochConfig
+from datamodules.sampling import EvaluationSampler, TrainingSampler
 
 
 def keys(epoch=0, rows=range(20), batches=None, batch_size=3, **more):
-    plan = Plan(64, batch_size, batches)
-    return TrainingKeys(
-        **{"pool": Pool.plain(rows), "plan": lambda _: plan, "seed": 1, "epoch": lambda: epoch}
+    plan = EpochConfig(64, batch_size, batches)
+    return TrainingSampler(
+        **{
+            "pool": SamplingPool.is_plain(rows),
+            "plan": lambda _: plan,
+            "seed": 1,
+            "epoch": lambda: epoch,
+        }
         | more
     )
 
@@ -43,7 +48,7 @@ def test_a_skip_holds_for_one_epoch():
 
 def test_evaluation_shows_each_row_once_over_all_ranks():
     ranks = [
-        [key.row for batch in EvaluationKeys(range(11), 2, lambda: 64, r, 3) for key in batch]
+        [key.row for batch in EvaluationSampler(range(11), 2, lambda: 64, r, 3) for key in batch]
         for r in range(3)
     ]
     assert sorted(row for rank in ranks for row in rank) == list(range(11))

@@ -8,18 +8,28 @@ import numpy as np
 import pytest
 
 from datamodules.formats.mask_pictures import read_mask
-from datamodules.plan import Sampling
+from datamodules.plan import SamplingConfig
 from datamodules.pneumothorax import PneumothoraxDataModule
-from datamodules.refusal import Refusal
-from datamodules.strata import NONE, QUARTILES, of_areas, strata
+from datamodules.refusal import UserError
+from datamodules.strata import NO_LESION, QUARTILES, area_quartiles, compute_strata
 
 
 def test_strata_by_hand():
     area = np.array([0, 4, 1, 2, 3, 100, 0.5, 0, 50])
     train = np.array([True, True, True, True, True, False, False, False, False])
     q1, q2, q3, q4 = QUARTILES  # the edges of 1, 2, 3, 4 are 1.75, 2.5, 3.25
-    assert of_areas(area, train).tolist() == [NONE, q4, q1, q2, q3, q4, q1, NONE, q4]
-    assert of_areas(np.array([0.0, 3.0]), np.array([True, False])).tolist() == [NONE, q4]
+    assert area_quartiles(area, train).tolist() == [
+        NO_LESION,
+        q4,
+        q1,
+        q2,
+        q3,
+        q4,
+        q1,
+        NO_LESION,
+        q4,
+    ]
+    assert area_quartiles(np.array([0.0, 3.0]), np.array([True, False])).tolist() == [NO_LESION, q4]
 
 
 def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
@@ -33,12 +43,12 @@ def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
         share = np.array(
             [read_mask(mask).mask.mean() for mask in map(Path, made.table.rows["mask"])]
         )
-        return made.table.rows, share, strata(made.table, made.cache)
+        return made.table.rows, share, compute_strata(made.table, made.cache)
 
     rows, share, names = looked_at()
     of_train = share[(rows["split"] == "train") & (share > 0)]
     expected = np.array(QUARTILES)[(share[:, None] > np.percentile(of_train, [25, 50, 75])).sum(1)]
-    assert names.tolist() == np.where(share > 0, expected, NONE).tolist()
+    assert names.tolist() == np.where(share > 0, expected, NO_LESION).tolist()
     for mask in rows["mask"][(rows["split"] != "train") & (share > 0)]:
         cv2.imwrite(mask, np.full((64, 64), 255, np.uint8))
     again, larger, after = looked_at()
@@ -54,7 +64,7 @@ def test_quartiles_are_those_of_train_alone(layouts, tmp_path):
 
 def test_few_negatives_are_kept_in_train_alone_and_always_the_same(thorax, tmp_path):
     def data(share, seed=0):
-        sampling = Sampling(keep_negatives=share)
+        sampling = SamplingConfig(negative_fraction=share)
         module = PneumothoraxDataModule(
             root=str(thorax),
             cache_dir=str(tmp_path),
@@ -90,5 +100,5 @@ def test_few_negatives_are_kept_in_train_alone_and_always_the_same(thorax, tmp_p
     ],
 )
 def test_shares_that_cannot_be_are_refused(words):
-    with pytest.raises(Refusal, match="|".join(words)):
-        Sampling(**words)
+    with pytest.raises(UserError, match="|".join(words)):
+        SamplingConfig(**words)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.leaks import thumbnail
+from datamodules.leaks import make_thumbnail
 from datamodules.letterbox import Letterbox
-from datamodules.manifest import read
-from datamodules.refusal import ManifestError, Refusal
-from datamodules.sample import Key
+from datamodules.manifest import read_manifest
+from datamodules.refusal import ManifestError, UserError
+from datamodules.sample import SampleKey
 from datamodules.table import TableDataModule
 from tests.conftest import folder_hash
 
@@ -104,12 +104,12 @@ def test_train_shows_squares_and_the_rest_stays_whole(root):
     assert np.array_equal(
         data.cache.images[1, ..., 0], Letterbox(45, 45, 64).image(square[..., None])[..., 0]
     )
-    assert np.array_equal(data.cache.thumbnails[1], thumbnail(square))
+    assert np.array_equal(data.cache.thumbnails[1], make_thumbnail(square))
     assert (
         data.cache.truth(7, 1).sum()
         == (np.asarray(Image.open(root / "masks" / "7.png")) > 127).sum()
     )
-    shown = data.dataset(evaluation=False)[Key(1, 0, 0, 64)]
+    shown = data.dataset(evaluation=False)[SampleKey(1, 0, 0, 64)]
     assert shown["image"].shape == shown["mask"].shape == (1, 64, 64)
     assert folder_hash(root) == before
 
@@ -176,7 +176,7 @@ def test_squares_that_cannot_be_used_are_refused(root):
     change(root, 1, cropped_mask_path=None)
     assert "1 train images with a lesion have no cropped mask, '1' for one" in refused(root)
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"mask_column=masks is not allowed; it must be mask, cropped_mask, .* .did you mean"
             r" mask"
@@ -187,7 +187,7 @@ def test_squares_that_cannot_be_used_are_refused(root):
 
 def test_a_csv_may_name_squares_as_well(root):
     crop_all(root)
-    read(root / "meta.json").write(root / "m.csv")
+    read_manifest(root / "meta.json").write(root / "m.csv")
     data = module(root, manifest_name="m.csv", mask_column="cropped_mask")
     data.prepare_data()
     assert data.cache.sizes[:6].tolist() == [[40, 40], [45, 45]] + [[40, 40]] * 4

@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
-from lightning_modules.histograms import histograms
-from lightning_modules.logit_byte import to_byte
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.histograms import logit_histograms
+from lightning_modules.logit_byte import quantize
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 
 def counted(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    byte = to_byte(torch.from_numpy(logits)).numpy()
+    byte = quantize(torch.from_numpy(logits)).numpy()
     return np.stack([np.bincount(byte[truth == side], minlength=256) for side in (0, 1)])
 
 
@@ -24,7 +24,7 @@ def test_same_grid_equals_plain_counting():
         torch.randn(3, 2, 16, 16) * 5,
         torch.randint(0, 2, (3, 2, 16, 16), dtype=torch.uint8),
     )
-    found = histograms(logits, truth, [Content(0, 0, 16, 16)] * 3)
+    found = logit_histograms(logits, truth, [ContentBox(0, 0, 16, 16)] * 3)
     for i in range(3):
         for c in range(2):
             assert np.array_equal(
@@ -34,12 +34,12 @@ def test_same_grid_equals_plain_counting():
 
 def test_padding_does_not_count_and_logits_are_resized_to_the_truth():
     logits = torch.randn(2, 1, 16, 16) * 5
-    content = [Content(4, 0, 8, 16), Content(0, 3, 16, 10)]
+    content = [ContentBox(4, 0, 8, 16), ContentBox(0, 3, 16, 10)]
     truth = [
         torch.randint(0, 2, (1, 20, 40), dtype=torch.uint8),
         torch.randint(0, 2, (1, 16, 10), dtype=torch.uint8),
     ]
-    found = histograms(logits, truth, content)
+    found = logit_histograms(logits, truth, content)
     resized = F.interpolate(
         logits[:1, :, 4:12, :], size=(20, 40), mode="bilinear", align_corners=False
     )[0, 0]
@@ -50,7 +50,7 @@ def test_padding_does_not_count_and_logits_are_resized_to_the_truth():
     assert found.sum((1, 2, 3)).tolist() == [800, 160]
 
 
-def evidence(ids=("a", "b"), counts=None, **more) -> MaskEvidence:
+def evidence(ids=("a", "b"), counts=None, **more) -> SegmentationEvidence:
     n = len(ids)
     counts = (
         np.random.default_rng(0).integers(0, 9, (n, 1, 2, 256)).astype(np.int32)
@@ -58,7 +58,7 @@ def evidence(ids=("a", "b"), counts=None, **more) -> MaskEvidence:
         else counts
     )
     rule = np.tile([128.0, 0.0, 128.0], (n, 1, 1))
-    return MaskEvidence(
+    return SegmentationEvidence(
         ids=np.array(ids),
         groups=np.array(ids),
         counts=counts,
@@ -71,8 +71,8 @@ def evidence(ids=("a", "b"), counts=None, **more) -> MaskEvidence:
 
 def test_written_evidence_reads_back(tmp_path):
     one = evidence(group_is="patient")
-    evidence_file.write(one, tmp_path / "e.npz")
-    again = evidence_file.read(tmp_path / "e.npz")
+    evidence_file.write_evidence(one, tmp_path / "e.npz")
+    again = evidence_file.read_evidence(tmp_path / "e.npz")
     assert (
         again.classes == one.classes
         and again.grid == "native"
@@ -84,10 +84,10 @@ def test_written_evidence_reads_back(tmp_path):
 
 
 def test_damaged_evidence_is_refused(tmp_path):
-    evidence_file.write(evidence(), tmp_path / "e.npz")
+    evidence_file.write_evidence(evidence(), tmp_path / "e.npz")
     (tmp_path / "e.npz").write_bytes((tmp_path / "e.npz").read_bytes()[:200])
-    with pytest.raises(Refusal, match=r"e\.npz is not evidence"):
-        evidence_file.read(tmp_path / "e.npz")
+    with pytest.raises(UserError, match=r"e\.npz is not evidence"):
+        evidence_file.read_evidence(tmp_path / "e.npz")
 
 
 def test_identity_is_of_images_truth_and_grid_not_of_predictions_or_order():

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torchmetrics.functional.classification import binary_calibration_error
 
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.label_rule import LabelRule
-from lightning_modules.uncertainty import MEAN, estimates, group_weights
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.label_rule import ClassificationRule
+from lightning_modules.uncertainty import MEAN, bootstrap_metrics, group_weights
 
 
 def evidence_of(
     logits, labels, rule=(0.5, 1.0, 1.0), groups=None, exclusive=False
-) -> LabelEvidence:
+) -> ClassificationEvidence:
     logits, labels = np.asarray(logits, np.float32), np.asarray(labels, np.uint8)
     ids = np.array([f"i{n:03d}" for n in range(len(logits))])
     classes = tuple(f"c{c}" for c in range(logits.shape[1]))
     numbers = np.tile(np.array(rule), (len(logits), logits.shape[1], 1))
     groups = ids if groups is None else np.array(groups)
-    return LabelEvidence(
+    return ClassificationEvidence(
         ids=ids,
         groups=groups,
         rule=numbers,
@@ -43,7 +43,7 @@ def drawn(n=200, classes=1, seed=0, ties=True):
 
 
 def values(seen, name="c0") -> dict[str, float]:
-    return {score: e.value for score, e in estimates(seen, resamples=2)[name].items()}
+    return {score: e.value for score, e in bootstrap_metrics(seen, resamples=2)[name].items()}
 
 
 @pytest.mark.parametrize("rule", [(0.5, 1.0, 1.0), (0.31, 1.7, 1.0)])
@@ -105,7 +105,7 @@ def test_several_classes_have_their_own_scores_a_mean_and_exact_match():
         metrics.f1_score(labels, says, average="macro")
     )
     assert values(seen, MEAN)["exact_match"] == pytest.approx(metrics.accuracy_score(labels, says))
-    none = estimates(seen, resamples=2)[MEAN]["exact_match"].trivial["all negative"]
+    none = bootstrap_metrics(seen, resamples=2)[MEAN]["exact_match"].trivial["all negative"]
     assert none == pytest.approx((labels.sum(1) == 0).mean())
 
 
@@ -121,20 +121,22 @@ def test_exclusive_classes_are_decided_by_the_most_probable_one():
     assert values(seen, MEAN)["auc"] == pytest.approx(
         metrics.roc_auc_score(true, seen.probability, multi_class="ovr", average="macro")
     )
-    assert np.array_equal(LabelRule(3, exclusive=True)(torch.tensor(logits)).numpy(), seen.says)
+    assert np.array_equal(
+        ClassificationRule(3, exclusive=True)(torch.tensor(logits)).numpy(), seen.predicted
+    )
 
 
 def test_the_rule_of_the_network_is_the_rule_of_the_evidence():
     logits, labels = drawn(classes=2, ties=False)
-    rule = LabelRule(2)
+    rule = ClassificationRule(2)
     rule.numbers = torch.tensor([[0.3, 1.5, 1.0], [0.62, 0.7, 1.0]], dtype=torch.float64)
-    seen = evidence_of(logits, labels).ruled(rule.numbers)
-    assert np.array_equal(rule(torch.tensor(logits, dtype=torch.float32)).numpy(), seen.says)
+    seen = evidence_of(logits, labels).with_rule(rule.numbers)
+    assert np.array_equal(rule(torch.tensor(logits, dtype=torch.float32)).numpy(), seen.predicted)
 
 
 def test_predictions_without_skill_score_what_they_should():
     logits, labels = drawn()
-    found = estimates(evidence_of(logits, labels), resamples=2)["c0"]
+    found = bootstrap_metrics(evidence_of(logits, labels), resamples=2)["c0"]
     share = labels.mean()
     assert found["accuracy"].trivial == pytest.approx(
         {"all negative": 1 - share, "all positive": share, "prevalence": max(share, 1 - share)}
@@ -156,7 +158,7 @@ def test_intervals_equal_a_plain_bootstrap_by_patient():
     logits, labels = drawn()
     groups = [f"p{i // 4}" for i in range(200)]
     seen = evidence_of(logits, labels, groups=groups)
-    found = estimates(seen, resamples=300)["c0"]["auc"]
+    found = bootstrap_metrics(seen, resamples=300)["c0"]["auc"]
     weights = np.concatenate(list(group_weights(seen.groups, 300))).astype(int)
     by_hand = [
         metrics.roc_auc_score(np.repeat(labels[:, 0], w), np.repeat(logits[:, 0], w))
@@ -164,7 +166,7 @@ def test_intervals_equal_a_plain_bootstrap_by_patient():
     ]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
     few = evidence_of(logits, labels, groups=[f"p{i % 10}" for i in range(200)])
-    assert estimates(few, resamples=10)["c0"]["auc"].low is None
+    assert bootstrap_metrics(few, resamples=10)["c0"]["auc"].low is None
 
 
 def test_a_temperature_changes_no_ranking():
@@ -190,5 +192,5 @@ def test_by_patient_the_most_suspicious_image_decides():
         1,
         1,
     ]
-    assert found.says[:, 0].tolist() == [True, False, True]  # sigmoid(1) = .731
+    assert found.predicted[:, 0].tolist() == [True, False, True]  # sigmoid(1) = .731
     assert values(found)["auc"] == pytest.approx(metrics.roc_auc_score([0, 1, 1], [1.0, 0.5, 2.0]))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.refusal import Refusal
-from lightning_modules.adapted import Adapted
-from lightning_modules.classifiers import classifier, head_of
+from datamodules.refusal import UserError
+from lightning_modules.adapted import FrozenBackboneClassifier
+from lightning_modules.classifiers import build_classifier, find_head
 from lightning_modules.lora import layers_to_adapt
 
 NETS = {
@@ -22,9 +22,11 @@ LORA = {"rank": 4, "alpha": 16, "dropout": 0.05}
 
 def adapted(
     lora=LORA, checkpoint="whole", seed=0, architecture="tf_efficientnetv2_b0", classes=2
-) -> Adapted:
+) -> FrozenBackboneClassifier:
     torch.manual_seed(seed)
-    return Adapted(classifier("timm", architecture, None, classes), lora, checkpoint)
+    return FrozenBackboneClassifier(
+        build_classifier("timm", architecture, None, classes), lora, checkpoint
+    )
 
 
 def stir(net: nn.Module) -> None:
@@ -37,10 +39,10 @@ def stir(net: nn.Module) -> None:
 @pytest.mark.parametrize(("library", "architecture"), NETS)
 def test_merging_gives_a_plain_network_with_the_same_logits(library, architecture):
     torch.manual_seed(0)
-    plain = classifier(library, architecture, None, 2)
+    plain = build_classifier(library, architecture, None, 2)
     names = set(plain.state_dict())
     image = torch.randn(2, 1, *[NETS[library, architecture]] * 2)
-    net = Adapted(plain, LORA).eval()
+    net = FrozenBackboneClassifier(plain, LORA).eval()
     before = net(image).detach()
     stir(net)
     after = net(image).detach()
@@ -53,9 +55,9 @@ def test_merging_gives_a_plain_network_with_the_same_logits(library, architectur
 @pytest.mark.parametrize(("library", "architecture"), NETS)
 def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, architecture):
     torch.manual_seed(0)
-    plain = classifier(library, architecture, None, 2)
-    wanted, head = set(layers_to_adapt(plain, head_of(plain)[0])), head_of(plain)[0]
-    net = Adapted(plain, LORA).eval()  # no dropout, no stochastic depth
+    plain = build_classifier(library, architecture, None, 2)
+    wanted, head = set(layers_to_adapt(plain, find_head(plain)[0])), find_head(plain)[0]
+    net = FrozenBackboneClassifier(plain, LORA).eval()  # no dropout, no stochastic depth
     stir(net)
     net(torch.randn(2, 1, *[NETS[library, architecture]] * 2)).square().sum().backward()
     moved = {
@@ -72,7 +74,7 @@ def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, archite
 
 
 def test_grouped_convolutions_are_left_alone():
-    net = classifier("timm", "tf_efficientnetv2_b0", None)
+    net = build_classifier("timm", "tf_efficientnetv2_b0", None)
     chosen = {name: net.get_submodule(name) for name in layers_to_adapt(net, "classifier")}
     plain = {
         name
@@ -122,7 +124,7 @@ def test_an_adapter_alone_is_small_and_comes_back():
 
 def test_an_adapter_of_other_frozen_weights_is_refused():
     state = adapted(checkpoint="adapter").state_dict()
-    with pytest.raises(Refusal, match=r"its frozen weights were others.*init_from"):
+    with pytest.raises(UserError, match=r"its frozen weights were others.*init_from"):
         adapted(checkpoint="adapter", seed=1).load_state_dict(state)
     whole = adapted().state_dict()
     other = adapted(seed=1)
@@ -132,29 +134,29 @@ def test_an_adapter_of_other_frozen_weights_is_refused():
 
 def test_the_body_of_a_plain_network_is_taken_and_its_head_is_not():
     torch.manual_seed(7)
-    source = classifier("timm", "tf_efficientnetv2_b0", None, 5)
+    source = build_classifier("timm", "tf_efficientnetv2_b0", None, 5)
     net = adapted()
     head = net.net.classifier.weight.clone()
-    net.take_backbone(source.state_dict())
+    net.load_backbone(source.state_dict())
     assert torch.equal(
         net.net.conv_stem.base_layer.weight, source.conv_stem.weight
     ) and torch.equal(net.net.classifier.weight, head)
     assert torch.equal(net.net.bn1.running_var, source.bn1.running_var)
-    with pytest.raises(Refusal, match=r"it lacks \d+ of the \d+ weights"):
-        net.take_backbone(classifier("timm", "resnet18", None).state_dict())
+    with pytest.raises(UserError, match=r"it lacks \d+ of the \d+ weights"):
+        net.load_backbone(build_classifier("timm", "resnet18", None).state_dict())
 
 
 def test_what_cannot_be_adapted_is_said():
-    with pytest.raises(Refusal, match=r"module\.net\.lora\.rank=0 .* linear probe"):
+    with pytest.raises(UserError, match=r"module\.net\.lora\.rank=0 .* linear probe"):
         adapted(LORA | {"rank": 0})
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1))
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1"
             r" Flatten, 1 ReLU\)"
         ),
     ):
-        Adapted(dense, LORA)
-    with pytest.raises(Refusal, match=r"no layer of EfficientNet is named nothing_like_it"):
+        FrozenBackboneClassifier(dense, LORA)
+    with pytest.raises(UserError, match=r"no layer of EfficientNet is named nothing_like_it"):
         adapted(LORA | {"targets": ["nothing_like_it"]})

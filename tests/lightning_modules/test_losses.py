@@ -10,10 +10,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from callbacks.runs.one_run import WHITELIST
-from datamodules.refusal import Refusal
-from lightning_modules.cross_entropy import BalancedBce, Bce
-from lightning_modules.losses import ExclusiveFocal, Focal, WeightedSum
-from lightning_modules.overlap_losses import Dice
+from datamodules.refusal import UserError
+from lightning_modules.cross_entropy import BCELoss, ClassBalancedBCELoss
+from lightning_modules.losses import FocalLoss, MulticlassFocalLoss, WeightedLoss
+from lightning_modules.overlap_losses import DiceLoss
 from run import CONF
 
 SUMS = ["focal_dice", "bce_dice_focal", "dice_focal_tversky", "lovasz"]
@@ -31,8 +31,8 @@ def test_focal_by_hand():
     logits, target = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     p = [0.5, 1 - 1 / (1 + math.exp(-2))]  # probability of the true side
     plain = [-((1 - q) ** 2) * math.log(q) for q in p]
-    assert Focal(2.0)(logits, target).item() == pytest.approx(sum(plain) / 2, rel=1e-5)
-    assert Focal(2.0, alpha=0.25)(logits, target).item() == pytest.approx(
+    assert FocalLoss(2.0)(logits, target).item() == pytest.approx(sum(plain) / 2, rel=1e-5)
+    assert FocalLoss(2.0, alpha=0.25)(logits, target).item() == pytest.approx(
         (0.25 * plain[0] + 0.75 * plain[1]) / 2, rel=1e-5
     )
 
@@ -41,13 +41,13 @@ def test_focal_equals_smp_image_by_image():
     logits, target = torch.randn(3, 2, 8, 8), torch.randint(0, 2, (3, 2, 8, 8)).float()
     for i in range(3):
         one, true = logits[i : i + 1], target[i : i + 1]
-        assert Focal(2.0, 0.3)(one, true).item() == pytest.approx(
+        assert FocalLoss(2.0, 0.3)(one, true).item() == pytest.approx(
             smp.losses.FocalLoss("multilabel", alpha=0.3)(one, true).item(), rel=1e-4
         )
 
 
 def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
-    loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.5, "dice": 0.5})
+    loss = WeightedLoss({"focal": FocalLoss(), "dice": DiceLoss()}, {"focal": 0.5, "dice": 0.5})
     logits = torch.zeros(4, 1, 8, 8, dtype=torch.bfloat16, requires_grad=True)
     value = loss(logits, torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
     assert value.shape == (4,) and value.dtype == torch.float32
@@ -58,35 +58,35 @@ def test_one_value_an_image_in_fp32_and_a_gradient_on_empty_images():
 def test_bce_by_hand():
     logits, target = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     positive, negative = math.log(2), math.log(1 + math.exp(2))
-    assert Bce()(logits, target).item() == pytest.approx((positive + negative) / 2, rel=1e-6)
-    assert Bce(pos_weight=3.0)(logits, target).item() == pytest.approx(
+    assert BCELoss()(logits, target).item() == pytest.approx((positive + negative) / 2, rel=1e-6)
+    assert BCELoss(pos_weight=3.0)(logits, target).item() == pytest.approx(
         (3 * positive + negative) / 2, rel=1e-6
     )
-    assert not Bce(pos_weight=3.0).state_dict()  # a checkpoint does not carry it
+    assert not BCELoss(pos_weight=3.0).state_dict()  # a checkpoint does not carry it
 
 
 def test_names_must_agree():
-    terms = {"focal": Focal(), "dice": Dice()}
+    terms = {"focal": FocalLoss(), "dice": DiceLoss()}
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             "dise is no term of this loss, the term dice has no weight; give a weight to each of"
             " focal, dice"
         ),
     ):
-        WeightedSum(terms, {"focal": 1.0, "dise": 1.0})
-    loss = WeightedSum(terms, {"focal": 1.0, "dice": 1.0})
-    with pytest.raises(Refusal, match="the term dice has no weight"):
-        loss.reweigh({"focal": 1.0})
+        WeightedLoss(terms, {"focal": 1.0, "dise": 1.0})
+    loss = WeightedLoss(terms, {"focal": 1.0, "dice": 1.0})
+    with pytest.raises(UserError, match="the term dice has no weight"):
+        loss.set_weights({"focal": 1.0})
     assert loss.weights == {"focal": 1.0, "dice": 1.0}  # what was refused left nothing behind
 
 
 def test_reweighed_the_sum_is_another():
     logits, target = torch.randn(3, 1, 8, 8), torch.randint(0, 2, (3, 1, 8, 8))
-    loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.5, "dice": 0.5})
-    loss.reweigh({"dice": 2.0, "focal": 0.25})
+    loss = WeightedLoss({"focal": FocalLoss(), "dice": DiceLoss()}, {"focal": 0.5, "dice": 0.5})
+    loss.set_weights({"dice": 2.0, "focal": 0.25})
     assert torch.allclose(
-        loss(logits, target), 0.25 * Focal()(logits, target) + 2 * Dice()(logits, target)
+        loss(logits, target), 0.25 * FocalLoss()(logits, target) + 2 * DiceLoss()(logits, target)
     )
 
 
@@ -122,11 +122,13 @@ def test_focal_weighs_positives_by_alpha_and_negatives_by_the_rest():
         -0.25 * (1 - p[1]) ** 2 * math.log(p[1]),
         -0.75 * p[2] ** 2 * math.log(1 - p[2]),
     ]
-    found = Focal(gamma=2.0, alpha=0.25)(
+    found = FocalLoss(gamma=2.0, alpha=0.25)(
         logits.bfloat16(), target
     )  # what autocast hands over is taken to fp32
     assert found.dtype == torch.float32 and found.shape == (3,)
-    assert Focal(gamma=2.0, alpha=0.25)(logits, target).tolist() == pytest.approx(by_hand, rel=1e-5)
+    assert FocalLoss(gamma=2.0, alpha=0.25)(logits, target).tolist() == pytest.approx(
+        by_hand, rel=1e-5
+    )
 
 
 def test_exclusive_focal_without_focus_is_cross_entropy_and_weighs_by_the_true_class():
@@ -134,11 +136,11 @@ def test_exclusive_focal_without_focus_is_cross_entropy_and_weighs_by_the_true_c
     logits, true = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
     one_hot = torch.eye(3)[true]
     plain = torch.nn.functional.cross_entropy(logits, true, reduction="none")
-    assert torch.allclose(ExclusiveFocal(gamma=0.0)(logits, one_hot), plain)
+    assert torch.allclose(MulticlassFocalLoss(gamma=0.0)(logits, one_hot), plain)
     p = logits.softmax(1)[torch.arange(5), true]
     alpha = torch.tensor([0.2, 0.5, 0.3])
     assert torch.allclose(
-        ExclusiveFocal(gamma=2.0, alpha=alpha.tolist())(logits, one_hot),
+        MulticlassFocalLoss(gamma=2.0, alpha=alpha.tolist())(logits, one_hot),
         alpha[true] * (1 - p) ** 2 * plain,
     )
 
@@ -151,8 +153,8 @@ def test_balanced_cross_entropy_is_the_weighted_softmax_of_class_and_background(
         (torch.rand(3, 1, 8, 8, generator=random) < 0.1).float(),
     )
     pixels = np.array([[900, 100]])
-    loss = BalancedBce()
-    assert torch.allclose(loss(logits, target), Bce()(logits, target))
+    loss = ClassBalancedBCELoss()
+    assert torch.allclose(loss(logits, target), BCELoss()(logits, target))
     loss.balance(pixels)
     assert loss.weights.tolist() == [pytest.approx([1000 / 1800, 1000 / 200])]
     two = torch.cat([torch.zeros_like(logits), logits], 1)
@@ -168,23 +170,23 @@ def test_balanced_cross_entropy_is_the_weighted_softmax_of_class_and_background(
 
 def test_balanced_cross_entropy_weighs_each_class_by_itself_and_leaves_what_is_not_there():
     logits, target = torch.randn(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
-    loss = BalancedBce()
+    loss = ClassBalancedBCELoss()
     loss.balance(np.array([[50, 50], [75, 25], [100, 0]]))
     assert loss.weights.tolist() == [[1, 1], pytest.approx([100 / 150, 2]), [1, 1]]
     each = [
-        Bce()(logits[:, c : c + 1], target[:, c : c + 1]) * weight
+        BCELoss()(logits[:, c : c + 1], target[:, c : c + 1]) * weight
         for c, weight in enumerate((1, 2, 1))
     ]
     assert torch.allclose(loss(logits, target), torch.stack(each).mean(0), atol=1e-6)
-    given = BalancedBce([[0.5, 54.22]])
+    given = ClassBalancedBCELoss([[0.5, 54.22]])
     given.balance(np.array([[1, 1]]))
     assert given.weights.tolist() == [pytest.approx([0.5, 54.22])]
 
 
 def test_the_weight_of_positives_may_come_from_train():
     logits, target = torch.randn(6, 2), torch.tensor([[1, 0]] * 6)
-    loss = Bce(pos_weight="train")
-    assert torch.allclose(loss(logits, target), Bce()(logits, target))
+    loss = BCELoss(pos_weight="train")
+    assert torch.allclose(loss(logits, target), BCELoss()(logits, target))
     loss.balance(np.array([[30, 10], [5, 0]]))
     each = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor([3.0, 1.0]))(
         logits, target.float()
@@ -192,8 +194,8 @@ def test_the_weight_of_positives_may_come_from_train():
     assert torch.allclose(loss(logits, target), each)
     maps = torch.randn(2, 2, 4, 5)
     assert loss(maps, (maps > 0).float()).shape == (2,)
-    fixed = Bce(pos_weight=2.0)
+    fixed = BCELoss(pos_weight=2.0)
     fixed.balance(np.array([[30, 10]]))
     assert fixed.pos_weight == 2.0
-    with pytest.raises(Refusal, match="pos_weight=often"):
-        Bce(pos_weight="often")
+    with pytest.raises(UserError, match="pos_weight=often"):
+        BCELoss(pos_weight="often")

@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn import metrics
 
-from datamodules.sample import Content
-from lightning_modules.histograms import histograms
-from lightning_modules.logit_byte import to_byte
+from datamodules.sample import ContentBox
+from lightning_modules.histograms import logit_histograms
+from lightning_modules.logit_byte import quantize
 from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_rule import MaskRule
-from lightning_modules.mask_scores import SCORES
-from lightning_modules.uncertainty import caveat, estimates, group_weights
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_rule import SegmentationRule
+from lightning_modules.mask_scores import SEGMENTATION_METRICS
+from lightning_modules.uncertainty import bootstrap_caveat, bootstrap_metrics, group_weights
 
 RULES = [(128.0, 0.0, 128.0), (134.0, 0.04, 120.0), (131.0, 0.09, 140.0)]
 
@@ -29,12 +29,12 @@ def scene(images: int = 24, side: int = 32, seed: int = 0) -> tuple[torch.Tensor
 
 def evidence_of(
     logits: torch.Tensor, truth: torch.Tensor, rule=RULES[0], groups=None
-) -> MaskEvidence:
+) -> SegmentationEvidence:
     n, side = len(logits), logits.shape[-1]
-    counts = histograms(logits, truth, [Content(0, 0, side, side)] * n).numpy()
+    counts = logit_histograms(logits, truth, [ContentBox(0, 0, side, side)] * n).numpy()
     ids = np.array([f"i{k:03d}" for k in range(n)])
     groups = ids if groups is None else np.array(groups)
-    return MaskEvidence(
+    return SegmentationEvidence(
         ids=ids,
         groups=groups,
         counts=counts,
@@ -47,7 +47,7 @@ def evidence_of(
 @pytest.mark.parametrize("rule", RULES)
 def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
     logits, truth = scene()
-    module = MaskRule(1)
+    module = SegmentationRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks = module(logits)
     decided = evidence_of(logits, truth, rule).decided(0).pixels
@@ -63,12 +63,14 @@ def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_every_score_equals_scikit_learn(rule):
     logits, truth = scene()
-    module = MaskRule(1)
+    module = SegmentationRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     masks, true = module(logits).numpy().reshape(24, -1), truth.numpy().reshape(24, -1)
     found = {
         name: e.value
-        for name, e in estimates(evidence_of(logits, truth, rule), resamples=10)["lesion"].items()
+        for name, e in bootstrap_metrics(evidence_of(logits, truth, rule), resamples=10)[
+            "lesion"
+        ].items()
     }
     each = [metrics.f1_score(t, m, zero_division=1.0) for t, m in zip(true, masks, strict=True)]
     jaccard = [
@@ -77,7 +79,7 @@ def test_every_score_equals_scikit_learn(rule):
     ]
     lesion = true.any(1)
     enough = max(1, int(np.ceil(rule[1] * true.shape[1])))
-    surest = np.sort(to_byte(logits).numpy().reshape(24, -1), axis=1)[
+    surest = np.sort(quantize(logits).numpy().reshape(24, -1), axis=1)[
         :, -enough
     ]  # the byte that so many pixels reach
     flat, pooled = true.ravel(), masks.ravel()
@@ -92,13 +94,15 @@ def test_every_score_equals_scikit_learn(rule):
         "recall": metrics.recall_score(flat, pooled),
         "f1": metrics.f1_score(flat, pooled),
         "accuracy": metrics.accuracy_score(flat, pooled),
-        "average_precision": metrics.average_precision_score(flat, to_byte(logits).numpy().ravel()),
+        "average_precision": metrics.average_precision_score(
+            flat, quantize(logits).numpy().ravel()
+        ),
         "image_auc": metrics.roc_auc_score(lesion, surest),
         "image_sensitivity": metrics.recall_score(lesion, masks.any(1)),
         "image_specificity": metrics.recall_score(~lesion, ~masks.any(1)),
     }
     assert found == pytest.approx(wanted, abs=1e-9) and set(wanted) == {
-        score.name for score in SCORES
+        score.name for score in SEGMENTATION_METRICS
     }
 
 
@@ -107,7 +111,7 @@ def test_average_precision_survives_sharpened_and_shifted_logits(factor, shift):
     logits, truth = scene(images=40, side=48)
     logits = logits * factor + shift
     exact = metrics.average_precision_score(truth.numpy().ravel(), logits.numpy().ravel())
-    assert estimates(evidence_of(logits, truth), resamples=10)["lesion"][
+    assert bootstrap_metrics(evidence_of(logits, truth), resamples=10)["lesion"][
         "average_precision"
     ].value == pytest.approx(exact, abs=0.01)
 
@@ -116,11 +120,13 @@ def test_trivial_predictions_score_what_they_must():
     logits, truth = scene()
     seen = evidence_of(logits, truth)
     true = truth.numpy().reshape(24, -1)
-    assert dice(seen.trivial(0)["all empty"].pixels).mean() == pytest.approx((~true.any(1)).mean())
-    assert dice(seen.trivial(0)["all positive"].pixels).mean() == pytest.approx(
+    assert dice(seen.baselines(0)["all empty"].pixels).mean() == pytest.approx(
+        (~true.any(1)).mean()
+    )
+    assert dice(seen.baselines(0)["all positive"].pixels).mean() == pytest.approx(
         np.mean([2 * t.sum() / (t.sum() + t.size) for t in true])
     )
-    found = estimates(seen, resamples=10)["lesion"]
+    found = bootstrap_metrics(seen, resamples=10)["lesion"]
     assert found["average_precision"].trivial["all positive"] == pytest.approx(true.mean())
     assert (
         np.isnan(found["precision"].trivial["all empty"])
@@ -135,7 +141,7 @@ def test_intervals_equal_a_plain_bootstrap_by_group():
     each = dice(seen.decided(0).pixels)
     weights = np.concatenate(list(group_weights(seen.groups, 400)))
     by_hand = [np.repeat(each, w.astype(int)).mean() for w in weights]
-    found = estimates(seen, resamples=400)["lesion"]["dice"]
+    found = bootstrap_metrics(seen, resamples=400)["lesion"]["dice"]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
     assert (weights[:, ::2] == weights[:, 1::2]).all() and (weights.sum(1) == 60).all()
     assert found.low < found.value < found.high and found.n == 60 and found.degenerate == 0
@@ -144,8 +150,10 @@ def test_intervals_equal_a_plain_bootstrap_by_group():
 def test_few_groups_have_no_interval_and_undefined_resamples_are_counted():
     logits, truth = scene()
     few = evidence_of(logits, truth, groups=["a", "b"] * 12)
-    assert estimates(few)["lesion"]["dice"].low is None and "2 groups" in caveat(few)
+    assert bootstrap_metrics(few)["lesion"]["dice"].low is None and "2 groups" in bootstrap_caveat(
+        few
+    )
     truth[1:] = 0  # one lesion in all: a resample without it has no recall
-    found = estimates(evidence_of(logits, truth), resamples=200)["lesion"]["recall"]
+    found = bootstrap_metrics(evidence_of(logits, truth), resamples=200)["lesion"]["recall"]
     assert 40 < found.degenerate < 110 and found.low is not None
-    assert "assumes independent images" in caveat(evidence_of(logits, truth))
+    assert "assumes independent images" in bootstrap_caveat(evidence_of(logits, truth))

@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from callbacks.runs.one_run import WHITELIST
-from datamodules.refusal import Refusal
-from lightning_modules.nets import smp_net
+from datamodules.refusal import UserError
+from lightning_modules.nets import build_smp_network
 from lightning_modules.normalize import Normalize
 from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 from run import CONF
@@ -16,9 +16,9 @@ SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
 
 
 def test_a_local_file_gives_the_encoder_its_weights_and_grey_sees_the_same(tmp_path):
-    colour = smp_net("Unet", "resnet18", None, in_channels=3, **SMALL)
+    colour = build_smp_network("Unet", "resnet18", None, in_channels=3, **SMALL)
     torch.save(colour.encoder.state_dict(), tmp_path / "r18.pt")
-    grey = smp_net("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
+    grey = build_smp_network("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
     image = torch.randn(2, 1, 64, 64)
     features = [
         net.eval().encoder(x)[-1]
@@ -29,10 +29,10 @@ def test_a_local_file_gives_the_encoder_its_weights_and_grey_sees_the_same(tmp_p
 
 def test_other_weights_and_other_names_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pt")
-    with pytest.raises(Refusal, match="lacks"):
-        smp_net("Unet", "resnet18", str(tmp_path / "part.pt"), in_channels=3, **SMALL)
-    with pytest.raises(Refusal, match="UnetPlusPlus"):
-        smp_net("UNetPlus", "resnet18", None, **SMALL)
+    with pytest.raises(UserError, match="lacks"):
+        build_smp_network("Unet", "resnet18", str(tmp_path / "part.pt"), in_channels=3, **SMALL)
+    with pytest.raises(UserError, match="UnetPlusPlus"):
+        build_smp_network("UNetPlus", "resnet18", None, **SMALL)
 
 
 def test_normalize_by_hand():
@@ -75,7 +75,7 @@ SHALLOW = {
 @pytest.mark.parametrize("architecture", SHALLOW)
 def test_of_a_shallow_encoder_only_what_is_used_is_trained(architecture):
     """DDP waits for the gradient of every parameter that requires one."""
-    net = smp_net(
+    net = build_smp_network(
         architecture,
         "resnet18",
         None,

@@ -16,7 +16,7 @@ from torch import nn
 
 from callbacks.runs import trained
 from callbacks.runs.one_run import make
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import checkpoints, together
 from lightning_modules.architectures import smp, timm
 from lightning_modules.normalize import Normalize
@@ -384,7 +384,7 @@ UNET = ["module/net=unet", "module.net.encoder_name=resnet18"]
 def test_numbers_that_cannot_be_resolved_are_refused(name, fetched):
     words, fetched["config"], sentence = REFUSED[name]
     pattern = sentence.replace("[0.2]", r"\[0\.2\]") if name == "one alone" else sentence
-    with pytest.raises(Refusal, match=pattern):
+    with pytest.raises(UserError, match=pattern):
         module_of(SEGMENTATION, *UNET, *words)
     if name not in ("one alone", "another word"):
         assert numbers(
@@ -395,7 +395,7 @@ def test_numbers_that_cannot_be_resolved_are_refused(name, fetched):
 @pytest.mark.parametrize("stated", [{"rescale_factor": 1 / 127.5}, {"do_rescale": False}])
 def test_weights_of_other_pixel_units_are_refused(stated, upernet):
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"do_rescale=(true|false) rescale_factor=0\.\d+, and pixels are divided by 255 here;"
             r" give numbers"
@@ -460,12 +460,12 @@ def test_auto_takes_the_numbers_of_a_checkpoint_in_any_count(way, colored):
     module = scratch()
     assert len(numbers(module)[0]) == 1
     if way == "init_from":
-        assert checkpoints.take_weights(module, path)
+        assert checkpoints.load_weights(module, path)
     else:
-        checkpoints.refuse_misfit(module, checkpoints.read(path), path)
-        module.load_state_dict(checkpoints.read(path)["state_dict"])
+        checkpoints.check_fit(module, checkpoints.read_checkpoint(path), path)
+        module.load_state_dict(checkpoints.read_checkpoint(path)["state_dict"])
     if way == "members":
-        assert len(together.members(module, [path, path], "")) == 2
+        assert len(together.load_members(module, [path, path], "")) == 2
     assert (
         numbers(module) == numbers(trained_module)
         and module.normalize.source == "stored in the checkpoint"
@@ -488,13 +488,13 @@ def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
         r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
     )
     module = scratch(*OTHER)
-    with pytest.raises(Refusal, match=said) as refusal:
-        checkpoints.take_weights(module, path)
-    with pytest.raises(Refusal, match=said):
-        checkpoints.refuse_misfit(module, checkpoints.read(path), path)
+    with pytest.raises(UserError, match=said) as refusal:
+        checkpoints.load_weights(module, path)
+    with pytest.raises(UserError, match=said):
+        checkpoints.check_fit(module, checkpoints.read_checkpoint(path), path)
     assert numbers(module) == (pytest.approx([0.449]), pytest.approx([0.226]))
     mend = re.search(r"; set (module\.mean=\S+) (module\.std=\S+)$", str(refusal.value))
-    assert checkpoints.take_weights(
+    assert checkpoints.load_weights(
         scratch(*mend.groups()), path
     )  # the words of the sentence are the cure
 
@@ -516,7 +516,7 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
     torch.save({"state_dict": plain.state_dict()}, tmp_path / "plain.ckpt")
     adapted = module_of("lora_pneumonia", *lora, "module.net.net.weights=null")
     for module in (adapted, from_weights):
-        assert not checkpoints.take_weights(module, tmp_path / "plain.ckpt")
+        assert not checkpoints.load_weights(module, tmp_path / "plain.ckpt")
         assert numbers(module) == numbers(plain)
     given = module_of(
         "lora_pneumonia",
@@ -526,13 +526,13 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
         "module.std=[0.5]",
     )
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], and here"
             r" module\.mean=\[0\.5\]"
         ),
     ):
-        checkpoints.take_weights(given, tmp_path / "plain.ckpt")
+        checkpoints.load_weights(given, tmp_path / "plain.ckpt")
 
 
 def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored, tmp_path):
@@ -545,12 +545,12 @@ def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored
     ):
         own.load_state_dict(module.state_dict())
         with pytest.raises(
-            Refusal,
+            UserError,
             match=(
                 r"other\.ckpt was trained with another module\.mean of grey values than the others"
             ),
         ):
-            together.members(own, [path, tmp_path / "other.ckpt"], "")
+            together.load_members(own, [path, tmp_path / "other.ckpt"], "")
 
 
 def test_the_plan_names_the_numbers_of_a_checkpoint(colored):

@@ -6,9 +6,9 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from lightning_modules.overlap_losses import Dice, Lovasz, Tversky
+from lightning_modules.overlap_losses import DiceLoss, LovaszHingeLoss, TverskyLoss
 
-ALL = [Dice(), Tversky(), Lovasz()]
+ALL = [DiceLoss(), TverskyLoss(), LovaszHingeLoss()]
 
 
 def drawn(images=3, classes=2, side=8, seed=0):
@@ -26,7 +26,7 @@ def test_tversky_by_hand():
     )  # p where the truth is 1, q where it is 0
     logits, target = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     by_hand = 1 - (p + 1) / (p + 0.3 * q + 0.7 * (1 - p) + 1)
-    assert Tversky(alpha=0.3, beta=0.7, smooth=1.0)(logits, target).item() == pytest.approx(
+    assert TverskyLoss(alpha=0.3, beta=0.7, smooth=1.0)(logits, target).item() == pytest.approx(
         by_hand, rel=1e-5
     )
 
@@ -38,8 +38,8 @@ def test_dice_and_tversky_equal_smp_image_by_image():
     for one, true, dice, tversky in zip(
         logits.split(1),
         target.split(1),
-        Dice()(logits, target),
-        Tversky()(logits, target),
+        DiceLoss()(logits, target),
+        TverskyLoss()(logits, target),
         strict=True,
     ):
         assert dice.item() == pytest.approx(
@@ -49,16 +49,18 @@ def test_dice_and_tversky_equal_smp_image_by_image():
 
 
 def test_tversky_of_equal_weights_is_dice():
-    assert torch.allclose(Tversky(0.5, 0.5, smooth=0.5)(*drawn()), Dice(1.0)(*drawn()))
+    assert torch.allclose(TverskyLoss(0.5, 0.5, smooth=0.5)(*drawn()), DiceLoss(1.0)(*drawn()))
 
 
 def test_lovasz_by_hand():
     # errors 1 - l * sign: 2 (a lesion pixel), 1.5 (background), 0.5 (a lesion pixel);
     # the Jaccard loss grows by 1/2, 1/6, 1/3
     logits, target = torch.tensor([[[[-1.0, 0.5, 0.5]]]]), torch.tensor([[[[1.0, 0.0, 1.0]]]])
-    assert Lovasz()(logits, target).item() == pytest.approx(2 / 2 + 1.5 / 6 + 0.5 / 3, rel=1e-6)
+    assert LovaszHingeLoss()(logits, target).item() == pytest.approx(
+        2 / 2 + 1.5 / 6 + 0.5 / 3, rel=1e-6
+    )
     assert (
-        Lovasz()(torch.tensor([[[[-3.0, 0.5]]]]), torch.zeros(1, 1, 1, 2)).item() == 1.5
+        LovaszHingeLoss()(torch.tensor([[[[-3.0, 0.5]]]]), torch.zeros(1, 1, 1, 2)).item() == 1.5
     )  # empty: the worst pixel
 
 
@@ -68,7 +70,7 @@ def test_lovasz_equals_smp_image_by_image_and_class_by_class():
     by_class = torch.stack(
         [theirs(logits[i], target[i]) for i in range(3)]
     )  # smp takes the classes of one image for a batch
-    assert torch.allclose(Lovasz()(logits, target), by_class)
+    assert torch.allclose(LovaszHingeLoss()(logits, target), by_class)
 
 
 @pytest.mark.parametrize("loss", ALL, ids=lambda loss: type(loss).__name__)
@@ -92,7 +94,7 @@ def test_an_empty_image_has_a_gradient_and_huge_logits_a_finite_one(loss):
             assert torch.isfinite(value).all() and torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("loss", [Dice, Tversky])
+@pytest.mark.parametrize("loss", [DiceLoss, TverskyLoss])
 def test_images_without_lesion_cost_nothing_where_lesions_alone_count(loss):
     logits, target = torch.randn(3, 2, 8, 8), torch.zeros(3, 2, 8, 8)
     target[0, 0, 2:5, 2:5] = target[1, :, 1:3, 1:7] = 1

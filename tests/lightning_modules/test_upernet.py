@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import SwinConfig, SwinModel, UperNetConfig, UperNetForSemanticSegmentation
 
-from datamodules.refusal import Refusal
-from lightning_modules.parameter_groups import groups
+from datamodules.refusal import UserError
+from lightning_modules.parameter_groups import build_param_groups
 from lightning_modules.upernet import UperNet
 from lightning_modules.upernet_weights import STAGES
 
@@ -84,33 +84,33 @@ def test_a_swin_alone_gives_the_backbone(tmp_path):
 
 def test_wrong_weights_are_refused_with_the_mend(folder, tmp_path):
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local"
             r" folder.*module\.net\.weights=PATH"
         ),
     ):
         net(weights="nobody/nothing")
-    with pytest.raises(Refusal, match=r"local folder"):
+    with pytest.raises(UserError, match=r"local folder"):
         net(weights=str(tmp_path / "missing"))
     with pytest.raises(
-        Refusal, match=r"depths=\[1, 2, 1, 1\].*window_size=4.*module\.net\.backbone"
+        UserError, match=r"depths=\[1, 2, 1, 1\].*window_size=4.*module\.net\.backbone"
     ):
         UperNet(
             SWIN | {"depths": [1, 1, 1, 1], "window_size": 7}, weights=str(folder), hidden_size=16
         )
-    with pytest.raises(Refusal, match="lacks"):
+    with pytest.raises(UserError, match="lacks"):
         UperNet(SWIN, weights=str(folder), hidden_size=24)
     from transformers import ResNetConfig, ResNetModel
 
     ResNetModel(
         ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
     ).save_pretrained(tmp_path / "resnet")
-    with pytest.raises(Refusal, match="is a resnet"):
+    with pytest.raises(UserError, match="is a resnet"):
         net(weights=str(tmp_path / "resnet"))
-    with pytest.raises(Refusal, match=r"module\.net\.backbone"):
+    with pytest.raises(UserError, match=r"module\.net\.backbone"):
         UperNet(SWIN | {"num_heads": [3, 3, 3, 3]})
-    with pytest.raises(Refusal, match=r"norm=layer"):
+    with pytest.raises(UserError, match=r"norm=layer"):
         net(norm="layer")
 
 
@@ -127,7 +127,7 @@ def test_weights_that_lack_a_layer_are_refused(folder, tmp_path):
         tmp_path / "cut/model.safetensors",
         {"format": "pt"},
     )
-    with pytest.raises(Refusal, match=r"lacks \d+ of the net's weights.*layers\.2"):
+    with pytest.raises(UserError, match=r"lacks \d+ of the net's weights.*layers\.2"):
         net(weights=str(tmp_path / "cut"))
 
 
@@ -176,7 +176,7 @@ def test_layers_learn_the_slower_the_earlier_they_are():
     named = [(f"net.{name}", each) for name, each in own.named_parameters()]
     of = {
         id(each): group["lr_factor"]
-        for group in groups(own, named, encoder_lr=0.5, layer_decay=0.9)
+        for group in build_param_groups(own, named, encoder_lr=0.5, layer_decay=0.9)
         for each in group["params"]
     }
     blocks = [block for layer in own.encoder.swin.encoder.layers for block in layer.blocks]
@@ -192,5 +192,5 @@ def test_layers_learn_the_slower_the_earlier_they_are():
     assert of[id(own.encoder.hidden_states_norms["stage2"].weight)] == pytest.approx(0.5 * 0.9**3)
     assert of[id(own.decode_head.classifier.weight)] == 1.0
     assert len(of) == sum(each.requires_grad for each in own.parameters())
-    with pytest.raises(Refusal, match="layer_decay"):
-        groups(nn.Linear(1, 1), [], layer_decay=0.9)
+    with pytest.raises(UserError, match="layer_decay"):
+        build_param_groups(nn.Linear(1, 1), [], layer_decay=0.9)

@@ -11,7 +11,7 @@ import yaml
 
 from callbacks.report.content import write_json
 from lightning_modules import evidence_file
-from lightning_modules.uncertainty import estimates
+from lightning_modules.uncertainty import bootstrap_metrics
 from tests.lightning_modules.test_label_scores import drawn, evidence_of
 
 
@@ -49,7 +49,7 @@ def left(
     } | settings
     found = {
         name: {score: asdict(e) for score, e in scores.items()}
-        for name, scores in estimates(evidence, 200).items()
+        for name, scores in bootstrap_metrics(evidence, 200).items()
     }
     on_val = {
         name: {score: e | {"value": val} for score, e in scores.items()}
@@ -80,7 +80,7 @@ def left(
             {"status": status, "score": val, "failure": "it broke" if status == "failed" else None}
         )
     )
-    evidence_file.write(evidence, folder / f"evidence/{judged}.npz")
+    evidence_file.write_evidence(evidence, folder / f"evidence/{judged}.npz")
     return folder
 
 

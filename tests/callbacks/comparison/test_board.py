@@ -16,7 +16,7 @@ from callbacks.comparison.verdict import (
     WORSE,
     significance_label,
 )
-from lightning_modules.uncertainty import MEAN, estimates
+from lightning_modules.uncertainty import MEAN, bootstrap_metrics
 from tests.callbacks.comparison.left import changed, labels, left
 from tests.lightning_modules.test_mask_scores import RULES, evidence_of, scene
 
@@ -49,8 +49,8 @@ def test_a_difference_is_that_of_a_comparison_of_the_two_runs_alone(seen, score,
     found = lines(tmp_path)
     wanted = paired_differences([seen[0]], [seen[1]])[score]
     assert found["b"]["gap"] == vars(wanted)
-    each = [list(estimates(evidence).values())[-1][score] for evidence in seen]
-    assert len(seen[0].classes) == 1 or MEAN in estimates(seen[0], 2)
+    each = [list(bootstrap_metrics(evidence).values())[-1][score] for evidence in seen]
+    assert len(seen[0].classes) == 1 or MEAN in bootstrap_metrics(seen[0], 2)
     for line, own in zip((found["a"], found["b"]), each, strict=True):
         assert [line["test"][key] for key in ("value", "low", "high")] == pytest.approx(
             [own.value, own.low, own.high], abs=1e-12
@@ -90,7 +90,7 @@ def test_where_runs_monitored_different_scores_the_first_of_their_pages_ranks(tm
     (group,) = boarded(tmp_path)["groups"]
     assert group["by"] == Ranking("f1", monitored=("val/auc", "val/loss"))
     assert all(
-        line["test"]["value"] == pytest.approx(estimates(labels(), 2)["c0"]["f1"].value)
+        line["test"]["value"] == pytest.approx(bootstrap_metrics(labels(), 2)["c0"]["f1"].value)
         for line in group["lines"]
     )
     assert choose_ranking([("val/loss", "min")] * 2, {"f1"}, "f1") == Ranking(
@@ -104,7 +104,7 @@ def test_where_runs_monitored_different_scores_the_first_of_their_pages_ranks(tm
 
 def test_runs_on_other_images_truths_or_patients_are_never_ranked_together(tmp_path):
     left(tmp_path / "a", labels(), 0.5)
-    left(tmp_path / "b", labels().without({"i000"}), 0.6)
+    left(tmp_path / "b", labels().exclude({"i000"}), 0.6)
     left(tmp_path / "c", labels(patients=30), 0.7)
     left(tmp_path / "d", masks(0), 0.8, monitor=("val/dice", "max"))
     groups = boarded(tmp_path)["groups"]
@@ -148,7 +148,7 @@ def test_of_few_patients_nothing_is_said(tmp_path):
 
 def test_folds_are_parts_of_their_run_and_compete_with_no_whole_one(tmp_path):
     left(tmp_path / "one", labels(), 0.5)
-    merged = left(tmp_path / "folds", labels().without({"i001"}), 0.7, judged="out_of_fold")
+    merged = left(tmp_path / "folds", labels().exclude({"i001"}), 0.7, judged="out_of_fold")
     for fold in range(2):
         left(merged / f"fold{fold}", labels(), 0.9, fold=fold)
     changed(merged, folds=[{"fold": fold, "page": f"fold{fold}/report.html"} for fold in range(2)])
@@ -246,7 +246,7 @@ def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):
 
 
 def test_draws_do_not_depend_on_how_the_images_are_ordered(tmp_path):
-    shuffled = labels(1.5).at(np.random.default_rng(0).permutation(120))
+    shuffled = labels(1.5).subset(np.random.default_rng(0).permutation(120))
     left(tmp_path / "a", labels(), 0.9)
     left(tmp_path / "b", labels(1.5), 0.5)
     left(tmp_path / "c", shuffled, 0.4)

@@ -16,14 +16,14 @@ from callbacks.report.content import scores, write_json
 from callbacks.report.kinds import KINDS
 from callbacks.report.report import Report
 from lightning_modules import evidence_file
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.mask_evidence import MaskEvidence
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
 
 ID, PATIENT, DATA = "secret-scan-", "secret-patient-", "/mnt/secret-hospital/films"
 IMAGES = 24
 
 
-def labels(seed: int) -> LabelEvidence:
+def labels(seed: int) -> ClassificationEvidence:
     """One class, one image a patient."""
     random = np.random.default_rng(seed)
     truth = np.arange(IMAGES)[:, None] % 3 == 0
@@ -33,7 +33,7 @@ def labels(seed: int) -> LabelEvidence:
         "ids": np.array([f"{ID}{i}" for i in range(IMAGES)]),
         "groups": np.array([f"{PATIENT}{i}" for i in range(IMAGES)]),
     }
-    return LabelEvidence(
+    return ClassificationEvidence(
         logits=logits,
         labels=truth.astype(np.uint8),
         rule=rule,
@@ -43,7 +43,7 @@ def labels(seed: int) -> LabelEvidence:
     )
 
 
-def masks(seed: int) -> MaskEvidence:
+def masks(seed: int) -> SegmentationEvidence:
     """Return one-class histograms: 100 pixels outside, 20 inside (none in every fourth image)."""
     random = np.random.default_rng(seed)
     counts = np.zeros((IMAGES, 1, 2, 256), np.int32)
@@ -56,7 +56,7 @@ def masks(seed: int) -> MaskEvidence:
             )
     rule = np.tile([128.0, 0.0, 128.0], (IMAGES, 1, 1))
     ids = np.array([f"{ID}{i}" for i in range(IMAGES)])
-    return MaskEvidence(
+    return SegmentationEvidence(
         counts=counts, ids=ids, groups=ids, rule=rule, classes=("lesion",), grid="native"
     )
 
@@ -65,7 +65,7 @@ def reported(folder: Path, evidence: dict) -> dict:
     """Leaves report.json and evidence in a run folder."""
     test = evidence["test"]
     for split, seen in evidence.items():
-        evidence_file.write(seen, folder / "evidence" / f"{split}.npz")
+        evidence_file.write_evidence(seen, folder / "evidence" / f"{split}.npz")
     found = {
         "judged": "test",
         "scores": {split: scores(seen) for split, seen in evidence.items()},

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score
 
 from callbacks.dashboard.identity import ID as ID_FILE
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from tests.callbacks.dashboard.conftest import (
     DATA,
     ID,
@@ -255,5 +255,5 @@ def finished_silently(logger):
     ],
 )
 def test_what_does_not_exist_is_refused(folder, more, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         board(folder, **more)

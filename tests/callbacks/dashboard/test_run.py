@@ -49,7 +49,7 @@ def test_each_fold_is_a_run_of_its_own_with_the_numbers_of_its_folder(
         for name, estimate in report["scores"]["test"]["tumour"].items():
             ends = [run.summary.get(f"test/{name}{end}") for end in ("", "/low", "/high")]
             assert ends == [estimate[key] for key in ("value", "low", "high")]
-        ids = evidence_file.read(place / "evidence" / "test.npz").ids.tolist()
+        ids = evidence_file.read_evidence(place / "evidence" / "test.npz").ids.tolist()
         for path in (path for path in (place / "wandb").rglob("*") if path.is_file()):
             assert not [
                 word

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from callbacks.doctor import loader, measuring, network, speed, step
-from datamodules.sample import Canvas
+from datamodules.sample import ImageSize
 from tests.callbacks.doctor.conftest import SMALL_NET, STOPS, WARNS, config
 
 
@@ -69,17 +69,17 @@ def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
         seen.clear()
         assert (
             step.images_per_second(
-                module, step.Setting("cpu", 0, precision, 2, Canvas(64, 96), 1), 0.0
+                module, step.Setting("cpu", 0, precision, 2, ImageSize(64, 96), 1), 0.0
             )
             > 0
         )
         assert len(seen) == 2 and set(seen) == {dtype}  # a warm-up and one that counts, in no time
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert (
-        step.batch_size(16, Canvas.of(128), "cpu") == 8
-        and step.batch_size(16, Canvas.of(640), "cpu") == 2
+        step.batch_size(16, ImageSize.from_config(128), "cpu") == 8
+        and step.batch_size(16, ImageSize.from_config(640), "cpu") == 2
     )
-    assert step.batch_size(16, Canvas.of(640), "cuda") == 16
+    assert step.batch_size(16, ImageSize.from_config(640), "cuda") == 16
 
 
 def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypatch):

@@ -6,12 +6,12 @@ import torch
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from callbacks.pseudo_labels.activation_maps import ActivationMaps, scaled, upsampled
-from datamodules.refusal import Refusal
-from datamodules.sample import Canvas
+from datamodules.refusal import UserError
+from datamodules.sample import ImageSize
 
 
 def test_an_svd_that_no_memory_holds_is_refused():
-    with pytest.raises(Refusal, match=r"SVD of 256 x 128 cells.*such as LayerCAM"):
+    with pytest.raises(UserError, match=r"SVD of 256 x 128 cells.*such as LayerCAM"):
         ActivationMaps("EigenCAM", "key").of([np.zeros((1, 2, 256, 128), np.float32)], [])
 
 
@@ -32,7 +32,7 @@ def test_only_the_image_without_evidence_is_zero():
 def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
     heat = np.zeros((1, 8, 4), np.float32)
     heat[0][cell] = 1
-    canvas = upsampled(heat, Canvas(256, 128))
+    canvas = upsampled(heat, ImageSize(256, 128))
     rows, columns = np.nonzero(canvas[0] == canvas.max())
     middle = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     at_border = cell != (3, 1)  # where there is no cell beyond, the maximum reaches to the border

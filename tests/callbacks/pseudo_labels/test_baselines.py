@@ -9,8 +9,8 @@ from callbacks.pseudo_labels.baselines import BrightestBlob
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.truth import Said
 from datamodules.letterbox import Letterbox
-from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox
 
 BLOB = BrightestBlob(
     sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, at_least=0, min_distance=4)
@@ -64,7 +64,7 @@ def test_a_spot_of_one_pixel_loses_to_a_broad_one():
 def test_an_even_picture_says_nothing(even):
     canvas = np.zeros((30, 40), even.dtype)
     canvas[:, 10:30] = even
-    for found in (BLOB(even), BLOB(canvas, Content(0, 10, 30, 20))):
+    for found in (BLOB(even), BLOB(canvas, ContentBox(0, 10, 30, 20))):
         assert len(found) == 0
         said = Said.of(found, Letterbox(30, 20, (30, 40)))
         assert said.peak is None and said.boxes.shape == (0, 4)
@@ -75,7 +75,7 @@ def test_a_canvas_changes_nothing_and_its_padding_no_score(top, left):
     image = blobs(*SPOTS, (119, 0, 230))
     canvas = np.full((150, 90), 255, np.uint8)
     canvas[top : top + 120, left : left + 60] = image
-    plain, placed = BLOB(image), BLOB(canvas, Content(top, left, 120, 60))
+    plain, placed = BLOB(image), BLOB(canvas, ContentBox(top, left, 120, 60))
     assert np.allclose(
         placed.boxes, plain.boxes + np.array([left, top, left, top])
     ) and np.allclose(placed.heights, plain.heights)
@@ -95,6 +95,6 @@ def test_what_it_cannot_use_is_refused():
     with pytest.raises(ValueError, match="give one grey image"):
         BLOB(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(
-        Refusal, match="sigma=0, which is not a number of pixels above 0; write sigma=4"
+        UserError, match="sigma=0, which is not a number of pixels above 0; write sigma=4"
     ):
         BrightestBlob(0)

@@ -9,11 +9,11 @@ from torchvision.ops import box_iou
 
 from callbacks.pseudo_labels.activation_maps import upsampled
 from callbacks.pseudo_labels.boxes import PeakBoxes, shifted_inside
-from datamodules.refusal import Refusal
-from datamodules.sample import Content
+from datamodules.refusal import UserError
+from datamodules.sample import ContentBox
 
 HEIGHT, WIDTH = 256, 160
-CONTENT = Content(8, 24, 240, 112)
+CONTENT = ContentBox(8, 24, 240, 112)
 LOW, HIGH = np.array([24, 8]), np.array([136, 248])
 PLACES = st.tuples(st.floats(24.5, 135.5), st.floats(8.5, 247.5))
 
@@ -126,7 +126,7 @@ def test_an_adaptive_box_encloses_its_region_and_keeps_its_bounds():
 def test_a_cell_of_a_coarse_map_is_one_peak_at_its_centre():
     cells = np.zeros((1, 8, 5), np.float32)
     cells[0, 3, 2], cells[0, 6, 3] = 1, 0.8
-    found = PeakBoxes()(upsampled(cells, (HEIGHT, WIDTH))[0], Content(0, 0, HEIGHT, WIDTH))
+    found = PeakBoxes()(upsampled(cells, (HEIGHT, WIDTH))[0], ContentBox(0, 0, HEIGHT, WIDTH))
     assert found.peaks.tolist() == [[80, 112], [112, 208]] and found.boxes[0].tolist() == [
         56,
         88,
@@ -167,6 +167,6 @@ def test_no_heat_gives_no_boxes(size):
     ],
 )
 def test_wrong_numbers_are_refused_with_a_mend(words, wrong, mend):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         PeakBoxes(key="key", **words)
     assert wrong in str(refusal.value) and mend in str(refusal.value)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from callbacks.pseudo_labels.classical import GrabCut, RandomWalker
 from callbacks.pseudo_labels.hot_spot import contrast_of, cut
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 BOTH = pytest.mark.parametrize("kind", [RandomWalker, GrabCut])
 
@@ -221,5 +221,5 @@ def test_the_score_is_the_contrast():
     ],
 )
 def test_impossible_numbers_are_refused(kind, name, value):
-    with pytest.raises(Refusal, match=rf"{name}={value} is not allowed; it must be a .*number"):
+    with pytest.raises(UserError, match=rf"{name}={value} is not allowed; it must be a .*number"):
         kind(**{name: value})

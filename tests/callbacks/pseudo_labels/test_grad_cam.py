@@ -10,10 +10,10 @@ from torch import nn
 
 from callbacks.pseudo_labels.activation_maps import METHODS, upsampled
 from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
-from datamodules.sample import Canvas
-from lightning_modules.together import Together
+from datamodules.sample import ImageSize
+from lightning_modules.together import Ensemble
 
-CANVAS = Canvas(256, 128)
+CANVAS = ImageSize(256, 128)
 SWIN = {
     "img_size": (64, 32),
     "window_size": 2,
@@ -91,7 +91,7 @@ def test_bf16_and_channels_last_are_close(net, images):
 
 
 def test_of_several_networks_and_mirrored_views_the_first_is_mapped(net, images):
-    together = Together(
+    together = Ensemble(
         [net, timm.create_model("resnet10t", in_chans=1, num_classes=2).eval()], flip=True
     )
     with torch.no_grad():

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
-from datamodules.refusal import Refusal
-from lightning_modules.classifiers import classifier
+from datamodules.refusal import UserError
+from lightning_modules.classifiers import build_classifier
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from lightning_modules.classifiers import classifier
     ],
 )
 def test_the_last_stage_is_found(images, library, architecture, layer):
-    made = classifier(library, architecture, weights=None).eval()
+    made = build_classifier(library, architecture, weights=None).eval()
     assert np.array_equal(
         heat_of(HeatMaps(), made, images)[1], heat_of(HeatMaps(layers=layer), made, images)[1]
     )
@@ -29,7 +29,7 @@ def test_the_last_stage_is_found(images, library, architecture, layer):
 
 def test_a_network_without_a_stage_is_refused():
     with pytest.raises(
-        Refusal, match=r"layers=null finds no stage in Sequential.*names such as 0, 1"
+        UserError, match=r"layers=null finds no stage in Sequential.*names such as 0, 1"
     ):
         heat_of(HeatMaps(), nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), torch.rand(1, 1, 2, 2))
 
@@ -54,7 +54,7 @@ def test_a_network_without_a_stage_is_refused():
     ],
 )
 def test_wrong_words_are_refused_with_a_mend(net, images, words, wrong, mend):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         heat_of(HeatMaps(**words), net, images)
     assert (
         wrong in str(refusal.value)

@@ -9,7 +9,7 @@ from torch import nn
 
 from callbacks.pseudo_labels.activation_maps import scaled
 from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 
 def state_of(net: nn.Module) -> list:
@@ -155,7 +155,7 @@ def test_lightning_predicts_and_maps_in_one_forward(net, images):
 
 def test_inference_mode_is_refused_where_gradients_are_needed(net, images):
     with pytest.raises(
-        Refusal, match=r"GradCAM needs gradients.*set trainer\.inference_mode=false"
+        UserError, match=r"GradCAM needs gradients.*set trainer\.inference_mode=false"
     ):
         predict(Predicting(net, HeatMaps()), images, inference_mode=True)
     assert torch.is_grad_enabled()
@@ -169,9 +169,9 @@ def test_inference_mode_is_refused_where_gradients_are_needed(net, images):
 def test_a_layer_off_the_way_a_missing_channel_and_a_second_asking_are_refused(net, images):
     aside = nn.Sequential(net, nn.Identity())
     aside.forward = net.forward
-    with pytest.raises(Refusal, match="names 1, which the network does not pass"):
+    with pytest.raises(UserError, match="names 1, which the network does not pass"):
         heat_of(HeatMaps(layers="1"), aside, images)
-    with pytest.raises(Refusal, match="channel 2 is none of the network's 2 logits"):
+    with pytest.raises(UserError, match="channel 2 is none of the network's 2 logits"):
         heat_of(HeatMaps(), net, images, channel=2)
     with HeatMaps().listening(net) as listener:
         net(images)

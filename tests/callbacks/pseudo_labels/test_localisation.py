@@ -10,7 +10,7 @@ from callbacks.pseudo_labels.localisation import as_table, estimates, resampled,
 from callbacks.pseudo_labels.localisation_rules import LocalisationRules
 from callbacks.pseudo_labels.measured import Localised, measure
 from callbacks.pseudo_labels.truth import Said, Truth
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.uncertainty import group_weights
 from tests.callbacks.pseudo_labels.located import centred, froc_by_loops, iou, read, splits
 
@@ -159,5 +159,5 @@ def test_no_image_at_all_scores_nothing():
     ],
 )
 def test_rules_out_of_range_are_refused_with_the_mend(wrong):
-    with pytest.raises(Refusal, match=rf"{next(iter(wrong))}=.* is not allowed; it must be "):
+    with pytest.raises(UserError, match=rf"{next(iter(wrong))}=.* is not allowed; it must be "):
         LocalisationRules(**wrong)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
-from datamodules.sample import Content
+from datamodules.sample import ContentBox
 
 SIDE = 7
-WHOLE = Content(0, 0, SIDE, SIDE)
+WHOLE = ContentBox(0, 0, SIDE, SIDE)
 
 
 def flooded(heat: np.ndarray, start: tuple[int, int], belongs) -> set[tuple[int, int]]:
@@ -80,15 +80,15 @@ def test_peaks_on_the_padding_and_slopes_into_it_are_none():
         1, 0.4, 7
     )  # its peak is at column 2, in the padding; its slope reaches into the picture
     heat[6, 15] = 0.5
-    peaks, heights = peaks_of(heat, Content(0, 5, 10, 10))
+    peaks, heights = peaks_of(heat, ContentBox(0, 5, 10, 10))
     assert len(peaks) == 0
-    peaks, heights = peaks_of(heat, Content(0, 5, 10, 15))
+    peaks, heights = peaks_of(heat, ContentBox(0, 5, 10, 15))
     assert peaks.tolist() == [[15.5, 6.5]] and heights.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_the_same_heat_everywhere_has_no_peak(level):
-    peaks, heights = peaks_of(np.full((4, 6), level, np.float32), Content(0, 0, 4, 6))
+    peaks, heights = peaks_of(np.full((4, 6), level, np.float32), ContentBox(0, 0, 4, 6))
     assert peaks.shape == (0, 2) and heights.shape == (0,)
 
 
@@ -105,5 +105,5 @@ def test_the_middle_of_a_ring_is_one_pixel():
     ring = np.zeros((5, 5), np.float32)
     ring[1:4, 1:4] = 1
     ring[2, 2] = 0
-    (peak,), _ = peaks_of(ring, Content(0, 0, 5, 5))
+    (peak,), _ = peaks_of(ring, ContentBox(0, 0, 5, 5))
     assert peak.tolist() == [2.5, 2.5] and region_around(peak, ring, 0.5).tolist() == [2, 2, 3, 3]

@@ -12,7 +12,7 @@ from callbacks.pseudo_labels.classical import GrabCut, RandomWalker
 from callbacks.pseudo_labels.jitter import jittered
 from callbacks.pseudo_labels.masks import Masks, within
 from callbacks.pseudo_labels.quality import STEPS, Quality, funnel
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 SHAPE = (50, 40)  # 2000 pixels
 BOX, POINT = np.array([[10.0, 10, 30, 30]]), np.array([[20.0, 20.0]])
@@ -211,10 +211,10 @@ def test_a_funnel_by_hand():
     ],
 )
 def test_impossible_bounds_are_refused(name, value):
-    with pytest.raises(Refusal, match=rf"{name}={value} is not allowed; it must be a .*number"):
+    with pytest.raises(UserError, match=rf"{name}={value} is not allowed; it must be a .*number"):
         Quality(**{name: value})
 
 
 def test_bounds_that_nothing_can_keep_are_refused():
-    with pytest.raises(Refusal, match=r"min_area=0\.1 is above max_area=0\.03"):
+    with pytest.raises(UserError, match=r"min_area=0\.1 is above max_area=0\.03"):
         Quality(min_area=0.1)

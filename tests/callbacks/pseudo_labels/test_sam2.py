@@ -16,7 +16,7 @@ from transformers import (
 
 from callbacks.pseudo_labels.masks import within
 from callbacks.pseudo_labels.sam2 import Sam2
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 SIDE = 64
 HIERA = {
@@ -206,24 +206,24 @@ def test_a_checkpoint_of_the_video_model_gives_the_image_model(tmp_path, image):
 def test_what_is_no_sam2_is_refused_with_the_mend(folder, tmp_path):
     key = r"callbacks\.pseudo_labels\.segmenter\.weights"
     with pytest.raises(
-        Refusal,
+        UserError,
         match=(
             rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with"
             r" config\.json.*RandomWalker"
         ),
     ):
         Sam2("nobody/nothing", device="cpu")
-    with pytest.raises(Refusal, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):
+    with pytest.raises(UserError, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):
         Sam2(str(tmp_path / "nowhere"), device="cpu")
     with pytest.raises(
-        Refusal, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"
+        UserError, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"
     ):
         Sam2(str(tmp_path), device="cpu")
     Sam2Model(Sam2Config(**TINY)).save_pretrained(tmp_path / "bare")
-    with pytest.raises(Refusal, match=r"bare is a folder, but no SAM 2 .*processor_config\.json"):
+    with pytest.raises(UserError, match=r"bare is a folder, but no SAM 2 .*processor_config\.json"):
         Sam2(str(tmp_path / "bare"), device="cpu")
     SwinModel(SwinConfig(embed_dim=8, depths=[1], num_heads=[1])).save_pretrained(tmp_path / "swin")
-    with pytest.raises(Refusal, match="swin is a swin and no SAM 2"):
+    with pytest.raises(UserError, match="swin is a swin and no SAM 2"):
         Sam2(str(tmp_path / "swin"), device="cpu")
 
 
@@ -233,7 +233,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
     for name in ("config.json", "processor_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(Refusal, match="no SAM 2 can be read from it"):
+    with pytest.raises(UserError, match="no SAM 2 can be read from it"):
         Sam2(str(tmp_path), device="cpu")
     state = load_file(folder / "model.safetensors")
     lacking = next(name for name in state if name.startswith("mask_decoder"))
@@ -243,7 +243,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
         {"format": "pt"},
     )
     with pytest.raises(
-        Refusal, match=rf"lacks 1 of the model's weights \(the first is {lacking}\)"
+        UserError, match=rf"lacks 1 of the model's weights \(the first is {lacking}\)"
     ):
         Sam2(str(tmp_path), device="cpu")
 
@@ -258,5 +258,5 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
     ],
 )
 def test_impossible_arguments_are_refused_before_weights_are_read(arguments, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         Sam2("nobody/nothing", **arguments)

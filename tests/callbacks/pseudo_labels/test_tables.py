@@ -15,7 +15,7 @@ from callbacks.pseudo_labels.tables import (
 )
 from datamodules.formats.rle import decode, encode
 from datamodules.letterbox import Letterbox
-from datamodules.manifest import Manifest, read
+from datamodules.manifest import Manifest, read_manifest
 
 BOX = Letterbox(8, 4, (16, 16))
 RLE = encode(np.ones((8, 4, 1), np.uint8))[0]
@@ -66,7 +66,7 @@ def test_pseudo_masks_train_and_true_masks_judge(table, tmp_path):
     segmenters_manifest(table, found(table), pseudo_mask, "finding").write(
         tmp_path / "manifest.csv"
     )
-    manifest = read(tmp_path / "manifest.csv")
+    manifest = read_manifest(tmp_path / "manifest.csv")
     kinds = dict(zip(manifest.rows["id"], manifest.rows["mask_is"], strict=True))
     assert manifest.classes == ("finding",) and "square" not in manifest.rows
     assert {id for id, kind in kinds.items() if kind == "pseudo mask"} == {"train1a", "val1a"}

@@ -12,11 +12,11 @@ from callbacks.report.content import Run, content
 from callbacks.report.kinds import KINDS
 from callbacks.report.page import write_page
 from callbacks.report.pictures import illustrated
-from datamodules.sample import Content
+from datamodules.sample import ContentBox
 from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.mask_evidence import MaskEvidence
-from lightning_modules.mask_rule import MaskRule
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.mask_evidence import SegmentationEvidence
+from lightning_modules.mask_rule import SegmentationRule
 from tests.callbacks.test_mask_report import many
 from tests.lightning_modules.test_label_scores import drawn
 from tests.lightning_modules.test_label_scores import evidence_of as labels_of
@@ -66,11 +66,11 @@ def masks(
         classes=names,
         group_is="patient",
     )
-    module = MaskRule(classes)
+    module = SegmentationRule(classes)
     module.numbers = torch.tensor([rule] * classes, dtype=torch.float64)
     grey = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
     batch, kind, cases = (
-        {"image": grey, "mask": truth, "content": [Content(0, 0, 32, 32)] * images},
+        {"image": grey, "mask": truth, "content": [ContentBox(0, 0, 32, 32)] * images},
         KINDS["mask"],
         [],
     )
@@ -79,7 +79,7 @@ def masks(
         cases.append(illustrated(case, kind, batch, i, logits[i : i + 1], module, side=32))
     judged = "out_of_fold" if folds else "test"
     return Page(
-        _page(folder, seen, cases, [] if folds else module.in_words(), judged),
+        _page(folder, seen, cases, [] if folds else module.as_dict(), judged),
         seen,
         logits.numpy(),
         truth.numpy(),
@@ -107,7 +107,11 @@ def labels(folder: Path, classes: int = 1, exclusive: bool = False) -> Page:
 
 
 def _page(
-    folder: Path, seen: MaskEvidence | LabelEvidence, cases: list, rule: list, judged: str
+    folder: Path,
+    seen: SegmentationEvidence | ClassificationEvidence,
+    cases: list,
+    rule: list,
+    judged: str,
 ) -> Path:
     folder.mkdir(parents=True)
     found = content(Run(EVIL, folder, {judged: seen}, rule, {}, judged=judged), DATA)

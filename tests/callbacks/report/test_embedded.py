@@ -14,10 +14,10 @@ from callbacks.report.kinds import KINDS
 from callbacks.report.mask_cases import orders
 from callbacks.report.mask_maps import maps_of
 from callbacks.report.swept import RULE, UNMOVED, means, sweep
-from datamodules.sample import Content
-from lightning_modules.logit_byte import probability_of, to_byte
+from datamodules.sample import ContentBox
+from lightning_modules.logit_byte import bin_probability, quantize
 from lightning_modules.mask_decision import dice
-from lightning_modules.uncertainty import MEAN, estimates
+from lightning_modules.uncertainty import MEAN, bootstrap_metrics
 from tests.callbacks.test_mask_report import many
 from tests.lightning_modules.test_label_scores import drawn
 from tests.lightning_modules.test_label_scores import evidence_of as labels_of
@@ -30,7 +30,7 @@ def moved(seen, channel, byte):
     if seen.kind == "mask":
         rule[:, channel, 0] = rule[:, channel, 2] = byte
     else:
-        rule[:, channel, 0] = probability_of(byte)
+        rule[:, channel, 0] = bin_probability(byte)
     return replace(seen, rule=rule)
 
 
@@ -49,7 +49,7 @@ def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_fol
     each = [sweep(seen, c, KINDS[kind].at_each_byte) for c in range(3)]
     mean = means(each, seen.scores)
     for byte in (0, 60, 119, 128, 131, 140, 255, RULE):
-        ruled = estimates(seen if byte == RULE else moved(seen, 1, byte), resamples=1)
+        ruled = bootstrap_metrics(seen if byte == RULE else moved(seen, 1, byte), resamples=1)
         for name, found in ((seen.classes[1], each[1].values), (MEAN, mean[1])):
             wanted = [ruled[name][score.name].value for score in seen.scores]
             np.testing.assert_allclose(
@@ -66,9 +66,9 @@ def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_fol
 def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn():
     seen = several("mask")
     found = sweep(seen, 1, KINDS["mask"].at_each_byte, places=[3, 0])
-    says = np.array([moved(seen, 1, byte).decided(1).says for byte in range(256)])
+    says = np.array([moved(seen, 1, byte).decided(1).predicted for byte in range(256)])
     assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (
-        found.says == seen.decided(1).says
+        found.says == seen.decided(1).predicted
     ).all()
     for byte in (100, 130, 150):
         np.testing.assert_allclose(
@@ -88,23 +88,23 @@ def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_thre
     assert thresholds.mask_start(several("mask"), 0).note == thresholds.OF_FOLDS
     one = labels_of(*drawn(), (0.4, 2.0, 1.0))
     start = thresholds.label_start(one, 0)
-    gaps = np.abs(probability_of(np.arange(256)) - 0.4)
+    gaps = np.abs(bin_probability(np.arange(256)) - 0.4)
     assert start.byte == gaps.argmin() and start.words == "threshold 0.4000" and not start.plain
     assert thresholds.label_start(replace(one, rule=np.tile((0.5, 2.0, 1.0), (200, 1, 1))), 0).plain
 
 
 def test_maps_travel_without_loss_and_large_ones_shrink():
     logits, truth = scene(2, side=32)
-    batch = {"mask": truth, "content": [Content(4, 2, 24, 30)] * 2}
+    batch = {"mask": truth, "content": [ContentBox(4, 2, 24, 30)] * 2}
     found, size = maps_of(batch, 1, logits[1:], (0,))
     raw = np.frombuffer(zlib.decompress(base64.b64decode(found[0])), np.uint8)
     assert size == (24, 30)
     again = np.cumsum(raw[:720].reshape(24, 30), axis=1, dtype=np.uint8)
-    assert (again == to_byte(logits[1, 0, 4:28, 2:32]).numpy()).all()
+    assert (again == quantize(logits[1, 0, 4:28, 2:32]).numpy()).all()
     assert (np.unpackbits(raw[720:])[:720].reshape(24, 30) == truth[1, 0, 4:28, 2:32].numpy()).all()
     large = {
         "mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8),
-        "content": [Content(0, 0, 64, 32)],
+        "content": [ContentBox(0, 0, 64, 32)],
     }
     assert maps_of(large, 0, torch.zeros(1, 1, 64, 32), (0,), side=16)[1] == (16, 8)
 

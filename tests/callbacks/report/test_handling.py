@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_modules.logit_byte import probability_of
+from lightning_modules.logit_byte import bin_probability
 from lightning_modules.mask_decision import dice
 from tests.callbacks.report import pages
 from tests.callbacks.report.pages import slide
@@ -115,7 +115,7 @@ def test_the_table_of_all_images_sorts_filters_and_opens(made, opened):
     assert tab.evaluate(first)[0] == page.seen.ids[page.seen.probability[:, 0].argmax()]
     slide(tab, 140)
     tab.locator("#filter").fill("False Negative")
-    says = page.seen.probability[:, 0] >= probability_of(140)
+    says = page.seen.probability[:, 0] >= bin_probability(140)
     missed = (~says & (page.truth[:, 0] > 0)).sum()
     assert len(tab.evaluate(first)) == missed and tab.inner_text("#number") == f"{missed} of 60"
     tab.locator("#filter").fill("")

@@ -5,8 +5,8 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from callbacks.report.swept import UNMOVED
-from lightning_modules.logit_byte import HALF, probability_of, to_byte
-from lightning_modules.uncertainty import MEAN, estimates
+from lightning_modules.logit_byte import HALF, bin_probability, quantize
+from lightning_modules.uncertainty import MEAN, bootstrap_metrics
 from tests.callbacks.report.pages import slide
 from tests.callbacks.report.test_embedded import moved
 
@@ -36,7 +36,7 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
         tab.locator("#channel").select_option(str(channel))
     for byte in BYTES:
         slide(tab, byte)
-        wanted = estimates(moved(seen, channel, byte), resamples=1)
+        wanted = bootstrap_metrics(moved(seen, channel, byte), resamples=1)
         for c, score, text in tab.evaluate(VALUES):
             own = MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
@@ -61,9 +61,9 @@ def test_confusion_is_scikit_learn_s(name, made, opened):
     for byte in (117, 141):
         slide(tab, byte)
         if name == "label":
-            says, true = seen.probability[:, 0] >= probability_of(byte), page.truth[:, 0] > 0
+            says, true = seen.probability[:, 0] >= bin_probability(byte), page.truth[:, 0] > 0
         else:
-            masks = to_byte(torch.tensor(page.logits)).numpy()[:, 0] >= byte
+            masks = quantize(torch.tensor(page.logits)).numpy()[:, 0] >= byte
             enough = masks.mean((1, 2)) >= seen.rule[:, 0, 1]
             masks, truth = masks & enough[:, None, None], page.truth[:, 0] > 0
             says, true = masks.any((1, 2)), truth.any((1, 2))

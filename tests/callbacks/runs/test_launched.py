@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from callbacks.runs import launched
 from callbacks.runs.devices import ddp, refuse_devices, several_processes
 from callbacks.runs.one_run import prepare
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules.upernet import UperNet
 
 TORCHRUN = {
@@ -84,7 +84,7 @@ def test_more_gpus_than_there_are_are_refused_and_what_there_is_is_said(monkeypa
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(
-        Refusal, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"
+        UserError, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"
     ):
         refuse_devices(config(devices=3))
     for fine in ({"devices": 2}, {"devices": "auto"}, {"devices": 3, "accelerator": "cpu"}):
@@ -95,7 +95,7 @@ def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkey
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refuse_devices(config(devices=3))
-    with pytest.raises(Refusal, match=r"finds no GPU.*trainer\.accelerator=cpu"):
+    with pytest.raises(UserError, match=r"finds no GPU.*trainer\.accelerator=cpu"):
         refuse_devices(config(accelerator="gpu"))
     assert (
         not several_processes(config())

@@ -12,13 +12,13 @@ from torch import nn
 
 from callbacks.curriculum.stage import Stage
 from callbacks.runs import plan, trained
-from datamodules.drawing import Pool
+from datamodules.drawing import SamplingPool
 from datamodules.manifest import Manifest
-from datamodules.plan import Plan
-from datamodules.sample import Canvas
-from lightning_modules.losses import Focal, WeightedSum
+from datamodules.plan import EpochConfig
+from datamodules.sample import ImageSize
+from lightning_modules.losses import FocalLoss, WeightedLoss
 from lightning_modules.normalize import Normalize
-from lightning_modules.overlap_losses import Dice
+from lightning_modules.overlap_losses import DiceLoss
 from lightning_modules.schedules import plateau
 
 AREAS = np.array([[9], [0], [0], [0], [4], [0], [7], [0]])  # of lesions, in pixels
@@ -35,18 +35,21 @@ def parts(tmp_path):
     }
     table = Manifest(pd.DataFrame(rows), classes=("lesion",), group_is="patient")
     positive = AREAS[:5, 0] > 0
-    pool = Pool(np.arange(5), positive, np.where(positive, "1", "0"), np.ones(5))
-    wanted = Plan(Canvas(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
+    pool = SamplingPool(np.arange(5), positive, np.where(positive, "1", "0"), np.ones(5))
+    wanted = EpochConfig(ImageSize(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
     data = SimpleNamespace(
         table=table,
         cache=SimpleNamespace(has_masks=True, areas=AREAS),
         pool=pool,
         plan=lambda epoch: wanted,
     )
-    data.seen_size, data.trained_size = (lambda: Canvas.of(64)), Canvas.of(32)
+    data.seen_size, data.trained_size = (
+        (lambda: ImageSize.from_config(64)),
+        ImageSize.from_config(32),
+    )
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 1))  # 20 and 3 parameters
     net[0].requires_grad_(False)
-    loss = WeightedSum({"focal": Focal(), "dice": Dice()}, {"focal": 0.25, "dice": 0.75})
+    loss = WeightedLoss({"focal": FocalLoss(), "dice": DiceLoss()}, {"focal": 0.25, "dice": 0.75})
     optimizer = SimpleNamespace(func=torch.optim.AdamW, keywords={"lr": 3e-4, "weight_decay": 0.01})
     normalize = Normalize(
         [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], source="ImageNet weights of resnet18"
@@ -120,7 +123,7 @@ def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypa
 
 def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
     config, trainer, module, data = parts
-    plans = {0: data.plan(0), 1: Plan(Canvas(64, 32), batch_size=4)}
+    plans = {0: data.plan(0), 1: EpochConfig(ImageSize(64, 32), batch_size=4)}
     data.plan = lambda epoch: plans[min(epoch, 1)]
     assert "an epoch" not in plan.plan(config, trainer, module, data)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from callbacks.runs.swept_folds import folds_word, seeds_word
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from run import CONF
 
 WORDS = {
@@ -54,7 +54,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_folds_that_cannot_be_are_refused(name):
     words, said = BAD[name]
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         folds_word(words, CONF)
 
 

@@ -10,8 +10,8 @@ import yaml
 from callbacks.report.content import write_json
 from callbacks.runs import outcome
 from lightning_modules import evidence_file
-from lightning_modules.label_evidence import LabelEvidence
-from lightning_modules.uncertainty import estimates
+from lightning_modules.label_evidence import ClassificationEvidence
+from lightning_modules.uncertainty import bootstrap_metrics
 
 NAMES = np.array([f"i{n:03d}" for n in range(160)])
 LABELS = (np.random.default_rng(7).random((160, 1)) < 0.4).astype(np.uint8)
@@ -30,7 +30,9 @@ DATA = {
 COPIES = {"pairs": 0, "test_images": [], "examples": []}
 
 
-def seen(rows: np.ndarray, seed: int, skill: float = 1.0, threshold: float = 0.5) -> LabelEvidence:
+def seen(
+    rows: np.ndarray, seed: int, skill: float = 1.0, threshold: float = 0.5
+) -> ClassificationEvidence:
     """What a network of that seed says of some images; the same of an image whatever the rows."""
     logits = (
         np.random.default_rng(100 + seed).normal(size=LABELS.shape) * 1.5
@@ -43,7 +45,7 @@ def seen(rows: np.ndarray, seed: int, skill: float = 1.0, threshold: float = 0.5
         "groups": GROUPS[rows],
         "ids": NAMES[rows],
     }
-    return LabelEvidence(rule=rule, classes=("lesion",), group_is="patient", **parts)
+    return ClassificationEvidence(rule=rule, classes=("lesion",), group_is="patient", **parts)
 
 
 def cut(folds: int, seed: int = 0) -> np.ndarray:
@@ -54,8 +56,8 @@ def cut(folds: int, seed: int = 0) -> np.ndarray:
 
 def fit(
     folder: Path,
-    val: LabelEvidence,
-    test: LabelEvidence,
+    val: ClassificationEvidence,
+    test: ClassificationEvidence,
     words: list[str],
     failure: str | None = None,
     **config: object,
@@ -80,17 +82,17 @@ def fit(
         return folder
     scores = {}
     for split, evidence in (("val", val), ("test", test)):
-        evidence_file.write(evidence, folder / f"evidence/{split}.npz")
+        evidence_file.write_evidence(evidence, folder / f"evidence/{split}.npz")
         scores[split] = {
             "lesion": {
                 name: asdict(value)
-                for name, value in estimates(evidence, resamples=2)["lesion"].items()
+                for name, value in bootstrap_metrics(evidence, resamples=2)["lesion"].items()
             }
         }
     report = {
         "title": "drawn",
         "kind": "label",
-        "heads": val.heads,
+        "heads": val.headline_metrics,
         "judged": "test",
         "scores": scores,
         "config": told,

@@ -32,7 +32,7 @@ def auc(evidence) -> float:
 
 
 def test_a_seed_s_folds_judge_every_image_once_at_the_rule_of_its_own_fold(grid):
-    merged = evidence_file.read(grid / "merged/seed2/evidence/out_of_fold.npz")
+    merged = evidence_file.read_evidence(grid / "merged/seed2/evidence/out_of_fold.npz")
     own = cut(3)
     assert sorted(merged.ids) == sorted(NAMES[POOL])
     by_id = dict(zip(merged.ids.tolist(), merged.rule[:, 0, 0].tolist(), strict=True))

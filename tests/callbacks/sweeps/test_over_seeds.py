@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from callbacks.sweeps.over_seeds import seed_statistics
-from lightning_modules.uncertainty import estimates, group_weights
+from lightning_modules.uncertainty import bootstrap_metrics, group_weights
 from tests.callbacks.sweeps.fitted import TEST, seen
 
 
@@ -31,7 +31,7 @@ def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
 
 def test_of_one_seed_it_is_the_interval_of_that_seed():
     one = seen(TEST, 1)
-    plain, found = estimates(one)["lesion"], seed_statistics([one])["lesion"]
+    plain, found = bootstrap_metrics(one)["lesion"], seed_statistics([one])["lesion"]
     for name, estimate in plain.items():
         same = (
             found[name]["value"],

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from callbacks.sweeps.space import describe_distribution, parse_space, quote_value, to_override
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 
 CONF = Path(__file__).parents[3] / "conf"
 PARAMS = {
@@ -79,7 +79,7 @@ def test_words_narrow_fix_extend_and_leave_out():
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_sentence(params, words, wrong, mend):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         parse_space(params, words)
     assert (
         wrong in str(refusal.value)

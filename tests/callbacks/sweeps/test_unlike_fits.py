@@ -14,7 +14,7 @@ from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
 from callbacks.sweeps.folds import load_fold_runs
 from callbacks.sweeps.merged import merge_run_folds, merge_sweep_runs
 from callbacks.sweeps.out_of_fold import group_by_seed
-from datamodules.refusal import Refusal
+from datamodules.refusal import UserError
 from lightning_modules import evidence_file
 from tests.callbacks.sweeps.fitted import NAMES, POOL, TEST, fit, report_of, seen, sweep
 
@@ -42,7 +42,9 @@ def test_a_run_of_folds_whose_evidence_is_damaged_names_the_file(tmp_path):
     for fold in range(2):
         shutil.move(tmp_path / f"sweep/{fold}", tmp_path / f"fold{fold}")
     (tmp_path / "fold1/evidence/val.npz").unlink()
-    with pytest.raises(Refusal, match=r"fold1/evidence/val\.npz is not evidence that can be read"):
+    with pytest.raises(
+        UserError, match=r"fold1/evidence/val\.npz is not evidence that can be read"
+    ):
         merge_run_folds(tmp_path, 2, "drawn")
 
 
@@ -111,8 +113,8 @@ def test_seeds_of_different_splits_keep_a_page_each(tmp_path, capsys):
     sweep(tmp_path, folds=2, seeds=[1, 2])
     for number in (1, 3):  # those of seed 2 lose an image each
         path = tmp_path / f"{number}/evidence/val.npz"
-        val = evidence_file.read(path)
-        evidence_file.write(val.at(np.arange(len(val)) > 0), path)
+        val = evidence_file.read_evidence(path)
+        evidence_file.write_evidence(val.subset(np.arange(len(val)) > 0), path)
     merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
     assert (
@@ -133,8 +135,8 @@ def test_arms_of_different_tasks_keep_their_own_pages_and_are_not_compared(tmp_p
         report["config"]["title"] = name
         (tmp_path / f"{number}/report.json").write_text(json.dumps(report))
         for path in (tmp_path / f"{number}/evidence").glob("*.npz"):
-            evidence_file.write(
-                replace(evidence_file.read(path), classes=(f"lesion {name}",)), path
+            evidence_file.write_evidence(
+                replace(evidence_file.read_evidence(path), classes=(f"lesion {name}",)), path
             )
     merge_sweep_runs(tmp_path)
     assert "lr=1 and lr=2 are of different tasks" in capsys.readouterr().err
@@ -166,7 +168,7 @@ def test_a_root_is_the_same_however_it_is_named(tmp_path, monkeypatch):
     ensemble = FoldEnsemble(
         tmp_path, "ckpt_path", load_fold_runs(sweep(tmp_path / "s", folds=2, seeds=[1]))
     )  # whose root is `data`
-    with pytest.raises(Refusal, match="were trained on"):
+    with pytest.raises(UserError, match="were trained on"):
         ensemble.check_not_trained_on(NAMES[:3].tolist(), tmp_path / "x" / ".." / "data")
 
 

@@ -9,7 +9,7 @@ import pytest
 from datamodules import strata
 from datamodules.formats.meta_json import STRATA, is_meta, is_square, write_meta
 from datamodules.formats.rle import encode
-from datamodules.manifest import Manifest, read
+from datamodules.manifest import Manifest, read_manifest
 from datamodules.refusal import ManifestError
 
 ONE = {
@@ -31,7 +31,7 @@ NONE = {
 
 def meta(tmp_path, content):
     (tmp_path / "meta.json").write_text(json.dumps(content))
-    return read(tmp_path / "meta.json")
+    return read_manifest(tmp_path / "meta.json")
 
 
 def test_a_list_becomes_rows(tmp_path):
@@ -70,7 +70,7 @@ def test_a_dict_names_its_entries(tmp_path):
 def test_strata_count_only_where_all_have_them(tmp_path):
     without = {name: value for name, value in NONE.items() if name != "strata"}
     assert "stratum" not in meta(tmp_path, [ONE, without]).rows
-    assert STRATA == (strata.NONE, *strata.QUARTILES)
+    assert STRATA == (strata.NO_LESION, *strata.QUARTILES)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_wrong_entry_is_refused_by_name(tmp_path, entry, wrong):
 def test_other_json_is_told_apart(tmp_path):
     rows = pd.DataFrame({"id": ["a"], "image": ["a.png"]})
     written = Manifest(rows).write(tmp_path / "manifest.json")
-    assert not is_meta(json.loads(written.read_text())) and read(written).rows["id"].tolist() == [
-        "a"
-    ]
+    assert not is_meta(json.loads(written.read_text())) and read_manifest(written).rows[
+        "id"
+    ].tolist() == ["a"]
     assert not is_meta([]) and not is_meta(["a"]) and not is_meta(3) and is_meta({"a": ONE})
     assert (
         is_square([0, -2, 3])
@@ -123,14 +123,16 @@ def test_other_json_is_told_apart(tmp_path):
 def test_what_is_written_reads_back(tmp_path, suffix):
     more = {"group": "p1", "split": "train", "crop": [1, 2, 3], "cropped_mask_path": "crops/a.png"}
     table = meta(tmp_path, [ONE | more, {**NONE, "split": "val", "image_path": "/elsewhere/b.png"}])
-    again = read(write_meta(table.rows, table.group_is == "patient", tmp_path / "again.json"))
+    again = read_manifest(
+        write_meta(table.rows, table.group_is == "patient", tmp_path / "again.json")
+    )
     assert (
         again.group_is == "patient"
         and json.loads((tmp_path / "again.json").read_text())[0]["image_path"] == "images/a.png"
     )
     columns = sorted(table.rows)
     pd.testing.assert_frame_equal(again.rows[columns], table.rows[columns])
-    third = read(table.write(tmp_path / f"third.{suffix}")).rows
+    third = read_manifest(table.write(tmp_path / f"third.{suffix}")).rows
     assert third["crop"].tolist() == [[1, 2, 3], None] and third["cropped_mask"].tolist() == [
         str(tmp_path / "crops/a.png"),
         None,

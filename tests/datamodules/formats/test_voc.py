@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.formats.voc import fitted, read_voc
+from datamodules.formats.voc import fit_to_image, read_voc
 from datamodules.refusal import ManifestError
 
 
@@ -62,7 +62,7 @@ SIDES = st.tuples(st.integers(-2, 18), st.integers(-2, 66))
 @given(SIDES, SIDES)
 def test_a_box_is_cut_at_the_border_and_nowhere_else(first, second):
     (x1, x2), (y1, y2) = (sorted(pair) for pair in zip(first, second, strict=True))
-    inside = fitted(None, (x1, y1, x2, y2), height=64, width=16, tolerance=2)
+    inside = fit_to_image(None, (x1, y1, x2, y2), height=64, width=16, tolerance=2)
     pixels = {(x, y) for x in range(x1, x2) for y in range(y1, y2) if 0 <= x < 16 and 0 <= y < 64}
     assert {
         (x, y)
@@ -79,8 +79,8 @@ def test_a_box_further_out_is_refused_on_each_side(corners, tmp_path):
         ManifestError,
         match=r"1\.xml has the box .*, 3 pixels outside the 16 x 64 image; correct it, or remove",
     ):
-        fitted(found, found.objects[0][1], 64, 16, tolerance=2)
-    fitted(found, found.objects[0][1], 64, 16, tolerance=3)
+        fit_to_image(found, found.objects[0][1], 64, 16, tolerance=2)
+    fit_to_image(found, found.objects[0][1], 64, 16, tolerance=3)
 
 
 BOMB = (

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datamodules.preparation.crop import Lesion, crop, square_around
-from datamodules.preparation.export import export
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.preparation.crop import Lesion, crop_dataset, square_box
+from datamodules.preparation.export import export_dataset
+from datamodules.refusal import ManifestError, UserError
 from tests.conftest import folder_hash
 from tests.datamodules.preparation.conftest import N, module
 
@@ -29,7 +29,7 @@ def lesions(draw):
 
 @given(lesions(), st.floats(0, 2))
 def test_a_square_holds_the_lesion_and_stays_inside_where_it_fits(lesion, padding):
-    top, left, side = square_around(lesion, padding)
+    top, left, side = square_box(lesion, padding)
     row, column, height, width = lesion.box
     assert (
         top <= row
@@ -46,7 +46,7 @@ def test_a_square_holds_the_lesion_and_stays_inside_where_it_fits(lesion, paddin
 
 def test_crops_train_and_whole_val_and_test(root, tmp_path):
     before = folder_hash(root)
-    folder = crop(module(root), tmp_path / "out")
+    folder = crop_dataset(module(root), tmp_path / "out")
     entries = json.loads((folder / "meta.json").read_text())
     assert folder_hash(root) == before
     for n, entry in enumerate(entries):
@@ -76,7 +76,7 @@ def test_crops_train_and_whole_val_and_test(root, tmp_path):
     whole.prepare_data()
     assert (whole.cache.sizes[:] == [60, 80]).all()
     with pytest.raises(ManifestError, match="is cropped already"):
-        crop(module(folder, "meta.json", mask_column="cropped_mask"), tmp_path / "twice")
+        crop_dataset(module(folder, "meta.json", mask_column="cropped_mask"), tmp_path / "twice")
 
 
 def test_negatives_are_cropped_like_positives_and_the_seed_says_where(root, tmp_path):
@@ -84,7 +84,7 @@ def test_negatives_are_cropped_like_positives_and_the_seed_says_where(root, tmp_
         return [
             entry["crop"]
             for entry in json.loads(
-                (crop(module(root), tmp_path / name, seed=seed) / "meta.json").read_text()
+                (crop_dataset(module(root), tmp_path / name, seed=seed) / "meta.json").read_text()
             )
         ]
 
@@ -95,9 +95,9 @@ def test_negatives_are_cropped_like_positives_and_the_seed_says_where(root, tmp_
 
 
 def test_masks_that_are_files_are_named_and_not_copied(root, tmp_path):
-    exported = export(module(root), tmp_path / "exported", None)
+    exported = export_dataset(module(root), tmp_path / "exported", None)
     before = folder_hash(exported)
-    folder = crop(module(exported, "meta.json"), tmp_path / "out", padding=1.0)
+    folder = crop_dataset(module(exported, "meta.json"), tmp_path / "out", padding=1.0)
     entries = json.loads((folder / "meta.json").read_text())
     assert entries[7]["mask_path"] == str(exported / "masks" / "a_7.png") and not list(
         (folder / "masks").iterdir()
@@ -113,14 +113,14 @@ def test_masks_that_are_files_are_named_and_not_copied(root, tmp_path):
 
 
 def test_what_cannot_be_is_refused(root, tmp_path):
-    with pytest.raises(Refusal, match="padding of -1"):
-        crop(module(root), tmp_path / "out", padding=-1)
-    with pytest.raises(Refusal, match="where nothing is ever written"):
-        crop(module(root), root / "crops")
+    with pytest.raises(UserError, match="padding of -1"):
+        crop_dataset(module(root), tmp_path / "out", padding=-1)
+    with pytest.raises(UserError, match="where nothing is ever written"):
+        crop_dataset(module(root), root / "crops")
     content = json.loads((root / "manifest.json").read_text())
     content["rows"] = [
         row | {"mask": None if row["split"] == "train" else row["mask"]} for row in content["rows"]
     ]
     (root / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(ManifestError, match="no train image has a lesion to crop around"):
-        crop(module(root), tmp_path / "out")
+        crop_dataset(module(root), tmp_path / "out")

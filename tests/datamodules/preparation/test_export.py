@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from datamodules.preparation.export import export
+from datamodules.preparation.export import export_dataset
 from datamodules.preparation.publishing import file_names
-from datamodules.refusal import ManifestError, Refusal
+from datamodules.refusal import ManifestError, UserError
 from tests.conftest import folder_hash
 from tests.datamodules.preparation.conftest import N, module
 
 
 def test_what_is_exported_loads_again(root, tmp_path):
     before, data = folder_hash(root), module(root)
-    folder = export(data, tmp_path / "out" / "small", 40)
+    folder = export_dataset(data, tmp_path / "out" / "small", 40)
     again = module(folder, "meta.json", image_size=32)
     again.prepare_data()
     rows = again.table.rows
@@ -36,7 +36,9 @@ def test_what_is_exported_loads_again(root, tmp_path):
 
 
 def test_strata_are_quartiles_of_train(root, tmp_path):
-    entries = json.loads((export(module(root), tmp_path / "out", None) / "meta.json").read_text())
+    entries = json.loads(
+        (export_dataset(module(root), tmp_path / "out", None) / "meta.json").read_text()
+    )
     strata = [entry["strata"] for entry in entries]
     assert strata[::3] == ["0_none"] * 6 and strata[1:6] == [
         "1_q1",
@@ -49,7 +51,7 @@ def test_strata_are_quartiles_of_train(root, tmp_path):
 
 
 def test_none_keeps_pixels_and_masks_as_they_are(root, tmp_path):
-    folder = export(module(root), tmp_path / "out", None)
+    folder = export_dataset(module(root), tmp_path / "out", None)
     entries = json.loads((folder / "meta.json").read_text())
     assert (
         entries[3]["mask_path"] is None
@@ -67,7 +69,7 @@ def test_none_keeps_pixels_and_masks_as_they_are(root, tmp_path):
 
 
 def test_a_tiny_lesion_survives(root, tmp_path):
-    folder = export(module(root), tmp_path / "out", 8)
+    folder = export_dataset(module(root), tmp_path / "out", 8)
     for entry in json.loads((folder / "meta.json").read_text()):
         if entry["has_pnx"]:
             assert (np.asarray(Image.open(folder / entry["mask_path"])) > 0).any()
@@ -83,38 +85,40 @@ def test_names_are_safe_and_unique():
 def test_a_folder_that_cannot_be_is_refused(root, tmp_path):
     before = folder_hash(root)
     for folder in (root, root / "out", root.parent / "x" / ".." / "data" / "out"):
-        with pytest.raises(Refusal, match="where nothing is ever written; name a folder elsewhere"):
-            export(module(root), folder, 32)
+        with pytest.raises(
+            UserError, match="where nothing is ever written; name a folder elsewhere"
+        ):
+            export_dataset(module(root), folder, 32)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for folder in (tmp_path / "full", tmp_path / "full" / "file"):
         with pytest.raises(
-            Refusal, match="exists already and is not an empty folder; name another"
+            UserError, match="exists already and is not an empty folder; name another"
         ):
-            export(module(root), folder, 32)
-    with pytest.raises(Refusal, match="cannot be made"):
-        export(module(root), tmp_path / "full" / "file" / "out", 32)
-    with pytest.raises(Refusal, match="0 pixels"):
-        export(module(root), tmp_path / "out", 0)
+            export_dataset(module(root), folder, 32)
+    with pytest.raises(UserError, match="cannot be made"):
+        export_dataset(module(root), tmp_path / "full" / "file" / "out", 32)
+    with pytest.raises(UserError, match="0 pixels"):
+        export_dataset(module(root), tmp_path / "out", 0)
     (tmp_path / "empty").mkdir()
-    assert (export(module(root), tmp_path / "empty", 32) / "meta.json").is_file() and folder_hash(
-        root
-    ) == before
+    assert (
+        export_dataset(module(root), tmp_path / "empty", 32) / "meta.json"
+    ).is_file() and folder_hash(root) == before
 
 
 def test_nothing_half_written_stays(root, tmp_path):
     (root / "images" / "9.png").write_bytes(b"broken")
     with pytest.raises(ManifestError, match=r"9\.png"):
-        export(module(root), tmp_path / "out", 32)
+        export_dataset(module(root), tmp_path / "out", 32)
     assert {path.name for path in tmp_path.iterdir()} <= {"data", "cache"}
 
 
 def test_other_tasks_are_refused(root, tmp_path):
     with pytest.raises(ManifestError, match="this data set has a, b; name one"):
-        export(module(root, classes=["a", "b"]), tmp_path / "out", 32)
+        export_dataset(module(root, classes=["a", "b"]), tmp_path / "out", 32)
     rows = json.loads((root / "manifest.json").read_text())["rows"]
     pd.DataFrame(rows).drop(columns="mask").to_csv(root / "labels.csv", index=False)
     with pytest.raises(
         ManifestError, match=r"do=\[export\] writes masks, and this data set has none"
     ):
-        export(module(root, "labels.csv"), tmp_path / "out", 32)
+        export_dataset(module(root, "labels.csv"), tmp_path / "out", 32)
