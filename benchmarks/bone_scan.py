@@ -76,7 +76,7 @@ def main() -> None:
     print(
         "image AUC", said([score["auc"]["value"] for score in scores]), "n =", scores[0]["auc"]["n"]
     )
-    tables = [report["pseudo_labels"]["localisation"]["table"] for report in weak.values()]
+    tables = [report["pseudo_labels"]["localization"]["table"] for report in weak.values()]
     for method in tables[0]:
         there = [
             name for name in LOCATED if tables[0][method].get(name, {}).get("value") is not None
@@ -89,7 +89,7 @@ def main() -> None:
             ),
         )
     for report in weak.values():
-        print(report["pseudo_labels"]["localisation"]["said"])
+        print(report["pseudo_labels"]["localization"]["summary"])
     for kind, reports in masks.items():
         of_test = [next(iter(report["scores"]["test"].values())) for report in reports.values()]
         there = [name for name in SEGMENTED if name in of_test[0]]

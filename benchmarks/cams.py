@@ -22,9 +22,9 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from callbacks.pseudo_labels.activation_maps import upsampled
-from callbacks.pseudo_labels.grad_cam import HeatMaps
-from callbacks.pseudo_labels.layers import last_stage
+from callbacks.pseudo_labels.activation_maps import upsample
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
+from callbacks.pseudo_labels.layers import find_last_stage
 from lightning_modules.classifiers import find_head
 from lightning_modules.precision import best_precision
 
@@ -42,7 +42,7 @@ def made(name: str) -> nn.Module:
 def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
     """Compute the maps image by image."""
     found = []
-    layer = net.get_submodule(last_stage(net, "layer"))
+    layer = net.get_submodule(find_last_stage(net, "layer"))
     with getattr(pytorch_grad_cam, method)(net, [layer]) as cam:
         for image in images:
             one = image[None].to(DEVICE)
@@ -53,16 +53,16 @@ def plain(net: nn.Module, images: torch.Tensor, method: str) -> np.ndarray:
 
 
 def ours(
-    net: nn.Module, images: torch.Tensor, maps: HeatMaps, batch: int, bf16: bool
+    net: nn.Module, images: torch.Tensor, maps: ClassActivationMaps, batch: int, bf16: bool
 ) -> np.ndarray:
     """Compute the maps batch by batch, as the prediction loop of Lightning does."""
     found = []
-    with torch.no_grad(), maps.listening(net) as listener:
+    with torch.no_grad(), maps.recording(net) as listener:
         for part in images.split(batch):
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
                 logits = net(part.to(DEVICE).contiguous(memory_format=torch.channels_last))
             logits.float().sigmoid().tolist()
-            found.append(upsampled(listener.heat(), images.shape[2:]))
+            found.append(upsample(listener.compute(), images.shape[2:]))
     return np.concatenate(found)
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     theirs, own, maps = (
         made(args.net),
         made(args.net).to(memory_format=torch.channels_last),
-        HeatMaps(args.method),
+        ClassActivationMaps(args.method),
     )
 
     def loop() -> np.ndarray:

@@ -43,7 +43,7 @@ SMALL_FIRST = (
 THEN_LARGE = ("image_size=256", "trainer.max_epochs=2", "datamodule.batches_per_epoch=66")
 
 
-NO_COPIES = ("datamodule.split=group", "datamodule.lookalikes=join")
+NO_COPIES = ("datamodule.split=group", "datamodule.near_duplicates=join")
 
 
 def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
@@ -91,7 +91,7 @@ def plain(root: str, seed: int, seconds: float, bf16: bool, no_copies: bool) -> 
     """Train the recipe as a plain loop for the same time; its threshold is chosen on valid."""
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as cache:
-        split = {"split": "group", "lookalikes": "join", "seed": seed} if no_copies else {}
+        split = {"split": "group", "near_duplicates": "join", "seed": seed} if no_copies else {}
         rows = BrainTumorDataModule(root=root, cache_dir=cache, image_size=256, **split).table.rows
     of = {
         split: rows[rows["split"] == split].to_dict("records") for split in ("train", "val", "test")

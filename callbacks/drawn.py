@@ -103,10 +103,10 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     curriculum = next((each for each in callbacks if hasattr(each, "stages")), None)
     if curriculum is None:
-        plans = [data.plan(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
+        plans = [data.epoch_config(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
     else:
         plans = [
-            stage.plan(data.base_plan, epoch)
+            stage.plan(data.base_epoch_config, epoch)
             for stage in curriculum.stages
             for epoch in range(stage.epochs)
         ]

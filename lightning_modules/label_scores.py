@@ -37,10 +37,10 @@ ClassificationFunction = Callable[[ClassificationDecision, np.ndarray], np.ndarr
 def confusion_counts(d: ClassificationDecision, weights: np.ndarray) -> tuple[np.ndarray, ...]:
     """True positives, false positives, false negatives, true negatives, `R` each."""
     return (
-        weights @ (d.says & d.positive),
-        weights @ (d.says & ~d.positive),
-        weights @ (~d.says & d.positive),
-        weights @ (~d.says & ~d.positive),
+        weights @ (d.predicted & d.positive),
+        weights @ (d.predicted & ~d.positive),
+        weights @ (~d.predicted & d.positive),
+        weights @ (~d.predicted & ~d.positive),
     )
 
 
@@ -134,7 +134,7 @@ CLASSIFICATION_METRICS = (
         "all",
         label_average_precision,
     ),
-    Metric("accuracy", "(TP+TN)/all images", "all", _fraction(lambda d: d.says == d.positive)),
+    Metric("accuracy", "(TP+TN)/all images", "all", _fraction(lambda d: d.predicted == d.positive)),
     Metric(
         "precision",
         "TP/(TP+FP), of the images called positive the share that is",

@@ -73,7 +73,7 @@ def make_record(
         "exclusive": bool(getattr(module, "exclusive", False)),
         "channels": int(data.channels),
         "image_size": (
-            data.seen_size().plain
+            data.trained_image_size().plain
         ),  # of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.plain,
         "window": GREY_LEVELS,

@@ -75,7 +75,7 @@ SMALL_BONES = [
     "callbacks.pseudo_labels.heat_maps={method:LayerCAM,layers:[layer2,layer3]}",
     "callbacks.pseudo_labels.boxes={width:12,height:12,min_distance:6}",
     "callbacks.pseudo_labels.quality={min_stability:0.3,min_score:0.0,jitters:1}",
-    "callbacks.pseudo_labels.localisation.random_networks=1",
+    "callbacks.pseudo_labels.localization.random_networks=1",
     *DEMO[:2],
     "callbacks=[checkpoint,label_threshold,interrupt,finite_loss,resources,pseudo_labels,report]",
 ]

@@ -194,7 +194,10 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
         "drop or negative (did you mean negative?)",
     ),
     "boxes": (["datamodule.boxes=refuze"], "refuse or fill (did you mean refuse?)"),
-    "lookalikes": (["datamodule.lookalikes=joined"], "report or join (did you mean join?)"),
+    "near_duplicates": (
+        ["datamodule.near_duplicates=joined"],
+        "report or join (did you mean join?)",
+    ),
     "pool": (["datamodule.fold_pool=trian"], "train_val or train (did you mean train?)"),
     "split": (["datamodule.split=groups"], "folders or group (did you mean group?)"),
     "a negative rate": (["module.encoder_lr=-1"], "a number of 0 or more"),

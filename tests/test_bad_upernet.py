@@ -40,8 +40,8 @@ CASES = {
     ),
     "another way to resume": (["resume=always"], "resume=always", "it must be auto, or null"),
     "no share of negatives": (
-        ["datamodule.sampling.keep_negatives=15"],
-        "keep_negatives=15",
+        ["datamodule.sampling.negative_fraction=15"],
+        "negative_fraction=15",
         "from 0 to 1",
     ),
 }

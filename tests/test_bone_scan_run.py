@@ -129,7 +129,7 @@ def test_the_page_and_the_report_tell_of_the_chain(bone_chain):
         assert masks == sorted(masks, reverse=True) and masks[-1] == int(
             (own["rejected"].isna() & own["mask_area"].notna()).sum()
         )
-    assert set(chained["localisation"]["table"]) >= {
+    assert set(chained["localization"]["table"]) >= {
         "the heat maps",
         "randomised weights",
         "the brightest blob",
@@ -146,7 +146,7 @@ def test_the_page_and_the_report_tell_of_the_chain(bone_chain):
     page = (bone_chain / "report.html").read_text()
     assert (
         "Pseudo labels" in page
-        and chained["localisation"]["said"] in page.replace("&#39;", "'")
+        and chained["localization"]["summary"] in page.replace("&#39;", "'")
         and "One decision a patient" in page
     )
     selected = json.loads((bone_chain / "selected_threshold.json").read_text())["abnormal"]
@@ -239,10 +239,10 @@ def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(
 def test_heat_maps_that_are_all_zero_are_counted(
     bone_words, bone_chain, cli, tmp_path, monkeypatch
 ):
-    from callbacks.pseudo_labels.listener import Listener
+    from callbacks.pseudo_labels.listener import ActivationRecorder
 
-    own = Listener.heat
-    monkeypatch.setattr(Listener, "heat", lambda self, *rest: own(self, *rest) * 0)
+    own = ActivationRecorder.compute
+    monkeypatch.setattr(ActivationRecorder, "compute", lambda self, *rest: own(self, *rest) * 0)
     again = [
         "do=[predict]",
         f"ckpt_path={bone_chain}",
@@ -287,10 +287,14 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
             "trainer.inference_mode=false",
         ),
         (["callbacks.pseudo_labels.heat_maps.layers=[layer9]"], "layer9", "layer"),
-        (["callbacks.pseudo_labels.of=normal"], "of=normal is none of", "abnormal"),
         (
-            ["callbacks.pseudo_labels.localisation.split=holdout"],
-            "localisation.split=holdout",
+            ["callbacks.pseudo_labels.target_class=normal"],
+            "target_class=normal is none of",
+            "abnormal",
+        ),
+        (
+            ["callbacks.pseudo_labels.localization.split=holdout"],
+            "localization.split=holdout",
             "train, val or test",
         ),
         (["callbacks.pseudo_labels.max_images=-1"], "max_images=-1 is not allowed", "or null"),

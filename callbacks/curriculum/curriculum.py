@@ -62,14 +62,14 @@ class Curriculum(Callback):
         )
         self._data = trainer.datamodule  # type: ignore[attr-defined]
         refuse_stages(self.stages, pl_module, self._data, trainer.world_size)
-        self._data.plan = self.plan
+        self._data.epoch_config = self.plan
         self._apply()
 
     def plan(self, epoch: int) -> EpochConfig:
         """Return the plan of an epoch of the fit; the sampler asks at its start."""
         starts = self.progress.starts
         number = max(i for i, start in enumerate(starts) if start <= epoch)
-        return self.stages[number].plan(self._data.base_plan, epoch - starts[number])
+        return self.stages[number].plan(self._data.base_epoch_config, epoch - starts[number])
 
     @property
     def stage(self) -> Stage:
@@ -86,7 +86,7 @@ class Curriculum(Callback):
             partial(chosen, span=range(first, first + stage.epochs)) if chosen else None
         )
         if weights is not None:
-            self._module.loss.reweigh(stage.loss_weights or weights)  # type: ignore[operator]
+            self._module.loss.set_weights(stage.loss_weights or weights)  # type: ignore[operator]
         if self._freezes:
             self._module.net.encoder.requires_grad_(not stage.freeze_encoder)  # type: ignore[union-attr,operator]
         self.progress.note(stage)

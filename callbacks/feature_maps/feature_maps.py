@@ -106,7 +106,9 @@ class FeatureMaps(Showing):
         cases = kind.few(evidence, self.images, self.ids)
         if not cases:  # the test was cut short, and none of the named images was evaluated
             return None
-        batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
+        batch = data.dataset(evaluation=True).batch(
+            [case.id for case in cases], data.trained_image_size()
+        )
         logits, layers = self._run(trainer, module, batch)
         painted = {title: paint(layer, self.channels) for title, layer in layers.items()}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from datamodules.refusal import UserError
 
-PLAIN = (
+METHODS_WITHOUT_SVD = (
     "GradCAM",
     "GradCAMPlusPlus",
     "XGradCAM",
@@ -18,36 +18,38 @@ PLAIN = (
     "LayerCAM",
     "FEM",
 )
-BY_SVD = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
-METHODS = (
-    PLAIN + BY_SVD
+SVD_METHODS = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
+CAM_METHODS = (
+    METHODS_WITHOUT_SVD + SVD_METHODS
 )  # those of the library that need nothing but a layer's activations and their gradients
-LARGEST_SVD = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
+MAX_SVD_CELLS = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
 
 
-class ActivationMaps:
+class CAMMethod:
     """The mathematics of a method, by the library's class of that name; nothing here listens to a network.
 
     Args:
         method: One of METHODS.
         key: What errors call it.
-        cells: Where they look, as `upsampled` says.
+        alignment: Where they look, as `upsample` says.
     """
 
-    def __init__(self, method: str, key: str, cells: str = "middle") -> None:
+    def __init__(self, method: str, key: str, alignment: str = "center") -> None:
         import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
 
         self._cam = getattr(pytorch_grad_cam, method)(
             nn.Linear(1, 1), []
         )  # it wants a network, and asks it nothing
-        self.method, self.key, self.cells = method, key, cells
+        self.method, self.key, self.alignment = method, key, alignment
 
     @property
     def needs_gradients(self) -> bool:
         """Whether the method looks at a class at all."""
         return self._cam.uses_gradients
 
-    def of(self, activations: Sequence[np.ndarray], gradients: Sequence[np.ndarray]) -> np.ndarray:
+    def compute(
+        self, activations: Sequence[np.ndarray], gradients: Sequence[np.ndarray]
+    ) -> np.ndarray:
         """Heat maps: without the negative part, divided by each image's maximum; those of several layers averaged on the finest grid.
 
         Args:
@@ -63,18 +65,23 @@ class ActivationMaps:
                 memory.
         """
         by = list(gradients) if self.needs_gradients else [None for _ in activations]
-        maps = [scaled(self._of_layer(*pair)) for pair in zip(activations, by, strict=True)]
+        maps = [
+            scale_to_unit_range(self._compute_layer(*pair))
+            for pair in zip(activations, by, strict=True)
+        ]
         if len(maps) == 1:
             return maps[0]
         finest = max((each.shape[1:] for each in maps), key=np.prod)
-        return scaled(np.mean([upsampled(each, finest, self.cells) for each in maps], axis=0))
+        return scale_to_unit_range(
+            np.mean([upsample(each, finest, self.alignment) for each in maps], axis=0)
+        )
 
-    def _of_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+    def _compute_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
         height, width = activations.shape[2:]
-        if self.method in BY_SVD and height * width > LARGEST_SVD:
+        if self.method in SVD_METHODS and height * width > MAX_SVD_CELLS:
             wrong = (
                 f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells,"
-                f" more than {LARGEST_SVD}"
+                f" more than {MAX_SVD_CELLS}"
             )
             raise UserError(
                 f"{wrong}; name a later layer in {self.key}.layers, or take another method such as"
@@ -85,7 +92,7 @@ class ActivationMaps:
         return self._cam.get_cam_image(None, None, None, activations, gradients, False)
 
 
-def scaled(maps: np.ndarray) -> np.ndarray:
+def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
     """`B x h x w` without the negative part, each divided by its maximum: float32 in 0..1; zero where there is nothing, or anything not finite."""
     maps = (
         np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0)
@@ -96,10 +103,10 @@ def scaled(maps: np.ndarray) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
 
 
-def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") -> np.ndarray:
+def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center") -> np.ndarray:
     """Heat maps `B x h x w` at canvas size, bilinear between the places where the cells look.
 
-    `middle`: the middles of their shares of the canvas, as OpenCV and the library do it, and as
+    `center`: the middles of their shares of the canvas, as OpenCV and the library do it, and as
         patches are cut. `corner`: a convolution of stride 2
     that pads both sides looks at the first of its two pixels, so cells look at their upper left
     corner; by the middle, maps of such a network (resnet18, resnet50) point beside the lesion by
@@ -109,22 +116,29 @@ def upsampled(heat: np.ndarray, canvas: tuple[int, int], cells: str = "middle") 
 
     Args:
         heat: Of cells that share the canvas out evenly.
-        canvas: Height and width in pixels, such as a `Canvas`.
-        cells: `middle` or `corner`.
+        size: Height and width in pixels, such as a `Canvas`.
+        alignment: `center` or `corner`.
 
     Returns:
         float32 `B x height x width`.
     """
     if not len(heat):
-        return np.zeros((0, *canvas), np.float32)
-    if cells == "corner":
-        return np.stack([_between(_between(each, canvas[0]).T, canvas[1]).T for each in heat])
+        return np.zeros((0, *size), np.float32)
+    if alignment == "corner":
+        return np.stack(
+            [
+                _upsample_rows_corner_aligned(
+                    _upsample_rows_corner_aligned(each, size[0]).T, size[1]
+                ).T
+                for each in heat
+            ]
+        )
     return F.interpolate(
-        torch.from_numpy(heat).float()[:, None], canvas, mode="bilinear", align_corners=False
+        torch.from_numpy(heat).float()[:, None], size, mode="bilinear", align_corners=False
     )[:, 0].numpy()
 
 
-def _between(rows: np.ndarray, length: int) -> np.ndarray:
+def _upsample_rows_corner_aligned(rows: np.ndarray, length: int) -> np.ndarray:
     """Rows `n x m` become `length x m`: row j stands at j * length / n, and what lies beyond the last is the last."""
     place = np.minimum(np.arange(length) * (len(rows) / length), len(rows) - 1)
     first = place.astype(int)

@@ -9,7 +9,7 @@ from datamodules.refusal import UserError
 from datamodules.sample import ContentBox
 
 
-class BrightestBlob:
+class BrightestBlobBaseline:
     """Takes the smoothed picture for a heat map: its highest local maxima are the peaks, and boxes are those of the method it is compared with.
 
     A box's score is the smoothed intensity as a share of what the data type holds (255 of uint8),
@@ -17,7 +17,7 @@ class BrightestBlob:
     FROC could not tell pictures apart. Bright is what counts, as in a bone scan.
 
     ```yaml
-    brightest_blob: {_target_: callbacks.pseudo_labels.baselines.BrightestBlob, sigma: 4, boxes:
+    brightest_blob: {_target_: callbacks.pseudo_labels.baselines.BrightestBlobBaseline, sigma: 4, boxes:
         {...}}
     ```
 
@@ -36,7 +36,7 @@ class BrightestBlob:
                 f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0;"
                 " write sigma=4, for instance"
             )
-        self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
+        self.sigma, self.boxes = sigma, boxes or PeakBoxes(threshold_rel=0.0)
 
     def __call__(self, image: np.ndarray, content: ContentBox | None = None) -> Proposals:
         """Peaks and boxes in pixels of the image; none of an even picture.

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torchvision.ops import nms
 
-from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
+from callbacks.pseudo_labels.peaks import find_peaks, find_region_around_peak, suppress_close_peaks
 from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
 from datamodules.refusal import UserError
 from datamodules.sample import ContentBox
 
-Side = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
+BoxSide = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class PeakBoxes:
             have one region, and so one box.
         width: Of fixed boxes, in canvas pixels.
         height: Likewise.
-        share: Of adaptive boxes: of the peak's height.
+        adaptive_threshold: Of adaptive boxes: of the peak's height.
         smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows
             about the region's middle.
         largest: Of adaptive boxes: greatest length of a side; a longer one is cut, about the peak.
         per_image: Boxes at most.
-        at_least: Height of a peak, as a share of the image's highest one.
+        threshold_rel: Height of a peak, as a share of the image's highest one.
         min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the
             higher counts.
         iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
@@ -67,13 +67,13 @@ class PeakBoxes:
     def __init__(
         self,
         size: Literal["fixed", "adaptive"] = "fixed",
-        width: Side = 48,
-        height: Side = 48,
-        share: Fraction = 0.5,
-        smallest: Side = 24,
-        largest: Side = 192,
+        width: BoxSide = 48,
+        height: BoxSide = 48,
+        adaptive_threshold: Fraction = 0.5,
+        smallest: BoxSide = 24,
+        largest: BoxSide = 192,
         per_image: Count = 5,
-        at_least: Fraction = 0.2,
+        threshold_rel: Fraction = 0.2,
         min_distance: NonNegative = 16,
         iou: Fraction = 0.15,
         key: str = "callbacks.pseudo_labels.boxes",
@@ -83,17 +83,17 @@ class PeakBoxes:
                 f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or"
                 " lower the other"
             )
-        self.size, self.width, self.height, self.share, self.smallest, self.largest = (
+        self.size, self.width, self.height, self.adaptive_threshold, self.smallest, self.largest = (
             size,
             width,
             height,
-            share,
+            adaptive_threshold,
             smallest,
             largest,
         )
-        self.per_image, self.at_least, self.min_distance, self.iou = (
+        self.per_image, self.threshold_rel, self.min_distance, self.iou = (
             per_image,
-            at_least,
+            threshold_rel,
             min_distance,
             iou,
         )
@@ -107,28 +107,29 @@ class PeakBoxes:
                 that sticks out of the content is shifted inside; one that is larger is cut to it.
         """
         top, left, height, width = content
-        peaks, heights = peaks_of(heat, content)
+        peaks, heights = find_peaks(heat, content)
         peaks, heights = (
-            each[heights >= self.at_least * heights.max(initial=0)] for each in (peaks, heights)
+            each[heights >= self.threshold_rel * heights.max(initial=0)]
+            for each in (peaks, heights)
         )
-        far = spaced(peaks, self.min_distance)
+        far = suppress_close_peaks(peaks, self.min_distance)
         peaks, heights = peaks[far], heights[far]
         boxes = (
-            self._fixed(peaks)
+            self._fixed_boxes(peaks)
             if self.size == "fixed"
-            else self._adaptive(heat, content, peaks, heights)
+            else self._adaptive_boxes(heat, content, peaks, heights)
         )
-        boxes = shifted_inside(boxes, np.array([left, top, left + width, top + height], float))
+        boxes = shift_boxes_inside(boxes, np.array([left, top, left + width, top + height], float))
         kept = nms(torch.from_numpy(boxes), torch.from_numpy(heights), self.iou).numpy()[
             : self.per_image
         ]
         return Proposals(boxes[kept], peaks[kept], heights[kept])
 
-    def _fixed(self, peaks: np.ndarray) -> np.ndarray:
+    def _fixed_boxes(self, peaks: np.ndarray) -> np.ndarray:
         half = np.array([self.width, self.height]) / 2
         return np.concatenate([peaks - half, peaks + half], axis=1)
 
-    def _adaptive(
+    def _adaptive_boxes(
         self, heat: np.ndarray, content: ContentBox, peaks: np.ndarray, heights: np.ndarray
     ) -> np.ndarray:
         top, left, height, width = content
@@ -138,12 +139,14 @@ class PeakBoxes:
         )
         own = peaks - corner
         boxes = [
-            self._bounded(region_around(peak, picture, self.share * high), peak)
+            self._bound_region(
+                find_region_around_peak(peak, picture, self.adaptive_threshold * high), peak
+            )
             for peak, high in zip(own, heights, strict=True)
         ]
         return np.array(boxes, float).reshape(-1, 4) + np.tile(corner, 2)
 
-    def _bounded(self, region: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    def _bound_region(self, region: np.ndarray, peak: np.ndarray) -> np.ndarray:
         sides = region[2:] - region[:2]
         wanted = sides.clip(self.smallest, self.largest)
         cut = peak.clip(
@@ -153,7 +156,7 @@ class PeakBoxes:
         return np.concatenate([middle - wanted / 2, middle + wanted / 2])
 
 
-def shifted_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def shift_boxes_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """Boxes `N x 4` shifted into a frame (x1, y1, x2, y2) with their size kept; a box larger than the frame is cut to it."""
     sides = np.minimum(boxes[:, 2:] - boxes[:, :2], frame[2:] - frame[:2])
     starts = ((boxes[:, :2] + boxes[:, 2:] - sides) / 2).clip(frame[:2], frame[2:] - sides)

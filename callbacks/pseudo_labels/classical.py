@@ -10,15 +10,21 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
-from callbacks.pseudo_labels.hot_spot import HotSpot, connected, contrast_of, cut, hot_spot
-from callbacks.pseudo_labels.masks import Masks, within
+from callbacks.pseudo_labels.hot_spot import (
+    Blob,
+    compute_contrast,
+    connected_component,
+    crop_box,
+    find_blob,
+)
+from callbacks.pseudo_labels.masks import Masks, box_to_slices
 from datamodules.arguments import Fraction, NonNegative, Number, validated
 
-Share = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
+ContrastFraction = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classical(ABC):
+class ClassicalSegmenter(ABC):
     """What the segmenters without weights share: each box is cut out with its surroundings, and one bright blob in it is told from the rest.
 
     A mask is one piece without holes. It lies in its box, whatever the box cuts off, unless
@@ -35,7 +41,7 @@ class Classical(ABC):
         context: Pixels around the box that are cut out too; they are no lesion.
         background: Quantile of what is cut out that is the background's level; contrasts count from
             there to the blob's strongest place.
-        sure: Share of that contrast above which pixels connected with that place are lesion for
+        seed_level: Share of that contrast above which pixels connected with that place are lesion for
             certain.
         margin: By how much the box is grown on each side, as a share of its width or height.
         working_size: Pixels of the longer side to which a larger box is shrunk; then `sigma`,
@@ -50,7 +56,7 @@ class Classical(ABC):
     blob: Annotated[Number, Field(ge=1.1, le=100)] = 4.0
     context: Annotated[int, Field(ge=0, le=1000)] = 8
     background: Fraction = 0.4
-    sure: Share = 0.8
+    seed_level: ContrastFraction = 0.8
     margin: Annotated[Number, Field(ge=0, le=10)] = 0.0
     working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
@@ -58,58 +64,62 @@ class Classical(ABC):
         """A mask a box, see `masks.Segmenter`."""
         found = Masks(np.zeros((len(boxes), *image.shape), bool), np.zeros(len(boxes), np.float32))
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
-            found.scores[i] = self._draw(found.masks[i], image, box, point)
+            found.scores[i] = self._segment_box(found.masks[i], image, box, point)
         return found
 
     @abstractmethod
-    def lesion(self, spot: HotSpot) -> np.ndarray:
+    def segment(self, blob: Blob) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""
 
-    def _draw(
+    def _segment_box(
         self, mask: np.ndarray, image: np.ndarray, box: np.ndarray, point: np.ndarray
     ) -> float:
         """Draws one box's mask and returns its score."""
-        rows, columns = within(box, image.shape, self.margin)
+        rows, columns = box_to_slices(box, image.shape, self.margin)
         if rows.start == rows.stop or columns.start == columns.stop:
             return 0.0
-        part = cut(image, (rows, columns), point, self.context, self.working_size)
-        grey = cv2.GaussianBlur(part.grey, (0, 0), self.sigma) if self.sigma > 0 else part.grey
+        part = crop_box(image, (rows, columns), point, self.context, self.working_size)
+        grey = cv2.GaussianBlur(part.gray, (0, 0), self.sigma) if self.sigma > 0 else part.gray
         reach = max(
             0.5, self.reach * part.scale * max(box[2:] - box[:2])
         )  # half a pixel even of a box that is a point
-        spot = hot_spot(part, grey, reach, self.blob, self.background, self.sure)
+        spot = find_blob(part, grey, reach, self.blob, self.background, self.seed_level)
         if spot is None:
             return 0.0
-        found = ndimage.binary_fill_holes(connected(self.lesion(spot) & spot.inside, spot.place))
+        found = ndimage.binary_fill_holes(
+            connected_component(self.segment(spot) & spot.in_box, spot.peak_index)
+        )
         top, left = part.window[0].start, part.window[1].start
-        mask[rows, columns] = part.enlarged(found)[
+        mask[rows, columns] = part.resize_to_window(found)[
             rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
         ]
-        return contrast_of(grey, found)
+        return compute_contrast(grey, found)
 
 
 @validated
 @dataclass(frozen=True, kw_only=True)
-class GrabCut(Classical):
+class GrabCutSegmenter(ClassicalSegmenter):
     """GrabCut (Rother et al. 2004) of OpenCV: mixtures of the brightness of lesion and background, and the cheapest border between them.
 
     Args:
-        middle: Share of the contrast above which a pixel is taken for lesion at first.
+        initial_level: Share of the contrast above which a pixel is taken for lesion at first.
         iterations: How often the mixtures and the border are found anew.
 
     Raises:
         Refusal: a number that is impossible.
     """
 
-    middle: Share = 0.5
+    initial_level: ContrastFraction = 0.5
     iterations: Annotated[int, Field(ge=1, le=100)] = 2
 
-    def lesion(self, spot: HotSpot) -> np.ndarray:
+    def segment(self, blob: Blob) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""
-        kind = np.where(spot.level >= self.middle, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        kind[~spot.inside] = cv2.GC_BGD
-        kind[spot.sure] = cv2.GC_FGD
-        grey = np.clip(20 + 200 * spot.level, 0, 255).astype(
+        kind = np.where(blob.level >= self.initial_level, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(
+            np.uint8
+        )
+        kind[~blob.in_box] = cv2.GC_BGD
+        kind[blob.seed_mask] = cv2.GC_FGD
+        grey = np.clip(20 + 200 * blob.level, 0, 255).astype(
             np.uint8
         )  # with room below the median and above the hottest place
         cv2.setRNGSeed(0)  # it clusters from random starts
@@ -128,7 +138,7 @@ class GrabCut(Classical):
 
 @validated
 @dataclass(frozen=True, kw_only=True)
-class RandomWalker(Classical):
+class RandomWalkerSegmenter(ClassicalSegmenter):
     """Random walker (Grady 2006) of scikit-image: to which seeds a walker from a pixel comes first, lesion's or background's.
 
     Args:
@@ -140,12 +150,12 @@ class RandomWalker(Classical):
 
     beta: NonNegative = 200.0
 
-    def lesion(self, spot: HotSpot) -> np.ndarray:
+    def segment(self, blob: Blob) -> np.ndarray:
         """Which pixels are lesion, bool `h x w`."""
-        around = ~spot.inside
+        around = ~blob.in_box
         if not around.any():  # the box is the image
             around[[0, -1]] = around[:, [0, -1]] = True
-        seeds = np.where(spot.sure, 1, np.where(around, 2, 0))
+        seeds = np.where(blob.seed_mask, 1, np.where(around, 2, 0))
         if seeds.all():
-            return spot.sure
-        return random_walker(np.clip(spot.level, -0.5, 1.2), seeds, beta=self.beta, mode="bf") == 1
+            return blob.seed_mask
+        return random_walker(np.clip(blob.level, -0.5, 1.2), seeds, beta=self.beta, mode="bf") == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class StepTimer:
     """Seconds by step, in the order in which the steps first came."""
 
     def __init__(self) -> None:

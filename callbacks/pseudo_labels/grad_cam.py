@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from callbacks.pseudo_labels.activation_maps import METHODS, ActivationMaps, upsampled
-from callbacks.pseudo_labels.layers import at_rest, chosen
-from callbacks.pseudo_labels.listener import Listener
+from callbacks.pseudo_labels.activation_maps import CAM_METHODS, CAMMethod, upsample
+from callbacks.pseudo_labels.layers import frozen_eval_mode, resolve_layers
+from callbacks.pseudo_labels.listener import ActivationRecorder
 from datamodules.arguments import validated
 from datamodules.refusal import UserError
 from lightning_modules.together import Ensemble
 
 
 @validated
-class HeatMaps:
+class ClassActivationMaps:
     """Heat maps of a classifier: where the logit of a class comes from.
 
     A heat map is the library's class activation map without its negative part, divided by its
@@ -40,40 +40,40 @@ class HeatMaps:
         layers: Names as in `named_modules`; the maps of several are averaged on the finest grid.
             None is the last stage. Of a transformer that reads its class token name the first norm
             of its last block: behind it the other tokens no longer count.
-        cells: `middle` or `corner` of its share of the canvas is where a cell looks, see
-            `activation_maps.upsampled`.
+        cam_alignment: `center` or `corner` of its share of the canvas is where a cell looks, see
+            `upsample`.
         key: What errors call this object.
 
     Raises:
-        Refusal: the method or `cells` is unknown.
+        Refusal: the method or `cam_alignment` is unknown.
     """
 
     def __init__(
         self,
         method: str = "GradCAM",
         layers: Sequence[str] | str | None = None,
-        cells: Literal["middle", "corner"] = "middle",
+        cam_alignment: Literal["center", "corner"] = "center",
         key: str = "callbacks.pseudo_labels.heat_maps",
     ) -> None:
-        if method not in METHODS:
-            near = get_close_matches(str(method), METHODS, n=3, cutoff=0.4) or METHODS[:3]
+        if method not in CAM_METHODS:
+            near = get_close_matches(str(method), CAM_METHODS, n=3, cutoff=0.4) or CAM_METHODS[:3]
             raise UserError(
                 f"{key}.method={method} is no method of heat maps; did you mean"
                 f" {' or '.join(near)}?"
             )
-        self.method, self.layers, self.cells, self.key = method, layers, cells, key
+        self.method, self.layers, self.cam_alignment, self.key = method, layers, cam_alignment, key
 
-    def enlarged(self, heat: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
+    def upsample(self, heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """One heat map `h x w` at canvas size, float32."""
-        return upsampled(heat[None], canvas, self.cells)[0]
+        return upsample(heat[None], size, self.cam_alignment)[0]
 
     @property
     def needs_gradients(self) -> bool:
         """Whether the method looks at gradients, which inference mode forbids."""
-        return ActivationMaps(self.method, self.key).needs_gradients
+        return CAMMethod(self.method, self.key).needs_gradients
 
     @contextmanager
-    def listening(self, net: nn.Module) -> Iterator[Listener]:
+    def recording(self, net: nn.Module) -> Iterator[ActivationRecorder]:
         """Hears every forward of the network, whoever calls it; after each, `heat()` of what is yielded makes the maps of that batch.
 
         The forward gives the same logits as ever, and up to the first layer it costs no autograd.
@@ -89,28 +89,28 @@ class HeatMaps:
                 or a layer that gives no map.
         """
         listened = net.nets[0] if isinstance(net, Ensemble) else net
-        names = chosen(listened, self.layers, f"{self.key}.layers")
-        listener = Listener(ActivationMaps(self.method, self.key, self.cells), names)
+        names = resolve_layers(listened, self.layers, f"{self.key}.layers")
+        listener = ActivationRecorder(CAMMethod(self.method, self.key, self.cam_alignment), names)
         handles = [
-            listened.get_submodule(name).register_forward_hook(listener.hook_of(name))
+            listened.get_submodule(name).register_forward_hook(listener.make_layer_hook(name))
             for name in names
         ]
-        handles.append(net.register_forward_pre_hook(listener.before, with_kwargs=True))
-        handles.append(net.register_forward_hook(listener.after, always_call=True))
+        handles.append(net.register_forward_pre_hook(listener.network_pre_hook, with_kwargs=True))
+        handles.append(net.register_forward_hook(listener.network_hook, always_call=True))
         try:
             with (
-                at_rest(net),
+                frozen_eval_mode(net),
                 torch.compiler.set_stance("force_eager"),
             ):  # what was compiled before does not know the hooks
                 yield listener
         finally:
-            listener.restore()
+            listener.restore_grad_mode()
             for handle in handles:
                 handle.remove()
 
 
-def heat_of(
-    heat_maps: HeatMaps,
+def compute_cam(
+    heat_maps: ClassActivationMaps,
     net: nn.Module,
     images: Tensor,
     forward: Callable[[Tensor], Tensor] | None = None,
@@ -132,6 +132,6 @@ def heat_of(
     Raises:
         Refusal: as `HeatMaps.listening` and `Listener.heat`.
     """
-    with heat_maps.listening(net) as listener:
+    with heat_maps.recording(net) as listener:
         logits = (forward or net)(images)
-        return logits, listener.heat(channel)
+        return logits, listener.compute(channel)

@@ -6,28 +6,28 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-FAINTEST = 0.5  # grey levels above the background; less is rounding
+MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
 
 
 @dataclass(frozen=True)
-class Cut:
+class BoxCrop:
     """What was cut out of the image for one box, shrunk where the box is large.
 
     Attributes:
-        grey: Float32 `h x w`.
-        inside: Bool `h x w`, the pixels of the box.
-        peak: Float x, y: the peak in pixels of `grey`, pixel centres at whole numbers.
-        scale: Pixels of `grey` per pixel of the image.
+        gray: Float32 `h x w`.
+        in_box: Bool `h x w`, the pixels of the box.
+        peak: Float x, y: the peak in pixels of `gray`, pixel centres at whole numbers.
+        scale: Pixels of `gray` per pixel of the image.
         window: Rows and columns of the image that it shows.
     """
 
-    grey: np.ndarray
-    inside: np.ndarray
+    gray: np.ndarray
+    in_box: np.ndarray
     peak: np.ndarray
     scale: float
     window: tuple[slice, slice]
 
-    def enlarged(self, mask: np.ndarray) -> np.ndarray:
+    def resize_to_window(self, mask: np.ndarray) -> np.ndarray:
         """A mask of `grey` at the size of the window in the image."""
         rows, columns = self.window
         size = columns.stop - columns.start, rows.stop - rows.start
@@ -35,27 +35,27 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class HotSpot:
+class Blob:
     """A bright place among its surroundings.
 
     Attributes:
         level: Float32 `h x w`: 0 is the background, 1 the blob's strongest place; other pixels may
             be brighter.
-        inside: Bool `h x w`, the pixels of the box.
-        place: Row and column of the blob's strongest place.
-        sure: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that
+        in_box: Bool `h x w`, the pixels of the box.
+        peak_index: Row and column of the blob's strongest place.
+        seed_mask: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that
             place.
     """
 
     level: np.ndarray
-    inside: np.ndarray
-    place: tuple[int, int]
-    sure: np.ndarray
+    in_box: np.ndarray
+    peak_index: tuple[int, int]
+    seed_mask: np.ndarray
 
 
-def cut(
+def crop_box(
     image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context: int, working_size: int
-) -> Cut:
+) -> BoxCrop:
     """Cuts a box out of the image.
 
     Args:
@@ -79,9 +79,9 @@ def cut(
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     peak = (np.asarray(point, float) - (left, top)) * np.divide(size, grey.shape[::-1]) - 0.5
     if scale == 1:
-        return Cut(grey, inside > 0, peak, scale, window)
+        return BoxCrop(grey, inside > 0, peak, scale, window)
     small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-    return Cut(
+    return BoxCrop(
         small,
         np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)) > 0,
         peak,
@@ -90,49 +90,57 @@ def cut(
     )
 
 
-def hot_spot(
-    part: Cut, grey: np.ndarray, reach: float, blob: float, background: float, sure: float
-) -> HotSpot | None:
+def find_blob(
+    crop: BoxCrop,
+    gray: np.ndarray,
+    reach: float,
+    blob_sigma: float,
+    background_quantile: float,
+    seed_level: float,
+) -> Blob | None:
     """The brightest blob near the peak; None where nothing of the box is brighter than its surroundings.
 
     Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge
     of the box does not win over a faint small one.
 
     Args:
-        part: Where the box and the peak are.
-        grey: Float32 `h x w`: its grey values, without noise.
+        crop: Where the box and the peak are.
+        gray: Float32 `h x w`: its grey values, without noise.
         reach: Standard deviation in pixels of the Gaussian around the peak that weighs the blobs.
-        blob: Of the Gaussian whose result is subtracted.
-        background: Quantile of all pixels that is level 0.
-        sure: Level from which on a pixel that is connected with the place belongs to
+        blob_sigma: Of the Gaussian whose result is subtracted.
+        background_quantile: Quantile of all pixels that is level 0.
+        seed_level: Level from which on a pixel that is connected with the place belongs to
             `HotSpot.sure`.
     """
-    contrast = grey - np.quantile(grey, background)
-    blobs = cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), blob)
-    bright = part.inside & (contrast > FAINTEST) & (blobs > 0)
+    contrast = gray - np.quantile(gray, background_quantile)
+    blobs = cv2.GaussianBlur(gray, (0, 0), 1) - cv2.GaussianBlur(gray, (0, 0), blob_sigma)
+    bright = crop.in_box & (contrast > MIN_CONTRAST) & (blobs > 0)
     if not bright.any():
         return None
-    y, x = np.ogrid[: grey.shape[0], : grey.shape[1]]
-    near = -((x - part.peak[0]) ** 2 + (y - part.peak[1]) ** 2) / (2 * reach**2)
+    y, x = np.ogrid[: gray.shape[0], : gray.shape[1]]
+    near = -((x - crop.peak[0]) ** 2 + (y - crop.peak[1]) ** 2) / (2 * reach**2)
     weighed = np.where(
         bright, np.log(np.where(bright, blobs, 1)) + near, -np.inf
     )  # the product's logarithm: far away a Gaussian is 0
     row, column = map(int, np.unravel_index(weighed.argmax(), weighed.shape))
     level = (contrast / contrast[row, column]).astype(np.float32)
-    return HotSpot(
-        level, part.inside, (row, column), connected((level >= sure) & part.inside, (row, column))
+    return Blob(
+        level,
+        crop.in_box,
+        (row, column),
+        connected_component((level >= seed_level) & crop.in_box, (row, column)),
     )
 
 
-def connected(mask: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+def connected_component(mask: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
     """The pixels of a bool `h x w` mask that are connected with one of them, sides touching."""
     pieces, _ = ndimage.label(mask)
-    return (pieces == pieces[place]) & mask
+    return (pieces == pieces[seed]) & mask
 
 
-def contrast_of(grey: np.ndarray, mask: np.ndarray) -> float:
+def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
     """(Mean within the mask - mean without) / (their sum), 0 to 1; 0 where one of them has no pixel."""
     if mask.all() or not mask.any():
         return 0.0
-    within, without = float(grey[mask].mean()), float(grey[~mask].mean())
+    within, without = float(gray[mask].mean()), float(gray[~mask].mean())
     return max(0.0, (within - without) / max(within + without, 1e-6))

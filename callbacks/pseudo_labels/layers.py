@@ -10,7 +10,7 @@ from callbacks.feature_maps.layers import stages_of
 from datamodules.refusal import UserError
 
 
-def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list[str]:
+def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list[str]:
     """Names of layers of the network, checked.
 
     Args:
@@ -23,7 +23,7 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
             without a stage that could be found.
     """
     if layers is None:
-        return [last_stage(net, key)]
+        return [find_last_stage(net, key)]
     names = [layers] if isinstance(layers, str) else list(map(str, layers))
     if not names:
         raise UserError(
@@ -40,7 +40,7 @@ def chosen(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list
     return list(dict.fromkeys(names))
 
 
-def last_stage(net: nn.Module, key: str) -> str:
+def find_last_stage(net: nn.Module, key: str) -> str:
     """The last stage that timm names in `feature_info`; of other networks the last child that holds a convolution, wrappers left aside.
 
     Args:
@@ -74,7 +74,7 @@ def last_stage(net: nn.Module, key: str) -> str:
 
 
 @contextmanager
-def at_rest(net: nn.Module) -> Iterator[None]:
+def frozen_eval_mode(net: nn.Module) -> Iterator[None]:
     """The network in evaluation mode, its parameters without gradients; both are as before afterwards, whatever happens."""
     training = [(module, module.training) for module in net.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in net.parameters()]

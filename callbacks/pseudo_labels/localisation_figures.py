@@ -5,33 +5,42 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from callbacks.pseudo_labels.froc import froc
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules, froc_at
-from callbacks.pseudo_labels.measured import Localised
+from callbacks.pseudo_labels.froc import froc_curve
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig, froc_score_name
+from callbacks.pseudo_labels.measured import LocalizationResults
 from callbacks.report.figures import figure, legend, look
 from lightning_modules.uncertainty import Estimate
 
-Found = Mapping[str, Mapping[str, Estimate]]
+EstimatesByMethod = Mapping[str, Mapping[str, Estimate]]
 
 
-def froc_figure(seen: Mapping[str, Localised], found: Found, rules: LocalisationRules) -> str:
+def plot_froc(
+    results: Mapping[str, LocalizationResults],
+    estimates: EstimatesByMethod,
+    rules: LocalizationConfig,
+) -> str:
     """SVG of the FROC of each method; a curve ends, with a dot, where all boxes are used.
 
     Args:
-        seen: Method -> what it was measured to say.
-        found: Method -> score -> estimate; the band is their intervals at `rules.rates`.
+        results: Method -> what it was measured to say.
+        estimates: Method -> score -> estimate; the band is their intervals at `rules.rates`.
         rules: As for the estimates.
     """
-    return figure(lambda axes: _frocs(axes, seen, found, rules))
+    return figure(lambda axes: _draw_froc_curves(axes, results, estimates, rules))
 
 
-def hit_rate_figure(found: Found, rules: LocalisationRules, kind: str = "centre") -> str:
+def plot_hit_rates(
+    estimates: EstimatesByMethod, rules: LocalizationConfig, kind: str = "centre"
+) -> str:
     """SVG of the share of lesions hit by the first 1, 2, ... boxes of an image, with intervals; `kind` is centre or iou."""
-    return figure(lambda axes: _hit_rates(axes, found, rules, kind))
+    return figure(lambda axes: _draw_hit_rates(axes, estimates, rules, kind))
 
 
-def _frocs(
-    axes: Axes, seen: Mapping[str, Localised], found: Found, rules: LocalisationRules
+def _draw_froc_curves(
+    axes: Axes,
+    results: Mapping[str, LocalizationResults],
+    estimates: EstimatesByMethod,
+    rules: LocalizationConfig,
 ) -> None:
     rates = sorted(rules.rates)
     grid = (
@@ -39,24 +48,29 @@ def _frocs(
         if len(rates) > 1
         else np.geomspace(rates[0] / 8, rates[0] * 8, 300)
     )
-    for number, (method, localised) in enumerate(seen.items()):
-        if not localised.lesions.sum():
+    for number, (method, localised) in enumerate(results.items()):
+        if not localised.n_lesions.sum():
             continue
         curve, style = (
-            froc(localised.events, localised.lesions, np.ones((1, len(localised.ids)))),
+            froc_curve(localised.events, localised.n_lesions, np.ones((1, len(localised.ids)))),
             look(number),
         )
-        end = max(float(curve.false[0, -1]), grid[0])
+        end = max(float(curve.false_positives[0, -1]), grid[0])
         x = np.append(grid[grid < end], min(end, grid[-1]))
-        axes.plot(x, [curve.at(rate)[0] for rate in x], label=method, **style)
+        axes.plot(x, [curve.sensitivity_at(rate)[0] for rate in x], label=method, **style)
         if end <= grid[-1]:
             axes.plot(
-                end, curve.found[0, -1], "o", color=style["color"], markersize=5, clip_on=False
+                end,
+                curve.sensitivity[0, -1],
+                "o",
+                color=style["color"],
+                markersize=5,
+                clip_on=False,
             )
         band = [
             (rate, score.low, score.high)
             for rate in rates
-            if rate <= end and (score := found[method][froc_at(rate)]).low is not None
+            if rate <= end and (score := estimates[method][froc_score_name(rate)]).low is not None
         ]
         if band:
             axes.fill_between(
@@ -73,13 +87,15 @@ def _frocs(
     legend(axes, "best")
 
 
-def _hit_rates(axes: Axes, found: Found, rules: LocalisationRules, kind: str) -> None:
-    boxes = np.arange(1, rules.budgets + 1)
-    for number, (method, scores) in enumerate(found.items()):
+def _draw_hit_rates(
+    axes: Axes, estimates: EstimatesByMethod, rules: LocalizationConfig, kind: str
+) -> None:
+    boxes = np.arange(1, rules.max_boxes + 1)
+    for number, (method, scores) in enumerate(estimates.items()):
         several = [scores[f"hit_rate_{kind}_at_{b}"] for b in boxes]
         style, x = (
             look(number),
-            boxes + 0.05 * (number - (len(found) - 1) / 2),
+            boxes + 0.05 * (number - (len(estimates) - 1) / 2),
         )  # beside each other, so that intervals are told apart
         axes.plot(
             x, [score.value for score in several], marker="o", markersize=4, label=method, **style

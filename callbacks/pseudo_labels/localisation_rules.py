@@ -9,16 +9,16 @@ from pydantic import Field
 from datamodules.arguments import Count, NonNegative, Number, Positive, Whole, validated
 from lightning_modules.uncertainty import RESAMPLES
 
-RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 
 @validated
 @dataclass(frozen=True)
-class LocalisationRules:
+class LocalizationConfig:
     """The rules; they are the same for all methods that are compared.
 
     ```yaml
-    rules: {_target_: callbacks.pseudo_labels.localisation_rules.LocalisationRules, tolerance: 0,
+    rules: {_target_: callbacks.pseudo_labels.localisation_rules.LocalizationConfig, tolerance: 0,
         iou: 0.1, budgets: 5}
     ```
 
@@ -27,10 +27,10 @@ class LocalisationRules:
             common on photographs of about 500 pixels.
         iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a
             fixed size say where, not how large.
-        budgets: Hit rates are given for the first 1, 2, ... so many boxes of an image.
+        max_boxes: Hit rates are given for the first 1, 2, ... so many boxes of an image.
         rates: False positives an image at which the FROC is read; the seven of Niemeijer et al.
             2011 and LUNA16.
-        area_to: False positives an image up to which the partial area below the FROC goes.
+        froc_auc_limit: False positives an image up to which the partial area below the FROC goes.
         resamples: Draws of the patients.
         seed: Of the draws; methods are compared on the same ones.
 
@@ -40,9 +40,9 @@ class LocalisationRules:
 
     tolerance: NonNegative = 0.0
     iou: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    budgets: Count = 5
-    rates: Annotated[Sequence[Positive], Field(min_length=1)] = RATES
-    area_to: Positive = 1.0
+    max_boxes: Count = 5
+    rates: Annotated[Sequence[Positive], Field(min_length=1)] = FROC_RATES
+    froc_auc_limit: Positive = 1.0
     resamples: Count = RESAMPLES
     seed: Whole = 0
 
@@ -60,7 +60,7 @@ class LocalisationRules:
             ),
         }
         hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
-        for b in range(1, self.budgets + 1):
+        for b in range(1, self.max_boxes + 1):
             first = "the first box" if b == 1 else f"one of the first {b} boxes"
             found |= {
                 f"hit_rate_{kind}_at_{b}": (
@@ -82,7 +82,7 @@ class LocalisationRules:
             " several on one lesion one counts, none is false"
         )
         for rate in self.rates:
-            found[froc_at(rate)] = (
+            found[froc_score_name(rate)] = (
                 f"share of lesions found at {rate:g} false positives an image, over all images;"
                 f" {rule}"
             )
@@ -92,7 +92,7 @@ class LocalisationRules:
                 " false positives an image (CPM)"
             ),
             "froc_area": (
-                f"mean sensitivity over 0 to {self.area_to:g} false positives an image (partial"
+                f"mean sensitivity over 0 to {self.froc_auc_limit:g} false positives an image (partial"
                 " area below the FROC)"
             ),
             "dice": (
@@ -103,6 +103,6 @@ class LocalisationRules:
         }
 
 
-def froc_at(rate: float) -> str:
+def froc_score_name(rate: float) -> str:
     """Name of the sensitivity at so many false positives an image."""
     return f"froc_at_{rate:g}"

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-KEY = "callbacks.pseudo_labels"
+CONFIG_KEY = "callbacks.pseudo_labels"
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Masks:
     def __len__(self) -> int:
         return len(self.masks)
 
-    def union(self, kept: Sequence[bool]) -> np.ndarray:
+    def union(self, accepted: Sequence[bool]) -> np.ndarray:
         """One mask of the image, bool `H x W`: all that are kept, together; empty where none is.
 
         Args:
-            kept: `N`.
+            accepted: `N`.
         """
-        return self.masks[np.asarray(kept, bool)].any(0)
+        return self.masks[np.asarray(accepted, bool)].any(0)
 
 
 @runtime_checkable
@@ -50,12 +50,14 @@ class Segmenter(Protocol):
         ...
 
 
-def none(image: np.ndarray) -> Masks:
+def empty_masks(image: np.ndarray) -> Masks:
     """The masks of no boxes."""
     return Masks(np.zeros((0, *image.shape), bool), np.zeros(0, np.float32))
 
 
-def within(box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0) -> tuple[slice, slice]:
+def box_to_slices(
+    box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0
+) -> tuple[slice, slice]:
     """The rows and columns of the pixels whose centres a box holds; none where it lies outside the image.
 
     Args:

@@ -3,12 +3,12 @@
 import numpy as np
 from scipy import ndimage
 
-from callbacks.pseudo_labels.masks import within
+from callbacks.pseudo_labels.masks import box_to_slices
 
-TOUCHING = np.ones((3, 3), bool)  # pixels that touch by a corner are one piece
+EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch by a corner are one piece
 
 
-def measure(
+def mask_features(
     mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarray
 ) -> dict[str, float]:
     """What one mask says by itself; NaN where it is empty, but for `area` and `components`, which are then 0.
@@ -33,13 +33,13 @@ def measure(
             ("largest", "distance", "heat", "agreement"), np.nan
         )
     pieces, number = ndimage.label(
-        mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], TOUCHING
+        mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], EIGHT_CONNECTED
     )
     aside = [
         np.maximum(np.abs(place + 0.5 - centre) - 0.5, 0)
         for place, centre in ((columns, point[0]), (rows, point[1]))
     ]
-    part = within(box, mask.shape)
+    part = box_to_slices(box, mask.shape)
     rest = heat[part][~mask[part]]
     inside = float(heat[rows, columns].mean())
     return {

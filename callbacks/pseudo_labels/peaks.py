@@ -6,10 +6,10 @@ from skimage.morphology import local_maxima
 
 from datamodules.sample import ContentBox
 
-TOUCHING = np.ones((3, 3))  # pixels that share a side or a corner are connected
+EIGHT_CONNECTED = np.ones((3, 3))  # pixels that share a side or a corner are connected
 
 
-def peaks_of(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
+def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
     """Peaks inside the picture's place, highest first.
 
     A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a
@@ -24,7 +24,7 @@ def peaks_of(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndar
         float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and
         float64 `N`, the heat there.
     """
-    labels, count = ndimage.label(local_maxima(heat), TOUCHING)
+    labels, count = ndimage.label(local_maxima(heat), EIGHT_CONNECTED)
     each = np.arange(1, count + 1)
     middles = (
         np.array(ndimage.center_of_mass(labels > 0, labels, each), float).reshape(-1, 2)[:, ::-1]
@@ -39,7 +39,7 @@ def peaks_of(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndar
     return middles[seen][order], heights[seen][order]
 
 
-def spaced(peaks: np.ndarray, min_distance: float) -> np.ndarray:
+def suppress_close_peaks(peaks: np.ndarray, min_distance: float) -> np.ndarray:
     """Which of the peaks `N x 2`, highest first, are that far in x or y from all that are kept before them: indices."""
     kept: list[int] = []
     for i, peak in enumerate(peaks):
@@ -48,15 +48,15 @@ def spaced(peaks: np.ndarray, min_distance: float) -> np.ndarray:
     return np.array(kept, int)
 
 
-def region_around(peak: np.ndarray, heat: np.ndarray, least: float) -> np.ndarray:
+def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: float) -> np.ndarray:
     """What encloses the connected pixels around a peak (x, y) that are at least so high: (x1, y1, x2, y2), edges.
 
     Args:
         peak: In pixels of `heat`.
         heat: `h x w`.
-        least: Height; pixels of 0 never belong.
+        min_height: Height; pixels of 0 never belong.
     """
-    labels, _ = ndimage.label((heat >= least) & (heat > 0), TOUCHING)
+    labels, _ = ndimage.label((heat >= min_height) & (heat > 0), EIGHT_CONNECTED)
     x, y = np.minimum(peak.astype(int), [heat.shape[1] - 1, heat.shape[0] - 1])
     if not labels[y, x]:  # the middle of a hollow plateau
         return np.array([x, y, x + 1, y + 1], float)

@@ -3,17 +3,17 @@
 import numpy as np
 from scipy import ndimage
 
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 
 Point = tuple[float, float]
 
 
-def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
+def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) -> dict[str, float]:
     """What one image adds to the pointing game (Zhang et al. 2018, Top-down neural attention by excitation backprop).
 
     Args:
         truth: Of the image.
-        said: Its peak counts.
+        detections: Its peak counts.
         tolerance: Pixels beside the lesion that still count; the paper has 15 on photographs of
             about 500 pixels.
 
@@ -30,7 +30,7 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
             (
                 None
                 if boxes is None or not len(boxes)
-                else near_boxes(boxes, truth.height, truth.width, tolerance)
+                else rasterize_boxes(boxes, truth.height, truth.width, tolerance)
             ),
         ),
         (
@@ -38,7 +38,7 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
             (
                 None
                 if truth.mask is None or not truth.mask.any()
-                else near_mask(truth.mask, tolerance)
+                else dilate_mask(truth.mask, tolerance)
             ),
         ),
     ):
@@ -47,14 +47,14 @@ def pointing(truth: Truth, said: Said, tolerance: float) -> dict[str, float]:
         found[name] = (
             np.nan
             if target is None
-            else float(said.peak is not None and lies_in(target, said.peak))
+            else float(detections.peak is not None and contains(target, detections.peak))
         )
         found[f"{name}_random"] = np.nan if target is None else float(target.mean())
-        found[f"{name}_centre"] = np.nan if target is None else float(lies_in(target, centre))
+        found[f"{name}_centre"] = np.nan if target is None else float(contains(target, centre))
     return found
 
 
-def lies_in(target: np.ndarray, point: Point) -> bool:
+def contains(target: np.ndarray, point: Point) -> bool:
     """Whether the pixel of (x, y) is set in a bool `H x W`; beyond the picture (on padding) nothing is."""
     column, row = np.floor(point).astype(int)
     return bool(
@@ -62,7 +62,9 @@ def lies_in(target: np.ndarray, point: Point) -> bool:
     )
 
 
-def near_boxes(boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0) -> np.ndarray:
+def rasterize_boxes(
+    boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0
+) -> np.ndarray:
     """Bool `height x width`: pixels whose centre lies in a box, or so many pixels from it."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     near = np.zeros((height, width), bool)
@@ -75,7 +77,7 @@ def near_boxes(boxes: np.ndarray, height: int, width: int, tolerance: float = 0.
     return near
 
 
-def near_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+def dilate_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     """Bool `H x W`: pixels of a mask, and those so many pixels (centre to centre) from it."""
     return (
         mask.astype(bool)

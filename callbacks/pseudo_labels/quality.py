@@ -8,13 +8,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from callbacks.pseudo_labels.jitter import jittered, segment_with_jitter
-from callbacks.pseudo_labels.masks import KEY, Masks, Segmenter
-from callbacks.pseudo_labels.measures import measure
+from callbacks.pseudo_labels.jitter import jitter_boxes, segment_with_jitter
+from callbacks.pseudo_labels.masks import CONFIG_KEY, Masks, Segmenter
+from callbacks.pseudo_labels.measures import mask_features
 from datamodules.arguments import Count, Fraction, NonNegative, Number, Whole, validated
 from datamodules.refusal import UserError
 
-STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
+REJECTION_STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
     "no heat": "heat",
     "empty mask": "a mask",
     "too small": "large enough",
@@ -29,23 +29,23 @@ STEPS = {  # reason of rejection -> what the masks that pass have; asked in this
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MaskCheck:
     """What was found of one mask.
 
     Attributes:
-        measures: Name -> value: those of `measures.measure`, and `probability` (of the image),
+        features: Name -> value: those of `measures.measure`, and `probability` (of the image),
             `score` (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN
             where nothing was moved).
-        reason: The first reason of rejection, one of `STEPS`; None where the mask is accepted.
+        reason: The first reason of rejection, one of `REJECTION_STEPS`; None where the mask is accepted.
     """
 
-    measures: dict[str, float]
+    features: dict[str, float]
     reason: str | None
 
 
 @validated
 @dataclass(frozen=True, kw_only=True)
-class Quality:
+class QualityFilter:
     """The bounds that a mask has to keep; what lies on a bound passes.
 
     Args:
@@ -84,7 +84,7 @@ class Quality:
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
             raise UserError(
-                f"{KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
+                f"{CONFIG_KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
                 " mask could pass; correct one of them"
             )
 
@@ -97,22 +97,22 @@ class Quality:
         points: np.ndarray,
     ) -> tuple[Masks, np.ndarray]:
         """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `jitter.segment_with_jitter`."""
-        moved = jittered(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
+        moved = jitter_boxes(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
         return segment_with_jitter(segmenter, image, boxes, points, moved)
 
-    def judge(
+    def check(
         self,
-        found: Masks,
+        masks: Masks,
         stability: np.ndarray,
         boxes: np.ndarray,
         points: np.ndarray,
         heat: np.ndarray,
         probability: float,
-    ) -> list[Verdict]:
+    ) -> list[MaskCheck]:
         """A verdict of each mask of one image.
 
         Args:
-            found: `N` masks, `H x W`.
+            masks: `N` masks, `H x W`.
             stability: `N`.
             boxes: Float `N x 4`, which the masks are of.
             points: Float `N x 2`, the peaks.
@@ -121,32 +121,35 @@ class Quality:
         """
         verdicts = []
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
-            measures = measure(found.masks[i], box, point, heat)
+            measures = mask_features(masks.masks[i], box, point, heat)
             measures |= {
                 "probability": float(probability),
-                "score": float(found.scores[i]),
+                "score": float(masks.scores[i]),
                 "stability": float(stability[i]),
             }
-            verdicts.append(Verdict(measures, self._reason(measures, bool(heat.max() > 0))))
+            verdicts.append(
+                MaskCheck(measures, self._rejection_reason(measures, bool(heat.max() > 0)))
+            )
         return verdicts
 
-    def _reason(self, of: dict[str, float], heat: bool) -> str | None:
+    def _rejection_reason(self, features: dict[str, float], has_heat: bool) -> str | None:
         fails = {
-            "no heat": not heat,
-            "empty mask": of["area"] == 0,
-            "too small": of["area"] < self.min_area,
-            "too large": of["area"] > self.max_area,
-            "in pieces": of["components"] > self.max_components or of["largest"] < self.min_largest,
-            "far from the peak": of["distance"] > self.max_distance,
-            "image not suspicious": of["probability"] < self.min_probability,
-            "heat elsewhere": of["agreement"] < self.min_agreement,
-            "segmenter unsure": of["score"] < self.min_score,
-            "unstable": of["stability"] < self.min_stability,
+            "no heat": not has_heat,
+            "empty mask": features["area"] == 0,
+            "too small": features["area"] < self.min_area,
+            "too large": features["area"] > self.max_area,
+            "in pieces": features["components"] > self.max_components
+            or features["largest"] < self.min_largest,
+            "far from the peak": features["distance"] > self.max_distance,
+            "image not suspicious": features["probability"] < self.min_probability,
+            "heat elsewhere": features["agreement"] < self.min_agreement,
+            "segmenter unsure": features["score"] < self.min_score,
+            "unstable": features["stability"] < self.min_stability,
         }
-        return next((reason for reason in STEPS if fails[reason]), None)
+        return next((reason for reason in REJECTION_STEPS if fails[reason]), None)
 
 
-def funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
+def rejection_funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
     """How many boxes are left after each question: first all of them, last the accepted ones; the losses are what each reason rejected.
 
     Args:
@@ -155,7 +158,7 @@ def funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
     lost = Counter(reasons)
     left = sum(lost.values())
     steps = [("boxes", left)]
-    for reason, step in STEPS.items():
+    for reason, step in REJECTION_STEPS.items():
         left -= lost[reason]
         steps.append((step, left))
     return [*steps, ("accepted", left)]

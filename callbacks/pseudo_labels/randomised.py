@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def randomised(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) -> nn.Module:
+def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of a network whose every parameter is drawn anew (full randomisation of Adebayo et al. 2018, Sanity checks for saliency maps).
 
     What `reset_parameters` of a module covers is initialised as a new one is. The rest (tokens,
@@ -34,13 +34,13 @@ def randomised(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) ->
     copy.cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
-        _redraw(copy)
+        _reinitialize(copy)
     copy.to(device)
-    _count_anew(copy, batches)
+    _recompute_batchnorm_statistics(copy, batches)
     return copy
 
 
-def _redraw(net: nn.Module) -> None:
+def _reinitialize(net: nn.Module) -> None:
     """What a reset has covered is told by a mark: it leaves no NaN."""
     floats = [parameter for parameter in net.parameters() if parameter.is_floating_point()]
     own = [parameter.clone() for parameter in floats]
@@ -56,7 +56,7 @@ def _redraw(net: nn.Module) -> None:
             parameter.copy_(old.mean() + old.std(correction=0) * torch.randn(old.shape))
 
 
-def _count_anew(net: nn.Module, batches: Iterable[Tensor]) -> None:
+def _recompute_batchnorm_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
     """BatchNorm's running statistics become the plain mean over the batches; everything else runs as in evaluation."""
     layers = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     momenta, training = (

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.pseudo_labels.chain import Known
-from callbacks.pseudo_labels.truth import Truth, boxes_by_label
+from callbacks.pseudo_labels.chain import ImageInfo
+from callbacks.pseudo_labels.truth import GroundTruth, reconcile_boxes_with_label
 from datamodules.base import ManifestDataModule
 from datamodules.images import read_image
 from datamodules.labels import label_matrix
@@ -14,7 +14,7 @@ from datamodules.letterbox import Letterbox
 from datamodules.picture import load_view
 
 
-class Rows:
+class ImageLookup:
     """The images of a data set by their ids.
 
     Args:
@@ -33,35 +33,37 @@ class Rows:
             for name in ("image", "split", "group", "boxes", "true_mask")
             if name in rows
         }
-        self.place = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
+        self.index_by_id = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
 
-    def known(self, id: str) -> Known:
+    def info(self, id: str) -> ImageInfo:
         """Split, label and letterbox."""
-        row = self.place[id]
+        row = self.index_by_id[id]
         label = None if self._labels is None else self._labels[row]
         height, width = self._sizes[row]
-        return Known(id, self._columns["split"][row], label, Letterbox(height, width, self._canvas))
+        return ImageInfo(
+            id, self._columns["split"][row], label, Letterbox(height, width, self._canvas)
+        )
 
-    def image(self, id: str) -> np.ndarray:
+    def load_image(self, id: str) -> np.ndarray:
         """uint8 `H x W`, at its own size."""
-        row = self.place[id]
+        row = self.index_by_id[id]
         return load_view(
             self._table, row, read_image(Path(self._columns["image"][row]), channels=1)
         )[..., 0]
 
-    def truth(self, id: str) -> Truth:
+    def ground_truth(self, id: str) -> GroundTruth:
         """Its lesions, where boxes or a mask tell of them."""
-        row = self.place[id]
+        row = self.index_by_id[id]
         height, width = self._sizes[row]
         path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
         mask = self._table.read_mask(path)[0][..., 0] > 0 if isinstance(path, str) else None
         boxes = self._columns["boxes"][row] if "boxes" in self._columns else None
         boxes = boxes if isinstance(boxes, list) else None
         if self._labels is not None:
-            boxes = boxes_by_label(self._labels[row], boxes)
-        return Truth(id, self._columns["group"][row], height, width, boxes, mask)
+            boxes = reconcile_boxes_with_label(self._labels[row], boxes)
+        return GroundTruth(id, self._columns["group"][row], height, width, boxes, mask)
 
-    def has_lesions(self, split: str) -> bool:
+    def has_known_lesions(self, split: str) -> bool:
         """Whether the lesions of any image of a split are known."""
         there = [row for row, of in enumerate(self._columns["split"]) if of == split]
         boxes = (

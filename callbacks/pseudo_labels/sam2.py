@@ -7,25 +7,23 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from callbacks.pseudo_labels.masks import KEY, Masks, none, within
+from callbacks.pseudo_labels.masks import CONFIG_KEY, Masks, box_to_slices, empty_masks
 from datamodules.arguments import Number, validated
 from datamodules.refusal import UserError
 from lightning_modules.pretrained import is_hub_error
 
-TYPES = (
+SUPPORTED_MODEL_TYPES = (
     "sam2",
     "sam2_video",
 )  # published checkpoints are of the video model, of which the image model reads its part
-WEIGHTS = f"{KEY}.segmenter.weights"
-WITHOUT = (
-    f"{KEY}.segmenter._target_=callbacks.pseudo_labels.classical.RandomWalker, which needs none"
-)
-FILES = "config.json, model.safetensors and processor_config.json"
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+WEIGHTS_KEY = f"{CONFIG_KEY}.segmenter.weights"
+WEIGHT_FREE_ALTERNATIVE = f"{CONFIG_KEY}.segmenter._target_=callbacks.pseudo_labels.classical.RandomWalkerSegmenter, which needs none"
+REQUIRED_FILES = "config.json, model.safetensors and processor_config.json"
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @validated
-class Sam2:
+class SAM2Segmenter:
     """SAM 2: all boxes of an image in one forward; weights are read when it is made, and go to the device at the first image.
 
     The image is shown grey in all three channels, stretched to the square that the model was
@@ -35,7 +33,7 @@ class Sam2:
     Example:
         callbacks:
           pseudo_labels:
-            segmenter: {_target_: callbacks.pseudo_labels.sam2.Sam2, weights: /folder/with/medsam2}
+            segmenter: {_target_: callbacks.pseudo_labels.sam2.SAM2Segmenter, weights: /folder/with/medsam2}
 
     Args:
         weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
@@ -62,16 +60,16 @@ class Sam2:
         peaks: bool = False,
         margin: Annotated[Number, Field(ge=0, le=10)] = 0.0,
     ) -> None:
-        self.device = _device(device)
-        self.autocast = None if autocast is None else AUTOCAST[autocast]
+        self.device = _resolve_device(device)
+        self.autocast = None if autocast is None else AUTOCAST_DTYPES[autocast]
         self.multimask, self.peaks, self.margin = multimask, peaks, margin
-        self.model, self.processor = _load(weights)
+        self.model, self.processor = _load_model(weights)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
         """A mask a box, see `masks.Segmenter`."""
         if len(boxes) == 0:
-            return none(image)
+            return empty_masks(image)
         prompts: dict[str, Any] = {"input_boxes": [np.asarray(boxes, float).tolist()]}
         if self.peaks:
             prompts |= {
@@ -95,67 +93,67 @@ class Sam2:
             mask = self.processor.post_process_masks([logits[i, best[i]][None, None]], sizes)[0][
                 0, 0
             ].numpy()
-            part = within(box, image.shape, self.margin)
+            part = box_to_slices(box, image.shape, self.margin)
             found[i][part] = mask[part]
         sure = scores.gather(1, best[:, None])[:, 0].numpy()
         return Masks(found, np.where(found.any((1, 2)), sure, 0).astype(np.float32))
 
 
-def _device(name: str | None) -> torch.device:
+def _resolve_device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(
-            f"{KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
+            f"{CONFIG_KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"{KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
+            f"{CONFIG_KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
             " GPUs; take cpu or null"
         )
     return device
 
 
-def _load(weights: str) -> tuple[Any, Any]:
+def _load_model(weights: str) -> tuple[Any, Any]:
     """Model, as it is evaluated, and processor."""
     from transformers import AutoConfig, Sam2Model, Sam2Processor
 
     try:
         kind = AutoConfig.from_pretrained(weights).model_type
-        if kind not in TYPES:
+        if kind not in SUPPORTED_MODEL_TYPES:
             raise UserError(
-                f"{WEIGHTS}={weights} is a {kind} and no SAM 2; name another, or take {WITHOUT}"
+                f"{WEIGHTS_KEY}={weights} is a {kind} and no SAM 2; name another, or take {WEIGHT_FREE_ALTERNATIVE}"
             )
         processor = Sam2Processor.from_pretrained(weights)
         read: Any = Sam2Model.from_pretrained(
             weights, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _unreadable(weights, error) from error
+        raise _weights_error(weights, error) from error
     except Exception as error:
         if is_hub_error(error) or type(error).__name__ == "SafetensorError":
-            raise _unreadable(weights, error) from error
+            raise _weights_error(weights, error) from error
         raise
     model, about = read
     lacking = sorted(about["missing_keys"])  # which the library draws at random
     if lacking:
         raise UserError(
-            f"{WEIGHTS}={weights} lacks {len(lacking)} of the model's weights (the first is"
-            f" {lacking[0]}); name another, or take {WITHOUT}"
+            f"{WEIGHTS_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"
+            f" {lacking[0]}); name another, or take {WEIGHT_FREE_ALTERNATIVE}"
         )
     return model.eval(), processor
 
 
-def _unreadable(weights: str, error: Exception) -> UserError:
+def _weights_error(weights: str, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
     if Path(weights).is_dir():
         return UserError(
-            f"{WEIGHTS}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
-            f" needs {FILES} by save_pretrained"
+            f"{WEIGHTS_KEY}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
+            f" needs {REQUIRED_FILES} by save_pretrained"
         )
     return UserError(
-        f"{WEIGHTS}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
-        f" with {FILES}, or take {WITHOUT}"
+        f"{WEIGHTS_KEY}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
+        f" with {REQUIRED_FILES}, or take {WEIGHT_FREE_ALTERNATIVE}"
     )

@@ -4,40 +4,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from callbacks.pseudo_labels.chain import Known
+from callbacks.pseudo_labels.chain import ImageInfo
 
 
 @dataclass(frozen=True)
-class Scored:
+class LocalizationReport:
     """What was found.
 
     Attributes:
         table: Method -> score -> value, low, high, n, definition, ...
-        gaps: Baseline -> score -> the heat maps minus it, with its interval.
-        said: Whether the heat maps point better than the baselines, in a sentence.
+        differences: Baseline -> score -> the heat maps minus it, with its interval.
+        summary: Whether the heat maps point better than the baselines, in a sentence.
         figures: Title -> SVG.
     """
 
     table: dict[str, Any]
-    gaps: dict[str, Any]
-    said: str
+    differences: dict[str, Any]
+    summary: str
     figures: dict[str, str]
 
 
-class Nothing:
+class NullScorer:
     """Scores nothing."""
 
-    measured: ClassVar[list[Any]] = []
+    image_stats: ClassVar[list[Any]] = []
 
-    def begin(self, *_: Any) -> None:
+    def reset(self, *_: Any) -> None:
         """Nothing to draw."""
 
-    def asks(self, known: Known) -> bool:
+    def wants(self, info: ImageInfo) -> bool:
         """No image is scored."""
         return False
 
-    def look(self, *_: Any) -> None:
+    def update(self, *_: Any) -> None:
         """Nothing to measure."""
 
-    def scored(self, measured: Sequence[Any]) -> None:
+    def compute(self, image_stats: Sequence[Any]) -> None:
         """Nothing was."""

@@ -8,35 +8,40 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from callbacks.pseudo_labels.baselines import BrightestBlob
+from callbacks.pseudo_labels.baselines import BrightestBlobBaseline
 from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
-from callbacks.pseudo_labels.chain import Known, Labelled
-from callbacks.pseudo_labels.compared import COMPARED, HEAD, differences, verdict
-from callbacks.pseudo_labels.grad_cam import HeatMaps
-from callbacks.pseudo_labels.localisation import as_table, estimates
-from callbacks.pseudo_labels.localisation_figures import froc_figure, hit_rate_figure
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules
-from callbacks.pseudo_labels.measured import Localised, Measured, measure
-from callbacks.pseudo_labels.random_networks import RandomNetworks, as_given
-from callbacks.pseudo_labels.rows import Rows
-from callbacks.pseudo_labels.scored import Scored
-from callbacks.pseudo_labels.truth import Said
+from callbacks.pseudo_labels.chain import ImageInfo, PseudoLabel
+from callbacks.pseudo_labels.compared import (
+    COMPARED_SCORES,
+    HEADLINE_SCORE,
+    baseline_differences,
+    summary_sentence,
+)
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
+from callbacks.pseudo_labels.localisation import estimate_scores, to_table
+from callbacks.pseudo_labels.localisation_figures import plot_froc, plot_hit_rates
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
+from callbacks.pseudo_labels.measured import ImageStats, LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.random_networks import WeightRandomizationBaseline, preprocess
+from callbacks.pseudo_labels.rows import ImageLookup
+from callbacks.pseudo_labels.scored import LocalizationReport
+from callbacks.pseudo_labels.truth import Detections
 from datamodules.arguments import Count, Positive, validated
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode
 
-NETWORK, CHAIN, RANDOM, BLOB = (
+CAM_METHOD, PIPELINE_METHOD, RANDOMIZED_METHOD, BLOB_METHOD = (
     "the heat maps",
     "the chain, above the threshold alone",
     "randomised weights",
     "the brightest blob",
 )
-WEIGHED = "the brightest blob, weighed by the classifier"
-KEY = "callbacks.pseudo_labels.localisation"
+WEIGHTED_BLOB_METHOD = "the brightest blob, weighed by the classifier"
+LOCALIZATION_KEY = "callbacks.pseudo_labels.localisation"
 
 
 @validated
-class Localisation:
+class LocalizationScorer:
     """Measures one image after the other for all methods; the boxes of all of them are made alike.
 
     The pointing game asks every image with a lesion, whatever the classifier says of it. A box's
@@ -58,41 +63,48 @@ class Localisation:
         split: Literal["train", "val", "test"],
         random_networks: Count,
         blob_sigma: Positive,
-        rules: LocalisationRules,
+        rules: LocalizationConfig,
     ) -> None:
         self.split, self.rules = split, rules
-        self._random, self._blob = RandomNetworks(random_networks), BrightestBlob(blob_sigma)
-        self.measured: list[dict[str, Measured]] = []
+        self._randomized_networks, self._brightest_blob = (
+            WeightRandomizationBaseline(random_networks),
+            BrightestBlobBaseline(blob_sigma),
+        )
+        self.image_stats: list[dict[str, ImageStats]] = []
 
-    def begin(self, module: Any, data: ManifestDataModule, rows: Rows, boxes: PeakBoxes) -> None:
+    def reset(
+        self, module: Any, data: ManifestDataModule, lookup: ImageLookup, boxes: PeakBoxes
+    ) -> None:
         """Draws the random networks, where lesions of the split are known.
 
         Args:
             module: The trained one; nothing listens to it yet.
             data: What will be looked at.
-            rows: Its images.
+            lookup: Its images.
             boxes: How peaks become boxes.
         """
-        self._rows, self._active = (
-            rows,
-            self.split in data.predict_splits and rows.has_lesions(self.split),
+        self._lookup, self._active = (
+            lookup,
+            self.split in data.predict_splits and lookup.has_known_lesions(self.split),
         )
-        self._boxes, self._blob.boxes = boxes, copy.copy(boxes)
-        self._blob.boxes.at_least = 0.0  # beside a full bladder nothing else would be left
-        self.measured = []
+        self._boxes, self._brightest_blob.boxes = boxes, copy.copy(boxes)
+        self._brightest_blob.boxes.threshold_rel = (
+            0.0  # beside a full bladder nothing else would be left
+        )
+        self.image_stats = []
         if self._active:
-            self._random.begin(module, data)
+            self._randomized_networks.initialize(module, data)
 
-    def asks(self, known: Known) -> bool:
+    def wants(self, info: ImageInfo) -> bool:
         """Whether an image is scored, and needs a heat map whatever its probability."""
-        return self._active and known.split == self.split
+        return self._active and info.split == self.split
 
-    def look(
+    def update(
         self,
         module: Any,
         images: Tensor,
-        found: Sequence[tuple[Labelled, np.ndarray]],
-        heat_maps: HeatMaps,
+        pseudo_labels: Sequence[tuple[PseudoLabel, np.ndarray]],
+        heat_maps: ClassActivationMaps,
         channel: int,
     ) -> None:
         """Measures the images of one batch.
@@ -100,88 +112,112 @@ class Localisation:
         Args:
             module: The trained one.
             images: uint8 `B x C x H x W`.
-            found: Of each image what the chain made of it, and its heat map, float32 `h x w`.
+            pseudo_labels: Of each image what the chain made of it, and its heat map, float32 `h x w`.
             heat_maps: Of which method and layers.
             channel: Of the logits.
         """
-        random = self._random.heats(as_given(module, images), heat_maps, channel)
+        random = self._randomized_networks.compute(preprocess(module, images), heat_maps, channel)
         greys = images.float().mean(1).round().byte().cpu().numpy()
-        for i, (said, heat) in enumerate(found):
-            truth, box = self._rows.truth(said.known.id), said.known.letterbox
+        for i, (said, heat) in enumerate(pseudo_labels):
+            truth, box = self._lookup.ground_truth(said.info.id), said.info.letterbox
             mask = (
                 None
                 if said.mask is None
                 else decode([said.mask], truth.height, truth.width)[..., 0] > 0
             )
-            blob = self._blob(greys[i], box.content)
+            blob = self._brightest_blob(greys[i], box.content)
             own = (
-                weighed(said.found, said.probability)
-                if said.mapped
-                else self._proposals(heat, said, heat_maps)
+                weight_by_probability(said.proposals, said.probability)
+                if said.has_cam
+                else self._propose_boxes(heat, said, heat_maps)
             )
             ways = {
-                NETWORK: Said.of(own, box),
-                BLOB: Said.of(blob, box),
-                WEIGHED: Said.of(weighed(blob, said.probability), box),
+                CAM_METHOD: Detections.from_proposals(own, box),
+                BLOB_METHOD: Detections.from_proposals(blob, box),
+                WEIGHTED_BLOB_METHOD: Detections.from_proposals(
+                    weight_by_probability(blob, said.probability), box
+                ),
             }
             if (
-                said.mapped or not said.called
+                said.has_cam or not said.predicted_positive
             ):  # else max_images left it out, and nothing can be said of the chain
-                ways[CHAIN] = Said.of(own, box, mask) if said.called else Said()
+                ways[PIPELINE_METHOD] = (
+                    Detections.from_proposals(own, box, mask)
+                    if said.predicted_positive
+                    else Detections()
+                )
             ways |= {
-                f"{RANDOM} {seed}": Said.of(self._proposals(each[i], said, heat_maps), box)
+                f"{RANDOMIZED_METHOD} {seed}": Detections.from_proposals(
+                    self._propose_boxes(each[i], said, heat_maps), box
+                )
                 for seed, each in enumerate(random)
             }
-            self.measured.append(
-                {name: measure(truth, way, self.rules) for name, way in ways.items()}
+            self.image_stats.append(
+                {name: compute_image_stats(truth, way, self.rules) for name, way in ways.items()}
             )
 
-    def _proposals(self, heat: np.ndarray, said: Labelled, heat_maps: HeatMaps) -> Proposals:
-        box = said.known.letterbox
-        return weighed(
-            self._boxes(heat_maps.enlarged(heat, box.canvas), box.content), said.probability
+    def _propose_boxes(
+        self, heat: np.ndarray, pseudo_label: PseudoLabel, heat_maps: ClassActivationMaps
+    ) -> Proposals:
+        box = pseudo_label.info.letterbox
+        return weight_by_probability(
+            self._boxes(heat_maps.upsample(heat, box.canvas), box.content), pseudo_label.probability
         )
 
-    def scored(self, measured: Sequence[dict[str, Measured]]) -> Scored | None:
+    def compute(self, image_stats: Sequence[dict[str, ImageStats]]) -> LocalizationReport | None:
         """The scores of all images; None where no lesion is known.
 
         Args:
-            measured: Of all processes, in the order of the table.
+            image_stats: Of all processes, in the order of the table.
         """
-        if not any(each[NETWORK].lesions for each in measured):
+        if not any(each[CAM_METHOD].n_lesions for each in image_stats):
             return None
         random = [
-            Localised.of([each[f"{RANDOM} {seed}"] for each in measured], masks=False)
-            for seed in range(self._random.number)
+            LocalizationResults.from_images(
+                [each[f"{RANDOMIZED_METHOD} {seed}"] for each in image_stats], has_masks=False
+            )
+            for seed in range(self._randomized_networks.n_networks)
         ]
         seen = {
-            NETWORK: Localised.of([each[NETWORK] for each in measured], masks=False),
-            CHAIN: Localised.of([each[CHAIN] for each in measured if CHAIN in each]),
-            RANDOM: Localised.pooled(random),
-            BLOB: Localised.of([each[BLOB] for each in measured], masks=False),
-            WEIGHED: Localised.of([each[WEIGHED] for each in measured], masks=False),
+            CAM_METHOD: LocalizationResults.from_images(
+                [each[CAM_METHOD] for each in image_stats], has_masks=False
+            ),
+            PIPELINE_METHOD: LocalizationResults.from_images(
+                [each[PIPELINE_METHOD] for each in image_stats if PIPELINE_METHOD in each]
+            ),
+            RANDOMIZED_METHOD: LocalizationResults.pool(random),
+            BLOB_METHOD: LocalizationResults.from_images(
+                [each[BLOB_METHOD] for each in image_stats], has_masks=False
+            ),
+            WEIGHTED_BLOB_METHOD: LocalizationResults.from_images(
+                [each[WEIGHTED_BLOB_METHOD] for each in image_stats], has_masks=False
+            ),
         }
-        found = {name: estimates(way, self.rules) for name, way in seen.items()}
+        found = {name: estimate_scores(way, self.rules) for name, way in seen.items()}
         gaps = {
-            name: differences(seen[NETWORK], seen[name], self.rules, COMPARED)
-            for name in (RANDOM, BLOB, WEIGHED)
+            name: baseline_differences(seen[CAM_METHOD], seen[name], self.rules, COMPARED_SCORES)
+            for name in (RANDOMIZED_METHOD, BLOB_METHOD, WEIGHTED_BLOB_METHOD)
         }
-        heads = {name: found[name][HEAD] for name in (RANDOM, BLOB)}
+        heads = {name: found[name][HEADLINE_SCORE] for name in (RANDOMIZED_METHOD, BLOB_METHOD)}
         figures = {
-            "FROC": froc_figure(seen, found, self.rules),
-            "Lesions hit by the first boxes": hit_rate_figure(found, self.rules),
+            "FROC": plot_froc(seen, found, self.rules),
+            "Lesions hit by the first boxes": plot_hit_rates(found, self.rules),
         }
         plain = {
             name: {score: asdict(gap) for score, gap in each.items()} for name, each in gaps.items()
         }
-        return Scored(
-            as_table(found),
+        return LocalizationReport(
+            to_table(found),
             plain,
-            verdict(found[NETWORK][HEAD], heads, {name: gaps[name][HEAD] for name in heads}),
+            summary_sentence(
+                found[CAM_METHOD][HEADLINE_SCORE],
+                heads,
+                {name: gaps[name][HEADLINE_SCORE] for name in heads},
+            ),
             figures,
         )
 
 
-def weighed(found: Proposals, probability: float) -> Proposals:
+def weight_by_probability(proposals: Proposals, probability: float) -> Proposals:
     """Boxes scored by the image's probability times the height of their peak."""
-    return Proposals(found.boxes, found.peaks, found.heights * probability)
+    return Proposals(proposals.boxes, proposals.peaks, proposals.heights * probability)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from callbacks.pseudo_labels.chain import Labelled
-from callbacks.pseudo_labels.measures import measure
+from callbacks.pseudo_labels.chain import PseudoLabel
+from callbacks.pseudo_labels.measures import mask_features
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import encode
 from datamodules.manifest import FILE_COLUMNS, Manifest
 
-Drawn = tuple[Any, str]  # a mask, and what it is
-IMAGES = (
+MaskWithOrigin = tuple[Any, str]  # a mask, and what it is
+IMAGE_COLUMNS = (
     "id",
     "label",
     "probability",
@@ -31,56 +31,62 @@ IMAGES = (
     "pad_left",
     "pad_top",
 )
-CORNERS = ("x1", "y1", "x2", "y2")
-BOXES = ("id", "number", *CORNERS, "peak_x", "peak_y", "heat", "probability", "score")
-MEASURES = (
-    *measure(np.zeros((1, 1), bool), np.zeros(4), np.zeros(2), np.zeros((1, 1))),
+CORNER_COLUMNS = ("x1", "y1", "x2", "y2")
+BOX_COLUMNS = ("id", "number", *CORNER_COLUMNS, "peak_x", "peak_y", "heat", "probability", "score")
+FEATURE_NAMES = (
+    *mask_features(np.zeros((1, 1), bool), np.zeros(4), np.zeros(2), np.zeros((1, 1))),
     "stability",
 )
 
 
-def image_rows(found: Sequence[Labelled], threshold: float) -> pd.DataFrame:
+def build_image_table(pseudo_labels: Sequence[PseudoLabel], threshold: float) -> pd.DataFrame:
     """One row an image: `pred` is the decision, `heat` 1 where there is a heat map that shows something (empty: none was made)."""
     rows = [
         (
             *(
-                each.known.id,
-                each.known.label,
+                each.info.id,
+                each.info.label,
                 each.probability,
                 threshold,
-                int(each.called),
-                int(each.warm) if each.mapped else None,
+                int(each.predicted_positive),
+                int(each.cam_nonzero) if each.has_cam else None,
             ),
             *(
-                len(each.found),
-                each.accepted,
-                each.known.letterbox.height,
-                each.known.letterbox.width,
-                each.known.letterbox.scale,
+                len(each.proposals),
+                each.n_accepted,
+                each.info.letterbox.height,
+                each.info.letterbox.width,
+                each.info.letterbox.scale,
             ),
-            *(each.known.letterbox.content.left, each.known.letterbox.content.top),
+            *(each.info.letterbox.content.left, each.info.letterbox.content.top),
         )
-        for each in found
+        for each in pseudo_labels
     ]
-    return pd.DataFrame(rows, columns=list(IMAGES)).astype({"label": "Int64", "heat": "Int64"})
+    return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS)).astype(
+        {"label": "Int64", "heat": "Int64"}
+    )
 
 
-def box_rows(found: Sequence[Labelled], own: bool) -> pd.DataFrame:
+def build_box_table(pseudo_labels: Sequence[PseudoLabel], in_image_pixels: bool) -> pd.DataFrame:
     """One row a box, the strongest of an image first; `score` is the image's probability times the heat at the peak.
 
     Args:
-        found: The images.
-        own: In the image's own pixels, with what was measured of the box's mask and why it was
+        pseudo_labels: The images.
+        in_image_pixels: In the image's own pixels, with what was measured of the box's mask and why it was
             rejected (empty: accepted); else on the canvas.
     """
     rows: list[dict[str, Any]] = []
-    for each in found:
-        places = (each.boxes, each.peaks) if own else (each.found.boxes, each.found.peaks)
+    for each in pseudo_labels:
+        places = (
+            (each.boxes, each.peaks)
+            if in_image_pixels
+            else (each.proposals.boxes, each.proposals.peaks)
+        )
         for number, (box, peak, heat) in enumerate(
-            zip(*places, each.found.heights, strict=True), 1
+            zip(*places, each.proposals.heights, strict=True), 1
         ):
             numbers = (
-                each.known.id,
+                each.info.id,
                 number,
                 *box,
                 *peak,
@@ -88,28 +94,38 @@ def box_rows(found: Sequence[Labelled], own: bool) -> pd.DataFrame:
                 each.probability,
                 each.probability * heat,
             )
-            row = dict(zip(BOXES, numbers, strict=True))
-            if own and each.verdicts:
-                verdict = each.verdicts[number - 1]
-                row |= {f"mask_{name}": verdict.measures[name] for name in MEASURES} | {
-                    "mask_score": verdict.measures["score"]
+            row = dict(zip(BOX_COLUMNS, numbers, strict=True))
+            if in_image_pixels and each.mask_checks:
+                verdict = each.mask_checks[number - 1]
+                row |= {f"mask_{name}": verdict.features[name] for name in FEATURE_NAMES} | {
+                    "mask_score": verdict.features["score"]
                 }
                 row |= {"rejected": verdict.reason or ""}
             rows.append(row)
-    measured = [*(f"mask_{name}" for name in MEASURES), "mask_score", "rejected"] if own else []
-    return pd.DataFrame(rows, columns=[*BOXES, *measured])
+    measured = (
+        [*(f"mask_{name}" for name in FEATURE_NAMES), "mask_score", "rejected"]
+        if in_image_pixels
+        else []
+    )
+    return pd.DataFrame(rows, columns=[*BOX_COLUMNS, *measured])
 
 
-def write_tables(folder: Path, found: Sequence[Labelled], threshold: float) -> None:
+def write_split_tables(
+    folder: Path, pseudo_labels: Sequence[PseudoLabel], threshold: float
+) -> None:
     """Writes preds_SPLIT.csv, pseudo_boxes_SPLIT.csv and pseudo_boxes_SPLIT_orig.csv of every split that was looked at."""
-    for split in dict.fromkeys(each.known.split for each in found):
-        of_split = [each for each in found if each.known.split == split]
-        image_rows(of_split, threshold).to_csv(folder / f"preds_{split}.csv", index=False)
-        box_rows(of_split, own=False).to_csv(folder / f"pseudo_boxes_{split}.csv", index=False)
-        box_rows(of_split, own=True).to_csv(folder / f"pseudo_boxes_{split}_orig.csv", index=False)
+    for split in dict.fromkeys(each.info.split for each in pseudo_labels):
+        of_split = [each for each in pseudo_labels if each.info.split == split]
+        build_image_table(of_split, threshold).to_csv(folder / f"preds_{split}.csv", index=False)
+        build_box_table(of_split, in_image_pixels=False).to_csv(
+            folder / f"pseudo_boxes_{split}.csv", index=False
+        )
+        build_box_table(of_split, in_image_pixels=True).to_csv(
+            folder / f"pseudo_boxes_{split}_orig.csv", index=False
+        )
 
 
-def remove_old(folder: Path) -> None:
+def remove_previous_outputs(folder: Path) -> None:
     """Takes away what an earlier prediction left here, so that no old file stands among new ones."""
     for part in ("heat", "overlays", "masks"):
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -117,34 +133,41 @@ def remove_old(folder: Path) -> None:
         path.unlink()
 
 
-def write_down(
-    folder: Path, data: ManifestDataModule, found: Sequence[Labelled], threshold: float, name: str
+def write_outputs(
+    folder: Path,
+    data: ManifestDataModule,
+    pseudo_labels: Sequence[PseudoLabel],
+    threshold: float,
+    class_name: str,
 ) -> None:
-    """Writes all tables: those of `write_tables`, manifest.csv, true_manifest.csv where true masks are known, index.csv of a set that has one.
+    """Writes all tables: those of `write_split_tables`, manifest.csv, true_manifest.csv where true masks are known, index.csv of a set that has one.
 
     Args:
         folder: Of the pseudo labels.
         data: What was looked at.
-        found: The images, in its order.
+        pseudo_labels: The images, in its order.
         threshold: In force.
-        name: Of the class that was looked for.
+        class_name: Of the class that was looked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_tables(folder, found, threshold)
+    write_split_tables(folder, pseudo_labels, threshold)
     table = replace(data.table, phantom=data.table.phantom or data.phantom is not None)
-    for file, kind in (("manifest.csv", pseudo_mask), ("true_manifest.csv", true_mask)):
-        if kind is pseudo_mask or "true_mask" in table.rows:
-            segmenters_manifest(table, found, kind, name).write(folder / file)
+    for file, kind in (
+        ("manifest.csv", select_pseudo_mask),
+        ("true_manifest.csv", select_true_mask),
+    ):
+        if kind is select_pseudo_mask or "true_mask" in table.rows:
+            build_segmentation_manifest(table, pseudo_labels, kind, class_name).write(folder / file)
     index = getattr(data, "index", None)
     if index is not None:
         index.to_csv(folder / "index.csv", index=False)
 
 
-def segmenters_manifest(
+def build_segmentation_manifest(
     table: Manifest,
-    found: Sequence[Labelled],
-    mask_of: Callable[[Labelled, Any, Manifest], Drawn | None],
-    name: str,
+    pseudo_labels: Sequence[PseudoLabel],
+    select_mask: Callable[[PseudoLabel, Any, Manifest], MaskWithOrigin | None],
+    class_name: str,
 ) -> Manifest:
     """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
 
@@ -153,17 +176,17 @@ def segmenters_manifest(
 
     Args:
         table: What the classifier was given.
-        found: What the chain made of it.
-        mask_of: `pseudo_mask` or `true_mask`.
-        name: Of the class.
+        pseudo_labels: What the chain made of it.
+        select_mask: `select_pseudo_mask` or `select_true_mask`.
+        class_name: Of the class.
     """
     rows: Any = table.rows.set_index("id", drop=False)
     drawn = {
-        each.known.id: mask
-        for each in found
-        if (mask := mask_of(each, _true(rows, each.known.id), table)) is not None
+        each.info.id: mask
+        for each in pseudo_labels
+        if (mask := select_mask(each, _find_true_mask(rows, each.info.id), table)) is not None
     }
-    labels = {each.known.id: each.known.label for each in found}
+    labels = {each.info.id: each.info.label for each in pseudo_labels}
     chosen = rows.loc[list(drawn)].reset_index(drop=True)
     paths = {
         key: [str(Path(path).absolute()) if isinstance(path, str) else path for path in chosen[key]]
@@ -183,41 +206,45 @@ def segmenters_manifest(
         ["true_mask"] if table.swap_masks and "true_mask" in chosen else []
     )  # its files are not swapped, and the masks written here are
     return Manifest(
-        chosen.assign(**columns).drop(columns=dropped), (name,), table.group_is, table.phantom
+        chosen.assign(**columns).drop(columns=dropped), (class_name,), table.group_is, table.phantom
     )
 
 
-def pseudo_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None:
+def select_pseudo_mask(
+    pseudo_label: PseudoLabel, true_path: str | bool, table: Manifest
+) -> MaskWithOrigin | None:
     """The accepted masks of an abnormal image, none of a normal one; test has its true masks where there are some, to be judged by.
 
     Args:
-        each: The image.
-        true: As `_true` says.
+        pseudo_label: The image.
+        true_path: As `_find_true_mask` says.
         table: What the classifier was given; it reads true masks.
 
     Returns:
         Mask (None for an empty one) and what it is; None where nothing is known.
     """
-    if each.known.split == "test" and true is not False:
-        return true_mask(each, true, table)
-    if each.known.label == 0:
+    if pseudo_label.info.split == "test" and true_path is not False:
+        return select_true_mask(pseudo_label, true_path, table)
+    if pseudo_label.info.label == 0:
         return None, "normal by label"
-    return None if each.mask is None else ([each.mask], "pseudo mask")
+    return None if pseudo_label.mask is None else ([pseudo_label.mask], "pseudo mask")
 
 
-def true_mask(each: Labelled, true: str | bool, table: Manifest) -> Drawn | None:
+def select_true_mask(
+    pseudo_label: PseudoLabel, true_path: str | bool, table: Manifest
+) -> MaskWithOrigin | None:
     """The true mask; a normal image needs none, an abnormal one without is left out."""
-    if isinstance(true, str):
-        mask, _ = table.read_mask(true)
+    if isinstance(true_path, str):
+        mask, _ = table.read_mask(true_path)
         return (
-            (encode(mask) if table.swap_masks else true, "true mask")
+            (encode(mask) if table.swap_masks else true_path, "true mask")
             if mask.any()
             else (None, "no lesion")
         )
-    return (None, "no lesion") if each.known.label == 0 else None
+    return (None, "no lesion") if pseudo_label.info.label == 0 else None
 
 
-def _true(rows: Any, id: str) -> str | bool:
+def _find_true_mask(rows: Any, id: str) -> str | bool:
     """The true mask's path; True where the image has none but others do; False where nobody knows true masks."""
     if "true_mask" not in rows:
         return False

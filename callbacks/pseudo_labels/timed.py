@@ -3,37 +3,37 @@
 from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from callbacks.pseudo_labels.clock import Clock
+from callbacks.pseudo_labels.clock import StepTimer
 from callbacks.report.section import Showing
 
 
-class Timed(Showing):
-    """Counts the steps that come before a prediction on `clock`."""
+class StageTimer(Showing):
+    """Counts the steps that come before a prediction on `timer`."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.timer = StepTimer()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Of the fit, its validations included."""
-        self.clock.start("fit")
+        self.timer.start("fit")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """It is over."""
-        self.clock.stop("fit")
+        self.timer.stop("fit")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The threshold is searched once more after the fit, on the best weights."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self.clock.start("threshold")
+            self.timer.start("threshold")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """It is found."""
-        self.clock.stop("threshold")
+        self.timer.stop("threshold")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The classifier is tested."""
-        self.clock.start("test")
+        self.timer.start("test")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """It was."""
-        self.clock.stop("test")
+        self.timer.stop("test")

@@ -9,11 +9,11 @@ from scipy import ndimage
 from callbacks.pseudo_labels.boxes import Proposals
 from datamodules.letterbox import Letterbox
 
-Boxes = np.ndarray | Sequence[Sequence[float]]
+BoxArray = np.ndarray | Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """One image and its lesions.
 
     Args:
@@ -34,11 +34,11 @@ class Truth:
     group: str
     height: int
     width: int
-    boxes: Boxes | None
+    boxes: BoxArray | None
     mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        boxes = None if self.boxes is None else rows_of_four(self.boxes, self.id)
+        boxes = None if self.boxes is None else to_box_array(self.boxes, self.id)
         if self.mask is not None and self.mask.shape != (self.height, self.width):
             raise ValueError(
                 f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x"
@@ -50,12 +50,12 @@ class Truth:
     def lesions(self) -> np.ndarray | None:
         """Boxes of the lesions, `T x 4`; None where they are unknown."""
         if self.boxes is None and self.mask is not None:
-            return components(self.mask)
+            return find_component_boxes(self.mask)
         return self.boxes  # type: ignore[return-value]  # an array since __post_init__
 
 
 @dataclass(frozen=True)
-class Said:
+class Detections:
     """What a method says of one image; by default nothing at all.
 
     Args:
@@ -71,13 +71,13 @@ class Said:
     """
 
     peak: tuple[float, float] | None = None
-    boxes: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
+    boxes: BoxArray = field(default_factory=lambda: np.zeros((0, 4)))
     scores: np.ndarray | Sequence[float] = field(default_factory=lambda: np.zeros(0))
     mask: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         boxes, scores = (
-            rows_of_four(self.boxes, "what was said"),
+            to_box_array(self.boxes, "what was said"),
             np.asarray(self.scores, np.float64),
         )
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
@@ -89,24 +89,26 @@ class Said:
         object.__setattr__(self, "scores", scores[order])
 
     @classmethod
-    def of(cls, found: Proposals, letterbox: Letterbox, mask: np.ndarray | None = None) -> "Said":
+    def from_proposals(
+        cls, proposals: Proposals, letterbox: Letterbox, mask: np.ndarray | None = None
+    ) -> "Detections":
         """From peaks and boxes on a canvas.
 
         Args:
-            found: In pixels of the canvas; a box's score is the height of its peak.
+            proposals: In pixels of the canvas; a box's score is the height of its peak.
             letterbox: The way back to the image's own pixels.
             mask: In the image's own pixels already.
         """
-        peaks, boxes = letterbox.points_back(found.peaks), letterbox.boxes_back(found.boxes)
+        peaks, boxes = letterbox.points_back(proposals.peaks), letterbox.boxes_back(proposals.boxes)
         return cls(
             (float(peaks[0, 0]), float(peaks[0, 1])) if len(peaks) else None,
             boxes,
-            found.heights,
+            proposals.heights,
             mask,
         )
 
 
-def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
+def reconcile_boxes_with_label(label: int, boxes: BoxArray | None) -> BoxArray | None:
     """Boxes of a data set whose images have labels too, where the two agree on what is there.
 
     Args:
@@ -123,15 +125,15 @@ def boxes_by_label(label: int, boxes: Boxes | None) -> Boxes | None:
     return None if boxes is None or not len(boxes) else boxes
 
 
-def components(mask: np.ndarray) -> np.ndarray:
+def find_component_boxes(mask: np.ndarray) -> np.ndarray:
     """Boxes `T x 4` of the components (8 neighbours) of a bool mask `H x W`."""
     found = ndimage.find_objects(ndimage.label(mask, np.ones((3, 3)))[0])
-    return rows_of_four(
+    return to_box_array(
         [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found], "a mask"
     )
 
 
-def rows_of_four(boxes: Boxes, whose: str) -> np.ndarray:
+def to_box_array(boxes: BoxArray, owner: str) -> np.ndarray:
     """Boxes as float64 `N x 4`.
 
     Raises:
@@ -141,7 +143,7 @@ def rows_of_four(boxes: Boxes, whose: str) -> np.ndarray:
     array = array.reshape(0, 4) if not array.size else array
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
         raise ValueError(
-            f"boxes of '{whose}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1,"
+            f"boxes of '{owner}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1,"
             " x2, y2)"
         )
     return array

@@ -8,19 +8,19 @@ from lightning import LightningModule, Trainer
 
 from callbacks.agreement import gathered
 from callbacks.pseudo_labels.boxes import PeakBoxes
-from callbacks.pseudo_labels.chain import Chain, Labelled
-from callbacks.pseudo_labels.grad_cam import HeatMaps
-from callbacks.pseudo_labels.mapped_class import mapped_class
-from callbacks.pseudo_labels.masks import KEY, Segmenter
-from callbacks.pseudo_labels.pictures import Pictures
-from callbacks.pseudo_labels.quality import Quality
-from callbacks.pseudo_labels.quota import Quota
-from callbacks.pseudo_labels.rows import Rows
-from callbacks.pseudo_labels.scored import Nothing
-from callbacks.pseudo_labels.scoring import Localisation
-from callbacks.pseudo_labels.shown import cases_of, section_of, summary
-from callbacks.pseudo_labels.tables import remove_old, write_down
-from callbacks.pseudo_labels.timed import Timed
+from callbacks.pseudo_labels.chain import PseudoLabel, PseudoLabelPipeline
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
+from callbacks.pseudo_labels.mapped_class import resolve_cam_target
+from callbacks.pseudo_labels.masks import CONFIG_KEY, Segmenter
+from callbacks.pseudo_labels.pictures import OverlayWriter
+from callbacks.pseudo_labels.quality import QualityFilter
+from callbacks.pseudo_labels.quota import PerSplitLimit
+from callbacks.pseudo_labels.rows import ImageLookup
+from callbacks.pseudo_labels.scored import NullScorer
+from callbacks.pseudo_labels.scoring import LocalizationScorer
+from callbacks.pseudo_labels.shown import build_section, build_summary, group_cases
+from callbacks.pseudo_labels.tables import remove_previous_outputs, write_outputs
+from callbacks.pseudo_labels.timed import StageTimer
 from callbacks.report.content import write_json
 from callbacks.report.section import Section
 from datamodules.arguments import FilePath, Whole, validated
@@ -29,7 +29,7 @@ from lightning_modules.classification import ClassificationModule
 
 
 @validated
-class PseudoLabels(Timed):
+class PseudoLabelWriter(StageTimer):
     """Leaves `pseudo_labels/` in the run folder: tables, heat maps, pictures, and manifest.csv, which `datamodule=table` reads.
 
     An image known to be normal gets boxes where the classifier calls it abnormal, but no masks.
@@ -43,8 +43,8 @@ class PseudoLabels(Timed):
         boxes: How peaks become boxes.
         segmenter: How boxes become masks.
         quality: Which masks are kept.
-        localisation: How it is scored; None scores nothing.
-        of: The class that is looked for; None is the first.
+        localization: How it is scored; None scores nothing.
+        target_class: The class that is looked for; None is the first.
         max_images: At most so many images above the threshold, of each split and process; None for
             all.
         overlays: Pictures at most, likewise.
@@ -53,40 +53,52 @@ class PseudoLabels(Timed):
     def __init__(
         self,
         run_dir: FilePath,
-        heat_maps: HeatMaps,
+        heat_maps: ClassActivationMaps,
         boxes: PeakBoxes,
         segmenter: Segmenter,
-        quality: Quality,
-        localisation: Localisation | None = None,
-        of: str | None = None,
+        quality: QualityFilter,
+        localization: LocalizationScorer | None = None,
+        target_class: str | None = None,
         max_images: Whole | None = None,
         overlays: Whole = 200,
     ) -> None:
         super().__init__()
         self.folder = Path(run_dir) / "pseudo_labels"
-        self.heat_maps, self.of, self._quota = heat_maps, of, Quota(max_images, f"{KEY}.max_images")
-        self.localisation = localisation or Nothing()
-        self.chain = Chain(heat_maps, boxes, segmenter, quality, self.clock)
-        self.pictures = Pictures(self.folder, heat_maps, Quota(overlays, f"{KEY}.overlays"))
-        self._stack, self._known = ExitStack(), dict[str, Any]()
+        self.heat_maps, self.target_class, self._image_limit = (
+            heat_maps,
+            target_class,
+            PerSplitLimit(max_images, f"{CONFIG_KEY}.max_images"),
+        )
+        self.localization = localization or NullScorer()
+        self.pipeline = PseudoLabelPipeline(heat_maps, boxes, segmenter, quality, self.timer)
+        self.overlay_writer = OverlayWriter(
+            self.folder, heat_maps, PerSplitLimit(overlays, f"{CONFIG_KEY}.overlays")
+        )
+        self._stack, self._report_fields = ExitStack(), dict[str, Any]()
         self._section: Section | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be mapped, before any training."""
-        self._channel, self._name = mapped_class(trainer, pl_module, self.heat_maps, self.of)
+        self._channel, self._class_name = resolve_cam_target(
+            trainer, pl_module, self.heat_maps, self.target_class
+        )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Random networks are drawn, then the trained one is listened to."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._rows, self._found, self._made = Rows(data, self._channel), list[Labelled](), 0
-        self._quota.begin()
+        self._lookup, self._pseudo_labels, self._n_heat_maps = (
+            ImageLookup(data, self._channel),
+            list[PseudoLabel](),
+            0,
+        )
+        self._image_limit.reset()
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            remove_old(self.folder)
+            remove_previous_outputs(self.folder)
         trainer.strategy.barrier("old pseudo labels are gone")
-        self.pictures.begin(data, writing=not trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
-            self.localisation.begin(pl_module, data, self._rows, self.chain.boxes)
-        self._listener = self._stack.enter_context(self.heat_maps.listening(pl_module.net))  # type: ignore[arg-type]
+        self.overlay_writer.reset(data, write_files=not trainer.fast_dev_run)  # type: ignore[attr-defined]
+        with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
+            self.localization.reset(pl_module, data, self._lookup, self.pipeline.boxes)
+        self._recorder = self._stack.enter_context(self.heat_maps.recording(pl_module.net))  # type: ignore[arg-type]
 
     def on_predict_batch_start(
         self,
@@ -97,7 +109,7 @@ class PseudoLabels(Timed):
         dataloader_idx: int = 0,
     ) -> None:
         """The forward begins."""
-        self.clock.start("classifier")
+        self.timer.start("classifier")
 
     def on_predict_batch_end(
         self,
@@ -114,29 +126,31 @@ class PseudoLabels(Timed):
             :, self._channel
         ].tolist()  # waits for the device
         called = pl_module.rule(outputs)[:, self._channel].tolist()
-        self.clock.stop("classifier")
-        known = [self._rows.known(id) for id in batch["id"]]
-        wanted = [i for i, each in enumerate(known) if called[i] and self._quota.takes(each.split)]
-        scored = [i for i, each in enumerate(known) if self.localisation.asks(each)]
+        self.timer.stop("classifier")
+        known = [self._lookup.info(id) for id in batch["id"]]
+        wanted = [
+            i for i, each in enumerate(known) if called[i] and self._image_limit.take(each.split)
+        ]
+        scored = [i for i, each in enumerate(known) if self.localization.wants(each)]
         rows = sorted({*wanted, *scored})
-        with self.clock("heat maps"):
+        with self.timer("heat maps"):
             heats = dict(
-                zip(rows, self._listener.heat(self._channel, rows) if rows else (), strict=True)
+                zip(rows, self._recorder.compute(self._channel, rows) if rows else (), strict=True)
             )
-            self._made += len(rows)
-        found = [Labelled(each, probability[i], called[i]) for i, each in enumerate(known)]
+            self._n_heat_maps += len(rows)
+        found = [PseudoLabel(each, probability[i], called[i]) for i, each in enumerate(known)]
         for i in wanted:
-            image = self._rows.image(known[i].id)
-            found[i] = self.chain(
+            image = self._lookup.load_image(known[i].id)
+            found[i] = self.pipeline(
                 known[i], probability[i], heats[i], image if known[i].label != 0 else None
             )
-            with self.clock("files and pictures"):
-                self.pictures.keep(found[i], heats[i], image, self._rows)
-        self._found += found
+            with self.timer("files and pictures"):
+                self.overlay_writer.save(found[i], heats[i], image, self._lookup)
+        self._pseudo_labels += found
         if scored:
-            with self.clock("scoring the localisation"), trainer.precision_plugin.forward_context():
+            with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
                 said = [(found[i], heats[i]) for i in scored]
-                self.localisation.look(
+                self.localization.update(
                     pl_module, batch["image"][scored], said, self.heat_maps, self._channel
                 )
 
@@ -150,27 +164,30 @@ class PseudoLabels(Timed):
         """Gathers what all processes found, and writes it down on the first."""
         self._stack.close()
         found, measured, shown = gathered(
-            trainer.world_size, self._found, self.localisation.measured, self.pictures.shown
+            trainer.world_size,
+            self._pseudo_labels,
+            self.localization.image_stats,
+            self.overlay_writer.examples,
         )
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        place, threshold = self._rows.place, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
-        found.sort(key=lambda each: place[each.known.id])
-        with self.clock("scoring the localisation"):
-            scored = self.localisation.scored(
+        place, threshold = self._lookup.index_by_id, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
+        found.sort(key=lambda each: place[each.info.id])
+        with self.timer("scoring the localisation"):
+            scored = self.localization.compute(
                 sorted(measured, key=lambda each: place[next(iter(each.values())).id])
             )
-        with self.clock("files and pictures"):
-            write_down(self.folder, trainer.datamodule, found, threshold, self._name)  # type: ignore[attr-defined]
-        told = summary(found, scored, self.clock.seconds, self._made)
+        with self.timer("files and pictures"):
+            write_outputs(self.folder, trainer.datamodule, found, threshold, self._class_name)  # type: ignore[attr-defined]
+        told = build_summary(found, scored, self.timer.seconds, self._n_heat_maps)
         write_json(told, self.folder / "summary.json")
-        self._known, self._section = (
+        self._report_fields, self._section = (
             {"pseudo_labels": told},
-            section_of(told, scored, cases_of(shown)),
+            build_section(told, scored, group_cases(shown)),
         )
         print(
             *self._section.said,
-            f"pseudo labels of {sum(each.called for each in found)} images above the threshold:"
+            f"pseudo labels of {sum(each.predicted_positive for each in found)} images above the threshold:"
             f" {self.folder}",
             sep="\n",
         )
@@ -179,6 +196,6 @@ class PseudoLabels(Timed):
         """What the last prediction found; None before."""
         return self._section
 
-    def known(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """Funnel, scores and seconds for report.json."""
-        return self._known
+        return self._report_fields

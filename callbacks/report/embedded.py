@@ -86,7 +86,7 @@ def _of_case(
         found["size"] = list(case.size)
         found["maps"] = {str(c): text for c, text in case.maps.items()}
         found["drawn"] = {
-            str(c): int(bottoms[c]) if each[c].says[place] else RULE for c in case.maps
+            str(c): int(bottoms[c]) if each[c].predicted[place] else RULE for c in case.maps
         }
     of_case = {str(c): each[c].dice for c in case.channels}
     return found | {

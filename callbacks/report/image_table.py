@@ -33,7 +33,7 @@ def table(
         "ids": evidence.ids.tolist(),
         "columns": (groups if (evidence.groups != evidence.ids).any() else []) + columns,
         "silent": [packed.words(of_class.silent) for of_class in each],
-        "flags": [packed.flags(of_class.positive + 2 * of_class.says) for of_class in each],
+        "flags": [packed.flags(of_class.positive + 2 * of_class.predicted) for of_class in each],
         "cases": [pictures.get(id) for id in evidence.ids.tolist()],
     }
 

@@ -50,7 +50,7 @@ def _curves(
 
 def _rates(d: ClassificationDecision) -> tuple[float, float, float]:
     """Return false positive rate, recall and precision of a decision."""
-    tp, fp = (d.says & d.positive).sum(), (d.says & ~d.positive).sum()
+    tp, fp = (d.predicted & d.positive).sum(), (d.predicted & ~d.positive).sum()
     return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)
 
 

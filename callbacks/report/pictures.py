@@ -38,7 +38,9 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
     if not cases:
         return []
     data = trainer.datamodule  # type: ignore[attr-defined]
-    batch = data.dataset(evaluation=True).batch([case.id for case in cases], data.seen_size())
+    batch = data.dataset(evaluation=True).batch(
+        [case.id for case in cases], data.trained_image_size()
+    )
     logits = _logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
     kind, side = KINDS[module.evidence["test"].kind], map_side(cases)
     return [

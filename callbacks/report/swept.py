@@ -72,7 +72,7 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     for byte, here in enumerate([*at_each_byte(evidence, channel), decided]):
         values.append([_value(score, here, once, fixed) for score in evidence.scores])
         images.append(_quadrants(here))
-        silent += here.says if byte < RULE else 0
+        silent += here.predicted if byte < RULE else 0
         if hasattr(here, "pixels"):
             pixels.append([int(part.sum()) for part in here.pixels])
             each.append(dice(type(here.pixels)(*(part[asked] for part in here.pixels))))
@@ -81,7 +81,7 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
         np.array(images).T,
         np.array(pixels).T if pixels else None,
         np.asarray(decided.positive, bool),
-        np.asarray(decided.says, bool),  # type: ignore[attr-defined]
+        np.asarray(decided.predicted, bool),  # type: ignore[attr-defined]
         silent,
         np.array(each).T if each else None,
     )
@@ -92,9 +92,9 @@ def _value(score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, 
 
 
 def _quadrants(decided: Any) -> tuple[int, int, int, int]:
-    says, true = int(decided.says.sum()), int(decided.positive.sum())
-    both = int((decided.says & decided.positive).sum())
-    return both, says - both, true - both, len(decided.says) - says - true + both
+    says, true = int(decided.predicted.sum()), int(decided.positive.sum())
+    both = int((decided.predicted & decided.positive).sum())
+    return both, says - both, true - both, len(decided.predicted) - says - true + both
 
 
 def means(each: Sequence[Swept], scores: Sequence[Metric]) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
         if training
         else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
     )
-    plan = getattr(trainer.datamodule, "plan", None) if training else None  # type: ignore[attr-defined]
+    plan = getattr(trainer.datamodule, "epoch_config", None) if training else None  # type: ignore[attr-defined]
     size = plan(trainer.current_epoch).batch_size if plan else own or cfg.datamodule.batch_size
     where = (
         "a training step"

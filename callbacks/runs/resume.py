@@ -41,7 +41,7 @@ SETTINGS = (  # what training follows from, and a checkpoint's own state may ove
         "datamodule.folds",
         "datamodule.fold",
         "datamodule.fold_pool",
-        "datamodule.lookalikes",
+        "datamodule.near_duplicates",
     ),
     *(
         "trainer.accumulate_grad_batches",

@@ -50,7 +50,10 @@ def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_sci
     found = mask_tables({split: seen for split, (_, _, seen) in scenes.items()})["pooled_f1"]
     for c in range(2):
         flat = {
-            s: (truth[:, c].numpy().ravel(), bin_probability(quantize(logits[:, c]).numpy().ravel()))
+            s: (
+                truth[:, c].numpy().ravel(),
+                bin_probability(quantize(logits[:, c]).numpy().ravel()),
+            )
             for s, (logits, truth, _) in scenes.items()
         }
         precision, recall, thresholds = metrics.precision_recall_curve(*flat["val"])

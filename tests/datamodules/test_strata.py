@@ -94,7 +94,7 @@ def test_few_negatives_are_kept_in_train_alone_and_always_the_same(thorax, tmp_p
 @pytest.mark.parametrize(
     "words",
     [
-        {"keep_negatives": 1.5},
+        {"negative_fraction": 1.5},
         {"oversample_positives": 0},
         {"oversample_positives": 2.0, "positive_fraction": 0.5},
     ],

@@ -118,7 +118,7 @@ def test_whole_masks_are_the_default_and_their_cache_is_another(root):
     plain = module(root)
     plain.prepare_data()
     crop_all(root)
-    whole, squares = module(root, lookalikes="join"), module(root, mask_column="cropped_mask")
+    whole, squares = module(root, near_duplicates="join"), module(root, mask_column="cropped_mask")
     for data in (whole, squares):
         data.prepare_data()
     assert "crop" not in whole.table.rows and whole.cache.sizes[:].tolist() == [[60, 80]] * 12

@@ -19,7 +19,10 @@ def test_a_byte_s_probability_is_the_logit_s_to_an_eighth(logit):
 @given(st.floats(0.001, 0.999), st.floats(-12, 12))
 def test_a_byte_threshold_means_at_least_the_next_edge(probability, logit):
     byte = bin_of(probability)
-    assert bin_probability(byte) >= probability - 1e-9 and bin_probability(byte - 1) < probability + 1e-9
+    assert (
+        bin_probability(byte) >= probability - 1e-9
+        and bin_probability(byte - 1) < probability + 1e-9
+    )
 
 
 def test_fixed_points():

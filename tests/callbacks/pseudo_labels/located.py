@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 
 SIDE = 12
 
@@ -22,7 +22,9 @@ def splits(draw, most=6):
         said = [_box(draw) for _ in range(draw(st.integers(0, 5)))]
         scores = [draw(st.integers(1, 4)) / 4 for _ in said]
         peak = draw(st.none() | st.tuples(*[st.integers(0, SIDE - 1).map(lambda k: k + 0.5)] * 2))
-        found.append((Truth(f"{i}", f"{i}", SIDE, SIDE, boxes), Said(peak, said, scores)))
+        found.append(
+            (GroundTruth(f"{i}", f"{i}", SIDE, SIDE, boxes), Detections(peak, said, scores))
+        )
     return found
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from pytorch_grad_cam.utils.image import scale_cam_image
 
-from callbacks.pseudo_labels.activation_maps import ActivationMaps, scaled, upsampled
+from callbacks.pseudo_labels.activation_maps import CAMMethod, scale_to_unit_range, upsample
 from datamodules.refusal import UserError
 from datamodules.sample import ImageSize
 
 
 def test_an_svd_that_no_memory_holds_is_refused():
     with pytest.raises(UserError, match=r"SVD of 256 x 128 cells.*such as LayerCAM"):
-        ActivationMaps("EigenCAM", "key").of([np.zeros((1, 2, 256, 128), np.float32)], [])
+        CAMMethod("EigenCAM", "key").compute([np.zeros((1, 2, 256, 128), np.float32)], [])
 
 
 def test_only_the_image_without_evidence_is_zero():
@@ -20,7 +20,7 @@ def test_only_the_image_without_evidence_is_zero():
         [[[-1, 0], [-2, -3]], [[0, 2], [4, -8]], [[1, np.nan], [0, 0]], [[0, 1e-40], [0, 0]]],
         np.float32,
     )
-    found = scaled(maps)
+    found = scale_to_unit_range(maps)
     assert (
         np.array_equal(found[:3], [[[0, 0], [0, 0]], [[0, 0.5], [1, 0]], [[0, 0], [0, 0]]])
         and found[3, 0, 1] == 1
@@ -32,7 +32,7 @@ def test_only_the_image_without_evidence_is_zero():
 def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
     heat = np.zeros((1, 8, 4), np.float32)
     heat[0][cell] = 1
-    canvas = upsampled(heat, ImageSize(256, 128))
+    canvas = upsample(heat, ImageSize(256, 128))
     rows, columns = np.nonzero(canvas[0] == canvas.max())
     middle = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     at_border = cell != (3, 1)  # where there is no cell beyond, the maximum reaches to the border
@@ -40,7 +40,7 @@ def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
     assert all(
         abs(a - b) <= 8 if at_border else a == b for a, b in zip(middle, centre, strict=True)
     )
-    assert np.allclose(canvas, scale_cam_image(heat, (128, 256)), atol=1e-5) and upsampled(
+    assert np.allclose(canvas, scale_cam_image(heat, (128, 256)), atol=1e-5) and upsample(
         heat[:0], (4, 2)
     ).shape == (0, 4, 2)
 
@@ -48,7 +48,7 @@ def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
 def test_cells_that_look_at_their_corner_are_placed_there():
     heat = np.zeros((1, 8, 4), np.float32)
     heat[0, 3, 2] = 1
-    canvas = upsampled(heat, (64, 32), "corner")[0]
+    canvas = upsample(heat, (64, 32), "corner")[0]
     assert (
         np.unravel_index(canvas.argmax(), canvas.shape) == (24, 16) and canvas.max() == 1
     )  # the first pixel of the cell

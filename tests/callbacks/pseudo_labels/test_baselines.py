@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.baselines import BrightestBlob
+from callbacks.pseudo_labels.baselines import BrightestBlobBaseline
 from callbacks.pseudo_labels.boxes import PeakBoxes
-from callbacks.pseudo_labels.truth import Said
+from callbacks.pseudo_labels.truth import Detections
 from datamodules.letterbox import Letterbox
 from datamodules.refusal import UserError
 from datamodules.sample import ContentBox
 
-BLOB = BrightestBlob(
-    sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, at_least=0, min_distance=4)
+BLOB = BrightestBlobBaseline(
+    sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, threshold_rel=0, min_distance=4)
 )
 SPOTS = [(20, 10, 120), (60, 40, 250), (100, 20, 90), (20, 50, 200)]
 
@@ -40,7 +40,8 @@ def test_beside_a_hot_bladder_the_rest_is_still_said_unless_a_least_height_is_as
     image = blobs((20, 20, 40), (80, 30, 250))
     assert (
         len(BLOB(image)) == 2
-        and len(BrightestBlob(2, PeakBoxes(width=12, height=16, at_least=0.5))(image)) == 1
+        and len(BrightestBlobBaseline(2, PeakBoxes(width=12, height=16, threshold_rel=0.5))(image))
+        == 1
     )
 
 
@@ -66,7 +67,7 @@ def test_an_even_picture_says_nothing(even):
     canvas[:, 10:30] = even
     for found in (BLOB(even), BLOB(canvas, ContentBox(0, 10, 30, 20))):
         assert len(found) == 0
-        said = Said.of(found, Letterbox(30, 20, (30, 40)))
+        said = Detections.from_proposals(found, Letterbox(30, 20, (30, 40)))
         assert said.peak is None and said.boxes.shape == (0, 4)
 
 
@@ -84,7 +85,7 @@ def test_a_canvas_changes_nothing_and_its_padding_no_score(top, left):
 def test_what_lies_on_a_canvas_is_said_in_the_picture_s_own_pixels():
     letterbox = Letterbox(120, 60, (240, 200))  # twice as large, 40 pixels from the left
     found = BLOB(letterbox.image(blobs((30, 20, 200))[..., None])[..., 0], letterbox.content)
-    said = Said.of(found, letterbox)
+    said = Detections.from_proposals(found, letterbox)
     assert np.allclose(said.peak, (20.5, 30.5), atol=0.5) and np.allclose(
         said.boxes[0], said.peak * 2 + np.array([-3, -4, 3, 4])
     )
@@ -97,4 +98,4 @@ def test_what_it_cannot_use_is_refused():
     with pytest.raises(
         UserError, match="sigma=0, which is not a number of pixels above 0; write sigma=4"
     ):
-        BrightestBlob(0)
+        BrightestBlobBaseline(0)

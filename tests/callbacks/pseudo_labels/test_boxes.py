@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from callbacks.pseudo_labels.activation_maps import upsampled
-from callbacks.pseudo_labels.boxes import PeakBoxes, shifted_inside
+from callbacks.pseudo_labels.activation_maps import upsample
+from callbacks.pseudo_labels.boxes import PeakBoxes, shift_boxes_inside
 from datamodules.refusal import UserError
 from datamodules.sample import ContentBox
 
@@ -79,7 +79,7 @@ def test_every_separated_blob_is_found_once(places, size):
     st.sampled_from(["fixed", "adaptive"]),
 )
 def test_boxes_keep_to_their_number_distance_height_and_overlap(blobs_of, number, size):
-    finder = PeakBoxes(size, per_image=number, at_least=0.3, min_distance=10, iou=0.2)
+    finder = PeakBoxes(size, per_image=number, threshold_rel=0.3, min_distance=10, iou=0.2)
     found = finder(
         blobs([place for place, _ in blobs_of], heights=[high for _, high in blobs_of]), CONTENT
     )
@@ -96,7 +96,7 @@ def test_border_boxes_are_shifted_and_too_large_ones_cut():
     heat = blobs([(25.0, 247.0)])
     assert PeakBoxes()(heat, CONTENT).boxes.tolist() == [[24, 200, 72, 248]]
     assert PeakBoxes(width=200, height=20)(heat, CONTENT).boxes.tolist() == [[24, 228, 136, 248]]
-    shifted = shifted_inside(
+    shifted = shift_boxes_inside(
         np.array([[-5, 2, 5, 4], [8, -9, 12, 30], [3, 3, 4, 4]], float),
         np.array([0, 0, 10, 10], float),
     )
@@ -108,25 +108,25 @@ def test_an_adaptive_box_encloses_its_region_and_keeps_its_bounds():
     heat[100:103, 40:130] = np.linspace(0.6, 1, 90)
     heat[101, 60] = 1.5
     (box, *_), (peak, *_) = (
-        getattr(PeakBoxes("adaptive", share=0.4, smallest=24)(heat, CONTENT), name)
+        getattr(PeakBoxes("adaptive", adaptive_threshold=0.4, smallest=24)(heat, CONTENT), name)
         for name in ("boxes", "peaks")
     )
     assert box.tolist() == [40, 89.5, 130, 113.5] and peak.tolist() == [
         60.5,
         101.5,
     ]  # 3 rows grow to 24 about their middle
-    cut = PeakBoxes("adaptive", share=0.4, smallest=2, largest=30)(heat, CONTENT)
+    cut = PeakBoxes("adaptive", adaptive_threshold=0.4, smallest=2, largest=30)(heat, CONTENT)
     assert cut.boxes[0].tolist() == [45.5, 100, 75.5, 103]  # about the peak
-    narrow = PeakBoxes("adaptive", share=0.4, smallest=2, largest=60)(heat, CONTENT)
+    narrow = PeakBoxes("adaptive", adaptive_threshold=0.4, smallest=2, largest=60)(heat, CONTENT)
     assert narrow.boxes[0].tolist() == [40, 100, 100, 103]  # about the peak, but within the region
-    alone = PeakBoxes("adaptive", share=0.9, smallest=2)(heat, CONTENT)
+    alone = PeakBoxes("adaptive", adaptive_threshold=0.9, smallest=2)(heat, CONTENT)
     assert alone.boxes[0].tolist() == [59.5, 100.5, 61.5, 102.5]  # one pixel grows to 2 x 2
 
 
 def test_a_cell_of_a_coarse_map_is_one_peak_at_its_centre():
     cells = np.zeros((1, 8, 5), np.float32)
     cells[0, 3, 2], cells[0, 6, 3] = 1, 0.8
-    found = PeakBoxes()(upsampled(cells, (HEIGHT, WIDTH))[0], ContentBox(0, 0, HEIGHT, WIDTH))
+    found = PeakBoxes()(upsample(cells, (HEIGHT, WIDTH))[0], ContentBox(0, 0, HEIGHT, WIDTH))
     assert found.peaks.tolist() == [[80, 112], [112, 208]] and found.boxes[0].tolist() == [
         56,
         88,

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from callbacks.pseudo_labels.classical import GrabCut, RandomWalker
-from callbacks.pseudo_labels.hot_spot import contrast_of, cut
+from callbacks.pseudo_labels.classical import GrabCutSegmenter, RandomWalkerSegmenter
+from callbacks.pseudo_labels.hot_spot import compute_contrast, crop_box
 from datamodules.refusal import UserError
 
-BOTH = pytest.mark.parametrize("kind", [RandomWalker, GrabCut])
+BOTH = pytest.mark.parametrize("kind", [RandomWalkerSegmenter, GrabCutSegmenter])
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -174,25 +174,27 @@ def test_a_large_box_is_shrunk_and_its_mask_is_where_the_lesion_is(kind):
 
 def test_what_is_cut_out():
     image = np.arange(200, dtype=np.uint8).reshape(10, 20)
-    part = cut(image, (slice(2, 6), slice(0, 8)), np.array([3.5, 4.5]), context=3, working_size=64)
+    part = crop_box(
+        image, (slice(2, 6), slice(0, 8)), np.array([3.5, 4.5]), context=3, working_size=64
+    )
     assert (
         part.window == (slice(0, 9), slice(0, 11))
-        and (part.grey == image[:9, :11]).all()
+        and (part.gray == image[:9, :11]).all()
         and part.scale == 1
     )
     assert (
-        part.inside.sum() == 32 and part.inside[2:6, :8].all() and part.peak.tolist() == [3, 4]
+        part.in_box.sum() == 32 and part.in_box[2:6, :8].all() and part.peak.tolist() == [3, 4]
     )  # the pixel in column 3 and row 4
-    half = cut(
+    half = crop_box(
         image, (slice(0, 10), slice(4, 20)), np.array([12.0, 5.0]), context=0, working_size=8
     )
     assert (
-        half.grey.shape == (5, 8)
+        half.gray.shape == (5, 8)
         and half.scale == 0.5
         and half.peak.tolist() == [3.5, 2]
-        and half.inside.all()
+        and half.in_box.all()
     )
-    assert half.grey[0, 0] == np.mean([4, 5, 24, 25]) and half.enlarged(
+    assert half.gray[0, 0] == np.mean([4, 5, 24, 25]) and half.resize_to_window(
         np.ones((5, 8), bool)
     ).shape == (10, 16)
 
@@ -200,24 +202,24 @@ def test_what_is_cut_out():
 def test_the_score_is_the_contrast():
     grey = np.array([[30.0, 30.0], [10.0, 10.0]])
     mask = grey > 20
-    assert contrast_of(grey, mask) == 0.5  # (30 - 10) / (30 + 10)
+    assert compute_contrast(grey, mask) == 0.5  # (30 - 10) / (30 + 10)
     assert (
-        contrast_of(grey, ~mask) == 0
-        and contrast_of(grey, mask | True) == 0
-        and contrast_of(grey, mask & False) == 0
+        compute_contrast(grey, ~mask) == 0
+        and compute_contrast(grey, mask | True) == 0
+        and compute_contrast(grey, mask & False) == 0
     )
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
-        (GrabCut, "sigma", -1),
-        (GrabCut, "iterations", 0),
-        (GrabCut, "middle", 2),
-        (RandomWalker, "beta", -1),
-        (RandomWalker, "reach", 0),
-        (RandomWalker, "context", 1.5),
-        (RandomWalker, "working_size", 4),
+        (GrabCutSegmenter, "sigma", -1),
+        (GrabCutSegmenter, "iterations", 0),
+        (GrabCutSegmenter, "middle", 2),
+        (RandomWalkerSegmenter, "beta", -1),
+        (RandomWalkerSegmenter, "reach", 0),
+        (RandomWalkerSegmenter, "context", 1.5),
+        (RandomWalkerSegmenter, "working_size", 4),
     ],
 )
 def test_impossible_numbers_are_refused(kind, name, value):

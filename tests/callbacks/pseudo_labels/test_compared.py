@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from callbacks.comparison.paired import PairedDifference
-from callbacks.pseudo_labels.compared import differences, verdict
-from callbacks.pseudo_labels.localisation import estimates
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules
-from callbacks.pseudo_labels.measured import Localised, measure
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.compared import baseline_differences, summary_sentence
+from callbacks.pseudo_labels.localisation import estimate_scores
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
+from callbacks.pseudo_labels.measured import LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 from lightning_modules.uncertainty import Estimate, group_weights
 
-RULES = LocalisationRules(resamples=300)
+RULES = LocalizationConfig(resamples=300)
 
 
 def method(share, patients=40, seed=0):
@@ -20,15 +20,17 @@ def method(share, patients=40, seed=0):
     at = np.where(random.random(patients) < share, 2.0, 10.0)
     boxes = [[[x, 2, x + 4, 6]] for x in at]
     pairs = [
-        (Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]), Said((x + 1, 3), box, [0.5]))
+        (GroundTruth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]), Detections((x + 1, 3), box, [0.5]))
         for i, (x, box) in enumerate(zip(at, boxes, strict=True))
     ]
-    return Localised.of([measure(truth, said, RULES) for truth, said in pairs])
+    return LocalizationResults.from_images(
+        [compute_image_stats(truth, said, RULES) for truth, said in pairs]
+    )
 
 
 def test_differences_are_those_of_the_same_draws_of_patients():
     ours, theirs = method(0.8), method(0.3, seed=1)
-    found = differences(ours, theirs, RULES)
+    found = baseline_differences(ours, theirs, RULES)
     assert set(found) == {"pointing_box", "hit_rate_centre_at_1", "hit_rate_iou_at_1", "froc_at_1"}
     gap = ours.means["pointing_box"] - theirs.means["pointing_box"]
     weights = np.concatenate(list(group_weights(ours.groups, 300)))
@@ -38,15 +40,15 @@ def test_differences_are_those_of_the_same_draws_of_patients():
         np.quantile(drawn, [0.025, 0.975])
     )
     assert found["pointing_box"].share_above == (drawn > 1e-12).mean()
-    itself = differences(ours, ours, RULES)["froc_at_1"]
+    itself = baseline_differences(ours, ours, RULES)["froc_at_1"]
     assert (itself.value, itself.low, itself.high, itself.share_above) == (0, 0, 0, 0)
 
 
 def test_too_few_patients_have_a_difference_without_an_interval_and_other_images_are_refused():
-    few = differences(method(0.8, 19), method(0.3, 19), RULES)["pointing_box"]
+    few = baseline_differences(method(0.8, 19), method(0.3, 19), RULES)["pointing_box"]
     assert few.low is None and few.high is None and few.value > 0
     with pytest.raises(ValueError, match="measured on different images"):
-        differences(method(0.8, 19), method(0.8, 20), RULES)
+        baseline_differences(method(0.8, 19), method(0.8, 20), RULES)
 
 
 def score(value, low=None, high=None, n=120):
@@ -103,7 +105,10 @@ RANDOM, BLOB = score(0.1, 0.05, 0.16), score(0.2, 0.13, 0.28)
     ],
 )
 def test_the_verdict_says_it_either_way(ours, blob, sentence):
-    assert verdict(ours, {"randomised weights": RANDOM, "the brightest blob": blob}) == sentence
+    assert (
+        summary_sentence(ours, {"randomised weights": RANDOM, "the brightest blob": blob})
+        == sentence
+    )
 
 
 def test_the_verdict_ends_with_the_paired_differences():
@@ -111,7 +116,7 @@ def test_the_verdict_ends_with_the_paired_differences():
         "randomised weights": PairedDifference(0.52, 0.42, 0.61, 1.0),
         "the brightest blob": PairedDifference(-0.05, -0.1, 0.01, 0.1),
     }
-    said = verdict(
+    said = summary_sentence(
         score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps
     )
     assert said.endswith(
@@ -122,9 +127,9 @@ def test_the_verdict_ends_with_the_paired_differences():
 
 def test_a_method_that_finds_the_lesions_lies_above_one_that_does_not_and_not_above_itself():
     found = {
-        name: estimates(each, RULES)["pointing_box"]
+        name: estimate_scores(each, RULES)["pointing_box"]
         for name, each in (("a", method(0.95)), ("b", method(0.1, seed=1)))
     }
-    assert "lies above b" in verdict(
+    assert "lies above b" in summary_sentence(
         found["a"], {"b": found["b"]}
-    ) and "does not lie above a" in verdict(found["a"], {"a": found["a"]})
+    ) and "does not lie above a" in summary_sentence(found["a"], {"a": found["a"]})

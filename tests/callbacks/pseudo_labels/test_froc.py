@@ -7,22 +7,24 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.froc import froc
-from callbacks.pseudo_labels.localisation import values
-from callbacks.pseudo_labels.localisation_rules import RATES, LocalisationRules
-from callbacks.pseudo_labels.measured import Localised, measure
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.froc import froc_curve
+from callbacks.pseudo_labels.localisation import compute_scores
+from callbacks.pseudo_labels.localisation_rules import FROC_RATES, LocalizationConfig
+from callbacks.pseudo_labels.measured import LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 from tests.callbacks.pseudo_labels.located import froc_by_loops, read, splits
 
-RULES = LocalisationRules(iou=0.2)
+RULES = LocalizationConfig(iou=0.2)
 
 
 def localised(split, rules=RULES):
-    return Localised.of([measure(truth, said, rules) for truth, said in split])
+    return LocalizationResults.from_images(
+        [compute_image_stats(truth, said, rules) for truth, said in split]
+    )
 
 
 def curve(seen, weights=None):
-    return froc(
+    return froc_curve(
         seen.events, seen.lesions, np.ones((1, len(seen.ids))) if weights is None else weights
     )
 
@@ -32,11 +34,11 @@ def test_operating_points_and_what_is_read_between_them_are_those_of_loops(split
     assume(any(len(truth.boxes) for truth, _ in split))
     found, points = curve(localised(split)), froc_by_loops(split, RULES.iou)
     ours = np.stack(
-        [found.false[0], found.found[0]], 1
+        [found.false_positives[0], found.sensitivity[0]], 1
     )  # a bound that only a second box of a lesion reaches moves nothing, and is left out
     assert np.allclose(np.unique(ours.round(9), axis=0), np.unique(np.round(points, 9), axis=0))
-    for rate in [*rates, *RATES]:
-        assert found.at(rate)[0] == pytest.approx(read(points, rate))
+    for rate in [*rates, *FROC_RATES]:
+        assert found.sensitivity_at(rate)[0] == pytest.approx(read(points, rate))
 
 
 @given(splits(), st.floats(0.05, 9))
@@ -48,7 +50,7 @@ def test_the_area_is_that_below_the_line(split, to):
     )  # between these the line is straight, from above a jump to below the next
     below = {b: min(p[1] for p in [*points, (b, read(points, b))] if p[0] == b) for b in x}
     area = sum((b - a) * (read(points, a) + below[b]) / 2 for a, b in pairwise(x))
-    assert curve(localised(split)).area(to)[0] == pytest.approx(area / to)
+    assert curve(localised(split)).partial_auc(to)[0] == pytest.approx(area / to)
 
 
 @given(splits(4), st.lists(st.integers(0, 3), min_size=4, max_size=4))
@@ -58,8 +60,8 @@ def test_a_weight_is_the_same_as_so_many_copies_of_an_image(split, times):
     assume(any(len(truth.boxes) for truth, _ in copies))
     both = curve(localised(split), np.array([times, [1] * len(split)], float))
     points = froc_by_loops(copies, RULES.iou)
-    for rate in RATES:
-        assert both.at(rate)[0] == pytest.approx(read(points, rate))
+    for rate in FROC_RATES:
+        assert both.sensitivity_at(rate)[0] == pytest.approx(read(points, rate))
 
 
 def by_hand():
@@ -68,27 +70,27 @@ def by_hand():
     Two lesions are found at .9 and .6, one never; false positives lie at .8 on the ill image, at .7
     and .5 on the normal ones.
     """
-    ill = Truth("a", "1", 20, 20, [[0, 0, 4, 4], [10, 10, 14, 14], [16, 0, 20, 4]])
-    said = Said(
+    ill = GroundTruth("a", "1", 20, 20, [[0, 0, 4, 4], [10, 10, 14, 14], [16, 0, 20, 4]])
+    said = Detections(
         (1.5, 1.5),
         [[0, 0, 4, 4], [1, 1, 5, 5], [4, 14, 8, 18], [10, 10, 14, 14]],
         [0.9, 0.85, 0.8, 0.6],
     )
-    normal = [Truth("b", "2", 20, 20, []), Truth("c", "3", 20, 20, [])]
+    normal = [GroundTruth("b", "2", 20, 20, []), GroundTruth("c", "3", 20, 20, [])]
     return [
         (ill, said),
-        (normal[0], Said((1, 1), [[0, 0, 4, 4]], [0.7])),
-        (normal[1], Said((1, 1), [[0, 0, 4, 4]], [0.5])),
+        (normal[0], Detections((1, 1), [[0, 0, 4, 4]], [0.7])),
+        (normal[1], Detections((1, 1), [[0, 0, 4, 4]], [0.5])),
     ]
 
 
 def test_a_curve_done_by_hand_where_a_second_box_on_a_lesion_is_neither_found_nor_false():
     seen = localised(by_hand())
     found = curve(seen)
-    assert np.allclose(found.false[0], [0, 0, 1 / 3, 2 / 3, 2 / 3, 1])
-    assert np.allclose(found.found[0], [0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
-    told = values(seen, RULES)
-    assert [told[f"froc_at_{rate:g}"] for rate in RATES] == pytest.approx(
+    assert np.allclose(found.false_positives[0], [0, 0, 1 / 3, 2 / 3, 2 / 3, 1])
+    assert np.allclose(found.sensitivity[0], [0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    told = compute_scores(seen, RULES)
+    assert [told[f"froc_at_{rate:g}"] for rate in FROC_RATES] == pytest.approx(
         [1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 2 / 3]
     )
     assert told["froc_mean"] == pytest.approx((3 / 3 + 4 * 2 / 3) / 7)
@@ -96,24 +98,26 @@ def test_a_curve_done_by_hand_where_a_second_box_on_a_lesion_is_neither_found_no
 
 
 def test_equal_scores_are_one_step_so_the_order_of_boxes_does_not_flatter():
-    truth = Truth("a", "1", 20, 20, [[0, 0, 4, 4]])
-    found = curve(localised([(truth, Said(None, [[0, 0, 4, 4], [10, 10, 14, 14]], [0.5, 0.5]))]))
-    assert found.false.tolist() == [[0, 1]] and found.found.tolist() == [[0, 1]]
-    assert found.at(0.25)[0] == 0.25 and found.area(1)[0] == 0.5
+    truth = GroundTruth("a", "1", 20, 20, [[0, 0, 4, 4]])
+    found = curve(
+        localised([(truth, Detections(None, [[0, 0, 4, 4], [10, 10, 14, 14]], [0.5, 0.5]))])
+    )
+    assert found.false_positives.tolist() == [[0, 1]] and found.sensitivity.tolist() == [[0, 1]]
+    assert found.sensitivity_at(0.25)[0] == 0.25 and found.partial_auc(1)[0] == 0.5
 
 
 def test_runs_pooled_count_their_share_and_one_run_twice_is_itself():
     seen = localised(by_hand())
     twice, silent = (
-        Localised.pooled([seen, seen]),
-        localised([(truth, Said()) for truth, _ in by_hand()]),
+        LocalizationResults.pool([seen, seen]),
+        localised([(truth, Detections()) for truth, _ in by_hand()]),
     )
-    for name, value in values(seen, RULES).items():
-        assert values(twice, RULES)[name] == pytest.approx(value, nan_ok=True)
-    half = Localised.pooled([seen, silent])
-    assert np.allclose(curve(half).false[0, -1], 0.5) and np.allclose(
-        curve(half).found[0, -1], 1 / 3
+    for name, value in compute_scores(seen, RULES).items():
+        assert compute_scores(twice, RULES)[name] == pytest.approx(value, nan_ok=True)
+    half = LocalizationResults.pool([seen, silent])
+    assert np.allclose(curve(half).false_positives[0, -1], 0.5) and np.allclose(
+        curve(half).sensitivity[0, -1], 1 / 3
     )
-    assert values(half, RULES)["pointing_box"] == 0.5
+    assert compute_scores(half, RULES)["pointing_box"] == 0.5
     with pytest.raises(ValueError, match="measured on different images"):
-        Localised.pooled([seen, localised(by_hand()[:2])])
+        LocalizationResults.pool([seen, localised(by_hand()[:2])])

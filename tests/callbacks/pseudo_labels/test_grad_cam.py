@@ -8,8 +8,8 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from callbacks.pseudo_labels.activation_maps import METHODS, upsampled
-from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
+from callbacks.pseudo_labels.activation_maps import CAM_METHODS, upsample
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps, compute_cam
 from datamodules.sample import ImageSize
 from lightning_modules.together import Ensemble
 
@@ -43,7 +43,7 @@ def library_s(method, net, layers, images, channel=0) -> np.ndarray:
 @pytest.mark.parametrize("layer", ["layer4", "layer3"])
 @pytest.mark.parametrize("method", COMPARED)
 def test_maps_are_the_library_s_own_up_to_its_shift(net, images, method, layer):
-    _, heat = heat_of(HeatMaps(method, layer), net, images, channel=1)
+    _, heat = compute_cam(ClassActivationMaps(method, layer), net, images, channel=1)
     theirs = library_s(method, net, [layer], images, channel=1)
     stride = {"layer4": 32, "layer3": 16}[layer]
     assert heat.dtype == np.float32 and heat.shape == (
@@ -51,37 +51,39 @@ def test_maps_are_the_library_s_own_up_to_its_shift(net, images, method, layer):
         CANVAS.height // stride,
         CANVAS.width // stride,
     )
-    assert theirs.max() > 0.99 and np.abs(stretched(upsampled(heat, CANVAS)) - theirs).max() < 1e-4
+    assert theirs.max() > 0.99 and np.abs(stretched(upsample(heat, CANVAS)) - theirs).max() < 1e-4
     assert heat.min() >= 0 and np.array_equal(heat.max((1, 2)), np.ones(4))
 
 
 def test_several_layers_are_the_mean_of_each(net, images):
     both, third, fourth = (
-        heat_of(HeatMaps("LayerCAM", layers), net, images)[1]
+        compute_cam(ClassActivationMaps("LayerCAM", layers), net, images)[1]
         for layers in (["layer3", "layer4"], "layer3", "layer4")
     )
-    mean = (third + upsampled(fourth, third.shape[1:])) / 2
+    mean = (third + upsample(fourth, third.shape[1:])) / 2
     assert np.allclose(both, mean / mean.max((1, 2), keepdims=True), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CAM_METHODS)
 def test_a_batch_is_its_images_one_by_one_and_rows_are_some_of_them(net, images, method):
-    maps = HeatMaps(method)
-    _, together = heat_of(maps, net, images)
-    alone = np.concatenate([heat_of(maps, net, image[None])[1] for image in images])
+    maps = ClassActivationMaps(method)
+    _, together = compute_cam(maps, net, images)
+    alone = np.concatenate([compute_cam(maps, net, image[None])[1] for image in images])
     assert np.abs(together - alone).max() < 1e-4
-    with maps.listening(net) as listener:
+    with maps.recording(net) as listener:
         net(images)
-        assert np.abs(listener.heat(rows=[2, 0]) - together[[2, 0]]).max() < 1e-6
+        assert np.abs(listener.compute(image_indices=[2, 0]) - together[[2, 0]]).max() < 1e-6
         net(images)
-        assert listener.heat(rows=[]).shape == (0, *together.shape[1:])
+        assert listener.compute(image_indices=[]).shape == (0, *together.shape[1:])
 
 
 def test_bf16_and_channels_last_are_close(net, images):
-    _, plain = heat_of(HeatMaps("LayerCAM"), net, images)
+    _, plain = compute_cam(ClassActivationMaps("LayerCAM"), net, images)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        logits, low = heat_of(
-            HeatMaps("LayerCAM"), net, images.contiguous(memory_format=torch.channels_last)
+        logits, low = compute_cam(
+            ClassActivationMaps("LayerCAM"),
+            net,
+            images.contiguous(memory_format=torch.channels_last),
         )
     assert (
         logits.dtype == torch.bfloat16
@@ -95,8 +97,8 @@ def test_of_several_networks_and_mirrored_views_the_first_is_mapped(net, images)
         [net, timm.create_model("resnet10t", in_chans=1, num_classes=2).eval()], flip=True
     )
     with torch.no_grad():
-        _, heat = heat_of(HeatMaps(), together, images)
-    assert np.allclose(heat, heat_of(HeatMaps(), net, images)[1], atol=1e-4)
+        _, heat = compute_cam(ClassActivationMaps(), together, images)
+    assert np.allclose(heat, compute_cam(ClassActivationMaps(), net, images)[1], atol=1e-4)
 
 
 @pytest.mark.parametrize("method", COMPARED)
@@ -104,7 +106,7 @@ def test_no_evidence_is_zero_and_never_nan(net, images, method):
     net = timm.create_model("resnet10t", in_chans=1, num_classes=1).eval()
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
-    _, heat = heat_of(HeatMaps(method), net, images)
+    _, heat = compute_cam(ClassActivationMaps(method), net, images)
     assert heat.shape == (4, 8, 4) and not heat.any()
 
 
@@ -129,9 +131,9 @@ def test_tokens_and_channels_last_are_maps_too(architecture, more, layer, grid):
     torch.manual_seed(0)
     net = timm.create_model(architecture, in_chans=1, num_classes=1, **more).eval()
     image = torch.rand(2, 1, 64, 32)
-    _, heat = heat_of(HeatMaps("GradCAMElementWise", layer), net, image)
+    _, heat = compute_cam(ClassActivationMaps("GradCAMElementWise", layer), net, image)
     with pytorch_grad_cam.GradCAMElementWise(net, [net.get_submodule(layer)], grid) as cam:
         theirs = cam(image, [ClassifierOutputTarget(0)] * 2)
-    assert np.allclose(stretched(upsampled(heat, (64, 32))), theirs, atol=1e-4)
+    assert np.allclose(stretched(upsample(heat, (64, 32))), theirs, atol=1e-4)
     if "vit" in architecture:  # behind the last block only the class token counts
-        assert not heat_of(HeatMaps(), net, image)[1].any()
+        assert not compute_cam(ClassActivationMaps(), net, image)[1].any()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.jitter import jittered, overlap, segment_with_jitter
-from callbacks.pseudo_labels.masks import Masks, within
+from callbacks.pseudo_labels.jitter import jitter_boxes, mask_iou, segment_with_jitter
+from callbacks.pseudo_labels.masks import Masks, box_to_slices
 
 BOXES = np.array([[10.0, 20, 30, 60], [0, 0, 8, 8], [10, 20, 30, 60.5]])
 
@@ -23,7 +23,7 @@ class Filled:
             np.zeros((len(boxes), *image.shape), bool), np.arange(len(boxes), dtype=np.float32)
         )
         for mask, box in zip(found.masks, boxes, strict=True):
-            mask[within(box, image.shape)] = True
+            mask[box_to_slices(box, image.shape)] = True
         return found
 
 
@@ -41,12 +41,12 @@ def test_moves_repeat_stay_small_and_in_the_image_and_do_not_depend_on_other_box
     corners, id, number, share
 ):
     boxes = np.array([[x, y, min(80, x + w), min(90, y + h)] for x, y, w, h in corners])
-    moved = jittered(boxes, (90, 80), id, number, share, seed=3)
+    moved = jitter_boxes(boxes, (90, 80), id, number, share, seed=3)
     assert moved.shape == (len(boxes), number, 4)
-    assert (moved == jittered(boxes, (90, 80), id, number, share, seed=3)).all()
+    assert (moved == jitter_boxes(boxes, (90, 80), id, number, share, seed=3)).all()
     for i in range(len(boxes)):
         assert (
-            jittered(boxes[i : i + 1], (90, 80), id, number, share, seed=3)[0] == moved[i]
+            jitter_boxes(boxes[i : i + 1], (90, 80), id, number, share, seed=3)[0] == moved[i]
         ).all()
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)[:, None]
     assert (np.abs(moved - boxes[:, None]) <= share * sides + 1e-9).all()
@@ -58,20 +58,20 @@ def test_moves_repeat_stay_small_and_in_the_image_and_do_not_depend_on_other_box
 
 
 def test_other_images_boxes_and_seeds_move_otherwise():
-    base = jittered(BOXES, (100, 100), "wholeBodyANT/1.jpg", 4, 0.1)
+    base = jitter_boxes(BOXES, (100, 100), "wholeBodyANT/1.jpg", 4, 0.1)
     assert len(np.unique(base[0] - BOXES[0], axis=0)) == 4
     assert not np.isclose(
         base[0] - BOXES[0], base[2] - BOXES[2]
     ).any()  # half a pixel is another box
     for other in (
-        jittered(BOXES, (100, 100), "wholeBodyPOST/1.jpg", 4, 0.1),
-        jittered(BOXES, (100, 100), "wholeBodyANT/1.jpg", 4, 0.1, seed=1),
+        jitter_boxes(BOXES, (100, 100), "wholeBodyPOST/1.jpg", 4, 0.1),
+        jitter_boxes(BOXES, (100, 100), "wholeBodyANT/1.jpg", 4, 0.1, seed=1),
     ):
         assert not np.isclose(base[0], other[0]).any()
 
 
 def test_the_edges_move_evenly_over_the_whole_range():
-    moved = jittered(np.array([[100.0, 100, 200, 300]]), (400, 400), "a", 4000, 0.1)[0] - [
+    moved = jitter_boxes(np.array([[100.0, 100, 200, 300]]), (400, 400), "a", 4000, 0.1)[0] - [
         100,
         100,
         200,
@@ -116,4 +116,4 @@ def test_without_moves_nothing_is_known_of_stability():
 
 def test_two_empty_masks_do_not_agree():
     empty, full = np.zeros((2, 2), bool), np.ones((2, 2), bool)
-    assert overlap(empty, empty) == 0 and overlap(empty, full) == 0 and overlap(full, full) == 1
+    assert mask_iou(empty, empty) == 0 and mask_iou(empty, full) == 0 and mask_iou(full, full) == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps, compute_cam
 from datamodules.refusal import UserError
 from lightning_modules.classifiers import build_classifier
 
@@ -21,17 +21,22 @@ from lightning_modules.classifiers import build_classifier
 def test_the_last_stage_is_found(images, library, architecture, layer):
     made = build_classifier(library, architecture, weights=None).eval()
     assert np.array_equal(
-        heat_of(HeatMaps(), made, images)[1], heat_of(HeatMaps(layers=layer), made, images)[1]
+        compute_cam(ClassActivationMaps(), made, images)[1],
+        compute_cam(ClassActivationMaps(layers=layer), made, images)[1],
     )
     wrapped = nn.Sequential(made)  # as adapters wrap it
-    assert heat_of(HeatMaps(), wrapped, images)[1].shape == (4, 8, 4)
+    assert compute_cam(ClassActivationMaps(), wrapped, images)[1].shape == (4, 8, 4)
 
 
 def test_a_network_without_a_stage_is_refused():
     with pytest.raises(
         UserError, match=r"layers=null finds no stage in Sequential.*names such as 0, 1"
     ):
-        heat_of(HeatMaps(), nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), torch.rand(1, 1, 2, 2))
+        compute_cam(
+            ClassActivationMaps(),
+            nn.Sequential(nn.Flatten(), nn.Linear(4, 1)),
+            torch.rand(1, 1, 2, 2),
+        )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,7 @@ def test_a_network_without_a_stage_is_refused():
 )
 def test_wrong_words_are_refused_with_a_mend(net, images, words, wrong, mend):
     with pytest.raises(UserError) as refusal:
-        heat_of(HeatMaps(**words), net, images)
+        compute_cam(ClassActivationMaps(**words), net, images)
     assert (
         wrong in str(refusal.value)
         and mend in str(refusal.value)

@@ -7,8 +7,8 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import nn
 
-from callbacks.pseudo_labels.activation_maps import scaled
-from callbacks.pseudo_labels.grad_cam import HeatMaps, heat_of
+from callbacks.pseudo_labels.activation_maps import scale_to_unit_range
+from callbacks.pseudo_labels.grad_cam import ClassActivationMaps, compute_cam
 from datamodules.refusal import UserError
 
 
@@ -37,21 +37,21 @@ def test_nothing_of_the_network_is_changed(images, recording, fails):
         if fails:
             with (
                 pytest.raises(RuntimeError, match="channels"),
-                HeatMaps().listening(net) as listener,
+                ClassActivationMaps().recording(net) as listener,
             ):
                 try:
                     net(torch.rand(1, 3, 64, 64))
                 finally:
                     assert torch.is_grad_enabled() is recording
         else:
-            with HeatMaps().listening(net) as listener:
+            with ClassActivationMaps().recording(net) as listener:
                 logits = net(images)
                 assert (
                     torch.is_grad_enabled() is recording
                     and not logits.requires_grad
                     and not net.training
                 )
-                listener.heat()
+                listener.compute()
             with torch.no_grad():
                 assert torch.equal(logits, net.eval()(images))
             net.train()
@@ -63,7 +63,7 @@ def test_nothing_of_the_network_is_changed(images, recording, fails):
 
 
 def test_the_part_before_the_layer_records_no_graph(net, images):
-    with HeatMaps().listening(net) as listener:
+    with ClassActivationMaps().recording(net) as listener:
         net(images)
         graph, operations = [listener._logits.grad_fn], []
         while graph:
@@ -87,11 +87,11 @@ def test_a_layer_whose_output_is_worked_on_in_place(images):
         nn.Flatten(),
         nn.Linear(6, 1),
     )
-    _, heat = heat_of(HeatMaps("HiResCAM", "0"), net, images)
+    _, heat = compute_cam(ClassActivationMaps("HiResCAM", "0"), net, images)
     with torch.no_grad():
         before = net[0](images)
         slope = net[4].weight[0, :, None, None] / before[0, 0].numel() * (before > 0)
-    assert np.allclose(heat, scaled((before * slope).sum(1).numpy()), atol=1e-5)
+    assert np.allclose(heat, scale_to_unit_range((before * slope).sum(1).numpy()), atol=1e-5)
 
 
 def test_small_gradients_survive_float16():
@@ -103,7 +103,7 @@ def test_small_gradients_survive_float16():
     nn.init.constant_(net[3].weight, 3e-5)  # divided by 2048 cells: below the smallest float16
     image = torch.rand(1, 1, 64, 32)
     with torch.autocast("cpu", torch.float16):
-        _, heat = heat_of(HeatMaps("HiResCAM", "0"), net, image)
+        _, heat = compute_cam(ClassActivationMaps("HiResCAM", "0"), net, image)
     assert np.allclose(heat[0], image[0, 0] / image.max(), atol=2e-3)
 
 
@@ -112,11 +112,14 @@ def test_a_compiled_network_is_heard(images):
     net = nn.Sequential(
         nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
     ).eval()
-    _, plain = heat_of(HeatMaps(layers="1"), net, images)
+    _, plain = compute_cam(ClassActivationMaps(layers="1"), net, images)
     net.compile(backend="eager")
     with torch.no_grad():  # before anyone listens: what is compiled knows no hook
         net(images)
-        assert np.array_equal(heat_of(HeatMaps(layers="1"), net, images)[1], plain) and plain.any()
+        assert (
+            np.array_equal(compute_cam(ClassActivationMaps(layers="1"), net, images)[1], plain)
+            and plain.any()
+        )
 
 
 class Predicting(LightningModule):
@@ -144,25 +147,29 @@ def predict(module, images, **more):
 
 
 def test_lightning_predicts_and_maps_in_one_forward(net, images):
-    module = Predicting(net, HeatMaps())
+    module = Predicting(net, ClassActivationMaps())
     forwards = []
     counting = net.conv1.register_forward_hook(lambda *_: forwards.append(1))
     logits = predict(module, images, inference_mode=False)
     counting.remove()
     assert len(forwards) == 2 and torch.allclose(logits, net(images).detach(), atol=1e-5)
-    assert np.allclose(np.concatenate(module.heat), heat_of(HeatMaps(), net, images)[1], atol=1e-4)
+    assert np.allclose(
+        np.concatenate(module.heat), compute_cam(ClassActivationMaps(), net, images)[1], atol=1e-4
+    )
 
 
 def test_inference_mode_is_refused_where_gradients_are_needed(net, images):
     with pytest.raises(
         UserError, match=r"GradCAM needs gradients.*set trainer\.inference_mode=false"
     ):
-        predict(Predicting(net, HeatMaps()), images, inference_mode=True)
+        predict(Predicting(net, ClassActivationMaps()), images, inference_mode=True)
     assert torch.is_grad_enabled()
-    module = Predicting(net, HeatMaps("EigenCAM"))
+    module = Predicting(net, ClassActivationMaps("EigenCAM"))
     predict(module, images, inference_mode=True)
     assert np.allclose(
-        np.concatenate(module.heat), heat_of(HeatMaps("EigenCAM"), net, images)[1], atol=1e-4
+        np.concatenate(module.heat),
+        compute_cam(ClassActivationMaps("EigenCAM"), net, images)[1],
+        atol=1e-4,
     )
 
 
@@ -170,11 +177,11 @@ def test_a_layer_off_the_way_a_missing_channel_and_a_second_asking_are_refused(n
     aside = nn.Sequential(net, nn.Identity())
     aside.forward = net.forward
     with pytest.raises(UserError, match="names 1, which the network does not pass"):
-        heat_of(HeatMaps(layers="1"), aside, images)
+        compute_cam(ClassActivationMaps(layers="1"), aside, images)
     with pytest.raises(UserError, match="channel 2 is none of the network's 2 logits"):
-        heat_of(HeatMaps(), net, images, channel=2)
-    with HeatMaps().listening(net) as listener:
+        compute_cam(ClassActivationMaps(), net, images, channel=2)
+    with ClassActivationMaps().recording(net) as listener:
         net(images)
-        listener.heat()
+        listener.compute()
         with pytest.raises(RuntimeError, match="belongs to one forward"):
-            listener.heat()
+            listener.compute()

@@ -6,24 +6,31 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from callbacks.pseudo_labels.localisation import as_table, estimates, resampled, values
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules
-from callbacks.pseudo_labels.measured import Localised, measure
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.localisation import (
+    compute_scores,
+    estimate_scores,
+    resample_scores,
+    to_table,
+)
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
+from callbacks.pseudo_labels.measured import LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 from datamodules.refusal import UserError
 from lightning_modules.uncertainty import group_weights
 from tests.callbacks.pseudo_labels.located import centred, froc_by_loops, iou, read, splits
 
-RULES = LocalisationRules(iou=0.2, resamples=200)
+RULES = LocalizationConfig(iou=0.2, resamples=200)
 
 
 def localised(split, rules=RULES):
-    return Localised.of([measure(truth, said, rules) for truth, said in split])
+    return LocalizationResults.from_images(
+        [compute_image_stats(truth, said, rules) for truth, said in split]
+    )
 
 
 @given(splits())
 def test_hits_of_every_budget_are_those_of_loops(split):
-    told = values(localised(split), RULES)
+    told = compute_scores(localised(split), RULES)
     ill = [(truth, said) for truth, said in split if len(truth.boxes)]
     for b in range(1, 6):
         for kind, right in (
@@ -47,11 +54,14 @@ def test_hits_of_every_budget_are_those_of_loops(split):
 
 
 def test_images_of_unknown_truth_count_nowhere_and_normal_ones_only_for_false_positives():
-    ill, said = Truth("a", "1", 9, 9, [[0, 0, 3, 3]]), Said((1, 1), [[0, 0, 3, 3]], [0.5])
-    normal, unknown = Truth("b", "2", 9, 9, []), Truth("c", "3", 9, 9, None)
+    ill, said = (
+        GroundTruth("a", "1", 9, 9, [[0, 0, 3, 3]]),
+        Detections((1, 1), [[0, 0, 3, 3]], [0.5]),
+    )
+    normal, unknown = GroundTruth("b", "2", 9, 9, []), GroundTruth("c", "3", 9, 9, None)
     seen = localised([(ill, said), (normal, said), (unknown, said)])
-    found = estimates(seen, RULES)
-    assert seen.unknown == 1 and seen.ids == ("a", "b")
+    found = estimate_scores(seen, RULES)
+    assert seen.n_unknown == 1 and seen.ids == ("a", "b")
     assert (
         found["pointing_box"].n,
         found["hit_rate_iou_at_1"].n,
@@ -62,7 +72,7 @@ def test_images_of_unknown_truth_count_nowhere_and_normal_ones_only_for_false_po
         "a random pixel": 9 / 81,
         "the centre": 0,
     }
-    table = as_table({"ours": found})["ours"]
+    table = to_table({"ours": found})["ours"]
     assert json.loads(json.dumps(table, allow_nan=False)) == table
     assert (
         table["dice"]["value"] is None
@@ -90,8 +100,8 @@ def many(patients, seed=0):
             said = [[at, at, at + 4, at + 4], [10, 2, 14, 6]]
             found.append(
                 (
-                    Truth(f"{p}{view}", str(p), 16, 16, boxes),
-                    Said((at + 2, at + 2), said, random.random(2)),
+                    GroundTruth(f"{p}{view}", str(p), 16, 16, boxes),
+                    Detections((at + 2, at + 2), said, random.random(2)),
                 )
             )
     return found
@@ -100,13 +110,13 @@ def many(patients, seed=0):
 def test_intervals_are_those_of_a_bootstrap_that_copies_images():
     split = many(40)
     seen = localised(split)
-    drawn, found = resampled(seen, RULES), estimates(seen, RULES)
+    drawn, found = resample_scores(seen, RULES), estimate_scores(seen, RULES)
     weights = np.concatenate(list(group_weights(seen.groups, RULES.resamples, RULES.seed)))
     for r in range(0, 200, 20):
         copies = [
             pair for pair, times in zip(split, weights[r], strict=True) for _ in range(int(times))
         ]
-        told = values(localised(copies), RULES)
+        told = compute_scores(localised(copies), RULES)
         assert {name: drawn[name][r] for name in told} == pytest.approx(told, nan_ok=True)
         assert drawn["froc_at_1"][r] == pytest.approx(read(froc_by_loops(copies, RULES.iou), 1))
     for name in ("pointing_box", "hit_rate_centre_at_1", "froc_at_0.5", "froc_mean"):
@@ -118,15 +128,15 @@ def test_intervals_are_those_of_a_bootstrap_that_copies_images():
 
 def test_fewer_than_twenty_patients_with_a_lesion_have_no_interval(monkeypatch):
     ill = [
-        (Truth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 19 else []), s)
+        (GroundTruth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 19 else []), s)
         for t, s in many(40)
     ]
-    assert all(score.low is None for score in estimates(localised(ill), RULES).values())
+    assert all(score.low is None for score in estimate_scores(localised(ill), RULES).values())
     more = [
-        (Truth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 20 else []), s)
+        (GroundTruth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 20 else []), s)
         for t, s in many(40)
     ]
-    found = estimates(localised(more), RULES)
+    found = estimate_scores(localised(more), RULES)
     assert (
         found["pointing_box"].low is not None
         and found["froc_at_1"].low is not None
@@ -135,12 +145,12 @@ def test_fewer_than_twenty_patients_with_a_lesion_have_no_interval(monkeypatch):
     monkeypatch.setattr(
         "callbacks.pseudo_labels.localisation.BLOCK", 1000
     )  # a few resamples at a time
-    for name, score in estimates(localised(more), RULES).items():
+    for name, score in estimate_scores(localised(more), RULES).items():
         assert (score.low, score.high) == pytest.approx((found[name].low, found[name].high))
 
 
 def test_no_image_at_all_scores_nothing():
-    found = estimates(localised([]), RULES)
+    found = estimate_scores(localised([]), RULES)
     assert all(
         np.isnan(score.value) and score.n == 0 and score.low is None for score in found.values()
     )
@@ -160,4 +170,4 @@ def test_no_image_at_all_scores_nothing():
 )
 def test_rules_out_of_range_are_refused_with_the_mend(wrong):
     with pytest.raises(UserError, match=rf"{next(iter(wrong))}=.* is not allowed; it must be "):
-        LocalisationRules(**wrong)
+        LocalizationConfig(**wrong)

@@ -5,26 +5,28 @@ import pytest
 from matplotlib import pyplot as plt
 
 from callbacks.pseudo_labels import localisation_figures
-from callbacks.pseudo_labels.localisation import estimates
-from callbacks.pseudo_labels.localisation_figures import froc_figure, hit_rate_figure
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules
-from callbacks.pseudo_labels.measured import Localised, measure
-from callbacks.pseudo_labels.truth import Said, Truth
+from callbacks.pseudo_labels.localisation import estimate_scores
+from callbacks.pseudo_labels.localisation_figures import plot_froc, plot_hit_rates
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
+from callbacks.pseudo_labels.measured import LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.truth import Detections, GroundTruth
 
-RULES = LocalisationRules(resamples=50)
+RULES = LocalizationConfig(resamples=50)
 
 
 @pytest.fixture
 def methods():
     """Return three methods: all lesions with one false positive per image, silent, always right."""
-    truths = [Truth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]) for i in range(30)]
+    truths = [GroundTruth(f"{i}", f"{i}", 16, 16, [[2, 2, 6, 6]]) for i in range(30)]
     said = {
-        "all": Said((3, 3), [[2, 2, 6, 6], [10, 10, 14, 14]], [0.4, 0.8]),
-        "silent": Said(),
-        "right": Said((3, 3), [[2, 2, 6, 6]], [0.7]),
+        "all": Detections((3, 3), [[2, 2, 6, 6], [10, 10, 14, 14]], [0.4, 0.8]),
+        "silent": Detections(),
+        "right": Detections((3, 3), [[2, 2, 6, 6]], [0.7]),
     }
     return {
-        name: Localised.of([measure(truth, each, RULES) for truth in truths])
+        name: LocalizationResults.from_images(
+            [compute_image_stats(truth, each, RULES) for truth in truths]
+        )
         for name, each in said.items()
     }
 
@@ -46,8 +48,8 @@ def drawn(monkeypatch, call):
 
 
 def test_a_froc_ends_where_no_box_is_left(methods, monkeypatch):
-    found = {name: estimates(each, RULES) for name, each in methods.items()}
-    axes = drawn(monkeypatch, lambda: froc_figure(methods, found, RULES))
+    found = {name: estimate_scores(each, RULES) for name, each in methods.items()}
+    axes = drawn(monkeypatch, lambda: plot_froc(methods, found, RULES))
     lines = {
         line.get_label(): line.get_xydata()
         for line in axes.lines
@@ -61,8 +63,8 @@ def test_a_froc_ends_where_no_box_is_left(methods, monkeypatch):
 
 
 def test_hit_rates_stand_at_each_number_of_boxes_with_their_intervals(methods, monkeypatch):
-    found = {name: estimates(each, RULES) for name, each in methods.items()}
-    axes = drawn(monkeypatch, lambda: hit_rate_figure(found, RULES))
+    found = {name: estimate_scores(each, RULES) for name, each in methods.items()}
+    axes = drawn(monkeypatch, lambda: plot_hit_rates(found, RULES))
     lines = {
         line.get_label(): line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 5
     }
@@ -75,6 +77,6 @@ def test_hit_rates_stand_at_each_number_of_boxes_with_their_intervals(methods, m
 
 
 def test_pages_get_svg_with_the_names_of_all_methods(methods):
-    found = {name: estimates(each, RULES) for name, each in methods.items()}
-    for svg in (froc_figure(methods, found, RULES), hit_rate_figure(found, RULES, "iou")):
+    found = {name: estimate_scores(each, RULES) for name, each in methods.items()}
+    for svg in (plot_froc(methods, found, RULES), plot_hit_rates(found, RULES, "iou")):
         assert svg.startswith("<svg") and all(f">{name}<" in svg for name in methods)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.masks import Masks, none, within
+from callbacks.pseudo_labels.masks import Masks, box_to_slices, empty_masks
 
 
 def test_the_union_is_of_the_kept_masks_only():
@@ -17,7 +17,7 @@ def test_the_union_is_of_the_kept_masks_only():
 
 
 def test_no_boxes_have_no_masks_and_an_empty_union():
-    empty = none(np.zeros((4, 5), np.uint8))
+    empty = empty_masks(np.zeros((4, 5), np.uint8))
     assert (
         len(empty) == 0
         and empty.masks.shape == (0, 4, 5)
@@ -44,7 +44,7 @@ def test_no_boxes_have_no_masks_and_an_empty_union():
     ],
 )
 def test_the_pixels_of_a_box(box, margin, rows, columns):
-    found = within(np.array(box, float), (8, 10), margin)
+    found = box_to_slices(np.array(box, float), (8, 10), margin)
     assert [(part.start, part.stop) for part in found] == [rows, columns]
 
 
@@ -52,6 +52,6 @@ def test_the_pixels_of_a_box(box, margin, rows, columns):
 def test_a_pixel_is_in_the_box_if_its_centre_is(edges, height, width):
     x1, x2, y1, y2 = *sorted(edges[:2]), *sorted(edges[2:])
     mask = np.zeros((height, width), bool)
-    mask[within(np.array([x1, y1, x2, y2]), mask.shape)] = True
+    mask[box_to_slices(np.array([x1, y1, x2, y2]), mask.shape)] = True
     y, x = np.mgrid[:height, :width] + 0.5
     assert (mask == ((x >= x1) & (x <= x2) & (y >= y1) & (y <= y2))).all()

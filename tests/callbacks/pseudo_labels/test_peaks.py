@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from callbacks.pseudo_labels.peaks import peaks_of, region_around, spaced
+from callbacks.pseudo_labels.peaks import find_peaks, find_region_around_peak, suppress_close_peaks
 from datamodules.sample import ContentBox
 
 SIDE = 7
@@ -47,7 +47,7 @@ def test_peaks_are_the_plateaus_without_a_higher_neighbour(heat):
                     float(heat[start]),
                 )
             )
-    peaks, heights = peaks_of(heat, WHOLE)
+    peaks, heights = find_peaks(heat, WHOLE)
     found = [
         (round(x, 9), round(y, 9), high)
         for (x, y), high in zip(peaks.tolist(), heights.tolist(), strict=True)
@@ -66,7 +66,7 @@ def test_a_region_is_what_a_search_finds(heat, row, column):
     heat[row, column] = 1
     pixels = np.array(sorted(flooded(heat, (row, column), lambda value: value >= 0.5)))
     (top, left), (bottom, right) = pixels.min(0), pixels.max(0) + 1
-    assert region_around(np.array([column + 0.5, row + 0.5]), heat, 0.5).tolist() == [
+    assert find_region_around_peak(np.array([column + 0.5, row + 0.5]), heat, 0.5).tolist() == [
         left,
         top,
         right,
@@ -80,24 +80,24 @@ def test_peaks_on_the_padding_and_slopes_into_it_are_none():
         1, 0.4, 7
     )  # its peak is at column 2, in the padding; its slope reaches into the picture
     heat[6, 15] = 0.5
-    peaks, heights = peaks_of(heat, ContentBox(0, 5, 10, 10))
+    peaks, heights = find_peaks(heat, ContentBox(0, 5, 10, 10))
     assert len(peaks) == 0
-    peaks, heights = peaks_of(heat, ContentBox(0, 5, 10, 15))
+    peaks, heights = find_peaks(heat, ContentBox(0, 5, 10, 15))
     assert peaks.tolist() == [[15.5, 6.5]] and heights.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_the_same_heat_everywhere_has_no_peak(level):
-    peaks, heights = peaks_of(np.full((4, 6), level, np.float32), ContentBox(0, 0, 4, 6))
+    peaks, heights = find_peaks(np.full((4, 6), level, np.float32), ContentBox(0, 0, 4, 6))
     assert peaks.shape == (0, 2) and heights.shape == (0,)
 
 
 def test_of_peaks_that_are_close_the_first_counts():
     peaks = np.array([[10, 10], [18, 10], [25, 10], [10, 19]], float)
     assert (
-        spaced(peaks, 9).tolist() == [0, 2, 3]
-        and spaced(peaks, 0).tolist() == [0, 1, 2, 3]
-        and spaced(peaks[:0], 9).tolist() == []
+        suppress_close_peaks(peaks, 9).tolist() == [0, 2, 3]
+        and suppress_close_peaks(peaks, 0).tolist() == [0, 1, 2, 3]
+        and suppress_close_peaks(peaks[:0], 9).tolist() == []
     )
 
 
@@ -105,5 +105,10 @@ def test_the_middle_of_a_ring_is_one_pixel():
     ring = np.zeros((5, 5), np.float32)
     ring[1:4, 1:4] = 1
     ring[2, 2] = 0
-    (peak,), _ = peaks_of(ring, ContentBox(0, 0, 5, 5))
-    assert peak.tolist() == [2.5, 2.5] and region_around(peak, ring, 0.5).tolist() == [2, 2, 3, 3]
+    (peak,), _ = find_peaks(ring, ContentBox(0, 0, 5, 5))
+    assert peak.tolist() == [2.5, 2.5] and find_region_around_peak(peak, ring, 0.5).tolist() == [
+        2,
+        2,
+        3,
+        3,
+    ]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.pseudo_labels.classical import GrabCut, RandomWalker
-from callbacks.pseudo_labels.jitter import jittered
-from callbacks.pseudo_labels.masks import Masks, within
-from callbacks.pseudo_labels.quality import STEPS, Quality, funnel
+from callbacks.pseudo_labels.classical import GrabCutSegmenter, RandomWalkerSegmenter
+from callbacks.pseudo_labels.jitter import jitter_boxes
+from callbacks.pseudo_labels.masks import Masks, box_to_slices
+from callbacks.pseudo_labels.quality import REJECTION_STEPS, QualityFilter, rejection_funnel
 from datamodules.refusal import UserError
 
 SHAPE = (50, 40)  # 2000 pixels
@@ -19,7 +19,7 @@ BOX, POINT = np.array([[10.0, 10, 30, 30]]), np.array([[20.0, 20.0]])
 HEAT = np.zeros(SHAPE)
 HEAT[15:25, 15:25] = 1
 GOOD = {"score": 0.9, "stability": 0.95, "probability": 0.8, "heat": HEAT}
-RULE = Quality(
+RULE = QualityFilter(
     min_area=0.005,
     max_area=0.1,
     min_probability=0.5,
@@ -32,13 +32,13 @@ RULE = Quality(
 def mask(*boxes) -> np.ndarray:
     drawn = np.zeros(SHAPE, bool)
     for box in boxes:
-        drawn[within(np.array(box, float), SHAPE)] = True
+        drawn[box_to_slices(np.array(box, float), SHAPE)] = True
     return drawn
 
 
 def judged(drawn, rule=RULE, **changes):
     of = GOOD | changes
-    (verdict,) = rule.judge(
+    (verdict,) = rule.check(
         Masks(drawn[None], np.array([of["score"]])),
         np.array([of["stability"]]),
         BOX,
@@ -52,7 +52,7 @@ def judged(drawn, rule=RULE, **changes):
 def test_a_good_mask_is_accepted_with_all_its_measures():
     verdict = judged(mask((16, 16, 24, 24)))
     assert verdict.reason is None
-    assert verdict.measures == pytest.approx(
+    assert verdict.features == pytest.approx(
         {
             "area": 64 / 2000,
             "components": 1,
@@ -96,7 +96,7 @@ def test_the_first_reason_counts_in_the_order_of_the_steps():
     assert (
         order
         == ["image not suspicious", "heat elsewhere", "segmenter unsure", "unstable"]
-        == list(STEPS)[-4:]
+        == list(REJECTION_STEPS)[-4:]
     )
     assert (
         judged(mask(), heat=np.zeros(SHAPE), probability=0).reason == "no heat"
@@ -105,7 +105,7 @@ def test_the_first_reason_counts_in_the_order_of_the_steps():
 
 
 def test_what_lies_on_a_bound_passes():
-    rule = Quality(
+    rule = QualityFilter(
         min_area=64 / 2000,
         max_area=64 / 2000,
         min_probability=0.8,
@@ -116,7 +116,7 @@ def test_what_lies_on_a_bound_passes():
     assert judged(mask((16, 16, 24, 24)), rule).reason is None
     assert (
         judged(
-            mask((12, 16, 15, 24)), Quality(max_distance=0.25, max_area=1, min_agreement=-1)
+            mask((12, 16, 15, 24)), QualityFilter(max_distance=0.25, max_area=1, min_agreement=-1)
         ).reason
         is None
     )  # 5 of 20 pixels
@@ -128,12 +128,12 @@ def test_unknown_stability_rejects_nothing():
 
 def test_two_masks_have_a_verdict_each_and_none_have_none():
     masks = Masks(np.stack([mask((16, 16, 24, 24)), mask()]), np.array([0.9, 0.0]))
-    first, second = RULE.judge(
+    first, second = RULE.check(
         masks, np.array([0.9, 0.0]), np.repeat(BOX, 2, 0), np.repeat(POINT, 2, 0), HEAT, 0.8
     )
     assert first.reason is None and second.reason == "empty mask"
     assert (
-        RULE.judge(
+        RULE.check(
             Masks(np.zeros((0, *SHAPE), bool), np.zeros(0)),
             np.zeros(0),
             np.zeros((0, 4)),
@@ -152,17 +152,17 @@ def test_segmenting_asks_for_its_own_moved_boxes_once():
         asked.append(boxes)
         return Masks(np.ones((len(boxes), *image.shape), bool), np.ones(len(boxes), np.float32))
 
-    found, stable = Quality(jitters=3, jitter=0.2, seed=5).segment(
+    found, stable = QualityFilter(jitters=3, jitter=0.2, seed=5).segment(
         segmenter, np.zeros(SHAPE, np.uint8), "a", BOX, POINT
     )
     (boxes,) = asked
     assert len(found) == 1 and stable.tolist() == [1]
     assert (boxes[0] == BOX[0]).all() and (
-        boxes[1:] == jittered(BOX, SHAPE, "a", 3, 0.2, 5)[0]
+        boxes[1:] == jitter_boxes(BOX, SHAPE, "a", 3, 0.2, 5)[0]
     ).all()
 
 
-@pytest.mark.parametrize("segmenter", [RandomWalker(), GrabCut()])
+@pytest.mark.parametrize("segmenter", [RandomWalkerSegmenter(), GrabCutSegmenter()])
 def test_a_drawn_hot_spot_is_accepted_and_noise_has_too_little_contrast(segmenter):
     rows, columns = np.mgrid[:120, :100] + 0.5
     mean = 8 + 70 * np.exp(-((rows - 60) ** 2 + (columns - 50) ** 2) / 50)
@@ -171,23 +171,25 @@ def test_a_drawn_hot_spot_is_accepted_and_noise_has_too_little_contrast(segmente
     random = np.random.default_rng(0)
     reasons = []
     for image in (random.poisson(mean), random.poisson(np.full(mean.shape, 8.0))):
-        found, stable = Quality().segment(segmenter, image.astype(np.uint8), "a", boxes, points)
-        reasons.append(Quality().judge(found, stable, boxes, points, heat, 0.9)[0].reason)
+        found, stable = QualityFilter().segment(
+            segmenter, image.astype(np.uint8), "a", boxes, points
+        )
+        reasons.append(QualityFilter().check(found, stable, boxes, points, heat, 0.9)[0].reason)
     assert reasons == [None, "segmenter unsure"]
 
 
-@given(st.lists(st.sampled_from([None, *STEPS])))
+@given(st.lists(st.sampled_from([None, *REJECTION_STEPS])))
 def test_the_funnel_narrows_and_adds_up(reasons):
-    steps = funnel(reasons)
+    steps = rejection_funnel(reasons)
     names, left = zip(*steps, strict=True)
-    assert names == ("boxes", *STEPS.values(), "accepted")
+    assert names == ("boxes", *REJECTION_STEPS.values(), "accepted")
     assert left[0] == len(reasons) and left[-1] == left[-2] == reasons.count(None)
     lost = [before - after for before, after in pairwise(left[:-1])]
-    assert lost == [Counter(reasons)[reason] for reason in STEPS]  # so it never widens
+    assert lost == [Counter(reasons)[reason] for reason in REJECTION_STEPS]  # so it never widens
 
 
 def test_a_funnel_by_hand():
-    left = dict(funnel([None, "empty mask", "unstable", None, "too large", "empty mask"]))
+    left = dict(rejection_funnel([None, "empty mask", "unstable", None, "too large", "empty mask"]))
     assert (
         left["boxes"],
         left["heat"],
@@ -212,9 +214,9 @@ def test_a_funnel_by_hand():
 )
 def test_impossible_bounds_are_refused(name, value):
     with pytest.raises(UserError, match=rf"{name}={value} is not allowed; it must be a .*number"):
-        Quality(**{name: value})
+        QualityFilter(**{name: value})
 
 
 def test_bounds_that_nothing_can_keep_are_refused():
     with pytest.raises(UserError, match=r"min_area=0\.1 is above max_area=0\.03"):
-        Quality(min_area=0.1)
+        QualityFilter(min_area=0.1)

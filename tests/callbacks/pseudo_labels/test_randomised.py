@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from callbacks.pseudo_labels.randomised import randomised
+from callbacks.pseudo_labels.randomised import randomize_weights
 
 TOKENS = {
     "img_size": 32,
@@ -42,11 +42,14 @@ def learned(build):
 def test_every_number_is_drawn_anew_and_the_original_stays(name):
     net = learned(NETS[name])
     before = copy.deepcopy(net.state_dict())
-    drawn = randomised(net, seed=3)
+    drawn = randomize_weights(net, seed=3)
     for key, parameter in drawn.named_parameters():
         assert parameter.isfinite().all() and (parameter != before[key]).all(), key
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    again, other = randomised(net, seed=3).state_dict(), randomised(net, seed=4).state_dict()
+    again, other = (
+        randomize_weights(net, seed=3).state_dict(),
+        randomize_weights(net, seed=4).state_dict(),
+    )
     assert all(torch.equal(value, again[key]) for key, value in drawn.state_dict().items())
     assert any(not torch.equal(value, other[key]) for key, value in drawn.state_dict().items())
 
@@ -55,7 +58,7 @@ def test_what_can_be_reset_is_as_new_and_what_cannot_keeps_its_mean_and_spread()
     net = learned(NETS["tokens"])
     with torch.no_grad():
         net.pos_embed.copy_(3 + 0.5 * torch.randn_like(net.pos_embed))
-    drawn = randomised(net).requires_grad_(False)
+    drawn = randomize_weights(net).requires_grad_(False)
     assert (
         drawn.patch_embed.proj.weight.abs().max() <= (3 * 8 * 8) ** -0.5
         and (drawn.norm.weight == 1).all()
@@ -79,7 +82,7 @@ def test_dtype_memory_format_flags_and_the_random_state_are_kept():
     net.encoder.conv1.weight.requires_grad_(False)
     net.decoder.train()
     state = torch.get_rng_state()
-    drawn = randomised(net)
+    drawn = randomize_weights(net)
     assert torch.equal(state, torch.get_rng_state())
     for one, two in zip(net.parameters(), drawn.parameters(), strict=True):
         assert (one.dtype, one.stride(), one.requires_grad, one.device) == (
@@ -93,10 +96,10 @@ def test_dtype_memory_format_flags_and_the_random_state_are_kept():
 
 def test_statistics_are_reset_or_the_mean_over_the_batches_given():
     net = learned(NETS["resnetrs"]).eval()
-    plain = randomised(net)
+    plain = randomize_weights(net)
     assert (plain.conv1[1].running_mean == 0).all() and (plain.conv1[1].running_var == 1).all()
     batches = [torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
-    counted = randomised(net, batches=batches)
+    counted = randomize_weights(net, batches=batches)
     with torch.no_grad():
         before = [counted.conv1[0](batch) for batch in batches]
     assert torch.allclose(

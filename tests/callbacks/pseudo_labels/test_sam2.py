@@ -14,8 +14,8 @@ from transformers import (
     SwinModel,
 )
 
-from callbacks.pseudo_labels.masks import within
-from callbacks.pseudo_labels.sam2 import Sam2
+from callbacks.pseudo_labels.masks import box_to_slices
+from callbacks.pseudo_labels.sam2 import SAM2Segmenter
 from datamodules.refusal import UserError
 
 SIDE = 64
@@ -97,7 +97,7 @@ class Heard:
 def test_prompts_and_masks_are_the_processors_own_on_an_image_that_is_not_square(
     folder, image, boxes, multimask, peaks
 ):
-    segmenter = Sam2(str(folder), device="cpu", multimask=multimask, peaks=peaks)
+    segmenter = SAM2Segmenter(str(folder), device="cpu", multimask=multimask, peaks=peaks)
     heard, points = Heard(segmenter.model), POINTS[: len(boxes)]
     found = segmenter(image, boxes, points)
 
@@ -136,7 +136,7 @@ def test_prompts_and_masks_are_the_processors_own_on_an_image_that_is_not_square
     )
     for i, box in enumerate(boxes):
         inside = np.zeros((HEIGHT, WIDTH), bool)
-        inside[within(box, inside.shape)] = True
+        inside[box_to_slices(box, inside.shape)] = True
         assert (found.masks[i] == (raw[i, best[i]] & inside)).all()
         assert found.scores[i] == (
             output.iou_scores[0, i, best[i]].item() if found.masks[i].any() else 0
@@ -144,7 +144,10 @@ def test_prompts_and_masks_are_the_processors_own_on_an_image_that_is_not_square
 
 
 def test_a_margin_lets_the_mask_leave_its_box(folder, image):
-    free, tight = Sam2(str(folder), device="cpu", margin=10), Sam2(str(folder), device="cpu")
+    free, tight = (
+        SAM2Segmenter(str(folder), device="cpu", margin=10),
+        SAM2Segmenter(str(folder), device="cpu"),
+    )
     heard = Heard(free.model)
     found, confined = free(image, BOXES[:2], POINTS[:2]), tight(image, BOXES[:2], POINTS[:2])
     raw = (
@@ -160,7 +163,7 @@ def test_a_margin_lets_the_mask_leave_its_box(folder, image):
 
 
 def test_a_box_is_masked_alike_alone_and_with_others(folder, image):
-    segmenter = Sam2(str(folder), device="cpu")
+    segmenter = SAM2Segmenter(str(folder), device="cpu")
     together = segmenter(image, BOXES, POINTS)
     for i in range(3):
         alone = segmenter(image, BOXES[i : i + 1], POINTS[i : i + 1])
@@ -169,7 +172,7 @@ def test_a_box_is_masked_alike_alone_and_with_others(folder, image):
 
 
 def test_no_boxes_cost_no_forward(folder, image):
-    segmenter = Sam2(str(folder), device="cpu")
+    segmenter = SAM2Segmenter(str(folder), device="cpu")
     heard = Heard(segmenter.model)
     found = segmenter(image, np.zeros((0, 4)), np.zeros((0, 2)))
     assert (
@@ -180,7 +183,7 @@ def test_no_boxes_cost_no_forward(folder, image):
 def test_autocast_is_as_given_whatever_surrounds_it(folder, image):
     types = []
     for precision in (None, "bf16"):
-        segmenter = Sam2(str(folder), device="cpu", autocast=precision)
+        segmenter = SAM2Segmenter(str(folder), device="cpu", autocast=precision)
         segmenter.model.mask_decoder.transformer.layers[0].mlp.register_forward_hook(
             lambda module, given, output: types.append(output.dtype)
         )
@@ -199,7 +202,7 @@ def test_a_checkpoint_of_the_video_model_gives_the_image_model(tmp_path, image):
     whole = Sam2VideoModel(Sam2VideoConfig(**parts))
     whole.save_pretrained(tmp_path)
     processor().save_pretrained(tmp_path)
-    own, theirs = Sam2(str(tmp_path), device="cpu").model.state_dict(), whole.state_dict()
+    own, theirs = SAM2Segmenter(str(tmp_path), device="cpu").model.state_dict(), whole.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in own.items())
 
 
@@ -212,19 +215,19 @@ def test_what_is_no_sam2_is_refused_with_the_mend(folder, tmp_path):
             r" config\.json.*RandomWalker"
         ),
     ):
-        Sam2("nobody/nothing", device="cpu")
+        SAM2Segmenter("nobody/nothing", device="cpu")
     with pytest.raises(UserError, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):
-        Sam2(str(tmp_path / "nowhere"), device="cpu")
+        SAM2Segmenter(str(tmp_path / "nowhere"), device="cpu")
     with pytest.raises(
         UserError, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"
     ):
-        Sam2(str(tmp_path), device="cpu")
+        SAM2Segmenter(str(tmp_path), device="cpu")
     Sam2Model(Sam2Config(**TINY)).save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match=r"bare is a folder, but no SAM 2 .*processor_config\.json"):
-        Sam2(str(tmp_path / "bare"), device="cpu")
+        SAM2Segmenter(str(tmp_path / "bare"), device="cpu")
     SwinModel(SwinConfig(embed_dim=8, depths=[1], num_heads=[1])).save_pretrained(tmp_path / "swin")
     with pytest.raises(UserError, match="swin is a swin and no SAM 2"):
-        Sam2(str(tmp_path / "swin"), device="cpu")
+        SAM2Segmenter(str(tmp_path / "swin"), device="cpu")
 
 
 def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
@@ -234,7 +237,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="no SAM 2 can be read from it"):
-        Sam2(str(tmp_path), device="cpu")
+        SAM2Segmenter(str(tmp_path), device="cpu")
     state = load_file(folder / "model.safetensors")
     lacking = next(name for name in state if name.startswith("mask_decoder"))
     save_file(
@@ -245,7 +248,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
     with pytest.raises(
         UserError, match=rf"lacks 1 of the model's weights \(the first is {lacking}\)"
     ):
-        Sam2(str(tmp_path), device="cpu")
+        SAM2Segmenter(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -259,4 +262,4 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
 )
 def test_impossible_arguments_are_refused_before_weights_are_read(arguments, said):
     with pytest.raises(UserError, match=said):
-        Sam2("nobody/nothing", **arguments)
+        SAM2Segmenter("nobody/nothing", **arguments)

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callbacks.pseudo_labels.chain import Known, Labelled
+from callbacks.pseudo_labels.chain import ImageInfo, PseudoLabel
 from callbacks.pseudo_labels.tables import (
-    box_rows,
-    image_rows,
-    pseudo_mask,
-    segmenters_manifest,
-    true_mask,
+    build_box_table,
+    build_image_table,
+    build_segmentation_manifest,
+    select_pseudo_mask,
+    select_true_mask,
 )
 from datamodules.formats.rle import decode, encode
 from datamodules.letterbox import Letterbox
@@ -43,7 +43,7 @@ def table(tmp_path) -> Manifest:
     return Manifest(pd.DataFrame(rows).assign(square=None), ("other", "finding"), "patient")
 
 
-def found(table: Manifest) -> list[Labelled]:
+def found(table: Manifest) -> list[PseudoLabel]:
     """The chain kept a mask of every abnormal image but those called b."""
     images = [
         (id, split, label[1])
@@ -52,8 +52,8 @@ def found(table: Manifest) -> list[Labelled]:
         )
     ]
     return [
-        Labelled(
-            Known(id, split, label, BOX),
+        PseudoLabel(
+            ImageInfo(id, split, label, BOX),
             0.7,
             bool(label),
             mask=RLE if label and id.endswith("a") else None,
@@ -63,7 +63,7 @@ def found(table: Manifest) -> list[Labelled]:
 
 
 def test_pseudo_masks_train_and_true_masks_judge(table, tmp_path):
-    segmenters_manifest(table, found(table), pseudo_mask, "finding").write(
+    build_segmentation_manifest(table, found(table), select_pseudo_mask, "finding").write(
         tmp_path / "manifest.csv"
     )
     manifest = read_manifest(tmp_path / "manifest.csv")
@@ -94,7 +94,7 @@ def test_pseudo_masks_train_and_true_masks_judge(table, tmp_path):
 
 
 def test_true_masks_throughout_leave_out_what_nobody_drew(table):
-    rows = segmenters_manifest(table, found(table), true_mask, "finding").rows
+    rows = build_segmentation_manifest(table, found(table), select_true_mask, "finding").rows
     assert set(table.rows["id"]) - set(rows["id"]) == {"test1b"}
     assert (
         set(rows["mask_is"][rows["label"] == 1]) == {"true mask"}
@@ -104,9 +104,9 @@ def test_true_masks_throughout_leave_out_what_nobody_drew(table):
 
 def test_without_true_masks_test_has_pseudo_masks_too(table):
     plain = Manifest(table.rows.drop(columns="true_mask"), table.classes)
-    kinds = segmenters_manifest(plain, found(table), pseudo_mask, "finding").rows.set_index("id")[
-        "mask_is"
-    ]
+    kinds = build_segmentation_manifest(
+        plain, found(table), select_pseudo_mask, "finding"
+    ).rows.set_index("id")["mask_is"]
     assert (
         kinds["test1a"] == "pseudo mask"
         and "test1b" not in kinds
@@ -115,13 +115,13 @@ def test_without_true_masks_test_has_pseudo_masks_too(table):
 
 
 def test_tables_without_any_box_have_their_heads(table):
-    images = image_rows(found(table), 0.5)
+    images = build_image_table(found(table), 0.5)
     assert (
         len(images) == 12
         and images["heat"].isna().all()
         and images["pad_left"].eq(4).all()
         and images["scale"].eq(2).all()
     )
-    assert len(box_rows(found(table), own=True)) == 0 and "rejected" in box_rows(
-        found(table), own=True
-    )
+    assert len(
+        build_box_table(found(table), in_image_pixels=True)
+    ) == 0 and "rejected" in build_box_table(found(table), in_image_pixels=True)

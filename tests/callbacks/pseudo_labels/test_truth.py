@@ -3,37 +3,45 @@
 import numpy as np
 import pytest
 
-from callbacks.pseudo_labels.localisation_rules import LocalisationRules
-from callbacks.pseudo_labels.measured import measure
-from callbacks.pseudo_labels.truth import Said, Truth, boxes_by_label, components
+from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
+from callbacks.pseudo_labels.measured import compute_image_stats
+from callbacks.pseudo_labels.truth import (
+    Detections,
+    GroundTruth,
+    find_component_boxes,
+    reconcile_boxes_with_label,
+)
 
 
 def test_a_label_tells_normal_from_unknown():
     box = [[0, 0, 1, 1]]
     assert (
-        boxes_by_label(1, None) is None
-        and boxes_by_label(1, []) is None
-        and boxes_by_label(1, box) == box
+        reconcile_boxes_with_label(1, None) is None
+        and reconcile_boxes_with_label(1, []) is None
+        and reconcile_boxes_with_label(1, box) == box
     )
-    assert len(boxes_by_label(0, None)) == 0 and len(boxes_by_label(0, box)) == 0
-    assert components(np.zeros((3, 3), bool)).shape == (0, 4)
+    assert (
+        len(reconcile_boxes_with_label(0, None)) == 0
+        and len(reconcile_boxes_with_label(0, box)) == 0
+    )
+    assert find_component_boxes(np.zeros((3, 3), bool)).shape == (0, 4)
 
 
 def test_what_has_another_shape_is_refused():
     with pytest.raises(ValueError, match="give each box one finite score"):
-        Said(None, [[0, 0, 1, 1]], [])
+        Detections(None, [[0, 0, 1, 1]], [])
     with pytest.raises(ValueError, match="give N x 4 numbers"):
-        Truth("a", "1", 4, 4, [[0, 0, 1]])
+        GroundTruth("a", "1", 4, 4, [[0, 0, 1]])
     with pytest.raises(ValueError, match="true mask of 'a' is"):
-        Truth("a", "1", 4, 4, [], np.zeros((3, 4), bool))
+        GroundTruth("a", "1", 4, 4, [], np.zeros((3, 4), bool))
     with pytest.raises(ValueError, match="pseudo mask of 'a' is"):
-        measure(
-            Truth("a", "1", 1, 2, None, np.array([[True, False]])),
-            Said(mask=np.ones((2, 2), bool)),
-            LocalisationRules(),
+        compute_image_stats(
+            GroundTruth("a", "1", 1, 2, None, np.array([[True, False]])),
+            Detections(mask=np.ones((2, 2), bool)),
+            LocalizationConfig(),
         )
 
 
 def test_boxes_are_ranked_by_their_score_and_ties_stay_as_they_come():
-    said = Said(None, [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.5, 0.9, 0.5])
+    said = Detections(None, [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.5, 0.9, 0.5])
     assert said.boxes[:, 2].tolist() == [2, 1, 3] and said.scores.tolist() == [0.9, 0.5, 0.5]

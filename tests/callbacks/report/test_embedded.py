@@ -68,7 +68,7 @@ def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn()
     found = sweep(seen, 1, KINDS["mask"].at_each_byte, places=[3, 0])
     says = np.array([moved(seen, 1, byte).decided(1).predicted for byte in range(256)])
     assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (
-        found.says == seen.decided(1).predicted
+        found.predicted == seen.decided(1).predicted
     ).all()
     for byte in (100, 130, 150):
         np.testing.assert_allclose(
