@@ -15,10 +15,10 @@ CONF = Path(__file__).parent / "conf"
 
 def job(cfg: "DictConfig") -> float | None:
     """Run one job for Hydra; user errors are reported before Hydra adds its own words."""
-    from callbacks.runs.carry_out import carry_out
-    from callbacks.runs.trial import is_trial, trial
+    from callbacks.runs.carry_out import run_task
+    from callbacks.runs.trial import is_trial, run_trial_job
 
-    return told(trial, carry_out, cfg) if is_trial() else told(carry_out, cfg)
+    return told(run_trial_job, run_task, cfg) if is_trial() else told(run_task, cfg)
 
 
 def told(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -26,9 +26,9 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return work(*arguments)
     except Exception as error:
-        from callbacks.runs.sentences import sentence_of
+        from callbacks.runs.sentences import user_message
 
-        sentence = sentence_of(error)
+        sentence = user_message(error)
         if sentence is None:
             raise
         print(f"{said_by()}{sentence[0]}", file=sys.stderr)
@@ -44,11 +44,11 @@ def said_by() -> str:
 
 def one_folder() -> None:
     """Give the ranks of torchrun or srun one run folder, unless the user named it."""
-    from callbacks.runs.launched import folder_name
+    from callbacks.runs.launched import shared_run_name
 
     if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
         try:
-            name = folder_name()
+            name = shared_run_name()
         except ValueError as error:
             sys.exit(str(error))
         if name:
@@ -59,9 +59,9 @@ def one_folder() -> None:
 
 def complete_folds() -> None:
     """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
-    from callbacks.runs.swept_folds import folds_word
+    from callbacks.runs.swept_folds import infer_n_folds
 
-    word = folds_word(sys.argv[1:], CONF)
+    word = infer_n_folds(sys.argv[1:], CONF)
     if word:
         sys.argv.append(word)
 
@@ -69,9 +69,9 @@ def complete_folds() -> None:
 def main() -> None:
     """Run the command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from callbacks.runs.menu import menu
+        from callbacks.runs.menu import help_text
 
-        print(menu(CONF))
+        print(help_text(CONF))
         return
     # errors reach us whole, and we say them in one sentence
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

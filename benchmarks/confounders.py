@@ -83,7 +83,7 @@ def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
         *(
             "module.net.encoder_name=resnet18",
             "module.net.encoder_weights=null",
-            "module.encoder_lr=1.0",
+            "module.encoder_lr_mult=1.0",
             "datamodule.batch_size=8",
         ),
         *(

@@ -26,7 +26,7 @@ from lightning import Callback, LightningDataModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from callbacks.threshold_search import ThresholdSearch
+from callbacks.threshold_search import SegmentationThresholdSearch
 from datamodules.dataset import collate
 from datamodules.sample import ContentBox, Sample
 from lightning_modules.cross_entropy import BCELoss
@@ -148,7 +148,7 @@ def evaluate(images: int, classes: int, size: int, batch: int) -> dict[str, int]
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
-        callbacks=[Mark("kept"), ThresholdSearch(**grid), Mark("rule searched")],
+        callbacks=[Mark("kept"), SegmentationThresholdSearch(**grid), Mark("rule searched")],
         **quiet,
     )
     trainer.validate(

@@ -53,19 +53,23 @@ def instrument() -> None:
     from lightning.pytorch.loggers import CSVLogger
 
     from callbacks.dashboard import session
-    from callbacks.dashboard.logger import Dashboard
-    from callbacks.drawn import Drawn
-    from callbacks.report.report import Report
-    from callbacks.resources import Resources
+    from callbacks.dashboard.logger import PrivateWandbLogger
+    from callbacks.drawn import SamplingMonitor
+    from callbacks.report.report import ReportWriter
+    from callbacks.resources import ResourceMonitor
     from callbacks.runs import one_run
 
     parts: list[tuple[str, Any, tuple[str, ...]]] = [
         ("metrics.csv", CSVLogger, ("log_metrics", "log_hyperparams", "save", "finalize")),
         ("W&B: start", session, ("start",)),
-        ("W&B: metrics", Dashboard, ("log_metrics", "log_hyperparams", "finalize", "save")),
-        ("W&B: results and end", Dashboard, ("close",)),
-        ("page", Report, ("on_test_end", "teardown")),
-        ("drawn", Drawn, ("on_fit_start", "on_train_batch_end", "on_train_epoch_end")),
+        (
+            "W&B: metrics",
+            PrivateWandbLogger,
+            ("log_metrics", "log_hyperparams", "finalize", "save"),
+        ),
+        ("W&B: results and end", PrivateWandbLogger, ("close",)),
+        ("page", ReportWriter, ("on_test_end", "teardown")),
+        ("drawn", SamplingMonitor, ("on_fit_start", "on_train_batch_end", "on_train_epoch_end")),
         (
             "learning rate",
             LearningRateMonitor,
@@ -73,7 +77,7 @@ def instrument() -> None:
         ),
         (
             "resources",
-            Resources,
+            ResourceMonitor,
             ("on_fit_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_end"),
         ),
         ("plan", one_run, ("print_plan",)),

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from lightning import seed_everything
 
 import run
-from callbacks.runs.one_run import callbacks_of, make, prepare
+from callbacks.runs.one_run import build_callbacks, instantiate_config, prepare_process
 
 
 class Parts:
@@ -27,7 +27,7 @@ class Parts:
                     *overrides,
                 ],
             )
-        prepare(self.cfg)
+        prepare_process(self.cfg)
         seed_everything(self.cfg.seed, workers=True, verbose=False)
         self.data = self.make(self.cfg.datamodule)
         self.data.prepare_data()
@@ -35,11 +35,11 @@ class Parts:
 
     def make(self, part: Any, **more: Any) -> Any:
         """Instantiate one part of the configuration."""
-        return make(part, **more)
+        return instantiate_config(part, **more)
 
     def trainer(self, **more: Any) -> tuple[Any, dict[str, Any]]:
         """Return a fresh trainer, and its callbacks by name."""
-        callbacks = callbacks_of(self.cfg)
+        callbacks = build_callbacks(self.cfg)
         loggers = [self.make(part) for part in self.cfg.logger.values()]
         return (
             self.make(self.cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, **more),

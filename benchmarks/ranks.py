@@ -26,7 +26,7 @@ from parts import Parts
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from callbacks.runs.devices import ddp
+from callbacks.runs.devices import ddp_strategy
 
 ROOT = Path(__file__).parent.parent
 BARE = [
@@ -114,7 +114,7 @@ def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
         "datamodule.batches_per_epoch=3",
         "trainer.max_epochs=1",
     )
-    trainer, callbacks = parts.trainer(strategy=parts.make(ddp(parts.module)))
+    trainer, callbacks = parts.trainer(strategy=parts.make(ddp_strategy(parts.module)))
     sent = Sent()
     trainer.callbacks = [callbacks["interrupt"], sent]
     trainer.fit(parts.module, datamodule=parts.data)

@@ -18,12 +18,12 @@ import parts  # noqa: F401  (puts the repository on the path)
 import torch
 from playwright.sync_api import sync_playwright
 
-from callbacks.report.content import Run, content
-from callbacks.report.embedded import embedded
-from callbacks.report.kinds import KINDS
+from callbacks.report.content import ReportInput, build_report
+from callbacks.report.embedded import build_page_data
+from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.packed import as_json
 from callbacks.report.page import write_page
-from callbacks.report.pictures import illustrated, map_side
+from callbacks.report.pictures import map_side, render_case
 from datamodules.sample import ContentBox
 from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import logit_histograms
@@ -89,8 +89,8 @@ def label_evidence(names: dict, images: int, classes: int) -> ClassificationEvid
 
 
 def with_pictures(evidence: Evidence, classes: int) -> list:
-    kind = KINDS[evidence.kind]
-    found = kind.choose(evidence, 6)
+    kind = TASK_VIEWS[evidence.kind]
+    found = kind.select_cases(evidence, 6)
     logits, truth = maps(len(found), classes, seed=7)
     grey = (100 + 12 * logits[:, :1] + 9 * torch.randn(logits[:, :1].shape)).clamp(0, 255).byte()
     batch, rule = (
@@ -98,7 +98,7 @@ def with_pictures(evidence: Evidence, classes: int) -> list:
         SegmentationRule(classes),
     )
     return [
-        illustrated(case, kind, batch, i, logits[i : i + 1], rule, map_side(found))
+        render_case(case, kind, batch, i, logits[i : i + 1], rule, map_side(found))
         for i, case in enumerate(found)
     ]
 
@@ -132,10 +132,13 @@ def main(images: int, classes: int, kind: str, rounds: int) -> None:
     cases = with_pictures(evidence, classes)
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
-        as_json(embedded(KINDS[kind], evidence, cases))
+        as_json(build_page_data(TASK_VIEWS[kind], evidence, cases))
         swept = time.process_time()
-        found = content(
-            Run("Synthetic", Path(folder), {"test": evidence}, [{"top": 0.5}] * classes, {}), DATA
+        found = build_report(
+            ReportInput(
+                "Synthetic", Path(folder), {"test": evidence}, [{"top": 0.5}] * classes, {}
+            ),
+            DATA,
         )
         scored = time.process_time()
         path = write_page(found, {"test": evidence}, cases, Path(folder))

@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 import run
-from callbacks.doctor.step import Setting, images_per_second
-from callbacks.runs.one_run import make
+from callbacks.doctor.step import StepBenchmark, step_images_per_second
+from callbacks.runs.one_run import instantiate_config
 from datamodules.sample import ImageSize
 from lightning_modules.precision import best_precision
 
@@ -138,7 +138,7 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
     The network is on the meta device and takes no memory.
     """
     with torch.device("meta"):
-        net = make(cfg.module.net).train()
+        net = instantiate_config(cfg.module.net).train()
         with FlopCounterMode(display=False) as counter:
             outputs = net(
                 torch.empty(images, cfg.datamodule.channels, *ImageSize.from_config(cfg.image_size))
@@ -155,7 +155,7 @@ def counted(cfg: DictConfig, images: int) -> tuple[int, float, float]:
 def measured(cfg: DictConfig, images: int) -> float:
     """Return the seconds of a step on the first device, in the precision a run would choose."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    setting = Setting(
+    setting = StepBenchmark(
         device,
         0,
         best_precision("auto"),
@@ -163,7 +163,7 @@ def measured(cfg: DictConfig, images: int) -> float:
         ImageSize.from_config(cfg.image_size),
         cfg.datamodule.channels,
     )
-    return images / images_per_second(make(cfg.module), setting, 90.0)
+    return images / step_images_per_second(instantiate_config(cfg.module), setting, 90.0)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import distributed
 
 
-class Agreement:
+class AnyRankFlag:
     """Agreement of all ranks on whether any of them said yes.
 
     All ranks get the answer at the same step, one step later; with one process at once. The flags
@@ -21,7 +21,7 @@ class Agreement:
         self._flag = torch.zeros(1)
         self._work: Any = None
 
-    def step(self, mine: bool) -> bool:
+    def poll(self, mine: bool) -> bool:
         """Return whether any rank said yes up to the last step; all ranks call it at every step.
 
         Args:
@@ -29,14 +29,14 @@ class Agreement:
         """
         if self._group is None:
             return mine
-        said = self._settle()
+        said = self._collect()
         self._flag = torch.tensor([float(mine)])
         self._work = distributed.all_reduce(
             self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True
         )
         return said
 
-    def now(self, mine: bool) -> bool:
+    def sync(self, mine: bool) -> bool:
         """Return whether any rank said yes up to now; all ranks call it, and wait for each other.
 
         Args:
@@ -44,12 +44,12 @@ class Agreement:
         """
         if self._group is None:
             return mine
-        before = self._settle()
+        before = self._collect()
         flag = torch.tensor([float(mine or before)])
         distributed.all_reduce(flag, distributed.ReduceOp.MAX, group=self._group)
         return bool(flag)
 
-    def _settle(self) -> bool:
+    def _collect(self) -> bool:
         if self._work is None:
             return False
         self._work.wait()
@@ -57,7 +57,7 @@ class Agreement:
         return bool(self._flag)
 
 
-def gathered(world_size: int, *mine: list[Any]) -> list[list[Any]]:
+def all_gather_lists(world_size: int, *mine: list[Any]) -> list[list[Any]]:
     """Gather each of several lists over all processes."""
     parts: list[Any] = [mine] * world_size
     if world_size > 1:

@@ -9,7 +9,7 @@ from datamodules.arguments import Fraction, Whole, validated
 
 
 @validated
-class Ema(EMAWeightAveraging):
+class EMAWeightAverage(EMAWeightAveraging):
     """Exponential moving average over the steps.
 
     Lightning 2.6 keeps swapping its average in when `trainer.validate` follows a fit, over the
@@ -32,7 +32,7 @@ class Ema(EMAWeightAveraging):
 
 
 @validated
-class Swa(WeightAveraging):
+class SWAWeightAverage(WeightAveraging):
     """Stochastic weight averaging (Izmailov et al. 2018): the mean of the late epochs' weights.
 
     The plain mean of the weights at the end of each late epoch.

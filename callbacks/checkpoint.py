@@ -11,7 +11,7 @@ from datamodules.arguments import Count, FilePath, validated
 
 
 @validated
-class Best(ModelCheckpoint):
+class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
 
     Lightning forgets the best score when the folder is another one, and the first epoch after the
@@ -61,7 +61,7 @@ class Best(ModelCheckpoint):
         ):
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
-            _copy(copies)  # the other ranks only have to know the names
+            _copy_file(copies)  # the other ranks only have to know the names
             paths = {
                 key: copies.get(state_dict.get(key, ""), "")
                 for key in ("best_model_path", "kth_best_model_path")
@@ -80,12 +80,12 @@ class Best(ModelCheckpoint):
 
 
 @rank_zero_only
-def _copy(copies: dict[str, str]) -> None:
+def _copy_file(copies: dict[str, str]) -> None:
     for path, copy in copies.items():
         shutil.copyfile(path, copy)
 
 
-class Top(Best):
+class TopKCheckpoint(BestCheckpoint):
     """The best few checkpoints of a run, beside the best one.
 
     A class of its own, because Lightning tells callbacks apart by class and monitor.

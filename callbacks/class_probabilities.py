@@ -17,8 +17,8 @@ from lightning_modules.label_evidence import ClassificationEvidence
 
 
 @validated
-class ClassProbabilities(Callback):
-    """Write the probability of every evaluated image; `merge` makes one table of all folds.
+class HardExampleScoreWriter(Callback):
+    """Write the probability of every evaluated image; `merge_fold_scores` makes one table of all folds.
 
     Example:
         callbacks: {class_probabilities: {run_dir: "${paths.run}"}}
@@ -51,7 +51,7 @@ class ClassProbabilities(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = data.table.rows.set_index("id")[["split", "outer_split"]]
         judged = [
-            _judged(evidence)
+            _evaluated_scores(evidence)
             for evidence in pl_module.evidence.values()
             if isinstance(evidence, ClassificationEvidence)
         ]
@@ -68,11 +68,11 @@ class ClassProbabilities(Callback):
         probabilities.write_scores(table.assign(split=table["outer_split"]), self.run_dir)
 
 
-def _judged(evidence: ClassificationEvidence) -> pd.DataFrame:
+def _evaluated_scores(evidence: ClassificationEvidence) -> pd.DataFrame:
     return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)
 
 
-def merge(parts: Sequence[Path], folder: Path) -> None:
+def merge_fold_scores(parts: Sequence[Path], folder: Path) -> None:
     """Writes one cls_prob.csv of several folds, where each left one.
 
     Args:

@@ -18,7 +18,7 @@ from lightning_modules.cross_entropy import ClassBalancedBCELoss
 POSITIVE = "positive"
 
 
-class Drawn(Callback):
+class SamplingMonitor(Callback):
     """Log `drawn/images`, `drawn/positive_fraction` and `drawn/<stratum>` (its share).
 
     Counted over all ranks from the batches that were trained on; strata only if there are several.
@@ -42,9 +42,9 @@ class Drawn(Callback):
         }
         self._names = sorted(set(pool.stratum.tolist()))
         if trainer.is_global_zero:
-            stretches = planned(data, trainer)
+            stretches = sampling_schedule(data, trainer)
             if len(stretches) > 1:  # one alone stands in the plan of the run
-                Console().print(_table(stretches, data.pool, trainer.world_size))
+                Console().print(_schedule_table(stretches, data.pool, trainer.world_size))
             for line in _class_weights(pl_module):
                 Console().print(line)
 
@@ -95,7 +95,7 @@ def _class_weights(module: LightningModule) -> list[str]:
     ]
 
 
-def planned(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
+def sampling_schedule(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
     """Return stretches of epochs and the plan of each.
 
     Stages that may end early count with their full length.
@@ -114,7 +114,7 @@ def planned(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
     return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
 
 
-def _table(
+def _schedule_table(
     stretches: list[tuple[range, EpochConfig]], pool: SamplingPool, world_size: int
 ) -> Table:
     title = (

@@ -11,18 +11,18 @@ from datamodules.refusal import UserError
 
 
 @validated
-class FiniteLoss(Callback):
+class StopOnNonFiniteLoss(Callback):
     """Keep one flag on the device and read it every few steps, so that no step waits for it.
 
     Example:
         callbacks: {finite_loss: {every: 50}}
 
     Args:
-        every: Steps between two checks.
+        check_every_n_steps: Steps between two checks.
     """
 
-    def __init__(self, every: Count = 50) -> None:
-        self.every = every
+    def __init__(self, check_every_n_steps: Count = 50) -> None:
+        self.check_every_n_steps = check_every_n_steps
         self._bad: torch.Tensor | None = None
         self._recent: deque[list[str]] = deque(maxlen=3)
 
@@ -33,22 +33,22 @@ class FiniteLoss(Callback):
         bad = ~torch.isfinite(outputs["loss"].detach())
         self._bad = bad if self._bad is None else self._bad | bad
         self._recent.append(batch["id"])
-        if (batch_idx + 1) % self.every == 0:
-            self._look(trainer)
+        if (batch_idx + 1) % self.check_every_n_steps == 0:
+            self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check at the end of an epoch too."""
-        self._look(trainer)
+        self._check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check before weights that are not finite are validated and saved."""
-        self._look(trainer)
+        self._check(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         if self._bad is not None and bool(self._bad):
             ids = ", ".join(id for batch in self._recent for id in batch[:4])
             raise UserError(
-                f"the loss was not a finite number within the {self.every} steps before step"
+                f"the loss was not a finite number within the {self.check_every_n_steps} steps before step"
                 f" {trainer.global_step}; the last batches held {ids} ...; lower"
                 " module.optimizer.lr, or set trainer.precision=32-true"
             )

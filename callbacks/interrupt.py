@@ -13,24 +13,24 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.agreement import Agreement
+from callbacks.agreement import AnyRankFlag
 from datamodules.arguments import FilePath, validated
 from datamodules.refusal import UserError
 
-PATIENCE = 60  # seconds within which a requeued job is ended
+REQUEUE_TIMEOUT = 60  # seconds within which a requeued job is ended
 REQUEUE = getattr(
     signal, "SIGUSR2", None
 )  # by which submitit tells a job that its time is over; Windows has no such signal
 
 
-class Interrupted(UserError):
+class RunInterrupted(UserError):
     """Training was stopped by the user after saving; the message says how to resume."""
 
     exit_code = 130
 
 
 @validated
-class Interrupt(Callback):
+class GracefulShutdown(Callback):
     """Turn SIGINT and SIGTERM into a clean stop at the end of the same step on all ranks.
 
     A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
@@ -47,11 +47,11 @@ class Interrupt(Callback):
         self.path = Path(dirpath) / "last.ckpt"
         self._asked = 0  # the signal that was heard
         self._before: dict[int, Any] = {}
-        self._ranks = Agreement(1)
+        self._ranks = AnyRankFlag(1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the agreement here, where all ranks are at the same time."""
-        self._ranks = Agreement(trainer.world_size)
+        self._ranks = AnyRankFlag(trainer.world_size)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers.
@@ -61,16 +61,18 @@ class Interrupt(Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._hear)
+            self._before[number] = signal.signal(number, self._on_signal)
         if REQUEUE is not None and callable(signal.getsignal(REQUEUE)):  # somebody will requeue us
-            self._before[REQUEUE] = signal.signal(REQUEUE, self._hear)
+            self._before[REQUEUE] = signal.signal(REQUEUE, self._on_signal)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = self._asked or number
         by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"
-        _say(by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving")
+        _print_message(
+            by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,7 +81,7 @@ class Interrupt(Callback):
 
         run.py puts this callback last.
         """
-        agreed = self._ranks.step(bool(self._asked))
+        agreed = self._ranks.poll(bool(self._asked))
         if not agreed:
             return
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
@@ -89,7 +91,7 @@ class Interrupt(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops between two epochs; the one that ended has written its checkpoints by now."""
-        if self._ranks.now(bool(self._asked)):
+        if self._ranks.sync(bool(self._asked)):
             self._stop(trainer)
 
     def on_validation_batch_end(
@@ -101,16 +103,16 @@ class Interrupt(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after the last epoch."""
-        if self._ranks.now(bool(self._asked)):
+        if self._ranks.sync(bool(self._asked)):
             self._requeue()
-            raise Interrupted(
+            raise RunInterrupted(
                 "stopped when training was complete; evaluate it with the same command, do=[test]"
                 f" and ckpt_path={self.path.parent.parent}"
             )
 
     def _stop(self, trainer: Trainer) -> None:
         self._requeue()
-        raise Interrupted(
+        raise RunInterrupted(
             f"stopped after step {trainer.global_step}; go on with the same command and"
             f" ckpt_path={self.path}"
         )
@@ -123,7 +125,9 @@ class Interrupt(Callback):
         if REQUEUE in self._before and self._asked == REQUEUE:
             self._before[REQUEUE](REQUEUE, None)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(PATIENCE)  # a rank that ended earlier would take the first one with it
+            time.sleep(
+                REQUEUE_TIMEOUT
+            )  # a rank that ended earlier would take the first one with it
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -139,5 +143,5 @@ class Interrupt(Callback):
 
 
 @rank_zero_only
-def _say(sentence: str) -> None:
+def _print_message(sentence: str) -> None:
     print(sentence, flush=True)

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from callbacks.rule_search import RuleSearch
+from callbacks.rule_search import ThresholdSearchCallback
 from datamodules.arguments import FilePath, Fraction, FractionRange, validated
 from datamodules.refusal import UserError
 from lightning_modules import label_search
@@ -19,15 +19,15 @@ from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.label_rule import ClassificationRule
 from lightning_modules.temperature import fit_temperature
 
-NAME = "selected_threshold.json"
-MEND = (
-    "lower callbacks.threshold_search.at_least and go on with ckpt_path=RUN trainer.max_epochs={},"
+SELECTED_FILE = "selected_threshold.json"
+UNREACHED_HINT = (
+    "lower callbacks.threshold_search.min_metrics and go on with ckpt_path=RUN trainer.max_epochs={},"
     " which fits nothing more and searches again"
 )
 
 
 @validated
-class LabelThreshold(RuleSearch):
+class ClassificationThresholdSearch(ThresholdSearchCallback):
     """Search each class's threshold; `temperature` first calibrates its logits by a divisor.
 
     Where the bounds cannot be kept, training continues with the nearest threshold; the best
@@ -39,8 +39,8 @@ class LabelThreshold(RuleSearch):
             run_dir: ${paths.run}
             objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy,
                 sensitivity, specificity
-            at_least: {sensitivity: 0.85}    # bounds on val; null or absent: none
-            between: [0.0, 1.0]              # thresholds that may be taken
+            min_metrics: {sensitivity: 0.85}    # bounds on val; null or absent: none
+            threshold_range: [0.0, 1.0]              # thresholds that may be taken
             temperature: false
 
     After a fit `selected_threshold.json` in the run folder says what was selected, and what it
@@ -50,8 +50,8 @@ class LabelThreshold(RuleSearch):
         run_dir: The run folder.
         objective: What is maximised; `specificity` under `at_least: {sensitivity: .85}`, and the
             reverse, is what others call sens_atleast.
-        at_least: Lower bounds of sensitivity, specificity or precision.
-        between: Smallest and largest threshold.
+        min_metrics: Lower bounds of sensitivity, specificity or precision.
+        threshold_range: Smallest and largest threshold.
         temperature: Calibrate on val.
 
     Raises:
@@ -64,27 +64,27 @@ class LabelThreshold(RuleSearch):
         self,
         run_dir: FilePath,
         objective: str = "f1",
-        at_least: Mapping[str, Fraction | None] | None = None,
-        between: FractionRange = (0.0, 1.0),
+        min_metrics: Mapping[str, Fraction | None] | None = None,
+        threshold_range: FractionRange = (0.0, 1.0),
         temperature: bool = False,
     ) -> None:
         super().__init__()
-        self.path = Path(run_dir) / NAME
-        bounds = {name: least for name, least in (at_least or {}).items() if least is not None}
+        self.path = Path(run_dir) / SELECTED_FILE
+        bounds = {name: least for name, least in (min_metrics or {}).items() if least is not None}
         self.demand = label_search.ThresholdObjective(
-            objective, bounds, (float(between[0]), float(between[1]))
+            objective, bounds, (float(threshold_range[0]), float(threshold_range[1]))
         )
         self.temperature = temperature
         self._missed: str | None = None
 
-    def search(self, evidence: ClassificationEvidence) -> Tensor:
+    def search_rule(self, evidence: ClassificationEvidence) -> Tensor:
         """Search class by class; exclusive classes share a temperature and need no threshold."""
         warm = torch.tensor(
-            [[0.5, t, 1.0] for t in self._temperatures(evidence)], dtype=torch.float64
+            [[0.5, t, 1.0] for t in self._fit_temperatures(evidence)], dtype=torch.float64
         )
         if evidence.exclusive and self.demand.at_least:
             raise UserError(
-                "callbacks.threshold_search.at_least bounds a threshold, and classes that exclude"
+                "callbacks.threshold_search.min_metrics bounds a threshold, and classes that exclude"
                 " one another have none; leave it out"
             )
         if evidence.exclusive:
@@ -131,7 +131,7 @@ class LabelThreshold(RuleSearch):
             dtype=torch.float64,
         )
 
-    def _temperatures(self, evidence: ClassificationEvidence) -> list[float]:
+    def _fit_temperatures(self, evidence: ClassificationEvidence) -> list[float]:
         classes = range(len(evidence.classes))
         if not self.temperature:
             return [1.0 for _ in classes]
@@ -141,7 +141,7 @@ class LabelThreshold(RuleSearch):
             fit_temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes
         ]
 
-    def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
+    def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
         """Refuse the best checkpoint if it misses the bounds, else write its threshold down.
 
         During a fit nothing is refused, because the next epoch may do better.
@@ -149,16 +149,16 @@ class LabelThreshold(RuleSearch):
         if trainer.state.fn != TrainerFn.VALIDATING:
             return
         if self._missed:
-            raise UserError(f"{self._missed}; {MEND.format(trainer.current_epoch)}")
+            raise UserError(f"{self._missed}; {UNREACHED_HINT.format(trainer.current_epoch)}")
         evidence = module.evidence["val"]
         if (
             trainer.is_global_zero
             and not trainer.fast_dev_run  # type: ignore[attr-defined]
             and isinstance(evidence, ClassificationEvidence)
         ):
-            self.path.write_text(json.dumps(self._selected(evidence), indent=2), encoding="utf-8")
+            self.path.write_text(json.dumps(self._selection(evidence), indent=2), encoding="utf-8")
 
-    def _selected(self, evidence: ClassificationEvidence) -> dict[str, Any]:
+    def _selection(self, evidence: ClassificationEvidence) -> dict[str, Any]:
         """Map each class to its rule, what that was selected by, and what it reaches on val."""
         demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
         found: dict[str, Any] = {}
@@ -181,5 +181,5 @@ class LabelThreshold(RuleSearch):
         if isinstance(rule, ClassificationRule) and not bool(rule.numbers[:, 2].all()):
             raise UserError(
                 "this checkpoint's threshold does not keep the bounds it was searched under;"
-                f" {MEND.format('EPOCHS_OF_RUN')}"
+                f" {UNREACHED_HINT.format('EPOCHS_OF_RUN')}"
             )

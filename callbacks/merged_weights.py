@@ -11,7 +11,7 @@ from lightning_modules.adapted import FrozenBackboneClassifier
 
 
 @validated
-class MergedWeights(Callback):
+class LoRAMergedExport(Callback):
     """Write `merged.pt`, a state_dict of the plain classifier without LoRA.
 
     `module.net.weights=PATH`, timm and torchvision read it. The file holds no mean and std of the

@@ -21,7 +21,7 @@ from lightning_modules.segmentation import SegmentationModule
 
 
 @validated
-class Predictions(Callback):
+class PredictionWriter(Callback):
     """Write `predictions/submission.csv` and `predictions/masks/*.png`, or `labels.csv`.
 
     Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
@@ -33,14 +33,14 @@ class Predictions(Callback):
     Args:
         run_dir: The run folder.
         masks: Also write PNGs.
-        relative: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and
+        rle_encoding: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and
             length.
     """
 
-    def __init__(self, run_dir: FilePath, masks: bool = True, relative: bool = True) -> None:
+    def __init__(self, run_dir: FilePath, masks: bool = True, rle_encoding: bool = True) -> None:
         self.folder = Path(run_dir) / "predictions"
         self.masks = masks
-        self.relative = relative
+        self.rle_encoding = rle_encoding
         self._rows: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,27 +69,30 @@ class Predictions(Callback):
         """Decide image by image."""
         if isinstance(pl_module, SegmentationModule):
             self._rows += [
-                self._drawn(pl_module, id, self._whole(outputs, batch, i))
+                self._write_overlay(pl_module, id, self._full_size_mask(outputs, batch, i))
                 for i, id in enumerate(batch["id"])
             ]
         elif isinstance(pl_module, ClassificationModule):
-            self._rows += _said(pl_module, outputs, batch)
+            self._rows += _summary_line(pl_module, outputs, batch)
 
-    def _whole(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
+    def _full_size_mask(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
         """Return the logits of one image at its own size, padding cut off."""
         inside = logits[i : i + 1][batch["content"][i].inside].float()
         return F.interpolate(
             inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
         )
 
-    def _drawn(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
+    def _write_overlay(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
         row = {"id": id}
         for name, mask in zip(module.classes, masks, strict=True):
-            row[name] = to_siim(mask, self.relative)
+            row[name] = to_siim(mask, self.rle_encoding)
             if self.masks:
                 path = (
-                    self.folder / "masks" / _folder(module.classes, name) / f"{self._names[id]}.png"
+                    self.folder
+                    / "masks"
+                    / _prepare_folder(module.classes, name)
+                    / f"{self._names[id]}.png"
                 )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_png(path, mask[..., None] * 255)
@@ -109,7 +112,7 @@ class Predictions(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(pl_module, SegmentationModule):
             for name in pl_module.classes:
-                table = self.folder / _folder(pl_module.classes, name) / "submission.csv"
+                table = self.folder / _prepare_folder(pl_module.classes, name) / "submission.csv"
                 table.parent.mkdir(exist_ok=True)
                 write_siim_csv(table, {row["id"]: row[name] for row in rows})
         else:
@@ -122,11 +125,13 @@ class Predictions(Callback):
             print(f"{self._blank['count']} times {BLANK}: {', '.join(self._blank['examples'])}")
 
 
-def _folder(classes: tuple[str, ...], name: str) -> str:
+def _prepare_folder(classes: tuple[str, ...], name: str) -> str:
     return file_names(list(classes))[classes.index(name)] if len(classes) > 1 else ""
 
 
-def _said(module: ClassificationModule, logits: Tensor, batch: Sample) -> list[dict[str, Any]]:
+def _summary_line(
+    module: ClassificationModule, logits: Tensor, batch: Sample
+) -> list[dict[str, Any]]:
     """Return probability and decision of each class, one row an image."""
     ids = np.array(batch["id"])
     labels = np.zeros(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.agreement import Agreement
+from callbacks.agreement import AnyRankFlag
 from datamodules.refusal import UserError
 
 if TYPE_CHECKING:
     import optuna
 
 
-class Pruned(Exception):
+class TrialPruned(Exception):
     """The trial ends here; it has not failed.
 
     Attributes:
@@ -26,7 +26,7 @@ class Pruned(Exception):
         self.score = score
 
 
-class Pruning(Callback):
+class OptunaPruning(Callback):
     """Report the monitored score after each validation; end the trial where the pruner says so.
 
     The trial ends between two epochs. The study is the one of the sweep that the run folder belongs
@@ -48,7 +48,7 @@ class Pruning(Callback):
         self.pruner = pruner
         self._trial: optuna.Trial | None = None
         self._prune = False
-        self._ranks = Agreement(1)
+        self._ranks = AnyRankFlag(1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds its trial, on the first process alone.
@@ -63,7 +63,7 @@ class Pruning(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the agreement here, where all ranks are at the same time."""
-        self._ranks = Agreement(trainer.world_size)
+        self._ranks = AnyRankFlag(trainer.world_size)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the score, unless this epoch was reported before the trial was cut off."""
@@ -75,33 +75,34 @@ class Pruning(Callback):
                 f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set"
                 " monitor.name, or hydra.sweeper.pruner=null"
             )
-        if epoch not in _told(self._trial):
+        if epoch not in _reported_values(self._trial):
             self._trial.report(float(value), epoch)
         self._prune = self._trial.should_prune()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the trial on all ranks at once, after the checkpoints of the epoch before."""
-        if self._ranks.now(self._prune):
+        if self._ranks.sync(self._prune):
             said = (
                 f"pruned after {trainer.current_epoch} epochs: by then the other trials of its"
                 f" study had a better {self.monitor}"
             )
-            _say(said)
-            raise Pruned(said, self._best())
+            _report_value(said)
+            raise TrialPruned(said, self._best())
 
     def _best(self) -> float | None:
         if self._trial is None:  # a further rank, which writes nothing
             return None
         better: Any = max if self._trial.study.direction.name == "MAXIMIZE" else min
         return better(
-            (value for value in _told(self._trial).values() if value == value), default=None
+            (value for value in _reported_values(self._trial).values() if value == value),
+            default=None,
         )
 
 
-def _told(trial: "optuna.Trial") -> dict[int, float]:
+def _reported_values(trial: "optuna.Trial") -> dict[int, float]:
     return trial.storage.get_trial(trial._trial_id).intermediate_values
 
 
 @rank_zero_only
-def _say(sentence: str) -> None:
+def _report_value(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from datamodules.arguments import Positive, validated
 
 
 @validated
-class Resources(Callback):
+class ResourceMonitor(Callback):
     """Measure a run's cost: a thread samples utilisation, and the steps are only counted.
 
     Images are those of all processes, which take batches of one size; memory and utilisation are

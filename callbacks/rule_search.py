@@ -13,13 +13,13 @@ from datamodules.refusal import UserError
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.evidence import Evidence
 
-GROUP = {
+CONFIG_KEY = {
     "mask": "threshold_search",
     "label": "label_threshold",
 }  # in conf/callbacks, the search for each kind of evidence
 
 
-class RuleSearch(Callback):
+class ThresholdSearchCallback(Callback):
     """Search the decision rule on the evidence of each validation; subclasses say how."""
 
     kind: type[Evidence]
@@ -30,7 +30,7 @@ class RuleSearch(Callback):
         ] = []  # per class, for the report: objective, score, at_half, warning
 
     @abstractmethod
-    def search(self, evidence: Any) -> Tensor:
+    def search_rule(self, evidence: Any) -> Tensor:
         """Return the rule's numbers, `classes x 3`, and set `self.found`."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -41,14 +41,14 @@ class RuleSearch(Callback):
         if not isinstance(evidence, self.kind):
             raise UserError(
                 f"callbacks.threshold_search is one for {self.kind.kind}s; take"
-                f" callbacks=[...,{GROUP[evidence.kind]},...] for this module"
+                f" callbacks=[...,{CONFIG_KEY[evidence.kind]},...] for this module"
             )
-        pl_module.rule.numbers = self.search(evidence)
+        pl_module.rule.numbers = self.search_rule(evidence)
         pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.numbers)
-        self.judge(trainer, pl_module)
-        self._leave_in_checkpoint(trainer, pl_module)
+        self.on_rule_found(trainer, pl_module)
+        self._store_in_checkpoint(trainer, pl_module)
 
-    def _leave_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
+    def _store_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
         """Write the new rule into the validated checkpoint of this run, which test reads again."""
         path = Path(str(trainer.ckpt_path))
         own = getattr(trainer.checkpoint_callback, "dirpath", None)
@@ -58,7 +58,7 @@ class RuleSearch(Callback):
             _write_rule(path, module)
         trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
 
-    def judge(self, trainer: Trainer, module: EvaluatedModule) -> None:
+    def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
         """Check what was found; does nothing unless overridden."""
 
 

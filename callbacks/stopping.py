@@ -9,7 +9,7 @@ from datamodules.arguments import Count, NonNegative, validated
 
 
 @validated
-class Stopping(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Lightning's EarlyStopping, except that a resumed run without patience left stays stopped.
 
     Example:

@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from callbacks.rule_search import RuleSearch
+from callbacks.rule_search import ThresholdSearchCallback
 from datamodules.arguments import Fraction, FractionRange, validated
 from lightning_modules import mask_search
 from lightning_modules.mask_evidence import SegmentationEvidence
 
 
 @validated
-class ThresholdSearch(RuleSearch):
+class SegmentationThresholdSearch(ThresholdSearchCallback):
     """Searches the mask rule (top, min_area, bottom).
 
     Example:
@@ -47,16 +47,16 @@ class ThresholdSearch(RuleSearch):
         )
         self.lesions_only = lesions_only
 
-    def search(self, evidence: SegmentationEvidence) -> Tensor:
+    def search_rule(self, evidence: SegmentationEvidence) -> Tensor:
         """Search by the mean Dice; a class that val does not show has a rule and no score."""
         found = mask_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
         self.found = [
-            self._told(f, shown)
+            self._describe(f, shown)
             for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)
         ]
         return torch.tensor([f.rule for f in found], dtype=torch.float64)
 
-    def _told(self, found: mask_search.SegmentationRuleResult, shown: bool) -> dict[str, Any]:
+    def _describe(self, found: mask_search.SegmentationRuleResult, shown: bool) -> dict[str, Any]:
         objective = "dice of lesions" if self.lesions_only else "dice"
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}

@@ -24,7 +24,7 @@ INDEX_COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "lab
 SCAN_NAME_PATTERN = re.compile(
     r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?"
 )  # kneeLANT, headPOST, vertbra
-PARSE_CHUNK = {
+PART_NAMES = {
     name: name
     for name in (
         "ankle",
@@ -38,7 +38,7 @@ PARSE_CHUNK = {
         "wholeBody",
     )
 }
-PARSE_CHUNK |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
+PART_NAMES |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
 
 
 def parse_folder(name: str) -> tuple[str, str, str]:
@@ -50,7 +50,7 @@ def parse_folder(name: str) -> tuple[str, str, str]:
     part, side, view = (
         (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
     )
-    return PARSE_CHUNK.get(part, part), side, view
+    return PART_NAMES.get(part, part), side, view
 
 
 def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def _patient_number(name: str) -> str:
 
 def _count_odd(folder: str, labels: BoneLabels, cleaning: CleaningReport) -> None:
     part, _, view = parse_folder(folder)
-    if part not in PARSE_CHUNK.values():
+    if part not in PART_NAMES.values():
         cleaning.count(
             "folder of a part that BS-80K does not have: indexed by its own name", folder
         )

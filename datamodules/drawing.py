@@ -18,14 +18,14 @@ class SamplingPool:
         rows: Row numbers of the manifest.
         positive: Which show a lesion.
         stratum: The name of each row's stratum.
-        boost: How much more often than others a row is wanted because it is hard; 1 for most.
+        hard_weight: How much more often than others a row is wanted because it is hard; 1 for most.
         oversample: How much more often a positive row is wanted than a negative one.
     """
 
     rows: np.ndarray
     positive: np.ndarray
     stratum: np.ndarray
-    boost: np.ndarray
+    hard_weight: np.ndarray
     oversample: float = 1.0
 
     @classmethod
@@ -130,7 +130,7 @@ class SamplingPool:
         return self.rows[drawn], before, self.positive[drawn]
 
     def _weights(self, plan: EpochConfig) -> np.ndarray:
-        wanted = self.boost * np.where(self.positive, self.oversample, 1.0)
+        wanted = self.hard_weight * np.where(self.positive, self.oversample, 1.0)
         if plan.strata_weights is None:
             return wanted
         names, member = np.unique(self.stratum, return_inverse=True)

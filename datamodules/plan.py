@@ -20,7 +20,7 @@ class SamplingConfig:
         positive_fraction: Share of images with a lesion; None leaves it to the data.
         strata_weights: How often a row of a stratum is wanted, relative to others of its sign
             (positive or negative); None wants all alike.
-        hard_at: Threshold of the pre-classifier's probability (`cls_prob`) between right and wrong.
+        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) between right and wrong.
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
         hard_in_loss: True to weigh hard samples that much more in the loss too.
@@ -31,7 +31,7 @@ class SamplingConfig:
 
     positive_fraction: Fraction | None = None
     strata_weights: Mapping[str, NonNegative] | None = None
-    hard_at: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    hard_threshold: Annotated[Number, Field(gt=0, lt=1)] = 0.5
     hard_negative: Positive = 1.0
     hard_positive: Positive = 1.0
     hard_in_loss: bool = False

@@ -94,7 +94,7 @@ class ServingDataModule(LightningDataModule):
         if not (self.sampling.hard_in_loss and self.sampling.boosts_hard):
             return None
         weights = np.ones(len(self.table))
-        weights[self.pool.rows] = self.pool.boost
+        weights[self.pool.rows] = self.pool.hard_weight
         return weights
 
     def batches(self, world_size: int, epoch: int = 0) -> int:

@@ -106,6 +106,6 @@ def hard_weights(
             " folds=5 and name that run by datamodule.cls_prob=RUN, or set"
             " datamodule/sampling=natural"
         )
-    weights[~positive & (probability > sampling.hard_at)] = sampling.hard_negative
-    weights[positive & (probability < sampling.hard_at)] = sampling.hard_positive
+    weights[~positive & (probability > sampling.hard_threshold)] = sampling.hard_negative
+    weights[positive & (probability < sampling.hard_threshold)] = sampling.hard_positive
     return weights

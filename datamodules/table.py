@@ -14,7 +14,7 @@ from datamodules.manifest import SPLITS, Manifest, read_manifest
 from datamodules.refusal import ManifestError, UserError
 from datamodules.truths import check_ground_truth
 
-WHOLE_IMAGE = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
+WHOLE_IMAGE_HINT = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 
 @validated
@@ -139,7 +139,7 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
             f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
-            f" {WHOLE_IMAGE}"
+            f" {WHOLE_IMAGE_HINT}"
         )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
     outside = rows[has & ~train]
@@ -147,13 +147,13 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
         first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
         raise ManifestError(
             f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it"
-            f" tells where the lesion is; {WHOLE_IMAGE}"
+            f" tells where the lesion is; {WHOLE_IMAGE_HINT}"
         )
     whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
         raise ManifestError(
             f"{path}: {len(whole)} train images with a lesion have no cropped mask,"
-            f" '{whole.iloc[0]}' for one; {WHOLE_IMAGE}"
+            f" '{whole.iloc[0]}' for one; {WHOLE_IMAGE_HINT}"
         )
 
 

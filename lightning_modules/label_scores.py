@@ -20,14 +20,14 @@ class ClassificationDecision:
         probability: Of the class.
         ranking: Rises with the probability, but does not saturate.
         positive: Whether the image truly shows it.
-        says: Whether the decision says so.
+        predicted: Whether the decision says so.
         exact: Whether the decision on every class of the image is right.
     """
 
     probability: np.ndarray
     ranking: np.ndarray
     positive: np.ndarray
-    says: np.ndarray
+    predicted: np.ndarray
     exact: np.ndarray
 
 

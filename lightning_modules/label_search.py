@@ -9,9 +9,9 @@ from datamodules.refusal import UserError
 
 OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
 THRESHOLD_METRICS = ("sensitivity", "specificity", "precision")
-OTHER_CLASS_HINT = {  # names that other repositories use
-    "sens_atleast": "take specificity with callbacks.threshold_search.at_least.sensitivity=0.85",
-    "spec_atleast": "take sensitivity with callbacks.threshold_search.at_least.specificity=0.85",
+OBJECTIVE_ALIASES = {  # names that other repositories use
+    "sens_atleast": "take specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
+    "spec_atleast": "take sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
 }
 CLASSIFICATION_TIE = 1e-9
 
@@ -33,7 +33,7 @@ class ThresholdObjective:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            told = OTHER_CLASS_HINT.get(self.objective, f"take {', '.join(OBJECTIVES)}")
+            told = OBJECTIVE_ALIASES.get(self.objective, f"take {', '.join(OBJECTIVES)}")
             raise UserError(
                 f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
             )
@@ -41,14 +41,14 @@ class ThresholdObjective:
             if name not in THRESHOLD_METRICS or not 0 < value <= 1:
                 bounds = f"bound {', '.join(THRESHOLD_METRICS)} by a number from 0 to 1"
                 raise UserError(
-                    f"callbacks.threshold_search.at_least={{{name}: {value}}} cannot be kept;"
+                    f"callbacks.threshold_search.min_metrics={{{name}: {value}}} cannot be kept;"
                     f" {bounds}"
                 )
         if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {
             self.objective
         }:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
-            mend = f"set callbacks.threshold_search.at_least.{other}=0.85"
+            mend = f"set callbacks.threshold_search.min_metrics.{other}=0.85"
             raise UserError(
                 f"callbacks.threshold_search.objective={self.objective} alone is best where always"
                 f" the same is said; {mend}"
@@ -56,7 +56,7 @@ class ThresholdObjective:
         low, high = self.between
         if not 0 <= low < high <= 1:
             raise UserError(
-                f"callbacks.threshold_search.between=[{low},{high}] is no range of probabilities;"
+                f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of probabilities;"
                 " take two numbers from 0 to 1"
             )
 

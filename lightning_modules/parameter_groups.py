@@ -68,7 +68,7 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
 def build_param_groups(
     net: nn.Module,
     named: Iterable[tuple[str, nn.Parameter]],
-    encoder_lr: float = 1.0,
+    encoder_lr_mult: float = 1.0,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Group all parameters that require a gradient by their learning rate, the lowest first.
@@ -76,7 +76,7 @@ def build_param_groups(
     Args:
         net: The network; its `depth_of` is called if `layer_decay` is not 1.
         named: The module's parameters; the net's names start with `net.`.
-        encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
+        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
         layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
             et al. 2022, BEiT).
 
@@ -96,7 +96,7 @@ def build_param_groups(
     for name, parameter in named:
         name = name.replace("_fsdp_wrapped_module.", "")
         if parameter.requires_grad:
-            factor = encoder_lr if name.startswith("net.encoder.") else 1.0
+            factor = encoder_lr_mult if name.startswith("net.encoder.") else 1.0
             if layer_decay != 1.0:
                 factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
             found.setdefault(factor, []).append(parameter)

@@ -54,7 +54,7 @@ class SupervisedModule(LightningModule):
         channels_last: Keep weights and images in that memory format; faster on recent CPUs and on
             tensor cores.
         compile: Compile the net with torch.compile.
-        encoder_lr: Learning rate of `net.encoder`, as a multiple of the others'.
+        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
         layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind
             it; of nets that have `depth_of`.
         auxiliary_weight: Weight in training of the loss of each further output of `net`, where it
@@ -76,7 +76,7 @@ class SupervisedModule(LightningModule):
         gamma: Positive = 1.0,
         channels_last: bool = True,
         compile: bool = False,
-        encoder_lr: NonNegative = 1.0,
+        encoder_lr_mult: NonNegative = 1.0,
         layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0,
         auxiliary_weight: NonNegative = 0.4,
     ) -> None:
@@ -91,7 +91,7 @@ class SupervisedModule(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
-        self.encoder_lr, self.layer_decay = encoder_lr, layer_decay
+        self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
         self.auxiliary_weight = auxiliary_weight
         self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
         self.earlier_records: list[
@@ -155,7 +155,9 @@ class SupervisedModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimize only what requires a gradient, so frozen and LoRA nets need nothing more."""
         optimizer = self.optimizer(
-            build_param_groups(self.net, self.named_parameters(), self.encoder_lr, self.layer_decay)
+            build_param_groups(
+                self.net, self.named_parameters(), self.encoder_lr_mult, self.layer_decay
+            )
         )
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_factor")

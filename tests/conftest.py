@@ -79,7 +79,7 @@ SMALL_BONES = [
     *DEMO[:2],
     "callbacks=[checkpoint,label_threshold,interrupt,finite_loss,resources,pseudo_labels,report]",
 ]
-NEARLY_ALL = "callbacks.threshold_search.between=[0.0,0.001]"  # above the threshold
+NEARLY_ALL = "callbacks.threshold_search.threshold_range=[0.0,0.001]"  # above the threshold
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 

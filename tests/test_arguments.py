@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from callbacks.curriculum.stage import Stage
+from callbacks.curriculum.stage import StageConfig
 from callbacks.runs.keys import ROOT, TRAINER
 from datamodules.arguments import (
     ArgumentError,
@@ -120,7 +120,7 @@ def _arguments(target: Callable[..., Any]) -> dict[str, type | Callable[..., Any
 
 
 def _cases() -> Iterator[tuple[Callable[..., Any], str, str]]:
-    for target in [*_targets(), Stage]:
+    for target in [*_targets(), StageConfig]:
         for name, owner in _arguments(target).items():
             if (owner is not target and name in HANDED_ON) or (
                 name in GIVEN_TO_FUNCTIONS and not isinstance(target, type)
@@ -200,7 +200,7 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     ),
     "pool": (["datamodule.fold_pool=trian"], "train_val or train (did you mean train?)"),
     "split": (["datamodule.split=groups"], "folders or group (did you mean group?)"),
-    "a negative rate": (["module.encoder_lr=-1"], "a number of 0 or more"),
+    "a negative rate": (["module.encoder_lr_mult=-1"], "a number of 0 or more"),
     "not a number": (
         ["callbacks.threshold_search.min_area=[nan]"],
         "a list of numbers from 0 to 1",
@@ -213,7 +213,7 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     "a negative batch": (["datamodule.eval_batch_size=-3"], "a whole number of 1 or more, or null"),
     "clip": (["trainer.gradient_clip_val=-1"], "a number of 0 or more, or null"),
     "gather": (["trainer.accumulate_grad_batches=0"], "a whole number of 1 or more"),
-    "every": (["callbacks.finite_loss.every=0"], "a whole number of 1 or more"),
+    "every": (["callbacks.finite_loss.check_every_n_steps=0"], "a whole number of 1 or more"),
     "at the root": (
         ["evaluation_size=natve"],
         "a whole number of 1 or more, or native (did you mean native?)",

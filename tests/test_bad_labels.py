@@ -71,8 +71,8 @@ BAD_WORDS = {
         "f1, youden",
     ),
     "bound": (
-        ["callbacks.threshold_search.at_least.sensitivity=1.5"],
-        "threshold_search.at_least.sensitivity=1.5",
+        ["callbacks.threshold_search.min_metrics.sensitivity=1.5"],
+        "threshold_search.min_metrics.sensitivity=1.5",
         "a number from 0 to 1, or null",
     ),
     "exclusive": (

@@ -23,7 +23,7 @@ SAM = [
     "callbacks/pseudo_labels/segmenter=sam2",
     "callbacks.pseudo_labels.segmenter.weights=/nowhere",
 ]
-NONE = "callbacks.threshold_search.between=[0.999,1.0]"
+NONE = "callbacks.threshold_search.threshold_range=[0.999,1.0]"
 
 
 def table(run: Path, name: str) -> pd.DataFrame:

@@ -227,7 +227,7 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 
 
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
-    made, own = [], fits.one_run
+    made, own = [], fits.run_experiment
 
     def shorter(cfg):
         cfg.trainer.max_epochs, made[len(made) :] = 1, [cfg.title]
@@ -262,7 +262,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
     cli, radiographs, tmp_path, steps
 ):
     hard = [
-        "callbacks.threshold_search.at_least={sensitivity:0.99,specificity:0.99}",
+        "callbacks.threshold_search.min_metrics={sensitivity:0.99,specificity:0.99}",
         f"datamodule.root={radiographs}",
         "trainer.max_epochs=1",
     ]
@@ -278,7 +278,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
         folder=tmp_path / "b",
     )
     assert code == 2 and "does not keep the bounds" in said
-    easy = "callbacks.threshold_search.at_least.sensitivity=0.9"
+    easy = "callbacks.threshold_search.min_metrics.sensitivity=0.9"
     steps.clear()
     report = fit(cli, tmp_path / "c", radiographs, easy, f"ckpt_path={tmp_path / 'a'}")
     assert report["scores"]["val"]["PNEUMONIA"]["recall"]["value"] >= 0.9 and not steps

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
 import run
-from callbacks.runs.one_run import make
+from callbacks.runs.one_run import instantiate_config
 from datamodules.formats.rle import decode, from_siim
 from datamodules.formats.siim_csv import read_siim_csv
 from datamodules.images import read_image
@@ -75,7 +75,7 @@ def logits_by_hand(
     """Return the logit of the mean probability of members and views, at image size, in float64."""
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", WORDS)
-    modules = [make(cfg.module).eval() for _ in checkpoints]
+    modules = [instantiate_config(cfg.module).eval() for _ in checkpoints]
     for module, path in zip(modules, checkpoints, strict=True):
         module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
     found = {}

@@ -109,7 +109,7 @@ def test_hard_images_weigh_more_in_the_loss(labels, thorax, cli, tmp_path, monke
     monkeypatch.setattr(SupervisedModule, "training_step", step)
     table = pd.read_csv(labels / "cls_prob.csv", dtype={"id": str}).set_index("id")
     middle = float(table["cls_prob"].median())
-    code, said = cli(*consumer(thorax, labels, f"datamodule.sampling.hard_at={middle}"))
+    code, said = cli(*consumer(thorax, labels, f"datamodule.sampling.hard_threshold={middle}"))
     assert code == 0, said
     annotated = read_siim_csv(thorax / "train-rle.csv")
     for id, weight in weights.items():
@@ -150,7 +150,7 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
 
 
 def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, monkeypatch):
-    made, own = [], fits.one_run
+    made, own = [], fits.run_experiment
 
     def shorter(cfg):
         made.append(cfg.title)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.resources import Resources
+from callbacks.resources import ResourceMonitor
 from lightning_modules.parameter_groups import apply_hyperparameters
 from lightning_modules.supervised import SupervisedModule
 from tests.conftest import SMALL
@@ -231,9 +231,9 @@ def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
 def test_time_and_counters_go_on_from_the_checkpoint_in_the_middle_of_an_epoch(
     cli, export, tmp_path, monkeypatch
 ):
-    from callbacks.interrupt import Interrupt
+    from callbacks.interrupt import GracefulShutdown
 
-    own = Interrupt.on_train_batch_end
+    own = GracefulShutdown.on_train_batch_end
 
     def press(self, trainer, *rest):
         if trainer.global_step == 5:  # the second of the second epoch, of three steps
@@ -247,7 +247,7 @@ def test_time_and_counters_go_on_from_the_checkpoint_in_the_middle_of_an_epoch(
         "trainer.max_epochs=3",
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "on_train_batch_end", press)
+        patch.setattr(GracefulShutdown, "on_train_batch_end", press)
         code, said = cli(*words, folder=tmp_path / "cut")
     assert code == 130, said
     stored = torch.load(tmp_path / "cut/checkpoints/last.ckpt", weights_only=True)["callbacks"][
@@ -280,11 +280,11 @@ def test_costs_are_counted_on_by_hand(monkeypatch):
     The first command takes 10 s and 4 images, of which 6 s and 2 images are of an epoch that is not
     over; the second takes 3 s more of it.
     """
-    first = Resources()
+    first = ResourceMonitor()
     first._images, first._train_seconds, first._rates = 2, 4.0, [0.5]
     first._epoch_images, first._epoch_seconds, first._fit_seconds = 2, 6.0, 11.0
     state = json.loads(json.dumps(first.state_dict()))
-    second = Resources()
+    second = ResourceMonitor()
     second.setup(None, None, "fit")
     second.load_state_dict(state)
     clock = iter([100.0, 100.0, 103.0, 104.0])

@@ -222,11 +222,11 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
 def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(
     words, cli, export, tmp_path, monkeypatch
 ):
-    from callbacks.interrupt import Interrupt
+    from callbacks.interrupt import GracefulShutdown
 
     words = [*words, "do=[fit]", "trainer.max_epochs=2"]
     whole = fit(cli, tmp_path / "whole", export, *words)
-    own = Interrupt.on_train_batch_end
+    own = GracefulShutdown.on_train_batch_end
 
     def press(self, trainer, *rest):
         if trainer.global_step == 9:  # 6 batches an epoch: the third of the second
@@ -234,7 +234,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(
         own(self, trainer, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "on_train_batch_end", press)
+        patch.setattr(GracefulShutdown, "on_train_batch_end", press)
         code, said = cli(*SMALL, f"datamodule.root={export}", *words, folder=tmp_path / "cut")
     assert code == 130 and "ckpt_path=" in said
     rest = fit(
@@ -286,8 +286,8 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
 
 
 AVERAGES = [
-    "{_target_: callbacks.averaging.Ema, decay: 0.5}",
-    "{_target_: callbacks.averaging.Swa, start_epoch: 1}",
+    "{_target_: callbacks.averaging.EMAWeightAverage, decay: 0.5}",
+    "{_target_: callbacks.averaging.SWAWeightAverage, start_epoch: 1}",
 ]
 
 

@@ -424,8 +424,8 @@ def test_the_summary_names_the_size_that_is_tested_and_the_trained_one(
 
 
 def test_the_artifact_of_wandb_keeps_the_record(trained):
-    from callbacks.dashboard.model import weights_alone
+    from callbacks.dashboard.model import strip_checkpoint
 
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
-    kept = weights_alone(checkpoint)
+    kept = strip_checkpoint(checkpoint)
     assert kept[KEY] == checkpoint[KEY] and "settings" not in kept

@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from callbacks.runs.launched import cleaned_environment
+from callbacks.runs.launched import env_without_rank
 from callbacks.sweeps.study import STUDY_NAME, open_storage
 from tests.conftest import SMALL
 from tests.test_ranks import WORDS
@@ -55,7 +55,7 @@ def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_pat
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env=cleaned_environment(),
+        env=env_without_rank(),
         capture_output=True,
         text=True,
         timeout=400,
@@ -114,7 +114,7 @@ def test_trials_of_two_processes_run_once_each(tmp_path):
         "trainer.enable_progress_bar=false",
         f"paths.cache={tmp_path / 'cache'}",
     ]
-    environment = cleaned_environment() | {"OMP_NUM_THREADS": "1"}
+    environment = env_without_rank() | {"OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
         str(ROOT / "run.py"),
@@ -168,7 +168,7 @@ def test_a_rank_that_dies_ends_the_others_within_a_minute_and_says_why(thorax, t
     ]
     words += [f"paths.cache={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}"]
     log = (tmp_path / "log").open("w+")
-    environment = cleaned_environment() | {"OMP_NUM_THREADS": "1"}
+    environment = env_without_rank() | {"OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
         [sys.executable, str(script), *words], cwd=tmp_path, env=environment, stdout=log, stderr=log
     )

@@ -26,7 +26,7 @@ from callbacks.comparison.ranking import Ranking
 from callbacks.comparison.stages import best_per_stage, common_stage_score, summarize_stages
 from callbacks.comparison.verdict import BEST_ON_VAL, significance_label
 from callbacks.report.content import write_json
-from callbacks.report.table import number, signed
+from callbacks.report.table import format_number, format_signed
 from callbacks.report.template import render
 from datamodules.refusal import UserError
 from lightning_modules.uncertainty import bootstrap_caveat
@@ -191,7 +191,7 @@ def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
     for arm in comparison["arms"]:
         table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
     table.add_row(
-        f"val {comparison['ranked_by']}", *(number(arm["val"]) for arm in comparison["arms"])
+        f"val {comparison['ranked_by']}", *(format_number(arm["val"]) for arm in comparison["arms"])
     )
     for name in comparison["heads"]:
         spread = [
@@ -201,14 +201,14 @@ def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
         table.add_row(
             name,
             *(
-                number(arm["test"][name]) + sd
+                format_number(arm["test"][name]) + sd
                 for arm, sd in zip(comparison["arms"], spread, strict=True)
             ),
         )
     console.print(table)
     for arm in comparison["arms"][1:]:
         said = "; ".join(
-            f"{name} {signed(arm['differences'][name])}" for name in comparison["compared"]
+            f"{name} {format_signed(arm['differences'][name])}" for name in comparison["compared"]
         )
         about = f"{arm['verdict']} by test {comparison['ranked_by']}; {said}"
         console.print(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from callbacks.comparison.finished import FinishedRun
-from callbacks.report.metrics import per_epoch
+from callbacks.report.metrics import read_epochs
 from callbacks.report.stages import IMAGES, read_stages
 
 EPOCH, IMAGES_SEEN = "epoch", "images seen"
@@ -44,7 +44,7 @@ class TrainingCurve:
 
 def load_curve(run: FinishedRun) -> TrainingCurve:
     """Read the course of a run; it has no epochs if metrics.csv is missing."""
-    table = per_epoch(run.folder / "metrics.csv")
+    table = read_epochs(run.folder / "metrics.csv")
     if len(table):
         table = table.assign(epoch=table.index.to_numpy() + 1).assign(
             **{IMAGES_SEEN: count_images_seen(table, run.report)}

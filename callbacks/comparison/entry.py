@@ -74,7 +74,7 @@ def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, B
 def _load_entry(
     folder: Path, entry: LeaderboardEntry
 ) -> tuple[LeaderboardEntry | None, BootstrapScores]:
-    ended = outcome.read(folder) or {}
+    ended = outcome.read_outcome(folder) or {}
     if _is_multirun_page(folder):
         entry.status, entry.title = (
             SEVERAL_RUNS,

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from callbacks.comparison.board import build_leaderboard
 from callbacks.comparison.known import RunIndex
-from callbacks.report.table import number
+from callbacks.report.table import format_number
 from callbacks.report.template import render
 from datamodules.whole_file import atomic_write
 
@@ -160,7 +160,7 @@ def _rank_message(leaderboard: dict[str, Any], runs_dir: Path, run_dir: Path | N
             if run_dir is not None and (runs_dir / line["run"]).resolve() == run_dir.resolve():
                 place = (
                     f"rank {line['rank']} of {len(ranked)} on these images by val"
-                    f" {group['by'].score} ({number(line['val'])})"
+                    f" {group['by'].score} ({format_number(line['val'])})"
                 )
                 return f"{page}; {place}, {line['verdict']}"
     return page

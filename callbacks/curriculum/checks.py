@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 
-from callbacks.curriculum.stage import Stage
+from callbacks.curriculum.stage import StageConfig
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import UserError
 from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 
 
-def refuse_neighbours(trainer: Trainer) -> None:
+def check_callbacks(trainer: Trainer) -> None:
     """Refuses callbacks that know nothing of stages.
 
     Raises:
@@ -31,8 +31,11 @@ def refuse_neighbours(trainer: Trainer) -> None:
             )
 
 
-def refuse_stages(
-    stages: Sequence[Stage], module: SupervisedModule, data: ManifestDataModule, world_size: int
+def check_stages(
+    stages: Sequence[StageConfig],
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    world_size: int,
 ) -> None:
     """Refuse stages that this data or this module cannot provide.
 
@@ -48,7 +51,7 @@ def refuse_stages(
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):
-            data.pool.check(stage.plan(data.base_epoch_config, epoch), where)
+            data.pool.check(stage.epoch_config(data.base_epoch_config, epoch), where)
         if stage.image_size is not None and not data.cache_size.covers(
             ImageSize.from_config(stage.image_size)
         ):
@@ -58,7 +61,7 @@ def refuse_stages(
                 f" datamodule.cache_size={stage.image_size}"
             )
         if stage.loss_weights is not None:
-            _refuse_terms(stage, module, where)
+            _check_loss_terms(stage, module, where)
         if stage.freeze_encoder and not hasattr(module.net, "encoder"):
             raise UserError(
                 f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
@@ -66,7 +69,7 @@ def refuse_stages(
             )
 
 
-def _refuse_terms(stage: Stage, module: SupervisedModule, where: str) -> None:
+def _check_loss_terms(stage: StageConfig, module: SupervisedModule, where: str) -> None:
     terms = sorted(getattr(module.loss, "weights", {}))
     if sorted(stage.loss_weights or ()) != terms:
         mend = (

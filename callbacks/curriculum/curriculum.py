@@ -10,10 +10,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from callbacks.curriculum.checks import refuse_neighbours, refuse_stages
-from callbacks.curriculum.length import tell_length
-from callbacks.curriculum.progress import Progress
-from callbacks.curriculum.stage import Stage, stages_of
+from callbacks.curriculum.checks import check_callbacks, check_stages
+from callbacks.curriculum.length import set_epoch_length
+from callbacks.curriculum.progress import CurriculumState
+from callbacks.curriculum.stage import StageConfig, parse_stages
 from datamodules.arguments import FilePath, validated
 from datamodules.plan import EpochConfig
 from lightning_modules import checkpoints
@@ -42,9 +42,9 @@ class Curriculum(Callback):
     """
 
     def __init__(self, stages: Any, epochs: int, run_dir: FilePath) -> None:
-        self.stages = stages_of(stages, epochs)
+        self.stages = parse_stages(stages, epochs)
         self.run_dir = Path(run_dir)
-        self.progress = Progress()
+        self.progress = CurriculumState()
         self._trainer: Trainer | None = None  # in a fit
         self._validated = -1  # the epoch that was validated last
 
@@ -52,8 +52,8 @@ class Curriculum(Callback):
         """Check every stage against the data, and let the sampler ask here for its plan."""
         if stage != "fit" or not isinstance(pl_module, SupervisedModule):
             return
-        refuse_neighbours(trainer)
-        self.progress, self._validated = Progress(), -1
+        check_callbacks(trainer)
+        self.progress, self._validated = CurriculumState(), -1
         loss = getattr(pl_module.loss, "weights", None)
         self._trainer, self._module, self._original = (
             trainer,
@@ -61,22 +61,24 @@ class Curriculum(Callback):
             (pl_module.optimizer, pl_module.scheduler, loss),
         )
         self._data = trainer.datamodule  # type: ignore[attr-defined]
-        refuse_stages(self.stages, pl_module, self._data, trainer.world_size)
-        self._data.epoch_config = self.plan
-        self._apply()
+        check_stages(self.stages, pl_module, self._data, trainer.world_size)
+        self._data.epoch_config = self.epoch_config
+        self._apply_stage()
 
-    def plan(self, epoch: int) -> EpochConfig:
+    def epoch_config(self, epoch: int) -> EpochConfig:
         """Return the plan of an epoch of the fit; the sampler asks at its start."""
         starts = self.progress.starts
         number = max(i for i, start in enumerate(starts) if start <= epoch)
-        return self.stages[number].plan(self._data.base_epoch_config, epoch - starts[number])
+        return self.stages[number].epoch_config(
+            self._data.base_epoch_config, epoch - starts[number]
+        )
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> StageConfig:
         """The stage that was entered last."""
         return self.stages[self.progress.entered - 1]
 
-    def _apply(self) -> None:
+    def _apply_stage(self) -> None:
         """Set the module's optimizer, schedule, loss and frozen layers to the running stage's."""
         stage, first = self.stage, self.progress.starts[self.progress.entered - 1]
         optimizer, scheduler, weights = self._original
@@ -87,12 +89,12 @@ class Curriculum(Callback):
         )
         if weights is not None:
             self._module.loss.set_weights(stage.loss_weights or weights)  # type: ignore[operator]
-        if self._freezes:
+        if self._freezes_encoder:
             self._module.net.encoder.requires_grad_(not stage.freeze_encoder)  # type: ignore[union-attr,operator]
-        self.progress.note(stage)
+        self.progress.record_stage(stage)
 
     @property
-    def _freezes(self) -> bool:
+    def _freezes_encoder(self) -> bool:
         return any(stage.freeze_encoder for stage in self.stages)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,25 +105,27 @@ class Curriculum(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Enter the next stage where it begins, and tell Lightning the length of this epoch."""
         if self.progress.entered < len(self.progress.starts):
-            self._enter(trainer, pl_module)
+            self._enter_stage(trainer, pl_module)
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        if self._freezes:  # the BatchNorm statistics of a frozen encoder stay too
+        if self._freezes_encoder:  # the BatchNorm statistics of a frozen encoder stay too
             self._module.net.encoder.train(not self.stage.freeze_encoder)  # type: ignore[union-attr,operator]
-        tell_length(trainer)
+        set_epoch_length(trainer)
 
-    def _enter(self, trainer: Trainer, module: LightningModule) -> None:
+    def _enter_stage(self, trainer: Trainer, module: LightningModule) -> None:
         if self.progress.score is not None:
             module.load_state_dict(
-                checkpoints.read_checkpoint(self._folder / self.progress.file)["state_dict"]
+                checkpoints.read_checkpoint(self._checkpoint_folder / self.progress.file)[
+                    "state_dict"
+                ]
             )
-        self.progress.enter()
-        self._apply()
+        self.progress.enter_stage()
+        self._apply_stage()
         trainer.strategy.setup_optimizers(trainer)
 
     @property
-    def _folder(self) -> Path:
+    def _checkpoint_folder(self) -> Path:
         return self.run_dir / "checkpoints"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -138,11 +142,11 @@ class Curriculum(Callback):
         }
         metrics = metrics if self._validated == epoch else {}
         saved = not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if self.progress.judge(
+        if self.progress.update_best(
             epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics
         ):
-            trainer.save_checkpoint(self._folder / self.progress.file, weights_only=True)
-        self.progress.decide(epoch, self.stages)
+            trainer.save_checkpoint(self._checkpoint_folder / self.progress.file, weights_only=True)
+        self.progress.maybe_advance(epoch, self.stages)
         trainer.should_stop = trainer.should_stop or self.progress.ended
         if trainer.is_global_zero and saved:
             (self.run_dir / "stages.json").write_text(
@@ -157,7 +161,9 @@ class Curriculum(Callback):
         """Resume in the checkpoint's stage; copy the stages' best weights into a new run folder."""
         if self._trainer is None:
             return  # a test asks for no stage
-        self.progress = Progress.of(state_dict, self.stages)
+        self.progress = CurriculumState.restore(state_dict, self.stages)
         if self._trainer.ckpt_path:
-            self.progress.take_along(Path(self._trainer.ckpt_path).parent, self._folder)
-        self._apply()
+            self.progress.copy_stage_checkpoints(
+                Path(self._trainer.ckpt_path).parent, self._checkpoint_folder
+            )
+        self._apply_stage()

@@ -5,7 +5,7 @@ from lightning import Trainer
 from lightning_modules.schedules import batches_per_epoch
 
 
-def tell_length(trainer: Trainer) -> None:
+def set_epoch_length(trainer: Trainer) -> None:
     """Tell Lightning how many batches the running epoch has.
 
     Lightning counts them once a fit, but stages have epochs of their own length, and so has a share

@@ -8,12 +8,12 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.curriculum.stage import Stage
+from callbacks.curriculum.stage import StageConfig
 from datamodules.refusal import UserError
 
 
 @dataclass
-class Progress:
+class CurriculumState:
     """All that a resumed fit must know.
 
     Attributes:
@@ -39,24 +39,26 @@ class Progress:
         """Name of the checkpoint of the running stage's best weights."""
         return f"stage{self.entered - 1}.ckpt"
 
-    def enter(self) -> None:
+    def enter_stage(self) -> None:
         """Enter the stage that was decided on last."""
         self.entered = len(self.starts)
         self.score, self.epoch, self.worse = None, None, 0
 
-    def note(self, stage: Stage) -> None:
+    def record_stage(self, stage: StageConfig) -> None:
         """Begin the history of a stage that was just entered."""
         if len(self.history) < self.entered:
             self.history.append(
                 {
                     "stage": self.entered - 1,
                     "first_epoch": self.starts[-1],
-                    "asked": stage.asked(),
+                    "asked": stage.as_dict(),
                     "scores": [],
                 }
             )
 
-    def judge(self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]) -> bool:
+    def update_best(
+        self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]
+    ) -> bool:
         """Record an epoch's score; return whether it is the stage's best.
 
         Args:
@@ -76,7 +78,7 @@ class Progress:
         self.history[-1]["best"] = {"epoch": self.epoch, "score": self.score}
         return better
 
-    def decide(self, epoch: int, stages: Sequence[Stage]) -> None:
+    def maybe_advance(self, epoch: int, stages: Sequence[StageConfig]) -> None:
         """Stay in the stage, decide on the next, or end; called at the end of an epoch."""
         stage = stages[self.entered - 1]
         if epoch + 1 < self.starts[-1] + stage.epochs and not (
@@ -93,14 +95,14 @@ class Progress:
         return asdict(self)
 
     @classmethod
-    def of(cls, state: dict[str, Any], stages: Sequence[Stage]) -> "Progress":
+    def restore(cls, state: dict[str, Any], stages: Sequence[StageConfig]) -> "CurriculumState":
         """Restore from the values of `as_dict`.
 
         Raises:
             Refusal: it is of another curriculum, as far as that was trained.
         """
         found = cls(**state)
-        asked = [stage.asked() for stage in stages[: len(found.history)]]
+        asked = [stage.as_dict() for stage in stages[: len(found.history)]]
         if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
             mend = "go on with the same stages, or start from its weights with init_from=..."
             raise UserError(
@@ -109,7 +111,7 @@ class Progress:
             )
         return found
 
-    def take_along(self, before: Path, folder: Path) -> None:
+    def copy_stage_checkpoints(self, before: Path, folder: Path) -> None:
         """Copy the best weights of the stages so far into the folder of the resumed run.
 
         Raises:

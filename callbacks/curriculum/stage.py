@@ -22,20 +22,20 @@ from datamodules.refusal import UserError
 from datamodules.sample import ImageSize, ImageSizeLike
 
 
-def _from_and_to(change: Mapping[str, float]) -> Mapping[str, float]:
+def _parse_range(change: Mapping[str, float]) -> Mapping[str, float]:
     if set(change) != {"from", "to"}:
         raise ValueError("a linear change needs from and to")
     return change
 
 
-Change = Annotated[
-    Mapping[str, Fraction], AfterValidator(_from_and_to), Meaning("{from: 0.8, to: 0.22}")
+FromTo = Annotated[
+    Mapping[str, Fraction], AfterValidator(_parse_range), Meaning("{from: 0.8, to: 0.22}")
 ]
 
 
 @validated
 @dataclass(frozen=True)
-class Stage:
+class StageConfig:
     """Settings of some epochs; what is None stays as the experiment has it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stage:
     lr: Positive | None = None
     image_size: ImageSizeLike | None = None
     batch_size: Count | None = None
-    positive_fraction: Fraction | Change | None = None
+    positive_fraction: Fraction | FromTo | None = None
     strata_weights: Mapping[str, NonNegative] | None = None
     scheduler: Callable[..., Any] | None = None
     loss_weights: Mapping[str, NonNegative] | None = None
@@ -66,7 +66,7 @@ class Stage:
     def __post_init__(self) -> None:
         check_partial("scheduler", self.scheduler)
 
-    def fraction(self, epoch: int) -> float | None:
+    def positive_fraction_at(self, epoch: int) -> float | None:
         """Return the share of positives in the stage's epoch number `epoch` (from 0)."""
         if not isinstance(self.positive_fraction, Mapping):
             return self.positive_fraction
@@ -75,14 +75,14 @@ class Stage:
             self.positive_fraction["to"] - self.positive_fraction["from"]
         )
 
-    def plan(self, base: EpochConfig, epoch: int) -> EpochConfig:
+    def epoch_config(self, base: EpochConfig, epoch: int) -> EpochConfig:
         """Return the plan of the stage's epoch number `epoch` (from 0).
 
         Args:
             base: The plan without a curriculum.
             epoch: Of the stage.
         """
-        fraction = self.fraction(epoch)
+        fraction = self.positive_fraction_at(epoch)
         return EpochConfig(
             base.image_size if self.image_size is None else ImageSize.from_config(self.image_size),
             self.batch_size or base.batch_size,
@@ -91,7 +91,7 @@ class Stage:
             base.strata_weights if self.strata_weights is None else self.strata_weights,
         )
 
-    def asked(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the given settings as plain values."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         made = getattr(self.scheduler, "func", None)
@@ -109,7 +109,7 @@ class Stage:
         }
 
 
-def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
+def parse_stages(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[StageConfig]:
     """Make and check the stages of the configuration.
 
     Args:
@@ -119,7 +119,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     Raises:
         Refusal: an unknown key, a value that cannot be, or other epochs than the fit's.
     """
-    known = [field.name for field in fields(Stage)]
+    known = [field.name for field in fields(StageConfig)]
     if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
         raise UserError(
             f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr:"
@@ -133,7 +133,7 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
                 f"{where} has the key {unknown[0]}, which no stage knows; the keys are"
                 f" {', '.join(known)}"
             )
-    stages = [_stage(number, stage) for number, stage in enumerate(wanted)]
+    stages = [_parse_stage(number, stage) for number, stage in enumerate(wanted)]
     total = sum(stage.epochs for stage in stages)
     if not wanted or total != epochs:
         said = " + ".join(str(stage.epochs) for stage in stages)
@@ -144,10 +144,10 @@ def stages_of(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage]:
     return stages
 
 
-def _stage(number: int, wanted: Mapping[str, Any]) -> Stage:
+def _parse_stage(number: int, wanted: Mapping[str, Any]) -> StageConfig:
     """One stage, made and checked; an error names its place in the list."""
     try:
-        stage = Stage(**wanted)
+        stage = StageConfig(**wanted)
     except ArgumentError as error:
         raise error.inside("stages", number) from error
     where = f"callbacks.curriculum.stages[{number}]"

@@ -12,17 +12,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from callbacks.runs.resume import own_checkpoint
+from callbacks.runs.resume import find_resume_checkpoint
 
-ID = "wandb_run.txt"  # in the run folder
+ID_FILE = "wandb_run.txt"  # in the run folder
 OWN = re.compile(
     r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d([-_]\d+)?|slurm-[\d.]+"
 )  # folder names that were made here, not by a user
-FOLD = re.compile(r"fold(\d+)")
+FOLD_PATTERN = re.compile(r"fold(\d+)")
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """A run's place among others.
 
     Attributes:
@@ -36,7 +36,7 @@ class Identity:
     job_type: str
 
 
-def identity(cfg: DictConfig, experiment: str) -> Identity:
+def run_identity(cfg: DictConfig, experiment: str) -> RunIdentity:
     """Derive the identity from the run folder; folder names given by a user are hashed.
 
     Args:
@@ -45,40 +45,44 @@ def identity(cfg: DictConfig, experiment: str) -> Identity:
     """
     folder, parts = Path(cfg.paths.run).absolute(), []
     job = "train" if "fit" in cfg.do else str(cfg.do[0])
-    fold = FOLD.fullmatch(folder.name) if cfg.folds else None
+    fold = FOLD_PATTERN.fullmatch(folder.name) if cfg.folds else None
     if fold:
         folder, parts = folder.parent, [f"fold {fold[1]}"]
     elif cfg.fold is not None:
         parts = [f"fold {cfg.fold}"]
-    if is_trial(folder):
-        return Identity(
-            _label(folder.parent, experiment), ", ".join([f"trial {_trial(folder)}", *parts]), job
+    if in_multirun(folder):
+        return RunIdentity(
+            _run_label(folder.parent, experiment),
+            ", ".join([f"trial {_trial_identity(folder)}", *parts]),
+            job,
         )
-    label = _label(folder, experiment)
+    label = _run_label(folder, experiment)
     return (
-        Identity(label, parts[0], job) if fold else Identity(None, ", ".join([label, *parts]), job)
+        RunIdentity(label, parts[0], job)
+        if fold
+        else RunIdentity(None, ", ".join([label, *parts]), job)
     )
 
 
-def is_trial(folder: Path) -> bool:
+def in_multirun(folder: Path) -> bool:
     """Return whether a run folder is one of a multirun's."""
     return (folder.parent / "multirun.yaml").is_file()
 
 
-def _trial(folder: Path) -> str:
+def _trial_identity(folder: Path) -> str:
     """Return the trial's number, or a hash where `hydra.sweep.subdir` makes other names."""
-    return folder.name if folder.name.isdecimal() else _hash(folder)
+    return folder.name if folder.name.isdecimal() else _short_hash(folder)
 
 
-def _hash(folder: Path) -> str:
+def _short_hash(folder: Path) -> str:
     return sha256(os.fsencode(folder)).hexdigest()[:8]
 
 
-def _label(folder: Path, experiment: str) -> str:
-    return f"{experiment} {folder.name if OWN.fullmatch(folder.name) else _hash(folder)}"
+def _run_label(folder: Path, experiment: str) -> str:
+    return f"{experiment} {folder.name if OWN.fullmatch(folder.name) else _short_hash(folder)}"
 
 
-def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def wandb_init_kwargs(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the arguments of `wandb.init`: keys come first, then the environment.
 
     Below a W&B agent its sweep decides group, name and job type.
@@ -91,7 +95,7 @@ def words(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[st
     found = {name: value for name, value in asked.items() if value is not None}
     if "WANDB_SWEEP_ID" not in os.environ:
         own, said = (
-            identity(cfg, experiment),
+            run_identity(cfg, experiment),
             {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"},
         )
         found = {
@@ -118,18 +122,18 @@ def run_id(cfg: DictConfig) -> str | None:
     if "WANDB_SWEEP_ID" in os.environ or "WANDB_RUN_ID" in os.environ:
         return None
     folder = Path(cfg.paths.run)
-    places = [folder] if own_checkpoint(cfg) else []
-    if "fit" in cfg.do and cfg.ckpt_path and not places and not is_trial(folder.absolute()):
+    places = [folder] if find_resume_checkpoint(cfg) else []
+    if "fit" in cfg.do and cfg.ckpt_path and not places and not in_multirun(folder.absolute()):
         start = Path(cfg.ckpt_path).expanduser()
         places = [start, *start.parents[:2]]
     known = [
-        (place / ID).read_text(encoding="utf-8").strip()
+        (place / ID_FILE).read_text(encoding="utf-8").strip()
         for place in places
-        if (place / ID).is_file()
+        if (place / ID_FILE).is_file()
     ]
     found = known[0] if known else secrets.token_hex(4)
     if (
         "fit" in cfg.do
     ):  # a test in the run's own folder is a run of its own; the fit goes on under its own id
-        (folder / ID).write_text(found + "\n", encoding="utf-8")
+        (folder / ID_FILE).write_text(found + "\n", encoding="utf-8")
     return found

@@ -13,9 +13,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.dashboard import session
-from callbacks.dashboard.identity import chosen_experiment, words
-from callbacks.dashboard.login import logged_in
-from callbacks.dashboard.privacy import Upload, shown
+from callbacks.dashboard.identity import chosen_experiment, wandb_init_kwargs
+from callbacks.dashboard.login import is_logged_in
+from callbacks.dashboard.privacy import UploadPolicy, redact_config
 from datamodules.arguments import FilePath, NonNegative, validated
 
 OFF = {
@@ -26,7 +26,7 @@ OFF = {
 
 
 @validated
-class Dashboard(WandbLogger):
+class PrivateWandbLogger(WandbLogger):
     """A run on W&B: numbers are logged during the run, results are sent when it is closed.
 
     Example:
@@ -45,7 +45,7 @@ class Dashboard(WandbLogger):
         tags: On W&B.
         notes: On W&B.
         mode: `online` (offline where there is no login, or no answer), `offline`, `disabled`.
-        wait: Seconds that the server is waited for, at the `start` and at the `end`.
+        timeouts: Seconds that the server is waited for, at the `start` and at the `end`.
         upload: What may leave the machine besides numbers, as `Upload`.
 
     Raises:
@@ -64,19 +64,19 @@ class Dashboard(WandbLogger):
         tags: Sequence[str] | None = None,
         notes: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "online",
-        wait: Mapping[str, NonNegative] | None = None,
+        timeouts: Mapping[str, NonNegative] | None = None,
         upload: Mapping[str, bool] | None = None,
     ) -> None:
         super().__init__(save_dir=run_dir, project=project)
         self.mode = OFF.get(os.environ.get("WANDB_MODE", ""), mode) if mode == "online" else mode
         self.run_dir, self.upload, self._name_in_menu = (
             Path(run_dir),
-            Upload(**(upload or {})),
+            UploadPolicy(**(upload or {})),
             experiment or chosen_experiment(),
         )
         self._experiment: Any = None
         self._broken = False
-        self._wait = {"start": 20.0, "end": 120.0} | dict(wait or {})
+        self._wait = {"start": 20.0, "end": 120.0} | dict(timeouts or {})
         self._asked = {
             "project": project,
             "entity": entity,
@@ -86,7 +86,7 @@ class Dashboard(WandbLogger):
             "tags": tags,
             "notes": notes,
         }
-        self._reported = self._stamp()
+        self._reported = self._report_timestamp()
 
     @property
     @rank_zero_experiment
@@ -94,7 +94,7 @@ class Dashboard(WandbLogger):
         """W&B's run, started on first access, on the first rank alone."""
         if self._experiment is None:
             self._experiment = (
-                DummyLogger().experiment if self.mode == "disabled" else self._started()
+                DummyLogger().experiment if self.mode == "disabled" else self._ensure_started()
             )
         return self._experiment
 
@@ -133,10 +133,10 @@ class Dashboard(WandbLogger):
         if run is None or self.mode == "disabled":
             return
         try:
-            if code == 0 and self._stamp() != self._reported:
-                from callbacks.dashboard.results import send
+            if code == 0 and self._report_timestamp() != self._reported:
+                from callbacks.dashboard.results import log_results
 
-                send(run, self.run_dir, self.upload, trainer)
+                log_results(run, self.run_dir, self.upload, trainer)
         except Exception as error:
             print(
                 f"W&B: the results were not sent ({type(error).__name__}: {error}); they are in"
@@ -144,10 +144,10 @@ class Dashboard(WandbLogger):
                 file=sys.stderr,
             )
         finally:
-            session.end(run, code, self._wait["end"])
+            session.finish_run(run, code, self._wait["end"])
 
-    def _started(self) -> Any:
-        if self.mode == "online" and not logged_in():
+    def _ensure_started(self) -> Any:
+        if self.mode == "online" and not is_logged_in():
             print(
                 "W&B: no login found, so this run is kept offline; log in with `wandb login`, or"
                 " set logger.wandb.mode=disabled",
@@ -158,23 +158,23 @@ class Dashboard(WandbLogger):
         if not isinstance(cfg, DictConfig):
             raise TypeError(f"{self.run_dir / 'config.yaml'} holds no configuration")
         plain: Any = OmegaConf.to_container(cfg)
-        config = {"experiment": self._name_in_menu, **shown(plain, self.upload)}
-        return session.start(
-            words(cfg, self._name_in_menu, self._asked),
+        config = {"experiment": self._name_in_menu, **redact_config(plain, self.upload)}
+        return session.init_run(
+            wandb_init_kwargs(cfg, self._name_in_menu, self._asked),
             config,
             self.mode,
             self._wait,
             plain["monitor"],
         )
 
-    def _stamp(self) -> int | None:
+    def _report_timestamp(self) -> int | None:
         """Return the time of report.json, so that earlier results are not sent again."""
         path = self.run_dir / "report.json"
         return path.stat().st_mtime_ns if path.is_file() else None
 
 
-def close(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
+def close_loggers(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
     """End a run's W&B loggers; arguments as of `Dashboard.close`."""
     for logger in loggers:
-        if isinstance(logger, Dashboard):
+        if isinstance(logger, PrivateWandbLogger):
             logger.close(code, trainer)

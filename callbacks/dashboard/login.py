@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 SERVER = "https://api.wandb.ai"
 
 
-def logged_in() -> bool:
+def is_logged_in() -> bool:
     """Return whether the environment or ~/.netrc holds a key for the configured server."""
     return (
         any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
-        or _in_netrc()
+        or _has_netrc_entry()
     )
 
 
-def _server() -> str:
+def _server_url() -> str:
     """Return the server that `wandb login --host` wrote down, else W&B's own."""
     said = configparser.ConfigParser()
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
@@ -28,9 +28,9 @@ def _server() -> str:
         return SERVER
 
 
-def _in_netrc() -> bool:
+def _has_netrc_entry() -> bool:
     file = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _server()).hostname or ""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or _server_url()).hostname or ""
     try:
         return netrc.netrc(str(file)).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):

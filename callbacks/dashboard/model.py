@@ -12,7 +12,7 @@ import torch
 from lightning_modules import checkpoints, training_record
 
 
-def send_model(run: Any, folder: Path) -> None:
+def log_model_artifact(run: Any, folder: Path) -> None:
     """Log `model.ckpt`; do nothing where no best checkpoint was kept.
 
     `init_from`, and `ckpt_path` of a test, read it.
@@ -29,13 +29,13 @@ def send_model(run: Any, folder: Path) -> None:
     path = (
         Path(run.dir).parent / "model.ckpt"
     )  # beside the run's other files, so that an offline run can be sent later
-    torch.save(weights_alone(checkpoints.read_checkpoint(best)), path)
+    torch.save(strip_checkpoint(checkpoints.read_checkpoint(best)), path)
     artifact = wandb.Artifact(f"model-{run.id}", "model")
     artifact.add_file(os.path.relpath(path), name="model.ckpt", policy="immutable", skip_cache=True)
     run.log_artifact(artifact, aliases=["best"])
 
 
-def weights_alone(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def strip_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Keep of a checkpoint what a network is made from again.
 
     That is its weights with its rule, the data module's state, and hashes of the images it has

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WORD = re.compile(r"[\w .,+:=-]*")  # no slash, so no path
-OF_PATHS = ("paths", "runs", "preparation", "logger", "title")  # words that are the user's own
+PLAIN_WORD = re.compile(r"[\w .,+:=-]*")  # no slash, so no path
+PATH_KEYS = ("paths", "runs", "preparation", "logger", "title")  # words that are the user's own
 # Below these keys a word chooses a method.
-METHOD = (
+METHOD_KEYS = (
     "module",
     "trainer",
     "monitor",
@@ -23,11 +23,11 @@ METHOD = (
     "split",
     "evaluation_size",
 )
-NAMES = ("ids",)  # of images, whatever type they have
+NAME_KEYS = ("ids",)  # of images, whatever type they have
 
 # All that W&B would else gather on its own; `symlink` and `console` because links and printed lines
 # name folders.
-QUIET: dict[str, Any] = {
+PRIVATE_SETTINGS: dict[str, Any] = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
@@ -48,7 +48,7 @@ QUIET: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadPolicy:
     """Content that a user lets leave the machine besides numbers.
 
     Attributes:
@@ -64,37 +64,42 @@ class Upload:
     paths: bool = False
 
 
-def shown(config: dict[str, Any], upload: Upload) -> dict[str, Any]:
+def redact_config(config: dict[str, Any], upload: UploadPolicy) -> dict[str, Any]:
     """Return the configuration as it may leave the machine.
 
     Args:
         config: Plain and resolved.
         upload: What the user allows.
     """
-    return _kept(config, (), upload) or {}
+    return _redact_value(config, (), upload) or {}
 
 
-def _kept(value: Any, key: tuple[str, ...], upload: Upload) -> Any:
+def _redact_value(value: Any, key: tuple[str, ...], upload: UploadPolicy) -> Any:
     """Return what may be shown of a value; None where nothing may."""
-    if any(name in key for name in NAMES) and not upload.ids:
+    if any(name in key for name in NAME_KEYS) and not upload.ids:
         return None
     if isinstance(value, dict):
-        found = {str(name): _kept(item, (*key, str(name)), upload) for name, item in value.items()}
+        found = {
+            str(name): _redact_value(item, (*key, str(name)), upload)
+            for name, item in value.items()
+        }
         return {name: item for name, item in found.items() if item is not None} or None
     if isinstance(value, list):
         return [
-            item for item in (_kept(item, key, upload) for item in value) if item is not None
+            item
+            for item in (_redact_value(item, key, upload) for item in value)
+            if item is not None
         ] or None
-    return value if not isinstance(value, str) or upload.paths or _chooses(value, key) else None
+    return value if not isinstance(value, str) or upload.paths or _is_choice(value, key) else None
 
 
-def _chooses(word: str, key: tuple[str, ...]) -> bool:
-    if key[0] in OF_PATHS:
+def _is_choice(word: str, key: tuple[str, ...]) -> bool:
+    if key[0] in PATH_KEYS:
         return False
     if key[-1] == "_target_" or key[-2:] == ("monitor", "name"):
         return True
     return (
-        any(name in key for name in METHOD)
-        and bool(WORD.fullmatch(word))
+        any(name in key for name in METHOD_KEYS)
+        and bool(PLAIN_WORD.fullmatch(word))
         and not Path(word).exists()
     )

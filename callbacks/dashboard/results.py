@@ -13,24 +13,24 @@ from typing import Any
 from lightning import Trainer
 from PIL import Image
 
-from callbacks.dashboard.curves import Curves, curves
-from callbacks.dashboard.model import send_model
-from callbacks.dashboard.privacy import Upload
+from callbacks.dashboard.curves import CurvePanel, report_curves
+from callbacks.dashboard.model import log_model_artifact
+from callbacks.dashboard.privacy import UploadPolicy
 from callbacks.report.cases import Case
-from callbacks.report.kinds import KINDS
-from callbacks.report.report import Report
+from callbacks.report.kinds import TASK_VIEWS
+from callbacks.report.report import ReportWriter
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 
-SCORED = ("split", "class", "score", "value", "low", "high", "n")
-MATRIX = {
+SCORE_COLUMNS = ("split", "class", "score", "value", "low", "high", "n")
+MATRIX_COLUMNS = {
     "Actual": "Actual",
     "Predicted": "Predicted",
     "nPredictions": "nPredictions",
 }  # fields of W&B's own chart
 
 
-def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> None:
+def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer | None) -> None:
     """Send all results that `upload` allows.
 
     Args:
@@ -46,28 +46,29 @@ def send(run: Any, folder: Path, upload: Upload, trainer: Trainer | None) -> Non
     evidence = {
         split: evidence_file.read_evidence(path) for split, path in stored.items() if path.is_file()
     }
-    run.summary.update(dict(summary(found)))
-    tables = {"scores": ([*SCORED, *_trivial(found)], list(_rows(found)))}
+    run.summary.update(dict(build_summary(found)))
+    tables = {"scores": ([*SCORE_COLUMNS, *_baseline_values(found)], list(_table_rows(found)))}
     if upload.ids:
-        tables["images"] = _images(evidence[found["judged"]])
+        tables["images"] = _image_table(evidence[found["judged"]])
     panels = {
-        f"tables/{name}": _table(run, f"tables/{name}", *table) for name, table in tables.items()
+        f"tables/{name}": _wandb_table(run, f"tables/{name}", *table)
+        for name, table in tables.items()
     }
     panels |= {
-        f"curves/{key}": _lines(run, f"curves/{key}", panel)
-        for key, panel in curves(evidence).items()
+        f"curves/{key}": _line_chart(run, f"curves/{key}", panel)
+        for key, panel in report_curves(evidence).items()
     }
     for number, matrix in enumerate(found.get("confusion", {}).get(found["judged"], [])):
         key = f"confusion/{number}" if number else "confusion/matrix"
-        panels[key] = _confusion(run, key, matrix)
+        panels[key] = _confusion_chart(run, key, matrix)
     if upload.images:
-        panels["cases"] = _pictures(trainer, upload)
+        panels["cases"] = _case_images(trainer, upload)
     run.log({key: panel for key, panel in panels.items() if panel})
     if upload.model:
-        send_model(run, folder)
+        log_model_artifact(run, folder)
 
 
-def summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
+def build_summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
     """Yield the leading split's scores with intervals, the rule, the run's cost and its test set.
 
     Args:
@@ -78,7 +79,7 @@ def summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
         place = split if len(classes) == 1 else f"{split}/{name}"
         for score, about in scores.items():
             if about["value"] is not None:
-                yield from _numbers(
+                yield from _summary_numbers(
                     f"{place}/{score}",
                     {
                         "": about["value"],
@@ -88,22 +89,24 @@ def summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
                     },
                 )
     for name, rule in found["rule"].items():
-        yield from _numbers(
+        yield from _summary_numbers(
             "rule" if len(found["rule"]) == 1 else f"rule/{name}",
             {f"/{key}": value for key, value in rule.items()},
         )
     for name in ("parameters", "resources"):
-        yield from _numbers(name, {f"/{key}": value for key, value in found.get(name, {}).items()})
+        yield from _summary_numbers(
+            name, {f"/{key}": value for key, value in found.get(name, {}).items()}
+        )
     yield "test_set", found["identity"]  # a hash: runs of another one are not to be compared
 
 
-def _numbers(place: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _summary_numbers(place: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield from (
         (place + end, value) for end, value in values.items() if isinstance(value, int | float)
     )
 
 
-def _rows(found: dict[str, Any]) -> Iterator[list[Any]]:
+def _table_rows(found: dict[str, Any]) -> Iterator[list[Any]]:
     for split, classes in found["scores"].items():
         for name, scores in classes.items():
             for score, value in scores.items():
@@ -112,23 +115,23 @@ def _rows(found: dict[str, Any]) -> Iterator[list[Any]]:
                     name,
                     score,
                     *(value[key] for key in ("value", "low", "high", "n")),
-                    *map(value["trivial"].get, _trivial(found)),
+                    *map(value["trivial"].get, _baseline_values(found)),
                 ]
 
 
-def _trivial(found: dict[str, Any]) -> list[str]:
+def _baseline_values(found: dict[str, Any]) -> list[str]:
     """Predictions without skill, by name."""
     scores = next(iter(found["scores"][found["judged"]].values()))
     return list(next(iter(scores.values()))["trivial"])
 
 
-def _images(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
+def _image_table(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
     """Tabulate each evaluated image: its name, its group and its result."""
     named: dict[str, list[Any]] = {
         "image": evidence.ids.tolist(),
         evidence.group_is + " group": evidence.groups.tolist(),
     }
-    for column in KINDS[evidence.kind].columns(evidence):
+    for column in TASK_VIEWS[evidence.kind].image_columns(evidence):
         of_classes = (
             dict(zip(evidence.classes, column["of"], strict=True))
             if "of" in column
@@ -141,7 +144,7 @@ def _images(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
     return list(named), [list(row) for row in zip(*named.values(), strict=True)]
 
 
-def _table(run: Any, key: str, columns: Any, rows: Any) -> Any:
+def _wandb_table(run: Any, key: str, columns: Any, rows: Any) -> Any:
     """Make a table that is bound to the run before it is logged.
 
     W&B would else stage a copy in the user's home and write that path down.
@@ -153,52 +156,52 @@ def _table(run: Any, key: str, columns: Any, rows: Any) -> Any:
     return table
 
 
-def _lines(run: Any, key: str, panel: Curves) -> Any:
+def _line_chart(run: Any, key: str, panel: CurvePanel) -> Any:
     from wandb import plot
 
     xs, ys = ([line[i].tolist() for line in panel.lines.values()] for i in range(2))
     chart = plot.line_series(
-        xs=xs, ys=ys, keys=list(panel.lines), title=panel.title, xname=panel.across
+        xs=xs, ys=ys, keys=list(panel.lines), title=panel.title, xname=panel.x_label
     )
     chart.table.bind_to_run(run, f"{key}_table", run.step)
     return chart
 
 
-def _confusion(run: Any, key: str, matrix: dict[str, Any]) -> Any:
+def _confusion_chart(run: Any, key: str, matrix: dict[str, Any]) -> Any:
     from wandb import plot
 
     names, counts = matrix["names"], matrix["counts"]
     rows = [
         [true, said, counts[i][k]] for i, true in enumerate(names) for k, said in enumerate(names)
     ]
-    table = _table(run, f"{key}_table", list(MATRIX), rows)
+    table = _wandb_table(run, f"{key}_table", list(MATRIX_COLUMNS), rows)
     return plot.plot_table(
         "wandb/confusion_matrix/v1",
         table,
-        MATRIX,
+        MATRIX_COLUMNS,
         {"title": f"Confusion of {names[-1]}" if len(names) == 2 else "Confusion"},
     )
 
 
-def _pictures(trainer: Trainer | None, upload: Upload) -> list[Any]:
+def _case_images(trainer: Trainer | None, upload: UploadPolicy) -> list[Any]:
     import wandb
 
     reports = [
         callback
         for callback in (trainer.callbacks if trainer else [])  # type: ignore[attr-defined]
-        if isinstance(callback, Report)
+        if isinstance(callback, ReportWriter)
     ]
     cases: list[Case] = [case for report in reports for case in report.pictures]
     return [
-        wandb.Image(_pixels(url), caption=_caption(case, title, upload))
+        wandb.Image(_decode_pixels(url), caption=_case_caption(case, title, upload))
         for case in cases
         for title, url in case.panes.items()
     ]
 
 
-def _caption(case: Case, pane: str, upload: Upload) -> str:
+def _case_caption(case: Case, pane: str, upload: UploadPolicy) -> str:
     return " · ".join([case.kind, *([case.id] if upload.ids else []), pane])
 
 
-def _pixels(url: str) -> Image.Image:
+def _decode_pixels(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")

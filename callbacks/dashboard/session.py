@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from callbacks.dashboard.privacy import QUIET
+from callbacks.dashboard.privacy import PRIVATE_SETTINGS
 from callbacks.runs.quoting import relative_to_cwd
 from datamodules.refusal import UserError
 
-STEP = "trainer/global_step"  # as Lightning's logger calls it
+STEP_METRIC = "trainer/global_step"  # as Lightning's logger calls it
 
 
-def start(
+def init_run(
     words: dict[str, Any],
     config: dict[str, Any],
     mode: str,
@@ -29,7 +29,7 @@ def start(
         words: What identifies it, as `wandb.init` takes it.
         config: That it shows.
         mode: `online` or `offline`.
-        wait: Seconds for the `start` and the `end`.
+        wait: Seconds for the `init_run` and the `end`.
         monitor: `name` and `mode` of the score that decides.
 
     Raises:
@@ -50,7 +50,7 @@ def start(
     given = {
         **words,
         "config": config,
-        "settings": wandb.Settings(**QUIET, **limits),
+        "settings": wandb.Settings(**PRIVATE_SETTINGS, **limits),
         "resume": "allow",
         "reinit": "finish_previous",
     }
@@ -66,21 +66,21 @@ def start(
                 " kept offline",
                 flush=True,
             )
-            _restart()  # its service would hold the id
+            _restart_run()  # its service would hold the id
             _remove_remains(words)
-    run = _offline(given) if run is None else run
-    _define(run, monitor)
+    run = _offline_reason(given) if run is None else run
+    _define_metrics(run, monitor)
     return run
 
 
-def _offline(given: dict[str, Any]) -> Any:
+def _offline_reason(given: dict[str, Any]) -> Any:
     """Start offline; try again in a new service where that of an earlier run has died."""
     import wandb
 
     try:
         return wandb.init(**given, mode="offline")
     except Exception:
-        _restart()
+        _restart_run()
     try:
         return wandb.init(**given, mode="offline")
     except Exception as error:
@@ -90,7 +90,7 @@ def _offline(given: dict[str, Any]) -> Any:
         ) from error
 
 
-def _restart() -> None:
+def _restart_run() -> None:
     """Tear down W&B's own process."""
     import wandb
 
@@ -104,13 +104,13 @@ def _remove_remains(words: dict[str, Any]) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _define(run: Any, monitor: Mapping[str, str]) -> None:
+def _define_metrics(run: Any, monitor: Mapping[str, str]) -> None:
     """Plot every panel over the step, and show the best monitored score in the table of runs.
 
     W&B's own sweeps want its last value.
     """
-    run.define_metric(STEP)
-    run.define_metric("*", step_metric=STEP, step_sync=True)
+    run.define_metric(STEP_METRIC)
+    run.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
     if "WANDB_SWEEP_ID" in os.environ:
         return
     for name, best in {
@@ -118,10 +118,10 @@ def _define(run: Any, monitor: Mapping[str, str]) -> None:
         "val/loss": "min",
         monitor["name"]: monitor["mode"],
     }.items():
-        run.define_metric(name, step_metric=STEP, step_sync=True, summary=f"{best},last")
+        run.define_metric(name, step_metric=STEP_METRIC, step_sync=True, summary=f"{best},last")
 
 
-def end(run: Any, code: int, wait: float) -> None:
+def finish_run(run: Any, code: int, wait: float) -> None:
     """End a run, and print where its files are if they are not on the server.
 
     Args:
@@ -147,5 +147,5 @@ def end(run: Any, code: int, wait: float) -> None:
             " there",
             file=sys.stderr,
         )
-        _restart()
+        _restart_run()
     (place / "logs" / "debug-core.log").unlink(missing_ok=True)  # a link into the user's home

@@ -8,7 +8,7 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
-class Limits:
+class CgroupLimits:
     """Limits of a control group; None where it sets none.
 
     Attributes:
@@ -20,7 +20,7 @@ class Limits:
     memory: int | None = None
 
 
-def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
+def cgroup_limits(root: Path = CGROUPS, own: Path = OWN) -> CgroupLimits:
     """Return the smallest limits among the process's groups and all above them.
 
     A limit of any of them holds.
@@ -31,19 +31,19 @@ def limits(root: Path = CGROUPS, own: Path = OWN) -> Limits:
             `number:controllers:path`.
     """
     if not own.is_file():
-        return Limits()  # not Linux
+        return CgroupLimits()  # not Linux
     cores: list[float] = []
     memory: list[int] = []
     for line in own.read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         for name in controllers.split(",") if controllers else [""]:
-            for group in _upwards(root / name, path):
-                cores += _cores(group)
-                memory += _memory(group)
-    return Limits(min(cores, default=None), min(memory, default=None))
+            for group in _parent_groups(root / name, path):
+                cores += _cgroup_cores(group)
+                memory += _cgroup_memory(group)
+    return CgroupLimits(min(cores, default=None), min(memory, default=None))
 
 
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
+def _parent_groups(mount: Path, path: str) -> Iterator[Path]:
     group = mount / path.lstrip("/")
     while (
         group != mount and mount in group.parents
@@ -53,21 +53,21 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
     yield mount
 
 
-def _cores(group: Path) -> list[float]:
-    words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(
+def _cgroup_cores(group: Path) -> list[float]:
+    words = _read_words(group / "cpu.max") or _read_words(group / "cpu.cfs_quota_us") + _read_words(
         group / "cpu.cfs_period_us"
     )
     return [] if len(words) < 2 or words[0] in ("max", "-1") else [int(words[0]) / int(words[1])]
 
 
-def _memory(group: Path) -> list[int]:
-    words = _words(group / "memory.max") + _words(group / "memory.limit_in_bytes")
+def _cgroup_memory(group: Path) -> list[int]:
+    words = _read_words(group / "memory.max") + _read_words(group / "memory.limit_in_bytes")
     return [
         int(word) for word in words if word != "max" and int(word) < 2**62
     ]  # version 1 says none by a number near 2**63
 
 
-def _words(file: Path) -> list[str]:
+def _read_words(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").split()
     except OSError:

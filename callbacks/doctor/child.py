@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-OF_A_RANK = (
+RANK_VARIABLES = (
     "SLURM_",
     "TORCHELASTIC_",
     "LOCAL_RANK",
@@ -17,25 +17,25 @@ OF_A_RANK = (
     "WORLD_SIZE",
     "MASTER_",
 )  # beginnings of names that would make it one of a group
-ROOT = Path(__file__).parents[2]
+REPOSITORY_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProcessResult:
     """The end of a process.
 
     Attributes:
         code: Its exit code, negative where a signal ended it; None where its time was over.
-        said: What it wrote to stdout until then.
+        stdout: What it wrote to stdout until then.
         error: The last line of its stderr that is not empty.
     """
 
     code: int | None
-    said: str
+    stdout: str
     error: str
 
 
-class Child:
+class Subprocess:
     """A process that starts at once and is waited for later.
 
     Args:
@@ -49,14 +49,18 @@ class Child:
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2)
         )
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(OF_A_RANK)
+            name: value for name, value in os.environ.items() if not name.startswith(RANK_VARIABLES)
         }
         streams = {"stdin": subprocess.PIPE, "stdout": self._said, "stderr": self._error}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *words], cwd=ROOT, env=environment, text=True, **streams
+            [sys.executable, "-m", module, *words],
+            cwd=REPOSITORY_ROOT,
+            env=environment,
+            text=True,
+            **streams,
         )  # type: ignore[call-overload]
 
-    def outcome(self, seconds: float, given: str = "") -> Outcome:
+    def result(self, seconds: float, given: str = "") -> ProcessResult:
         """Wait for the process; at the time limit end it with all processes that it started.
 
         Args:
@@ -73,7 +77,7 @@ class Child:
             file.seek(0)
         said, error = self._said.read(), self._error.read()
         lines = [line.strip() for line in error.splitlines() if line.strip()]
-        return Outcome(code, said, lines[-1] if lines else "")
+        return ProcessResult(code, said, lines[-1] if lines else "")
 
     def end(self) -> None:
         """End the process and those it started; do nothing where it ended by itself."""

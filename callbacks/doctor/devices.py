@@ -8,40 +8,40 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from callbacks.doctor.finding import Answer, Finding, gigabytes
+from callbacks.doctor.finding import CheckResult, Issue, format_gigabytes
 from callbacks.doctor.machine import allowed_cores
 from lightning_modules.precision import best_precision, cpu_has_fast_bf16
 
 
-def devices(cfg: DictConfig) -> Answer:
+def check_devices(cfg: DictConfig) -> CheckResult:
     """Report every GPU, MPS, and what is wrong with them.
 
     Of a GPU: name, memory, free memory and compute capability.
     """
     gpus = (
-        [_gpu(index) for index in range(torch.cuda.device_count())]
+        [_describe_gpu(index) for index in range(torch.cuda.device_count())]
         if torch.cuda.is_available()
         else []
     )
     mps = torch.backends.mps.is_available()
     said = {
         f"GPU {gpu['index']}": (
-            f"{gpu['name']}, compute capability {gpu['capability']}, {gigabytes(gpu['total'])},"
-            f" {gigabytes(gpu['free'])} free"
+            f"{gpu['name']}, compute capability {gpu['capability']}, {format_gigabytes(gpu['total'])},"
+            f" {format_gigabytes(gpu['free'])} free"
         )
         for gpu in gpus
     }
     if not gpus:
         said["GPU"] = "MPS" if mps else "none that torch can use"
     found = [
-        *_unseen(cfg, gpus),
-        *(wrong for gpu in gpus for wrong in _unfit(gpu)),
-        *_asked(cfg, len(gpus)),
+        *_hidden_gpus(cfg, gpus),
+        *(wrong for gpu in gpus for wrong in _unusable_devices(gpu)),
+        *_requested_devices(cfg, len(gpus)),
     ]
-    return Answer(said, {"gpus": gpus, "mps": mps}, tuple(found))
+    return CheckResult(said, {"gpus": gpus, "mps": mps}, tuple(found))
 
 
-def kind(cfg: DictConfig) -> str:
+def accelerator_kind(cfg: DictConfig) -> str:
     """Return what trainer.accelerator comes to here: `cuda`, `mps` or `cpu`."""
     asked = cfg.trainer.accelerator
     if asked in ("auto", "gpu") and not torch.cuda.is_available():
@@ -49,24 +49,24 @@ def kind(cfg: DictConfig) -> str:
     return "cuda" if asked in ("auto", "gpu") else asked
 
 
-def number(cfg: DictConfig) -> int:
+def n_devices(cfg: DictConfig) -> int:
     """Return the processes a node, one a device, that trainer.devices comes to here."""
     asked = cfg.trainer.devices
-    there = torch.cuda.device_count() if kind(cfg) == "cuda" else 1
+    there = torch.cuda.device_count() if accelerator_kind(cfg) == "cuda" else 1
     if str(asked) in ("auto", "-1"):
         return there
-    indices = _indices(asked)
+    indices = _gpu_indices(asked)
     return int(asked) if indices is None else len(indices)
 
 
-def _indices(asked: Any) -> list[int] | None:
+def _gpu_indices(asked: Any) -> list[int] | None:
     """Return devices named one by one, `[0,2]` or `0,2`; None for a number of them."""
     if isinstance(asked, int) or re.fullmatch(r"-?\d+|auto", str(asked)):
         return None
     return [int(word) for word in re.findall(r"\d+", str(asked))]
 
 
-def _gpu(index: int) -> dict[str, Any]:
+def _describe_gpu(index: int) -> dict[str, Any]:
     properties, (free, total) = (
         torch.cuda.get_device_properties(index),
         torch.cuda.mem_get_info(index),
@@ -91,7 +91,7 @@ def nvidia_gpus() -> int:
         return 0
 
 
-def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
+def _hidden_gpus(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Issue]:
     there, wanted = nvidia_gpus(), cfg.trainer.accelerator in ("gpu", "cuda")
     if not gpus and there and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         what = (
@@ -102,10 +102,10 @@ def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
             "update the driver, or install the torch build for its CUDA version"
             " (pytorch.org/get-started)"
         )
-        return [Finding("stops a run" if wanted else "warning", what, mend)]
-    if not gpus and wanted and kind(cfg) != "mps":
+        return [Issue("stops a run" if wanted else "warning", what, mend)]
+    if not gpus and wanted and accelerator_kind(cfg) != "mps":
         return [
-            Finding(
+            Issue(
                 "stops a run",
                 f"trainer.accelerator={cfg.trainer.accelerator}, but there is no GPU here",
                 "take trainer.accelerator=auto",
@@ -114,10 +114,10 @@ def _unseen(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Finding]:
     return []
 
 
-def _unfit(gpu: dict[str, Any]) -> list[Finding]:
+def _unusable_devices(gpu: dict[str, Any]) -> list[Issue]:
     found, name = [], f"GPU {gpu['index']} ({gpu['name']})"
     built = torch.cuda.get_arch_list()
-    if not _supported(gpu["capability"], built):
+    if not _is_supported(gpu["capability"], built):
         what = (
             f"{name} has compute capability {gpu['capability']}, for which this torch build has no"
             f" code ({', '.join(built)})"
@@ -126,14 +126,14 @@ def _unfit(gpu: dict[str, Any]) -> list[Finding]:
             "install a torch build that has, or leave it out with CUDA_VISIBLE_DEVICES or"
             f" trainer.devices=[...] (not {gpu['index']})"
         )
-        found.append(Finding("stops a run", what, mend))
+        found.append(Issue("stops a run", what, mend))
     if gpu["free"] < gpu["total"] / 2:
         what = (
-            f"{name} has {gigabytes(gpu['free'])} free of {gigabytes(gpu['total'])}: another"
+            f"{name} has {format_gigabytes(gpu['free'])} free of {format_gigabytes(gpu['total'])}: another"
             " process holds the rest"
         )
         found.append(
-            Finding(
+            Issue(
                 "warning",
                 what,
                 "end it (nvidia-smi names it), or choose another GPU with CUDA_VISIBLE_DEVICES",
@@ -142,7 +142,7 @@ def _unfit(gpu: dict[str, Any]) -> list[Finding]:
     return found
 
 
-def _supported(capability: str, built: list[str]) -> bool:
+def _is_supported(capability: str, built: list[str]) -> bool:
     """Return whether this torch build has code for a compute capability.
 
     A binary runs on its own major version from its minor on; PTX (`compute_80`) is compiled for
@@ -159,12 +159,12 @@ def _supported(capability: str, built: list[str]) -> bool:
     return not built
 
 
-def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
-    asked, of = cfg.trainer.devices, kind(cfg)
-    wanted, indices = number(cfg), _indices(asked) or []
+def _requested_devices(cfg: DictConfig, gpus: int) -> list[Issue]:
+    asked, of = cfg.trainer.devices, accelerator_kind(cfg)
+    wanted, indices = n_devices(cfg), _gpu_indices(asked) or []
     if wanted < 1:
         return [
-            Finding(
+            Issue(
                 "stops a run",
                 f"trainer.devices={asked} is no device at all",
                 "take trainer.devices=1, or auto for all there are",
@@ -177,14 +177,14 @@ def _asked(cfg: DictConfig, gpus: int) -> list[Finding]:
             f" {'GPU' if there == 1 else 'GPUs'} here"
         )
         return (
-            [Finding("stops a run", what, f"take trainer.devices={there}")] if there else []
+            [Issue("stops a run", what, f"take trainer.devices={there}")] if there else []
         )  # none at all is said elsewhere
     if of == "cpu" and wanted > allowed_cores():
         what = (
             f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()}"
             f" core{'s' * (allowed_cores() > 1)}"
         )
-        return [Finding("warning", what, f"take trainer.devices={allowed_cores()} or fewer")]
+        return [Issue("warning", what, f"take trainer.devices={allowed_cores()} or fewer")]
     return []
 
 
@@ -193,9 +193,9 @@ def chosen_precision(cfg: DictConfig, of: str) -> str:
     return best_precision(of) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
 
 
-def precision(cfg: DictConfig) -> Answer:
+def check_precision(cfg: DictConfig) -> CheckResult:
     """Report the precision of a run here, and the reason."""
-    of = kind(cfg)
+    of = accelerator_kind(cfg)
     chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_fast_bf16()
     capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)
     why = {
@@ -213,7 +213,7 @@ def precision(cfg: DictConfig) -> Answer:
     found = []
     if chosen.startswith("bf16") and low:
         found.append(
-            Finding(
+            Issue(
                 "warning",
                 f"trainer.precision={chosen}, but {why}, so it is slow",
                 "take trainer.precision=auto",
@@ -223,9 +223,9 @@ def precision(cfg: DictConfig) -> Answer:
         what = (
             "trainer.precision=16-mixed does not exist on a CPU, where bf16-mixed takes its place"
         )
-        found.append(Finding("warning", what, "take trainer.precision=auto"))
+        found.append(Issue("warning", what, "take trainer.precision=auto"))
     asked = "auto" if cfg.trainer.precision == "auto" else "as asked"
-    return Answer(
+    return CheckResult(
         {"precision": f"{chosen} ({asked}): {why}"},
         {"device": of, "precision": chosen, "asked": str(cfg.trainer.precision)},
         tuple(found),

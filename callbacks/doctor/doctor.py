@@ -11,34 +11,55 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.doctor.devices import devices, precision
-from callbacks.doctor.exchange import gloo, nccl
-from callbacks.doctor.finding import Answer, Check, Finding, worst_first
-from callbacks.doctor.folders import cache_folder, data, runs_folder
-from callbacks.doctor.machine import cores, memory, open_files, shared_memory
-from callbacks.doctor.page import show
-from callbacks.doctor.services import hub, slurm, wandb
-from callbacks.doctor.software import commit, packages
-from callbacks.doctor.speed import SECONDS, speed, started
+from callbacks.doctor.devices import check_devices, check_precision
+from callbacks.doctor.exchange import check_gloo, check_nccl
+from callbacks.doctor.finding import Check, CheckResult, Issue, sort_by_severity
+from callbacks.doctor.folders import check_cache_folder, check_data_folder, check_runs_folder
+from callbacks.doctor.machine import (
+    check_cores,
+    check_memory,
+    check_open_files,
+    check_shared_memory,
+)
+from callbacks.doctor.page import print_report
+from callbacks.doctor.services import check_hub, check_slurm, check_wandb
+from callbacks.doctor.software import check_commit, check_packages
+from callbacks.doctor.speed import SPEED_SECONDS, evaluate_speed, start_benchmark
 from callbacks.report.content import write_json
 from datamodules.refusal import UserError
 
 LOOKING: dict[str, Check] = {
-    **{"cores": cores, "memory": memory, "shared_memory": shared_memory, "open_files": open_files},
-    **{"devices": devices, "precision": precision, "gloo": gloo, "nccl": nccl},
-    **{"data": data, "cache": cache_folder, "runs": runs_folder},
-    **{"packages": packages, "commit": commit, "wandb": wandb, "hub": hub, "slurm": slurm},
+    **{
+        "cores": check_cores,
+        "memory": check_memory,
+        "shared_memory": check_shared_memory,
+        "open_files": check_open_files,
+    },
+    **{
+        "devices": check_devices,
+        "precision": check_precision,
+        "gloo": check_gloo,
+        "nccl": check_nccl,
+    },
+    **{"data": check_data_folder, "cache": check_cache_folder, "runs": check_runs_folder},
+    **{
+        "packages": check_packages,
+        "commit": check_commit,
+        "wandb": check_wandb,
+        "hub": check_hub,
+        "slurm": check_slurm,
+    },
 }
-PATIENCE = 60.0  # seconds; a network drive that hangs answers never
+TIMEOUT = 60.0  # seconds; a network drive that hangs answers never
 
 
-class Unfit(UserError):
+class EnvironmentCheckFailed(UserError):
     """Something here would stop a run."""
 
     exit_code = 1
 
 
-def doctor(cfg: DictConfig, run_dir: Path) -> None:
+def run_doctor(cfg: DictConfig, run_dir: Path) -> None:
     """Print a table, and write doctor.json into `run_dir`.
 
     Args:
@@ -50,27 +71,29 @@ def doctor(cfg: DictConfig, run_dir: Path) -> None:
     """
     start, plain = time.monotonic(), OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assert isinstance(plain, DictConfig)
-    child = started()
+    child = start_benchmark()
     try:
-        answers = asked(LOOKING, plain, PATIENCE)
-        answers |= asked(
-            {"speed": partial(speed, child=child)}, plain, SECONDS + 10
+        answers = run_checks(LOOKING, plain, TIMEOUT)
+        answers |= run_checks(
+            {"speed": partial(evaluate_speed, child=child)}, plain, SPEED_SECONDS + 10
         )  # after all others, which would disturb it
     finally:
         child.end()
-    findings, seconds = worst_first(answers.values()), time.monotonic() - start
+    findings, seconds = sort_by_severity(answers.values()), time.monotonic() - start
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(_content(str(cfg.title), answers, findings, seconds), run_dir / "doctor.json")
-    show(str(cfg.title), answers, findings, seconds, run_dir / "doctor.json")
+    write_json(_doctor_report(str(cfg.title), answers, findings, seconds), run_dir / "doctor.json")
+    print_report(str(cfg.title), answers, findings, seconds, run_dir / "doctor.json")
     stopping = sum(finding.severity == "stops a run" for finding in findings)
     if stopping:
-        raise Unfit(
+        raise EnvironmentCheckFailed(
             f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them"
             " first"
         )
 
 
-def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[str, Answer]:
+def run_checks(
+    checks: Mapping[str, Check], cfg: DictConfig, seconds: float
+) -> dict[str, CheckResult]:
     """Run checks side by side; one that fails or does not answer in time is itself a finding.
 
     Args:
@@ -78,13 +101,13 @@ def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[
         cfg: Of the run.
         seconds: Until all must have answered.
     """
-    answers: dict[str, Answer] = {}
+    answers: dict[str, CheckResult] = {}
 
     def answer(name: str, check: Check) -> None:
         try:
             answers[name] = check(cfg)
         except Exception as error:
-            answers[name] = _without(name, f"failed ({type(error).__name__})")
+            answers[name] = _failed_check(name, f"failed ({type(error).__name__})")
 
     threads = [Thread(target=answer, args=pair, daemon=True) for pair in checks.items()]
     end = time.monotonic() + seconds
@@ -93,27 +116,27 @@ def asked(checks: Mapping[str, Check], cfg: DictConfig, seconds: float) -> dict[
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return {
-        name: answers.get(name) or _without(name, f"did not answer within {seconds:g} s")
+        name: answers.get(name) or _failed_check(name, f"did not answer within {seconds:g} s")
         for name in checks
     }
 
 
-def _without(name: str, how: str) -> Answer:
+def _failed_check(name: str, how: str) -> CheckResult:
     mend = (
         "the rest of this page holds; look whether a drive or a driver hangs, and report it"
         " otherwise"
     )
-    return Answer({name: how}, {}, (Finding("warning", f"the check of {name} {how}", mend),))
+    return CheckResult({name: how}, {}, (Issue("warning", f"the check of {name} {how}", mend),))
 
 
-def _content(
-    title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float
+def _doctor_report(
+    title: str, answers: Mapping[str, CheckResult], findings: list[Issue], seconds: float
 ) -> dict[str, Any]:
     return {
         "version": 1,
         "experiment": title,
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "seconds": seconds,
-        "checks": {name: dict(answer.known) for name, answer in answers.items()},
+        "checks": {name: dict(answer.values) for name, answer in answers.items()},
         "findings": [asdict(finding) for finding in findings],
     }

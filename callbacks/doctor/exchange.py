@@ -8,53 +8,60 @@ import time
 import torch
 from omegaconf import DictConfig
 
-from callbacks.doctor.child import Child, Outcome
-from callbacks.doctor.devices import kind, number
-from callbacks.doctor.finding import Answer, Finding
+from callbacks.doctor.child import ProcessResult, Subprocess
+from callbacks.doctor.devices import accelerator_kind, n_devices
+from callbacks.doctor.finding import CheckResult, Issue
 
-SECONDS = 45.0  # most of it is importing torch on a busy machine
+EXCHANGE_SECONDS = 45.0  # most of it is importing torch on a busy machine
 
 
-def gloo(cfg: DictConfig) -> Answer:
+def check_gloo(cfg: DictConfig) -> CheckResult:
     """Check gloo with two processes on the CPU."""
-    outcomes = together("gloo", 2)
-    found = _findings(
-        "gloo", outcomes, _mend_of_gloo(), needed=_several(cfg) and kind(cfg) == "cpu"
+    outcomes = run_peers("gloo", 2)
+    found = _exchange_issues(
+        "gloo",
+        outcomes,
+        _gloo_fix(),
+        needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cpu",
     )
-    if not found and cfg.trainer.num_nodes > 1 and not resolves():
+    if not found and cfg.trainer.num_nodes > 1 and not hostname_resolves():
         what = (
             f"the host name does not resolve, by which {cfg.trainer.num_nodes} nodes find each"
             " other"
         )
         found = (
-            Finding(
+            Issue(
                 "stops a run",
                 what,
                 "add it to /etc/hosts, or set GLOO_SOCKET_IFNAME to the network's interface",
             ),
         )
-    return _answer("gloo", outcomes, found)
+    return _exchange_result("gloo", outcomes, found)
 
 
-def nccl(cfg: DictConfig) -> Answer:
+def check_nccl(cfg: DictConfig) -> CheckResult:
     """Check NCCL with two processes on two GPUs, where there are two."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus < 2 or not torch.distributed.is_nccl_available():
         why = "this torch build has none" if gpus > 1 else "it takes two GPUs"
-        return Answer({"NCCL": f"not tried: {why}"}, {"tried": False})
-    outcomes = together("nccl", 2)
+        return CheckResult({"NCCL": f"not tried: {why}"}, {"tried": False})
+    outcomes = run_peers("nccl", 2)
     mend = (
         "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or"
         " NCCL_SOCKET_IFNAME=lo mend most"
     )
-    return _answer(
+    return _exchange_result(
         "NCCL",
         outcomes,
-        _findings("NCCL", outcomes, mend, needed=_several(cfg) and kind(cfg) == "cuda"),
+        _exchange_issues(
+            "NCCL", outcomes, mend, needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cuda"
+        ),
     )
 
 
-def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Outcome]:
+def run_peers(
+    backend: str, processes: int, seconds: float = EXCHANGE_SECONDS
+) -> list[ProcessResult]:
     """Start the processes and wait for all of them.
 
     Args:
@@ -66,18 +73,18 @@ def together(backend: str, processes: int, seconds: float = SECONDS) -> list[Out
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     children = [
-        Child("callbacks.doctor.peer", backend, str(rank), str(processes), str(port))
+        Subprocess("callbacks.doctor.peer", backend, str(rank), str(processes), str(port))
         for rank in range(processes)
     ]
     end = time.monotonic() + seconds
     try:
-        return [child.outcome(end - time.monotonic()) for child in children]
+        return [child.result(end - time.monotonic()) for child in children]
     finally:
         for child in children:
             child.end()
 
 
-def resolves() -> bool:
+def hostname_resolves() -> bool:
     """Return whether this host's own name resolves to an address."""
     try:
         return bool(socket.getaddrinfo(socket.gethostname(), None))
@@ -85,11 +92,11 @@ def resolves() -> bool:
         return False
 
 
-def _several(cfg: DictConfig) -> bool:
-    return number(cfg) * cfg.trainer.num_nodes > 1
+def _needs_exchange(cfg: DictConfig) -> bool:
+    return n_devices(cfg) * cfg.trainer.num_nodes > 1
 
 
-def _mend_of_gloo() -> str:
+def _gloo_fix() -> str:
     named = os.environ.get("GLOO_SOCKET_IFNAME")
     there = [name for _, name in socket.if_nameindex()]
     if named and not set(named.split(",")) <= set(there):
@@ -97,7 +104,7 @@ def _mend_of_gloo() -> str:
             f"GLOO_SOCKET_IFNAME={named} is no interface here, take one of {', '.join(there)}, or"
             " unset it"
         )
-    if not resolves():
+    if not hostname_resolves():
         return (
             "the host name does not resolve: set GLOO_SOCKET_IFNAME=lo, or add the name to"
             " /etc/hosts"
@@ -105,24 +112,30 @@ def _mend_of_gloo() -> str:
     return "set GLOO_SOCKET_IFNAME=lo on one machine, or train with trainer.devices=1"
 
 
-def _findings(name: str, outcomes: list[Outcome], mend: str, needed: bool) -> tuple[Finding, ...]:
+def _exchange_issues(
+    name: str, outcomes: list[ProcessResult], mend: str, needed: bool
+) -> tuple[Issue, ...]:
     failed = [outcome for outcome in outcomes if outcome.code != 0]
     if not failed:
         return ()
     why = next(
         (outcome.error for outcome in failed if outcome.code is not None),
-        f"no answer within {SECONDS:.0f} s",
+        f"no answer within {EXCHANGE_SECONDS:.0f} s",
     )
     why = re.sub(r"\[enforce fail at [^\]]*\]\s*", "", why)[
         :160
     ]  # a place in the sources says nothing here
     what = f"two processes cannot exchange gradients by {name} ({why})"
-    return (Finding("stops a run" if needed else "warning", what, mend),)
+    return (Issue("stops a run" if needed else "warning", what, mend),)
 
 
-def _answer(name: str, outcomes: list[Outcome], found: tuple[Finding, ...]) -> Answer:
+def _exchange_result(
+    name: str, outcomes: list[ProcessResult], found: tuple[Issue, ...]
+) -> CheckResult:
     if any(outcome.code != 0 for outcome in outcomes):
-        return Answer({name: "does not work"}, {"tried": True, "works": False}, found)
-    rate = float(outcomes[0].said.split()[-1])
+        return CheckResult({name: "does not work"}, {"tried": True, "works": False}, found)
+    rate = float(outcomes[0].stdout.split()[-1])
     said = f"works: 2 processes, {rate:,.0f} MB of gradients a second"
-    return Answer({name: said}, {"tried": True, "works": True, "megabytes_per_second": rate}, found)
+    return CheckResult(
+        {name: said}, {"tried": True, "works": True, "megabytes_per_second": rate}, found
+    )

@@ -10,52 +10,52 @@ Severity = Literal["stops a run", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """One thing that is wrong.
 
     Attributes:
         severity: Whether a run would stop by it, or only be slow, cut off from something or at
             risk.
-        what: What is wrong, and where.
-        mend: What to do about it.
+        problem: What is wrong, and where.
+        fix: What to do about it.
     """
 
     severity: Severity
-    what: str
-    mend: str
+    problem: str
+    fix: str
 
     @property
-    def sentence(self) -> str:
+    def message(self) -> str:
         """The problem and its remedy, in one sentence."""
-        return f"{self.what}; {self.mend}"
+        return f"{self.problem}; {self.fix}"
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckResult:
     """The result of one check.
 
     Attributes:
-        said: Lines of the table, by their titles.
-        known: The same as values for doctor.json: configured paths at most, no other names of
+        summary: Lines of the table, by their titles.
+        values: The same as values for doctor.json: configured paths at most, no other names of
             files, no secrets.
-        findings: What is wrong.
+        issues: What is wrong.
     """
 
-    said: Mapping[str, str] = field(default_factory=dict)
-    known: Mapping[str, Any] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    summary: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    issues: tuple[Issue, ...] = ()
 
 
-Check = Callable[[DictConfig], Answer]  # of the resolved configuration
+Check = Callable[[DictConfig], CheckResult]  # of the resolved configuration
 
 
-def worst_first(answers: Iterable[Answer]) -> list[Finding]:
+def sort_by_severity(answers: Iterable[CheckResult]) -> list[Issue]:
     """All findings once, those that stop a run before the others."""
-    found = dict.fromkeys(finding for answer in answers for finding in answer.findings)
+    found = dict.fromkeys(finding for answer in answers for finding in answer.issues)
     return sorted(found, key=lambda finding: finding.severity != "stops a run")
 
 
-def gigabytes(number: float) -> str:
+def format_gigabytes(number: float) -> str:
     """Format a number of bytes."""
     if number < 1e9:
         return f"{number / 1e6:.0f} MB"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from callbacks.runs.one_run import make
+from callbacks.runs.one_run import instantiate_config
 from datamodules.brain_tumor import BrainTumorDataModule
 from datamodules.phantoms.brain_tumor import write
 from datamodules.sample import ImageSize
 
-SILENT = 30  # seconds without a batch, after which a loader counts as dead
+BATCH_TIMEOUT = 30  # seconds without a batch, after which a loader counts as dead
 
 
-def images_per_second(
+def loader_images_per_second(
     cfg: DictConfig, size: ImageSize, workers: list[int], seconds: float
 ) -> Iterator[tuple[int, float]]:
     """Yield each number of loader processes with its rate of training images.
@@ -44,25 +44,28 @@ def images_per_second(
             batches_per_epoch=10_000,
             channels=cfg.datamodule.channels,
             allow_leaks=True,
-            phantom=_phantoms,
+            phantom=_phantom_datamodule,
         )
         for count in workers:
             yield (
                 count,
-                _rate(
-                    data(augmentation=make(pipeline) if pipeline else None, num_workers=count),
+                _measure_rate(
+                    data(
+                        augmentation=instantiate_config(pipeline) if pipeline else None,
+                        num_workers=count,
+                    ),
                     seconds,
                 ),
             )
 
 
-def _phantoms(root: Path) -> None:
+def _phantom_datamodule(root: Path) -> None:
     write(root, train=24, valid=2, test=2, size=128)
 
 
-def _rate(data: BrainTumorDataModule, seconds: float) -> float:
+def _measure_rate(data: BrainTumorDataModule, seconds: float) -> float:
     loader = data.train_dataloader()
-    loader.timeout = SILENT if loader.num_workers else 0
+    loader.timeout = BATCH_TIMEOUT if loader.num_workers else 0
     batches = iter(loader)
     next(batches)
     start, images = time.perf_counter(), 0

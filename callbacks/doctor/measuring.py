@@ -14,18 +14,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.doctor import loader, step
-from callbacks.doctor.devices import chosen_precision, kind
-from callbacks.doctor.machine import workers
-from callbacks.doctor.network import network
+from callbacks.doctor.devices import accelerator_kind, chosen_precision
+from callbacks.doctor.machine import n_workers
+from callbacks.doctor.network import build_network
 from datamodules.loaders import default_num_workers
 from datamodules.sample import ImageSize
 from lightning_modules.memory import tune_malloc
 from lightning_modules.supervised import SupervisedModule
 
-SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
+STEP_SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
 LOADER_SECONDS = 1.5
-FULL = "32-true"
-LARGEST = 256  # longest side of the images that a CPU is measured with, in pixels
+FULL_PRECISION = "32-true"
+MAX_CPU_IMAGE_SIDE = 256  # longest side of the images that a CPU is measured with, in pixels
 
 
 def main() -> None:
@@ -39,14 +39,14 @@ def main() -> None:
     cfg = OmegaConf.create(sys.stdin.read())
     assert isinstance(cfg, DictConfig)
     torch.backends.cudnn.benchmark = bool(cfg.trainer.benchmark)
-    for line in (*loaders(cfg), *steps(cfg)):
+    for line in (*measure_loaders(cfg), *measure_steps(cfg)):
         print(json.dumps(line), flush=True)
 
 
-def size_on(cfg: DictConfig, device: str) -> ImageSize:
+def image_size_on(cfg: DictConfig, device: str) -> ImageSize:
     """Return the size of the images; on a CPU a smaller one of the same shape."""
     asked = ImageSize.from_config(cfg.image_size)
-    smaller = LARGEST / max(asked)
+    smaller = MAX_CPU_IMAGE_SIDE / max(asked)
     return (
         asked
         if device != "cpu" or smaller >= 1
@@ -54,11 +54,14 @@ def size_on(cfg: DictConfig, device: str) -> ImageSize:
     )
 
 
-def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
+def measure_loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     """Yield `loader` lines (`workers`, `image_size`, `images_per_second`), or a `failed` one."""
-    size, counts = size_on(cfg, kind(cfg)), sorted({0, default_num_workers(), workers(cfg)})
+    size, counts = (
+        image_size_on(cfg, accelerator_kind(cfg)),
+        sorted({0, default_num_workers(), n_workers(cfg)}),
+    )
     try:
-        for count, rate in loader.images_per_second(cfg, size, counts, LOADER_SECONDS):
+        for count, rate in loader.loader_images_per_second(cfg, size, counts, LOADER_SECONDS):
             yield {
                 "line": "loader",
                 "workers": count,
@@ -66,30 +69,34 @@ def loaders(cfg: DictConfig) -> Iterator[dict[str, Any]]:
                 "images_per_second": rate,
             }
     except Exception as error:
-        yield {"line": "failed", "of": "the loader", "why": reason(error)}
+        yield {"line": "failed", "of": "the loader", "why": short_error(error)}
 
 
-def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
+def measure_steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     """Yield `network` lines with a `device`, and `step` or `failed` lines of each setting.
 
     `step` lines have `images_per_second`.
     """
     built: dict[str, SupervisedModule] = {}
-    for device, index in there():
+    for device, index in available_devices():
         if device not in built:
-            built[device], said = network(cfg, device)
+            built[device], said = build_network(cfg, device)
             yield {"line": "network", "device": device, **said}
-        size, chosen = size_on(cfg, device), chosen_precision(cfg, device)
+        size, chosen = image_size_on(cfg, device), chosen_precision(cfg, device)
         images = step.batch_size(cfg.datamodule.batch_size, size, device)
-        for precision in dict.fromkeys((FULL, FULL if chosen == "32" else chosen)):
-            setting = step.Setting(device, index, precision, images, size, cfg.datamodule.channels)
+        for precision in dict.fromkeys(
+            (FULL_PRECISION, FULL_PRECISION if chosen == "32" else chosen)
+        ):
+            setting = step.StepBenchmark(
+                device, index, precision, images, size, cfg.datamodule.channels
+            )
             said_of = asdict(setting) | {"image_size": size.as_config}
             try:
                 yield {
                     "line": "step",
                     **said_of,
-                    "images_per_second": step.images_per_second(
-                        built[device], setting, SECONDS[device]
+                    "images_per_second": step.step_images_per_second(
+                        built[device], setting, STEP_SECONDS[device]
                     ),
                 }
             except Exception as error:
@@ -97,14 +104,14 @@ def steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
                     "line": "failed",
                     **said_of,
                     "of": "a step",
-                    "why": reason(error),
+                    "why": short_error(error),
                     "memory": isinstance(error, torch.OutOfMemoryError),
                 }
             if device == "cuda":
                 torch.cuda.empty_cache()
 
 
-def there() -> list[tuple[str, int]]:
+def available_devices() -> list[tuple[str, int]]:
     """List the devices that can be measured: the CPU, each GPU, MPS."""
     gpus = (
         [("cuda", index) for index in range(torch.cuda.device_count())]
@@ -114,7 +121,7 @@ def there() -> list[tuple[str, int]]:
     return [("cpu", 0), *gpus, *([("mps", 0)] if torch.backends.mps.is_available() else [])]
 
 
-def reason(error: Exception) -> str:
+def short_error(error: Exception) -> str:
     """Format an exception in one line; of an OSError without the name of the file."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {' '.join(said.split())[:120]}"

@@ -8,13 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.doctor.finding import Answer, Finding
+from callbacks.doctor.finding import CheckResult, Issue
 
 STYLES = {"stops a run": "bold red", "warning": "yellow"}
 
 
-def show(
-    title: str, answers: Mapping[str, Answer], findings: list[Finding], seconds: float, file: Path
+def print_report(
+    title: str,
+    answers: Mapping[str, CheckResult],
+    findings: list[Issue],
+    seconds: float,
+    file: Path,
 ) -> None:
     """Print the page.
 
@@ -36,13 +40,13 @@ def show(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for answer in answers.values():
-        for name, words in answer.said.items():
+        for name, words in answer.summary.items():
             table.add_row(escape(name), escape(words))
     console.print(table)
     for position, finding in enumerate(findings, 1):
         style = STYLES[finding.severity]
         console.print(
-            f"{position}. [{style}]{finding.severity}:[/] {escape(finding.sentence)}",
+            f"{position}. [{style}]{finding.severity}:[/] {escape(finding.message)}",
             highlight=False,
             overflow="fold",
         )

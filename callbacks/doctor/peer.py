@@ -11,8 +11,8 @@ from statistics import median
 import torch
 from torch import distributed
 
-NUMBERS = 1_000_000  # float32, so 4 MB an exchange
-SECONDS = 30
+N_NUMBERS = 1_000_000  # float32, so 4 MB an exchange
+PEER_SECONDS = 30
 
 
 def main() -> None:
@@ -23,15 +23,15 @@ def main() -> None:
         torch.cuda.set_device(device)
     where = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group(
-        backend, where, timedelta(seconds=SECONDS), rank=rank, world_size=processes
+        backend, where, timedelta(seconds=PEER_SECONDS), rank=rank, world_size=processes
     )
-    seconds = [_exchange(device, rank, processes) for _ in range(6)]
+    seconds = [_exchange_tensors(device, rank, processes) for _ in range(6)]
     distributed.destroy_process_group()
-    print(NUMBERS * 4 / 1e6 / median(seconds[1:]))
+    print(N_NUMBERS * 4 / 1e6 / median(seconds[1:]))
 
 
-def _exchange(device: torch.device, rank: int, processes: int) -> float:
-    numbers = torch.full((NUMBERS,), rank + 1.0, device=device)
+def _exchange_tensors(device: torch.device, rank: int, processes: int) -> float:
+    numbers = torch.full((N_NUMBERS,), rank + 1.0, device=device)
     distributed.barrier()
     start = time.perf_counter()
     distributed.all_reduce(numbers)

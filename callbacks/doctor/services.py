@@ -7,17 +7,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.dashboard.login import logged_in
-from callbacks.doctor.devices import number
-from callbacks.doctor.finding import Answer, Finding
+from callbacks.dashboard.login import is_logged_in
+from callbacks.doctor.devices import n_devices
+from callbacks.doctor.finding import CheckResult, Issue
 
-YES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads it
-HOME = "~/.cache/huggingface"
+TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads it
+HUB_HOME = "~/.cache/huggingface"
 
 
-def wandb(cfg: DictConfig) -> Answer:
+def check_wandb(cfg: DictConfig) -> CheckResult:
     """Check for a W&B login; nothing of it is shown."""
-    login = logged_in()
+    login = is_logged_in()
     mode = os.environ.get("WANDB_MODE", "online")
     logger = cfg.logger.get("wandb")
     said = (
@@ -27,20 +27,20 @@ def wandb(cfg: DictConfig) -> Answer:
     known = {"login": login, "mode": mode, "used": logger is not None}
     if logger and not login and mode == "online" and logger.mode == "online":
         what = "logger=wandb, but there is no login, so the run will be kept offline"
-        return Answer(
+        return CheckResult(
             {"W&B": said},
             known,
-            (Finding("warning", what, "log in with wandb login, or set WANDB_API_KEY"),),
+            (Issue("warning", what, "log in with wandb login, or set WANDB_API_KEY"),),
         )
-    return Answer({"W&B": said}, known)
+    return CheckResult({"W&B": said}, known)
 
 
-def hub(cfg: DictConfig) -> Answer:
+def check_hub(cfg: DictConfig) -> CheckResult:
     """Check that the pretrained weights of the experiment can come from somewhere."""
-    place = os.environ.get("HF_HOME", HOME)
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in YES
+    place = os.environ.get("HF_HOME", HUB_HOME)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES
     stored = len(list(Path(place).expanduser().glob("hub/models--*")))
-    asked = dict(weights_asked(cfg))
+    asked = dict(requested_weights(cfg))
     wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
     said = (
         f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run"
@@ -57,11 +57,11 @@ def hub(cfg: DictConfig) -> Answer:
             "unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with"
             f" {key}=null"
         )
-        return Answer({"hub": said}, known, (Finding("stops a run", what, mend),))
-    return Answer({"hub": said}, known)
+        return CheckResult({"hub": said}, known, (Issue("stops a run", what, mend),))
+    return CheckResult({"hub": said}, known)
 
 
-def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the network's keys that name weights of a hub, and their values.
 
     Local files and folders are left out.
@@ -81,7 +81,7 @@ def weights_asked(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from below(cfg.module.net, "module.net.")
 
 
-def slurm(cfg: DictConfig) -> Answer:
+def check_slurm(cfg: DictConfig) -> CheckResult:
     """Report whether jobs can be submitted, and whether the current job fits the run."""
     sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
     said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
@@ -91,9 +91,9 @@ def slurm(cfg: DictConfig) -> Answer:
         "interactive",
     )
     if job is None or alone:  # then Lightning starts its processes itself
-        return Answer({"Slurm": said}, known)
+        return CheckResult({"Slurm": said}, known)
     asked = (
-        ("SLURM_NTASKS_PER_NODE", "devices", number(cfg)),
+        ("SLURM_NTASKS_PER_NODE", "devices", n_devices(cfg)),
         ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes),
     )
     found = []
@@ -102,6 +102,6 @@ def slurm(cfg: DictConfig) -> Answer:
         if given and int(given) != here:
             what = f"the Slurm job has {variable}={given}, but trainer.{key} comes to {here}"
             found.append(
-                Finding("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}")
+                Issue("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}")
             )
-    return Answer({"Slurm": said}, known, tuple(found))
+    return CheckResult({"Slurm": said}, known, tuple(found))

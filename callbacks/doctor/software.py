@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
-from callbacks.doctor.child import ROOT
-from callbacks.doctor.finding import Answer, Finding
-from callbacks.report.content import commit as commit_here
+from callbacks.doctor.child import REPOSITORY_ROOT
+from callbacks.doctor.finding import CheckResult, Issue
+from callbacks.report.content import git_commit as commit_here
 
-SHOWN = (
+LISTED_PACKAGES = (
     "torch",
     "torchvision",
     "lightning",
@@ -20,7 +20,7 @@ SHOWN = (
     "albumentations",
     "numpy",
 )
-DRAWERS = (
+OPENCV_PACKAGES = (
     "opencv-python",
     "opencv-python-headless",
     "opencv-contrib-python",
@@ -28,22 +28,26 @@ DRAWERS = (
 )  # all of them bring cv2
 
 
-def packages(cfg: DictConfig) -> Answer:
+def check_packages(cfg: DictConfig) -> CheckResult:
     """Compare the installed packages with those that pyproject.toml asks for."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     known = {
-        need.name: installed(need.name)
+        need.name: installed_version(need.name)
         for need in map(Requirement, content["project"]["dependencies"])
     }
-    said = ", ".join(f"{name} {known.get(name) or 'missing'}" for name in SHOWN)
-    return Answer(
+    said = ", ".join(f"{name} {known.get(name) or 'missing'}" for name in LISTED_PACKAGES)
+    return CheckResult(
         {"packages": said},
         known,
-        (*_unmet(content["project"]["dependencies"]), *_drawers(), *_vision()),
+        (
+            *_unmet_requirements(content["project"]["dependencies"]),
+            *_check_opencv(),
+            *_check_torchvision(),
+        ),
     )
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """Return a package's version; None where it is not installed."""
     try:
         return version(package)
@@ -51,17 +55,17 @@ def installed(package: str) -> str | None:
         return None
 
 
-def _unmet(needs: list[str]) -> list[Finding]:
+def _unmet_requirements(needs: list[str]) -> list[Issue]:
     found = []
     for need in map(Requirement, needs):
-        there = installed(need.name)
+        there = installed_version(need.name)
         if there is None:
             mend = "install the project again, with uv sync or pip install -e . in its folder"
-            found.append(Finding("stops a run", f"the package {need.name} is not installed", mend))
+            found.append(Issue("stops a run", f"the package {need.name} is not installed", mend))
         elif not need.specifier.contains(there, prereleases=True):
             mend = f"install it with pip install '{need}', or uv sync"
             found.append(
-                Finding(
+                Issue(
                     "warning",
                     f"{need.name} {there} is not what the project asks for ({need.specifier})",
                     mend,
@@ -70,13 +74,13 @@ def _unmet(needs: list[str]) -> list[Finding]:
     return found
 
 
-def _drawers() -> list[Finding]:
-    several = [name for name in DRAWERS if installed(name)]
+def _check_opencv() -> list[Issue]:
+    several = [name for name in OPENCV_PACKAGES if installed_version(name)]
     if len(several) < 2:
         return []
     what = f"{' and '.join(several)} are both installed and overwrite each other's files"
     return [
-        Finding(
+        Issue(
             "warning",
             what,
             f"pip uninstall -y {' '.join(several)} && pip install opencv-python-headless",
@@ -84,16 +88,16 @@ def _drawers() -> list[Finding]:
     ]
 
 
-def _vision() -> list[Finding]:
+def _check_torchvision() -> list[Issue]:
     """Check that torchvision was built for this torch; else its operators are missing."""
-    torch, vision = installed("torch"), installed("torchvision")
+    torch, vision = installed_version("torch"), installed_version("torchvision")
     if torch is None or vision is None:
         return []  # said already
     mend = "install both together, from one index: pip install --upgrade torch torchvision"
     for need in map(Requirement, requires("torchvision") or []):
         if need.name == "torch" and not need.specifier.contains(torch, prereleases=True):
             return [
-                Finding(
+                Issue(
                     "stops a run",
                     f"torchvision {vision} was built for torch{need.specifier}, but torch {torch}"
                     " is installed",
@@ -103,7 +107,7 @@ def _vision() -> list[Finding]:
     builds = [number.partition("+")[2] for number in (torch, vision)]
     if all(builds) and builds[0] != builds[1]:
         return [
-            Finding(
+            Issue(
                 "stops a run",
                 f"torch is built for {builds[0]} and torchvision for {builds[1]}",
                 mend,
@@ -112,17 +116,17 @@ def _vision() -> list[Finding]:
     return []
 
 
-def commit(cfg: DictConfig) -> Answer:
+def check_commit(cfg: DictConfig) -> CheckResult:
     """Report the commit that a report from here will name."""
     head = commit_here()
     if head is None:
         mend = "get the project with git clone, and install git"
-        return Answer(
+        return CheckResult(
             {"commit": "unknown"},
             {"commit": None},
-            (Finding("warning", "reports from here will name no git commit", mend),),
+            (Issue("warning", "reports from here will name no git commit", mend),),
         )
-    return Answer(
+    return CheckResult(
         {"commit": head[:12] + (", with changes since" if head.endswith("+") else "")},
         {"commit": head},
     )

@@ -17,7 +17,7 @@ PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
 
 
 @dataclass(frozen=True)
-class Setting:
+class StepBenchmark:
     """The setting of one measurement.
 
     Attributes:
@@ -45,7 +45,9 @@ def batch_size(asked: int, size: ImageSize, device: str) -> int:
     return asked if device != "cpu" else min(asked, max(2, PIXELS // (size.height * size.width)))
 
 
-def images_per_second(module: SupervisedModule, setting: Setting, seconds: float) -> float:
+def step_images_per_second(
+    module: SupervisedModule, setting: StepBenchmark, seconds: float
+) -> float:
     """Return the images a second of forward, loss, backward and optimizer on a batch of noise.
 
     The batch is on the device already; the rate is of the median step after a warm-up.
@@ -62,7 +64,7 @@ def images_per_second(module: SupervisedModule, setting: Setting, seconds: float
         [parameter for parameter in own.parameters() if parameter.requires_grad]
     )
     learner, optimizer = fabric.setup(own, optimizer)
-    batch = _noise(module, setting, fabric.device)
+    batch = _random_batch(module, setting, fabric.device)
 
     def step() -> None:
         with fabric.autocast():  # on one device Fabric puts only `forward` into the precision
@@ -75,7 +77,9 @@ def images_per_second(module: SupervisedModule, setting: Setting, seconds: float
     return setting.images / _median_seconds(step, seconds)
 
 
-def _noise(module: SupervisedModule, setting: Setting, device: torch.device) -> dict[str, Any]:
+def _random_batch(
+    module: SupervisedModule, setting: StepBenchmark, device: torch.device
+) -> dict[str, Any]:
     random, images, size = torch.Generator().manual_seed(0), setting.images, setting.image_size
     classes = len(getattr(module, "classes", ["lesion"]))
     batch: dict[str, Any] = {

@@ -9,12 +9,12 @@ from scipy.linalg import eigh
 
 from datamodules.sample import ContentBox, ImageSize
 
-SPAN = (1, 99)  # percentiles of the cells that become the darkest and the brightest
-KEPT = 3  # principal components
+PERCENTILES = (1, 99)  # percentiles of the cells that become the darkest and the brightest
+N_COMPONENTS = 3  # principal components
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerActivations:
     """The maps of one layer for all images that are shown.
 
     Colours are fitted over all images together, so that they compare.
@@ -30,7 +30,7 @@ class Layer:
     canvas: ImageSize
     contents: Sequence[ContentBox]
 
-    def cells(self) -> np.ndarray:
+    def flatten_cells(self) -> np.ndarray:
         """Return float32 `N x C`: the cells of all maps that the pictures touch."""
         parts = [self._inside(i) for i in range(len(self.maps))]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).T
@@ -51,33 +51,36 @@ class Layer:
 
         Fewer than three components leave blue, then green dark.
         """
-        centre, axes = principal(cells)
-        low, high = np.percentile((cells - centre) @ axes, SPAN, axis=0)
+        centre, axes = principal_components(cells)
+        low, high = np.percentile((cells - centre) @ axes, PERCENTILES, axis=0)
         found = []
         for i, each in enumerate(self.maps):
-            colours = _scaled(
+            colours = _scale_to_range(
                 np.einsum("chw,ck->hwk", each - centre[:, None, None], axes), low, high
             )
             found.append(
-                self._placed(np.pad(colours, ((0, 0), (0, 0), (0, KEPT - axes.shape[1]))), i)
+                self._place_on_canvas(
+                    np.pad(colours, ((0, 0), (0, 0), (0, N_COMPONENTS - axes.shape[1]))), i
+                )
             )
         return found
 
     def channel(self, cells: np.ndarray, number: int) -> list[np.ndarray]:
         """Return one channel of each image's content as uint8 `height x width`."""
-        low, high = np.percentile(cells[:, number], SPAN)
+        low, high = np.percentile(cells[:, number], PERCENTILES)
         return [
-            self._placed(_scaled(each[number], low, high), i) for i, each in enumerate(self.maps)
+            self._place_on_canvas(_scale_to_range(each[number], low, high), i)
+            for i, each in enumerate(self.maps)
         ]
 
-    def _placed(self, pixels: np.ndarray, i: int) -> np.ndarray:
+    def _place_on_canvas(self, pixels: np.ndarray, i: int) -> np.ndarray:
         """Cells as squares on the canvas, padding cut off."""
         top, left, height, width = self.contents[i]
         canvas = cv2.resize(pixels, self.canvas[::-1], interpolation=cv2.INTER_NEAREST)
         return canvas[top : top + height, left : left + width]
 
 
-def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def principal_components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the (up to three) axes of greatest variance.
 
     Each axis points where its largest loading is positive.
@@ -92,14 +95,14 @@ def principal(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     moved = cells - centre
     _, axes = eigh(
         (moved.T @ moved).astype(np.float64),
-        subset_by_index=[max(0, channels - KEPT), channels - 1],
+        subset_by_index=[max(0, channels - N_COMPONENTS), channels - 1],
     )
     axes = axes[:, ::-1]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
     return centre, (axes * np.where(largest < 0, -1, 1)).astype(np.float32)
 
 
-def strongest(cells: np.ndarray, number: int) -> list[int]:
+def top_variance_channels(cells: np.ndarray, number: int) -> list[int]:
     """Return the channels that vary most over `N x C` cells.
 
     One that is high everywhere would tell no place from another.
@@ -107,6 +110,6 @@ def strongest(cells: np.ndarray, number: int) -> list[int]:
     return np.argsort(-cells.var(0), kind="stable")[:number].tolist()
 
 
-def _scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _scale_to_range(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     span = np.where(high > low, high - low, 1)
     return (np.clip((values - low) / span, 0, 1) * 255).round().astype(np.uint8)

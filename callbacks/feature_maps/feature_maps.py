@@ -8,14 +8,14 @@ import numpy as np
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.feature_maps.choice import one_of, refuse_images
-from callbacks.feature_maps.colours import Layer
-from callbacks.feature_maps.layers import listening, refuse_unknown, stages_of
-from callbacks.feature_maps.pictures import paint, stacked, write
+from callbacks.feature_maps.choice import check_images, first_network
+from callbacks.feature_maps.colours import LayerActivations
+from callbacks.feature_maps.layers import check_layer_names, find_stage_layers, record_activations
+from callbacks.feature_maps.pictures import render, vstack, write_pictures
 from callbacks.report.cases import SIDE, data_url
-from callbacks.report.kinds import KINDS
-from callbacks.report.look import holds_the_network, logits_of
-from callbacks.report.section import Column, Section, Showing
+from callbacks.report.kinds import TASK_VIEWS
+from callbacks.report.look import can_run_locally, predict_logits
+from callbacks.report.section import Column, ReportContributor, Section
 from datamodules.arguments import Count, FilePath, Whole, validated
 from datamodules.sample import ImageSize, Sample
 from lightning_modules.evaluated import EvaluatedModule
@@ -30,7 +30,7 @@ LEGEND = (
 
 
 @validated
-class FeatureMaps(Showing):
+class FeatureMaps(ReportContributor):
     """Section of the page, and `feature_maps/<image>/*.png` in the run folder, after test.
 
     Costs nothing in training.
@@ -71,11 +71,11 @@ class FeatureMaps(Showing):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse before training layers and images that cannot be shown after it."""
         if stage in ("fit", "test"):
-            refuse_unknown(one_of(pl_module), self._layers(pl_module))
-            refuse_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
+            check_layer_names(first_network(pl_module), self._layers(pl_module))
+            check_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
 
     def _layers(self, module: LightningModule) -> Mapping[str, str]:
-        return stages_of(one_of(module)) if self.layers is None else self.layers
+        return find_stage_layers(first_network(module)) if self.layers is None else self.layers
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier test."""
@@ -90,38 +90,38 @@ class FeatureMaps(Showing):
 
         None on other processes, and where no process holds the whole network.
         """
-        if not trainer.is_global_zero or trainer.fast_dev_run or not holds_the_network(trainer):  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or trainer.fast_dev_run or not can_run_locally(trainer):  # type: ignore[attr-defined]
             return None
         if (
             self._section is None
             and isinstance(pl_module, EvaluatedModule)
             and "test" in pl_module.evidence
         ):
-            self._section = self._draw(trainer, pl_module)
+            self._section = self._render_section(trainer, pl_module)
         return self._section
 
-    def _draw(self, trainer: Trainer, module: EvaluatedModule) -> Section | None:
+    def _render_section(self, trainer: Trainer, module: EvaluatedModule) -> Section | None:
         evidence, data = module.evidence["test"], trainer.datamodule  # type: ignore[attr-defined]
-        kind = KINDS[evidence.kind]
-        cases = kind.few(evidence, self.images, self.ids)
+        kind = TASK_VIEWS[evidence.kind]
+        cases = kind.select_examples(evidence, self.images, self.ids)
         if not cases:  # the test was cut short, and none of the named images was evaluated
             return None
         batch = data.dataset(evaluation=True).batch(
             [case.id for case in cases], data.trained_image_size()
         )
-        logits, layers = self._run(trainer, module, batch)
-        painted = {title: paint(layer, self.channels) for title, layer in layers.items()}
+        logits, layers = self._compute_layers(trainer, module, batch)
+        painted = {title: render(layer, self.channels) for title, layer in layers.items()}
 
         def panes(i: int, side: int) -> dict[str, np.ndarray]:
-            found = kind.panes(batch, i, logits[i], module.rule, side)
+            found = kind.render_panes(batch, i, logits[i], module.rule, side)
             return {"image": found["image"], "outlines": found.get("overlay", found["image"])}
 
         large = [panes(i, max(batch["content"][i][2:]))["outlines"] for i in range(len(cases))]
-        write(self.folder, [case.id for case in cases], large, painted)
+        write_pictures(self.folder, [case.id for case in cases], large, painted)
         rows = []
         for i, case in enumerate(cases):
             small = panes(i, SIDE)
-            tiles = {"image": stacked([small["outlines"], small["image"]])} | {
+            tiles = {"image": vstack([small["outlines"], small["image"]])} | {
                 title: layer.tile(i) for title, layer in painted.items()
             }
             rows.append(
@@ -141,26 +141,26 @@ class FeatureMaps(Showing):
             rows,
         )
 
-    def _run(
+    def _compute_layers(
         self, trainer: Trainer, module: EvaluatedModule, batch: Sample
-    ) -> tuple[list[Tensor], dict[str, Layer]]:
+    ) -> tuple[list[Tensor], dict[str, LayerActivations]]:
         """Return the logits of each image, and the maps of each column."""
         logits, maps = [], []
         canvas, contents = ImageSize(*batch["image"].shape[-2:]), batch["content"]
-        with listening(
-            one_of(module), self._layers(module), aspect=canvas.height / canvas.width
+        with record_activations(
+            first_network(module), self._layers(module), aspect=canvas.height / canvas.width
         ) as heard:
             for image in batch["image"]:
                 heard.clear()
-                logits.append(logits_of(trainer, module, image))
-                maps.append(_titled(heard))
+                logits.append(predict_logits(trainer, module, image))
+                maps.append(_layer_title(heard))
         return logits, {
-            title: Layer([of_image[title] for of_image in maps], canvas, contents)
+            title: LayerActivations([of_image[title] for of_image in maps], canvas, contents)
             for title in maps[0]
         }
 
 
-def _titled(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+def _layer_title(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
     """A title for each map: that of its layer, numbered where a layer gives several."""
     found = {}
     for title, maps in heard.items():

@@ -11,45 +11,59 @@ from torch import Tensor, nn
 
 from datamodules.refusal import UserError
 
-BODIES = ("encoder", "backbone")
-FUSING = ("decode_head.fpn_bottleneck", "decoder")
-KEY = "callbacks.feature_maps.layers"
-EXTRA = 8  # tokens before those of the grid (of the class, registers) at most
+BACKBONE_NAMES = ("encoder", "backbone")
+FUSION_NAMES = ("decode_head.fpn_bottleneck", "decoder")
+LAYERS_KEY = "callbacks.feature_maps.layers"
+EXTRA_LAYERS = 8  # tokens before those of the grid (of the class, registers) at most
 
 
-def stages_of(net: nn.Module) -> dict[str, str]:
+def find_stage_layers(net: nn.Module) -> dict[str, str]:
     """Return title -> layer: the body whose output holds all stages, and the layer that fuses them.
 
     Of a timm network without either its stages.
     """
     names = dict(net.named_modules())
     for path in names:
-        body = next((_below(path, name) for name in BODIES if _below(path, name) in names), None)
-        fusing = next((_below(path, name) for name in FUSING if _below(path, name) in names), None)
+        body = next(
+            (
+                _layers_below(path, name)
+                for name in BACKBONE_NAMES
+                if _layers_below(path, name) in names
+            ),
+            None,
+        )
+        fusing = next(
+            (
+                _layers_below(path, name)
+                for name in FUSION_NAMES
+                if _layers_below(path, name) in names
+            ),
+            None,
+        )
         if body and fusing:
             return {"stage": body, "fused": fusing}
     for path, module in names.items():
         info = getattr(module, "feature_info", None)
         stages = (
-            [_below(path, entry["module"]) for entry in info if "module" in entry]
+            [_layers_below(path, entry["module"]) for entry in info if "module" in entry]
             if isinstance(info, list)
             else []
         )
         if stages and all(stage in names for stage in stages):
             return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
     known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
-    mend = f"write {KEY}={{title: NAME}} with names such as {known}"
+    mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {known}"
     raise UserError(
-        f"{KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
+        f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
         f" {mend}"
     )
 
 
-def _below(path: str, name: str) -> str:
+def _layers_below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
+def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
     """Refuses a name that the network does not have, or that never gives anything.
 
     Raises:
@@ -58,7 +72,7 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
     names = dict(net.named_modules())
     if not layers:
         raise UserError(
-            f"{KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
+            f"{LAYERS_KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
         )
     for name in map(str, layers.values()):
         if name not in names or not name:
@@ -67,19 +81,19 @@ def refuse_unknown(net: nn.Module, layers: Mapping[str, str]) -> None:
                 or [known for known in names if known][:3]
             )
             raise UserError(
-                f"{KEY} names {name or 'nothing'}, which the network does not have; did you mean"
+                f"{LAYERS_KEY} names {name or 'nothing'}, which the network does not have; did you mean"
                 f" {' or '.join(near)}?"
             )
         if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
-            parts = [_below(name, part) for part, _ in names[name].named_children()][:3]
+            parts = [_layers_below(name, part) for part, _ in names[name].named_children()][:3]
             raise UserError(
-                f"{KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
+                f"{LAYERS_KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
                 f" such as {' or '.join(parts)}"
             )
 
 
 @contextmanager
-def listening(
+def record_activations(
     net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0
 ) -> Iterator[dict[str, list[Tensor]]]:
     """Record the output of each layer on its first call after `clear()`.
@@ -102,8 +116,8 @@ def listening(
             if title not in heard:
                 heard[title] = [
                     grid
-                    for each in _maps(output, given)
-                    if (grid := channels_first(each[0].detach(), aspect)) is not None
+                    for each in _to_maps(output, given)
+                    if (grid := to_chw(each[0].detach(), aspect)) is not None
                 ]
 
         return hook
@@ -120,7 +134,7 @@ def listening(
             handle.remove()
 
 
-def _maps(output: Any, given: Any) -> list[Tensor]:
+def _to_maps(output: Any, given: Any) -> list[Tensor]:
     """Return the maps that a layer gives, without the image itself and empty places.
 
     Encoders hand the image through, and some leave an empty place.
@@ -137,7 +151,7 @@ def _maps(output: Any, given: Any) -> list[Tensor]:
     ]
 
 
-def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:
+def to_chw(image: Tensor, aspect: float = 1.0) -> Tensor | None:
     """Return one image's output as float32 `C x h x w` on the CPU; None where it is no map.
 
     Args:
@@ -149,7 +163,7 @@ def channels_first(image: Tensor, aspect: float = 1.0) -> Tensor | None:
     if image.ndim == 2:
         width = int(sqrt(len(image) / aspect) + 1e-6)
         height = round(width * aspect)
-        if not 0 <= len(image) - height * width <= EXTRA:
+        if not 0 <= len(image) - height * width <= EXTRA_LAYERS:
             return None
         image = image[len(image) - height * width :].T.unflatten(1, (height, width))
     elif image.shape[0] == image.shape[1] * aspect and image.shape[1] != image.shape[2] * aspect:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from callbacks.feature_maps.colours import Layer, strongest
+from callbacks.feature_maps.colours import LayerActivations, top_variance_channels
 from callbacks.report.cases import enlarge
 from datamodules.preparation.publishing import file_names, write_png
 
@@ -15,7 +15,7 @@ GAP = 4  # pixels between the pictures of a tile
 
 
 @dataclass(frozen=True)
-class Painted:
+class RenderedLayer:
     """One layer, painted.
 
     Attributes:
@@ -37,33 +37,33 @@ class Painted:
             cv2.resize(pictures[i], half, interpolation=cv2.INTER_AREA)
             for pictures in self.channels.values()
         ]
-        rows = [_beside(small[k : k + 2], width) for k in range(0, len(small), 2)]
-        return stacked([above, *rows])
+        rows = [_hstack(small[k : k + 2], width) for k in range(0, len(small), 2)]
+        return vstack([above, *rows])
 
 
-def paint(layer: Layer, channels: int) -> Painted:
+def render(layer: LayerActivations, channels: int) -> RenderedLayer:
     """The principal components and the strongest channels of a layer."""
-    cells = layer.cells()
+    cells = layer.flatten_cells()
     count, rows, columns = layer.maps[0].shape
     shown = {
         number: [
             cv2.applyColorMap(pixels, cv2.COLORMAP_VIRIDIS)
             for pixels in layer.channel(cells, number)
         ]
-        for number in strongest(cells, channels)
+        for number in top_variance_channels(cells, channels)
     }
     components = [np.ascontiguousarray(pixels[..., ::-1]) for pixels in layer.components(cells)]
     below = f"; below {', '.join(map(str, shown))}" if shown else ""
-    return Painted(f"{count} channels, {rows} × {columns} cells{below}", components, shown)
+    return RenderedLayer(f"{count} channels, {rows} × {columns} cells{below}", components, shown)
 
 
-def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def vstack(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """One below the other, with a black gap; all of the same width."""
     black = np.zeros((GAP, pictures[0].shape[1], 3), np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, black)][:-1])
 
 
-def _beside(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
+def _hstack(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
     row = np.zeros((pictures[0].shape[0], width, 3), np.uint8)
     for k, picture in enumerate(pictures):
         left = k * (width - picture.shape[1])
@@ -71,8 +71,11 @@ def _beside(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
     return row
 
 
-def write(
-    folder: Path, ids: Sequence[str], outlines: Sequence[np.ndarray], layers: Mapping[str, Painted]
+def write_pictures(
+    folder: Path,
+    ids: Sequence[str],
+    outlines: Sequence[np.ndarray],
+    layers: Mapping[str, RenderedLayer],
 ) -> None:
     """Write PNG files of each image, as large as the network saw the picture.
 

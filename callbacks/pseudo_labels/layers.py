@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from callbacks.feature_maps.layers import stages_of
+from callbacks.feature_maps.layers import find_stage_layers
 from datamodules.refusal import UserError
 
 
@@ -51,7 +51,7 @@ def find_last_stage(net: nn.Module, key: str) -> str:
         Refusal: there is no such layer.
     """
     try:
-        return list(stages_of(net).values())[-1]
+        return list(find_stage_layers(net).values())[-1]
     except UserError:  # says it of the feature maps
         path, body = "", net
     while len(children := dict(body.named_children())) == 1:

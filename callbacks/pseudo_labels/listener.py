@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from callbacks.feature_maps.layers import channels_first
+from callbacks.feature_maps.layers import to_chw
 from callbacks.pseudo_labels.activation_maps import CAMMethod
 from datamodules.refusal import UserError
 
@@ -100,7 +100,7 @@ class ActivationRecorder:
     def _to_bchw(self, tensor: Tensor, image_indices: Sequence[int]) -> np.ndarray:
         """float32 `B x C x h x w` of some images, whatever the layout."""
         tensor = tensor.detach()
-        grids = [channels_first(tensor[row], self._aspect_ratio) for row in image_indices or [0]]
+        grids = [to_chw(tensor[row], self._aspect_ratio) for row in image_indices or [0]]
         if grids[0] is None or grids[0][0].numel() < 2:
             raise UserError(
                 f"{self._cam_method.key}.layers names {' or '.join(self._layer_names)}, which gives no map;"

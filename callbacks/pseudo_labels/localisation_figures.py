@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from callbacks.pseudo_labels.froc import froc_curve
 from callbacks.pseudo_labels.localisation_rules import LocalizationConfig, froc_score_name
 from callbacks.pseudo_labels.measured import LocalizationResults
-from callbacks.report.figures import figure, legend, look
+from callbacks.report.figures import figure, legend, line_style
 from lightning_modules.uncertainty import Estimate
 
 EstimatesByMethod = Mapping[str, Mapping[str, Estimate]]
@@ -53,7 +53,7 @@ def _draw_froc_curves(
             continue
         curve, style = (
             froc_curve(localised.events, localised.n_lesions, np.ones((1, len(localised.ids)))),
-            look(number),
+            line_style(number),
         )
         end = max(float(curve.false_positives[0, -1]), grid[0])
         x = np.append(grid[grid < end], min(end, grid[-1]))
@@ -94,7 +94,7 @@ def _draw_hit_rates(
     for number, (method, scores) in enumerate(estimates.items()):
         several = [scores[f"hit_rate_{kind}_at_{b}"] for b in boxes]
         style, x = (
-            look(number),
+            line_style(number),
             boxes + 0.05 * (number - (len(estimates) - 1) / 2),
         )  # beside each other, so that intervals are told apart
         axes.plot(

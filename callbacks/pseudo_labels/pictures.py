@@ -12,8 +12,8 @@ from callbacks.pseudo_labels.quota import PerSplitLimit
 from callbacks.pseudo_labels.rows import ImageLookup
 from callbacks.pseudo_labels.truth import GroundTruth
 from callbacks.report.cases import Case, data_url, enlarge
-from callbacks.report.mask_cases import PREDICTION, TRUTH
-from callbacks.report.overlay import outlined_one, tinted
+from callbacks.report.mask_cases import PREDICTION_COLOR, TRUTH_COLOR
+from callbacks.report.overlay import fill_mask, outline_mask
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode
 from datamodules.preparation.publishing import file_names
@@ -128,7 +128,7 @@ def render_panes(
     grey = cv2.cvtColor(large(image), cv2.COLOR_GRAY2BGR)
     warm = np.clip(box.back(heat), 0, 1)
     colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
-    true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH, factor)
+    true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
     said = grey
     for i, one in enumerate(
         pseudo_label.boxes
@@ -136,16 +136,16 @@ def render_panes(
         colour = (
             FALSE_POSITIVE_COLOR
             if not pseudo_label.mask_checks
-            else PREDICTION
+            else PREDICTION_COLOR
             if pseudo_label.mask_checks[i].reason is None
             else REJECTED_COLOR
         )
         said = draw_boxes(said, [one], colour, factor)
     if pseudo_label.mask is not None:
         mask = large(decode([pseudo_label.mask], *image.shape)[..., 0])
-        said = outlined_one(tinted(said, mask, PREDICTION), mask, PREDICTION)
+        said = outline_mask(fill_mask(said, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
-        said = outlined_one(said, large(truth.mask.astype(np.uint8)), TRUTH)
+        said = outline_mask(said, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
         "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),

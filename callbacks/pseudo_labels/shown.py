@@ -10,7 +10,7 @@ from callbacks.pseudo_labels.quality import rejection_funnel
 from callbacks.pseudo_labels.scored import LocalizationReport
 from callbacks.report.cases import Case
 from callbacks.report.section import Column, Section, Table
-from callbacks.report.table import interval, number
+from callbacks.report.table import format_interval, format_number
 
 SECTION_LEGEND = (
     "Of the images above the threshold the heat map's peaks become boxes and the boxes masks, all"
@@ -170,7 +170,9 @@ def _score_table(localization: LocalizationReport) -> Table:
 
 
 def _format_with_interval(score: dict[str, Any]) -> str:
-    return number(score["value"]) + (f" [{interval(score)}]" if score["low"] is not None else "")
+    return format_number(score["value"]) + (
+        f" [{format_interval(score)}]" if score["low"] is not None else ""
+    )
 
 
 def _timing_table(seconds: Mapping[str, float], heat_maps_per_second: float | None) -> Table:

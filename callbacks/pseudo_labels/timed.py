@@ -4,10 +4,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.pseudo_labels.clock import StepTimer
-from callbacks.report.section import Showing
+from callbacks.report.section import ReportContributor
 
 
-class StageTimer(Showing):
+class StageTimer(ReportContributor):
     """Counts the steps that come before a prediction on `timer`."""
 
     def __init__(self) -> None:

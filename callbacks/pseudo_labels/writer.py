@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from callbacks.agreement import gathered
+from callbacks.agreement import all_gather_lists
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.chain import PseudoLabel, PseudoLabelPipeline
 from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
@@ -163,7 +163,7 @@ class PseudoLabelWriter(StageTimer):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers what all processes found, and writes it down on the first."""
         self._stack.close()
-        found, measured, shown = gathered(
+        found, measured, shown = all_gather_lists(
             trainer.world_size,
             self._pseudo_labels,
             self.localization.image_stats,
@@ -186,7 +186,7 @@ class PseudoLabelWriter(StageTimer):
             build_section(told, scored, group_cases(shown)),
         )
         print(
-            *self._section.said,
+            *self._section.messages,
             f"pseudo labels of {sum(each.predicted_positive for each in found)} images above the threshold:"
             f" {self.folder}",
             sep="\n",

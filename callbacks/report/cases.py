@@ -12,11 +12,11 @@ SIDE = 224  # pixels of one pane
 
 
 @dataclass(frozen=True)
-class Chip:
+class ClassTag:
     """A colour (empty for none) and the title that it stands for."""
 
     title: str
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Case:
     id: str
     caption: str
     panes: dict[str, str] = field(default_factory=dict)
-    chips: tuple[Chip, ...] = ()
+    chips: tuple[ClassTag, ...] = ()
     channels: tuple[int, ...] = ()
     maps: Mapping[int, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
 
 
-class Order(NamedTuple):
+class Ranking(NamedTuple):
     """All images of a split, sorted by a criterion.
 
     Attributes:
@@ -56,7 +56,7 @@ class Order(NamedTuple):
     counted: int
 
 
-def chosen(orders: Mapping[str, Order], number: int) -> list[tuple[str, int]]:
+def choose_cases(orders: Mapping[str, Ranking], number: int) -> list[tuple[str, int]]:
     """Return (order name, image) of the first `number` images of each order, no image twice."""
     found: dict[int, str] = {}
     for kind, order in orders.items():
@@ -65,7 +65,7 @@ def chosen(orders: Mapping[str, Order], number: int) -> list[tuple[str, int]]:
     return [(kind, i) for i, kind in found.items()]
 
 
-def in_turn(rows: Mapping[str, Sequence[Case]], number: int) -> list[Case]:
+def round_robin(rows: Mapping[str, Sequence[Case]], number: int) -> list[Case]:
     """Take up to `number` cases, one of each row in turn, no image twice."""
     found: dict[str, Case] = {}
     for rank in range(max(map(len, rows.values()), default=0)):
@@ -75,7 +75,7 @@ def in_turn(rows: Mapping[str, Sequence[Case]], number: int) -> list[Case]:
     return list(found.values())
 
 
-def placed(ids: np.ndarray, names: Iterable[str]) -> list[int]:
+def indices_of(ids: np.ndarray, names: Iterable[str]) -> list[int]:
     """Return the indices of the named images; skip names that are missing."""
     place = {id: i for i, id in enumerate(ids.tolist())}
     return [place[name] for name in names if name in place]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.report.judged import by_patient, without_lookalikes
-from callbacks.report.kinds import KINDS
+from callbacks.report.judged import drop_near_duplicates, per_patient
+from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.stages import read_stages
 from callbacks.runs.written import read_yaml
 from datamodules.base import ManifestDataModule
@@ -38,51 +38,54 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportInput:
     """Inputs for the report of a finished run."""
 
     title: str
     run_dir: Path
     evidence: dict[str, Evidence]
     rule: list[dict[str, float]]
-    beside: dict[str, Any]
-    judged: str = "test"  # the split whose scores the page leads with
+    extras: dict[str, Any]
+    evaluated_split: str = "test"  # the split whose scores the page leads with
 
 
-def content(run: Run, data: dict[str, Any]) -> dict[str, Any]:
+def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
     """Return report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     stages = read_stages(run.run_dir)
     judged = (
         run.evidence
-        | without_lookalikes(run.evidence, set(data["near_duplicates"]["test_images"]))
-        | by_patient(run.evidence, run.judged)
+        | drop_near_duplicates(run.evidence, set(data["near_duplicates"]["test_images"]))
+        | per_patient(run.evidence, run.evaluated_split)
     )
     return {
         "schema": SCHEMA,
         "title": run.title,
-        "kind": run.evidence[run.judged].kind,
-        "heads": run.evidence[run.judged].headline_metrics,
-        "judged": run.judged,
+        "kind": run.evidence[run.evaluated_split].kind,
+        "heads": run.evidence[run.evaluated_split].headline_metrics,
+        "judged": run.evaluated_split,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "scores": {split: scores(evidence) for split, evidence in judged.items()},
-        "definitions": {score.name: score.definition for score in run.evidence[run.judged].scores},
+        "scores": {split: report_scores(evidence) for split, evidence in judged.items()},
+        "definitions": {
+            score.name: score.definition for score in run.evidence[run.evaluated_split].scores
+        },
         "caveat": {split: bootstrap_caveat(evidence) for split, evidence in judged.items()},
-        "identity": run.evidence[run.judged].identity,
-        "judged_at": run.evidence[run.judged].evaluation_grid,
-        "rule": dict(zip(run.evidence[run.judged].classes, run.rule, strict=False)),
-        **KINDS[run.evidence[run.judged].kind].tables(run.evidence),
-        **run.beside,
+        "identity": run.evidence[run.evaluated_split].identity,
+        "judged_at": run.evidence[run.evaluated_split].evaluation_grid,
+        "rule": dict(zip(run.evidence[run.evaluated_split].classes, run.rule, strict=False)),
+        **TASK_VIEWS[run.evidence[run.evaluated_split].kind].tables(run.evidence),
+        **run.extras,
         **({"stages": stages} if stages else {}),
         "data": data,
         "versions": (
-            {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES}
+            {"python": platform.python_version()}
+            | {name: package_versions(name) for name in PACKAGES}
         ),
-        "commit": commit(),
-        "config": configuration(run.run_dir),
+        "commit": git_commit(),
+        "config": load_config(run.run_dir),
     }
 
 
-def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
+def report_scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Return class -> score -> estimate."""
     return {
         name: {score: asdict(value) for score, value in found.items()}
@@ -90,7 +93,7 @@ def scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     }
 
 
-def about_data(data: ManifestDataModule) -> dict[str, Any]:
+def describe_data(data: ManifestDataModule) -> dict[str, Any]:
     """Count images, groups and positives per split, and list the problems of the data."""
     rows, shows = data.table.rows, present_classes(data.table, data.cache)
     splits = {
@@ -126,7 +129,7 @@ def about_data(data: ManifestDataModule) -> dict[str, Any]:
     }
 
 
-def installed(package: str) -> str:
+def package_versions(package: str) -> str:
     """Return a package's version, or `unknown` if it came without metadata."""
     try:
         return version(package)
@@ -134,7 +137,7 @@ def installed(package: str) -> str:
         return "unknown"
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """Return the git commit of this code, with `+` if files were changed; None without git."""
     here = Path(__file__).parent
     try:
@@ -158,7 +161,7 @@ def commit() -> str | None:
     return head + ("+" if changed else "")
 
 
-def configuration(run_dir: Path) -> dict[str, Any] | None:
+def load_config(run_dir: Path) -> dict[str, Any] | None:
     """Load the resolved configuration from the run folder; None if config.yaml is missing."""
     path = run_dir / "config.yaml"
     return read_yaml(path) if path.is_file() else None
@@ -166,14 +169,14 @@ def configuration(run_dir: Path) -> dict[str, Any] | None:
 
 def write_json(found: dict[str, Any], path: Path) -> None:
     """Write valid JSON; numbers that are not finite become null."""
-    atomic_write(path, json.dumps(_plain(found), indent=2, ensure_ascii=False).encode())
+    atomic_write(path, json.dumps(_to_plain(found), indent=2, ensure_ascii=False).encode())
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

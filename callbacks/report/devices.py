@@ -6,24 +6,24 @@ from typing import Any
 import torch
 from lightning import Trainer
 
-from callbacks.drawn import planned
+from callbacks.drawn import sampling_schedule
 
 
-def devices(trainer: Trainer) -> dict[str, Any]:
+def describe_devices(trainer: Trainer) -> dict[str, Any]:
     """Describe the devices of this run, as its first process knows them.
 
     Returns:
-        `processes` in all, `nodes`, `devices_per_node`, `names` (name -> how many, of the first
+        `processes` in all, `nodes`, `devices_per_node`, `device_names` (name -> how many, of the first
         node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step and
         device, those of a curriculum in their order) and `accumulated` (steps whose gradients are
         summed).
     """
-    plans = planned(trainer.datamodule, trainer)  # type: ignore[attr-defined]
+    plans = sampling_schedule(trainer.datamodule, trainer)  # type: ignore[attr-defined]
     return {
         "processes": trainer.world_size,
         "nodes": trainer.num_nodes,
         "devices_per_node": trainer.num_devices,
-        "names": names(trainer),
+        "names": device_names(trainer),
         "accelerator": trainer.strategy.root_device.type,
         "strategy": type(trainer.strategy).__name__.removesuffix("Strategy"),
         "precision": str(trainer.precision),
@@ -32,13 +32,13 @@ def devices(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def names(trainer: Trainer) -> dict[str, int]:
+def device_names(trainer: Trainer) -> dict[str, int]:
     """Return device name -> count for the first node; known before anything runs."""
     own = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
-    return dict(Counter(_name(device) for device in own))
+    return dict(Counter(_device_name(device) for device in own))
 
 
-def _name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     """Return a GPU's name, a CPU with its number of threads, or the device type."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

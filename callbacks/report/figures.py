@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-COLOURS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
+COLORS = {"train": "#8a8f98", "val": "#2f81f7", "test": "#e8590c", "out_of_fold": "#e8590c"}
 # Each stands out from a white and a dark page by 3.2 : 1 or more.
 PALETTE = ("#e8590c", "#2f81f7", "#2da44e", "#a371f7", "#b08800", "#d6409f", "#1b9aaa", "#8a8f98")
-WITHIN = 4  # entries of a legend that the axes have room for
+MAX_LEGEND_INSIDE = 4  # entries of a legend that the axes have room for
 INK = "#123456"  # replaced by currentColor, so that axes follow light and dark
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -48,9 +48,9 @@ def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3
 
 
 def legend(axes: Axes, loc: Any) -> None:
-    """Add a legend within the axes, or below them if it has more than `WITHIN` entries."""
+    """Add a legend within the axes, or below them if it has more than `MAX_LEGEND_INSIDE` entries."""
     lines, names = axes.get_legend_handles_labels()
-    if len(names) > WITHIN:
+    if len(names) > MAX_LEGEND_INSIDE:
         legend_below(axes, lines, names, 3 if max(map(len, names)) < 18 else 2)
     elif names:
         axes.legend(loc=loc)
@@ -71,7 +71,7 @@ def legend_below(axes: Axes, lines: Sequence[Any], names: Sequence[str], columns
     )
 
 
-def look(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
     """Return colour and dashes of curve `number`; a repeated colour gets other dashes."""
     return {
         "color": PALETTE[number % len(PALETTE)],

@@ -7,18 +7,21 @@ from typing import Any
 import numpy as np
 
 from callbacks.report import packed
-from callbacks.report.swept import Swept
+from callbacks.report.swept import ThresholdSweep
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import SegmentationEvidence
 
 # `title`, `digits` of numbers, and `values` (N) or, if they differ by class, `of` (classes x N).
-Column = dict[str, Any]
+ImageColumn = dict[str, Any]
 
 
-def table(
-    evidence: Evidence, columns: list[Column], each: list[Swept], pictures: Mapping[str, int]
+def build_image_table(
+    evidence: Evidence,
+    columns: list[ImageColumn],
+    each: list[ThresholdSweep],
+    pictures: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the table of all images for the page's script.
 
@@ -32,28 +35,34 @@ def table(
     return {
         "ids": evidence.ids.tolist(),
         "columns": (groups if (evidence.groups != evidence.ids).any() else []) + columns,
-        "silent": [packed.words(of_class.silent) for of_class in each],
-        "flags": [packed.flags(of_class.positive + 2 * of_class.predicted) for of_class in each],
+        "silent": [packed.encode_uint16(of_class.silent) for of_class in each],
+        "flags": [
+            packed.encode_uint8(of_class.positive + 2 * of_class.predicted) for of_class in each
+        ],
         "cases": [pictures.get(id) for id in evidence.ids.tolist()],
     }
 
 
-def mask_columns(evidence: SegmentationEvidence) -> list[Column]:
+def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
     """Return columns of the Dice at the rule and of the lesion's share of the image."""
     truth, classes = evidence.truth, range(len(evidence.classes))
     share = 100 * truth[:, :, 1] / np.maximum(1, truth.sum(2))
     ruled = [dice(evidence.decided(c).pixels) for c in classes]
     return [
-        {"title": "Dice at the rule", "digits": 4, "of": [_rounded(ruled[c]) for c in classes]},
+        {
+            "title": "Dice at the rule",
+            "digits": 4,
+            "of": [_round_values(ruled[c]) for c in classes],
+        },
         {
             "title": "lesion, % of the image",
             "digits": 3,
-            "of": [_rounded(share[:, c], 3) for c in classes],
+            "of": [_round_values(share[:, c], 3) for c in classes],
         },
     ]
 
 
-def label_columns(evidence: ClassificationEvidence) -> list[Column]:
+def classification_columns(evidence: ClassificationEvidence) -> list[ImageColumn]:
     """Return probabilities; of exclusive classes truth, decision, its probability and outcome."""
     probability = evidence.probability
     if not evidence.exclusive:
@@ -61,19 +70,19 @@ def label_columns(evidence: ClassificationEvidence) -> list[Column]:
             {
                 "title": "probability",
                 "digits": 4,
-                "of": [_rounded(of_class) for of_class in probability.T],
+                "of": [_round_values(of_class) for of_class in probability.T],
             }
         ]
     names, true, said = np.array(evidence.classes), evidence.labels.argmax(1), probability.argmax(1)
     return [
         {"title": "truth", "values": names[true].tolist()},
         {"title": "decision", "values": names[said].tolist()},
-        {"title": "its probability", "digits": 4, "values": _rounded(probability.max(1))},
+        {"title": "its probability", "digits": 4, "values": _round_values(probability.max(1))},
         {"title": "outcome", "values": np.where(true == said, "right", "wrong").tolist()},
     ]
 
 
-def _rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
+def _round_values(values: np.ndarray, digits: int = 4) -> list[float | None]:
     """Round values; whole numbers become int, as most are 0 or 1, and non-finite ones None."""
     return [
         None if not isfinite(value) else int(value) if value == int(value) else value

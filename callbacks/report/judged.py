@@ -8,7 +8,7 @@ from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import ClassificationEvidence
 
 
-def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
+def drop_near_duplicates(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[str, Evidence]:
     """Return test without the images `ids`, which are near duplicates of train or val images.
 
     Empty if there is no test split, no such image, or no other image.
@@ -19,7 +19,7 @@ def without_lookalikes(evidence: Mapping[str, Evidence], ids: set[str]) -> dict[
     return {"test_without_lookalikes": rest} if len(rest) else {}
 
 
-def by_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
+def per_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
     """Return the evaluated split with one decision per patient.
 
     Empty unless labels are not exclusive, groups are patients and some patient has several images.

@@ -5,39 +5,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from callbacks.report import label_cases, mask_cases, thresholds
-from callbacks.report.image_table import label_columns, mask_columns
-from callbacks.report.label_figures import label_figures
-from callbacks.report.label_tables import label_tables
-from callbacks.report.mask_confusion import confusion
-from callbacks.report.mask_figures import mask_figures
-from callbacks.report.mask_maps import maps_of
-from callbacks.report.mask_panels import mask_panels
-from callbacks.report.pooled import mask_tables
+from callbacks.report.image_table import classification_columns, segmentation_columns
+from callbacks.report.label_figures import classification_figures
+from callbacks.report.label_tables import classification_tables
+from callbacks.report.mask_confusion import segmentation_confusion
+from callbacks.report.mask_figures import segmentation_figures
+from callbacks.report.mask_maps import encode_logit_maps
+from callbacks.report.mask_panels import segmentation_panels
+from callbacks.report.pooled import segmentation_tables
 
 
 @dataclass(frozen=True)
-class Kind:
+class TaskView:
     """The parts of a page that depend on the kind of evidence.
 
     Attributes:
         figures: Takes split -> evidence; returns title -> SVG.
         panels: Takes split -> evidence; returns title -> class -> small SVG, empty for one class.
         tables: Takes split -> evidence; returns what report.json holds besides scores.
-        choose: Takes evidence of a split and a number; returns the cases that are shown.
-        orders: Takes evidence of a split; returns name -> order of all its images, from which the
+        select_cases: Takes evidence of a split and a number; returns the cases that are shown.
+        rankings: Takes evidence of a split; returns name -> order of all its images, from which the
             cases are taken.
-        few: Takes evidence of a split, a number and optional names; returns a few images of which
+        select_examples: Takes evidence of a split, a number and optional names; returns a few images of which
             more is shown.
-        picture: Takes a batch, an index and a side in pixels; returns the BGR pixels of the image
+        render_image: Takes a batch, an index and a side in pixels; returns the BGR pixels of the image
             alone.
-        panes: Takes a batch, an index, its logits, the rule and a side in pixels; returns title ->
+        render_panes: Takes a batch, an index, its logits, the rule and a side in pixels; returns title ->
             BGR pixels.
-        maps: Takes a batch, an index, its logits, classes and a side in pixels; returns what
+        encode_logit_maps: Takes a batch, an index, its logits, classes and a side in pixels; returns what
             overlays are drawn from, and its size.
-        at_each_byte: Takes evidence and a class; yields its decisions at the 256 thresholds.
-        start: Takes evidence and a class; returns the position of its slider at the rule.
-        columns: Takes evidence; returns the columns of the table of all images.
-        key: Takes the names of the classes; returns the chips that explain their colours.
+        at_all_thresholds: Takes evidence and a class; yields its decisions at the 256 thresholds.
+        slider_start: Takes evidence and a class; returns the position of its slider at the rule.
+        image_columns: Takes evidence; returns the columns of the table of all images.
+        class_tags: Takes the names of the classes; returns the chips that explain their colours.
         legend: Describes the panes, for a single class and for several.
         overlay: Describes the pane `overlay` alone, for a single class and for several.
         rule: Explains how the rule decides.
@@ -46,39 +46,43 @@ class Kind:
     figures: Callable[[Any], dict[str, str]]
     panels: Callable[[Any], dict[str, dict[str, str]]]
     tables: Callable[[Any], dict[str, Any]]
-    choose: Callable[..., Any]
-    orders: Callable[..., Any]
-    few: Callable[..., Any]
-    picture: Callable[..., Any]
-    panes: Callable[..., Any]
-    maps: Callable[..., Any]
-    at_each_byte: Callable[..., Any]
-    start: Callable[..., thresholds.Start]
-    columns: Callable[..., Any]
-    key: Callable[[Any], Any]
+    select_cases: Callable[..., Any]
+    rankings: Callable[..., Any]
+    select_examples: Callable[..., Any]
+    render_image: Callable[..., Any]
+    render_panes: Callable[..., Any]
+    encode_logit_maps: Callable[..., Any]
+    at_all_thresholds: Callable[..., Any]
+    slider_start: Callable[..., thresholds.SliderStart]
+    image_columns: Callable[..., Any]
+    class_tags: Callable[[Any], Any]
     legend: tuple[str, str]
     overlay: tuple[str, str]
     rule: str
 
 
-KINDS = {
-    "mask": Kind(
-        figures=mask_figures,
-        panels=mask_panels,
+TASK_VIEWS = {
+    "mask": TaskView(
+        figures=segmentation_figures,
+        panels=segmentation_panels,
         tables=lambda evidence: (
-            mask_tables(evidence)
-            | {"confusion": {split: confusion(seen) for split, seen in evidence.items()}}
+            segmentation_tables(evidence)
+            | {
+                "confusion": {
+                    split: segmentation_confusion(seen) for split, seen in evidence.items()
+                }
+            }
         ),
-        choose=mask_cases.choose,
-        orders=mask_cases.orders,
-        few=mask_cases.few,
-        picture=mask_cases.picture,
-        panes=mask_cases.panes,
-        maps=maps_of,
-        at_each_byte=thresholds.masks_at_each_byte,
-        start=thresholds.mask_start,
-        columns=mask_columns,
-        key=mask_cases.key,
+        select_cases=mask_cases.select_cases,
+        rankings=mask_cases.rankings,
+        select_examples=mask_cases.select_examples,
+        render_image=mask_cases.render_image,
+        render_panes=mask_cases.render_panes,
+        encode_logit_maps=encode_logit_maps,
+        at_all_thresholds=thresholds.segmentation_at_thresholds,
+        slider_start=thresholds.segmentation_slider_start,
+        image_columns=segmentation_columns,
+        class_tags=mask_cases.class_tags,
         legend=(
             (
                 "Truth green, prediction orange. Best and worst are told among the images that show"
@@ -97,20 +101,20 @@ KINDS = {
             " drawn at bottom. Searched on val, frozen, applied to test."
         ),
     ),
-    "label": Kind(
-        figures=label_figures,
+    "label": TaskView(
+        figures=classification_figures,
         panels=lambda evidence: {},
-        tables=label_tables,
-        choose=label_cases.choose,
-        orders=label_cases.orders,
-        few=label_cases.few,
-        picture=label_cases.picture,
-        panes=label_cases.panes,
-        maps=lambda *of_image: ({}, (0, 0)),
-        at_each_byte=thresholds.labels_at_each_byte,
-        start=thresholds.label_start,
-        columns=label_columns,
-        key=lambda classes: (),
+        tables=classification_tables,
+        select_cases=label_cases.select_cases,
+        rankings=label_cases.rankings,
+        select_examples=label_cases.select_examples,
+        render_image=label_cases.render_image,
+        render_panes=label_cases.render_panes,
+        encode_logit_maps=lambda *of_image: ({}, (0, 0)),
+        at_all_thresholds=thresholds.classification_at_thresholds,
+        slider_start=thresholds.classification_slider_start,
+        image_columns=classification_columns,
+        class_tags=lambda classes: (),
         legend=("As the network saw them. Errors are at the rule; the surest of them come first.",)
         * 2,
         overlay=("as the network saw it",) * 2,

@@ -6,53 +6,61 @@ from itertools import groupby
 import numpy as np
 from torch import Tensor
 
-from callbacks.report.cases import SIDE, Case, Order, chosen, enlarge, in_turn, placed
+from callbacks.report.cases import (
+    SIDE,
+    Case,
+    Ranking,
+    choose_cases,
+    enlarge,
+    indices_of,
+    round_robin,
+)
 from datamodules.sample import Sample
 from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.rule import DecisionRule
 
 
-def orders(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Order]:
+def rankings(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Ranking]:
     """Order all images at random, and by the most confident errors of each kind."""
     random = np.random.default_rng(seed).permutation(len(evidence))
-    found = {"random": Order(random, len(evidence))}
-    for kind, errors in _errors(evidence).items():
+    found = {"random": Ranking(random, len(evidence))}
+    for kind, errors in _classification_errors(evidence).items():
         first = dict.fromkeys(i for i, _ in errors)
-        found[kind] = Order(
+        found[kind] = Ranking(
             np.array([*first, *(i for i in random.tolist() if i not in first)], int), len(first)
         )
     return found
 
 
-def choose(evidence: ClassificationEvidence, number: int, seed: int = 0) -> list[Case]:
+def select_cases(evidence: ClassificationEvidence, number: int, seed: int = 0) -> list[Case]:
     """Choose `number` random images and as many of each kind of confident error, none twice."""
     wrong: dict[str, dict[int, int]] = {
-        kind: dict(reversed(errors)) for kind, errors in _errors(evidence).items()
+        kind: dict(reversed(errors)) for kind, errors in _classification_errors(evidence).items()
     }  # image -> its surest class
-    picked = chosen(orders(evidence, seed), number)
+    picked = choose_cases(rankings(evidence, seed), number)
     return [
-        Case(kind, str(evidence.ids[i]), _caption(evidence, i, wrong.get(kind, {}).get(i)))
+        Case(kind, str(evidence.ids[i]), _label_caption(evidence, i, wrong.get(kind, {}).get(i)))
         for kind, i in picked
     ]
 
 
-def few(
+def select_examples(
     evidence: ClassificationEvidence, number: int, ids: Sequence[str] | None = None
 ) -> list[Case]:
     """Return the named images, or `number` of the surest errors and random images in turn."""
     if ids is not None:
         return [
-            Case("asked for", str(evidence.ids[i]), _caption(evidence, i))
-            for i in placed(evidence.ids, ids)
+            Case("asked for", str(evidence.ids[i]), _label_caption(evidence, i))
+            for i in indices_of(evidence.ids, ids)
         ]
     rows = {
         kind: list(cases)
-        for kind, cases in groupby(choose(evidence, number), lambda case: case.kind)
+        for kind, cases in groupby(select_cases(evidence, number), lambda case: case.kind)
     }
-    return in_turn(dict(reversed(rows.items())), number)
+    return round_robin(dict(reversed(rows.items())), number)
 
 
-def _errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]]:
+def _classification_errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]]:
     """Return kind of error -> (image, class) pairs, the most confident first."""
     says, truth, probability = evidence.predicted, evidence.labels > 0, evidence.probability
     kinds = {"most confident false positives": (says & ~truth, probability)}
@@ -67,7 +75,7 @@ def _errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]
     }
 
 
-def _caption(evidence: ClassificationEvidence, i: int, channel: int | None = None) -> str:
+def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None = None) -> str:
     """State the probability of `channel`, else of the likeliest class, and the true classes."""
     probability = evidence.probability[i]
     c = int(probability.argmax()) if channel is None else channel
@@ -75,7 +83,7 @@ def _caption(evidence: ClassificationEvidence, i: int, channel: int | None = Non
     return f"p({evidence.classes[c]}) = {probability[c]:.3f}, truth: {', '.join(true) or 'none'}"
 
 
-def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
     pixels = (
         batch["image"][i][batch["content"][i].inside].expand(3, -1, -1).numpy().transpose(1, 2, 0)
@@ -83,8 +91,8 @@ def picture(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 
 
-def panes(
+def render_panes(
     batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
 ) -> dict[str, np.ndarray]:
     """Return the picture as the only pane."""
-    return {"image": picture(batch, i, side)}
+    return {"image": render_image(batch, i, side)}

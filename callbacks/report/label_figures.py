@@ -7,26 +7,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from callbacks.report.figures import COLOURS, INK, PALETTE, figure, legend, look
+from callbacks.report.figures import COLORS, INK, PALETTE, figure, legend, line_style
 from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.label_scores import ClassificationDecision
 
-Seen = Mapping[str, ClassificationEvidence]
+SplitEvidence = Mapping[str, ClassificationEvidence]
 
 
-def label_figures(evidence: Seen) -> dict[str, str]:
+def classification_figures(evidence: SplitEvidence) -> dict[str, str]:
     """Return title -> SVG."""
     drawn = {
-        "ROC": figure(lambda axes: _roc(axes, evidence)),
-        "Precision and recall": figure(lambda axes: _precision_recall(axes, evidence)),
-        "F1 against threshold": figure(lambda axes: _f1(axes, evidence)),
-        "Calibration": figure(lambda axes: _calibration(axes, evidence)),
+        "ROC": figure(lambda axes: _draw_roc(axes, evidence)),
+        "Precision and recall": figure(lambda axes: _draw_precision_recall(axes, evidence)),
+        "F1 against threshold": figure(lambda axes: _draw_f1(axes, evidence)),
+        "Calibration": figure(lambda axes: _draw_calibration(axes, evidence)),
     }
-    return drawn | {"Probabilities by truth": figure(lambda axes: _spread(axes, evidence))}
+    return drawn | {"Probabilities by truth": figure(lambda axes: _draw_histogram(axes, evidence))}
 
 
-def _curves(
-    evidence: Seen,
+def _draw_curves(
+    evidence: SplitEvidence,
 ) -> Iterator[tuple[str, dict[str, Any], ClassificationDecision, float | None]]:
     """Yield label, style, decision and threshold of every curve.
 
@@ -38,7 +38,7 @@ def _curves(
         for c, name in enumerate(seen.classes):
             decided = seen.decided(c)
             if len(seen) and 0 < decided.positive.sum() < len(seen):
-                style = look(c) if several else {"color": COLOURS[split]}
+                style = line_style(c) if several else {"color": COLORS[split]}
                 thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
                 yield (
                     f"{split} {name}" if several else split,
@@ -48,18 +48,18 @@ def _curves(
                 )
 
 
-def _rates(d: ClassificationDecision) -> tuple[float, float, float]:
+def _rate_curve(d: ClassificationDecision) -> tuple[float, float, float]:
     """Return false positive rate, recall and precision of a decision."""
     tp, fp = (d.predicted & d.positive).sum(), (d.predicted & ~d.positive).sum()
     return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)
 
 
-def _roc(axes: Axes, evidence: Seen) -> None:
+def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-    for label, style, decided, _ in _curves(evidence):
+    for label, style, decided, _ in _draw_curves(evidence):
         false, true, _ = roc_curve(decided.positive, decided.ranking)
         axes.plot(false, true, label=label, **style)
-        at = _rates(decided)
+        at = _rate_curve(decided)
         axes.plot(at[0], at[1], "o", color=style["color"], markersize=5)
     axes.set(
         xlabel="false positive rate (dot: at the rule)",
@@ -70,14 +70,14 @@ def _roc(axes: Axes, evidence: Seen) -> None:
     legend(axes, "lower right")
 
 
-def _precision_recall(axes: Axes, evidence: Seen) -> None:
-    for label, style, decided, _ in _curves(evidence):
+def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
+    for label, style, decided, _ in _draw_curves(evidence):
         precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
         axes.step(recall, precision, label=label, where="post", **style)
         axes.axhline(
             float(decided.positive.mean()), color=style["color"], linewidth=0.7, linestyle=":"
         )
-        at = _rates(decided)
+        at = _rate_curve(decided)
         axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
     axes.set(
         xlabel="recall (dotted: prevalence)",
@@ -88,9 +88,9 @@ def _precision_recall(axes: Axes, evidence: Seen) -> None:
     legend(axes, "lower left")
 
 
-def _f1(axes: Axes, evidence: Seen) -> None:
+def _draw_f1(axes: Axes, evidence: SplitEvidence) -> None:
     thresholds = np.linspace(0, 1, 501)
-    for label, style, decided, threshold in _curves(evidence):
+    for label, style, decided, threshold in _draw_curves(evidence):
         positive, all_ = (
             np.sort(decided.probability[decided.positive]),
             np.sort(decided.probability),
@@ -101,14 +101,14 @@ def _f1(axes: Axes, evidence: Seen) -> None:
         )
         axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), label=label, **style)
         if threshold is not None:
-            axes.axvline(threshold, color=COLOURS["val"], linewidth=0.8, linestyle=":")
+            axes.axvline(threshold, color=COLORS["val"], linewidth=0.8, linestyle=":")
     axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
     legend(axes, "lower center")
 
 
-def _calibration(axes: Axes, evidence: Seen) -> None:
+def _draw_calibration(axes: Axes, evidence: SplitEvidence) -> None:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-    for label, style, decided, _ in _curves(evidence):
+    for label, style, decided, _ in _draw_curves(evidence):
         bins = np.minimum((decided.probability * 10).astype(int), 9)
         number = np.bincount(bins, minlength=10)
         some = number > 0
@@ -125,7 +125,7 @@ def _calibration(axes: Axes, evidence: Seen) -> None:
     legend(axes, "upper left")
 
 
-def _spread(axes: Axes, evidence: Seen) -> None:
+def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     split, seen = list(evidence.items())[-1]
     truth, probability = (seen.labels > 0).ravel(), seen.probability.ravel()
     for positive, colour, name in (

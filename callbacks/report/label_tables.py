@@ -7,24 +7,24 @@ import numpy as np
 
 from lightning_modules.label_evidence import ClassificationEvidence
 
-CALIBRATION = ("ece", "brier", "nll")
+CALIBRATION_METRICS = ("ece", "brier", "nll")
 
 
-def label_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
+def classification_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for labels.
 
-    `confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
+    `label_confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
     before and after.
     """
     found: dict[str, Any] = {
-        "confusion": {split: confusion(seen) for split, seen in evidence.items()}
+        "confusion": {split: label_confusion(seen) for split, seen in evidence.items()}
     }
     if any((seen.rule[..., 1] != 1).any() for seen in evidence.values()):
-        found["calibration"] = {split: _calibration(seen) for split, seen in evidence.items()}
+        found["calibration"] = {split: _calibration_table(seen) for split, seen in evidence.items()}
     return found
 
 
-def confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
+def label_confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
     """Count truth against decision: one table for exclusive classes, else one per class.
 
     Returns:
@@ -50,13 +50,13 @@ def confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
     ]
 
 
-def _calibration(evidence: ClassificationEvidence) -> dict[str, dict[str, float]]:
+def _calibration_table(evidence: ClassificationEvidence) -> dict[str, dict[str, float]]:
     """Return score -> mean over classes, before (temperature 1) and after."""
     rule = evidence.rule.copy()
     rule[..., 1] = 1.0
     plain = ClassificationEvidence(**{**vars(evidence), "rule": rule})
     once = np.ones((1, len(evidence)))
-    scores = [score for score in evidence.scores if score.name in CALIBRATION]
+    scores = [score for score in evidence.scores if score.name in CALIBRATION_METRICS]
 
     def mean(seen: ClassificationEvidence, value: Any) -> float:
         return float(np.mean([value(seen.decided(c), once)[0] for c in range(len(seen.classes))]))

@@ -6,12 +6,12 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 
-def holds_the_network(trainer: Trainer) -> bool:
+def can_run_locally(trainer: Trainer) -> bool:
     """Return whether a process can run the network alone; False if its weights are sharded."""
     return not isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy)
 
 
-def logits_of(trainer: Trainer, module: LightningModule, image: Tensor) -> Tensor:
+def predict_logits(trainer: Trainer, module: LightningModule, image: Tensor) -> Tensor:
     """Compute float32 logits `B x classes ...` on the CPU, in the precision of the test.
 
     Args:

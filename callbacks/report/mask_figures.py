@@ -6,34 +6,42 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from callbacks.report.figures import COLOURS, INK, figure, legend
-from callbacks.report.pooled import at_the_rule, best_byte, curve
+from callbacks.report.figures import COLORS, INK, figure, legend
+from callbacks.report.pooled import at_operating_point, best_f1_bin, pixel_pr_curve
 from lightning_modules.logit_byte import LEVELS, bin_probability
 from lightning_modules.mask_decision import chunks, dice, pixel_counts
 from lightning_modules.mask_evidence import SegmentationEvidence
 
-Seen = Mapping[str, SegmentationEvidence]
-THRESHOLDS = np.arange(80, 177)
+SplitEvidence = Mapping[str, SegmentationEvidence]
+CURVE_BINS = np.arange(80, 177)
 
 
-def mask_figures(evidence: Seen) -> dict[str, str]:
+def segmentation_figures(evidence: SplitEvidence) -> dict[str, str]:
     """Return title -> SVG; with several classes, precision and recall are panels instead."""
     single = len(next(iter(evidence.values())).classes) == 1
     found = {
         "Dice against threshold": figure(
-            lambda axes: dice_curve(axes, evidence, 0) if single else _dice_means(axes, evidence)
+            lambda axes: (
+                draw_dice_curve(axes, evidence, 0)
+                if single
+                else _dice_per_threshold(axes, evidence)
+            )
         )
     }
     if single:
         found["Precision and recall of pixels"] = figure(
-            lambda axes: precision_recall(axes, evidence, 0)
+            lambda axes: draw_precision_recall(axes, evidence, 0)
         )
-    found["Reliability of pixel probabilities"] = figure(lambda axes: _reliability(axes, evidence))
-    return found | {"Dice of single images": figure(lambda axes: _spread(axes, evidence))}
+    found["Reliability of pixel probabilities"] = figure(
+        lambda axes: _draw_reliability(axes, evidence)
+    )
+    return found | {
+        "Dice of single images": figure(lambda axes: _draw_dice_histogram(axes, evidence))
+    }
 
 
-def mean_dice(
-    seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = THRESHOLDS
+def mean_dice_curve(
+    seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = CURVE_BINS
 ) -> np.ndarray:
     """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
     few = chunks(len(seen))
@@ -42,15 +50,18 @@ def mean_dice(
     )
 
 
-def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
+def draw_dice_curve(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
     """Plot one class's mean Dice against the threshold, a curve per split, and mark the rule."""
     for split, seen in evidence.items():
         axes.plot(
-            bin_probability(THRESHOLDS), mean_dice(seen, channel), color=COLOURS[split], label=split
+            bin_probability(CURVE_BINS),
+            mean_dice_curve(seen, channel),
+            color=COLORS[split],
+            label=split,
         )
         axes.axvline(
             float(bin_probability(seen.rule[0, channel, 2])),
-            color=COLOURS["val"],
+            color=COLORS["val"],
             linewidth=0.8,
             linestyle=":",
         )
@@ -63,22 +74,22 @@ def dice_curve(axes: Axes, evidence: Seen, channel: int) -> None:
     legend(axes, "lower center")
 
 
-def _dice_means(axes: Axes, evidence: Seen) -> None:
+def _dice_per_threshold(axes: Axes, evidence: SplitEvidence) -> None:
     """Plot the mean over classes in bold and each class thin."""
     for split, seen in evidence.items():
-        curves = [mean_dice(seen, c) for c in range(len(seen.classes))]
+        curves = [mean_dice_curve(seen, c) for c in range(len(seen.classes))]
         for of_class in curves:
             axes.plot(
-                bin_probability(THRESHOLDS),
+                bin_probability(CURVE_BINS),
                 of_class,
-                color=COLOURS[split],
+                color=COLORS[split],
                 linewidth=0.7,
                 alpha=0.45,
             )
         axes.plot(
-            bin_probability(THRESHOLDS),
+            bin_probability(CURVE_BINS),
             np.mean(curves, axis=0),
-            color=COLOURS[split],
+            color=COLORS[split],
             linewidth=2.4,
             label=f"{split}, mean of classes",
         )
@@ -91,14 +102,14 @@ def _dice_means(axes: Axes, evidence: Seen) -> None:
     legend(axes, "best")
 
 
-def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
+def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
     """Plot pixel precision against recall of one class, a curve per split.
 
     A dot marks the threshold of val's best F1 on each curve, a ring the rule in force.
     """
-    byte = best_byte(evidence["val"], channel) if "val" in evidence else None
+    byte = best_f1_bin(evidence["val"], channel) if "val" in evidence else None
     for split, seen in evidence.items():
-        points, colour = curve(seen, channel), COLOURS[split]
+        points, colour = pixel_pr_curve(seen, channel), COLORS[split]
         words = split.replace("_", " ")
         if byte is not None and np.isfinite(points.f1[byte]):
             axes.plot(
@@ -113,7 +124,7 @@ def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
         some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
         axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
         ring, style = (
-            at_the_rule(seen, channel),
+            at_operating_point(seen, channel),
             {"color": colour, "fillstyle": "none", "markersize": 9},
         )
         axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
@@ -126,7 +137,7 @@ def precision_recall(axes: Axes, evidence: Seen, channel: int) -> None:
     legend(axes, "best")
 
 
-def _reliability(axes: Axes, evidence: Seen) -> None:
+def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
     probability = bin_probability(np.arange(LEVELS) + 0.5)
     bins = np.minimum((probability * 10).astype(int), 9)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
@@ -140,7 +151,7 @@ def _reliability(axes: Axes, evidence: Seen) -> None:
             stated[some] / total[some],
             true[some] / total[some],
             "o-",
-            color=COLOURS[split],
+            color=COLORS[split],
             markersize=4,
             label=split,
         )
@@ -148,7 +159,7 @@ def _reliability(axes: Axes, evidence: Seen) -> None:
     legend(axes, "upper left")
 
 
-def _spread(axes: Axes, evidence: Seen) -> None:
+def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     edges = np.linspace(0, 1, 21).tolist()
     for split, seen in evidence.items():
         decided = [seen.decided(c) for c in range(len(seen.classes))]
@@ -163,10 +174,10 @@ def _spread(axes: Axes, evidence: Seen) -> None:
             edges,
             histtype="stepfilled",
             alpha=0.35,
-            color=COLOURS[split],
+            color=COLORS[split],
             label=f"{split} (n={len(values)})",
         )
-        axes.hist(values, edges, histtype="step", color=COLOURS[split])
+        axes.hist(values, edges, histtype="step", color=COLORS[split])
     several = " (classes there or said)" if len(next(iter(evidence.values())).classes) > 1 else ""
     axes.set(xlabel=f"Dice at the rule{several}", ylabel="images", xlim=(0, 1))
     legend(axes, "upper center")

@@ -12,7 +12,7 @@ from datamodules.sample import Sample
 from lightning_modules.logit_byte import quantize
 
 
-def maps_of(
+def encode_logit_maps(
     batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE
 ) -> tuple[dict[int, str], tuple[int, int]]:
     """Return class -> packed byte map and true mask, and their height and width.
@@ -43,5 +43,5 @@ def maps_of(
             Tensor(smaller(logits[content.inside][0, channel].float().numpy()))
         ).numpy()
         truth = smaller(batch["mask"][i][content.inside][channel].float().numpy()) >= 0.5
-        found[channel] = packed.maps(bytes_, truth)
+        found[channel] = packed.encode_mask(bytes_, truth)
     return found, size

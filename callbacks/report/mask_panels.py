@@ -6,29 +6,31 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from callbacks.report.figures import figure
-from callbacks.report.mask_figures import dice_curve, precision_recall
+from callbacks.report.mask_figures import draw_dice_curve, draw_precision_recall
 from lightning_modules.mask_evidence import SegmentationEvidence
 
-Draw = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
+DrawPanel = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
 
 
-def mask_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, dict[str, str]]:
+def segmentation_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, dict[str, str]]:
     """Return title -> class -> SVG; empty for a single class, which has full-size figures."""
     classes = next(iter(evidence.values())).classes
     if len(classes) == 1:
         return {}
-    draws: dict[str, Draw] = {
-        "Precision and recall of pixels, by class": precision_recall,
-        "Dice against threshold, by class": dice_curve,
+    draws: dict[str, DrawPanel] = {
+        "Precision and recall of pixels, by class": draw_precision_recall,
+        "Dice against threshold, by class": draw_dice_curve,
     }
     return {
-        title: {name: figure(_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)}
+        title: {
+            name: figure(_draw_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)
+        }
         for title, draw in draws.items()
     }
 
 
-def _small(
-    draw: Draw, evidence: Mapping[str, SegmentationEvidence], channel: int
+def _draw_small(
+    draw: DrawPanel, evidence: Mapping[str, SegmentationEvidence], channel: int
 ) -> Callable[[Axes], None]:
     def drawn(axes: Axes) -> None:
         draw(axes, evidence, channel)

@@ -6,7 +6,7 @@ import pandas as pd
 from pandas.errors import EmptyDataError
 
 
-def per_epoch(path: Path) -> pd.DataFrame:
+def read_epochs(path: Path) -> pd.DataFrame:
     """Return epoch (from 0) -> logged values, without the validation after the fit.
 
     Args:

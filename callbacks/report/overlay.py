@@ -5,22 +5,24 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]  # BGR
+Color = tuple[int, int, int]  # BGR
 
 # Bright enough for a radiograph and distinct from each other (after S. Trubetskoy, "20 simple,
 # distinct colors", the dark ones made lighter).
-CLASSES = (
+CLASS_COLORS = (
     *("#e6194b", "#3cb44b", "#ffe119", "#4a78ff", "#ff8c1a", "#b24cff", "#42d4f4", "#f032e6"),
     *("#bfef45", "#fabed4", "#1fa8a0", "#c07a3a", "#dcbeff", "#fffac8", "#aaffc3", "#ffb38a"),
 )
 
 
-def colour_of(channel: int) -> str:
+def class_color(channel: int) -> str:
     """Return the colour of a class as the page spells it; colours repeat after sixteen."""
-    return CLASSES[channel % len(CLASSES)]
+    return CLASS_COLORS[channel % len(CLASS_COLORS)]
 
 
-def filled(picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.45) -> np.ndarray:
+def fill_masks(
+    picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.45
+) -> np.ndarray:
     """Fill each mask with the colour of its class, large ones below small ones.
 
     Args:
@@ -28,32 +30,34 @@ def filled(picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.
         masks: `H x W`, one a class.
         opacity: Opacity of the colour.
     """
-    for c in _by_size(masks):
-        picture = outlined_one(tinted(picture, masks[c], _bgr(c), opacity), masks[c], _bgr(c))
-    return picture
-
-
-def outlined(picture: np.ndarray, masks: Sequence[np.ndarray], width: int = 2) -> np.ndarray:
-    """Outline each mask in the colour of its class, with a dark rim to set it off from fills."""
-    for c in _by_size(masks):
-        picture = outlined_one(
-            outlined_one(picture, masks[c], (0, 0, 0), width + 2), masks[c], _bgr(c), width
+    for c in _sorted_by_size(masks):
+        picture = outline_mask(
+            fill_mask(picture, masks[c], _to_bgr(c), opacity), masks[c], _to_bgr(c)
         )
     return picture
 
 
-def _by_size(masks: Sequence[np.ndarray]) -> list[int]:
+def outline_masks(picture: np.ndarray, masks: Sequence[np.ndarray], width: int = 2) -> np.ndarray:
+    """Outline each mask in the colour of its class, with a dark rim to set it off from fills."""
+    for c in _sorted_by_size(masks):
+        picture = outline_mask(
+            outline_mask(picture, masks[c], (0, 0, 0), width + 2), masks[c], _to_bgr(c), width
+        )
+    return picture
+
+
+def _sorted_by_size(masks: Sequence[np.ndarray]) -> list[int]:
     sizes = [int((mask > 0).sum()) for mask in masks]
     return [c for c in sorted(range(len(masks)), key=lambda c: -sizes[c]) if sizes[c]]
 
 
-def _bgr(channel: int) -> Colour:
-    red, green, blue = bytes.fromhex(colour_of(channel)[1:])
+def _to_bgr(channel: int) -> Color:
+    red, green, blue = bytes.fromhex(class_color(channel)[1:])
     return blue, green, red
 
 
-def tinted(
-    picture: np.ndarray, mask: np.ndarray, colour: Colour, opacity: float = 0.28
+def fill_mask(
+    picture: np.ndarray, mask: np.ndarray, colour: Color, opacity: float = 0.28
 ) -> np.ndarray:
     """Fill one mask."""
     found = picture.copy()
@@ -62,8 +66,8 @@ def tinted(
     return found
 
 
-def outlined_one(
-    picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int = 1
+def outline_mask(
+    picture: np.ndarray, mask: np.ndarray, colour: Color, width: int = 1
 ) -> np.ndarray:
     """Draw the outer outlines of one mask, `width` pixels thick."""
     contours, _ = cv2.findContours(

@@ -11,17 +11,17 @@ UNDEFINED = 2**16 - 1  # stands for NaN
 SCALE = 10_000  # four decimals
 
 
-def words(values: np.ndarray) -> str:
+def encode_uint16(values: np.ndarray) -> str:
     """Pack whole numbers from 0 to 65535, two bytes each."""
-    return _text(np.asarray(values).astype("<u2").tobytes())
+    return _base64(np.asarray(values).astype("<u2").tobytes())
 
 
-def flags(values: np.ndarray) -> str:
+def encode_uint8(values: np.ndarray) -> str:
     """Pack whole numbers from 0 to 255, one byte each."""
-    return _text(np.asarray(values, np.uint8).tobytes())
+    return _base64(np.asarray(values, np.uint8).tobytes())
 
 
-def decimals(values: np.ndarray) -> str | float | None:
+def encode_scores(values: np.ndarray) -> str | float | None:
     """Pack numbers from 0 to 6, rounded to four decimals as the page prints them.
 
     If all are equal, return that number alone, None for NaN.
@@ -38,7 +38,7 @@ def decimals(values: np.ndarray) -> str | float | None:
         raise ValueError(
             "a score that moves with the threshold is not from 0 to 6; pack it with more bytes"
         )
-    return words(
+    return encode_uint16(
         np.array(
             [
                 UNDEFINED if np.isnan(value) else int(f"{value:.4f}".replace(".", ""))
@@ -48,13 +48,13 @@ def decimals(values: np.ndarray) -> str | float | None:
     )
 
 
-def maps(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
+def encode_mask(logit_bytes: np.ndarray, truth: np.ndarray) -> str:
     """Pack a byte map `h x w` and its true mask without loss.
 
     The differences within each row and then the mask's bits are deflated together.
     """
     differences = np.diff(logit_bytes, axis=1, prepend=np.uint8(0))
-    return _text(zlib.compress(differences.tobytes() + np.packbits(truth > 0).tobytes(), 9))
+    return _base64(zlib.compress(differences.tobytes() + np.packbits(truth > 0).tobytes(), 9))
 
 
 def as_json(found: dict[str, Any]) -> str:
@@ -64,5 +64,5 @@ def as_json(found: dict[str, Any]) -> str:
     )
 
 
-def _text(data: bytes) -> str:
+def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()

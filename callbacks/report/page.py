@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from callbacks.report.cases import Case
-from callbacks.report.embedded import embedded, moves
-from callbacks.report.figures import COLOURS
-from callbacks.report.kinds import KINDS
+from callbacks.report.embedded import build_page_data, has_threshold
+from callbacks.report.figures import COLORS
+from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.packed import as_json
 from callbacks.report.section import Section
 from callbacks.report.strata import strata_table
@@ -35,25 +35,25 @@ def write_page(
         run_dir: The run folder.
         sections: Sections of other callbacks.
     """
-    kind, score = KINDS[found["kind"]], f"val/{found['heads'][0]}"
+    kind, score = TASK_VIEWS[found["kind"]], f"val/{found['heads'][0]}"
     settings = found["config"] or {}
     monitor = settings.get("monitor", {}).get("name", score)
     stages = found.get("stages", [])
     figures = training_figures(run_dir, monitor, score, stages) | kind.figures(evidence)
     config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
     judged = evidence[found["judged"]]
-    classes, script = judged.classes, embedded(kind, judged, cases)
+    classes, script = judged.classes, build_page_data(kind, judged, cases)
     pictures = {
         "cases": cases,
         "classes": classes,
-        "moves": moves(judged),
+        "moves": has_threshold(judged),
         "notes": dict.fromkeys(of_class["note"] for of_class in script["of"] if of_class["note"]),
         "embedded": as_json(script),
         "panels": kind.panels(evidence),
         "strata": strata_table(run_dir, stages),
-        "chips": kind.key(classes),
+        "chips": kind.class_tags(classes),
         "legend": kind.legend[len(classes) > 1],
-        "colours": COLOURS,
+        "colours": COLORS,
     }
     words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
     page = render(

@@ -10,17 +10,17 @@ from lightning import Trainer
 from torch import Tensor
 
 from callbacks.report.cases import SIDE, Case, data_url
-from callbacks.report.kinds import KINDS, Kind
-from callbacks.report.look import holds_the_network, logits_of
+from callbacks.report.kinds import TASK_VIEWS, TaskView
+from callbacks.report.look import can_run_locally, predict_logits
 from lightning_modules.evaluated import EvaluatedModule
 from lightning_modules.rule import DecisionRule
 
 # longest side in pixels of a picture that can be enlarged; never larger than the network saw it
-LARGEST = 384
-PIXELS = 1_500_000  # of all byte maps of a page
+MAX_SIDE = 384
+MAX_PIXELS = 1_500_000  # of all byte maps of a page
 
 
-def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -> list[Case]:
+def render_cases(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -> list[Case]:
     """Return the cases with panes and maps; none if no process holds the whole network.
 
     Args:
@@ -28,7 +28,7 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
         module: Has evidence of test.
         cases: Images of test.
     """
-    if cases and not holds_the_network(trainer):
+    if cases and not can_run_locally(trainer):
         print(
             "the page shows no cases: the weights are shared out over the processes; test again"
             " with trainer.strategy=auto",
@@ -41,29 +41,29 @@ def pictured(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case]) -
     batch = data.dataset(evaluation=True).batch(
         [case.id for case in cases], data.trained_image_size()
     )
-    logits = _logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
-    kind, side = KINDS[module.evidence["test"].kind], map_side(cases)
+    logits = _case_logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
+    kind, side = TASK_VIEWS[module.evidence["test"].kind], map_side(cases)
     return [
-        illustrated(case, kind, batch, i, of_image, module.rule, side)
+        render_case(case, kind, batch, i, of_image, module.rule, side)
         for i, (case, of_image) in enumerate(zip(cases, logits, strict=True))
     ]
 
 
 def map_side(cases: Sequence[Case]) -> int:
     """Return the longest side of a byte map in pixels, smaller the more maps a page has."""
-    return min(SIDE, math.isqrt(PIXELS // max(1, sum(len(case.channels) for case in cases))))
+    return min(SIDE, math.isqrt(MAX_PIXELS // max(1, sum(len(case.channels) for case in cases))))
 
 
-def _logits(
+def _case_logits(
     trainer: Trainer, module: EvaluatedModule, images: Tensor, at_once: int
 ) -> Iterator[Tensor]:
     """Yield the logits of one image after the other, `1 x classes ...`."""
     for few in images.split(at_once):
-        yield from logits_of(trainer, module, few).split(1)
+        yield from predict_logits(trainer, module, few).split(1)
 
 
-def illustrated(
-    case: Case, kind: Kind, batch: Any, i: int, logits: Tensor, rule: DecisionRule, side: int
+def render_case(
+    case: Case, kind: TaskView, batch: Any, i: int, logits: Tensor, rule: DecisionRule, side: int
 ) -> Case:
     """Return a case with its panes and maps.
 
@@ -76,9 +76,9 @@ def illustrated(
         rule: The rule in force.
         side: Longest side of a map in pixels.
     """
-    panes = kind.panes(batch, i, logits, rule)
-    large = kind.picture(batch, i, min(LARGEST, max(batch["content"][i][2:])))
-    maps, size = kind.maps(batch, i, logits, case.channels, side)
+    panes = kind.render_panes(batch, i, logits, rule)
+    large = kind.render_image(batch, i, min(MAX_SIDE, max(batch["content"][i][2:])))
+    maps, size = kind.encode_logit_maps(batch, i, logits, case.channels, side)
     # for print and without scripts
     still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}
     return replace(case, panes={"image": data_url(large)} | still, maps=maps, size=size)

@@ -12,7 +12,7 @@ from lightning_modules.mask_scores import average_precision
 from lightning_modules.score import safe_divide
 
 
-class Point(NamedTuple):
+class PRPoint(NamedTuple):
     """Precision, recall and F1; arrays of any one shape, NaN where undefined."""
 
     precision: np.ndarray
@@ -20,38 +20,38 @@ class Point(NamedTuple):
     f1: np.ndarray
 
 
-def _point(counts: PixelCounts) -> Point:
+def _make_point(counts: PixelCounts) -> PRPoint:
     tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
-    return Point(
+    return PRPoint(
         safe_divide(tp, said),
         safe_divide(tp, true),
         np.where(true > 0, safe_divide(2 * tp, said + true), np.nan),
     )
 
 
-def curve(evidence: SegmentationEvidence, channel: int) -> Point:
+def pixel_pr_curve(evidence: SegmentationEvidence, channel: int) -> PRPoint:
     """Return the pooled scores of one class at each of the 256 bytes."""
     pooled = evidence.counts[:, channel].sum(0, dtype=np.int64)[None]
     counts = pixel_counts(pooled, np.arange(LEVELS))
-    return _point(PixelCounts(*(part[0] for part in counts)))
+    return _make_point(PixelCounts(*(part[0] for part in counts)))
 
 
-def at_the_rule(evidence: SegmentationEvidence, channel: int) -> Point:
+def at_operating_point(evidence: SegmentationEvidence, channel: int) -> PRPoint:
     """Return the pooled scores of one class at the rule; min_area may move them off the curve."""
     counts = evidence.decided(channel).pixels
-    return _point(PixelCounts(*(part.sum() for part in counts)))
+    return _make_point(PixelCounts(*(part.sum() for part in counts)))
 
 
-def best_byte(evidence: SegmentationEvidence, channel: int) -> int | None:
+def best_f1_bin(evidence: SegmentationEvidence, channel: int) -> int | None:
     """Return the byte of the best F1, the middle one of ties; None without true pixels."""
-    f1 = curve(evidence, channel).f1
+    f1 = pixel_pr_curve(evidence, channel).f1
     if np.isnan(f1).all():
         return None
     ties = np.flatnonzero(f1 >= np.nanmax(f1) - 1e-12)
     return int(ties[np.abs(ties - np.median(ties)).argmin()])
 
 
-def mask_tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
+def segmentation_tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
     """Return `pooled_f1`: class -> val's best threshold, and the scores of each split.
 
     The threshold is a probability; each split has its F1, precision and recall there, and its
@@ -61,19 +61,19 @@ def mask_tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
         return {}
     return {
         "pooled_f1": {
-            name: _of_class(evidence, c) for c, name in enumerate(evidence["val"].classes)
+            name: _class_table(evidence, c) for c, name in enumerate(evidence["val"].classes)
         }
     }
 
 
-def _of_class(evidence: Mapping[str, SegmentationEvidence], channel: int) -> dict[str, Any]:
-    byte = best_byte(evidence["val"], channel)
+def _class_table(evidence: Mapping[str, SegmentationEvidence], channel: int) -> dict[str, Any]:
+    byte = best_f1_bin(evidence["val"], channel)
     found: dict[str, Any] = {
         "threshold": None if byte is None else float(bin_probability(byte)),
         "splits": {},
     }
     for split, seen in evidence.items():
-        points = curve(seen, channel)._asdict()
+        points = pixel_pr_curve(seen, channel)._asdict()
         judged = {
             name: None if byte is None or np.isnan(values[byte]) else float(values[byte])
             for name, values in points.items()

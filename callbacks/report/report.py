@@ -6,15 +6,15 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.report.cases import Case
-from callbacks.report.content import Run, about_data, content, write_json
-from callbacks.report.devices import devices
-from callbacks.report.kinds import KINDS
+from callbacks.report.content import ReportInput, build_report, describe_data, write_json
+from callbacks.report.devices import describe_devices
+from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.page import write_page, write_predicted
-from callbacks.report.pictures import pictured
-from callbacks.report.section import Section, Showing
+from callbacks.report.pictures import render_cases
+from callbacks.report.section import ReportContributor, Section
 from callbacks.report.table import print_table
-from callbacks.resources import Resources
-from callbacks.rule_search import RuleSearch
+from callbacks.resources import ResourceMonitor
+from callbacks.rule_search import ThresholdSearchCallback
 from datamodules.arguments import FilePath, Whole, validated
 from lightning_modules import evidence_file
 from lightning_modules.evaluated import EvaluatedModule
@@ -22,7 +22,7 @@ from lightning_modules.evidence import Evidence
 
 
 @validated
-class Report(Callback):
+class ReportWriter(Callback):
     """Writes `evidence/{val,test}.npz`, `report.json` and `report.html` into the run folder.
 
     Example:
@@ -53,18 +53,20 @@ class Report(Callback):
         for split, evidence in pl_module.evidence.items():
             evidence_file.write_evidence(evidence, self.run_dir / "evidence" / f"{split}.npz")
         test = pl_module.evidence["test"]
-        pictures = pictured(
-            trainer, pl_module, KINDS[test.kind].choose(test, self.cases) if self.cases else []
+        pictures = render_cases(
+            trainer,
+            pl_module,
+            TASK_VIEWS[test.kind].select_cases(test, self.cases) if self.cases else [],
         )
-        run = Run(
+        run = ReportInput(
             self.title,
             self.run_dir,
             pl_module.evidence,
             pl_module.rule.as_dict(),
-            self._beside(trainer, pl_module),
+            self._collect_extras(trainer, pl_module),
         )
         self._judged = (
-            content(run, about_data(trainer.datamodule)),  # type: ignore[attr-defined]
+            build_report(run, describe_data(trainer.datamodule)),  # type: ignore[attr-defined]
             dict(pl_module.evidence),
             pictures,
         )
@@ -80,7 +82,7 @@ class Report(Callback):
     ) -> tuple[dict[str, Any], Path] | None:
         """Write report.json and the page, or a page of sections alone if there was no test."""
         sections, callbacks, data = (
-            self._sections(trainer, module),
+            self._collect_sections(trainer, module),
             trainer.callbacks,  # type: ignore[attr-defined]
             trainer.datamodule,  # type: ignore[attr-defined]
         )
@@ -95,7 +97,9 @@ class Report(Callback):
             return None
         found, evidence, pictures = self._judged
         for callback in callbacks:
-            found |= callback.known() if isinstance(callback, Showing) else {}
+            found |= (
+                callback.extra_report_fields() if isinstance(callback, ReportContributor) else {}
+            )
         write_json(found, self.run_dir / "report.json")
         return found, write_page(found, evidence, pictures, self.run_dir, sections)
 
@@ -107,7 +111,7 @@ class Report(Callback):
             print_table(*self._written)
             self._written = None
 
-    def _beside(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
+    def _collect_extras(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
         """Collect what the trainer and other callbacks know."""
         losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
         sizes = {
@@ -118,20 +122,21 @@ class Report(Callback):
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
             "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
             "normalization": module.normalize.as_dict(),
-            "devices": devices(trainer),
+            "devices": describe_devices(trainer),
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Resources):
+            if isinstance(callback, ResourceMonitor):
                 known["resources"] = callback.as_dict()
-            if isinstance(callback, RuleSearch):
+            if isinstance(callback, ThresholdSearchCallback):
                 known["search"] = callback.found
         return known
 
-    def _sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
+    def _collect_sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
         """Return the sections of other callbacks."""
-        asked = [callback for callback in trainer.callbacks if isinstance(callback, Showing)]  # type: ignore[attr-defined]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        contributors = [each for each in callbacks if isinstance(each, ReportContributor)]
         return [
             section
-            for callback in asked
+            for callback in contributors
             if (section := callback.section(trainer, module)) is not None
         ]

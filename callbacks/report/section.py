@@ -49,7 +49,7 @@ class Section:
         legend: Explains what is shown.
         columns: Columns of the pictures, from left to right.
         rows: Rows of the pictures, one an image.
-        said: Sentences at the top.
+        messages: Sentences at the top.
         figures: Title -> SVG.
         tables: Tables after the figures.
     """
@@ -58,12 +58,12 @@ class Section:
     legend: str
     columns: Sequence[Column] = ()
     rows: Sequence[Case] = ()
-    said: Sequence[str] = ()
+    messages: Sequence[str] = ()
     figures: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[Table] = ()
 
 
-class Showing(Callback):
+class ReportContributor(Callback):
     """A callback with a section for the page.
 
     `Report` asks each of them when a test or a prediction ends, in any order.
@@ -73,6 +73,6 @@ class Showing(Callback):
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
         """Return what the page shows, None for nothing; called on the first process alone."""
 
-    def known(self) -> dict[str, Any]:
+    def extra_report_fields(self) -> dict[str, Any]:
         """Return further entries of report.json, by name."""
         return {}

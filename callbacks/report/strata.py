@@ -6,17 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from callbacks.report.metrics import per_epoch
-from callbacks.report.stages import POSITIVE, drawn, shares_of
+from callbacks.report.metrics import read_epochs
+from callbacks.report.stages import POSITIVE, stage_sampling, stratum_fractions
 
-MOST = 8  # strata that a figure shows
+MAX_STRATA = 8  # strata that a figure shows
 NO_STRATA = ("images", "positive_fraction")
 
 
-def curves_of(table: pd.DataFrame) -> list[str]:
+def stratum_curves(table: pd.DataFrame) -> list[str]:
     """Return the columns of the figure: positives and, unless too many, the strata."""
-    names = shares_of(table)
-    return [name for name in names if name == POSITIVE] if _many(names) else names
+    names = stratum_fractions(table)
+    return [name for name in names if name == POSITIVE] if _enough_strata(names) else names
 
 
 def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -27,15 +27,15 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
         stages: Stages from `read_stages`, a column each; without any, the first and the last epoch
             have a column.
     """
-    table = per_epoch(run_dir / "metrics.csv")
-    if not _many(shares_of(table)):
+    table = read_epochs(run_dir / "metrics.csv")
+    if not _enough_strata(stratum_fractions(table)):
         return {}
     ends = {
-        f"epoch {table.index[row] + 1}": drawn(table.iloc[[row]])
+        f"epoch {table.index[row] + 1}": stage_sampling(table.iloc[[row]])
         for row in (0, -1)
         if len(table) > 1
     }
-    columns = {"all epochs": drawn(table)} | (
+    columns = {"all epochs": stage_sampling(table)} | (
         {f"stage {stage['stage']}": stage["drawn"] for stage in stages} or ends
     )
     return {
@@ -44,5 +44,5 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
     }
 
 
-def _many(names: Sequence[str]) -> bool:
-    return len([name for name in names if name != POSITIVE]) > MOST
+def _enough_strata(names: Sequence[str]) -> bool:
+    return len([name for name in names if name != POSITIVE]) > MAX_STRATA

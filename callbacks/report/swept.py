@@ -12,8 +12,8 @@ from lightning_modules.mask_decision import dice
 from lightning_modules.score import Decision, Metric
 from lightning_modules.uncertainty import nanmean_classes
 
-RULE = LEVELS  # the place behind the thresholds, of the rule in force
-UNMOVED = (
+AT_RULE = LEVELS  # the place behind the thresholds, of the rule in force
+THRESHOLD_FREE = (
     "average_precision",
     "auc",
     "image_auc",
@@ -21,11 +21,11 @@ UNMOVED = (
     "ece",
     "nll",
 )  # scores that no threshold changes
-SHARED = ("exact_match",)  # scores of an image, the same for all its classes
+PER_IMAGE = ("exact_match",)  # scores of an image, the same for all its classes
 
 
 @dataclass(frozen=True)
-class Swept:
+class ThresholdSweep:
     """One class at 256 thresholds and, in the last of 257 places, at the rule in force.
 
     The other classes stay at their rule.
@@ -36,7 +36,7 @@ class Swept:
             true negatives.
         pixels: The same counts of pixels for masks, else None.
         positive: Bool `N`: which images truly show the class.
-        says: Bool `N`: which images are predicted to show it at the rule.
+        predicted: Bool `N`: which images are predicted to show it at the rule.
         silent: int `N`, the first byte at which an image is no longer predicted to show it, 256 for
             none.
         dice: `images of places x 257` for masks, else None.
@@ -46,12 +46,14 @@ class Swept:
     images: np.ndarray
     pixels: np.ndarray | None
     positive: np.ndarray
-    says: np.ndarray
+    predicted: np.ndarray
     silent: np.ndarray
     dice: np.ndarray | None
 
 
-def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[int] = ()) -> Swept:
+def sweep_thresholds(
+    evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[int] = ()
+) -> ThresholdSweep:
     """Evaluate one class with the scores' own functions at each threshold and at the rule.
 
     Args:
@@ -65,18 +67,18 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     fixed = {
         score.name: float(score.value(decided, once)[0])
         for score in evidence.scores
-        if score.name in UNMOVED
+        if score.name in THRESHOLD_FREE
     }
     silent = np.zeros(len(evidence), int)
     values, images, pixels, each = [], [], [], []
     for byte, here in enumerate([*at_each_byte(evidence, channel), decided]):
-        values.append([_value(score, here, once, fixed) for score in evidence.scores])
-        images.append(_quadrants(here))
-        silent += here.predicted if byte < RULE else 0
+        values.append([_sweep_value(score, here, once, fixed) for score in evidence.scores])
+        images.append(_confusion_quadrants(here))
+        silent += here.predicted if byte < AT_RULE else 0
         if hasattr(here, "pixels"):
             pixels.append([int(part.sum()) for part in here.pixels])
             each.append(dice(type(here.pixels)(*(part[asked] for part in here.pixels))))
-    return Swept(
+    return ThresholdSweep(
         np.array(values).T,
         np.array(images).T,
         np.array(pixels).T if pixels else None,
@@ -87,26 +89,28 @@ def sweep(evidence: Evidence, channel: int, at_each_byte: Any, places: Sequence[
     )
 
 
-def _value(score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, float]) -> float:
+def _sweep_value(
+    score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, float]
+) -> float:
     return fixed[score.name] if score.name in fixed else float(score.value(decided, once)[0])
 
 
-def _quadrants(decided: Any) -> tuple[int, int, int, int]:
+def _confusion_quadrants(decided: Any) -> tuple[int, int, int, int]:
     says, true = int(decided.predicted.sum()), int(decided.positive.sum())
     both = int((decided.predicted & decided.positive).sum())
     return both, says - both, true - both, len(decided.predicted) - says - true + both
 
 
-def means(each: Sequence[Swept], scores: Sequence[Metric]) -> list[np.ndarray]:
+def sweep_means(each: Sequence[ThresholdSweep], scores: Sequence[Metric]) -> list[np.ndarray]:
     """Return for each class the means over classes while its threshold moves: `scores x 257`.
 
     Classes on which a score is undefined do not count.
     """
-    ruled = np.array([of_class.values[:, RULE:] for of_class in each])  # classes x scores x 1
-    shared = np.array([score.name in SHARED for score in scores])
+    ruled = np.array([of_class.values[:, AT_RULE:] for of_class in each])  # classes x scores x 1
+    shared = np.array([score.name in PER_IMAGE for score in scores])
     found = []
     for channel, moving in enumerate(each):
-        of_all = np.repeat(ruled, RULE + 1, axis=2)
+        of_all = np.repeat(ruled, AT_RULE + 1, axis=2)
         of_all[channel] = moving.values
         found.append(np.where(shared[:, None], moving.values, nanmean_classes(of_all)))
     return found

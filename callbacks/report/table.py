@@ -17,7 +17,7 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     judged = found["judged"]
     classes = found["scores"][judged]
     for name, scores in classes.items() if len(classes) == 1 else [(MEAN, classes[MEAN])]:
-        console.print(_table(f"{found['title']} · {judged} · {name}", scores))
+        console.print(_build_score_table(f"{found['title']} · {judged} · {name}", scores))
     console.print(found["caveat"][judged], style="dim")
     alike = found["data"]["near_duplicates"]["test_images"]
     if alike:
@@ -25,7 +25,8 @@ def print_table(found: dict[str, Any], page: Path) -> None:
         head = found["heads"][0]
         last = list(rest.values())[-1:]  # of several classes their mean
         scored = "".join(
-            f"on the others {head} is {number(s[head]['value'])} (n = {s[head]['n']})" for s in last
+            f"on the others {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
+            for s in last
         )
         console.print(
             f"{len(alike)} test images stand in train or val too, nearly the same;"
@@ -35,7 +36,7 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     console.print(f"page: {page}", soft_wrap=True)
 
 
-def _table(title: str, scores: dict[str, Any]) -> Table:
+def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
     baselines = list(next(iter(scores.values()))["trivial"])
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("score", "value", "95 % interval", "n", *baselines):
@@ -50,30 +51,30 @@ def _table(title: str, scores: dict[str, Any]) -> Table:
     for score, value in scores.items():
         table.add_row(
             score,
-            number(value["value"]),
-            interval(value),
+            format_number(value["value"]),
+            format_interval(value),
             str(value["n"]),
-            *map(number, value["trivial"].values()),
+            *map(format_number, value["trivial"].values()),
         )
     return table
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Format with four decimals, or a dash if undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
 
 
-def interval(value: dict[str, Any]) -> str:
+def format_interval(value: dict[str, Any]) -> str:
     """Format as `low – high`, or a dash."""
     return "–" if value["low"] is None else f"{value['low']:.4f} – {value['high']:.4f}"
 
 
-def signed(gap: dict[str, Any]) -> str:
+def format_signed(gap: dict[str, Any]) -> str:
     """Format a difference with its interval, if it has one."""
     span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
     return f"{gap['value']:+.4f}{span}"
 
 
-def mean(value: float | None) -> str:
+def format_mean(value: float | None) -> str:
     """Format a mean with one decimal, or none if it is whole."""
     return "–" if value is None else f"{value:,.1f}".removesuffix(".0")

@@ -5,17 +5,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from callbacks.report.stages import rate, settings, share
-from callbacks.report.table import interval, mean, number, signed
+from callbacks.report.stages import format_fraction, format_lr, format_overrides
+from callbacks.report.table import format_interval, format_mean, format_number, format_signed
 
 FILTERS = {
-    "number": number,
-    "interval": interval,
-    "signed": signed,
-    "mean": mean,
-    "rate": rate,
-    "share": share,
-    "settings": settings,
+    "number": format_number,
+    "interval": format_interval,
+    "signed": format_signed,
+    "mean": format_mean,
+    "rate": format_lr,
+    "share": format_fraction,
+    "settings": format_overrides,
 }
 
 

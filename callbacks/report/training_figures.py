@@ -7,14 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from callbacks.report.figures import COLOURS, INK, PALETTE, figure, legend, legend_below, look
-from callbacks.report.metrics import per_epoch
-from callbacks.report.stages import POSITIVE, label
-from callbacks.report.strata import curves_of
+from callbacks.report.figures import COLORS, INK, PALETTE, figure, legend, legend_below, line_style
+from callbacks.report.metrics import read_epochs
+from callbacks.report.stages import POSITIVE, format_stage
+from callbacks.report.strata import stratum_curves
 
 Stages = Sequence[dict[str, Any]]
 LOSSES = ("train/loss", "val/loss")
-BESIDE = PALETTE[3]  # of a score that is not monitored
+SECOND_CURVE_COLOR = PALETTE[3]  # of a score that is not monitored
 
 
 def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) -> dict[str, str]:
@@ -26,7 +26,7 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
         score: A second score to plot, such as `val/dice`.
         stages: Stages from `read_stages`.
     """
-    table = per_epoch(run_dir / "metrics.csv")
+    table = read_epochs(run_dir / "metrics.csv")
     wanted = {
         name: table[name].dropna()
         for name in dict.fromkeys((*LOSSES, monitor, score))
@@ -38,9 +38,9 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
         if wanted
         else {}
     )
-    shares = {name: table[name].dropna() for name in curves_of(table)}
+    shares = {name: table[name].dropna() for name in stratum_curves(table)}
     return found | (
-        {"What was drawn": figure(lambda axes: drawn_shares(axes, shares, stages))}
+        {"What was drawn": figure(lambda axes: sampled_fractions(axes, shares, stages))}
         if shares
         else {}
     )
@@ -56,7 +56,7 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
             name != monitor and name in scores and monitor in scores,
         )
         colour, style = (
-            (BESIDE if beside else COLOURS.get(name.split("/")[0], INK)),
+            (SECOND_CURVE_COLOR if beside else COLORS.get(name.split("/")[0], INK)),
             ("dashed" if name in LOSSES else "solid"),
         )
         words, width = (f"{name} (monitored)" if name == monitor else name), (1 if beside else 1.8)
@@ -87,7 +87,7 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
     ]
     if best:
         ring: dict[str, Any] = {
-            "color": COLOURS["test"],
+            "color": COLORS["test"],
             "fillstyle": "none",
             "markersize": 8,
             "label": "best of its stage",
@@ -98,15 +98,15 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
     lines = [*axes.get_lines(), *right.get_lines()]
     # no place within is free of the curves of both axes
     legend_below(axes, lines, [str(line.get_label()) for line in lines], columns=2)
-    _over_epochs(axes, stages)
+    _draw_over_epochs(axes, stages)
 
 
-def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
+def sampled_fractions(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
     """Plot the share of positives in bold and that of each stratum thin."""
     for k, (name, curve) in enumerate(shares.items()):
         bold = name == POSITIVE
         style = (
-            look(0) if bold else look(k if k < len(PALETTE) else k + 1)
+            line_style(0) if bold else line_style(k if k < len(PALETTE) else k + 1)
         )  # the colour of the positives is theirs alone
         words = "positive" if bold else name.removeprefix("drawn/")
         axes.plot(
@@ -119,10 +119,10 @@ def drawn_shares(axes: Axes, shares: dict[str, Any], stages: Stages) -> None:
         )
     axes.set(ylabel="share of the images drawn", ylim=(0, 1.02))
     legend(axes, "best")
-    _over_epochs(axes, stages)
+    _draw_over_epochs(axes, stages)
 
 
-def _over_epochs(axes: Axes, stages: Stages) -> None:
+def _draw_over_epochs(axes: Axes, stages: Stages) -> None:
     """Number epochs from 1, and mark where each stage after the first begins."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -131,7 +131,7 @@ def _over_epochs(axes: Axes, stages: Stages) -> None:
     late = (
         sum(starts) > len(starts) * (left + right) / 2
     )  # then the words stand left of their line, else right of it
-    marks = list(zip(starts, map(label, stages[1:]), strict=True))
+    marks = list(zip(starts, map(format_stage, stages[1:]), strict=True))
     at = axes.get_xaxis_transform()
     for row, (start, words) in enumerate(
         marks if late else reversed(marks)

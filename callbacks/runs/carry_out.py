@@ -12,22 +12,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from callbacks.comparison.compare import compare_runs
 from callbacks.comparison.publish import update_leaderboard
-from callbacks.doctor.doctor import doctor
-from callbacks.runs.fits import fits
+from callbacks.doctor.doctor import run_doctor
+from callbacks.runs.fits import run_folds
 from callbacks.runs.keys import check_keys
-from callbacks.runs.launched import folder_name, rank
-from callbacks.runs.named import is_latest, made, on_phantoms, run_of
-from callbacks.runs.one_run import make, prepare, save_config
-from callbacks.runs.run_folder import claim, now
+from callbacks.runs.launched import rank, shared_run_name
+from callbacks.runs.named import is_latest, require_run, resolve_run, uses_phantoms
+from callbacks.runs.one_run import instantiate_config, prepare_process, save_config
+from callbacks.runs.run_folder import claim_folder, claim_time
 from callbacks.runs.trial import is_trial
 from datamodules import probabilities
 from datamodules.refusal import UserError
 from lightning_modules.checkpoints import latest_checkpoint
 
-OF_RUNS = ("fit", "test", "predict")  # together, in this order
-ALONE = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
-CROPPED = ("datamodule.mask_column=cropped_mask",)
-NAMING = (
+RUN_TASKS = ("fit", "test", "predict")  # together, in this order
+STANDALONE_TASKS = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
+CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
+RUN_REFERENCE_KEYS = (
     "init_from",
     "ckpt_path",
     "datamodule.cls_prob",
@@ -35,20 +35,22 @@ NAMING = (
 )  # keys that may name another run
 
 
-def carry_out(cfg: DictConfig) -> float | None:
+def run_task(cfg: DictConfig) -> float | None:
     """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     check_keys(cfg)
-    _refuse_words(cfg)
-    if cfg.do[0] in ALONE and is_latest(cfg.datamodule.get("root")):
-        cfg.datamodule.root = str(made(cfg, "datamodule.root"))
+    _check_tasks(cfg)
+    if cfg.do[0] in STANDALONE_TASKS and is_latest(cfg.datamodule.get("root")):
+        cfg.datamodule.root = str(require_run(cfg, "datamodule.root"))
     if cfg.do[0] == "doctor":
-        doctor(cfg, Path(cfg.paths.run))
+        run_doctor(cfg, Path(cfg.paths.run))
         return None
     if cfg.do[0] == "compare":
         runs = [
-            str(run_of(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run
+            str(resolve_run(run, Path(cfg.paths.runs), "runs", phantom=None))
+            if is_latest(run)
+            else run
             for run in cfg.runs
         ]
         compare_runs(runs, Path(cfg.paths.run))
@@ -61,8 +63,8 @@ def carry_out(cfg: DictConfig) -> float | None:
 
         write_wandb_sweep(cfg, Path(cfg.paths.run))
         return None
-    if cfg.do[0] in ALONE:
-        _on_data(cfg)
+    if cfg.do[0] in STANDALONE_TASKS:
+        _run_data_task(cfg)
         return None
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
         raise UserError(
@@ -75,35 +77,35 @@ def carry_out(cfg: DictConfig) -> float | None:
             "a folder of images has no truth to learn or judge by; take do=[predict], or"
             " datamodule=table with masks or labels"
         )
-    _resolve(cfg)
-    score = fits(cfg, judges)
+    _resolve_references(cfg)
+    score = run_folds(cfg, judges)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
     return score
 
 
-def _refuse_words(cfg: DictConfig) -> None:
-    known = (*OF_RUNS, *ALONE)
+def _check_tasks(cfg: DictConfig) -> None:
+    known = (*RUN_TASKS, *STANDALONE_TASKS)
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
         raise UserError(
-            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(OF_RUNS)},"
-            f" or one of {', '.join(ALONE)}"
+            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(RUN_TASKS)},"
+            f" or one of {', '.join(STANDALONE_TASKS)}"
         )
     if cfg.fold is not None and not cfg.folds:
         raise UserError(
             f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave"
             " fold out"
         )
-    if len(cfg.do) > 1 and list(cfg.do) != [step for step in OF_RUNS if step in cfg.do]:
-        alone = [step for step in cfg.do if step in ALONE]
+    if len(cfg.do) > 1 and list(cfg.do) != [step for step in RUN_TASKS if step in cfg.do]:
+        alone = [step for step in cfg.do if step in STANDALONE_TASKS]
         said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
         raise UserError(
             f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]"
         )
 
 
-def _on_data(cfg: DictConfig) -> None:
+def _run_data_task(cfg: DictConfig) -> None:
     """Run a step that needs the data set and no network."""
     from datamodules.preparation.crop import crop_dataset
     from datamodules.preparation.export import META_FILE, export_dataset
@@ -118,9 +120,9 @@ def _on_data(cfg: DictConfig) -> None:
             probabilities.SCORES_FILE,
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
-    prepare(cfg)
+    prepare_process(cfg)
     save_config(cfg)
-    data = make(cfg.datamodule)
+    data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
     if step == "validate":
         validate_dataset(data)
@@ -134,27 +136,27 @@ def _on_data(cfg: DictConfig) -> None:
         "datamodule=table",
         f"datamodule.root={written}",
         f"datamodule.manifest_name={META_FILE}",
-        *CROPPED * (step == "crop"),
+        *CROP_OVERRIDES * (step == "crop"),
     ]
     print(f"written: {written}; train on it with {' '.join(words)}")
 
 
-def _resolve(cfg: DictConfig) -> None:
+def _resolve_references(cfg: DictConfig) -> None:
     """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
 
     With fast_dev_run, which saves nothing, only a missing data set is made.
     """
     if "fit" not in cfg.do:
         OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training asks for hard images
-    for key in NAMING:
+    for key in RUN_REFERENCE_KEYS:
         named = OmegaConf.select(cfg, key)
         if not is_latest(named):
             continue
-        run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
-        if run is not None and key == "datamodule.cls_prob" and not _same_phantoms(cfg, run):
+        run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))
+        if run is not None and key == "datamodule.cls_prob" and not _uses_same_phantoms(cfg, run):
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
-            run = _made_first(cfg, key, named)
+            run = _make_missing_run(cfg, key, named)
         if (
             run is None and key == "datamodule.cls_prob"
         ):  # one batch, to see whether it runs: no image is hard
@@ -162,7 +164,7 @@ def _resolve(cfg: DictConfig) -> None:
         OmegaConf.update(cfg, key, None if run is None else str(run))
 
 
-def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
+def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
     """Make a run on phantoms that another needs; of concurrent trials one makes it for all."""
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
@@ -170,18 +172,18 @@ def _made_first(cfg: DictConfig, key: str, named: str) -> Path:
     with (
         FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
     ):  # a further rank is waited for in that run
-        run = run_of(named, runs, key, phantom=True) if is_trial() else None
-        if run is not None and (key != "datamodule.cls_prob" or _same_phantoms(cfg, run)):
+        run = resolve_run(named, runs, key, phantom=True) if is_trial() else None
+        if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
             return run
         print(
             f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
             " first",
             file=sys.stderr,
         )
-        return _make_demo(cfg, name)
+        return _run_demo(cfg, name)
 
 
-def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
+def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
     """Return whether a run saw these phantoms, not others of the same names.
 
     Always True for real data, which its split distinguishes.
@@ -196,10 +198,10 @@ def _same_phantoms(cfg: DictConfig, run: Path) -> bool:
     )
 
 
-def _make_demo(cfg: DictConfig, name: str) -> Path:
-    shared = folder_name()  # of ranks that torchrun or srun started: all of them take this one
-    run = Path(cfg.paths.runs) / name / (shared or now())
-    run = run if shared or rank() else claim(run)
+def _run_demo(cfg: DictConfig, name: str) -> Path:
+    shared = shared_run_name()  # of ranks that torchrun or srun started: all of them take this one
+    run = Path(cfg.paths.runs) / name / (shared or claim_time())
+    run = run if shared or rank() else claim_folder(run)
     other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
     other.title, other.paths = name, {**cfg.paths, "run": str(run)}
     if (
@@ -210,5 +212,5 @@ def _make_demo(cfg: DictConfig, name: str) -> Path:
             other.datamodule[key] = cfg.datamodule[key]
     for key in ("accelerator", "enable_progress_bar"):
         other.trainer[key] = cfg.trainer[key]
-    carry_out(other)
+    run_task(other)
     return run

@@ -8,10 +8,10 @@ from torch import nn
 
 from datamodules.refusal import UserError
 
-BUCKETS = 6  # about so many, of at most 25 MB
+GRADIENT_BUCKETS = 6  # about so many, of at most 25 MB
 
 
-def refuse_devices(cfg: DictConfig) -> None:
+def check_devices(cfg: DictConfig) -> None:
     """Refuse devices that the machine does not have, before anything is read.
 
     Raises:
@@ -44,12 +44,12 @@ def uses_cuda(accelerator: str) -> bool:
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def several_processes(cfg: DictConfig) -> bool:
+def is_multi_process(cfg: DictConfig) -> bool:
     """Return whether the run will have several ranks, as far as is known before the start."""
     return cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1
 
 
-def ddp(net: nn.Module) -> dict[str, Any]:
+def ddp_strategy(net: nn.Module) -> dict[str, Any]:
     """Return what `strategy: auto` means for several processes: DDP as this network needs it.
 
     Gradients are kept once, as views of buckets small enough that several are reduced during the
@@ -64,7 +64,7 @@ def ddp(net: nn.Module) -> dict[str, Any]:
     )
     buckets = {
         "gradient_as_bucket_view": True,
-        "bucket_cap_mb": max(1, min(25, round(megabytes / BUCKETS))),
+        "bucket_cap_mb": max(1, min(25, round(megabytes / GRADIENT_BUCKETS))),
     }
     return {
         "_target_": "lightning.pytorch.strategies.DDPStrategy",

@@ -6,13 +6,13 @@ from omegaconf import DictConfig
 
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
-from callbacks.runs.one_run import one_run
+from callbacks.runs.one_run import run_experiment
 from callbacks.sweeps.ensembling import load_ensemble
 from callbacks.sweeps.merged import merge_run_folds
 from datamodules.refusal import UserError
 
 
-def fits(cfg: DictConfig, judges: bool) -> float | None:
+def run_folds(cfg: DictConfig, judges: bool) -> float | None:
     """Run fit, test and predict for one network, `folds` of them, or an ensemble.
 
     Args:
@@ -28,18 +28,18 @@ def fits(cfg: DictConfig, judges: bool) -> float | None:
     ensemble = load_ensemble(cfg)
     if ensemble is not None:
         cfg.title = f"{cfg.title}, ensemble of {len(ensemble.members)} networks"
-        return one_run(cfg, ensemble)
+        return run_experiment(cfg, ensemble)
     if not (cfg.folds and cfg.fold is None and judges):
-        return one_run(cfg)
+        return run_experiment(cfg)
     if cfg.ckpt_path or "fit" not in cfg.do:
         raise UserError(
             f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
             " go on with one of them by fold=i ckpt_path=..."
         )
-    return _folds(cfg)
+    return _run_each_fold(cfg)
 
 
-def _folds(cfg: DictConfig) -> float | None:
+def _run_each_fold(cfg: DictConfig) -> float | None:
     scores, folder, note = [], Path(cfg.paths.run), ""
     for fold in range(cfg.folds):
         one = cfg.copy()
@@ -49,12 +49,12 @@ def _folds(cfg: DictConfig) -> float | None:
             f"{cfg.title}, fold {fold} of {cfg.folds}",
         )
         before = str(one.title)
-        scores.append(one_run(one))
+        scores.append(run_experiment(one))
         note = note or str(one.title).removeprefix(before)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run:
         merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known else None
     if rank() == 0:
-        outcome.write(folder, mean)
+        outcome.write_outcome(folder, mean)
     return mean

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-LINES = """
+HELP_LINES = """
   scale=demo                       any of them on phantoms, in minutes on a CPU
   do=[test] ckpt_path=RUN          evaluate again (RUN: a run folder or a .ckpt)
   do=[predict] ckpt_path=RUN       masks or probabilities of test, or with datamodule=folder of \
@@ -21,7 +21,7 @@ the same as a sweep of W&B
   experiment=NAME --cfg job        every key and its value"""
 
 
-def menu(conf: Path) -> str:
+def help_text(conf: Path) -> str:
     """List the experiments with their one-line descriptions, and further commands.
 
     Args:
@@ -39,4 +39,4 @@ def menu(conf: Path) -> str:
             if line.startswith("# ") and "@package" not in line
         ]
         lines.append(f"  {path.stem:<24}{said[0] if said else ''}")
-    return "\n".join([*lines, LINES])
+    return "\n".join([*lines, HELP_LINES])

@@ -9,7 +9,7 @@ from datamodules import probabilities
 from datamodules.refusal import UserError
 from lightning_modules.checkpoints import latest_checkpoint
 
-HOLDING = {
+REQUIRED_FILES = {
     "datamodule.cls_prob": probabilities.SCORES_FILE,
     "datamodule.root": "pseudo_labels/manifest.csv",
 }  # what a run must have left
@@ -21,7 +21,7 @@ def is_latest(named: str | None) -> bool:
     return named is not None and named.startswith("latest:")
 
 
-def on_phantoms(cfg: DictConfig) -> bool:
+def uses_phantoms(cfg: DictConfig) -> bool:
     """Return whether a run uses phantoms, as its data set or else its scale says."""
     return (
         cfg.datamodule.phantom is not None
@@ -29,7 +29,7 @@ def on_phantoms(cfg: DictConfig) -> bool:
     )
 
 
-def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
+def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
     """Return the run that `latest:EXPERIMENT` means.
 
     Args:
@@ -47,7 +47,7 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
-    holding = {"holding": HOLDING[key]} if key in HOLDING else {}
+    holding = {"holding": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
     run = latest_checkpoint(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
@@ -58,14 +58,14 @@ def run_of(named: str, runs: Path, key: str, phantom: bool | None) -> Path | Non
     return run
 
 
-def made(cfg: DictConfig, key: str) -> Path:
+def require_run(cfg: DictConfig, key: str) -> Path:
     """Return the run that a key's `latest:EXPERIMENT` means, for a step that makes none.
 
     Raises:
         Refusal: There is none.
     """
     named = str(OmegaConf.select(cfg, key))
-    run = run_of(named, Path(cfg.paths.runs), key, phantom=on_phantoms(cfg))
+    run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))
     if run is None:
         raise UserError(
             f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with"

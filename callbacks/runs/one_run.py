@@ -13,24 +13,24 @@ from lightning import Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.dashboard.logger import close
-from callbacks.interrupt import Interrupted
-from callbacks.pruning import Pruned
-from callbacks.report.report import Report
+from callbacks.dashboard.logger import close_loggers
+from callbacks.interrupt import RunInterrupted
+from callbacks.pruning import TrialPruned
+from callbacks.report.report import ReportWriter
 from callbacks.runs import outcome
-from callbacks.runs.devices import ddp, refuse_devices, several_processes, uses_cuda
-from callbacks.runs.launched import by_srun, rank
-from callbacks.runs.out_of_memory import too_large
-from callbacks.runs.plan import print_plan
-from callbacks.runs.resume import refuse_changes, settings
-from callbacks.runs.run_folder import locked
+from callbacks.runs.devices import check_devices, ddp_strategy, is_multi_process, uses_cuda
+from callbacks.runs.launched import launched_by_srun, rank
+from callbacks.runs.out_of_memory import oom_error
+from callbacks.runs.plan import print_summary
+from callbacks.runs.resume import check_settings, resume_settings
+from callbacks.runs.run_folder import folder_lock
 from callbacks.runs.seen_images import (
     Record,
+    check_test_images,
     earlier_records,
-    refuse_test_on_seen_images,
-    size_is_given,
+    image_size_is_given,
 )
-from callbacks.runs.steps import named, refuse, started_from, steps
+from callbacks.runs.steps import check_stages, find_start_checkpoint, resolve_checkpoint, run_stages
 from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
@@ -49,7 +49,7 @@ WHITELIST = (
         "optuna.pruners.*",
     ),
 )
-NOISE = (  # warnings of libraries that no user of ours can act on
+IGNORED_WARNINGS = (  # warnings of libraries that no user of ours can act on
     ".*LeafSpec.*",
     ".*exists and is not empty.*",
     ".*smaller than the logging interval.*",
@@ -65,7 +65,7 @@ NOISE = (  # warnings of libraries that no user of ours can act on
 )
 
 
-def one_run(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | None:
+def run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | None:
     """Build the parts and run the steps; return the monitored score of a fit.
 
     Args:
@@ -73,55 +73,55 @@ def one_run(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | No
         ensemble: Networks that are evaluated together, if `ckpt_path` or `init_from` names several.
     """
     if rank() != 0:
-        return _one_run(cfg, ensemble)
-    with locked(Path(cfg.paths.run), outcome.overrides() or []):
-        return _one_run(cfg, ensemble)
+        return _run_experiment(cfg, ensemble)
+    with folder_lock(Path(cfg.paths.run), outcome.task_overrides() or []):
+        return _run_experiment(cfg, ensemble)
 
 
-def _one_run(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
-    prepare(cfg)
-    refuse_devices(cfg)
+def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
+    prepare_process(cfg)
+    check_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    callbacks = callbacks_of(cfg)  # they refuse what cannot be before any image is read
-    refuse(cfg, callbacks)
-    loggers = [make(part) for part in cfg.logger.values()]
-    data = make(cfg.datamodule)
-    judged = named(cfg, "ckpt_path") or named(cfg, "init_from")
+    callbacks = build_callbacks(cfg)  # they refuse what cannot be before any image is read
+    check_stages(cfg, callbacks)
+    loggers = [instantiate_config(part) for part in cfg.logger.values()]
+    data = instantiate_config(cfg.datamodule)
+    judged = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(cfg, "init_from")
     if judged and "fit" not in cfg.do:
-        data.size_is_given = size_is_given(data, judged)
+        data.size_is_given = image_size_is_given(data, judged)
         checkpoints.adopt_image_size(
             data, judged
         )  # no image is kept smaller than the network wants it
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)
-    note = refuse_test_on_seen_images(cfg, data, records)
+    note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
-    module = make(cfg.module)
-    _refuse_other_task(cfg, records, module, data)
-    if cfg.trainer.strategy == "auto" and several_processes(cfg):
-        cfg.trainer.strategy = ddp(module)
-    trainer = make(
-        cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=plugins()
+    module = instantiate_config(cfg.module)
+    _check_same_task(cfg, records, module, data)
+    if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
+        cfg.trainer.strategy = ddp_strategy(module)
+    trainer = instantiate_config(
+        cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=trainer_plugins()
     )
     if "fit" in cfg.do:
-        module.settings = settings(cfg, trainer, data)
+        module.settings = resume_settings(cfg, trainer, data)
         module.earlier_records = [record for _, _, record in records if record is not None]
-        if goes_on(cfg, trainer, module):
+        if check_resume(cfg, trainer, module):
             note = ", ".join(filter(None, [note, "settings changed on the way"]))
-    _note(cfg, callbacks, note)
+    _add_to_title(cfg, callbacks, note)
     save_config(cfg)
-    print_plan(cfg, trainer, module, data)
+    print_summary(cfg, trainer, module, data)
     code = 1
     try:
-        score = _carried_out(cfg, trainer, module, data, ensemble)
+        score = _run_and_record(cfg, trainer, module, data, ensemble)
         code = 0 if score is None or isfinite(score) else 1
         return score
     finally:
-        close(loggers, code, trainer)  # else the next fit would write into the same W&B run
+        close_loggers(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
-def _carried_out(
+def _run_and_record(
     cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: FoldEnsemble | None
 ) -> float | None:
     """Run the steps and write how they ended to outcome.json.
@@ -129,27 +129,27 @@ def _carried_out(
     An interrupted run can be resumed and leaves none.
     """
     run = Path(cfg.paths.run)
-    write = outcome.write if trainer.is_global_zero else lambda *about, **more: None
+    write = outcome.write_outcome if trainer.is_global_zero else lambda *about, **more: None
     if trainer.is_global_zero:
-        outcome.forget(run)
+        outcome.clear_outcome(run)
     try:
-        score = steps(cfg, trainer, module, data, ensemble)
+        score = run_stages(cfg, trainer, module, data, ensemble)
         write(run, score)
         return score
-    except Pruned as pruned:
+    except TrialPruned as pruned:
         write(run, pruned.score, status="pruned")
         return pruned.score
-    except Interrupted:
+    except RunInterrupted:
         raise
     except Exception as error:
         write(run, None, f"{type(error).__name__}: {error}")
-        refusal = too_large(error, cfg, trainer)
+        refusal = oom_error(error, cfg, trainer)
         if refusal is not None:
             raise refusal from error
         raise
 
 
-def make(part: Any, **more: Any) -> Any:
+def instantiate_config(part: Any, **more: Any) -> Any:
     """Instantiate a part of the configuration.
 
     Raises:
@@ -158,16 +158,16 @@ def make(part: Any, **more: Any) -> Any:
     try:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
     except ArgumentError as error:
-        raise error.below(_written_as(part, _place(error), error.key())) from error
+        raise error.below(_user_key(part, _failed_key(error), error.key())) from error
 
 
-def _place(error: Exception) -> str:
+def _failed_key(error: Exception) -> str:
     """Return the key of the innermost object that failed, from the notes Hydra adds to an error."""
     notes = [note.partition("full_key: ")[2] for note in getattr(error, "__notes__", ())]
     return next(filter(None, notes), "")
 
 
-def _written_as(part: Any, place: str, argument: str) -> str:
+def _user_key(part: Any, place: str, argument: str) -> str:
     """Return the key under which the user writes an argument.
 
     `evaluation_size=64` is written at the root and reaches `datamodule` by an interpolation.
@@ -188,7 +188,7 @@ def _written_as(part: Any, place: str, argument: str) -> str:
     return ".".join(keys)
 
 
-def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
+def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
     """Make the callbacks by name, `interrupt` last, after all others' part of a step.
 
     An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
@@ -199,18 +199,18 @@ def callbacks_of(cfg: DictConfig) -> dict[str, Any]:
         key=lambda name: name == "interrupt",
     )
     return {
-        name: make(cfg.callbacks[name])
+        name: instantiate_config(cfg.callbacks[name])
         for name in names
         if name != "progress" or cfg.trainer.enable_progress_bar
     }
 
 
-def prepare(cfg: DictConfig) -> None:
+def prepare_process(cfg: DictConfig) -> None:
     """Set up precision, allocator and warnings of the process, and save the configuration.
 
     The configuration of a finished run is kept until this one is known to be valid.
     """
-    for message in NOISE:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -225,7 +225,7 @@ def prepare(cfg: DictConfig) -> None:
         save_config(cfg)
 
 
-def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
+def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
     """Refuse a checkpoint of other classes or channels; a frozen body may have other classes."""
     for key, path, record in records[:1]:
         body_alone = (
@@ -237,27 +237,27 @@ def _refuse_other_task(cfg: DictConfig, records: list[Record], module: Any, data
             check_same_task(record, module, data.channels, path)
 
 
-def _note(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
+def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
     """Add to the title of the run and its page what readers must know before the scores."""
     if note:
         cfg.title = f"{cfg.title} ({note})"
         for callback in callbacks.values():
-            if isinstance(callback, Report):
+            if isinstance(callback, ReportWriter):
                 callback.title = str(cfg.title)
 
 
-def goes_on(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
+def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     """Refuse a fit that cannot resume from its checkpoint, before an earlier run is changed.
 
     Returns:
         Whether the fit resumes with other settings, as the user asked for.
     """
-    start = started_from(cfg)
+    start = find_start_checkpoint(cfg)
     if start is None:
         return False
     checkpoint = checkpoints.read_checkpoint(start)
     checkpoints.check_fit(module, checkpoint, start)
-    changed = refuse_changes(
+    changed = check_settings(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
     )
     module.earlier_settings = checkpoint["settings"] if changed else None
@@ -270,10 +270,10 @@ def save_config(cfg: DictConfig) -> None:
         OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
 
 
-def plugins() -> list[Any]:
+def trainer_plugins() -> list[Any]:
     """Return the plugins of the trainer.
 
     Under srun, Lightning must not requeue the job too: whoever submitted it does, once its
     last.ckpt is written.
     """
-    return [SLURMEnvironment(auto_requeue=False)] if by_srun() else []
+    return [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []

@@ -7,10 +7,10 @@ from omegaconf import DictConfig
 
 from datamodules.refusal import UserError
 
-OF_CPU = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
+CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
 
 
-def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
     """Return a refusal with the batch size to try for an out-of-memory error, else None.
 
     Args:
@@ -20,7 +20,7 @@ def too_large(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
     """
     if not (
         isinstance(error, torch.OutOfMemoryError)
-        or (isinstance(error, RuntimeError) and OF_CPU in str(error))
+        or (isinstance(error, RuntimeError) and CPU_MESSAGES in str(error))
     ):
         return None
     training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating

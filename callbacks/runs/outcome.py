@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from datamodules.whole_file import atomic_write
 
-NAME = "outcome.json"
+OUTCOME_FILE = "outcome.json"
 STOPPED = 130  # exit code of a run that was asked to stop and has saved
 Status = Literal["finished", "failed", "pruned"]
 
 
-def write(
+def write_outcome(
     run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None
 ) -> None:
     """Write `outcome.json` into a run folder.
@@ -33,31 +33,33 @@ def write(
         "score": known,
         "failure": failure,
     }
-    _write(run_dir, said | {"overrides": overrides()})
+    _write_outcome(run_dir, said | {"overrides": task_overrides()})
 
 
-def read(run_dir: Path) -> dict[str, Any] | None:
+def read_outcome(run_dir: Path) -> dict[str, Any] | None:
     """Load outcome.json; None if it is missing or cannot be read."""
     try:
-        said = json.loads((run_dir / NAME).read_text(encoding="utf-8"))
+        said = json.loads((run_dir / OUTCOME_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) and "status" in said else None
 
 
-def forget(run_dir: Path) -> None:
+def clear_outcome(run_dir: Path) -> None:
     """Delete the outcome of an earlier run in this folder, which starts again or can resume."""
-    (run_dir / NAME).unlink(missing_ok=True)
+    (run_dir / OUTCOME_FILE).unlink(missing_ok=True)
 
 
-def lasted(run_dir: Path, seconds: float) -> None:
+def set_duration(run_dir: Path, seconds: float) -> None:
     """Add the duration of a run to its outcome, if there is one."""
-    said = read(run_dir)
+    said = read_outcome(run_dir)
     if said is not None:
-        _write(run_dir, said | {"seconds": round(seconds, 1)})
+        _write_outcome(run_dir, said | {"seconds": round(seconds, 1)})
 
 
-def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str, Any] | None:
+def finalize_outcome(
+    run_dir: Path, code: int | None, why: str | None = None
+) -> dict[str, Any] | None:
     """Return the outcome of a run whose process has ended; write a failure if it left none.
 
     Args:
@@ -68,16 +70,16 @@ def settle(run_dir: Path, code: int | None, why: str | None = None) -> dict[str,
     Returns:
         The outcome, None for a run that was stopped and can be resumed.
     """
-    said = read(run_dir)
+    said = read_outcome(run_dir)
     if code == STOPPED:
-        forget(run_dir)
+        clear_outcome(run_dir)
         return None
     if said is None or (code != 0 and said["status"] != "failed"):
-        write(run_dir, None, why or _end(code))
-    return read(run_dir)
+        write_outcome(run_dir, None, why or _exit_reason(code))
+    return read_outcome(run_dir)
 
 
-def overrides() -> list[str] | None:
+def task_overrides() -> list[str] | None:
     """Return the overrides that this process was started with; None outside a run.
 
     They keep another run from taking the outcome for its own.
@@ -95,14 +97,14 @@ def overrides() -> list[str] | None:
         return None
 
 
-def _end(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is None or code >= 0:
-        return f"its process ended with exit code {code} and left no {NAME}"
+        return f"its process ended with exit code {code} and left no {OUTCOME_FILE}"
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
     return f"its process was killed by {name}" + (
         ", which is what the system sends where memory runs out" if name == "SIGKILL" else ""
     )
 
 
-def _write(run_dir: Path, said: dict[str, Any]) -> None:
-    atomic_write(run_dir / NAME, json.dumps(said, indent=2).encode())
+def _write_outcome(run_dir: Path, said: dict[str, Any]) -> None:
+    atomic_write(run_dir / OUTCOME_FILE, json.dumps(said, indent=2).encode())

@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.drawn import planned
-from callbacks.report.devices import names
+from callbacks.drawn import sampling_schedule
+from callbacks.report.devices import device_names
 from callbacks.runs.quoting import relative_to_cwd
-from callbacks.runs.steps import named, started_from
-from callbacks.runs.trained import loss, network, normalization, optimizer, stages_of, start
+from callbacks.runs.steps import find_start_checkpoint, resolve_checkpoint
+from callbacks.runs.trained import (
+    describe_loss,
+    describe_network,
+    describe_normalization,
+    describe_optimizer,
+    describe_start,
+    get_curriculum,
+)
 from datamodules.base import ManifestDataModule
 from datamodules.labels import is_multiclass, present_classes
 from datamodules.plan import EpochConfig
@@ -22,7 +29,7 @@ from datamodules.refusal import UserError
 from lightning_modules.supervised import SupervisedModule
 
 
-def print_plan(
+def print_summary(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> None:
     """Print the plan once, on the first rank; without a fit one line on what is evaluated.
@@ -40,47 +47,47 @@ def print_plan(
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
         said = (
-            f"{' and '.join(cfg.do)} of {weights}, on {_machine(trainer)}; {_size(data)};"
-            f" normalization {_normalization(cfg, module)}"
+            f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)}; {_format_size(data)};"
+            f" normalization {_format_normalization(cfg, module)}"
         )
         console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, said in plan(cfg, trainer, module, data).items():
+    for name, said in run_summary(cfg, trainer, module, data).items():
         grid.add_row(name, escape(said))
     console.print(f"[bold]what this run does:[/bold] {escape(str(cfg.title))}", soft_wrap=True)
     console.print(grid)
     console.print(f"[dim]written to[/dim]  {escape(place)}\n", soft_wrap=True)
 
 
-def plan(
+def run_summary(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> dict[str, str]:
-    """Return the heading and text of each line; arguments as for `print_plan`."""
-    stretches = planned(data, trainer)
-    found = counts(data)
+    """Return the heading and text of each line; arguments as for `print_summary`."""
+    stretches = sampling_schedule(data, trainer)
+    found = split_counts(data)
     if len(stretches) == 1:  # several are told in a table of their own
-        found["an epoch"] = epoch(data, stretches[0][1], trainer)
+        found["an epoch"] = describe_epoch(data, stretches[0][1], trainer)
     sizes = [
         sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
         for every in (False, True)
     ]
     return found | {
-        "network": ", ".join([*network(cfg.module.net, module), start(cfg)]),
+        "network": ", ".join([*describe_network(cfg.module.net, module), describe_start(cfg)]),
         "parameters": (
             f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else "")
         ),
-        "normalization": _normalization(cfg, module),
-        "loss": loss(module),
-        "optimizer": optimizer(module, stages_of(trainer)),
-        "machine": _machine(trainer),
-        "length": length(cfg, trainer),
+        "normalization": _format_normalization(cfg, module),
+        "loss": describe_loss(module),
+        "optimizer": describe_optimizer(module, get_curriculum(trainer)),
+        "machine": _describe_machine(trainer),
+        "length": training_length(cfg, trainer),
     }
 
 
-def _size(data: ManifestDataModule) -> str:
+def _format_size(data: ManifestDataModule) -> str:
     """Describe the image size of the test, and that of the training if it differs."""
     size, trained = data.trained_image_size(), data.trained_size
     return f"images of {size} px" + (
@@ -88,26 +95,28 @@ def _size(data: ManifestDataModule) -> str:
     )
 
 
-def _normalization(cfg: DictConfig, module: SupervisedModule) -> str:
+def _format_normalization(cfg: DictConfig, module: SupervisedModule) -> str:
     """Describe the normalization at the first batch: a checkpoint's, else the module's own.
 
     A checkpoint to resume or test takes precedence over init_from.
     """
     try:
-        return normalization(module, started_from(cfg) or named(cfg, "init_from"))
+        return describe_normalization(
+            module, find_start_checkpoint(cfg) or resolve_checkpoint(cfg, "init_from")
+        )
     except UserError:  # the steps refuse it in a moment, and leave outcome.json
         return "of a checkpoint that cannot be read"
 
 
-def counts(data: ManifestDataModule) -> dict[str, str]:
+def split_counts(data: ManifestDataModule) -> dict[str, str]:
     """Count each split's images, known patients and, unless classes are exclusive, positives."""
     rows, positive = data.table.rows, present_classes(data.table, data.cache).max(axis=1)
     found = {}
     for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
         there = (rows["split"] == split).to_numpy()
-        parts = [_many(there.sum(), "image")]
+        parts = [_count(there.sum(), "image")]
         parts += (
-            [_many(rows["group"][there].nunique(), "patient")]
+            [_count(rows["group"][there].nunique(), "patient")]
             if data.table.group_is == "patient"
             else []
         )
@@ -118,7 +127,7 @@ def counts(data: ManifestDataModule) -> dict[str, str]:
     return found
 
 
-def epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
+def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
     """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
     pool, ranks = data.pool, trainer.world_size
     if not np.isfinite(pool.shares(wanted)).all():
@@ -131,10 +140,10 @@ def epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> st
         return "no step"
     often = pool.shares(wanted) * images
     most = int(np.ceil(often.max() - 1e-6))
-    each = f"{_many(wanted.batch_size, 'image')} of {wanted.image_size} px" + (
+    each = f"{_count(wanted.batch_size, 'image')} of {wanted.image_size} px" + (
         f" on each of {ranks} devices" if ranks > 1 else ""
     )
-    parts = [f"{_many(steps, 'step')} of {each}: {_many(images, 'image')}"]
+    parts = [f"{_count(steps, 'step')} of {each}: {_count(images, 'image')}"]
     parts += (
         [f"{often[pool.positive].sum() / images:.3f} positive"]
         if 0 < pool.positive.sum() < len(pool.positive)
@@ -155,7 +164,7 @@ def epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> st
     return ", ".join(parts)
 
 
-def length(cfg: DictConfig, trainer: Trainer) -> str:
+def training_length(cfg: DictConfig, trainer: Trainer) -> str:
     """Describe the epochs, what else ends the fit, and how the best epoch is chosen."""
     limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
     ends = [
@@ -170,20 +179,26 @@ def length(cfg: DictConfig, trainer: Trainer) -> str:
     best = f"best by {cfg.monitor.name} ({cfg.monitor.mode})"
     epochs, most = (
         trainer.max_epochs or -1,
-        "at most " * any(stage.patience for stage in stages_of(trainer)),
+        "at most " * any(stage.patience for stage in get_curriculum(trainer)),
     )
     return ", ".join(
-        [most + _many(epochs, "epoch") if epochs > 0 else "epochs without end", *ends, best, *stops]
+        [
+            most + _count(epochs, "epoch") if epochs > 0 else "epochs without end",
+            *ends,
+            best,
+            *stops,
+        ]
     )
 
 
-def _many(number: int, word: str) -> str:
+def _count(number: int, word: str) -> str:
     return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
-def _machine(trainer: Trainer) -> str:
+def _describe_machine(trainer: Trainer) -> str:
     found = [
-        f"{number} x {name}" if number > 1 else name for name, number in names(trainer).items()
+        f"{number} x {name}" if number > 1 else name
+        for name, number in device_names(trainer).items()
     ]
     return ", ".join(
         [

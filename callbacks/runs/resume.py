@@ -9,26 +9,26 @@ from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from callbacks.runs.launched import requeued
+from callbacks.runs.launched import is_requeued
 from datamodules.arguments import plain
 from datamodules.base import ManifestDataModule
 from datamodules.refusal import UserError
 from lightning_modules.schedules import SPANNING, total_steps
 
 
-def own_checkpoint(cfg: DictConfig) -> Path | None:
+def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
     """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
     last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
     return (
         last
-        if (cfg.resume == "auto" or requeued()) and "fit" in cfg.do and last.is_file()
+        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
         else None
     )
 
 
-SETTINGS = (  # what training follows from, and a checkpoint's own state may override unnoticed
+SETTING_KEYS = (  # what training follows from, and a checkpoint's own state may override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
-    *("module.encoder_lr", "module.layer_decay", "module.auxiliary_weight"),
+    *("module.encoder_lr_mult", "module.layer_decay", "module.auxiliary_weight"),
     *(
         "datamodule.image_size",
         "datamodule.batches_per_epoch",
@@ -51,22 +51,22 @@ SETTINGS = (  # what training follows from, and a checkpoint's own state may ove
     *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
     *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
 )
-WITHOUT_EFFECT = (
+IGNORED_KEYS = (
     "weights",
     "encoder_weights",
     "key",
     "gradient_checkpointing",
 )  # last parts of keys: a checkpoint's weights replace others
 STEPS, IMAGES = "steps of the schedule", "images a step"
-NEVER_APPLIED = (
+FIXED_KEYS = (
     "module.optimizer._target_",
     "module.scheduler._target_",
-    "module.encoder_lr",
+    "module.encoder_lr_mult",
     "module.layer_decay",
 )  # states would not fit
 
 
-def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
+def resume_settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
     """Return key -> plain value of all that a resumed fit must share with its checkpoint.
 
     Args:
@@ -75,16 +75,16 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
         data: Counts the steps of an epoch.
     """
     found: dict[str, Any] = {}
-    for key in SETTINGS:
+    for key in SETTING_KEYS:
         value = OmegaConf.select(cfg, key)
-        found |= _leaves(
+        found |= _iter_leaves(
             key,
             OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value,
         )
     found = {
         key: value
         for key, value in found.items()
-        if key.rpartition(".")[2] not in WITHOUT_EFFECT or key.startswith("module.loss")
+        if key.rpartition(".")[2] not in IGNORED_KEYS or key.startswith("module.loss")
     }
     # two devices of half the batch take the same steps
     found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size
@@ -96,7 +96,7 @@ def settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dic
     return found
 
 
-def refuse_changes(
+def check_settings(
     now: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
     path: Path,
@@ -108,7 +108,7 @@ def refuse_changes(
     The checkpoint's would stay in force while the new ones are reported.
 
     Args:
-        now: Settings of this run, from `settings`.
+        now: Settings of this run, from `resume_settings`.
         checkpoint: The checkpoint that the fit resumes from.
         path: Its file.
         apply: Whether the new settings are to be applied.
@@ -131,7 +131,7 @@ def refuse_changes(
         changed = [key for key in changed if key != STEPS]  # nothing is left to train
     differ = bool(changed)
     if apply:
-        changed = [key for key in changed if key in NEVER_APPLIED]
+        changed = [key for key in changed if key in FIXED_KEYS]
     if changed:
         were, are = (
             ", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now)
@@ -156,17 +156,17 @@ def refuse_changes(
     return differ
 
 
-def _leaves(key: str, value: Any) -> dict[str, Any]:
+def _iter_leaves(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping) and value:
         return {
             name: leaf
             for part, inner in value.items()
-            for name, leaf in _leaves(f"{key}.{part}", inner).items()
+            for name, leaf in _iter_leaves(f"{key}.{part}", inner).items()
         }
     return {key: value}
 
 
-def keep_metrics(trainer: Trainer, run_dir: Path, step: int | None) -> None:
+def restore_metrics_csv(trainer: Trainer, run_dir: Path, step: int | None) -> None:
     """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
 
     Args:

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 
 from datamodules.refusal import UserError
 
-LOCK = ".run.lock"
-OWNER = ".run.json"
+LOCK_FILE = ".run.lock"
+OWNER_FILE = ".run.json"
 FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
 
 # of this process: folder -> its lock, and whether another run had to be waited for
@@ -34,7 +34,7 @@ class FolderInUse(UserError):
     """Another run trains in the folder."""
 
 
-def claim(wanted: Path) -> Path:
+def claim_folder(wanted: Path) -> Path:
     """Make a new folder; if the name is taken, `-2`, `-3`, ... is appended.
 
     Args:
@@ -55,13 +55,13 @@ def claim(wanted: Path) -> Path:
             return folder
 
 
-def now() -> str:
+def claim_time() -> str:
     """Return the clock's name of a run, as Hydra's `${now:...}` in run.yaml writes it."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> bool:
-    """Lock a run folder until this process ends or calls `unlock`.
+def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> bool:
+    """Lock a run folder until this process ends or calls `unlock_folder`.
 
     The lock belongs to the operating system, so no crash leaves it behind.
 
@@ -77,26 +77,26 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
     Raises:
         FolderInUse: Another run holds the folder; the sentence names its process.
     """
-    folder = _place(folder)
+    folder = _lock_path(folder)
     if folder in _held:
         return _held[folder][1]
     folder.mkdir(parents=True, exist_ok=True)
-    held, waited = FileLock(folder / LOCK, thread_local=False), False
+    held, waited = FileLock(folder / LOCK_FILE, thread_local=False), False
     while True:
         try:
             held.acquire(timeout=0)
             break
         except Timeout:
-            owner = _owner(folder)
+            owner = _read_owner(folder)
             if wait_for_own and not waited and owner.get("overrides") != list(overrides):
                 # it may have taken the lock a moment ago, and not have written whose it is
                 time.sleep(1)
-                owner = _owner(folder)
+                owner = _read_owner(folder)
             if not (wait_for_own and owner.get("overrides") == list(overrides)):
-                raise FolderInUse(_said(folder, owner)) from None
+                raise FolderInUse(_describe_owner(folder, owner)) from None
             if not waited:
                 print(
-                    f"{folder}: waits for the same trial of an earlier command ({who(owner)})",
+                    f"{folder}: waits for the same trial of an earlier command ({describe_owner(owner)})",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -114,70 +114,70 @@ def lock(folder: Path, overrides: Sequence[str], wait_for_own: bool = False) -> 
         "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "overrides": list(overrides),
     }
-    (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+    (folder / OWNER_FILE).write_text(json.dumps(owner), encoding="utf-8")
     return waited
 
 
 @contextmanager
-def locked(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+def folder_lock(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
     """Hold a run folder's lock for some work; if held before, it is held afterwards too.
 
     Raises:
         FolderInUse: See `lock`.
     """
-    before = _place(folder) in _held
-    lock(folder, overrides)
+    before = _lock_path(folder) in _held
+    lock_folder(folder, overrides)
     try:
         yield
     finally:
         if not before:
-            unlock(folder)
+            unlock_folder(folder)
 
 
-def unlock(folder: Path) -> None:
+def unlock_folder(folder: Path) -> None:
     """Release a run folder's lock; do nothing if this process does not hold it."""
-    found = _held.pop(_place(folder), None)
+    found = _held.pop(_lock_path(folder), None)
     if found is not None:
-        (folder / OWNER).unlink(missing_ok=True)
+        (folder / OWNER_FILE).unlink(missing_ok=True)
         found[0].release(force=True)
 
 
-def in_use(folder: Path) -> dict[str, Any] | None:
+def is_in_use(folder: Path) -> dict[str, Any] | None:
     """Return process, host, start and overrides of another run that holds a folder, else None."""
-    if _place(folder) in _held or not (folder / LOCK).is_file():
+    if _lock_path(folder) in _held or not (folder / LOCK_FILE).is_file():
         return None
-    probe = FileLock(folder / LOCK, thread_local=False)
+    probe = FileLock(folder / LOCK_FILE, thread_local=False)
     try:
         probe.acquire(timeout=0)
     except Timeout:
-        return _owner(folder)
+        return _read_owner(folder)
     except (NotImplementedError, OSError):
         return None
     probe.release()
     return None
 
 
-def _place(folder: Path) -> Path:
+def _lock_path(folder: Path) -> Path:
     """Return one name for a folder: `..` and links would make two of it."""
     return Path(os.path.realpath(folder))
 
 
-def _owner(folder: Path) -> dict[str, Any]:
+def _read_owner(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        found = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _said(folder: Path, owner: dict[str, Any]) -> str:
+def _describe_owner(folder: Path, owner: dict[str, Any]) -> str:
     return (
-        f"hydra.run.dir={folder} is in use by another run ({who(owner)}); wait until it has ended,"
+        f"hydra.run.dir={folder} is in use by another run ({describe_owner(owner)}); wait until it has ended,"
         " or name another folder"
     )
 
 
-def who(owner: dict[str, Any]) -> str:
+def describe_owner(owner: dict[str, Any]) -> str:
     """Describe the process that holds a folder."""
     return (
         f"process {owner.get('process', '?')} on {owner.get('host', '?')}, since"

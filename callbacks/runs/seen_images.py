@@ -6,8 +6,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from callbacks.runs.resume import own_checkpoint
-from callbacks.runs.steps import named, started_from
+from callbacks.runs.resume import find_resume_checkpoint
+from callbacks.runs.steps import find_start_checkpoint, resolve_checkpoint
 from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.base import ManifestDataModule
 from lightning_modules import checkpoints
@@ -29,16 +29,16 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
     if ensemble is not None:
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
     else:
-        own = own_checkpoint(cfg)  # which has the records of what it started from
+        own = find_resume_checkpoint(cfg)  # which has the records of what it started from
         found = {
-            "ckpt_path": started_from(cfg),
-            "init_from": None if own else named(cfg, "init_from"),
+            "ckpt_path": find_start_checkpoint(cfg),
+            "init_from": None if own else resolve_checkpoint(cfg, "init_from"),
         }
         paths = [(key, path) for key, path in found.items() if path is not None]
     return [(key, path, checkpoints.read_metadata(path).get(KEY)) for key, path in paths]
 
 
-def refuse_test_on_seen_images(
+def check_test_images(
     cfg: DictConfig, data: ManifestDataModule, records: list[Record]
 ) -> str | None:
     """Refuse a test on images that were seen in training, before anything is trained or predicted.
@@ -63,7 +63,7 @@ def refuse_test_on_seen_images(
     return next((note for note in notes if note), None)
 
 
-def size_is_given(data: ManifestDataModule, path: Path) -> bool:
+def image_size_is_given(data: ManifestDataModule, path: Path) -> bool:
     """Return whether the user asks for an image size other than that of the training.
 
     It then takes precedence over the checkpoint's.

@@ -14,25 +14,25 @@ from callbacks.runs.named import EXPERIMENTS
 from datamodules.refusal import UserError
 
 
-def sentence_of(error: BaseException) -> tuple[str, int] | None:
+def user_message(error: BaseException) -> tuple[str, int] | None:
     """Return sentence and exit code of a user error; None for any other error."""
-    for cause in _chain(error):
+    for cause in _causes(error):
         if isinstance(cause, UserError):
             return str(cause), cause.exit_code
     if isinstance(error, InstantiationException) or not isinstance(
         error, HydraException | OmegaConfBaseException
     ):
         return None
-    return _about_override(str(error)), 2
+    return _override_message(str(error)), 2
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _about_override(message: str) -> str:
+def _override_message(message: str) -> str:
     """Return Hydra's message as one sentence, with the key that was probably meant."""
     said = " ".join(
         line.strip()

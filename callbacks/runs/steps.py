@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
-from callbacks.rule_search import RuleSearch
+from callbacks.rule_search import ThresholdSearchCallback
 from callbacks.runs import resume
 from callbacks.sweeps.ensembled import EnsembleReport
 from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_key
@@ -19,7 +19,7 @@ from lightning_modules.supervised import SupervisedModule
 from lightning_modules.together import Ensemble, load_members, top_checkpoints
 
 
-def steps(
+def run_stages(
     cfg: DictConfig,
     trainer: Trainer,
     module: SupervisedModule,
@@ -27,8 +27,8 @@ def steps(
     ensemble: FoldEnsemble | None = None,
 ) -> float | None:
     """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
-    own = resume.own_checkpoint(cfg)
-    start = started_from(cfg)
+    own = resume.find_resume_checkpoint(cfg)
+    start = find_start_checkpoint(cfg)
     if start:
         fits = "fit" in cfg.do  # then the checkpoint was compared before, see one_run.goes_on
         checkpoint = (
@@ -37,10 +37,10 @@ def steps(
         if not fits:
             checkpoints.check_fit(module, checkpoint, start)
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
-            resume.keep_metrics(
+            resume.restore_metrics_csv(
                 trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
             )
-    begin = None if own else named(cfg, "init_from")
+    begin = None if own else resolve_checkpoint(cfg, "init_from")
     # of an ensemble the first network, whose grey values and frozen weights all members share
     if begin:
         whole = checkpoints.load_weights(module, begin)
@@ -58,13 +58,13 @@ def steps(
         start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
         start = start if start.is_file() else None
     if ensemble is not None:
-        _judge_together(cfg, trainer, module, data, ensemble)
+        _evaluate_ensemble(cfg, trainer, module, data, ensemble)
     elif cfg.do[-1] != "fit":
-        _judge(cfg, trainer, module, data, start)
+        _evaluate(cfg, trainer, module, data, start)
     return None if score is None else float(score)
 
 
-def _judge(
+def _evaluate(
     cfg: DictConfig,
     trainer: Trainer,
     module: SupervisedModule,
@@ -76,7 +76,7 @@ def _judge(
     if start is not None:
         checkpoints.adopt_image_size(data, start)
     if changed:
-        _put_together(cfg, module, start)
+        _build_ensemble(cfg, module, start)
         start = None
     if "test" in cfg.do and (
         "fit" in cfg.do or changed
@@ -98,7 +98,7 @@ def _judge(
         )
 
 
-def _judge_together(
+def _evaluate_ensemble(
     cfg: DictConfig,
     trainer: Trainer,
     module: SupervisedModule,
@@ -128,12 +128,12 @@ def _judge_together(
         trainer.predict(module, datamodule=data, return_predictions=False)
 
 
-def started_from(cfg: DictConfig) -> Path | None:
+def find_start_checkpoint(cfg: DictConfig) -> Path | None:
     """Return the checkpoint to resume or test: the run's own, else what `ckpt_path` names."""
-    return resume.own_checkpoint(cfg) or named(cfg, "ckpt_path")
+    return resume.find_resume_checkpoint(cfg) or resolve_checkpoint(cfg, "ckpt_path")
 
 
-def named(cfg: DictConfig, key: str) -> Path | None:
+def resolve_checkpoint(cfg: DictConfig, key: str) -> Path | None:
     """Return the checkpoint that `ckpt_path` or `init_from` names, of several fits the first."""
     if not cfg[key]:
         return None
@@ -145,7 +145,7 @@ def named(cfg: DictConfig, key: str) -> Path | None:
     )
 
 
-def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
+def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
     """Combine several checkpoints, and mirrored views, into one network.
 
     The rule is that of the best checkpoint until another is found.
@@ -162,7 +162,7 @@ def _put_together(cfg: DictConfig, module: SupervisedModule, start: Path | None)
     module.net = Ensemble(nets, flip=cfg.tta == "hflip")
 
 
-def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
+def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     """Refuse steps that cannot work, before any image is read.
 
     Args:
@@ -181,7 +181,7 @@ def refuse(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
             " callbacks=[...,predictions]"
         )
     if ensemble_key(cfg) and not any(
-        isinstance(callback, RuleSearch) for callback in callbacks.values()
+        isinstance(callback, ThresholdSearchCallback) for callback in callbacks.values()
     ):
         raise UserError(
             f"{ensemble_key(cfg)} names several networks, which need one rule; take"

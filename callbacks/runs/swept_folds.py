@@ -11,8 +11,8 @@ import yaml
 
 from datamodules.refusal import UserError
 
-MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-READ = (
+MULTIRUN_FLAGS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+RELEVANT_KEYS = (
     "fold",
     "folds",
     "seed",
@@ -22,10 +22,10 @@ READ = (
     "datamodule.seed",
     "datamodule.split",
 )
-Said = Mapping[str, tuple[str, Any]]  # key -> the word, and it as Hydra understands it
+ParsedOverrides = Mapping[str, tuple[str, Any]]  # key -> the word, and it as Hydra understands it
 
 
-def folds_word(words: Sequence[str], conf: Path) -> str | None:
+def infer_n_folds(words: Sequence[str], conf: Path) -> str | None:
     """Return `folds=5` for a multirun of `fold=range(5)` that does not say it, else None.
 
     Args:
@@ -35,7 +35,7 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
     Raises:
         Refusal: The number of folds stays open, or a swept fold does not exist.
     """
-    said = _said(words) if set(MULTIRUN) & set(words) else {}
+    said = _parse_overrides(words) if set(MULTIRUN_FLAGS) & set(words) else {}
     if "fold" not in said or not said["fold"][1].is_sweep_override():
         return None
     from hydra.errors import HydraException
@@ -47,7 +47,10 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
         raise UserError(
             f"{word} names what is no fold; write their numbers, such as 'fold=range(5)'"
         ) from None
-    own = {name: _folds_of(name, said, conf) for name in _values(said, "experiment", "demo")}
+    own = {
+        name: _experiment_folds(name, said, conf)
+        for name in _override_values(said, "experiment", "demo")
+    }
     if "folds" in said:
         folds = said["folds"][1]
         number = None if folds.is_sweep_override() else folds.value()
@@ -78,10 +81,10 @@ def folds_word(words: Sequence[str], conf: Path) -> str | None:
     return None
 
 
-def _folds_of(experiment: str, said: Said, conf: Path) -> int:
+def _experiment_folds(experiment: str, said: ParsedOverrides, conf: Path) -> int:
     """Return how many folds an experiment makes at the requested scale, 0 for none."""
     places = [conf / "experiment"] + [conf / "scale" / "demo_of"] * (
-        "demo" in _values(said, "scale", "full")
+        "demo" in _override_values(said, "scale", "full")
     )
     number = 0
     for path in (place / f"{experiment}.yaml" for place in places):
@@ -90,14 +93,14 @@ def _folds_of(experiment: str, said: Said, conf: Path) -> int:
     return number if isinstance(number, int) else 0
 
 
-def seeds_word(words: Sequence[str], split: str) -> str | None:
+def warn_split_changes(words: Sequence[str], split: str) -> str | None:
     """Return a warning if each seed of a multirun also splits the data differently, else None.
 
     Args:
         words: Overrides of the command line.
         split: `datamodule.split`, as far as it is not swept.
     """
-    said = _said(words)
+    said = _parse_overrides(words)
     if "seed" not in said or not said["seed"][1].is_sweep_override() or "datamodule.seed" in said:
         return None
     swept = any(
@@ -113,7 +116,7 @@ def seeds_word(words: Sequence[str], split: str) -> str | None:
     )
 
 
-def _values(said: Said, key: str, default: str) -> list[str]:
+def _override_values(said: ParsedOverrides, key: str, default: str) -> list[str]:
     """Return the value of an override, all values if it is swept."""
     if key not in said:
         return [default]
@@ -125,14 +128,14 @@ def _values(said: Said, key: str, default: str) -> list[str]:
     )
 
 
-def _said(words: Sequence[str]) -> Said:
+def _parse_overrides(words: Sequence[str]) -> ParsedOverrides:
     """Parse the overrides that matter here; those that Hydra cannot parse are left to it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser, found = OverridesParser.create(), {}
     for word in words:
-        if word.lstrip("+").split("=", 1)[0] in READ and "=" in word:
+        if word.lstrip("+").split("=", 1)[0] in RELEVANT_KEYS and "=" in word:
             try:
                 override = parser.parse_override(word)
             except HydraException:

@@ -8,13 +8,13 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.curriculum.curriculum import Curriculum
-from callbacks.curriculum.stage import Stage
-from callbacks.runs.resume import own_checkpoint
+from callbacks.curriculum.stage import StageConfig
+from callbacks.runs.resume import find_resume_checkpoint
 from lightning_modules import checkpoints
 from lightning_modules.supervised import SupervisedModule
 
 
-def stages_of(trainer: Trainer) -> Sequence[Stage]:
+def get_curriculum(trainer: Trainer) -> Sequence[StageConfig]:
     """Return the stages of the curriculum, empty without one."""
     return next(
         (callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)),  # type: ignore[attr-defined]
@@ -22,7 +22,7 @@ def stages_of(trainer: Trainer) -> Sequence[Stage]:
     )
 
 
-def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
+def describe_network(asked: DictConfig, module: SupervisedModule) -> list[str]:
     """Describe the network by its names in conf."""
     known: dict[str, Any] = {}
     part: Any = OmegaConf.to_container(asked, resolve=True)
@@ -41,9 +41,9 @@ def network(asked: DictConfig, module: SupervisedModule) -> list[str]:
     return words
 
 
-def start(cfg: DictConfig) -> str:
+def describe_start(cfg: DictConfig) -> str:
     """Describe what the weights start from: a checkpoint, pretrained weights or nothing."""
-    if own_checkpoint(cfg) or cfg.ckpt_path:
+    if find_resume_checkpoint(cfg) or cfg.ckpt_path:
         return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
     part: Any = cfg.module.net
     named = [part.get("encoder_weights") or part.get("weights")]
@@ -54,7 +54,7 @@ def start(cfg: DictConfig) -> str:
     return f"from {weights}" if weights else "from scratch"
 
 
-def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
+def describe_normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
     """Describe mean and std of the pixels, and where they come from.
 
     Args:
@@ -71,7 +71,7 @@ def normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
     )
 
 
-def loss(module: SupervisedModule) -> str:
+def describe_loss(module: SupervisedModule) -> str:
     """Describe the loss by its terms and their weights."""
     weights = getattr(module.loss, "weights", None)
     if not isinstance(weights, Mapping):
@@ -79,7 +79,7 @@ def loss(module: SupervisedModule) -> str:
     return " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
 
 
-def optimizer(module: SupervisedModule, stages: Sequence[Stage] = ()) -> str:
+def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] = ()) -> str:
     """Describe the optimizer and its schedule; of a curriculum the rate of each stage."""
     asked: Any = module.optimizer
     name, numbers = (

@@ -17,13 +17,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from callbacks.runs import outcome
-from callbacks.runs.devices import several_processes
-from callbacks.runs.launched import by_srun, cleaned_environment, rank, refuse_ranks
+from callbacks.runs.devices import is_multi_process
+from callbacks.runs.launched import check_multirun_launch, env_without_rank, launched_by_srun, rank
 from callbacks.runs.quoting import quote_override
-from callbacks.runs.run_folder import lock, unlock
-from callbacks.runs.sentences import sentence_of
+from callbacks.runs.run_folder import lock_folder, unlock_folder
+from callbacks.runs.sentences import user_message
 
-OF_THE_SWEEP = (
+SWEEP_VARIABLES = (
     "hydra.mode",
     "hydra.sweep",
     "hydra/sweeper",
@@ -38,7 +38,7 @@ def is_trial() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
+def run_trial_job(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
     """Run one trial; a failure is reported in its `outcome.json`, and the sweep continues.
 
     Args:
@@ -50,71 +50,73 @@ def trial(work: Callable[[DictConfig], float | None], cfg: DictConfig) -> float 
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if rank() != 0:
-        return _carried_out(work, cfg, folder)
+        return _run_and_record(work, cfg, folder)
     own = list(HydraConfig.get().overrides.task)
     # a trial of a sweep that was killed may still be running there
-    waited = lock(folder, own, wait_for_own=True)
-    meanwhile = outcome.read(folder)
+    waited = lock_folder(folder, own, wait_for_own=True)
+    meanwhile = outcome.read_outcome(folder)
     if waited and meanwhile is not None and meanwhile.get("overrides") == own:
         return meanwhile["score"]
     began = time.monotonic()
-    outcome.forget(folder)
+    outcome.clear_outcome(folder)
     try:
-        return _carried_out(work, cfg, folder)
+        return _run_and_record(work, cfg, folder)
     finally:
-        outcome.lasted(folder, time.monotonic() - began)
-        unlock(folder)
+        outcome.set_duration(folder, time.monotonic() - began)
+        unlock_folder(folder)
 
 
-def _carried_out(
+def _run_and_record(
     work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path
 ) -> float | None:
     if "submitit" not in HydraConfig.get().launcher._target_:  # which starts all ranks itself
-        refuse_ranks()
-        if several_processes(cfg):
-            return _in_its_own_processes(folder)
+        check_multirun_launch()
+        if is_multi_process(cfg):
+            return _run_in_own_process(folder)
     try:
-        score = _finite(work(cfg), cfg, folder)
-        if rank() == 0 and outcome.read(folder) is None:  # of what is no run, such as do=[validate]
-            outcome.write(folder, score)
+        score = _finite_score(work(cfg), cfg, folder)
+        if (
+            rank() == 0 and outcome.read_outcome(folder) is None
+        ):  # of what is no run, such as do=[validate]
+            outcome.write_outcome(folder, score)
         return score
     except Exception as error:
-        sentence = sentence_of(error)
+        sentence = user_message(error)
         if sentence is not None and sentence[1] == outcome.STOPPED:
             print(sentence[0], file=sys.stderr)
             if rank() == 0:
-                outcome.settle(folder, outcome.STOPPED)
+                outcome.finalize_outcome(folder, outcome.STOPPED)
             sys.exit(outcome.STOPPED)
         if sentence is None:
             traceback.print_exc()
         said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
-        if rank() == 0 or by_srun():
-            outcome.write(folder, None, said)
+        if rank() == 0 or launched_by_srun():
+            outcome.write_outcome(folder, None, said)
         print(f"trial {folder.name} failed: {said}", file=sys.stderr)
-        if by_srun():
+        if launched_by_srun():
             sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
         return None
 
 
-def _finite(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
+def _finite_score(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
     """Return the score; one that is not finite fails the trial, as it can choose nothing."""
     if score is None or math.isfinite(score):
         return score
     said = f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
     if rank() == 0:
-        outcome.write(folder, None, said)
+        outcome.write_outcome(folder, None, said)
     print(f"trial {folder.name} failed: {said}", file=sys.stderr)
     return None
 
 
-def _in_its_own_processes(folder: Path) -> float | None:
+def _run_in_own_process(folder: Path) -> float | None:
     """Run the trial in a process of its own.
 
     Lightning starts further ranks from the command line, which in this process is the sweep's.
     """
     overrides = HydraConfig.get().overrides
-    unlock(folder)  # for the first of those processes, which trains; this one only waits
-    own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
+    unlock_folder(folder)  # for the first of those processes, which trains; this one only waits
+    own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(SWEEP_VARIABLES)]
     command = [
         sys.executable,
         str(Path(sys.argv[0]).resolve()),
@@ -122,16 +124,16 @@ def _in_its_own_processes(folder: Path) -> float | None:
         *own,
         quote_override("hydra.run.dir", folder),
     ]
-    code = _waited_for(
-        subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=cleaned_environment())
+    code = wait_forwarding_signals(
+        subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=env_without_rank())
     )
-    found = outcome.settle(folder, code)
+    found = outcome.finalize_outcome(folder, code)
     if found is None:
         sys.exit(outcome.STOPPED)
     return found["score"] if code == 0 else None
 
 
-def _waited_for(child: subprocess.Popen) -> int:
+def wait_forwarding_signals(child: subprocess.Popen) -> int:
     """Wait for a trial's first process and return its exit code.
 
     Ctrl-C reaches it from the terminal, and SIGTERM is passed on; it is given time to save.

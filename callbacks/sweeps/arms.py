@@ -15,7 +15,7 @@ from callbacks.comparison.finished import get_score, overall_scores
 from callbacks.comparison.paired import paired_differences
 from callbacks.comparison.ranking import Ranking, choose_ranking, get_monitor
 from callbacks.report.content import write_json
-from callbacks.report.table import number, signed
+from callbacks.report.table import format_number, format_signed
 from callbacks.report.template import render
 from callbacks.sweeps.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from datamodules.refusal import UserError
@@ -189,7 +189,7 @@ def _print_variants(comparison: MergedReport, page: Path) -> None:
         )
     for row in comparison["arms"]:
         cells = (
-            number(row["scores"][name]["value"])
+            format_number(row["scores"][name]["value"])
             + (f" ± {sd:.4f}" if (sd := row["scores"][name]["sd"]) is not None else "")
             for name in heads
         )
@@ -197,7 +197,7 @@ def _print_variants(comparison: MergedReport, page: Path) -> None:
     console.print(table)
     for row in comparison["arms"][1:]:
         if row["differences"]:
-            said = "; ".join(f"{name} {signed(row['differences'][name])}" for name in heads)
+            said = "; ".join(f"{name} {format_signed(row['differences'][name])}" for name in heads)
             console.print(
                 f"{escape(row['arm'])} minus {escape(comparison['arms'][0]['arm'])}: {escape(said)}",
                 soft_wrap=True,

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from callbacks.runs import outcome
-from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse, lock
+from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse, lock_folder
 from callbacks.sweeps.job import Job
 from callbacks.sweeps.places import VISIBLE_DEVICES_VARIABLE, DeviceSlot
 
@@ -58,7 +58,7 @@ def run_trial(pickled_spec: bytes) -> None:
     folder = start.job.folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock(
+        lock_folder(
             folder, start.job.overrides, wait_for_own=True
         )  # before Hydra writes into a folder that may be another run's
     except FolderInUse as refusal:
@@ -73,10 +73,10 @@ def run_trial(pickled_spec: bytes) -> None:
     except KeyboardInterrupt:
         sys.exit(outcome.STOPPED)
     except Exception as error:
-        from callbacks.runs.sentences import sentence_of
+        from callbacks.runs.sentences import user_message
 
-        said = (sentence_of(error) or (f"{type(error).__name__}: {error}", 1))[0]
-        outcome.write(folder, None, said)
+        said = (user_message(error) or (f"{type(error).__name__}: {error}", 1))[0]
+        outcome.write_outcome(folder, None, said)
         print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
         sys.exit(1)
 

@@ -26,7 +26,7 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
 
 def report_outcome(study: optuna.Study, job: Job) -> None:
     """What a trial's folder says of its end; nothing of one that was stopped."""
-    said = outcome.read(job.folder)
+    said = outcome.read_outcome(job.folder)
     if said is None:
         return
     score = said["score"]
@@ -38,5 +38,5 @@ def report_outcome(study: optuna.Study, job: Job) -> None:
         failure = (
             said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
         )
-        outcome.write(job.folder, None, failure)
+        outcome.write_outcome(job.folder, None, failure)
         study.tell(job.number, state=TrialState.FAIL)

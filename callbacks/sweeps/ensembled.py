@@ -5,9 +5,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from callbacks.comparison.finished import get_score
-from callbacks.report.section import Section, Showing, Table
-from callbacks.report.table import number
-from callbacks.rule_search import RuleSearch
+from callbacks.report.section import ReportContributor, Section, Table
+from callbacks.report.table import format_number
+from callbacks.rule_search import ThresholdSearchCallback
 from callbacks.sweeps.ensembling import FoldEnsemble
 from callbacks.sweeps.matrix import mean_and_sd
 from datamodules.refusal import UserError
@@ -17,7 +17,7 @@ from lightning_modules.supervised import SupervisedModule
 RULE_SOURCE = "rule from out-of-fold evidence of single networks"
 
 
-class EnsembleReport(Showing):
+class EnsembleReport(ReportContributor):
     """Finds the rule on what single networks said of images that they had not seen, because val is what the other networks learned from.
 
     Args:
@@ -37,7 +37,7 @@ class EnsembleReport(Showing):
                 the bounds.
         """
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        search = next(each for each in callbacks if isinstance(each, RuleSearch))
+        search = next(each for each in callbacks if isinstance(each, ThresholdSearchCallback))
         evidence, named = self.ensemble.evidence, f"{self.ensemble.key}={self.ensemble.folder}"
         if (
             not isinstance(module, EvaluatedModule)
@@ -48,14 +48,14 @@ class EnsembleReport(Showing):
                 f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
                 " does not; name folds of this experiment"
             )
-        module.rule.numbers = search.search(evidence)
+        module.rule.numbers = search.search_rule(evidence)
         if evidence.kind == "label" and not bool(
             module.rule.numbers[:, 2].all()
         ):  # the bounds that were asked for are not kept
             missed = next(found["warning"] for found in search.found if found["warning"])
             raise UserError(
                 f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
-                " callbacks.threshold_search.at_least"
+                " callbacks.threshold_search.min_metrics"
             )
         search.found = [
             found | {"objective": f"{found['objective']}; {RULE_SOURCE}"} for found in search.found
@@ -81,7 +81,7 @@ class EnsembleReport(Showing):
             " mean of several is less extreme than one network alone, so its best rule may be"
             " another."
         )
-        return Section("Ensemble", legend, said=said, tables=[self._member_table(pl_module)])
+        return Section("Ensemble", legend, messages=said, tables=[self._member_table(pl_module)])
 
     def _member_table(self, module: LightningModule) -> Table:
         evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
@@ -99,12 +99,12 @@ class EnsembleReport(Showing):
             for fit in self.ensemble.members
         ]
         rows = [
-            [fit.name, *map(number, values), str(fit.folder)]
+            [fit.name, *map(format_number, values), str(fit.folder)]
             for fit, values in zip(self.ensemble.members, scores, strict=True)
         ]
         if same and len(rows) > 1:
             means = [
-                f"{number(of['mean'])} ± {number(of['sd'])}"
+                f"{format_number(of['mean'])} ± {format_number(of['sd'])}"
                 for of in map(mean_and_sd, zip(*scores, strict=True))
             ]
             rows.append(["mean ± sd", *means, ""])

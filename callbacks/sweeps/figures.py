@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from callbacks.report.figures import INK, PALETTE, figure, legend_below
-from callbacks.report.metrics import per_epoch
+from callbacks.report.metrics import read_epochs
 from callbacks.sweeps.importance import infer_distributions
 from callbacks.sweeps.tried import TrialResult, trial_sort_key
 from callbacks.sweeps.words import format_value, short_names
@@ -108,7 +108,7 @@ def plot_training_curves(
 
 
 def _load_score_curve(trial: TrialResult) -> tuple[np.ndarray, np.ndarray]:
-    table = per_epoch(trial.folder / "metrics.csv")
+    table = read_epochs(trial.folder / "metrics.csv")
     if trial.monitor not in table:
         return np.empty(0), np.empty(0)
     known = table[trial.monitor].dropna()

@@ -170,7 +170,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
 
 
 def _unfinished_reason(folder: Path) -> str | None:
-    ended = outcome.read(folder)
+    ended = outcome.read_outcome(folder)
     if ended is None:
         return "it was cut off"
     if ended["status"] != "finished":

@@ -104,7 +104,7 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
             for one in returned
         ]
     for job, why in zip(batch, ends, strict=True):
-        outcome.settle(job.folder, 1 if why else 0, why)
+        outcome.finalize_outcome(job.folder, 1 if why else 0, why)
         on_trial_end(job)
 
 

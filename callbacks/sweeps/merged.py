@@ -154,7 +154,7 @@ def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) 
     for sentence in report["lacking"]:
         print(sentence, file=sys.stderr)
     if not report["lacking"] and fold_runs[0].fold is not None:
-        class_probabilities.merge([fit.folder for fit in fold_runs], page.parent)
+        class_probabilities.merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
         print(
             f"all {len(fold_runs)} networks together on test: {ensemble_test_command(fold_runs, page.parent)}"
         )

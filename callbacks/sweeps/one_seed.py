@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.comparison.finished import get_score
-from callbacks.report.content import Run, configuration, content, write_json
+from callbacks.report.content import ReportInput, build_report, load_config, write_json
 from callbacks.report.page import write_page
 from callbacks.report.section import Section
 from callbacks.sweeps.folds import FoldRun
@@ -41,16 +41,16 @@ def merge_folds(
     missing = list_missing_fits([seed_runs])
     whole = len(fits) + len(seed_runs.missing_reasons)
     title = f"{title}, {whole} folds" if not missing else f"{title}, {len(fits)} of {whole} folds"
-    run = Run(
+    run = ReportInput(
         title,
         folder,
         {OUT_OF_FOLD: evidence},
         [],
         beside | describe_fits(fits, missing, folder),
-        judged=OUT_OF_FOLD,
+        evaluated_split=OUT_OF_FOLD,
     )
-    found = content(run, common_data(fits[0]))
-    found["config"] = configuration(folder) or common_config(fits[0])
+    found = build_report(run, common_data(fits[0]))
+    found["config"] = load_config(folder) or common_config(fits[0])
     if missing:
         found["caveat"] = {
             split: f"{said}; only of {len(fits)} of {whole} folds"
@@ -70,7 +70,7 @@ def _seed_sections(
             Section(
                 "Missing folds",
                 "What they would have judged is in no number of this page.",
-                said=missing,
+                messages=missing,
             )
         ]
         if missing
@@ -81,7 +81,7 @@ def _seed_sections(
             Section(
                 "Seed",
                 "The other seeds, and the mean of all, are on the page of the multirun.",
-                said=[f"This is seed {seed_runs.seed}"],
+                messages=[f"This is seed {seed_runs.seed}"],
             )
         )
     return found

@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from callbacks.runs import outcome
-from callbacks.runs.launched import cleaned_environment, refuse_ranks
+from callbacks.runs.launched import check_multirun_launch, env_without_rank
 from callbacks.runs.run_folder import FOLDER_IN_USE, FolderInUse
 from callbacks.sweeps.child import TrialSpec, run_trial
 from callbacks.sweeps.forked import new_process, start_forkserver
@@ -73,7 +73,7 @@ class ProcessPool:
         Returns:
             Whether it was stopped; trials that were running have saved and left no outcome.
         """
-        refuse_ranks()
+        check_multirun_launch()
         free = device_slots(self.config, n_jobs, multi_process)
         several = len(free) > 1
         start_forkserver(self.preload)
@@ -107,7 +107,7 @@ class ProcessPool:
             Singleton.get_state(),
             job,
             device_slot,
-            cleaned_environment(),
+            env_without_rank(),
             log,
         )
         started = new_process(run_trial, cloudpickle.dumps(start))
@@ -127,8 +127,11 @@ class ProcessPool:
                 f"trial {running.job.number} would train in a folder that another run uses; name"
                 " another hydra.sweep.dir"
             )
-        lost = code != 0 or (outcome.read(folder) or {"status": "failed"})["status"] == "failed"
-        said = outcome.settle(
+        lost = (
+            code != 0
+            or (outcome.read_outcome(folder) or {"status": "failed"})["status"] == "failed"
+        )
+        said = outcome.finalize_outcome(
             folder, outcome.STOPPED if self._stop_requests and lost else code
         )  # what fails when it is asked to stop has not failed
         if said is None:
@@ -136,7 +139,7 @@ class ProcessPool:
             self._stop_trials()
         else:
             if "seconds" not in said:
-                outcome.lasted(folder, time.monotonic() - running.started_at)
+                outcome.set_duration(folder, time.monotonic() - running.started_at)
             _print_outcome(running.job, said, print_failure=log_to_file or (code or 0) < 0)
             on_trial_end(running.job)
         return running.device_slot

@@ -111,7 +111,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         if self.pruner is None or (self.config.folds and self.config.fold is None):
             return []
         about = {
-            "_target_": "callbacks.pruning.Pruning",
+            "_target_": "callbacks.pruning.OptunaPruning",
             "run_dir": "${paths.run}",
             "monitor": "${monitor.name}",
         }

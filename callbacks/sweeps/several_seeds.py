@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.comparison.finished import overall_scores
-from callbacks.report.content import Run, content, write_json
-from callbacks.report.judged import by_patient, without_lookalikes
+from callbacks.report.content import ReportInput, build_report, write_json
+from callbacks.report.judged import drop_near_duplicates, per_patient
 from callbacks.report.template import render
 from callbacks.sweeps.ensembling import ensemble_test_command
 from callbacks.sweeps.matrix import common_monitor, fold_seed_matrix
@@ -72,16 +72,16 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
         ),
     }
     whole = f"{first.folds} folds x {len(seeds)} seeds" if judged != TEST else f"{len(seeds)} seeds"
-    run = Run(
+    run = ReportInput(
         f"{title}, {whole}",
         folder,
         {judged: splits[judged][0]},
         [],
         beside | describe_fits(fits, missing, folder),
-        judged=judged,
+        evaluated_split=judged,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    found = content(run, data) | {"config": common_config(first)}
+    found = build_report(run, data) | {"config": common_config(first)}
     write_json(found, folder / "report.json")
     return found, _write_seeds_page(
         found,
@@ -111,7 +111,8 @@ def _collect_splits(
     found: dict[str, list[Evidence]] = {judged: list(evidence.values())}
     for seen in evidence.values():
         for split, view in (
-            without_lookalikes({judged: seen}, near_duplicates) | by_patient({judged: seen}, judged)
+            drop_near_duplicates({judged: seen}, near_duplicates)
+            | per_patient({judged: seen}, judged)
         ).items():
             found.setdefault(split, []).append(view)
     other = TEST if judged != TEST else "val"

@@ -15,8 +15,15 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from callbacks.runs import outcome
 from callbacks.runs.launched import rank
 from callbacks.runs.quoting import quote_override
-from callbacks.runs.run_folder import FolderInUse, claim, in_use, lock, unlock, who
-from callbacks.runs.swept_folds import seeds_word
+from callbacks.runs.run_folder import (
+    FolderInUse,
+    claim_folder,
+    describe_owner,
+    is_in_use,
+    lock_folder,
+    unlock_folder,
+)
+from callbacks.runs.swept_folds import warn_split_changes
 from callbacks.runs.written import read_yaml
 from callbacks.sweeps.forked import run_in_subprocess
 from callbacks.sweeps.words import REPLICATE_KEYS, varied_overrides
@@ -43,11 +50,11 @@ class SweepSummary(Callback):
         """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
         if rank() == 0:
             with _exit_on_user_error():
-                lock(_claim_folder(config, "run"), _task_overrides(config))
+                lock_folder(_claim_folder(config, "run"), _task_overrides(config))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Let other commands of this process, or of another, use the folder."""
-        unlock(Path(config.hydra.run.dir))
+        unlock_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
@@ -59,7 +66,7 @@ class SweepSummary(Callback):
                 config.hydra.overrides
             ):  # from which Hydra composes the configuration of each trial anew
                 config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
-        said = seeds_word(config.hydra.overrides.task, config.datamodule.split)
+        said = warn_split_changes(config.hydra.overrides.task, config.datamodule.split)
         if said:
             print(said, file=sys.stderr)
         self._outcome_times_before = _outcome_times(Path(config.hydra.sweep.dir))
@@ -74,7 +81,7 @@ class SweepSummary(Callback):
         failed = {
             name: said["failure"]
             for name in self._newly_ended_trials(folder)
-            if (said := outcome.read(folder / name)) and said["status"] == "failed"
+            if (said := outcome.read_outcome(folder / name)) and said["status"] == "failed"
         }
         if failed:
             lines = [f"  {name}: {told}" for name, told in failed.items()]
@@ -109,7 +116,7 @@ def _claim_folder(config: DictConfig, kind: str) -> Path:
     folder = Path(place.dir)
     instance.cfg = before
     if "${now:" in written and not named:
-        folder = claim(folder)
+        folder = claim_folder(folder)
         with read_write(place):
             place.dir = str(folder)
     return folder
@@ -133,9 +140,9 @@ def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
         [word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)
     ]
     for trial in sorted(folder.glob("*/")) if without[0] != without[1] else ():
-        owner = in_use(trial)
+        owner = is_in_use(trial)
         if owner is not None:
-            said = f"trial {trial.name} of another sweep trains there ({who(owner)})"
+            said = f"trial {trial.name} of another sweep trains there ({describe_owner(owner)})"
             raise FolderInUse(
                 f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name"
                 " another folder"
@@ -187,5 +194,8 @@ def merge_folds_and_seeds(folder: Path) -> None:
 
 def _outcome_times(folder: Path) -> dict[str, int]:
     """Trial -> when its outcome was written, in the order of their numbers."""
-    found = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{outcome.NAME}")}
+    found = {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in folder.glob(f"*/{outcome.OUTCOME_FILE}")
+    }
     return dict(sorted(found.items(), key=lambda item: item[0].zfill(9)))

@@ -104,7 +104,7 @@ def select_best_trial(trials: Iterable[TrialResult]) -> TrialResult | None:
 def _load_trial(
     folder: Path, trial_overrides: list[str], varied_values: dict[str, str]
 ) -> TrialResult:
-    known, report = outcome.read(folder), _read_json_or_empty(folder / "report.json")
+    known, report = outcome.read_outcome(folder), _read_json_or_empty(folder / "report.json")
     monitor, mode = _find_monitor(folder, report)
     ended = known or (
         {"status": "finished", "score": None, "failure": None}

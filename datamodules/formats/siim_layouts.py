@@ -18,7 +18,7 @@ PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
 NAMES_FILE = (
     "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
 )
-UNSUITABLE = "set datamodule.root to the folder that holds one of them"
+DATA_ROOT_HINT = "set datamodule.root to the folder that holds one of them"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
             if found
             else "holds none of the layouts of SIIM-ACR"
         )
-        raise ManifestError(f"{root} {said}: {NAMES_FILE}; {UNSUITABLE}")
+        raise ManifestError(f"{root} {said}: {NAMES_FILE}; {DATA_ROOT_HINT}")
     name, place = next(iter(found.items()))
     images = list(
         {"kaggle": _list_kaggle, "png": _list_png, "tree": _list_tree}[name](
@@ -69,7 +69,7 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
         )
     )
     if not images:
-        raise ManifestError(f"{place} holds no image that its annotations name; {UNSUITABLE}")
+        raise ManifestError(f"{place} holds no image that its annotations name; {DATA_ROOT_HINT}")
     return images
 
 

@@ -27,7 +27,7 @@ from datamodules.strata import area_quartiles
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
-MAX_REFUSED = "content that training refuses"
+REFUSED_CONTENT = "content that training refuses"
 
 
 def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
@@ -63,7 +63,7 @@ def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
         data.cleaning,
     )
     for sentence in _check_most(data, manifest, found):
-        problems.count(MAX_REFUSED, sentence)
+        problems.count(REFUSED_CONTENT, sentence)
     summary = {
         **_summarize(manifest, np.array([row.share for row in found])),
         "cleaning": data.cleaning.as_dict(),
@@ -147,7 +147,7 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult
         is not None
     ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
-    lost = any(what in ("missing mask", "unreadable mask", MAX_REFUSED) for what, _ in wrong)
+    lost = any(what in ("missing mask", "unreadable mask", REFUSED_CONTENT) for what, _ in wrong)
     if "mask" in entry and "label" in entry and len(manifest.classes) == 1 and not lost:
         shows, drawn = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
         if shows != drawn:
@@ -185,7 +185,7 @@ def _check_mask(
         size = next((rle["size"] for rle in rles if rle), None)
         return None if size is None else decode(rles, *size)
     except ContentError as error:
-        found.wrong.append((MAX_REFUSED, str(error)))
+        found.wrong.append((REFUSED_CONTENT, str(error)))
     except ValueError:  # two classes of different size
         found.wrong.append(("mask of another size than its image", str(entry["id"])))
     return None
@@ -216,7 +216,7 @@ def _read_row(
     try:
         return decoded(Path(file))
     except ContentError as error:
-        wrong.append((MAX_REFUSED, str(error)))
+        wrong.append((REFUSED_CONTENT, str(error)))
     except (ManifestError, OSError):
         wrong.append((f"unreadable {what}", file))
     return None
@@ -275,7 +275,7 @@ def _print_summary(root: Path, summary: dict[str, Any]) -> None:
         for what, cases in summary[kind].items():
             examples = (
                 "".join(f"\n  {sentence}" for sentence in cases["examples"])
-                if what == MAX_REFUSED
+                if what == REFUSED_CONTENT
                 else f" {', '.join(cases['examples'])}"
             )
             console.print(
@@ -289,7 +289,7 @@ def _print_summary(root: Path, summary: dict[str, Any]) -> None:
 def _first_sentence(root: Path, summary: dict[str, Any]) -> str:
     firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
     shown = {
-        what: f" ({first})" if what == MAX_REFUSED else f", '{first}' for one"
+        what: f" ({first})" if what == REFUSED_CONTENT else f", '{first}' for one"
         for what, first in firsts.items()
     }
     parts = [

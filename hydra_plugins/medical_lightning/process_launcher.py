@@ -68,7 +68,7 @@ class ProcessLauncher(Launcher):
         ):
             print(stop_message(self._sweep, resume=True), file=sys.stderr)
             raise SystemExit(outcome.STOPPED)
-        scores = [(outcome.read(job.folder) or {}).get("score") for job in jobs]
+        scores = [(outcome.read_outcome(job.folder) or {}).get("score") for job in jobs]
         return [
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=score)
             for job, score in zip(jobs, scores, strict=True)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from callbacks.curriculum.curriculum import Curriculum
-from callbacks.curriculum.progress import Progress
-from callbacks.curriculum.stage import Stage, stages_of
+from callbacks.curriculum.progress import CurriculumState
+from callbacks.curriculum.stage import StageConfig, parse_stages
 from datamodules.plan import EpochConfig
 from datamodules.refusal import UserError
 from datamodules.sample import ImageSize
@@ -170,7 +170,7 @@ def test_resuming_right_between_two_stages_enters_the_next(cli, thorax, tmp_path
         def stop(self, trainer, module):
             raise UserError("cut here")
 
-        patch.setattr(Curriculum, "_enter", stop)
+        patch.setattr(Curriculum, "_enter_stage", stop)
         code, said = cli(
             *SMALL_PNX,
             f"datamodule.root={thorax}",
@@ -216,9 +216,11 @@ def test_a_rate_may_fall_from_epoch_to_epoch(cli, thorax, tmp_path):
 def test_patience_goes_on_early_and_ends_the_last_stage_for_good(
     cli, thorax, tmp_path, monkeypatch, steps
 ):
-    own = Progress.judge
+    own = CurriculumState.update_best
     monkeypatch.setattr(
-        Progress, "judge", lambda self, epoch, score, *more: own(self, epoch, 0.5, *more)
+        CurriculumState,
+        "update_best",
+        lambda self, epoch, score, *more: own(self, epoch, 0.5, *more),
     )  # the first is never beaten
     stages = [{"epochs": 5, "lr": 1e-9, "patience": 2}, {"epochs": 5, "lr": 1e-9, "patience": 1}]
     table = fit(cli, tmp_path / "run", thorax, stages, "do=[fit]", "trainer.limit_train_batches=2")
@@ -409,9 +411,9 @@ def test_a_curriculum_that_cannot_be_is_refused_before_any_step(case, cli, thora
 
 def test_a_stage_overrides_what_it_names_and_nothing_else():
     base = EpochConfig(256, 8, None, 0.3, {"0_none": 1.0})
-    assert Stage(3).plan(base, 0) == base
-    assert Stage(5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2).plan(
+    assert StageConfig(3).epoch_config(base, 0) == base
+    assert StageConfig(5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2).epoch_config(
         base, 2
     ) == EpochConfig(256, 2, None, pytest.approx(0.6), {"0_none": 1.0})
     with pytest.raises(UserError, match="0 epochs"):
-        stages_of([], 3)
+        parse_stages([], 3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning import Trainer
 
-from callbacks.report.devices import devices
+from callbacks.report.devices import describe_devices
 from datamodules.plan import EpochConfig
 
 
@@ -24,7 +24,7 @@ def of(batch_sizes=(4, 4, 4), **words):
 
 
 def test_one_process():
-    found = devices(of())
+    found = describe_devices(of())
     assert (
         found["processes"],
         found["nodes"],
@@ -43,7 +43,7 @@ def test_one_process():
 
 @pytest.mark.filterwarnings("ignore")
 def test_several_processes_on_several_nodes():
-    found = devices(
+    found = describe_devices(
         of(
             (4, 2),
             devices=3,

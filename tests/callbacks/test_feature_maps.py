@@ -11,10 +11,14 @@ import torch
 from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
 from sklearn.decomposition import PCA
 
-from callbacks.feature_maps.choice import one_of
-from callbacks.feature_maps.colours import Layer, principal, strongest
+from callbacks.feature_maps.choice import first_network
+from callbacks.feature_maps.colours import (
+    LayerActivations,
+    principal_components,
+    top_variance_channels,
+)
 from callbacks.feature_maps.feature_maps import FeatureMaps
-from callbacks.feature_maps.layers import channels_first, listening, stages_of
+from callbacks.feature_maps.layers import find_stage_layers, record_activations, to_chw
 from datamodules.refusal import UserError
 from datamodules.sample import ContentBox, ImageSize
 from lightning_modules.together import Ensemble
@@ -32,7 +36,7 @@ SWIN = {
 
 def heard_of(net, layers=None):
     image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), listening(net.eval(), layers or stages_of(net)) as heard:
+    with torch.no_grad(), record_activations(net.eval(), layers or find_stage_layers(net)) as heard:
         net(image)
     return image, heard
 
@@ -90,17 +94,19 @@ def test_layers_are_found_in_a_classifier_and_of_mirrored_views_the_first_is_hea
             heard["stage 5"][0], last[0], atol=1e-5
         )
         several = SimpleNamespace(net=Ensemble([net], flip=True))
-        with listening(one_of(several), stages_of(net)) as mirrored:
+        with record_activations(first_network(several), find_stage_layers(net)) as mirrored:
             several.net(image)
-    assert one_of(several) is net and torch.equal(mirrored["stage 5"][0], heard["stage 5"][0])
+    assert first_network(several) is net and torch.equal(
+        mirrored["stage 5"][0], heard["stage 5"][0]
+    )
 
 
 def test_the_layouts_of_an_output_give_one_map():
     map = torch.rand(6, 4, 4)
     tokens = map.flatten(1).T
     for each in (map, map.permute(1, 2, 0), tokens, torch.cat([torch.rand(1, 6), tokens])):
-        assert torch.equal(channels_first(each), map)
-    assert [channels_first(torch.rand(n, 6)) is None for n in (15, 24, 35)] == [
+        assert torch.equal(to_chw(each), map)
+    assert [to_chw(torch.rand(n, 6)) is None for n in (15, 24, 35)] == [
         False,
         False,
         True,
@@ -112,34 +118,37 @@ def test_components_are_scikit_learn_s_and_point_one_way():
     cells = (
         random.normal(size=(400, 12)) * np.geomspace(5, 0.1, 12) @ random.normal(size=(12, 12)) + 3
     ).astype(np.float32)
-    centre, axes = principal(cells)
+    centre, axes = principal_components(cells)
     reference = PCA(3, svd_solver="full").fit(cells.astype(np.float64))
     assert np.allclose(
         np.abs((reference.components_ * axes.T).sum(1)), 1, atol=1e-4
     ) and np.allclose(centre, reference.mean_, atol=1e-4)
     assert (axes[np.abs(axes).argmax(0), range(3)] > 0).all()
-    assert np.array_equal(principal(cells[::-1])[1] > 0, axes > 0)
+    assert np.array_equal(principal_components(cells[::-1])[1] > 0, axes > 0)
 
 
-def layer(padding: float) -> Layer:
+def layer(padding: float) -> LayerActivations:
     """Two maps on a canvas of 32 pixels whose upper and lower quarter are padding."""
     maps = np.random.default_rng(0).normal(size=(2, 5, 8, 8)).astype(np.float32)
     maps[:, 3] *= 9
     maps[:, :, :2], maps[:, :, 6:] = padding, padding
-    return Layer(list(maps), ImageSize(32, 32), [ContentBox(8, 0, 16, 32)] * 2)
+    return LayerActivations(list(maps), ImageSize(32, 32), [ContentBox(8, 0, 16, 32)] * 2)
 
 
 def test_colours_are_common_to_all_images_and_padding_does_not_count():
     plain, padded = layer(0.0), layer(1e6)
-    cells = plain.cells()
-    assert cells.shape == (2 * 4 * 8, 5) and np.array_equal(cells, padded.cells())
-    assert strongest(cells, 2)[0] == 3 and strongest(cells, 9) == np.argsort(-cells.var(0)).tolist()
+    cells = plain.flatten_cells()
+    assert cells.shape == (2 * 4 * 8, 5) and np.array_equal(cells, padded.flatten_cells())
+    assert (
+        top_variance_channels(cells, 2)[0] == 3
+        and top_variance_channels(cells, 9) == np.argsort(-cells.var(0)).tolist()
+    )
     pictures = plain.components(cells)
     assert all(
         np.array_equal(a, b) for a, b in zip(pictures, padded.components(cells), strict=True)
     )
     red = np.concatenate([picture[2::4, 2::4, 0].ravel() for picture in pictures])
-    centre, axes = principal(cells)
+    centre, axes = principal_components(cells)
     assert (
         pictures[0].shape == (16, 32, 3)
         and np.corrcoef(red, (cells - centre) @ axes[:, 0])[0, 1] > 0.99
@@ -179,7 +188,7 @@ def test_what_cannot_be_shown_is_refused_before_training(words, wrong, mend, cli
 
 def test_a_network_without_stages_says_which_names_it_has():
     with pytest.raises(UserError, match=r"finds no stages in Sequential.*names such as 0, 1"):
-        stages_of(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()))
+        find_stage_layers(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()))
 
 
 def test_other_processes_and_shared_out_weights_do_nothing(tmp_path):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from callbacks.report.content import Run, content
-from callbacks.report.label_cases import choose
-from callbacks.report.label_tables import confusion, label_tables
+from callbacks.report.content import ReportInput, build_report
+from callbacks.report.label_cases import select_cases
+from callbacks.report.label_tables import classification_tables, label_confusion
 from callbacks.report.page import write_page
 from tests.lightning_modules.test_label_scores import drawn, evidence_of
 
 
 def test_the_errors_shown_are_the_surest_ones():
     seen = evidence_of(*drawn(ties=False))
-    cases = choose(seen, 4)
+    cases = select_cases(seen, 4)
     p, y, says = seen.probability[:, 0], seen.labels[:, 0] > 0, seen.predicted[:, 0]
     by_kind = {
         kind: [case.id for case in cases if case.kind == kind]
@@ -35,7 +35,7 @@ def test_the_errors_shown_are_the_surest_ones():
 def test_confusion_is_scikit_learn_s():
     seen = evidence_of(*drawn())
     assert (
-        confusion(seen)[0]["counts"]
+        label_confusion(seen)[0]["counts"]
         == confusion_matrix(seen.labels[:, 0], seen.predicted[:, 0]).tolist()
     )
     true = np.arange(60) % 3
@@ -45,15 +45,16 @@ def test_confusion_is_scikit_learn_s():
         exclusive=True,
     )
     assert (
-        confusion(several)[0]["counts"] == confusion_matrix(true, several.logits.argmax(1)).tolist()
+        label_confusion(several)[0]["counts"]
+        == confusion_matrix(true, several.logits.argmax(1)).tolist()
     )
 
 
 def test_calibration_before_is_without_the_temperature():
     logits, labels = drawn()
     before, after = evidence_of(logits, labels), evidence_of(logits, labels, (0.5, 2.0, 1.0))
-    assert "calibration" not in label_tables({"test": before})
-    found = label_tables({"test": after})["calibration"]["test"]
+    assert "calibration" not in classification_tables({"test": before})
+    found = classification_tables({"test": after})["calibration"]["test"]
     p = [1 / (1 + np.exp(-logits[:, 0] / t)) for t in (1, 2)]
     assert found["brier"] == pytest.approx(
         {
@@ -82,8 +83,8 @@ def test_the_page_escapes_class_names_and_stands_where_scores_are_undefined(clas
         "near_duplicates": copies,
     }
     rule = [{"threshold": 0.5, "temperature": 1.0}] * classes
-    found = content(
-        Run(evil, tmp_path, {"test": seen}, rule, {}),
+    found = build_report(
+        ReportInput(evil, tmp_path, {"test": seen}, rule, {}),
         data | {"folder_leaks": leaks, "split": "group"},
     )
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()

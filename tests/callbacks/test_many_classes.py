@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from callbacks.report.content import Run, content
-from callbacks.report.mask_cases import choose
-from callbacks.report.overlay import colour_of
+from callbacks.report.content import ReportInput, build_report
+from callbacks.report.mask_cases import select_cases
+from callbacks.report.overlay import class_color
 from callbacks.report.page import write_page
-from callbacks.threshold_search import ThresholdSearch
+from callbacks.threshold_search import SegmentationThresholdSearch
 from lightning_modules.mask_decision import dice
 from lightning_modules.mask_evidence import SegmentationEvidence
 from tests.callbacks.test_mask_report import many
@@ -69,10 +69,10 @@ def page_of(folder, seen: SegmentationEvidence, beside=None, rule=None) -> Table
         "leaks": [],
         "near_duplicates": copies,
     }
-    run = Run(
+    run = ReportInput(
         "t", folder, {"val": seen, "test": seen}, rule or [{"top": 0.5}] * len(names), beside or {}
     )
-    found = content(run, data | {"folder_leaks": {}, "split": "folders"})
+    found = build_report(run, data | {"folder_leaks": {}, "split": "folders"})
     return Tables(write_page(found, {"val": seen, "test": seen}, [], folder).read_text())
 
 
@@ -117,8 +117,8 @@ def test_the_rule_names_what_was_maximised_and_no_score_where_val_shows_no_such_
     counts = seen.counts.copy()
     counts[:, 1, 0] += counts[:, 1, 1]
     counts[:, 1, 1] = 0  # val does not show the second class
-    search = ThresholdSearch(lesions_only=True)
-    numbers = search.search(replace(seen, counts=counts))
+    search = SegmentationThresholdSearch(lesions_only=True)
+    numbers = search.search_rule(replace(seen, counts=counts))
     best = search.found[0]["score"]
     lesion = counts[:, 0, 1].sum(1) > 0
     ruled = replace(seen, counts=counts).with_rule(numbers).decided(0)
@@ -138,8 +138,8 @@ def test_the_rule_names_what_was_maximised_and_no_score_where_val_shows_no_such_
         first.startswith(f"dice of lesions {best:.4f}; ")
         and second == "dice of lesions –; not on val"
     )
-    plain = ThresholdSearch()
-    plain.search(replace(seen, counts=counts))
+    plain = SegmentationThresholdSearch()
+    plain.search_rule(replace(seen, counts=counts))
     assert [told["objective"] for told in plain.found] == ["dice", "dice"] and plain.found[1][
         "warning"
     ] == "not on val"
@@ -158,15 +158,16 @@ def test_a_caption_names_six_classes_those_that_are_there_first_and_counts_the_o
         counts[i, gone, 1] = 0
     all_said = np.tile((0.0, 0.0, 0.0), (12, 13, 1))
     cases = {
-        case.id: case.chips for case in choose(replace(seen, counts=counts, rule=all_said), 12)
+        case.id: case.chips
+        for case in select_cases(replace(seen, counts=counts, rule=all_said), 12)
     }
     rests = set()
     for i, kept in enumerate(keeps):
         *chips, rest = cases[seen.ids[i]]
         order = sorted(kept) + [c for c in range(13) if c not in kept]
-        assert [chip.colour for chip in chips] == [
-            colour_of(c) for c in order[:6]
-        ] and rest.colour == ""
+        assert [chip.color for chip in chips] == [
+            class_color(c) for c in order[:6]
+        ] and rest.color == ""
         assert [chip.title.endswith("false alarm") for chip in chips] == [
             c not in kept for c in order[:6]
         ]
@@ -181,7 +182,7 @@ def test_a_caption_names_six_classes_those_that_are_there_first_and_counts_the_o
             assert rest.title == "+7 false alarms"
     assert len(rests) == 3
     silent = np.tile((255.0, 1.0, 255.0), (12, 13, 1))  # nothing is said
-    for case in choose(replace(seen, counts=counts, rule=silent), 12):
+    for case in select_cases(replace(seen, counts=counts, rule=silent), 12):
         kept = keeps[seen.ids.tolist().index(case.id)]
         assert [chip.title for chip in case.chips[:6]] == [
             f"class {c} missed" for c in sorted(kept)[:6]

@@ -8,13 +8,13 @@ import torch
 from matplotlib import pyplot as plt
 from sklearn import metrics
 
-from callbacks.report.cases import Case, in_turn
-from callbacks.report.content import Run, content
-from callbacks.report.figures import legend, look
-from callbacks.report.mask_cases import choose, few, key, panes
-from callbacks.report.overlay import CLASSES, colour_of
+from callbacks.report.cases import Case, round_robin
+from callbacks.report.content import ReportInput, build_report
+from callbacks.report.figures import legend, line_style
+from callbacks.report.mask_cases import class_tags, render_panes, select_cases, select_examples
+from callbacks.report.overlay import CLASS_COLORS, class_color
 from callbacks.report.page import write_page
-from callbacks.report.pooled import at_the_rule, best_byte, mask_tables
+from callbacks.report.pooled import at_operating_point, best_f1_bin, segmentation_tables
 from datamodules.sample import ContentBox
 from lightning_modules.histograms import logit_histograms
 from lightning_modules.logit_byte import bin_probability, quantize
@@ -47,7 +47,9 @@ def many(
 
 def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_scikit_learn_does():
     scenes = {"val": many(2, seed=1), "test": many(2, seed=2, shift=0.7)}
-    found = mask_tables({split: seen for split, (_, _, seen) in scenes.items()})["pooled_f1"]
+    found = segmentation_tables({split: seen for split, (_, _, seen) in scenes.items()})[
+        "pooled_f1"
+    ]
     for c in range(2):
         flat = {
             s: (
@@ -73,7 +75,7 @@ def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_sci
             assert mine["splits"][split] == pytest.approx(
                 wanted | {"average_precision": metrics.average_precision_score(true, probability)}
             )
-    assert mask_tables({"test": scenes["test"][2]}) == {}
+    assert segmentation_tables({"test": scenes["test"][2]}) == {}
 
 
 def test_equal_thresholds_give_the_middle_and_a_class_without_a_pixel_none():
@@ -87,8 +89,8 @@ def test_equal_thresholds_give_the_middle_and_a_class_without_a_pixel_none():
         rule=np.tile((128.0, 0.0, 128.0), (2, 2, 1)),
         classes=("a", "b"),
     )
-    assert best_byte(seen, 0) == 128 and best_byte(seen, 1) is None
-    empty = mask_tables({"val": seen})["pooled_f1"]["b"]
+    assert best_f1_bin(seen, 0) == 128 and best_f1_bin(seen, 1) is None
+    empty = segmentation_tables({"val": seen})["pooled_f1"]["b"]
     assert (
         empty["threshold"] is None
         and empty["splits"]["val"]["f1"] is None
@@ -102,7 +104,7 @@ def test_the_ring_is_where_the_rule_decides_image_by_image():
     module = SegmentationRule(1)
     module.numbers = torch.tensor([rule], dtype=torch.float64)
     says, true = module(logits).numpy().ravel(), truth.numpy().ravel()
-    ring = at_the_rule(evidence_of(logits, truth, rule), 0)
+    ring = at_operating_point(evidence_of(logits, truth, rule), 0)
     assert ring == pytest.approx(
         (
             metrics.precision_score(true, says),
@@ -115,48 +117,51 @@ def test_the_ring_is_where_the_rule_decides_image_by_image():
 def test_several_classes_are_judged_by_those_that_are_there_or_said():
     _, truth, seen = many(3, seed=3)
     decided = [seen.decided(c) for c in range(3)]
-    for case in choose(seen, 12):
+    for case in select_cases(seen, 12):
         i = seen.ids.tolist().index(case.id)
         there = [c for c in range(3) if decided[c].positive[i] or decided[c].predicted[i]]
         assert (
             case.caption
             == f"Dice {np.mean([dice(decided[c].pixels)[i] for c in there]) if there else 1:.4f}"
         )
-        assert [chip.colour for chip in case.chips] == [colour_of(c) for c in there]
+        assert [chip.color for chip in case.chips] == [class_color(c) for c in there]
         words = {
             c: chip.title.removeprefix(f"class {c} ")
             for c, chip in zip(there, case.chips, strict=True)
         }
         assert all((word == "false alarm") == (not truth[i, c].any()) for c, word in words.items())
     assert (
-        len(set(CLASSES)) == 16
-        and [chip.title for chip in key(seen.classes)] == list(seen.classes)
-        and key(("lesion",)) == ()
+        len(set(CLASS_COLORS)) == 16
+        and [chip.title for chip in class_tags(seen.classes)] == list(seen.classes)
+        and class_tags(("lesion",)) == ()
     )
 
 
 def test_a_few_are_the_best_the_worst_and_the_largest_in_turn_or_those_asked_for():
     seen = evidence_of(*scene())
-    cases = few(seen, 5)
+    cases = select_examples(seen, 5)
     assert [case.kind for case in cases[:3]] == ["best", "worst", "largest"] and len(
         {case.id for case in cases}
     ) == 5
     by_kind = {
-        kind: next(case.id for case in choose(seen, 1) if case.kind == kind)
+        kind: next(case.id for case in select_cases(seen, 1) if case.kind == kind)
         for kind in ("best", "worst")
     }
     assert cases[0].id == by_kind["best"] and cases[1].id == by_kind["worst"]
     assert seen.truth[seen.ids == cases[2].id, 0, 1] == seen.truth[:, 0, 1].max()
-    assert [case.id for case in few(seen, 1, ["i007", "elsewhere", "i002"])] == ["i007", "i002"]
+    assert [case.id for case in select_examples(seen, 1, ["i007", "elsewhere", "i002"])] == [
+        "i007",
+        "i002",
+    ]
     rows = {
         "a": [Case("a", "1", ""), Case("a", "2", "")],
         "b": [Case("b", "1", ""), Case("b", "3", "")],
     }
-    assert [(case.kind, case.id) for case in in_turn(rows, 9)] == [
+    assert [(case.kind, case.id) for case in round_robin(rows, 9)] == [
         ("a", "1"),
         ("a", "2"),
         ("b", "3"),
-    ] and len(in_turn(rows, 1)) == 1
+    ] and len(round_robin(rows, 1)) == 1
 
 
 def test_truth_is_an_outline_and_prediction_a_fill_in_the_colour_of_its_class():
@@ -167,8 +172,8 @@ def test_truth_is_an_outline_and_prediction_a_fill_in_the_colour_of_its_class():
         "mask": truth,
         "content": [ContentBox(0, 0, 32, 32)],
     }
-    found = panes(batch, 0, logits, SegmentationRule(2), side=128)
-    first, second = (np.array(tuple(bytes.fromhex(colour_of(c)[1:]))[::-1]) for c in (0, 1))
+    found = render_panes(batch, 0, logits, SegmentationRule(2), side=128)
+    first, second = (np.array(tuple(bytes.fromhex(class_color(c)[1:]))[::-1]) for c in (0, 1))
     assert (found["truth"][16, 20:50] == first).all() and (
         found["truth"][30:40, 30:40] == 100
     ).all()  # four pixels each: the edge, then within
@@ -193,8 +198,8 @@ def test_thirteen_classes_have_a_panel_each_and_many_names_stand_below_the_axes(
         "leaks": [],
         "near_duplicates": copies,
     }
-    found = content(
-        Run("t", tmp_path, {"val": seen, "test": seen}, [{"top": 0.5}] * 13, {}),
+    found = build_report(
+        ReportInput("t", tmp_path, {"val": seen, "test": seen}, [{"top": 0.5}] * 13, {}),
         data | {"folder_leaks": {}, "split": "folders"},
     )
     page = write_page(found, {"val": seen, "test": seen}, [], tmp_path).read_text()
@@ -203,7 +208,7 @@ def test_thirteen_classes_have_a_panel_each_and_many_names_stand_below_the_axes(
     )
     figure, axes = plt.subplots(figsize=(4.6, 3.3), layout="constrained")
     for k in range(13):
-        axes.plot([0, 1], [k, k], label=f"test class {k}", **look(k))
+        axes.plot([0, 1], [k, k], label=f"test class {k}", **line_style(k))
     legend(axes, "lower left")
     figure.canvas.draw()
     assert axes.get_legend() is None and not figure.legends[0].get_window_extent().overlaps(

@@ -7,7 +7,7 @@ import pytest
 from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler
 
-from callbacks.pruning import Pruned, Pruning
+from callbacks.pruning import OptunaPruning, TrialPruned
 from callbacks.sweeps.study import STUDY_NAME, open_storage
 from datamodules.refusal import UserError
 
@@ -35,7 +35,7 @@ def study(tmp_path) -> optuna.Study:
 
 def epochs(folder, curve, first=0, monitor="val/dice", **about):
     """Validates and begins epochs as Lightning does; the epoch that is not begun any more."""
-    callback = Pruning(str(folder), "val/dice", MedianPruner(**PRUNER))
+    callback = OptunaPruning(str(folder), "val/dice", MedianPruner(**PRUNER))
     trainer = SimpleNamespace(is_global_zero=True, fast_dev_run=False, world_size=1)
     trainer.state, trainer.sanity_checking, trainer.current_epoch = (
         SimpleNamespace(fn="fit"),
@@ -55,7 +55,7 @@ def epochs(folder, curve, first=0, monitor="val/dice", **about):
 
 def test_a_trial_below_the_median_of_the_others_ends_with_its_best_score(study, tmp_path):
     epochs(tmp_path / "3", [0.05])  # not yet: the first epoch warms up
-    with pytest.raises(Pruned, match="pruned after 2 epochs") as pruned:
+    with pytest.raises(TrialPruned, match="pruned after 2 epochs") as pruned:
         epochs(tmp_path / "3", [0.45, 0.9], first=1)  # the median of .5, .4 and .6 is .5
     assert pruned.value.score == pytest.approx(0.45)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from callbacks.report.content import Run, content, write_json
-from callbacks.report.mask_cases import choose
+from callbacks.report.content import ReportInput, build_report, write_json
+from callbacks.report.mask_cases import select_cases
 from callbacks.report.page import write_page
 from lightning_modules.mask_decision import dice
 from tests.lightning_modules.test_mask_scores import evidence_of, scene
@@ -15,7 +15,7 @@ from tests.lightning_modules.test_mask_scores import evidence_of, scene
 def test_best_and_worst_are_ranked_among_images_with_a_lesion():
     seen = evidence_of(*scene())
     values = dict(zip(seen.ids, dice(seen.decided(0).pixels), strict=True))
-    cases = choose(seen, 3)
+    cases = select_cases(seen, 3)
     by_kind = {
         kind: [case.caption for case in cases if case.kind == kind]
         for kind in ("random", "worst", "best")
@@ -49,8 +49,8 @@ def test_the_page_escapes_what_the_data_says_and_json_is_valid(tmp_path):
         "near_duplicates": copies,
     }
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
-    found = content(
-        Run(
+    found = build_report(
+        ReportInput(
             evil,
             tmp_path,
             {"test": seen},
@@ -86,7 +86,7 @@ def test_images_that_stand_in_train_too_are_scored_apart(tmp_path):
     }
     data |= {"folder_leaks": {}, "split": "folders"}
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
-    found = content(Run("t", tmp_path, {"test": seen}, rule, {}), data)
+    found = build_report(ReportInput("t", tmp_path, {"test": seen}, rule, {}), data)
     apart = found["scores"]["test_without_lookalikes"]["lesion"]["dice"]
     assert apart["n"] == 58 and np.isclose(apart["value"], dice(seen.decided(0).pixels)[2:].mean())
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()

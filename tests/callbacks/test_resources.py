@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from callbacks import resources
-from callbacks.resources import Resources
+from callbacks.resources import ResourceMonitor
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
@@ -13,7 +13,7 @@ def test_images_are_those_of_all_ranks(world_size, monkeypatch):
     """Two epochs of five steps of four images per rank last 10 and 20 seconds."""
     clock = iter([100.0, 110.0, 200.0, 220.0])
     monkeypatch.setattr(resources.time, "perf_counter", lambda: next(clock))
-    found, batch = Resources(), {"id": ["a", "b", "c", "d"]}
+    found, batch = ResourceMonitor(), {"id": ["a", "b", "c", "d"]}
     for _ in range(2):
         found.on_train_epoch_start(None, None)
         for step in range(5):

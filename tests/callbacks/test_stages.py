@@ -18,10 +18,16 @@ from callbacks.comparison.courses import (
 from callbacks.comparison.figures import line_style, plot_curves
 from callbacks.comparison.finished import FinishedRun, group_by_config
 from callbacks.comparison.stages import best_per_stage
-from callbacks.report.content import Run, content, write_json
-from callbacks.report.metrics import per_epoch
+from callbacks.report.content import ReportInput, build_report, write_json
+from callbacks.report.metrics import read_epochs
 from callbacks.report.page import write_page
-from callbacks.report.stages import label, rate, read_stages, settings, share
+from callbacks.report.stages import (
+    format_fraction,
+    format_lr,
+    format_overrides,
+    format_stage,
+    read_stages,
+)
 from lightning_modules import evidence_file
 from tests.lightning_modules.test_mask_scores import evidence_of, scene
 
@@ -88,8 +94,8 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
         }
     }
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
-    found = content(
-        Run("t", folder, {"val": seen, "test": seen}, rule, beside),
+    found = build_report(
+        ReportInput("t", folder, {"val": seen, "test": seen}, rule, beside),
         data | {"folder_leaks": {}, "split": "folders"},
     )
     write_json(found, folder / "report.json")
@@ -142,13 +148,13 @@ def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
         and "prefers-color-scheme" in page
         and "{%" not in page
     )
-    assert per_epoch(tmp_path / "none.csv").empty and read_stages(tmp_path) == []
+    assert read_epochs(tmp_path / "none.csv").empty and read_stages(tmp_path) == []
     trained(tmp_path / "blind", drawn=False)
     assert [stage["drawn"] for stage in read_stages(tmp_path / "blind")] == [{}, {}]
 
 
 def test_an_epoch_is_one_row_and_the_validation_after_the_fit_is_none(tmp_path):
-    table = per_epoch(trained(tmp_path / "r").folder / "metrics.csv")
+    table = read_epochs(trained(tmp_path / "r").folder / "metrics.csv")
     assert (
         list(table.index) == [0, 1, 2, 3]
         and list(table["val/dice"]) == DICE
@@ -268,17 +274,17 @@ def test_curricula_name_an_arm_briefly(tmp_path):
 
 
 def test_words_and_looks(tmp_path):
-    assert [rate(x) for x in (3e-4, 1e-5, 0.1, 1.25e-3)] == ["3e-4", "1e-5", "1e-1", "1.25e-3"]
-    assert [share(x) for x in (0.5, 0.22, 1.0, 0.0, {"from": 0.8, "to": 0.22})] == [
+    assert [format_lr(x) for x in (3e-4, 1e-5, 0.1, 1.25e-3)] == ["3e-4", "1e-5", "1e-1", "1.25e-3"]
+    assert [format_fraction(x) for x in (0.5, 0.22, 1.0, 0.0, {"from": 0.8, "to": 0.22})] == [
         ".5",
         ".22",
         "1",
         "0",
         ".8→.22",
     ]
-    assert label({"stage": 1, "asked": {"epochs": 3}}) == "stage 1"
+    assert format_stage({"stage": 1, "asked": {"epochs": 3}}) == "stage 1"
     assert (
-        settings({"lr": 1, "freeze_encoder": True, "loss_weights": {"bce": 3.0}})
+        format_overrides({"lr": 1, "freeze_encoder": True, "loss_weights": {"bce": 3.0}})
         == "freeze encoder yes, loss weights bce=3.0"
     )
     assert (

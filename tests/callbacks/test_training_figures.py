@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from callbacks.report.strata import strata_table
-from callbacks.report.training_figures import drawn_shares, learning_curves, training_figures
+from callbacks.report.training_figures import learning_curves, sampled_fractions, training_figures
 from tests.callbacks.test_many_classes import page_of
 from tests.callbacks.test_mask_report import many
 
@@ -57,7 +57,7 @@ def test_eight_strata_have_eight_looks():
     curve = pd.Series([0.1, 0.2])
     shares = {"drawn/positive_fraction": curve} | {f"drawn/s{k}": curve for k in range(8)}
     figure, axes = plt.subplots(figsize=(4.6, 3.3), layout="constrained")
-    drawn_shares(axes, shares, [])
+    sampled_fractions(axes, shares, [])
     figure.canvas.draw()
     looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
     assert (

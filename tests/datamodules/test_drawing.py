@@ -147,7 +147,9 @@ def test_rates_that_are_none_are_refused(values):
 @pytest.mark.parametrize("batches", [None, 40])
 def test_oversampled_positives_are_shown_that_much_more_often_on_every_rank(batches, world_size):
     plain, plan = pool(60, 180), EpochConfig(64, 4, batches)
-    rows = SamplingPool(plain.rows, plain.positive, plain.stratum, plain.boost, oversample=1.5)
+    rows = SamplingPool(
+        plain.rows, plain.positive, plain.stratum, plain.hard_weight, oversample=1.5
+    )
     is_positive = dict(zip(rows.rows.tolist(), rows.positive.tolist(), strict=True))
     share = 1.5 * 60 / (1.5 * 60 + 180)
     for rank in range(world_size):
@@ -159,4 +161,4 @@ def test_oversampled_positives_are_shown_that_much_more_often_on_every_rank(batc
         assert (
             abs(sum(seen) - share * len(seen)) <= 2
         )  # four strata of positives, each to within one image over all ranks
-    assert np.array_equal(rows.boost, np.ones(240))  # the loss does not weigh them
+    assert np.array_equal(rows.hard_weight, np.ones(240))  # the loss does not weigh them

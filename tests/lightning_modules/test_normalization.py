@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from callbacks.runs import trained
-from callbacks.runs.one_run import make
+from callbacks.runs.one_run import instantiate_config
 from datamodules.refusal import UserError
 from lightning_modules import checkpoints, together
 from lightning_modules.architectures import smp, timm
@@ -49,7 +49,7 @@ TINY = [
 def module_of(experiment: str, *words: str):
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", [f"experiment={experiment}", *words])
-    return make(cfg.module)
+    return instantiate_config(cfg.module)
 
 
 def numbers(module) -> tuple[list[float], list[float]]:
@@ -323,7 +323,7 @@ def test_an_experiment_from_scratch_has_the_numbers_it_always_had(scale, experim
     if "backbone" in net:
         net.backbone, net.hidden_size = SWIN, 16
     mean, std, gamma = SCALED[scale, experiment]
-    normalize = make(cfg.module).normalize
+    normalize = instantiate_config(cfg.module).normalize
     expected = Normalize([mean], [std], gamma)
     assert (
         torch.equal(normalize.mean, expected.mean)
@@ -442,7 +442,7 @@ def test_copies_keep_the_statistics_and_a_checkpoint_does_not_hold_them(colored)
         "source": "ImageNet weights of resnet18",
     }
     assert (
-        trained.normalization(module, None)
+        trained.describe_normalization(module, None)
         == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (ImageNet weights of"
         " resnet18)"
     )
@@ -555,12 +555,12 @@ def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored
 
 def test_the_plan_names_the_numbers_of_a_checkpoint(colored):
     _, path = colored
-    said = trained.normalization(scratch(), path)
+    said = trained.describe_normalization(scratch(), path)
     assert (
         said == "mean 0.486275 0.458824 0.407843, std 0.234824 0.234824 0.234824 (stored in the"
         " checkpoint)"
     )
     assert (
-        trained.normalization(scratch(), None)
+        trained.describe_normalization(scratch(), None)
         == "mean 0.449, std 0.226 (module.scratch_normalization)"
     )

@@ -176,7 +176,7 @@ def test_layers_learn_the_slower_the_earlier_they_are():
     named = [(f"net.{name}", each) for name, each in own.named_parameters()]
     of = {
         id(each): group["lr_factor"]
-        for group in build_param_groups(own, named, encoder_lr=0.5, layer_decay=0.9)
+        for group in build_param_groups(own, named, encoder_lr_mult=0.5, layer_decay=0.9)
         for each in group["params"]
     }
     blocks = [block for layer in own.encoder.swin.encoder.layers for block in layer.blocks]

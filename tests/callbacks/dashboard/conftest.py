@@ -10,11 +10,11 @@ import torch
 import wandb
 from omegaconf import OmegaConf
 
-from callbacks.dashboard.logger import Dashboard
+from callbacks.dashboard.logger import PrivateWandbLogger
 from callbacks.report.cases import Case, data_url
-from callbacks.report.content import scores, write_json
-from callbacks.report.kinds import KINDS
-from callbacks.report.report import Report
+from callbacks.report.content import report_scores, write_json
+from callbacks.report.kinds import TASK_VIEWS
+from callbacks.report.report import ReportWriter
 from lightning_modules import evidence_file
 from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.mask_evidence import SegmentationEvidence
@@ -68,13 +68,13 @@ def reported(folder: Path, evidence: dict) -> dict:
         evidence_file.write_evidence(seen, folder / "evidence" / f"{split}.npz")
     found = {
         "judged": "test",
-        "scores": {split: scores(seen) for split, seen in evidence.items()},
+        "scores": {split: report_scores(seen) for split, seen in evidence.items()},
         "rule": {test.classes[0]: {"threshold": 0.5}},
         "identity": test.identity,
         "parameters": {"trainable": 5, "total": 7},
         "resources": {"fit_seconds": 1.5},
         "data": {"root": DATA, "near_duplicates": {"test_images": test.ids.tolist()}},
-        **KINDS[test.kind].tables(evidence),
+        **TASK_VIEWS[test.kind].tables(evidence),
     }
     write_json(found, folder / "report.json")
     return json.loads((folder / "report.json").read_text())
@@ -128,7 +128,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def trainer(folder):
     """With a report that shows one picture, all of one colour."""
-    report = Report(str(folder), "t")
+    report = ReportWriter(str(folder), "t")
     case = Case(
         "worst",
         f"{ID}5",
@@ -139,9 +139,9 @@ def trainer(folder):
     return SimpleNamespace(callbacks=[report])
 
 
-def board(folder: Path, **more) -> Dashboard:
+def board(folder: Path, **more) -> PrivateWandbLogger:
     """An offline logger of a run folder."""
-    return Dashboard(str(folder), **{"project": "p", "mode": "offline"} | more)
+    return PrivateWandbLogger(str(folder), **{"project": "p", "mode": "offline"} | more)
 
 
 def content(folder: Path) -> bytes:

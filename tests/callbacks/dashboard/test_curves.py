@@ -7,13 +7,13 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import auc, f1_score, roc_auc_score
 
-from callbacks.dashboard.curves import POINTS, curves
+from callbacks.dashboard.curves import MAX_POINTS, report_curves
 from tests.callbacks.dashboard.conftest import labels, masks
 
 
 def test_curves_of_a_classification(tmp_path):
     seen = labels(1)
-    found = curves({"val": labels(3), "test": seen})
+    found = report_curves({"val": labels(3), "test": seen})
     assert [list(panel.lines) for panel in found.values()] == [["val", "test"]] * 3
     truth, probability = seen.labels[:, 0], expit(seen.logits[:, 0])
     assert auc(*found["roc"].lines["test"]) == pytest.approx(roc_auc_score(truth, probability))
@@ -25,7 +25,7 @@ def test_curves_of_a_classification(tmp_path):
 
 def test_curves_of_masks():
     seen = masks(1)
-    found = curves({"test": seen})
+    found = report_curves({"test": seen})
     thresholds, dice = found["dice_by_threshold"].lines["test"]
     byte = 130
     tp, fp, true = (
@@ -44,7 +44,7 @@ def test_curves_of_masks():
 
 def test_a_long_curve_keeps_its_ends_and_a_class_that_never_shows_has_none():
     seen = labels(1)
-    many = 4 * POINTS
+    many = 4 * MAX_POINTS
     logits = np.random.default_rng(0).normal(size=(many, 1)).astype(np.float32)
     names = {
         "ids": np.arange(many).astype(str),
@@ -54,6 +54,6 @@ def test_a_long_curve_keeps_its_ends_and_a_class_that_never_shows_has_none():
     long = replace(
         seen, logits=logits, labels=(np.arange(many)[:, None] % 2).astype(np.uint8), **names
     )
-    false, true = curves({"test": long})["roc"].lines["test"]
-    assert len(false) <= POINTS and (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    assert curves({"test": replace(seen, labels=np.zeros_like(seen.labels))}) == {}
+    false, true = report_curves({"test": long})["roc"].lines["test"]
+    assert len(false) <= MAX_POINTS and (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert report_curves({"test": replace(seen, labels=np.zeros_like(seen.labels))}) == {}

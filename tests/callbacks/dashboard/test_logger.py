@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score
 
-from callbacks.dashboard.identity import ID as ID_FILE
+from callbacks.dashboard.identity import ID_FILE as ID_FILE
 from datamodules.refusal import UserError
 from tests.callbacks.dashboard.conftest import (
     DATA,

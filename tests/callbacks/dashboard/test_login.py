@@ -2,7 +2,7 @@
 
 import pytest
 
-from callbacks.dashboard.login import logged_in
+from callbacks.dashboard.login import is_logged_in
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ def test_a_login_on_a_server_of_ones_own_is_found(settings, found, tmp_path, mon
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert logged_in() is found
+    assert is_logged_in() is found

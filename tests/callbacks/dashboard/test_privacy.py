@@ -5,7 +5,7 @@ import json
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from callbacks.dashboard.privacy import Upload, shown
+from callbacks.dashboard.privacy import UploadPolicy, redact_config
 from run import CONF
 
 PLACES = {f"paths.{name}": f"/home/smith/{name}" for name in ("data", "cache", "runs", "run")}
@@ -27,7 +27,7 @@ def test_a_real_configuration_keeps_its_numbers_and_methods_and_loses_its_places
     words += ["+callbacks.feature_maps.ids=[smith,12]", "logger.wandb.notes=of smith"]
     with initialize_config_dir(str(CONF)):
         config = OmegaConf.to_container(compose("run", words), resolve=True)
-    found = shown(config, Upload())
+    found = redact_config(config, UploadPolicy())
     assert (
         "smith" in json.dumps(config)
         and "smith" not in json.dumps(found)
@@ -45,7 +45,7 @@ def test_a_real_configuration_keeps_its_numbers_and_methods_and_loses_its_places
         "feature_maps" not in found["callbacks"]
         and found["datamodule"]["batch_size"] == config["datamodule"]["batch_size"]
     )
-    whole = shown(config, Upload(ids=True, paths=True))
+    whole = redact_config(config, UploadPolicy(ids=True, paths=True))
     assert whole["datamodule"]["root"] == "/home/smith/data/chest_xray" and whole["callbacks"][
         "feature_maps"
     ]["ids"] == ["smith", 12]

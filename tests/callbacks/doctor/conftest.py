@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import run
 from callbacks.doctor import devices
-from callbacks.doctor.finding import Answer
+from callbacks.doctor.finding import CheckResult
 
 Usage = namedtuple("Usage", "total used free")
 SMALL_NET = [
@@ -39,11 +39,11 @@ def plain() -> DictConfig:
     return config()
 
 
-def only(answer: Answer, severity: str, what: str, mend: str) -> None:
+def only(answer: CheckResult, severity: str, what: str, mend: str) -> None:
     """Exactly one finding, which says so."""
-    (finding,) = answer.findings
-    assert finding.severity == severity and what in finding.what and mend in finding.mend, finding
-    assert "\n" not in finding.sentence
+    (finding,) = answer.issues
+    assert finding.severity == severity and what in finding.problem and mend in finding.fix, finding
+    assert "\n" not in finding.message
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

@@ -70,7 +70,7 @@ def test_devices_that_are_not_as_asked(case, gpus, monkeypatch):
     monkeypatch.setattr(devices, "allowed_cores", lambda: 4)
     cards, words, *said = ASKED[case]
     gpus(*cards)
-    only(devices.devices(config(words)), *said)
+    only(devices.check_devices(config(words)), *said)
 
 
 def test_devices_that_are_well(gpus, monkeypatch):
@@ -78,41 +78,41 @@ def test_devices_that_are_well(gpus, monkeypatch):
     gpus(H100, H100, H100)
     for words, number in (("2", 2), ("3", 3), ("auto", 3), ("-1", 3), ("[0,2]", 2), ("'0,2'", 2)):
         asked = config(f"trainer.devices={words}")
-        assert not devices.devices(asked).findings and devices.number(asked) == number, words
+        assert not devices.check_devices(asked).issues and devices.n_devices(asked) == number, words
     gpus()
     for words, number in (("2", 2), ("auto", 1)):
         asked = config(f"trainer.devices={words}")
-        assert not devices.devices(asked).findings and devices.number(asked) == number, words
+        assert not devices.check_devices(asked).issues and devices.n_devices(asked) == number, words
 
 
 def test_a_gpu_that_torch_does_not_see(gpus, monkeypatch):
     gpus(driver=2)
     only(
-        devices.devices(config()),
+        devices.check_devices(config()),
         WARNS,
         "the driver knows 2 NVIDIA GPUs, but torch",
         "update the driver",
     )
     only(
-        devices.devices(config("trainer.accelerator=gpu")),
+        devices.check_devices(config("trainer.accelerator=gpu")),
         STOPS,
         "the driver knows 2 NVIDIA GPUs",
         "pytorch.org",
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
-    assert not devices.devices(config()).findings
+    assert not devices.check_devices(config()).issues
 
 
 def test_the_precision_and_why(gpus, monkeypatch):
     gpus(H100)
     assert (
-        devices.precision(config()).known["precision"] == "bf16-mixed"
-        and not devices.precision(config()).findings
+        devices.check_precision(config()).values["precision"] == "bf16-mixed"
+        and not devices.check_precision(config()).issues
     )
     gpus(("T4", (7, 5), 79))
-    assert devices.precision(config()).known["precision"] == "16-mixed"
+    assert devices.check_precision(config()).values["precision"] == "16-mixed"
     only(
-        devices.precision(config("trainer.precision=bf16-mixed")),
+        devices.check_precision(config("trainer.precision=bf16-mixed")),
         WARNS,
         "7.5 does not multiply bfloat16",
         "trainer.precision=auto",
@@ -123,12 +123,14 @@ def test_the_precision_and_why(gpus, monkeypatch):
             "lightning_modules.precision.cpu_has_fast_bf16", lambda native=native: native
         )
         monkeypatch.setattr(devices, "cpu_has_fast_bf16", lambda native=native: native)
-        assert devices.precision(config()).known["precision"] == (
+        assert devices.check_precision(config()).values["precision"] == (
             "bf16-mixed" if native else "32-true"
         )
-        assert bool(devices.precision(config("trainer.precision=bf16-mixed")).findings) != native
+        assert (
+            bool(devices.check_precision(config("trainer.precision=bf16-mixed")).issues) != native
+        )
     only(
-        devices.precision(config("trainer.precision=16-mixed")),
+        devices.check_precision(config("trainer.precision=16-mixed")),
         WARNS,
         "16-mixed does not exist on a CPU",
         "trainer.precision=auto",

@@ -9,19 +9,19 @@ import psutil
 import pytest
 
 from callbacks.doctor import doctor, exchange, software
-from callbacks.doctor.child import Outcome
-from callbacks.doctor.finding import Answer, Finding, worst_first
+from callbacks.doctor.child import ProcessResult
+from callbacks.doctor.finding import CheckResult, Issue, sort_by_severity
 from tests.callbacks.doctor.conftest import SMALL_NET, STOPS, WARNS, config, only
 
 
 def test_a_check_that_fails_or_hangs_leaves_the_rest(plain):
     checks = {
-        "well": lambda cfg: Answer({"a": "b"}),
+        "well": lambda cfg: CheckResult({"a": "b"}),
         "broken": lambda cfg: 1 / 0,
         "hangs": lambda cfg: time.sleep(30),
     }
-    answers = doctor.asked(checks, plain, 0.5)
-    assert answers["well"] == Answer({"a": "b"})
+    answers = doctor.run_checks(checks, plain, 0.5)
+    assert answers["well"] == CheckResult({"a": "b"})
     only(
         answers["broken"],
         WARNS,
@@ -37,17 +37,22 @@ def test_a_check_that_fails_or_hangs_leaves_the_rest(plain):
 
 
 def test_what_stops_a_run_stands_first_and_once():
-    slow, stops = Finding(WARNS, "slow", "mend"), Finding(STOPS, "stops", "mend")
-    assert worst_first([Answer(findings=(slow,)), Answer(findings=(stops, stops))]) == [stops, slow]
+    slow, stops = Issue(WARNS, "slow", "mend"), Issue(STOPS, "stops", "mend")
+    assert sort_by_severity([CheckResult(issues=(slow,)), CheckResult(issues=(stops, stops))]) == [
+        stops,
+        slow,
+    ]
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """No processes are started."""
-    child = SimpleNamespace(outcome=lambda seconds, given: Outcome(0, "", ""), end=lambda: None)
+    child = SimpleNamespace(
+        outcome=lambda seconds, given: ProcessResult(0, "", ""), end=lambda: None
+    )
     monkeypatch.setattr(doctor, "started", lambda: child)
     monkeypatch.setattr(
-        exchange, "together", lambda backend, processes: [Outcome(0, "800.0\n", "")] * 2
+        exchange, "run_peers", lambda backend, processes: [ProcessResult(0, "800.0\n", "")] * 2
     )
 
 
@@ -74,7 +79,7 @@ def test_what_would_stop_a_run_is_told_and_ends_with_1(word, quick, cli, tmp_pat
 
 def test_the_page_fits_80_columns(quick, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    doctor.doctor(config("scale=demo"), tmp_path)
+    doctor.run_doctor(config("scale=demo"), tmp_path)
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].startswith("doctor · test") and rows[-1].endswith(
         f"as JSON: {tmp_path / 'doctor.json'}"

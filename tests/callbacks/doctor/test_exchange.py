@@ -6,35 +6,35 @@ import psutil
 import torch
 
 from callbacks.doctor import exchange
-from callbacks.doctor.child import Child, Outcome
+from callbacks.doctor.child import ProcessResult, Subprocess
 from tests.callbacks.doctor.conftest import H100, STOPS, WARNS, config, only
 
 
 def test_gloo_really_adds_up(plain):
-    answer = exchange.gloo(plain)
+    answer = exchange.check_gloo(plain)
     assert (
-        not answer.findings and answer.known["works"] and answer.known["megabytes_per_second"] > 0
+        not answer.issues and answer.values["works"] and answer.values["megabytes_per_second"] > 0
     ), answer
 
 
 def test_gloo_that_really_fails(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nothing9")
-    outcomes = exchange.together("gloo", 2)
+    outcomes = exchange.run_peers("gloo", 2)
     assert [outcome.code for outcome in outcomes] == [1, 1]
-    monkeypatch.setattr(exchange, "together", lambda backend, processes: outcomes)
+    monkeypatch.setattr(exchange, "run_peers", lambda backend, processes: outcomes)
     only(
-        exchange.gloo(config()),
+        exchange.check_gloo(config()),
         WARNS,
         "cannot exchange gradients by gloo (",
         "GLOO_SOCKET_IFNAME=nothing9 is no interface here, take one of lo",
     )
     only(
-        exchange.gloo(config("trainer.devices=2", "trainer.accelerator=cpu")),
+        exchange.check_gloo(config("trainer.devices=2", "trainer.accelerator=cpu")),
         STOPS,
         "gloo",
         "or unset it",
     )
-    assert "enforce fail at" not in exchange.gloo(config()).findings[0].what
+    assert "enforce fail at" not in exchange.check_gloo(config()).issues[0].problem
 
 
 def test_a_host_name_that_does_not_resolve(monkeypatch):
@@ -44,21 +44,21 @@ def test_a_host_name_that_does_not_resolve(monkeypatch):
     )
     monkeypatch.setattr(
         exchange,
-        "together",
-        lambda backend, processes: [Outcome(1, "", "RuntimeError: no address")] * 2,
+        "run_peers",
+        lambda backend, processes: [ProcessResult(1, "", "RuntimeError: no address")] * 2,
     )
     only(
-        exchange.gloo(config()),
+        exchange.check_gloo(config()),
         WARNS,
         "no address",
         "set GLOO_SOCKET_IFNAME=lo, or add the name to /etc/hosts",
     )
     monkeypatch.setattr(
-        exchange, "together", lambda backend, processes: [Outcome(0, "800.0\n", "")] * 2
+        exchange, "run_peers", lambda backend, processes: [ProcessResult(0, "800.0\n", "")] * 2
     )
-    assert not exchange.gloo(config()).findings
+    assert not exchange.check_gloo(config()).issues
     only(
-        exchange.gloo(config("trainer.num_nodes=2")),
+        exchange.check_gloo(config("trainer.num_nodes=2")),
         STOPS,
         "host name does not resolve, by which 2 nodes",
         "/etc/hosts",
@@ -70,33 +70,33 @@ def test_nccl_is_tried_where_there_are_two_gpus_and_only_there(gpus, monkeypatch
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     monkeypatch.setattr(
         exchange,
-        "together",
+        "run_peers",
         lambda backend, processes: (
-            tried.append(backend) or [Outcome(0, "9000\n", ""), Outcome(None, "", "")]
+            tried.append(backend) or [ProcessResult(0, "9000\n", ""), ProcessResult(None, "", "")]
         ),
     )
     gpus(H100)
-    assert not exchange.nccl(config()).findings and not tried
+    assert not exchange.check_nccl(config()).issues and not tried
     gpus(H100, H100)
     only(
-        exchange.nccl(config("trainer.devices=2")),
+        exchange.check_nccl(config("trainer.devices=2")),
         STOPS,
         "by NCCL (no answer within 45 s)",
         "NCCL_DEBUG=INFO",
     )
-    only(exchange.nccl(config()), WARNS, "by NCCL", "NCCL_P2P_DISABLE=1")
+    only(exchange.check_nccl(config()), WARNS, "by NCCL", "NCCL_P2P_DISABLE=1")
     monkeypatch.setattr(
-        exchange, "together", lambda backend, processes: [Outcome(0, "9000\n", "")] * 2
+        exchange, "run_peers", lambda backend, processes: [ProcessResult(0, "9000\n", "")] * 2
     )
-    assert exchange.nccl(config("trainer.devices=2")).known[
+    assert exchange.check_nccl(config("trainer.devices=2")).values[
         "megabytes_per_second"
     ] == 9000 and tried == ["nccl", "nccl"]
 
 
 def test_processes_that_do_not_end_are_ended_with_all_they_started():
-    child = Child("http.server", "0", "--bind", "127.0.0.1")
-    assert child.outcome(0.5).code is None
+    child = Subprocess("http.server", "0", "--bind", "127.0.0.1")
+    assert child.result(0.5).code is None
     assert not psutil.pid_exists(child._process.pid)
-    echo = Child("json.tool", "--compact").outcome(30, given='{"a":  1}')
-    assert echo == Outcome(0, '{"a":1}\n', "")
-    assert Child("json.tool").outcome(30, given="{").code == 1
+    echo = Subprocess("json.tool", "--compact").result(30, given='{"a":  1}')
+    assert echo == ProcessResult(0, '{"a":1}\n', "")
+    assert Subprocess("json.tool").result(30, given="{").code == 1

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from callbacks.doctor import folders
-from callbacks.doctor.finding import Answer
+from callbacks.doctor.finding import CheckResult
 from tests.callbacks.doctor.conftest import STOPS, WARNS, Usage, only, write
 from tests.conftest import folder_hash
 
@@ -22,7 +22,7 @@ def test_room_on_the_disk(name, free, severity, plain, monkeypatch, tmp_path):
         "disk_usage",
         lambda place: Usage(1e12, 0, free) if place == tmp_path else None,
     )
-    answer = {"cache": folders.cache_folder, "runs": folders.runs_folder}[name](asked)
+    answer = {"cache": folders.check_cache_folder, "runs": folders.check_runs_folder}[name](asked)
     assert folder_hash(tmp_path) == before
     if severity:
         only(
@@ -32,12 +32,12 @@ def test_room_on_the_disk(name, free, severity, plain, monkeypatch, tmp_path):
             f"set paths.{name}=... to another disk",
         )
     else:
-        assert not answer.findings
+        assert not answer.issues
 
 
 def test_a_folder_that_cannot_be_written(plain, tmp_path):
     (tmp_path / "file").write_text("")
-    answer = folders.cache_folder(
+    answer = folders.check_cache_folder(
         OmegaConf.merge(plain, {"paths": {"cache": str(tmp_path / "file" / "cache")}})
     )
     only(answer, STOPS, "cannot be written (Not a directory)", "set paths.cache=...")
@@ -46,16 +46,16 @@ def test_a_folder_that_cannot_be_written(plain, tmp_path):
 def test_the_data_set(plain, monkeypatch, tmp_path):
     monkeypatch.delenv("DATA_ROOT", raising=False)
 
-    def look(root: Path, phantom: object = None) -> Answer:
-        return folders.data(
+    def look(root: Path, phantom: object = None) -> CheckResult:
+        return folders.check_data_folder(
             OmegaConf.merge(plain, {"datamodule": {"root": str(root), "phantom": phantom}})
         )
 
     only(look(tmp_path / "none"), STOPS, "is not a folder", "set DATA_ROOT")
-    assert not look(tmp_path / "none", {"_target_": "x"}).findings
+    assert not look(tmp_path / "none", {"_target_": "x"}).issues
     only(look(tmp_path), STOPS, "is an empty folder", "put the data set there")
     write(tmp_path, {"a/1.png": "", "a/2.png": "", "b.json": ""})
-    assert look(tmp_path).known["files"] == 3 and not look(tmp_path).findings
+    assert look(tmp_path).values["files"] == 3 and not look(tmp_path).issues
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "b.json"))
     only(look(tmp_path), WARNS, "b.json is not a folder", "correct it")
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))

@@ -10,17 +10,17 @@ def test_the_login_of_wandb_is_looked_for_and_not_shown(monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    only(services.wandb(config("logger=wandb")), WARNS, "there is no login", "wandb login")
-    assert not services.wandb(config()).findings
-    assert not services.wandb(config("logger=wandb", "logger.wandb.mode=offline")).findings
+    only(services.check_wandb(config("logger=wandb")), WARNS, "there is no login", "wandb login")
+    assert not services.check_wandb(config()).issues
+    assert not services.check_wandb(config("logger=wandb", "logger.wandb.mode=offline")).issues
     (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password 5ecret\n")
-    answer = services.wandb(config("logger=wandb"))
-    assert answer.known["login"] and not answer.findings and "5ecret" not in repr(answer)
+    answer = services.check_wandb(config("logger=wandb"))
+    assert answer.values["login"] and not answer.issues and "5ecret" not in repr(answer)
     (tmp_path / "netrc").write_text("machine example.org\n  login user\n  password 5ecret\n")
-    assert services.wandb(config("logger=wandb")).findings
+    assert services.check_wandb(config("logger=wandb")).issues
     monkeypatch.setenv("WANDB_API_KEY", "5ecret")
-    assert not services.wandb(config("logger=wandb")).findings and "5ecret" not in repr(
-        services.wandb(config())
+    assert not services.check_wandb(config("logger=wandb")).issues and "5ecret" not in repr(
+        services.check_wandb(config())
     )
 
 
@@ -28,29 +28,34 @@ def test_pretrained_weights_need_a_hub_or_a_filled_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     only(
-        services.hub(config()),
+        services.check_hub(config()),
         STOPS,
         "module.net.encoder_weights=imagenet asks for pretrained weights",
         "module.net.encoder_weights=null",
     )
-    assert not services.hub(config("module.net.encoder_weights=null")).findings
+    assert not services.check_hub(config("module.net.encoder_weights=null")).issues
     (tmp_path / "own.pt").write_text("")
-    assert not services.hub(config(f"module.net.encoder_weights={tmp_path / 'own.pt'}")).findings
-    assert dict(services.weights_asked(config("experiment=lora_pneumonia"))) == {
+    assert not services.check_hub(
+        config(f"module.net.encoder_weights={tmp_path / 'own.pt'}")
+    ).issues
+    assert dict(services.requested_weights(config("experiment=lora_pneumonia"))) == {
         "module.net.net.weights": "imagenet"
     }
     (tmp_path / "hub/models--timm--resnet34").mkdir(parents=True)
-    assert not services.hub(config()).findings and services.hub(config()).known["models"] == 1
+    assert (
+        not services.check_hub(config()).issues
+        and services.check_hub(config()).values["models"] == 1
+    )
     monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert not services.hub(config()).findings
+    assert not services.check_hub(config()).issues
 
 
 def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
     two = config("trainer.devices=2", "trainer.accelerator=cpu")
-    assert not services.slurm(two).findings
+    assert not services.check_slurm(two).issues
     for name, value in {
         "SLURM_JOB_ID": "7",
         "SLURM_NTASKS": "4",
@@ -59,18 +64,18 @@ def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     only(
-        services.slurm(two),
+        services.check_slurm(two),
         STOPS,
         "SLURM_NTASKS_PER_NODE=4, but trainer.devices comes to 2",
         "trainer.devices=4",
     )
-    assert not services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")).findings
+    assert not services.check_slurm(config("trainer.devices=4", "trainer.accelerator=cpu")).issues
     monkeypatch.setenv("SLURM_NNODES", "2")
     only(
-        services.slurm(config("trainer.devices=4", "trainer.accelerator=cpu")),
+        services.check_slurm(config("trainer.devices=4", "trainer.accelerator=cpu")),
         STOPS,
         "SLURM_NNODES=2",
         "trainer.num_nodes=2",
     )
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
-    assert not services.slurm(two).findings
+    assert not services.check_slurm(two).issues

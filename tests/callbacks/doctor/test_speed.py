@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from callbacks.doctor import network, speed
-from callbacks.doctor.child import Outcome
-from callbacks.doctor.finding import Answer, Finding
+from callbacks.doctor.child import ProcessResult
+from callbacks.doctor.finding import CheckResult, Issue
 from tests.callbacks.doctor.conftest import H100, STOPS, WARNS, config, only
 
 
@@ -29,8 +29,8 @@ def test_what_the_numbers_say(monkeypatch):
         "trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "datamodule.num_workers=0"
     )
 
-    def judged(*measured: object) -> tuple[str, list[Finding]]:
-        said, findings = speed.judged(asked, lines(*measured))  # type: ignore[arg-type]
+    def judged(*measured: object) -> tuple[str, list[Issue]]:
+        said, findings = speed.evaluate_benchmark(asked, lines(*measured))  # type: ignore[arg-type]
         return said["limit"], findings
 
     other = {
@@ -39,9 +39,9 @@ def test_what_the_numbers_say(monkeypatch):
         "own": False,
         "name": "small U-Net",
         "parameters": 1e6,
-        "why": network.TOO_MANY,
+        "why": network.TOO_MANY_PARAMETERS,
     }
-    said, findings = speed.judged(asked, [other, *lines(10.0, 25.0, (0, 5.0))])
+    said, findings = speed.evaluate_benchmark(asked, [other, *lines(10.0, 25.0, (0, 5.0))])
     assert (
         said["limit"].startswith("not told") and not findings
     )  # a smaller network would blame the loader
@@ -49,7 +49,7 @@ def test_what_the_numbers_say(monkeypatch):
     limit, findings = judged(20.0, 10.0, (0, 50.0))
     assert limit == "the step: the loader is 5.0 times as fast"
     only(
-        Answer(findings=tuple(findings)),
+        CheckResult(issues=tuple(findings)),
         WARNS,
         "bf16-mixed is chosen, but 10.0 images/s are fewer than the 20.0 of 32-true",
         "trainer.precision=32-true",
@@ -57,20 +57,20 @@ def test_what_the_numbers_say(monkeypatch):
     limit, findings = judged(10.0, 25.0, (0, 5.0), (3, 14.0))
     assert limit == "the loader: the step is 5.0 times as fast"
     only(
-        Answer(findings=tuple(findings)),
+        CheckResult(issues=tuple(findings)),
         WARNS,
         "gives 5 images/s with 0 workers, and a device could take 25",
         "datamodule.num_workers=3",
     )
     only(
-        Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
+        CheckResult(issues=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
         WARNS,
         "5 images/s",
         "try datamodule.num_workers=1",
     )
     monkeypatch.setattr(speed, "allowed_cores", lambda: 0)
     only(
-        Answer(findings=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
+        CheckResult(issues=tuple(judged(10.0, 25.0, (0, 5.0))[1])),
         WARNS,
         "5 images/s",
         "make the augmentation lighter",
@@ -91,38 +91,39 @@ def test_a_step_that_fails_or_does_not_fit(gpus):
         "image_size": 640,
         "why": "why",
     }
-    (finding,) = speed.judged(asked, [own, {**failed, "memory": True}])[1]
+    (finding,) = speed.evaluate_benchmark(asked, [own, {**failed, "memory": True}])[1]
     assert (
         finding.severity == STOPS
-        and "16 images of 640 px in bf16-mixed does not fit" in finding.what
-        and "batch_size" in finding.mend
+        and "16 images of 640 px in bf16-mixed does not fit" in finding.problem
+        and "batch_size" in finding.fix
     )
-    assert not speed.judged(asked, [own, {**failed, "memory": True, "precision": "32-true"}])[
-        1
-    ]  # which no run would take
-    (finding,) = speed.judged(asked, [own, {**failed, "memory": False}])[1]
+    assert not speed.evaluate_benchmark(
+        asked, [own, {**failed, "memory": True, "precision": "32-true"}]
+    )[1]  # which no run would take
+    (finding,) = speed.evaluate_benchmark(asked, [own, {**failed, "memory": False}])[1]
     assert (
-        finding.severity == WARNS and "a step on the GPU in bf16-mixed fails (why)" in finding.what
+        finding.severity == WARNS
+        and "a step on the GPU in bf16-mixed fails (why)" in finding.problem
     )
 
 
 @pytest.mark.parametrize(
     ("outcome", "severity", "what"),
     [
-        (Outcome(-9, "", ""), STOPS, "killed by the system"),
-        (Outcome(None, "", ""), WARNS, "took more than 120 s"),
-        (Outcome(1, "", "ImportError: x"), WARNS, "ended early (ImportError: x)"),
-        (Outcome(0, "", ""), None, ""),
+        (ProcessResult(-9, "", ""), STOPS, "killed by the system"),
+        (ProcessResult(None, "", ""), WARNS, "took more than 120 s"),
+        (ProcessResult(1, "", "ImportError: x"), WARNS, "ended early (ImportError: x)"),
+        (ProcessResult(0, "", ""), None, ""),
     ],
 )
 def test_a_measurement_that_ends_early_keeps_what_it_had(outcome, severity, what, plain):
     said = json.dumps(lines(1.0, 2.0)[0])
     child = SimpleNamespace(
-        outcome=lambda seconds, given: Outcome(
+        outcome=lambda seconds, given: ProcessResult(
             outcome.code, f"a library's own words\n{said}\n", outcome.error
         )
     )
-    answer = speed.speed(plain, child)
-    assert answer.said == {"step, CPU": "4 x 256 px: 32-true 1.0 images/s"}
-    assert [finding.severity for finding in answer.findings] == ([severity] if severity else [])
-    assert all(what in finding.what for finding in answer.findings)
+    answer = speed.evaluate_speed(plain, child)
+    assert answer.summary == {"step, CPU": "4 x 256 px: 32-true 1.0 images/s"}
+    assert [finding.severity for finding in answer.issues] == ([severity] if severity else [])
+    assert all(what in finding.problem for finding in answer.issues)

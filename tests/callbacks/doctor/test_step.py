@@ -53,23 +53,23 @@ def test_the_loader_is_timed_from_its_first_batch(monkeypatch):
                 yield {"image": torch.zeros(4)}
 
     served = Loader()
-    assert loader._rate(SimpleNamespace(train_dataloader=lambda: served), 10.0) == pytest.approx(
-        4 / 0.5
-    )
+    assert loader._measure_rate(
+        SimpleNamespace(train_dataloader=lambda: served), 10.0
+    ) == pytest.approx(4 / 0.5)
     assert served.timeout > 0  # a worker that is stuck does not hold up the doctor
 
 
 def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
     small = config(*SMALL_NET, "module.net.encoder_name=resnet18")
-    module, said = network.network(small, "cpu")
+    module, said = network.build_network(small, "cpu")
     assert said["own"] and said["name"] == "UnetPlusPlus"
     before, seen = {name: value.clone() for name, value in module.state_dict().items()}, []
     module.net.register_forward_hook(lambda net, given, logits: seen.append(logits.dtype))
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         seen.clear()
         assert (
-            step.images_per_second(
-                module, step.Setting("cpu", 0, precision, 2, ImageSize(64, 96), 1), 0.0
+            step.step_images_per_second(
+                module, step.StepBenchmark("cpu", 0, precision, 2, ImageSize(64, 96), 1), 0.0
             )
             > 0
         )
@@ -83,9 +83,9 @@ def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
 
 
 def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypatch):
-    monkeypatch.setattr(measuring, "SECONDS", {"cpu": 0.0})
+    monkeypatch.setattr(measuring, "STEP_SECONDS", {"cpu": 0.0})
     monkeypatch.setattr(measuring, "LOADER_SECONDS", 0.1)
-    monkeypatch.setattr(measuring, "there", lambda: [("cpu", 0)])
+    monkeypatch.setattr(measuring, "available_devices", lambda: [("cpu", 0)])
     monkeypatch.setattr(measuring, "automatic_workers", lambda: 1)
     small = config(
         "experiment=lora_pneumonia",
@@ -94,39 +94,41 @@ def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypa
         "module.net.net.architecture=tf_efficientnetv2_b0",
     )
     small.trainer.precision = "bf16-mixed"
-    loaders = list(measuring.loaders(small))
+    loaders = list(measuring.measure_loaders(small))
     assert [line["workers"] for line in loaders] == [0, 1] and all(
         line["images_per_second"] > 0 for line in loaders
     ), loaders
-    first, *steps = measuring.steps(small)
+    first, *steps = measuring.measure_steps(small)
     assert first["line"] == "network" and first["own"] and first["name"] == "tf_efficientnetv2_b0"
     assert [line["precision"] for line in steps] == ["32-true", "bf16-mixed"] and all(
         line["line"] == "step" for line in steps
     ), steps
-    said, _ = speed.judged(small, [*loaders, first, *steps])
+    said, _ = speed.evaluate_benchmark(small, [*loaders, first, *steps])
     assert list(said) == ["network, CPU", "step, CPU", "loader", "limit"]
 
 
 def test_a_network_that_cannot_be_built_is_told_and_a_small_one_measured(plain):
-    module, said = network.network(config("module.net.encoder_name=resnet999"), "cpu")
+    module, said = network.build_network(config("module.net.encoder_name=resnet999"), "cpu")
     assert not said["own"] and said["parameters"] == sum(
         parameter.numel() for parameter in module.parameters()
     )
-    _, findings = speed.judged(plain, [{"line": "network", "device": "cpu", **said}])
+    _, findings = speed.evaluate_benchmark(plain, [{"line": "network", "device": "cpu", **said}])
     assert (
         findings[0].severity == STOPS
-        and "resnet999" in findings[0].what
-        and findings[0].mend == "correct module.net.encoder_name"
+        and "resnet999" in findings[0].problem
+        and findings[0].fix == "correct module.net.encoder_name"
     )
     other = {**said, "refused": None, "why": "TypeError in Unet"}
-    _, findings = speed.judged(plain, [{"line": "network", "device": "cpu", **other}])
-    assert findings[0].severity == WARNS and "TypeError in Unet" in findings[0].what
+    _, findings = speed.evaluate_benchmark(plain, [{"line": "network", "device": "cpu", **other}])
+    assert findings[0].severity == WARNS and "TypeError in Unet" in findings[0].problem
 
 
 def test_a_network_too_large_for_a_cpu_is_no_mistake(plain, monkeypatch):
-    monkeypatch.setattr(network, "LARGEST", 1e6)
-    _, said = network.network(plain, "cpu")
+    monkeypatch.setattr(network, "MAX_CPU_PARAMETERS", 1e6)
+    _, said = network.build_network(plain, "cpu")
     assert (
-        not said["own"] and "too many" in said["why"] and network.network(plain, "cuda")[1]["own"]
+        not said["own"]
+        and "too many" in said["why"]
+        and network.build_network(plain, "cuda")[1]["own"]
     )
-    assert not speed.judged(plain, [{"line": "network", "device": "cpu", **said}])[1]
+    assert not speed.evaluate_benchmark(plain, [{"line": "network", "device": "cpu", **said}])[1]

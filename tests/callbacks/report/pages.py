@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from callbacks.report.cases import data_url
-from callbacks.report.content import Run, content
-from callbacks.report.kinds import KINDS
+from callbacks.report.content import ReportInput, build_report
+from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.page import write_page
-from callbacks.report.pictures import illustrated
+from callbacks.report.pictures import render_case
 from datamodules.sample import ContentBox
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import ClassificationEvidence
@@ -71,12 +71,12 @@ def masks(
     grey = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
     batch, kind, cases = (
         {"image": grey, "mask": truth, "content": [ContentBox(0, 0, 32, 32)] * images},
-        KINDS["mask"],
+        TASK_VIEWS["mask"],
         [],
     )
-    for case in [] if folds else kind.choose(seen, 3):
+    for case in [] if folds else kind.select_cases(seen, 3):
         i = ids.tolist().index(case.id)
-        cases.append(illustrated(case, kind, batch, i, logits[i : i + 1], module, side=32))
+        cases.append(render_case(case, kind, batch, i, logits[i : i + 1], module, side=32))
     judged = "out_of_fold" if folds else "test"
     return Page(
         _page(folder, seen, cases, [] if folds else module.as_dict(), judged),
@@ -100,7 +100,9 @@ def labels(folder: Path, classes: int = 1, exclusive: bool = False) -> Page:
     )
     seen = replace(seen, group_is="patient")
     pane = data_url(np.full((16, 16, 3), 90, np.uint8))
-    cases = [replace(case, panes={"image": pane}) for case in KINDS["label"].choose(seen, 3)]
+    cases = [
+        replace(case, panes={"image": pane}) for case in TASK_VIEWS["label"].select_cases(seen, 3)
+    ]
     return Page(
         _page(folder, seen, cases, [{"threshold": 0.37}] * classes, "test"), seen, logits, truth
     )
@@ -114,7 +116,9 @@ def _page(
     judged: str,
 ) -> Path:
     folder.mkdir(parents=True)
-    found = content(Run(EVIL, folder, {judged: seen}, rule, {}, judged=judged), DATA)
+    found = build_report(
+        ReportInput(EVIL, folder, {judged: seen}, rule, {}, evaluated_split=judged), DATA
+    )
     return write_page(found, {judged: seen}, cases, folder)
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from callbacks.report import packed, thresholds
-from callbacks.report.kinds import KINDS
-from callbacks.report.mask_cases import orders
-from callbacks.report.mask_maps import maps_of
-from callbacks.report.swept import RULE, UNMOVED, means, sweep
+from callbacks.report.kinds import TASK_VIEWS
+from callbacks.report.mask_cases import rankings
+from callbacks.report.mask_maps import encode_logit_maps
+from callbacks.report.swept import AT_RULE, THRESHOLD_FREE, sweep_means, sweep_thresholds
 from datamodules.sample import ContentBox
 from lightning_modules.logit_byte import bin_probability, quantize
 from lightning_modules.mask_decision import dice
@@ -46,16 +46,16 @@ def several(kind):
 @pytest.mark.parametrize("kind", ["mask", "label"])
 def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_follows(kind):
     seen = several(kind)
-    each = [sweep(seen, c, KINDS[kind].at_each_byte) for c in range(3)]
-    mean = means(each, seen.scores)
-    for byte in (0, 60, 119, 128, 131, 140, 255, RULE):
-        ruled = bootstrap_metrics(seen if byte == RULE else moved(seen, 1, byte), resamples=1)
+    each = [sweep_thresholds(seen, c, TASK_VIEWS[kind].at_all_thresholds) for c in range(3)]
+    mean = sweep_means(each, seen.scores)
+    for byte in (0, 60, 119, 128, 131, 140, 255, AT_RULE):
+        ruled = bootstrap_metrics(seen if byte == AT_RULE else moved(seen, 1, byte), resamples=1)
         for name, found in ((seen.classes[1], each[1].values), (MEAN, mean[1])):
             wanted = [ruled[name][score.name].value for score in seen.scores]
             np.testing.assert_allclose(
                 found[:, byte], wanted, rtol=1e-12, err_msg=f"{name} at {byte}"
             )
-    fixed = [s for s, score in enumerate(seen.scores) if score.name in UNMOVED]
+    fixed = [s for s, score in enumerate(seen.scores) if score.name in THRESHOLD_FREE]
     for byte in (90, 128, 150):  # what was taken from the rule alone is so at any threshold
         decided, once = moved(seen, 1, byte).decided(1), np.ones((1, len(seen)))
         np.testing.assert_array_equal(
@@ -65,7 +65,7 @@ def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_fol
 
 def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn():
     seen = several("mask")
-    found = sweep(seen, 1, KINDS["mask"].at_each_byte, places=[3, 0])
+    found = sweep_thresholds(seen, 1, TASK_VIEWS["mask"].at_all_thresholds, places=[3, 0])
     says = np.array([moved(seen, 1, byte).decided(1).predicted for byte in range(256)])
     assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (
         found.predicted == seen.decided(1).predicted
@@ -78,25 +78,31 @@ def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn()
 
 def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_threshold():
     seen = evidence_of(*scene())
-    assert thresholds.mask_start(seen, 0) == thresholds.Start(128, "threshold 0.5000", True)
-    two = thresholds.mask_start(evidence_of(*scene(), rule=(134.0, 0.04, 120.0)), 0)
+    assert thresholds.segmentation_slider_start(seen, 0) == thresholds.SliderStart(
+        128, "threshold 0.5000", True
+    )
+    two = thresholds.segmentation_slider_start(evidence_of(*scene(), rule=(134.0, 0.04, 120.0)), 0)
     assert (two.byte, two.plain, two.note) == (
         120,
         False,
-        thresholds.TWO,
+        thresholds.TWO_THRESHOLDS_NOTE,
     ) and "4 % of the image above 0.6792, drawn at 0.2689" in two.words
-    assert thresholds.mask_start(several("mask"), 0).note == thresholds.OF_FOLDS
+    assert (
+        thresholds.segmentation_slider_start(several("mask"), 0).note == thresholds.FOLD_RULES_NOTE
+    )
     one = labels_of(*drawn(), (0.4, 2.0, 1.0))
-    start = thresholds.label_start(one, 0)
+    start = thresholds.classification_slider_start(one, 0)
     gaps = np.abs(bin_probability(np.arange(256)) - 0.4)
     assert start.byte == gaps.argmin() and start.words == "threshold 0.4000" and not start.plain
-    assert thresholds.label_start(replace(one, rule=np.tile((0.5, 2.0, 1.0), (200, 1, 1))), 0).plain
+    assert thresholds.classification_slider_start(
+        replace(one, rule=np.tile((0.5, 2.0, 1.0), (200, 1, 1))), 0
+    ).plain
 
 
 def test_maps_travel_without_loss_and_large_ones_shrink():
     logits, truth = scene(2, side=32)
     batch = {"mask": truth, "content": [ContentBox(4, 2, 24, 30)] * 2}
-    found, size = maps_of(batch, 1, logits[1:], (0,))
+    found, size = encode_logit_maps(batch, 1, logits[1:], (0,))
     raw = np.frombuffer(zlib.decompress(base64.b64decode(found[0])), np.uint8)
     assert size == (24, 30)
     again = np.cumsum(raw[:720].reshape(24, 30), axis=1, dtype=np.uint8)
@@ -106,26 +112,29 @@ def test_maps_travel_without_loss_and_large_ones_shrink():
         "mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8),
         "content": [ContentBox(0, 0, 64, 32)],
     }
-    assert maps_of(large, 0, torch.zeros(1, 1, 64, 32), (0,), side=16)[1] == (16, 8)
+    assert encode_logit_maps(large, 0, torch.zeros(1, 1, 64, 32), (0,), side=16)[1] == (16, 8)
 
 
 def test_numbers_keep_four_decimals_and_json_ends_no_script():
     values = np.array([0.0, 0.12345, np.nan, 1.0])
-    words = np.frombuffer(base64.b64decode(packed.decimals(values)), "<u2")
+    words = np.frombuffer(base64.b64decode(packed.encode_scores(values)), "<u2")
     assert [f"{word / 10_000:.4f}" for word in words[[0, 1, 3]].tolist()] == [
         f"{value:.4f}" for value in values[[0, 1, 3]]
     ]
     assert words[2] == packed.UNDEFINED
-    assert packed.decimals(np.full(3, 7.5)) == 7.5 and packed.decimals(np.full(3, np.nan)) is None
+    assert (
+        packed.encode_scores(np.full(3, 7.5)) == 7.5
+        and packed.encode_scores(np.full(3, np.nan)) is None
+    )
     with pytest.raises(ValueError, match="more bytes"):
-        packed.decimals(np.array([0.0, 7.0]))
+        packed.encode_scores(np.array([0.0, 7.0]))
     said = {"id": "</script><!-- ]]>"}
     assert "<" not in packed.as_json(said) and json.loads(packed.as_json(said)) == said
 
 
 def test_orders_rank_images_with_a_lesion_first():
     seen = evidence_of(*scene())
-    found, lesion = orders(seen), seen.decided(0).positive
+    found, lesion = rankings(seen), seen.decided(0).positive
     area, values, some = (
         seen.truth[:, 0, 1],
         dice(seen.decided(0).pixels),
@@ -139,7 +148,7 @@ def test_orders_rank_images_with_a_lesion_first():
     empty = replace(
         seen, counts=np.stack([seen.counts.sum(2), np.zeros_like(seen.counts[:, :, 0])], axis=2)
     )
-    assert {name: order.counted for name, order in orders(empty).items()} == {
+    assert {name: order.counted for name, order in rankings(empty).items()} == {
         "random": 24,
         "worst": 24,
         "best": 24,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from callbacks.report.swept import UNMOVED
+from callbacks.report.swept import THRESHOLD_FREE
 from lightning_modules.logit_byte import HALF, bin_probability, quantize
 from lightning_modules.uncertainty import MEAN, bootstrap_metrics
 from tests.callbacks.report.pages import slide
@@ -41,9 +41,7 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
             own = MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
-        moving = (
-            f"['mean', '{channel}'].includes(e.dataset.c) && !{list(UNMOVED)}.includes(e.dataset.s)"
-        )
+        moving = f"['mean', '{channel}'].includes(e.dataset.c) && !{list(THRESHOLD_FREE)}.includes(e.dataset.s)"
         assert set(tab.evaluate(INTERVALS % moving)) == {"–"}
         others = [
             row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"

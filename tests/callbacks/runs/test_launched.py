@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from callbacks.runs import launched
-from callbacks.runs.devices import ddp, refuse_devices, several_processes
-from callbacks.runs.one_run import prepare
+from callbacks.runs.devices import check_devices, ddp_strategy, is_multi_process
+from callbacks.runs.one_run import prepare_process
 from datamodules.refusal import UserError
 from lightning_modules.upernet import UperNet
 
@@ -27,7 +27,7 @@ SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_ID": "17"}
 @pytest.fixture
 def environment(monkeypatch):
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "TORCHELASTIC")) or name in launched.OF_A_RANK:
+        if name.startswith(("SLURM_", "TORCHELASTIC")) or name in launched.RANK_VARIABLES:
             monkeypatch.delenv(name)
 
     def put(**values):
@@ -38,9 +38,11 @@ def environment(monkeypatch):
 
 
 def test_alone_nothing_has_to_be_agreed_on(environment):
-    assert launched.folder_name() is None and launched.rank() == 0 and not launched.requeued()
+    assert (
+        launched.shared_run_name() is None and launched.rank() == 0 and not launched.is_requeued()
+    )
     environment(SLURM_JOB_ID="17", SLURM_NTASKS="1", SLURM_PROCID="0")  # one task of a batch job
-    assert launched.folder_name() is None
+    assert launched.shared_run_name() is None
 
 
 def test_ranks_of_torchrun_name_the_folder_by_when_it_was_started(environment):
@@ -48,25 +50,29 @@ def test_ranks_of_torchrun_name_the_folder_by_when_it_was_started(environment):
     agent = psutil.Process(os.getppid()).create_time()
     started = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(agent))
     assert (
-        launched.folder_name() == f"{started}_{os.getppid()}" and launched.rank() == 3
+        launched.shared_run_name() == f"{started}_{os.getppid()}" and launched.rank() == 3
     )  # two torchruns of one second have other numbers
     environment(GROUP_WORLD_SIZE="2")
     with pytest.raises(ValueError, match=r"hydra\.run\.dir"):
-        launched.folder_name()
+        launched.shared_run_name()
 
 
 def test_tasks_of_srun_name_it_by_their_job_so_that_a_requeued_one_finds_it_again(environment):
     environment(**SRUN)
-    assert launched.folder_name() == "slurm-17" and launched.rank() == 2 and not launched.requeued()
+    assert (
+        launched.shared_run_name() == "slurm-17"
+        and launched.rank() == 2
+        and not launched.is_requeued()
+    )
     environment(SLURM_RESTART_COUNT="1")
-    assert launched.requeued() and launched.folder_name() == "slurm-17"
+    assert launched.is_requeued() and launched.shared_run_name() == "slurm-17"
 
 
 def test_a_trial_of_its_own_is_no_rank_of_another_run(environment):
     environment(**TORCHRUN, MASTER_ADDR="x", MASTER_PORT="1", KEPT="2")
     assert (
-        launched.cleaned_environment().keys() & set(launched.OF_A_RANK) == set()
-        and launched.cleaned_environment()["KEPT"] == "2"
+        launched.env_without_rank().keys() & set(launched.RANK_VARIABLES) == set()
+        and launched.env_without_rank()["KEPT"] == "2"
     )
 
 
@@ -86,21 +92,21 @@ def test_more_gpus_than_there_are_are_refused_and_what_there_is_is_said(monkeypa
     with pytest.raises(
         UserError, match=r"trainer\.devices=3, but this machine has 2 GPUs; set trainer\.devices=2"
     ):
-        refuse_devices(config(devices=3))
+        check_devices(config(devices=3))
     for fine in ({"devices": 2}, {"devices": "auto"}, {"devices": 3, "accelerator": "cpu"}):
-        refuse_devices(config(**fine))
+        check_devices(config(**fine))
 
 
 def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refuse_devices(config(devices=3))
+    check_devices(config(devices=3))
     with pytest.raises(UserError, match=r"finds no GPU.*trainer\.accelerator=cpu"):
-        refuse_devices(config(accelerator="gpu"))
+        check_devices(config(accelerator="gpu"))
     assert (
-        not several_processes(config())
-        and several_processes(config(devices=3))
-        and several_processes(config(num_nodes=2))
+        not is_multi_process(config())
+        and is_multi_process(config(devices=3))
+        and is_multi_process(config(num_nodes=2))
     )
 
 
@@ -114,7 +120,7 @@ def test_what_follows_from_the_devices_is_written_into_the_configuration(
     cfg = OmegaConf.create(
         {"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}}
     )
-    prepare(cfg)
+    prepare_process(cfg)
     assert cfg.trainer.sync_batchnorm is cuda  # PyTorch's works on GPUs alone
     assert cfg.trainer.precision != "auto" and cfg.trainer.strategy == "auto"
     assert OmegaConf.load(tmp_path / "run/config.yaml").trainer.sync_batchnorm is cuda
@@ -122,13 +128,13 @@ def test_what_follows_from_the_devices_is_written_into_the_configuration(
     other = OmegaConf.create(
         {"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}}
     )
-    prepare(other)
+    prepare_process(other)
     assert not (tmp_path / "other/config.yaml").exists()  # the first rank writes
 
 
 def test_gradients_go_out_in_several_buckets_of_at_most_25_megabytes():
     sizes = {
-        megabytes: ddp(torch.nn.Linear(1024, 256 * megabytes, bias=False))["bucket_cap_mb"]
+        megabytes: ddp_strategy(torch.nn.Linear(1024, 256 * megabytes, bias=False))["bucket_cap_mb"]
         for megabytes in (1, 12, 60, 300)
     }
     assert sizes == {1: 1, 12: 2, 60: 10, 300: 25}

@@ -8,15 +8,15 @@ from callbacks.runs import outcome
 
 
 def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
-    outcome.write(tmp_path, float("nan"))
-    found = json.loads((tmp_path / outcome.NAME).read_text(), parse_constant=pytest.fail)
+    outcome.write_outcome(tmp_path, float("nan"))
+    found = json.loads((tmp_path / outcome.OUTCOME_FILE).read_text(), parse_constant=pytest.fail)
     assert found == {
         "status": "finished",
         "score": None,
         "failure": None,
         "overrides": None,
     }  # no command line started this test
-    assert [path.name for path in tmp_path.iterdir()] == [outcome.NAME]
+    assert [path.name for path in tmp_path.iterdir()] == [outcome.OUTCOME_FILE]
 
 
 @pytest.mark.parametrize(
@@ -38,22 +38,25 @@ def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
 )
 def test_a_process_that_ended_without_a_word_has_failed(left, code, status, why, tmp_path):
     if left is not None:
-        outcome.write(tmp_path, **left)
-    said = outcome.settle(tmp_path, code)
+        outcome.write_outcome(tmp_path, **left)
+    said = outcome.finalize_outcome(tmp_path, code)
     assert (
-        said == outcome.read(tmp_path)
+        said == outcome.read_outcome(tmp_path)
         and said["status"] == status
         and (why or "") in (said["failure"] or "")
     )
 
 
 def test_a_run_that_was_stopped_has_no_outcome_and_can_go_on(tmp_path):
-    outcome.write(tmp_path, None, "Interrupted: stopped after step 7")
-    assert outcome.settle(tmp_path, outcome.STOPPED) is None and outcome.read(tmp_path) is None
+    outcome.write_outcome(tmp_path, None, "Interrupted: stopped after step 7")
+    assert (
+        outcome.finalize_outcome(tmp_path, outcome.STOPPED) is None
+        and outcome.read_outcome(tmp_path) is None
+    )
 
 
 def test_what_cannot_be_read_is_no_outcome(tmp_path):
-    (tmp_path / outcome.NAME).write_text('{"status": "fin')
-    assert outcome.read(tmp_path) is None
-    outcome.lasted(tmp_path, 3.0)
-    assert outcome.read(tmp_path) is None
+    (tmp_path / outcome.OUTCOME_FILE).write_text('{"status": "fin')
+    assert outcome.read_outcome(tmp_path) is None
+    outcome.set_duration(tmp_path, 3.0)
+    assert outcome.read_outcome(tmp_path) is None

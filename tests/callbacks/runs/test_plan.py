@@ -10,7 +10,7 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
-from callbacks.curriculum.stage import Stage
+from callbacks.curriculum.stage import StageConfig
 from callbacks.runs import plan, trained
 from datamodules.drawing import SamplingPool
 from datamodules.manifest import Manifest
@@ -86,7 +86,7 @@ def parts(tmp_path):
 
 
 def test_every_line_is_what_is_counted_by_hand(parts):
-    found = plan.plan(*parts)
+    found = plan.run_summary(*parts)
     assert found | {"machine": None} == {
         "train": "5 images, 3 patients, 2 positive",
         "val": "1 image, 1 patient, 0 positive",
@@ -110,12 +110,12 @@ def test_every_line_is_what_is_counted_by_hand(parts):
 
 def test_gradients_that_are_gathered_are_told(parts):
     parts[1].accumulate_grad_batches = 3
-    assert ", gradients of 3 steps together, 5 different, " in plan.plan(*parts)["an epoch"]
+    assert ", gradients of 3 steps together, 5 different, " in plan.run_summary(*parts)["an epoch"]
 
 
 def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    plan.print_plan(*parts)
+    plan.print_summary(*parts)
     lines = capfd.readouterr().out.rstrip().splitlines()
     assert lines[0] == "what this run does: a [bold] title" and lines[-1].startswith("written to  ")
     assert len(lines) <= 15 and "\x1b" not in "".join(lines) and max(map(len, lines[:-1])) <= 80
@@ -125,12 +125,12 @@ def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
     config, trainer, module, data = parts
     plans = {0: data.epoch_config(0), 1: EpochConfig(ImageSize(64, 32), batch_size=4)}
     data.plan = lambda epoch: plans[min(epoch, 1)]
-    assert "an epoch" not in plan.plan(config, trainer, module, data)
+    assert "an epoch" not in plan.run_summary(config, trainer, module, data)
 
 
 def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
     config, *rest = parts
-    plan.print_plan(
+    plan.print_summary(
         OmegaConf.merge(config, {"do": ["test"], "ckpt_path": "runs/a", "init_from": None}), *rest
     )
     (line,) = capfd.readouterr().out.splitlines()
@@ -162,7 +162,7 @@ def test_the_normalization_of_a_checkpoint_is_shown_where_it_replaces_the_module
         key: value.format(tmp_path / "a.ckpt") if key != "do" else value
         for key, value in words.items()
     }
-    plan.print_plan(OmegaConf.merge(config, words), *rest)
+    plan.print_summary(OmegaConf.merge(config, words), *rest)
     assert "mean 0.1, std 0.12, gamma 0.5 (stored in the checkpoint)" in " ".join(
         capfd.readouterr().out.split()
     )
@@ -170,7 +170,7 @@ def test_the_normalization_of_a_checkpoint_is_shown_where_it_replaces_the_module
 
 def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
     config, _, module, data = parts
-    plan.print_plan(config, SimpleNamespace(is_global_zero=False), module, data)
+    plan.print_summary(config, SimpleNamespace(is_global_zero=False), module, data)
     assert not capfd.readouterr().out
 
 
@@ -194,8 +194,8 @@ def test_networks_are_called_by_their_names(net, said, parts):
     assert (
         ", ".join(
             [
-                *trained.network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))),
-                trained.start(cfg),
+                *trained.describe_network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))),
+                trained.describe_start(cfg),
             ]
         )
         == said
@@ -204,16 +204,20 @@ def test_networks_are_called_by_their_names(net, said, parts):
 
 def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
     cfg = parts[0]
-    assert trained.start(OmegaConf.merge(cfg, {"init_from": "runs/a"})) == "from runs/a"
+    assert trained.describe_start(OmegaConf.merge(cfg, {"init_from": "runs/a"})) == "from runs/a"
     assert (
-        trained.start(OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"}))
+        trained.describe_start(OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"}))
         == "goes on from runs/b"
     )
 
 
 def test_a_curriculum_has_a_rate_for_each_stage(parts):
-    stages = [Stage(epochs=2, lr=3e-3), Stage(epochs=2), Stage(epochs=2, lr=1e-5, patience=1)]
+    stages = [
+        StageConfig(epochs=2, lr=3e-3),
+        StageConfig(epochs=2),
+        StageConfig(epochs=2, lr=1e-5, patience=1),
+    ]
     assert (
-        trained.optimizer(parts[2], stages)
+        trained.describe_optimizer(parts[2], stages)
         == "AdamW, lr 0.003 then 0.0003 then 1e-05, a schedule for each stage"
     )

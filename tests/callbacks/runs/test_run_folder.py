@@ -14,8 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from callbacks.runs.launched import cleaned_environment
-from callbacks.runs.run_folder import FolderInUse, claim, in_use, lock, locked, unlock
+from callbacks.runs.launched import env_without_rank
+from callbacks.runs.run_folder import (
+    FolderInUse,
+    claim_folder,
+    folder_lock,
+    is_in_use,
+    lock_folder,
+    unlock_folder,
+)
 
 ROOT = Path(__file__).parents[3]
 HOLD = """
@@ -52,7 +59,7 @@ def holder() -> Iterator[Callable[..., subprocess.Popen]]:
             [sys.executable, "-c", script],
             stdout=subprocess.PIPE,
             text=True,
-            env=cleaned_environment(),
+            env=env_without_rank(),
         )
         started.append(process)
         while "held" not in (line := process.stdout.readline()):
@@ -68,7 +75,7 @@ def holder() -> Iterator[Callable[..., subprocess.Popen]]:
 
 def test_a_name_is_given_once_however_many_ask_for_it(tmp_path):
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda _: claim(tmp_path / "runs" / "now"), range(40)))
+        found = list(pool.map(lambda _: claim_folder(tmp_path / "runs" / "now"), range(40)))
     assert len(set(found)) == 40 and all(path.is_dir() for path in found)
     assert {path.name for path in found} == {"now", *(f"now-{number}" for number in range(2, 41))}
 
@@ -82,34 +89,37 @@ def test_a_folder_in_use_is_refused_and_its_process_named(holder, tmp_path):
             r" another"
         ),
     ):
-        lock(tmp_path / "run", ["seed=2"])
+        lock_folder(tmp_path / "run", ["seed=2"])
     with pytest.raises(FolderInUse):  # the same words, but nobody said that it is the same trial
-        lock(tmp_path / "run", ["seed=1"])
+        lock_folder(tmp_path / "run", ["seed=1"])
     with pytest.raises(FolderInUse):
-        lock(tmp_path / "run", ["seed=2"], wait_for_own=True)
-    assert in_use(tmp_path / "run")["overrides"] == ["seed=1"]
+        lock_folder(tmp_path / "run", ["seed=2"], wait_for_own=True)
+    assert is_in_use(tmp_path / "run")["overrides"] == ["seed=1"]
 
 
 def test_one_folder_has_one_lock_however_it_is_written(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     with (
-        locked(tmp_path / "run", []),
-        locked(tmp_path / "x" / ".." / "run", []),
-        locked(tmp_path / "link" / "run", []),
+        folder_lock(tmp_path / "run", []),
+        folder_lock(tmp_path / "x" / ".." / "run", []),
+        folder_lock(tmp_path / "link" / "run", []),
     ):
-        assert in_use(tmp_path / "x" / ".." / "run") is None  # held by this process
+        assert is_in_use(tmp_path / "x" / ".." / "run") is None  # held by this process
     assert not (tmp_path / "run" / ".run.json").exists()
 
 
 def test_the_same_trial_of_a_killed_sweep_is_waited_for(holder, tmp_path):
     holder(tmp_path / "run", ["seed=1"], seconds=2)
     began = time.monotonic()
-    assert lock(tmp_path / "run", ["seed=1"], wait_for_own=True) and time.monotonic() - began > 0.5
-    assert lock(tmp_path / "run", ["seed=1"])  # it is held already, and had to be waited for
-    unlock(tmp_path / "run")
-    assert not lock(tmp_path / "run", ["seed=1"])
-    unlock(tmp_path / "run")
+    assert (
+        lock_folder(tmp_path / "run", ["seed=1"], wait_for_own=True)
+        and time.monotonic() - began > 0.5
+    )
+    assert lock_folder(tmp_path / "run", ["seed=1"])  # it is held already, and had to be waited for
+    unlock_folder(tmp_path / "run")
+    assert not lock_folder(tmp_path / "run", ["seed=1"])
+    unlock_folder(tmp_path / "run")
 
 
 def test_the_lock_is_gone_with_its_process_even_where_a_forked_child_lives_on(holder, tmp_path):
@@ -121,19 +131,19 @@ def test_the_lock_is_gone_with_its_process_even_where_a_forked_child_lives_on(ho
         for _ in range(
             100
         ):  # the child lets go of the lock in its first moments, which may not be over yet
-            if in_use(tmp_path / "run") is None:
+            if is_in_use(tmp_path / "run") is None:
                 break
             time.sleep(0.1)
         os.kill(child, 0)  # the child is there
-        assert not lock(tmp_path / "run", [])
+        assert not lock_folder(tmp_path / "run", [])
     finally:
         os.kill(child, signal.SIGKILL)
-        unlock(tmp_path / "run")
+        unlock_folder(tmp_path / "run")
 
 
 def test_a_lock_within_a_lock_ends_with_the_outer_one(tmp_path, holder):
-    with locked(tmp_path / "run", []):
-        with locked(tmp_path / "run", []):
+    with folder_lock(tmp_path / "run", []):
+        with folder_lock(tmp_path / "run", []):
             pass
         probe = (
             f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from"
@@ -160,7 +170,7 @@ def _run(*words: str, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=cleaned_environment(),
+        env=env_without_rank(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

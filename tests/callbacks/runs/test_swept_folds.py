@@ -2,7 +2,7 @@
 
 import pytest
 
-from callbacks.runs.swept_folds import folds_word, seeds_word
+from callbacks.runs.swept_folds import infer_n_folds, warn_split_changes
 from datamodules.refusal import UserError
 from run import CONF
 
@@ -24,7 +24,7 @@ WORDS = {
 @pytest.mark.parametrize("name", WORDS)
 def test_how_many_folds_there_are_follows_from_the_sweep(name):
     words, wanted = WORDS[name]
-    assert folds_word(words, CONF) == wanted
+    assert infer_n_folds(words, CONF) == wanted
 
 
 BAD = {
@@ -55,7 +55,7 @@ BAD = {
 def test_folds_that_cannot_be_are_refused(name):
     words, said = BAD[name]
     with pytest.raises(UserError, match=said):
-        folds_word(words, CONF)
+        infer_n_folds(words, CONF)
 
 
 SPLITS = {
@@ -71,5 +71,5 @@ SPLITS = {
 @pytest.mark.parametrize("name", SPLITS)
 def test_seeds_that_also_split_are_told_before_the_first_trial(name):
     words, split, told = SPLITS[name]
-    said = seeds_word(words, split)
+    said = warn_split_changes(words, split)
     assert (said is not None) is told and (not told or "datamodule.seed=0" in said)

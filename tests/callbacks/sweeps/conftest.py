@@ -44,7 +44,9 @@ def sweep(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "MULTIRUN_END_STEPS", ())
 
     def call(
-        *words, ending=lambda job, said: outcome.write(job.folder, score(said)), killed_at=None
+        *words,
+        ending=lambda job, said: outcome.write_outcome(job.folder, score(said)),
+        killed_at=None,
     ):
         started = {}
 

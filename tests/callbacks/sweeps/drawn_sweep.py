@@ -12,7 +12,7 @@ COMMON = [
     "experiment=lora_pneumonia",
     "scale=demo",
     "resume=auto",
-    "+callbacks.pruning={_target_:callbacks.pruning.Pruning}",
+    "+callbacks.pruning={_target_:callbacks.pruning.OptunaPruning}",
 ]
 
 
@@ -33,8 +33,8 @@ def trial(
         yaml.safe_dump({"monitor": {"name": "val/f1", "mode": "max"}})
     )
     if status is not None:
-        outcome.write(folder, score, why, status)
-        outcome.lasted(folder, 60 + number)
+        outcome.write_outcome(folder, score, why, status)
+        outcome.set_duration(folder, 60 + number)
     reached = [(score or 0.5) * (k + 1) / epochs for k in range(epochs)]
     rows = [f"{k},{k * 3},,{value}\n{k},{k * 3},0.5," for k, value in enumerate(reached)]
     (folder / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/f1", *rows]))

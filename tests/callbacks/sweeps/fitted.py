@@ -77,7 +77,7 @@ def fit(
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
     (folder / "config.yaml").write_text(yaml.safe_dump(told))
-    outcome.write(folder, None if failure else 0.5, failure)
+    outcome.write_outcome(folder, None if failure else 0.5, failure)
     if failure:
         return folder
     scores = {}
