@@ -16,8 +16,8 @@ from datamodules import decoding as module
 from datamodules.dataset import ManifestDataset
 from datamodules.decoding import build_cache
 from datamodules.formats.rle import encode
+from datamodules.image_size import SampleKey
 from datamodules.manifest import Manifest
-from datamodules.sample import SampleKey
 
 
 def private_mb() -> float:

@@ -27,8 +27,9 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.threshold_search import SegmentationThresholdSearch
+from datamodules.content import ContentBox
 from datamodules.dataset import collate
-from datamodules.sample import ContentBox, Sample
+from datamodules.sample import Sample
 from lightning_modules.cross_entropy import BCELoss
 from lightning_modules.memory import tune_malloc
 from lightning_modules.segmentation import SegmentationModule

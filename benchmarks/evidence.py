@@ -14,7 +14,7 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import average_precision_score
 
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.histograms import logit_histograms
 from lightning_modules.mask_evidence import SegmentationEvidence
 from lightning_modules.mask_search import RuleGrid, search_segmentation_rule

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from lightning import seed_everything
 
 import run
-from callbacks.runs.one_run import build_callbacks, instantiate_config, prepare_process
+from callbacks.runs.one_run import build_callbacks, prepare_process
+from lightning_modules.make import instantiate_config
 
 
 class Parts:

@@ -24,7 +24,7 @@ from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.packed import as_json
 from callbacks.report.page import write_page
 from callbacks.report.pictures import map_side, render_case
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import logit_histograms
 from lightning_modules.label_evidence import ClassificationEvidence

@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import run
 from callbacks.doctor.step import StepBenchmark, step_images_per_second
-from callbacks.runs.one_run import instantiate_config
-from datamodules.sample import ImageSize
+from datamodules.image_size import ImageSize
+from lightning_modules.make import instantiate_config
 from lightning_modules.precision import best_precision
 
 # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger

@@ -55,11 +55,3 @@ class AnyRankFlag:
         self._work.wait()
         self._work = None
         return bool(self._flag)
-
-
-def all_gather_lists(world_size: int, *mine: list[Any]) -> list[list[Any]]:
-    """Gather each of several lists over all processes."""
-    parts: list[Any] = [mine] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(parts, mine)
-    return [[each for part in parts for each in part[number]] for number in range(len(mine))]

@@ -1,8 +1,6 @@
 """Write cls_prob.csv when a test ends: each image's probability, and whether it was trained on."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,15 +68,3 @@ class HardExampleScoreWriter(Callback):
 
 def _evaluated_scores(evidence: ClassificationEvidence) -> pd.DataFrame:
     return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)
-
-
-def merge_fold_scores(parts: Sequence[Path], folder: Path) -> None:
-    """Writes one cls_prob.csv of several folds, where each left one.
-
-    Args:
-        parts: Their run folders; of several seeds an image's probability is the mean.
-        folder: Where to.
-    """
-    if all((part / probabilities.SCORES_FILE).is_file() for part in parts):
-        tables: list[Any] = [probabilities.read_scores(part) for part in parts]
-        probabilities.write_scores(probabilities.merge_scores(tables), folder)

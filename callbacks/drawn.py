@@ -1,7 +1,6 @@
 """Print before training which images epochs will sample where they differ; log which they did."""
 
 from collections import Counter
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.planned import sampling_schedule
 from datamodules.drawing import SamplingPool
 from datamodules.plan import EpochConfig
 from lightning_modules.cross_entropy import ClassBalancedBCELoss
@@ -93,25 +93,6 @@ def _class_weights(module: LightningModule) -> list[str]:
         for term in terms
         for name, (outside, inside) in zip(module.classes, term.weights.tolist(), strict=False)  # type: ignore[call-overload,arg-type]
     ]
-
-
-def sampling_schedule(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
-    """Return stretches of epochs and the plan of each.
-
-    Stages that may end early count with their full length.
-    """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    curriculum = next((each for each in callbacks if hasattr(each, "stages")), None)
-    if curriculum is None:
-        plans = [data.epoch_config(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
-    else:
-        plans = [
-            stage.plan(data.base_epoch_config, epoch)
-            for stage in curriculum.stages
-            for epoch in range(stage.epochs)
-        ]
-    spans = [list(span) for _, span in groupby(range(len(plans)), lambda epoch: plans[epoch])]
-    return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
 
 
 def _schedule_table(

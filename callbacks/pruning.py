@@ -57,7 +57,7 @@ class OptunaPruning(Callback):
             Refusal: there is no study, or no such trial that runs.
         """
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            from callbacks.sweeps.study import load_running_trial
+            from callbacks.running_trial import load_running_trial
 
             self._trial = load_running_trial(self.run_dir, self.pruner)
 

@@ -9,7 +9,7 @@ import albumentations as A
 from pydantic import Field
 
 from datamodules.arguments import Fraction, NonNegative, Number, Positive, PositiveRange, validated
-from datamodules.sample import ImageSize, ImageSizeLike
+from datamodules.image_size import ImageSize, ImageSizeLike
 
 Share = Annotated[Number, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
 

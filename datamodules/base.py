@@ -22,11 +22,11 @@ from datamodules.checks import (
 )
 from datamodules.cleaning import CleaningReport
 from datamodules.decoding import build_cache
+from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.leaks import leakage_stats, merge_near_duplicate_groups
 from datamodules.manifest import SPLITS, Manifest
 from datamodules.plan import SamplingConfig
 from datamodules.probabilities import attach_scores
-from datamodules.sample import ImageSize, ImageSizeLike
 from datamodules.serving import ServingDataModule
 from datamodules.split import assign_fold, assign_split
 

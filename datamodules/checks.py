@@ -7,12 +7,12 @@ import numpy as np
 
 from datamodules.cache import ImageCache
 from datamodules.cleaning import CleaningReport
+from datamodules.crop_of import get_crop
+from datamodules.image_size import ImageSize
 from datamodules.labels import is_multiclass, present_classes
 from datamodules.leaks import check_leakage
 from datamodules.manifest import SPLITS, Manifest
-from datamodules.picture import get_crop
 from datamodules.refusal import ManifestError, UserError
-from datamodules.sample import ImageSize
 
 BLANK = "image of nearly one grey value"
 SOFT_EDGES = "mask with soft edges: cut at 127"

@@ -7,10 +7,12 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from datamodules.cache import ImageCache
+from datamodules.content import ContentBox
+from datamodules.image_size import ImageSize, SampleKey
 from datamodules.labels import label_matrix
 from datamodules.letterbox import Letterbox, evaluation_grid, resize_to
 from datamodules.manifest import Manifest
-from datamodules.sample import ContentBox, ImageSize, Sample, SampleKey
+from datamodules.sample import Sample
 
 
 class ManifestDataset(Dataset[Sample]):

@@ -12,14 +12,15 @@ from filelock import FileLock
 from rich.progress import track
 
 from datamodules.cache import ImageCache
+from datamodules.crop_of import get_crop
 from datamodules.formats.rle import decode
+from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.images import nearly_one_grey, read_image
 from datamodules.leaks import THUMBNAIL, make_thumbnail
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import Manifest, RowMask
-from datamodules.picture import check_size, get_crop, load_view
+from datamodules.picture import check_size, load_view
 from datamodules.refusal import ManifestError, UserError
-from datamodules.sample import ImageSize, ImageSizeLike
 
 CACHE_VERSION = 6
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.sample import ContentBox, ImageSize, ImageSizeLike
+from datamodules.content import ContentBox
+from datamodules.image_size import ImageSize, ImageSizeLike
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.dataset import ManifestDataset, collate
 from datamodules.drawing import SamplingPool
+from datamodules.image_size import ImageSize
 from datamodules.plan import EpochConfig
-from datamodules.sample import ImageSize
 from datamodules.sampling import EvaluationSampler, ResumableLoader, TrainingSampler
 
 NumWorkers = int | Literal["auto"]

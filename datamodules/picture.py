@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.crop_of import get_crop
 from datamodules.manifest import Manifest
 from datamodules.refusal import LARGEST_IMAGE, ManifestError
 
@@ -59,9 +60,3 @@ def _check_same_size(what: str, said: list[list[int]], height: int, width: int) 
                 f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x"
                 f" {other[1]}; {mend}"
             )
-
-
-def get_crop(manifest: Manifest, row: int) -> list[int] | None:
-    """Return [top, left, side] in pixels of the whole image, or None where all of it is shown."""
-    crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
-    return list(crop) if isinstance(crop, list | tuple) else None

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from datamodules.arguments import Fraction, NonNegative, Number, Positive, plain, validated
+from datamodules.image_size import ImageSize
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 
 
 @validated

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from datamodules.dealing import shard_epoch
 from datamodules.drawing import SamplingPool
+from datamodules.image_size import ImageSize, SampleKey
 from datamodules.plan import EpochConfig
-from datamodules.sample import ImageSize, SampleKey
 
 
 class TrainingSampler(Sampler[list[SampleKey]]):

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from datamodules.dataset import ManifestDataset
 from datamodules.drawing import SamplingPool
+from datamodules.image_size import ImageSize
 from datamodules.labels import present_classes
 from datamodules.loaders import NumWorkers, evaluation_loader, training_loader
 from datamodules.plan import EpochConfig, SamplingConfig
-from datamodules.sample import ImageSize
 from datamodules.strata import build_sampling_pool, subsample_negatives
 
 

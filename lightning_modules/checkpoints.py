@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from datamodules.base import ManifestDataModule
+from datamodules.image_size import ImageSize
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 from lightning_modules import training_record
 from lightning_modules.adapted import FrozenBackboneClassifier
 from lightning_modules.classifiers import find_head

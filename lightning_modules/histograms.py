@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.logit_byte import LEVELS, quantize
 
 

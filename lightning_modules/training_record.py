@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.image_size import ImageSize
 from datamodules.manifest import Manifest
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 
 KEY = "training_record"  # in a checkpoint
 VERSION = 1

@@ -15,7 +15,8 @@ import yaml
 from sklearn.metrics import f1_score
 
 import run
-from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
+from callbacks.runs.ensemble_command import ensemble_test_command
+from callbacks.sweeps.ensembling import FoldEnsemble
 from callbacks.sweeps.folds import load_fold_runs
 from datamodules.refusal import UserError
 from lightning_modules import evidence_file

@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
 import run
-from callbacks.runs.one_run import instantiate_config
 from datamodules.formats.rle import decode, from_siim
 from datamodules.formats.siim_csv import read_siim_csv
 from datamodules.images import read_image
 from datamodules.letterbox import Letterbox
 from lightning_modules import evidence_file
+from lightning_modules.make import instantiate_config
 from tests.conftest import SMALL_PNX, refused
 
 CALLBACKS = (

@@ -16,8 +16,8 @@ import optuna
 import pandas as pd
 import pytest
 
+from callbacks.running_trial import STUDY_NAME, open_storage
 from callbacks.runs.launched import env_without_rank
-from callbacks.sweeps.study import STUDY_NAME, open_storage
 from tests.conftest import SMALL
 from tests.test_ranks import WORDS
 

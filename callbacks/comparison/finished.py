@@ -10,7 +10,7 @@ from typing import Any
 
 from callbacks.comparison.differing import SEED_KEYS, config_diff, flatten_config
 from callbacks.comparison.ranking import get_monitor
-from callbacks.report.content import SCHEMA
+from callbacks.report.schema import SCHEMA
 from datamodules.refusal import UserError
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence

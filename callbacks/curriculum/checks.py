@@ -7,8 +7,8 @@ from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 
 from callbacks.curriculum.stage import StageConfig
 from datamodules.base import ManifestDataModule
+from datamodules.image_size import ImageSize
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 
 

@@ -17,9 +17,9 @@ from datamodules.arguments import (
     validated,
 )
 from datamodules.checks import check_image_size
+from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.plan import EpochConfig, check_strata_weights
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize, ImageSizeLike
 
 
 def _parse_range(change: Mapping[str, float]) -> Mapping[str, float]:

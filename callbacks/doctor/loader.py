@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from callbacks.runs.one_run import instantiate_config
 from datamodules.brain_tumor import BrainTumorDataModule
+from datamodules.image_size import ImageSize
 from datamodules.phantoms.brain_tumor import write
-from datamodules.sample import ImageSize
+from lightning_modules.make import instantiate_config
 
 BATCH_TIMEOUT = 30  # seconds without a batch, after which a loader counts as dead
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from callbacks.doctor.cgroup import cgroup_limits
 from callbacks.doctor.finding import CheckResult, Issue, format_gigabytes
+from datamodules.image_size import ImageSize
 from datamodules.loaders import default_num_workers
-from datamodules.sample import ImageSize
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCH_FACTOR = 4  # batches a worker holds ready, see datamodules/loaders.py

@@ -17,8 +17,8 @@ from callbacks.doctor import loader, step
 from callbacks.doctor.devices import accelerator_kind, chosen_precision
 from callbacks.doctor.machine import n_workers
 from callbacks.doctor.network import build_network
+from datamodules.image_size import ImageSize
 from datamodules.loaders import default_num_workers
-from datamodules.sample import ImageSize
 from lightning_modules.memory import tune_malloc
 from lightning_modules.supervised import SupervisedModule
 

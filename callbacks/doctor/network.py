@@ -7,10 +7,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.doctor.services import requested_weights
-from callbacks.runs.one_run import instantiate_config
 from callbacks.runs.sentences import user_message
 from lightning_modules.architectures import smp
 from lightning_modules.cross_entropy import BCELoss
+from lightning_modules.make import instantiate_config
 from lightning_modules.segmentation import SegmentationModule
 from lightning_modules.supervised import SupervisedModule
 

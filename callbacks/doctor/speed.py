@@ -11,7 +11,7 @@ from callbacks.doctor.finding import CheckResult, Issue
 from callbacks.doctor.machine import allowed_cores, n_workers
 from callbacks.doctor.measuring import FULL_PRECISION
 from callbacks.doctor.network import TOO_MANY_PARAMETERS
-from datamodules.sample import ImageSize
+from datamodules.image_size import ImageSize
 
 SPEED_SECONDS = 120.0
 TOLERANCE = 0.9  # of a rate; less is more than the noise of a busy machine

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning import Fabric
 
-from datamodules.sample import ImageSize
+from datamodules.image_size import ImageSize
 from lightning_modules.supervised import SupervisedModule
 
 PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from scipy.linalg import eigh
 
-from datamodules.sample import ContentBox, ImageSize
+from datamodules.content import ContentBox
+from datamodules.image_size import ImageSize
 
 PERCENTILES = (1, 99)  # percentiles of the cells that become the darkest and the brightest
 N_COMPONENTS = 3  # principal components

@@ -15,9 +15,11 @@ from callbacks.feature_maps.pictures import render, vstack, write_pictures
 from callbacks.report.cases import SIDE, data_url
 from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.look import can_run_locally, predict_logits
-from callbacks.report.section import Column, ReportContributor, Section
+from callbacks.report.section import Column, Section
+from callbacks.report.showing import ReportContributor
 from datamodules.arguments import Count, FilePath, Whole, validated
-from datamodules.sample import ImageSize, Sample
+from datamodules.image_size import ImageSize
+from datamodules.sample import Sample
 from lightning_modules.evaluated import EvaluatedModule
 
 LEGEND = (

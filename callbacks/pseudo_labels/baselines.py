@@ -4,9 +4,10 @@ import numpy as np
 from skimage.filters import gaussian
 from skimage.util import img_as_float32
 
-from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
+from callbacks.pseudo_labels.boxes import PeakBoxes
+from callbacks.pseudo_labels.proposals import Proposals
+from datamodules.content import ContentBox
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox
 
 
 class BrightestBlobBaseline:

@@ -1,6 +1,5 @@
 """Boxes of fixed or adaptive size around the peaks of a heat map."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,30 +8,12 @@ from pydantic import Field
 from torchvision.ops import nms
 
 from callbacks.pseudo_labels.peaks import find_peaks, find_region_around_peak, suppress_close_peaks
+from callbacks.pseudo_labels.proposals import Proposals
 from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
+from datamodules.content import ContentBox
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox
 
 BoxSide = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Where a heat map points to, strongest first, in canvas pixels.
-
-    Attributes:
-        boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
-        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5,
-            .5).
-        heights: float64 `N`, the heat at the peaks.
-    """
-
-    boxes: np.ndarray
-    peaks: np.ndarray
-    heights: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
 
 @validated

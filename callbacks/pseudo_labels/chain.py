@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
+from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.clock import StepTimer
 from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
 from callbacks.pseudo_labels.masks import Segmenter
+from callbacks.pseudo_labels.proposals import Proposals
 from callbacks.pseudo_labels.quality import MaskCheck, QualityFilter
 from datamodules.formats.rle import Rle, encode
 from datamodules.letterbox import Letterbox

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import local_maxima
 
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that share a side or a corner are connected
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from callbacks.pseudo_labels.baselines import BrightestBlobBaseline
-from callbacks.pseudo_labels.boxes import PeakBoxes, Proposals
+from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.chain import ImageInfo, PseudoLabel
 from callbacks.pseudo_labels.compared import (
     COMPARED_SCORES,
@@ -22,6 +22,7 @@ from callbacks.pseudo_labels.localisation import estimate_scores, to_table
 from callbacks.pseudo_labels.localisation_figures import plot_froc, plot_hit_rates
 from callbacks.pseudo_labels.localisation_rules import LocalizationConfig
 from callbacks.pseudo_labels.measured import ImageStats, LocalizationResults, compute_image_stats
+from callbacks.pseudo_labels.proposals import Proposals
 from callbacks.pseudo_labels.random_networks import WeightRandomizationBaseline, preprocess
 from callbacks.pseudo_labels.rows import ImageLookup
 from callbacks.pseudo_labels.scored import LocalizationReport

@@ -4,7 +4,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.pseudo_labels.clock import StepTimer
-from callbacks.report.section import ReportContributor
+from callbacks.report.showing import ReportContributor
 
 
 class StageTimer(ReportContributor):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from callbacks.pseudo_labels.boxes import Proposals
+from callbacks.pseudo_labels.proposals import Proposals
 from datamodules.letterbox import Letterbox
 
 BoxArray = np.ndarray | Sequence[Sequence[float]]

@@ -6,7 +6,6 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from callbacks.agreement import all_gather_lists
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.chain import PseudoLabel, PseudoLabelPipeline
 from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
@@ -26,6 +25,7 @@ from callbacks.report.section import Section
 from datamodules.arguments import FilePath, Whole, validated
 from datamodules.sample import Sample
 from lightning_modules.classification import ClassificationModule
+from lightning_modules.gathered import all_gather_lists
 
 
 @validated

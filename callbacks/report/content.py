@@ -14,6 +14,7 @@ import numpy as np
 
 from callbacks.report.judged import drop_near_duplicates, per_patient
 from callbacks.report.kinds import TASK_VIEWS
+from callbacks.report.schema import SCHEMA
 from callbacks.report.stages import read_stages
 from callbacks.runs.written import read_yaml
 from datamodules.base import ManifestDataModule
@@ -23,7 +24,6 @@ from datamodules.whole_file import atomic_write
 from lightning_modules.evidence import Evidence
 from lightning_modules.uncertainty import bootstrap_caveat, bootstrap_metrics
 
-SCHEMA = 2
 PACKAGES = (
     "torch",
     "lightning",

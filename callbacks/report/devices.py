@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import Trainer
 
-from callbacks.drawn import sampling_schedule
+from callbacks.planned import sampling_schedule
 
 
 def describe_devices(trainer: Trainer) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from callbacks.report.devices import describe_devices
 from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.page import write_page, write_predicted
 from callbacks.report.pictures import render_cases
-from callbacks.report.section import ReportContributor, Section
+from callbacks.report.section import Section
+from callbacks.report.showing import ReportContributor
 from callbacks.report.table import print_table
 from callbacks.resources import ResourceMonitor
 from callbacks.rule_search import ThresholdSearchCallback

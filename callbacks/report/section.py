@@ -1,11 +1,7 @@
 """Sections that other callbacks add to the page: text, figures, tables and pictures."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from lightning import Callback, LightningModule, Trainer
 
 from callbacks.report.cases import Case
 
@@ -61,18 +57,3 @@ class Section:
     messages: Sequence[str] = ()
     figures: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[Table] = ()
-
-
-class ReportContributor(Callback):
-    """A callback with a section for the page.
-
-    `Report` asks each of them when a test or a prediction ends, in any order.
-    """
-
-    @abstractmethod
-    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """Return what the page shows, None for nothing; called on the first process alone."""
-
-    def extra_report_fields(self) -> dict[str, Any]:
-        """Return further entries of report.json, by name."""
-        return {}

@@ -17,12 +17,13 @@ from callbacks.runs.fits import run_folds
 from callbacks.runs.keys import check_keys
 from callbacks.runs.launched import rank, shared_run_name
 from callbacks.runs.named import is_latest, require_run, resolve_run, uses_phantoms
-from callbacks.runs.one_run import instantiate_config, prepare_process, save_config
+from callbacks.runs.one_run import prepare_process, save_config
 from callbacks.runs.run_folder import claim_folder, claim_time
 from callbacks.runs.trial import is_trial
 from datamodules import probabilities
 from datamodules.refusal import UserError
 from lightning_modules.checkpoints import latest_checkpoint
+from lightning_modules.make import instantiate_config
 
 RUN_TASKS = ("fit", "test", "predict")  # together, in this order
 STANDALONE_TASKS = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")

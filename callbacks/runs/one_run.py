@@ -1,14 +1,12 @@
 """Builds one run from the configuration, checks it, and runs fit, test and predict."""
 
 import logging
-import re
 import warnings
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +18,7 @@ from callbacks.report.report import ReportWriter
 from callbacks.runs import outcome
 from callbacks.runs.devices import check_devices, ddp_strategy, is_multi_process, uses_cuda
 from callbacks.runs.launched import launched_by_srun, rank
+from callbacks.runs.named_checkpoints import find_start_checkpoint, resolve_checkpoint
 from callbacks.runs.out_of_memory import oom_error
 from callbacks.runs.plan import print_summary
 from callbacks.runs.resume import check_settings, resume_settings
@@ -30,25 +29,14 @@ from callbacks.runs.seen_images import (
     earlier_records,
     image_size_is_given,
 )
-from callbacks.runs.steps import check_stages, find_start_checkpoint, resolve_checkpoint, run_stages
+from callbacks.runs.steps import check_stages, run_stages
 from callbacks.sweeps.ensembling import FoldEnsemble
-from datamodules.arguments import ArgumentError
 from lightning_modules import checkpoints
+from lightning_modules.make import instantiate_config
 from lightning_modules.memory import tune_malloc
 from lightning_modules.precision import best_precision
 from lightning_modules.training_record import check_same_task
 
-# What a config may call. A callable that a target returns counts too, hence networks and pipelines.
-WHITELIST = (
-    *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
-    *(
-        "albumentations.*",
-        "segmentation_models_pytorch.*",
-        "timm.*",
-        "torchvision.*",
-        "optuna.pruners.*",
-    ),
-)
 IGNORED_WARNINGS = (  # warnings of libraries that no user of ours can act on
     ".*LeafSpec.*",
     ".*exists and is not empty.*",
@@ -147,45 +135,6 @@ def _run_and_record(
         if refusal is not None:
             raise refusal from error
         raise
-
-
-def instantiate_config(part: Any, **more: Any) -> Any:
-    """Instantiate a part of the configuration.
-
-    Raises:
-        ArgumentError: An argument is not allowed; the sentence names its key as the user writes it.
-    """
-    try:
-        return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
-    except ArgumentError as error:
-        raise error.below(_user_key(part, _failed_key(error), error.key())) from error
-
-
-def _failed_key(error: Exception) -> str:
-    """Return the key of the innermost object that failed, from the notes Hydra adds to an error."""
-    notes = [note.partition("full_key: ")[2] for note in getattr(error, "__notes__", ())]
-    return next(filter(None, notes), "")
-
-
-def _user_key(part: Any, place: str, argument: str) -> str:
-    """Return the key under which the user writes an argument.
-
-    `evaluation_size=64` is written at the root and reaches `datamodule` by an interpolation.
-    """
-    root, keys = part._get_root(), [*place.split("."), *argument.split(".")]
-    for number in range(1, len(keys) + 1):
-        parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
-        name = keys[number - 1]
-        if (
-            not OmegaConf.is_dict(parent)
-            or name not in parent
-            or not OmegaConf.is_interpolation(parent, name)
-        ):
-            continue
-        origin = str(OmegaConf.to_container(parent, resolve=False)[name])  # type: ignore[index,call-overload]
-        if re.fullmatch(r"\$\{[\w.]+\}", origin):
-            return ".".join([origin[2:-1], *keys[number:]])
-    return ".".join(keys)
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:

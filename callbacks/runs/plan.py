@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callbacks.drawn import sampling_schedule
+from callbacks.planned import sampling_schedule
 from callbacks.report.devices import device_names
+from callbacks.runs.named_checkpoints import find_start_checkpoint, resolve_checkpoint
 from callbacks.runs.quoting import relative_to_cwd
-from callbacks.runs.steps import find_start_checkpoint, resolve_checkpoint
 from callbacks.runs.trained import (
     describe_loss,
     describe_network,

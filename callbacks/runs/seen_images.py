@@ -6,8 +6,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from callbacks.runs.named_checkpoints import find_start_checkpoint, resolve_checkpoint
 from callbacks.runs.resume import find_resume_checkpoint
-from callbacks.runs.steps import find_start_checkpoint, resolve_checkpoint
 from callbacks.sweeps.ensembling import FoldEnsemble
 from datamodules.base import ManifestDataModule
 from lightning_modules import checkpoints

@@ -5,7 +5,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from callbacks.comparison.finished import get_score
-from callbacks.report.section import ReportContributor, Section, Table
+from callbacks.report.section import Section, Table
+from callbacks.report.showing import ReportContributor
 from callbacks.report.table import format_number
 from callbacks.rule_search import ThresholdSearchCallback
 from callbacks.sweeps.ensembling import FoldEnsemble

@@ -1,6 +1,5 @@
 """The networks of all folds, and of all seeds, as one: what a folder of several fits means where one checkpoint is asked for."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from callbacks.runs.quoting import quote_override, relative_to_cwd
-from callbacks.runs.written import read_yaml
 from callbacks.sweeps.folds import FoldRun, find_fold_run_folders, load_fold_runs
 from callbacks.sweeps.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
-from callbacks.sweeps.words import SWEEP_OVERRIDE_PREFIXES
 from datamodules.refusal import UserError
 from lightning_modules import checkpoints
 from lightning_modules.evidence import Evidence
 
-DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
 MUST_MATCH = (
     "image_size",
     "module.classes",
@@ -153,36 +148,3 @@ def _config_value(fold_run: FoldRun, key: str) -> Any:
     for name in key.split("."):
         value = (value or {}).get(name)
     return value
-
-
-def ensemble_test_command(fold_runs: Sequence[FoldRun], folder: Path) -> str:
-    """What to type to test them together, in the words of the first fit.
-
-    Args:
-        fold_runs: All finished.
-        folder: That holds them.
-    """
-    of_fit = fold_runs[0].folder / ".hydra" / "overrides.yaml"
-    path = (
-        of_fit if of_fit.is_file() else fold_runs[0].folder.parent / ".hydra" / "overrides.yaml"
-    )  # of a run of folds
-    said = read_yaml(path) if path.is_file() else []
-    words = [
-        word
-        for word in said
-        if _override_key(word) not in DROPPED_KEYS
-        and not _override_key(word).startswith(SWEEP_OVERRIDE_PREFIXES)
-    ]
-    return shlex.join(
-        [
-            "python",
-            "run.py",
-            *words,
-            "do=[test]",
-            quote_override("ckpt_path", relative_to_cwd(folder)),
-        ]
-    )
-
-
-def _override_key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]

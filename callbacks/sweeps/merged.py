@@ -9,11 +9,11 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks import class_probabilities
+from callbacks.merge_scores import merge_fold_scores
 from callbacks.report.table import print_table
+from callbacks.runs.ensemble_command import ensemble_test_command
 from callbacks.runs.quoting import relative_to_cwd
 from callbacks.sweeps.arms import compare_variants
-from callbacks.sweeps.ensembling import ensemble_test_command
 from callbacks.sweeps.folds import FoldRun, load_fold_run, load_fold_runs
 from callbacks.sweeps.one_seed import merge_folds
 from callbacks.sweeps.out_of_fold import OUT_OF_FOLD, SeedRuns, group_by_seed
@@ -154,7 +154,7 @@ def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) 
     for sentence in report["lacking"]:
         print(sentence, file=sys.stderr)
     if not report["lacking"] and fold_runs[0].fold is not None:
-        class_probabilities.merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
+        merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
         print(
             f"all {len(fold_runs)} networks together on test: {ensemble_test_command(fold_runs, page.parent)}"
         )

@@ -15,17 +15,12 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
+from callbacks.running_trial import STUDY_FILE, has_ended
 from callbacks.runs import outcome
 from callbacks.sweeps.ended import check_no_foreign_runs, report_outcome
 from callbacks.sweeps.job import Job, launch_jobs, stop_message
 from callbacks.sweeps.space import SearchSpace, parse_space, quote_value, to_override
-from callbacks.sweeps.study import (
-    STUDY_FILE,
-    format_progress,
-    has_ended,
-    interrupted_trials,
-    open_study,
-)
+from callbacks.sweeps.study import format_progress, interrupted_trials, open_study
 from callbacks.sweeps.words import format_value, short_names
 from datamodules.refusal import UserError
 

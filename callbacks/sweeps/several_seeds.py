@@ -9,7 +9,7 @@ from callbacks.comparison.finished import overall_scores
 from callbacks.report.content import ReportInput, build_report, write_json
 from callbacks.report.judged import drop_near_duplicates, per_patient
 from callbacks.report.template import render
-from callbacks.sweeps.ensembling import ensemble_test_command
+from callbacks.runs.ensemble_command import ensemble_test_command
 from callbacks.sweeps.matrix import common_monitor, fold_seed_matrix
 from callbacks.sweeps.one_seed import (
     common_config,

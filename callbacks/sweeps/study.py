@@ -7,20 +7,15 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from callbacks.running_trial import ENDED_STATES, STUDY_FILE, STUDY_NAME, open_storage
 from callbacks.sweeps.space import SearchSpace, describe_distribution
 from datamodules.refusal import UserError
 
-STUDY_FILE = "study.db"
-STUDY_NAME = "sweep"
 SIGNATURE_ATTRIBUTE = "searches"
-DATABASE_TIMEOUT = 60.0  # seconds for another process that writes
 IGNORED_OVERRIDE_PREFIXES = (
     "title=",
     "logger=",
@@ -30,19 +25,6 @@ IGNORED_OVERRIDE_PREFIXES = (
     "trainer.enable_model_summary=",
     "resume=",
 )
-ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-def open_storage(folder: Path, create: bool = False) -> RDBStorage:
-    """The study's file in a sweep's folder; tables are made where it is new."""
-    url = URL.create("sqlite", database=str(folder.absolute() / STUDY_FILE)).render_as_string()
-    arguments = {"connect_args": {"timeout": DATABASE_TIMEOUT}}
-    return RDBStorage(
-        url.replace("{", "{{").replace("}", "}}"),
-        arguments,
-        skip_compatibility_check=not create,
-        skip_table_creation=not create,
-    )
 
 
 def open_study(
@@ -154,43 +136,6 @@ def format_progress(study: optuna.Study, n_trials: int) -> str:
     return f"{ended} of {n_trials} trials ended" + (f" ({how})" if how else "") + open_
 
 
-def has_ended(trial: FrozenTrial) -> bool:
-    """Whether its outcome is known to the study."""
-    return trial.state in ENDED_STATES
-
-
 def interrupted_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that an earlier command began and that have not ended, as far as the study knows."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-
-
-def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
-    """The trial of a run folder, in the process that carries it out.
-
-    Raises:
-        Refusal: beside the folder is no study, or the study does not run this trial.
-    """
-    folder = run_dir.absolute().parent
-    mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
-    if not (folder / STUDY_FILE).is_file() or not run_dir.name.isdecimal():
-        raise UserError(
-            f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none of"
-            f" it; {mend}"
-        )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(
-        study_name=STUDY_NAME,
-        storage=open_storage(folder),
-        pruner=pruner,
-        sampler=optuna.samplers.RandomSampler(),
-    )
-    found = next(
-        (trial for trial in study.get_trials(deepcopy=False) if trial.number == int(run_dir.name)),
-        None,
-    )
-    if found is None or has_ended(found):
-        raise UserError(
-            f"trial {run_dir.name} of {folder / STUDY_FILE} {'has ended' if found else 'is unknown'};"
-            f" {mend}"
-        )
-    return optuna.Trial(study, found._trial_id)

@@ -10,9 +10,9 @@ import torch
 from callbacks.curriculum.curriculum import Curriculum
 from callbacks.curriculum.progress import CurriculumState
 from callbacks.curriculum.stage import StageConfig, parse_stages
+from datamodules.image_size import ImageSize
 from datamodules.plan import EpochConfig
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 from lightning_modules.supervised import SupervisedModule
 from tests.conftest import SMALL_PNX, refused
 

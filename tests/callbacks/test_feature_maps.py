@@ -19,8 +19,9 @@ from callbacks.feature_maps.colours import (
 )
 from callbacks.feature_maps.feature_maps import FeatureMaps
 from callbacks.feature_maps.layers import find_stage_layers, record_activations, to_chw
+from datamodules.content import ContentBox
+from datamodules.image_size import ImageSize
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox, ImageSize
 from lightning_modules.together import Ensemble
 from lightning_modules.upernet import UperNet
 from tests.conftest import CALLBACKS, SMALL, refused

@@ -15,7 +15,7 @@ from callbacks.report.mask_cases import class_tags, render_panes, select_cases, 
 from callbacks.report.overlay import CLASS_COLORS, class_color
 from callbacks.report.page import write_page
 from callbacks.report.pooled import at_operating_point, best_f1_bin, segmentation_tables
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.histograms import logit_histograms
 from lightning_modules.logit_byte import bin_probability, quantize
 from lightning_modules.mask_decision import dice

@@ -8,7 +8,7 @@ from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler
 
 from callbacks.pruning import OptunaPruning, TrialPruned
-from callbacks.sweeps.study import STUDY_NAME, open_storage
+from callbacks.running_trial import STUDY_NAME, open_storage
 from datamodules.refusal import UserError
 
 OTHERS = ([0.2, 0.5, 0.7], [0.3, 0.4, 0.6], [0.1, 0.6, 0.8])

@@ -13,10 +13,10 @@ from datamodules.augmentation import chest
 from datamodules.chestx_det import ChestXDetDataModule
 from datamodules.formats.chestx_det import CLASSES
 from datamodules.formats.mask_pictures import read_mask
+from datamodules.image_size import SampleKey
 from datamodules.phantoms.chest_overlapping import KINDS
 from datamodules.phantoms.chestx_det import write
 from datamodules.refusal import ManifestError, UserError
-from datamodules.sample import SampleKey
 from tests.datamodules.test_chestx_det import DRAWN, entries
 
 CONF = Path(__file__).parents[2] / "conf"

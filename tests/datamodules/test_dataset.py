@@ -12,8 +12,8 @@ from datamodules.augmentation import mri
 from datamodules.dataset import ManifestDataset, collate, sample_seed
 from datamodules.decoding import build_cache
 from datamodules.formats.rle import encode
+from datamodules.image_size import SampleKey
 from datamodules.manifest import Manifest
-from datamodules.sample import SampleKey
 
 
 @pytest.fixture

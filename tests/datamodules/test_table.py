@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.image_size import SampleKey
 from datamodules.leaks import make_thumbnail
 from datamodules.letterbox import Letterbox
 from datamodules.manifest import read_manifest
 from datamodules.refusal import ManifestError, UserError
-from datamodules.sample import SampleKey
 from datamodules.table import TableDataModule
 from tests.conftest import folder_hash
 

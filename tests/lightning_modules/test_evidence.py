@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from datamodules.content import ContentBox
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox
 from lightning_modules import evidence_file
 from lightning_modules.evidence import Evidence
 from lightning_modules.histograms import logit_histograms

@@ -9,10 +9,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import UserError
 from lightning_modules.cross_entropy import BCELoss, ClassBalancedBCELoss
 from lightning_modules.losses import FocalLoss, MulticlassFocalLoss, WeightedLoss
+from lightning_modules.make import WHITELIST
 from lightning_modules.overlap_losses import DiceLoss
 from run import CONF
 

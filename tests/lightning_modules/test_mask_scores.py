@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.histograms import logit_histograms
 from lightning_modules.logit_byte import quantize
 from lightning_modules.mask_decision import dice

@@ -5,8 +5,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from callbacks.runs.one_run import WHITELIST
 from datamodules.refusal import UserError
+from lightning_modules.make import WHITELIST
 from lightning_modules.nets import build_smp_network
 from lightning_modules.normalize import Normalize
 from lightning_modules.precision import best_precision, cpu_has_fast_bf16

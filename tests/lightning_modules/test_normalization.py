@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from callbacks.runs import trained
-from callbacks.runs.one_run import instantiate_config
 from datamodules.refusal import UserError
 from lightning_modules import checkpoints, together
 from lightning_modules.architectures import smp, timm
+from lightning_modules.make import instantiate_config
 from lightning_modules.normalize import Normalize
 from run import CONF
 from tests.lightning_modules.test_upernet import SWIN, of_library

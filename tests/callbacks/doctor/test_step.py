@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from callbacks.doctor import loader, measuring, network, speed, step
-from datamodules.sample import ImageSize
+from datamodules.image_size import ImageSize
 from tests.callbacks.doctor.conftest import SMALL_NET, STOPS, WARNS, config
 
 

@@ -6,8 +6,8 @@ import torch
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from callbacks.pseudo_labels.activation_maps import CAMMethod, scale_to_unit_range, upsample
+from datamodules.image_size import ImageSize
 from datamodules.refusal import UserError
-from datamodules.sample import ImageSize
 
 
 def test_an_svd_that_no_memory_holds_is_refused():

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from callbacks.pseudo_labels.baselines import BrightestBlobBaseline
 from callbacks.pseudo_labels.boxes import PeakBoxes
 from callbacks.pseudo_labels.truth import Detections
+from datamodules.content import ContentBox
 from datamodules.letterbox import Letterbox
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox
 
 BLOB = BrightestBlobBaseline(
     sigma=2, boxes=PeakBoxes(width=12, height=16, per_image=3, threshold_rel=0, min_distance=4)

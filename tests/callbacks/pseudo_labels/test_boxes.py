@@ -9,8 +9,8 @@ from torchvision.ops import box_iou
 
 from callbacks.pseudo_labels.activation_maps import upsample
 from callbacks.pseudo_labels.boxes import PeakBoxes, shift_boxes_inside
+from datamodules.content import ContentBox
 from datamodules.refusal import UserError
-from datamodules.sample import ContentBox
 
 HEIGHT, WIDTH = 256, 160
 CONTENT = ContentBox(8, 24, 240, 112)

@@ -10,7 +10,7 @@ from torch import nn
 
 from callbacks.pseudo_labels.activation_maps import CAM_METHODS, upsample
 from callbacks.pseudo_labels.grad_cam import ClassActivationMaps, compute_cam
-from datamodules.sample import ImageSize
+from datamodules.image_size import ImageSize
 from lightning_modules.together import Ensemble
 
 CANVAS = ImageSize(256, 128)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from callbacks.pseudo_labels.peaks import find_peaks, find_region_around_peak, suppress_close_peaks
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 
 SIDE = 7
 WHOLE = ContentBox(0, 0, SIDE, SIDE)

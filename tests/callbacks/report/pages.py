@@ -12,7 +12,7 @@ from callbacks.report.content import ReportInput, build_report
 from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.page import write_page
 from callbacks.report.pictures import render_case
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.evidence import Evidence
 from lightning_modules.label_evidence import ClassificationEvidence
 from lightning_modules.mask_evidence import SegmentationEvidence

@@ -14,7 +14,7 @@ from callbacks.report.kinds import TASK_VIEWS
 from callbacks.report.mask_cases import rankings
 from callbacks.report.mask_maps import encode_logit_maps
 from callbacks.report.swept import AT_RULE, THRESHOLD_FREE, sweep_means, sweep_thresholds
-from datamodules.sample import ContentBox
+from datamodules.content import ContentBox
 from lightning_modules.logit_byte import bin_probability, quantize
 from lightning_modules.mask_decision import dice
 from lightning_modules.uncertainty import MEAN, bootstrap_metrics

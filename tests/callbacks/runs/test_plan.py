@@ -13,9 +13,9 @@ from torch import nn
 from callbacks.curriculum.stage import StageConfig
 from callbacks.runs import plan, trained
 from datamodules.drawing import SamplingPool
+from datamodules.image_size import ImageSize
 from datamodules.manifest import Manifest
 from datamodules.plan import EpochConfig
-from datamodules.sample import ImageSize
 from lightning_modules.losses import FocalLoss, WeightedLoss
 from lightning_modules.normalize import Normalize
 from lightning_modules.overlap_losses import DiceLoss

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from callbacks.running_trial import STUDY_NAME, open_storage
 from callbacks.runs import outcome
-from callbacks.sweeps.study import STUDY_NAME, open_storage
 from tests.callbacks.sweeps.conftest import score
 
 

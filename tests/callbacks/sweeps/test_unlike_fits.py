@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from callbacks.runs.ensemble_command import ensemble_test_command
 from callbacks.runs.quoting import quote_override
-from callbacks.sweeps.ensembling import FoldEnsemble, ensemble_test_command
+from callbacks.sweeps.ensembling import FoldEnsemble
 from callbacks.sweeps.folds import load_fold_runs
 from callbacks.sweeps.merged import merge_run_folds, merge_sweep_runs
 from callbacks.sweeps.out_of_fold import group_by_seed

@@ -1,0 +1,3 @@
+"""Version of report.json."""
+
+SCHEMA = 2
