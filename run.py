@@ -15,8 +15,8 @@ CONF = Path(__file__).parent / "conf"
 
 def job(cfg: "DictConfig") -> float | None:
     """Run one job for Hydra; user errors are reported before Hydra adds its own words."""
-    from callbacks.runs.carry_out import run_task
-    from callbacks.runs.trial import is_trial, run_trial_job
+    from engine.sweeps.trial import is_trial, run_trial_job
+    from engine.tasks import run_task
 
     return told(run_trial_job, run_task, cfg) if is_trial() else told(run_task, cfg)
 
@@ -26,7 +26,7 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return work(*arguments)
     except Exception as error:
-        from callbacks.runs.sentences import user_message
+        from engine.cli import user_message
 
         sentence = user_message(error)
         if sentence is None:
@@ -37,14 +37,14 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
 
 def said_by() -> str:
     """Return a prefix with the rank of this process, empty for the first."""
-    from callbacks.runs.launched import rank
+    from lightning_modules.launch_environment import rank
 
     return f"[rank {rank()}] " if rank() else ""
 
 
 def one_folder() -> None:
     """Give the ranks of torchrun or srun one run folder, unless the user named it."""
-    from callbacks.runs.launched import shared_run_name
+    from lightning_modules.launch_environment import shared_run_name
 
     if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
         try:
@@ -59,7 +59,7 @@ def one_folder() -> None:
 
 def complete_folds() -> None:
     """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
-    from callbacks.runs.swept_folds import infer_n_folds
+    from engine.fold_overrides import infer_n_folds
 
     word = infer_n_folds(sys.argv[1:], CONF)
     if word:
@@ -69,7 +69,7 @@ def complete_folds() -> None:
 def main() -> None:
     """Run the command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from callbacks.runs.menu import help_text
+        from engine.cli import help_text
 
         print(help_text(CONF))
         return

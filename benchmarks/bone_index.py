@@ -13,8 +13,8 @@ from pathlib import Path
 
 import parts  # noqa: F401
 
-from datamodules.bone_index import build_index
-from datamodules.cleaning import CleaningReport
+from datamodules.bone_scan import build_index
+from datamodules.manifest.validation import CleaningReport
 
 SIDED, SINGLE = ("ankle", "chest", "elbow", "knee", "sho"), ("head", "pelvis", "vertbra")
 # images of a region's and of a whole-body folder: 26 x 2925 + 2 x 3247 = 82,544

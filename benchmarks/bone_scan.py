@@ -17,8 +17,8 @@ from statistics import fmean, stdev
 
 import parts  # noqa: F401  (puts the repository on the path)
 
-from callbacks.comparison.finished import load_finished_run
-from callbacks.comparison.paired import paired_differences
+from evaluation.bootstrap import paired_differences
+from reporting.run_folder import load_finished_run
 
 RUN = Path(__file__).parent.parent / "run.py"
 LOCATED = (

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import parts  # noqa: F401
 
-from datamodules import decoding as module
-from datamodules.dataset import ManifestDataset
-from datamodules.decoding import build_cache
 from datamodules.formats.rle import encode
 from datamodules.image_size import SampleKey
-from datamodules.manifest import Manifest
+from datamodules.loading import cache_builder as module
+from datamodules.loading.cache_builder import build_cache
+from datamodules.loading.dataset import ManifestDataset
+from datamodules.manifest.manifest import Manifest
 
 
 def private_mb() -> float:

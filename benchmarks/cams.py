@@ -22,11 +22,10 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from callbacks.pseudo_labels.activation_maps import upsample
-from callbacks.pseudo_labels.grad_cam import ClassActivationMaps
-from callbacks.pseudo_labels.layers import find_last_stage
-from lightning_modules.classifiers import find_head
-from lightning_modules.precision import best_precision
+from lightning_modules.hardware import best_precision
+from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.introspection import find_last_stage
+from weak_supervision.cam import ClassActivationMaps, upsample
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -21,8 +21,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
-from datamodules.decoding import build_cache
-from datamodules.manifest import Manifest
+from datamodules.loading.cache_builder import build_cache
+from datamodules.manifest.manifest import Manifest
 
 SIDE, SIZE, REPEATS = 1024, 512, 5
 

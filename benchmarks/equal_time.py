@@ -22,7 +22,7 @@ from parts import Parts
 from plain_loop import PlainLoop, mean_dice
 
 from datamodules.brain_tumor import BrainTumorDataModule
-from lightning_modules import checkpoints
+from lightning_modules import checkpoint_io
 
 COMMON = (
     "experiment=unetpp_brain_tumor",
@@ -62,8 +62,8 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
             *more,
         )
         if stage:
-            checkpoints.load_weights(
-                parts.module, checkpoints.find_checkpoint(str(folder / "stage0"), "best")
+            checkpoint_io.load_weights(
+                parts.module, checkpoint_io.find_checkpoint(str(folder / "stage0"), "best")
             )
         trainer, callbacks = parts.trainer()
         trainer.fit(parts.module, datamodule=parts.data)

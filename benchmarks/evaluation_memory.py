@@ -27,13 +27,12 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.threshold_search import SegmentationThresholdSearch
-from datamodules.content import ContentBox
-from datamodules.dataset import collate
-from datamodules.sample import Sample
-from lightning_modules.cross_entropy import BCELoss
-from lightning_modules.memory import tune_malloc
+from datamodules.loading.dataset import Sample, collate
+from datamodules.loading.letterbox import ContentBox
+from evaluation.bootstrap import bootstrap_metrics
+from lightning_modules.hardware import tune_malloc
+from lightning_modules.losses import BCELoss
 from lightning_modules.segmentation import SegmentationModule
-from lightning_modules.uncertainty import bootstrap_metrics
 
 
 def peak() -> int:

@@ -14,12 +14,12 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import average_precision_score
 
-from datamodules.content import ContentBox
-from lightning_modules.histograms import logit_histograms
-from lightning_modules.mask_evidence import SegmentationEvidence
-from lightning_modules.mask_search import RuleGrid, search_segmentation_rule
-from lightning_modules.memory import tune_malloc
-from lightning_modules.uncertainty import bootstrap_metrics
+from datamodules.loading.letterbox import ContentBox
+from evaluation.bootstrap import bootstrap_metrics
+from evaluation.evidence import SegmentationEvidence
+from evaluation.logit_histogram import logit_histograms
+from evaluation.rule_search import RuleGrid, search_segmentation_rule
+from lightning_modules.hardware import tune_malloc
 
 
 def evidence_of(names: np.ndarray, counts: np.ndarray, rule: np.ndarray) -> SegmentationEvidence:

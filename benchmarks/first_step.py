@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from lightning_modules.supervised import SupervisedModule
+from lightning_modules.base import SupervisedModule
 
 own = SupervisedModule.training_step
 

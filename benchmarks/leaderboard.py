@@ -18,13 +18,15 @@ import parts  # noqa: F401  (puts the repository on the path)
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from callbacks.comparison.publish import CACHE_FOLDER, write_leaderboard
-from callbacks.report.content import write_json
-from lightning_modules import evidence_file
-from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import ClassificationEvidence
-from lightning_modules.mask_evidence import SegmentationEvidence
-from lightning_modules.uncertainty import bootstrap_metrics
+from evaluation.bootstrap import bootstrap_metrics
+from evaluation.evidence import (
+    ClassificationEvidence,
+    Evidence,
+    SegmentationEvidence,
+    write_evidence,
+)
+from reporting.leaderboard import CACHE_FOLDER, write_leaderboard
+from reporting.report_data import write_json
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -115,7 +117,7 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
         "identity": evidence.identity,
     }
     folder.mkdir(parents=True)
-    evidence_file.write_evidence(evidence, folder / "evidence" / "test.npz")
+    write_evidence(evidence, folder / "evidence" / "test.npz")
     write_json(report, folder / "report.json")
     (folder / "config.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8"

@@ -12,7 +12,7 @@ import pandas as pd
 import parts  # noqa: F401
 
 from datamodules.brain_tumor import BrainTumorDataModule
-from datamodules.leaks import find_near_duplicates, make_thumbnail
+from datamodules.manifest.leakage import find_near_duplicates, make_thumbnail
 
 PLANTED = {
     "encoded again at quality 40": lambda image: cv2.imdecode(

@@ -52,16 +52,16 @@ def instrument() -> None:
     from lightning.pytorch.callbacks import LearningRateMonitor
     from lightning.pytorch.loggers import CSVLogger
 
-    from callbacks.dashboard import session
-    from callbacks.dashboard.logger import PrivateWandbLogger
-    from callbacks.drawn import SamplingMonitor
-    from callbacks.report.report import ReportWriter
-    from callbacks.resources import ResourceMonitor
-    from callbacks.runs import one_run
+    from callbacks.report_writer import ReportWriter
+    from callbacks.resource_monitor import ResourceMonitor
+    from callbacks.sampling_monitor import SamplingMonitor
+    from engine import runner
+    from engine.tracking import logger
+    from engine.tracking.logger import PrivateWandbLogger
 
     parts: list[tuple[str, Any, tuple[str, ...]]] = [
         ("metrics.csv", CSVLogger, ("log_metrics", "log_hyperparams", "save", "finalize")),
-        ("W&B: start", session, ("start",)),
+        ("W&B: start", logger, ("start",)),
         (
             "W&B: metrics",
             PrivateWandbLogger,
@@ -80,7 +80,7 @@ def instrument() -> None:
             ResourceMonitor,
             ("on_fit_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_end"),
         ),
-        ("plan", one_run, ("print_plan",)),
+        ("plan", runner, ("print_plan",)),
     ]
     for name, place, functions in parts:
         for function in functions:

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from lightning import seed_everything
 
 import run
-from callbacks.runs.one_run import build_callbacks, prepare_process
-from lightning_modules.make import instantiate_config
+from engine.runner import build_callbacks, prepare_process
+from lightning_modules.instantiation import instantiate_config
 
 
 class Parts:

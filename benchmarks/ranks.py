@@ -26,7 +26,7 @@ from parts import Parts
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from callbacks.runs.devices import ddp_strategy
+from lightning_modules.hardware import ddp_strategy
 
 ROOT = Path(__file__).parent.parent
 BARE = [

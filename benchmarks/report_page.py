@@ -18,18 +18,15 @@ import parts  # noqa: F401  (puts the repository on the path)
 import torch
 from playwright.sync_api import sync_playwright
 
-from callbacks.report.content import ReportInput, build_report
-from callbacks.report.embedded import build_page_data
-from callbacks.report.kinds import TASK_VIEWS
-from callbacks.report.packed import as_json
-from callbacks.report.page import write_page
-from callbacks.report.pictures import map_side, render_case
-from datamodules.content import ContentBox
-from lightning_modules.evidence import Evidence
-from lightning_modules.histograms import logit_histograms
-from lightning_modules.label_evidence import ClassificationEvidence
-from lightning_modules.mask_evidence import SegmentationEvidence
-from lightning_modules.mask_rule import SegmentationRule
+from datamodules.loading.letterbox import ContentBox
+from evaluation.decision_rule import SegmentationRule
+from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
+from evaluation.logit_histogram import logit_histograms
+from reporting.case_images import map_side, render_case
+from reporting.encoding import as_json
+from reporting.page import build_page_data, write_page
+from reporting.report_data import ReportInput, build_report
+from reporting.task_view import TASK_VIEWS
 
 SIDE = 256
 COPIES = {"pairs": 0, "test_images": [], "examples": []}

@@ -14,9 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from datamodules.drawing import SamplingPool
-from datamodules.plan import EpochConfig
-from datamodules.sampling import TrainingSampler
+from datamodules.sampling.config import EpochConfig
+from datamodules.sampling.epoch_sampler import SamplingPool, TrainingSampler
 
 
 def main() -> None:

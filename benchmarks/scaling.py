@@ -20,10 +20,10 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 import run
-from callbacks.doctor.step import StepBenchmark, step_images_per_second
 from datamodules.image_size import ImageSize
-from lightning_modules.make import instantiate_config
-from lightning_modules.precision import best_precision
+from engine.doctor.throughput import StepBenchmark, step_images_per_second
+from lightning_modules.hardware import best_precision
+from lightning_modules.instantiation import instantiate_config
 
 # DDP's bucket_cap_mb; its first and last buckets are in truth smaller or larger
 BUCKET = 25 * 2**20

@@ -84,7 +84,7 @@ def fresh(words, folder, environment):
 
 ASKED = """
 import sys, time
-from callbacks.sweeps.processes import ProcessPool
+from engine.sweeps.process_launcher import ProcessPool
 own = ProcessPool._start_trial
 def start(self, *about):
     with open({log!r}, "a") as file:
@@ -100,8 +100,8 @@ def sweep(words, folder, environment, log):
     """Return the seconds of each trial of a multirun to its first step."""
     asked = folder.parent / "asked"
     preload = (
-        "hydra.launcher.preload=[run,callbacks.sweeps.child,callbacks.runs.carry_out,"
-        "callbacks.sweeps.study,benchmarks.first_step,timm]"
+        "hydra.launcher.preload=[run,engine.sweeps.process_launcher,engine.tasks,"
+        "engine.sweeps.optuna_sweeper,benchmarks.first_step,timm]"
     )
     script = folder.parent / "asking.py"  # a file, because processes are made from the main module
     script.write_text(

@@ -1,16 +1,81 @@
-"""Finds the mask rule that scores best on validation evidence and leaves it in the module."""
+"""Search the decision rule on val after each validation epoch, for masks and for labels."""
 
-from collections.abc import Sequence
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
 from torch import Tensor
 
-from callbacks.rule_search import ThresholdSearchCallback
-from datamodules.arguments import Fraction, FractionRange, validated
-from lightning_modules import mask_search
-from lightning_modules.mask_evidence import SegmentationEvidence
+from datamodules.arguments import FilePath, Fraction, FractionRange, validated
+from datamodules.errors import UserError
+from evaluation import rule_search
+from evaluation.decision_rule import ClassificationRule
+from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
+from evaluation.rule_search import fit_temperature
+from lightning_modules.base import EvaluatedModule
+
+CONFIG_KEY = {
+    "mask": "threshold_search",
+    "label": "label_threshold",
+}  # in conf/callbacks, the search for each kind of evidence
+
+
+class ThresholdSearchCallback(Callback):
+    """Search the decision rule on the evidence of each validation; subclasses say how."""
+
+    kind: type[Evidence]
+
+    def __init__(self) -> None:
+        self.found: list[
+            dict[str, Any]
+        ] = []  # per class, for the report: objective, score, at_half, warning
+
+    @abstractmethod
+    def search_rule(self, evidence: Any) -> Tensor:
+        """Return the rule's numbers, `classes x 3`, and set `self.found`."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Search before the module logs its scores, so that they are scores at the new rule."""
+        if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
+            return
+        evidence = pl_module.collect("val")
+        if not isinstance(evidence, self.kind):
+            raise UserError(
+                f"callbacks.threshold_search is one for {self.kind.kind}s; take"
+                f" callbacks=[...,{CONFIG_KEY[evidence.kind]},...] for this module"
+            )
+        pl_module.rule.numbers = self.search_rule(evidence)
+        pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.numbers)
+        self.on_rule_found(trainer, pl_module)
+        self._store_in_checkpoint(trainer, pl_module)
+
+    def _store_in_checkpoint(self, trainer: Trainer, module: EvaluatedModule) -> None:
+        """Write the new rule into the validated checkpoint of this run, which test reads again."""
+        path = Path(str(trainer.ckpt_path))
+        own = getattr(trainer.checkpoint_callback, "dirpath", None)
+        if trainer.state.fn != TrainerFn.VALIDATING or own is None or path.parent != Path(own):
+            return
+        if trainer.is_global_zero:
+            _write_rule(path, module)
+        trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
+
+    def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
+        """Check what was found; does nothing unless overridden."""
+
+
+def _write_rule(path: Path, module: EvaluatedModule) -> None:
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.numbers):
+        checkpoint["state_dict"]["rule._extra_state"] = module.rule.numbers
+        unfinished = path.with_suffix(".tmp")
+        torch.save(checkpoint, unfinished)
+        unfinished.replace(path)
 
 
 @validated
@@ -42,21 +107,21 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
         lesions_only: bool = False,
     ) -> None:
         super().__init__()
-        self.grid = mask_search.RuleGrid.from_ranges(
+        self.grid = rule_search.RuleGrid.from_ranges(
             list(bottom), None if top is None else list(top), list(min_area)
         )
         self.lesions_only = lesions_only
 
     def search_rule(self, evidence: SegmentationEvidence) -> Tensor:
         """Search by the mean Dice; a class that val does not show has a rule and no score."""
-        found = mask_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
+        found = rule_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
         self.found = [
             self._describe(f, shown)
             for f, shown in zip(found, (evidence.truth[:, :, 1].sum(0) > 0).tolist(), strict=True)
         ]
         return torch.tensor([f.rule for f in found], dtype=torch.float64)
 
-    def _describe(self, found: mask_search.SegmentationRuleResult, shown: bool) -> dict[str, Any]:
+    def _describe(self, found: rule_search.SegmentationRuleResult, shown: bool) -> dict[str, Any]:
         objective = "dice of lesions" if self.lesions_only else "dice"
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}
@@ -67,3 +132,169 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
             "at_half": found.at_half,
             "warning": warning,
         }
+
+
+SELECTED_FILE = "selected_threshold.json"
+UNREACHED_HINT = (
+    "lower callbacks.threshold_search.min_metrics and go on with ckpt_path=RUN trainer.max_epochs={},"
+    " which fits nothing more and searches again"
+)
+
+
+@validated
+class ClassificationThresholdSearch(ThresholdSearchCallback):
+    """Search each class's threshold; `temperature` first calibrates its logits by a divisor.
+
+    Where the bounds cannot be kept, training continues with the nearest threshold; the best
+    checkpoint is then not tested.
+
+    Example:
+        callbacks:
+          threshold_search:
+            run_dir: ${paths.run}
+            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy,
+                sensitivity, specificity
+            min_metrics: {sensitivity: 0.85}    # bounds on val; null or absent: none
+            threshold_range: [0.0, 1.0]              # thresholds that may be taken
+            temperature: false
+
+    After a fit `selected_threshold.json` in the run folder says what was selected, and what it
+    reaches on val.
+
+    Args:
+        run_dir: The run folder.
+        objective: What is maximised; `specificity` under `at_least: {sensitivity: .85}`, and the
+            reverse, is what others call sens_atleast.
+        min_metrics: Lower bounds of sensitivity, specificity or precision.
+        threshold_range: Smallest and largest threshold.
+        temperature: Calibrate on val.
+
+    Raises:
+        Refusal: an unknown objective or a bound that is no share.
+    """
+
+    kind = ClassificationEvidence
+
+    def __init__(
+        self,
+        run_dir: FilePath,
+        objective: str = "f1",
+        min_metrics: Mapping[str, Fraction | None] | None = None,
+        threshold_range: FractionRange = (0.0, 1.0),
+        temperature: bool = False,
+    ) -> None:
+        super().__init__()
+        self.path = Path(run_dir) / SELECTED_FILE
+        bounds = {name: least for name, least in (min_metrics or {}).items() if least is not None}
+        self.demand = rule_search.ThresholdObjective(
+            objective, bounds, (float(threshold_range[0]), float(threshold_range[1]))
+        )
+        self.temperature = temperature
+        self._missed: str | None = None
+
+    def search_rule(self, evidence: ClassificationEvidence) -> Tensor:
+        """Search class by class; exclusive classes share a temperature and need no threshold."""
+        warm = torch.tensor(
+            [[0.5, t, 1.0] for t in self._fit_temperatures(evidence)], dtype=torch.float64
+        )
+        if evidence.exclusive and self.demand.at_least:
+            raise UserError(
+                "callbacks.threshold_search.min_metrics bounds a threshold, and classes that exclude"
+                " one another have none; leave it out"
+            )
+        if evidence.exclusive:
+            self.found = [
+                {
+                    "objective": "the most probable class",
+                    "score": None,
+                    "at_half": None,
+                    "warning": None,
+                }
+                for _ in evidence.classes
+            ]
+            return warm
+        probability = evidence.with_rule(warm).probability
+        found = [
+            rule_search.search_classification_rule(
+                probability[:, c], evidence.labels[:, c] > 0, self.demand
+            )
+            for c in range(len(evidence.classes))
+        ]
+        said = {True: "no better than always saying the same", False: None}
+        self.found = [
+            {
+                "objective": self.demand.objective,
+                "score": f.score,
+                "at_half": f.at_half,
+                "warning": f.unsearched or f.missed or said[f.trivial],
+            }
+            for f in found
+        ]
+        self._missed = next(
+            (
+                f"{name}: {f.missed}"
+                for name, f in zip(evidence.classes, found, strict=True)
+                if f.missed
+            ),
+            None,
+        )
+        return torch.tensor(
+            [
+                [f.threshold, t, float(f.missed is None)]
+                for f, t in zip(found, warm[:, 1].tolist(), strict=True)
+            ],
+            dtype=torch.float64,
+        )
+
+    def _fit_temperatures(self, evidence: ClassificationEvidence) -> list[float]:
+        classes = range(len(evidence.classes))
+        if not self.temperature:
+            return [1.0 for _ in classes]
+        if evidence.exclusive:
+            return [fit_temperature(evidence.logits, evidence.labels, True)] * len(classes)
+        return [
+            fit_temperature(evidence.logits[:, c], evidence.labels[:, c], False) for c in classes
+        ]
+
+    def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
+        """Refuse the best checkpoint if it misses the bounds, else write its threshold down.
+
+        During a fit nothing is refused, because the next epoch may do better.
+        """
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return
+        if self._missed:
+            raise UserError(f"{self._missed}; {UNREACHED_HINT.format(trainer.current_epoch)}")
+        evidence = module.evidence["val"]
+        if (
+            trainer.is_global_zero
+            and not trainer.fast_dev_run  # type: ignore[attr-defined]
+            and isinstance(evidence, ClassificationEvidence)
+        ):
+            self.path.write_text(json.dumps(self._selection(evidence), indent=2), encoding="utf-8")
+
+    def _selection(self, evidence: ClassificationEvidence) -> dict[str, Any]:
+        """Map each class to its rule, what that was selected by, and what it reaches on val."""
+        demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
+        found: dict[str, Any] = {}
+        for c, name in enumerate(evidence.classes):
+            threshold, divisor, _ = evidence.rule[0, c].tolist()
+            reached = rule_search.metrics_at_threshold(
+                evidence.probability[:, c], evidence.labels[:, c] > 0, threshold
+            )
+            number = {"temperature": divisor}
+            found[name] = (
+                number
+                if evidence.exclusive
+                else {"threshold": threshold} | number | demand | {"val": reached}
+            )
+        return found
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a checkpoint whose rule does not keep the demanded bounds."""
+        rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
+        if isinstance(rule, ClassificationRule) and not bool(rule.numbers[:, 2].all()):
+            raise UserError(
+                "this checkpoint's threshold does not keep the bounds it was searched under;"
+                f" {UNREACHED_HINT.format('EPOCHS_OF_RUN')}"
+            )

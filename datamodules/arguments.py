@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
 from pydantic.fields import FieldInfo
 
-from datamodules.refusal import UserError
+from datamodules.errors import UserError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 

@@ -3,13 +3,14 @@
 import os
 from typing import Annotated
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
-
 import albumentations as A
 from pydantic import Field
 
 from datamodules.arguments import Fraction, NonNegative, Number, Positive, PositiveRange, validated
 from datamodules.image_size import ImageSize, ImageSizeLike
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
+
 
 Share = Annotated[Number, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
 

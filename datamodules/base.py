@@ -1,18 +1,33 @@
-"""The DataModule that every data set shares; a subclass writes `manifest()` alone."""
+"""ManifestDataModule: from a data set's manifest to batches."""
 
+import os
+import signal
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import albumentations as A
+import numpy as np
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
+from torch.utils.data import DataLoader
 
 from datamodules.arguments import Channels, Count, FilePath, Whole, check_partial, validated
-from datamodules.cache import ImageCache
-from datamodules.checks import (
+from datamodules.formats.image_cache import ImageCache
+from datamodules.image_size import ImageSize, ImageSizeLike
+from datamodules.loading.cache_builder import build_cache
+from datamodules.loading.dataset import ManifestDataset, collate
+from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
+from datamodules.manifest.manifest import SPLITS, Manifest, present_classes
+from datamodules.manifest.splitting import assign_fold, assign_split
+from datamodules.manifest.validation import (
+    CleaningReport,
     check_cache_size,
     check_folds,
     check_image_size,
@@ -20,15 +35,233 @@ from datamodules.checks import (
     check_root,
     check_splits,
 )
-from datamodules.cleaning import CleaningReport
-from datamodules.decoding import build_cache
-from datamodules.image_size import ImageSize, ImageSizeLike
-from datamodules.leaks import leakage_stats, merge_near_duplicate_groups
-from datamodules.manifest import SPLITS, Manifest
-from datamodules.plan import SamplingConfig
-from datamodules.probabilities import attach_scores
-from datamodules.serving import ServingDataModule
-from datamodules.split import assign_fold, assign_split
+from datamodules.sampling.config import EpochConfig, SamplingConfig
+from datamodules.sampling.epoch_sampler import (
+    EvaluationSampler,
+    ResumableLoader,
+    SamplingPool,
+    TrainingSampler,
+)
+from datamodules.sampling.hard_example_scores import attach_scores
+from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
+
+NumWorkers = int | Literal["auto"]
+
+
+def training_loader(
+    dataset: ManifestDataset,
+    pool: SamplingPool,
+    plan: Callable[[int], EpochConfig],
+    trainer: Trainer | None,
+    num_workers: NumWorkers,
+) -> DataLoader:
+    """Load keys that follow from (seed, epoch), sharded over the trainer's ranks.
+
+    The state of the loader is saved with a checkpoint.
+    """
+
+    def epoch() -> int:
+        # not current_epoch: a fit that is resumed between two epochs starts its workers while that
+        # is still the old one
+        return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]
+
+    def consumed() -> int:
+        return (
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            % int(trainer.num_training_batches)
+            if trainer
+            else 0
+        )
+
+    keys = TrainingSampler(pool, plan, dataset.seed, epoch, *rank_of(trainer))
+    return ResumableLoader(
+        consumed=consumed,
+        dataset=dataset,
+        batch_sampler=keys,
+        **_loader_arguments(dataset.seed, num_workers),
+    )
+
+
+def evaluation_loader(
+    dataset: ManifestDataset,
+    rows: np.ndarray,
+    trainer: Trainer | None,
+    batch_size: int,
+    image_size: Callable[[], ImageSize],
+    num_workers: NumWorkers,
+) -> DataLoader:
+    """Load every row once, sharded over the trainer's ranks."""
+    keys = EvaluationSampler(rows, batch_size, image_size, *rank_of(trainer))
+    return DataLoader(dataset, batch_sampler=keys, **_loader_arguments(dataset.seed, num_workers))
+
+
+def rank_of(trainer: Trainer | None) -> tuple[int, int]:
+    """Return the rank of this process and the number of processes."""
+    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+
+def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
+    workers = default_num_workers() if num_workers == "auto" else num_workers
+    return {
+        "collate_fn": collate,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": (
+            torch.Generator().manual_seed(seed)
+        ),  # else a loader consumes the global random stream
+        "prefetch_factor": 4 if workers else None,
+        "worker_init_fn": _ignore_sigint,
+    }
+
+
+def _ignore_sigint(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def default_num_workers() -> int:
+    """Return the number of loader processes for one device, at most 8.
+
+    There are none on a CPU of up to two cores, where the training step needs them.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    devices = max(1, torch.cuda.device_count())
+    return (
+        0 if cores <= 2 and not torch.cuda.is_available() else max(1, min(8, cores // devices - 1))
+    )
+
+
+class ServingDataModule(LightningDataModule):
+    """Serves a table and a cache; `ManifestDataModule` makes both and documents the values."""
+
+    table: Any  # a Manifest
+    cache: Any  # an ImageCache
+    image_size: ImageSize
+    evaluation_size: int | str
+    batch_size: int
+    eval_batch_size: int
+    batches_per_epoch: int | None
+    augmentation: A.Compose | None
+    sampling: SamplingConfig
+    seed: int
+    predict_splits: tuple[str, ...]
+    num_workers: NumWorkers
+    can_validate = True  # False where nothing is known of the images
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch_config: Callable[[int], EpochConfig] = lambda epoch: (
+            self.base_epoch_config
+        )  # a curriculum puts its own in place
+        self.trained_size: ImageSize | None = (
+            None  # that a checkpoint's weights were trained on, where it says so
+        )
+        self.size_is_given = (
+            False  # by the user, for a test or a prediction: then it wins over `trained_size`
+        )
+
+    @property
+    def base_epoch_config(self) -> EpochConfig:
+        """The plan of every epoch, unless a curriculum sets another one."""
+        wanted = self.sampling.positive_fraction, self.sampling.strata_weights
+        return EpochConfig(self.image_size, self.batch_size, self.batches_per_epoch, *wanted)
+
+    @cached_property
+    def pool(self) -> SamplingPool:
+        """The training rows as the sampler sees them."""
+        pool = build_sampling_pool(self.table, self.cache, self.sampling, self.seed)
+        pool.check(self.base_epoch_config, "datamodule.sampling")
+        return pool
+
+    @property
+    def images(self) -> np.ndarray:
+        """Used training images without and with each class, `classes x 2`."""
+        rows, _ = subsample_negatives(self.table, self.cache, self.sampling, self.seed)
+        there = present_classes(self.table, self.cache)[rows].sum(0)
+        return np.stack([len(rows) - there, there], 1)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Pixels outside and inside the masks of each class, `classes x 2`.
+
+        They are those of the training rows that are used, at each image's own size.
+        """
+        rows, _ = subsample_negatives(self.table, self.cache, self.sampling, self.seed)
+        inside = np.asarray(self.cache.areas)[rows].sum(0)
+        return np.stack(
+            [np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1
+        )
+
+    def dataset(self, evaluation: bool) -> ManifestDataset:
+        """All rows, augmented for training or with their truth for evaluation."""
+        if evaluation:
+            return ManifestDataset(
+                self.cache, self.table, self.seed, evaluation_size=self.evaluation_size
+            )
+        return ManifestDataset(
+            self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights()
+        )
+
+    def _loss_weights(self) -> np.ndarray | None:
+        if not (self.sampling.hard_in_loss and self.sampling.boosts_hard):
+            return None
+        weights = np.ones(len(self.table))
+        weights[self.pool.rows] = self.pool.hard_weight
+        return weights
+
+    def batches(self, world_size: int, epoch: int = 0) -> int:
+        """Training batches of an epoch on each rank."""
+        return self.pool.batches(self.epoch_config(epoch), world_size)
+
+    def trained_image_size(self) -> ImageSize:
+        """Return the canvas for evaluation: the running epoch's in a fit, else the weights'.
+
+        A size that the user gave for a test or a prediction wins over that of the weights.
+        """
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if fitting and self.trainer:
+            return self.epoch_config(self.trainer.current_epoch).image_size
+        return self.image_size if self.size_is_given else self.trained_size or self.image_size
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented batches in an order that follows from (seed, epoch)."""
+        return training_loader(
+            self.dataset(evaluation=False),
+            self.pool,
+            self.epoch_config,
+            self.trainer,
+            self.num_workers,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Every val image once, with its truth."""
+        return self._evaluation_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Every test image once, with its truth."""
+        return self._evaluation_dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Every image of `predict_splits` once."""
+        return self._evaluation_dataloader(*self.predict_splits)
+
+    def _evaluation_dataloader(self, *splits: str) -> DataLoader:
+        rows, sizes = (
+            np.flatnonzero(self.table.rows["split"].isin(splits)),
+            (self.eval_batch_size, self.trained_image_size),
+        )
+        return evaluation_loader(
+            self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the image size these weights are trained on, if it is not `image_size`."""
+        size = self.trained_image_size()
+        return {"image_size": size.as_config} if size != self.image_size else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the image size that these weights were trained on, to evaluate them at it."""
+        self.trained_size = ImageSize.from_config(state_dict["image_size"])
 
 
 @validated

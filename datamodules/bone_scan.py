@@ -1,14 +1,14 @@
-"""Bone scans in the BS-80K layout.
+"""BS-80K bone scans: label files, boxes, patients, views."""
 
-The label of `wholeBodyANT/1.jpg` stands in `wholeBodyANT/wholeBodyANT.txt`, its boxes in
-`wholeBodyANT/ant/1.xml`.
-
-Data: BS-80K (Huang et al. 2022, https://doi.org/10.1016/j.compbiomed.2022.106221)
-"""
-
-from collections.abc import Sequence
-from dataclasses import replace
+import codecs
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,445 @@ import pandas as pd
 
 from datamodules.arguments import FilePath, NonNegative, Whole, validated
 from datamodules.base import ManifestDataModule
-from datamodules.bone_boxes import BoneBoxes
-from datamodules.bone_index import build_index
-from datamodules.bone_patients import check_patients, find_copies, join_views, patient_strata
-from datamodules.images import image_size
-from datamodules.letterbox import Letterbox
-from datamodules.manifest import SPLITS, Manifest
-from datamodules.refusal import ManifestError
-from datamodules.truths import check_ground_truth
+from datamodules.errors import ManifestError, UserError
+from datamodules.formats.image_io import SUFFIXES, image_size
+from datamodules.formats.voc import Corners, fit_to_image, read_voc
+from datamodules.loading.letterbox import Letterbox
+from datamodules.manifest.manifest import SPLITS, Manifest
+from datamodules.manifest.validation import CleaningReport, check_ground_truth
+from datamodules.sampling.strata import NO_LESION
+
+LABELS = {"0": 0, "1": 1}
+
+
+@dataclass
+class BoneLabels:
+    """Content of a label file.
+
+    Attributes:
+        of: File name to 0 or 1, in the file's order.
+        line: File name to the line, from 1, that names it first.
+        blank: Number of empty lines.
+        repeated: Names that occur again with the same label.
+    """
+
+    of: dict[str, int] = field(default_factory=dict)
+    line: dict[str, int] = field(default_factory=dict)
+    blank: int = 0
+    repeated: list[str] = field(default_factory=list)
+
+
+def read_labels(path: Path) -> BoneLabels:
+    """Read a label file, with the line endings of any system.
+
+    It is UTF-8 with or without a byte-order mark, or UTF-16 with one.
+
+    Raises:
+        ManifestError: unreadable, without any label, or a line that has no tab, no name, a label
+            other than 0 and 1, or another label than an earlier line of the same image.
+    """
+    labels = BoneLabels()
+    for number, line in enumerate(io.StringIO(_read_text(path), newline=None), start=1):
+        if not line.strip():
+            labels.blank += 1
+            continue
+        name, label = _parse_labels(path, number, line.strip(" \r\n"))
+        if labels.of.setdefault(name, label) != label:
+            first = f"is {labels.of[name]} in line {labels.line[name]} and {label} in line {number}"
+            raise ManifestError(
+                f"{path}: the label of '{name}' {first}; remove the line that is wrong"
+            )
+        if labels.line.setdefault(name, number) != number:
+            labels.repeated.append(name)
+    if not labels.of:
+        raise ManifestError(
+            f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the"
+            " file"
+        )
+    return labels
+
+
+def _parse_labels(path: Path, number: int, line: str) -> tuple[str, int]:
+    if "\t" not in line:
+        raise ManifestError(
+            f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab,"
+            " and 0 or 1"
+        )
+    name, label = (part.strip() for part in line.split("\t", 1))
+    if not name:
+        raise ManifestError(
+            f"line {number} of {path} names no image before its tab; write the image's name there,"
+            " or remove the line"
+        )
+    if label not in LABELS:
+        raise ManifestError(
+            f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1"
+            " for abnormal"
+        )
+    return name, LABELS[label]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return data.decode(
+            "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"{path} cannot be read as text ({error}); save it as UTF-8, or restore the file"
+        ) from error
+
+
+def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
+    """Check the lists of patient numbers that are one patient, and return them as strings.
+
+    Raises:
+        Refusal: something else than lists of two or more numbers.
+    """
+    for together in identical:
+        numbers = (
+            list(together)
+            if isinstance(together, Sequence) and not isinstance(together, str)
+            else []
+        )
+        if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
+            raise UserError(
+                f"datamodule.identical holds {together}, which is no list of two patient numbers or"
+                " more; write [[828, 2244], ...], or []"
+            )
+    return [[str(number) for number in together] for together in identical]
+
+
+def join_views(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Map each patient number to its group, which for most is the number itself.
+
+    Numbers that any list in `together` connects share the lowest of theirs.
+    """
+    groups: list[set[str]] = []
+    for connected in map(set, together):
+        for other in [group for group in groups if group & connected]:
+            connected |= other
+            groups.remove(other)
+        groups.append(connected)
+    present = set(numbers)
+    group_of = {number: number for number in present}
+    for group in groups:
+        members = group & present
+        group_of |= dict.fromkeys(
+            members, min(members, key=lambda number: (len(number), number), default="")
+        )
+    return group_of
+
+
+def find_copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
+    """Find patient numbers whose scans are the same file, byte by byte; reads only equal sizes.
+
+    Args:
+        rows: With `id`, `image` and `number`.
+        cleaning: Takes the count of copies.
+    """
+    size = rows["image"].map(lambda path: Path(path).stat().st_size)
+    alike = rows[size.groupby(size).transform("size") > 1]
+    digest = alike["image"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    twice = digest.duplicated(keep=False)
+    found = []
+    for _, same in alike[twice].groupby(digest[twice], sort=False):
+        numbers = same["number"].drop_duplicates()
+        if len(numbers) > 1:
+            found.append(numbers.tolist())
+            for id in same["id"].iloc[1:]:
+                cleaning.count(
+                    "scan that is a copy of another patient's: they count as one patient", id
+                )
+    return found
+
+
+def patient_strata(rows: pd.DataFrame) -> pd.Series:
+    """Return per row which views of its group are abnormal, such as `1_ANT_POST`.
+
+    A split that is stratified by it has its share of each kind.
+
+    Args:
+        rows: With `group`, `view` and `label`.
+    """
+    abnormal = (
+        rows[rows["label"] == 1]
+        .groupby("group")["view"]
+        .agg(lambda views: "_".join(["1", *sorted(set(views))]))
+    )
+    return rows["group"].map(abnormal).fillna(NO_LESION)
+
+
+VIEW_COLUMNS = {"abnormal": "boxes", "normal": "physiological"}  # by an object's name in lower case
+Boxes = dict[str, list[list[float]]]
+
+
+@dataclass(frozen=True)
+class BoneBoxes:
+    """Reads the boxes of each image, those of `wholeBodyANT/1.jpg` from `wholeBodyANT/ant/1.xml`.
+
+    Attributes:
+        tolerance: Pixels by which a box may reach beyond its image; it is cut off at the border.
+        bad: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing is
+            known of its image's boxes.
+        cleaning: Takes the counts of what was cut, left out or odd.
+    """
+
+    tolerance: float
+    bad: str
+    cleaning: CleaningReport
+
+    def columns(self, rows: pd.DataFrame) -> dict[str, pd.Series]:
+        """Return the columns `boxes` and `physiological`; None where an image has no usable XML.
+
+        Each cell is a list of [x1, y1, x2, y2] in the image's own pixels.
+
+        Args:
+            rows: With `id`, `image`, `view`, `label`, `height` and `width`.
+
+        Raises:
+            ManifestError: a file that cannot be used, and `bad` is not `drop`.
+        """
+        found = [self._image_boxes(*row) for row in self._attach_files(rows)]
+        return {
+            name: pd.Series([boxes and boxes[name] for boxes in found], rows.index, dtype=object)
+            for name in VIEW_COLUMNS.values()
+        }
+
+    def _attach_files(self, rows: pd.DataFrame) -> Iterator[tuple[str, Path | None, int, int, int]]:
+        """Id, XML, label, height and width of every row; an XML without an image is counted."""
+        files: dict[str, dict[str, Path]] = {}
+        images = [Path(image) for image in rows["image"]]
+        for folder, view in {
+            str(image.parent): view for image, view in zip(images, rows["view"], strict=True)
+        }.items():
+            files[folder] = _annotations(Path(folder), view)
+            for stem in sorted(
+                files[folder].keys()
+                - {image.stem for image in images if str(image.parent) == folder}
+            ):
+                self.cleaning.count(
+                    "XML without its image: left out", f"{Path(folder).name}/{stem}.xml"
+                )
+        numbers = zip(rows["label"], rows["height"], rows["width"], strict=True)
+        for id, image, (label, height, width) in zip(rows["id"], images, numbers, strict=True):
+            yield id, files[str(image.parent)].get(image.stem), label, height, width
+
+    def _image_boxes(
+        self, id: str, path: Path | None, label: int, height: int, width: int
+    ) -> Boxes | None:
+        if path is None:
+            self.cleaning.count("image without an XML: nothing is known of its boxes", id)
+            return None
+        try:
+            boxes = self._read(id, path, height, width)
+        except ManifestError as error:
+            if self.bad == "refuse":
+                raise ManifestError(
+                    f"{error}, or go on without such files with datamodule.bad_boxes=drop"
+                ) from error
+            self.cleaning.count(
+                "XML that cannot be used: nothing is known of its image's boxes", id
+            )
+            return None
+        if bool(boxes["boxes"]) != bool(label):
+            kind = (
+                "abnormal image without an Abnormal box"
+                if label
+                else "normal image with an Abnormal box"
+            )
+            self.cleaning.count(f"{kind}: the label is believed", id)
+        return boxes
+
+    def _read(self, id: str, path: Path, height: int, width: int) -> Boxes:
+        voc = read_voc(path)
+        if voc.size not in (None, (height, width)):
+            said = (
+                f"says that its image has {voc.size[0]} x {voc.size[1]} pixels, and '{id}' has"
+                f" {height} x {width}"
+            )
+            raise ManifestError(
+                f"{path} {said}; take image and XML from the same export, or remove the file"
+            )
+        boxes: Boxes = {name: [] for name in VIEW_COLUMNS.values()}
+        for name, corners in voc.objects:
+            inside = fit_to_image(voc, corners, height, width, self.tolerance)
+            if inside != corners:
+                self.cleaning.count("box that stands out of its image: cut off at the border", id)
+            column = VIEW_COLUMNS.get(name.lower())
+            if column is None:
+                self.cleaning.count(
+                    "box that is named neither Normal nor Abnormal: left out", f"{id} {name}"
+                )
+            elif not _has_area(inside):
+                self.cleaning.count("box without an area: left out", id)
+            else:
+                boxes[column].append(list(inside))
+        return boxes
+
+
+def _annotations(folder: Path, view: str) -> dict[str, Path]:
+    """Stem to XML of the folder's subfolder that is named as the view in lower case."""
+    place = folder / view.lower()
+    there = sorted(place.iterdir()) if view and place.is_dir() else []
+    return {path.stem: path for path in there if path.suffix.lower() == ".xml"}
+
+
+def _has_area(corners: Corners) -> bool:
+    x1, y1, x2, y2 = corners
+    return x2 > x1 and y2 > y1
+
+
+INDEX_COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "label")
+SCAN_NAME_PATTERN = re.compile(
+    r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?"
+)  # kneeLANT, headPOST, vertbra
+PART_NAMES = {
+    name: name
+    for name in (
+        "ankle",
+        "chest",
+        "elbow",
+        "head",
+        "knee",
+        "pelvis",
+        "shoulder",
+        "vertebra",
+        "wholeBody",
+    )
+}
+PART_NAMES |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
+
+
+def parse_folder(name: str) -> tuple[str, str, str]:
+    """Split a folder's name into part, side (L, R or empty) and view (ANT, POST or empty).
+
+    An unknown part keeps its spelling.
+    """
+    found = SCAN_NAME_PATTERN.fullmatch(name)
+    part, side, view = (
+        (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
+    )
+    return PART_NAMES.get(part, part), side, view
+
+
+def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
+    """List every labelled image below `root`, one row each.
+
+    Folders are in the order of their names, images in that of their label file.
+
+    Args:
+        root: Holds the folders; those without a label file of their own name are left alone.
+        unmatched: What to do with labels without image and images without label: `refuse`, or
+            `drop`.
+        cleaning: Takes the counts of what was dropped or odd.
+
+    Returns:
+        COLUMNS: `id` is "folder/file", `number` the patient's (the file's stem without leading
+            zeros), all strings but `label`.
+
+    Raises:
+        ManifestError: no such folder, a label file that cannot be used, or unmatched files that are
+            to be refused.
+    """
+    folders = _labeled_rows(root)
+    if not folders:
+        deeper = next((folder for folder in _folders(root) if _labeled_rows(folder)), None)
+        raise ManifestError(
+            f"{root} has no folder that holds a .txt of its own name, such as"
+            f" wholeBodyPOST/wholeBodyPOST.txt{f' (but {deeper} has)' if deeper else ''}; set"
+            " datamodule.root to the folder that holds them"
+        )
+    columns = zip(*(_index_columns(folder, unmatched, cleaning) for folder in folders), strict=True)
+    return pd.DataFrame(
+        {name: list(chain(*parts)) for name, parts in zip(INDEX_COLUMNS, columns, strict=True)}
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    with os.scandir(root) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+
+
+def _labeled_rows(root: Path) -> list[Path]:
+    return [folder for folder in _folders(root) if (folder / f"{folder.name}.txt").is_file()]
+
+
+def _index_columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence[list[Any]]:
+    """The COLUMNS of one folder."""
+    file = folder / f"{folder.name}.txt"
+    labels = read_labels(file)
+    _count_odd(folder.name, labels, cleaning)
+    names = _match_files(file, labels, unmatched, cleaning)
+    n, place = len(names), f"{folder}{os.sep}"
+    part, side, view = parse_folder(folder.name)
+    numbers = [_patient_number(name) for name in names]
+    ids, paths = [f"{folder.name}/{name}" for name in names], [place + name for name in names]
+    return (
+        ids,
+        [folder.name] * n,
+        paths,
+        [part] * n,
+        [side] * n,
+        [view] * n,
+        numbers,
+        [labels.of[name] for name in names],
+    )
+
+
+def _patient_number(name: str) -> str:
+    stem = name.rpartition(".")[0] or name
+    return stem.lstrip("0") or "0"
+
+
+def _count_odd(folder: str, labels: BoneLabels, cleaning: CleaningReport) -> None:
+    part, _, view = parse_folder(folder)
+    if part not in PART_NAMES.values():
+        cleaning.count(
+            "folder of a part that BS-80K does not have: indexed by its own name", folder
+        )
+    if not view:
+        cleaning.count("folder whose name says no view, ANT or POST: indexed without one", folder)
+    for _ in range(labels.blank):
+        cleaning.count("blank line in a label file: skipped", f"{folder}/{folder}.txt")
+    for name in labels.repeated:
+        cleaning.count(
+            "image that its label file names twice alike: taken once", f"{folder}/{name}"
+        )
+
+
+def _match_files(
+    file: Path, labels: BoneLabels, unmatched: str, cleaning: CleaningReport
+) -> list[str]:
+    """The names that stand in the label file and in its folder."""
+    with os.scandir(file.parent) as entries:
+        files = {entry.name for entry in entries if entry.is_file()}
+    missing = [name for name in labels.of if name not in files]
+    if missing and unmatched == "refuse":
+        said = (
+            f"{file} names {len(missing)} images that are not in its folder, '{missing[0]}' in line"
+            f" {labels.line[missing[0]]} for one"
+        )
+        raise ManifestError(f"{said}; restore them, or set datamodule.unmatched=drop")
+    others = sorted(files - labels.of.keys() - {file.name})
+    strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]
+    if strays and unmatched == "refuse":
+        said = f"{file} does not name {len(strays)} images of its folder, '{strays[0]}' for one"
+        raise ManifestError(
+            f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set"
+            " datamodule.unmatched=drop"
+        )
+    ignored = sorted(set(others) - set(strays))
+    for reason, names in (
+        ("label without its image: left out", missing),
+        ("image without a label: left out", strays),
+        ("file that is no image: left out", ignored),
+    ):
+        for name in names:
+            cleaning.count(reason, f"{file.parent.name}/{name}")
+    return [name for name in labels.of if name in files]
+
 
 VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
 IDENTICAL = (

@@ -1,9 +1,4 @@
-"""Brain-tumour MRI slices exported from Roboflow as COCO.
-
-The folders are `train/ valid/ test/`, each with `_annotations.coco.json`.
-
-Data: https://www.kaggle.com/datasets/pkdarabi/brain-tumor-image-dataset-semantic-segmentation
-"""
+"""Brain-tumor MRI as a Roboflow COCO export."""
 
 import json
 from collections import defaultdict
@@ -15,12 +10,49 @@ from pycocotools import mask as coco_mask
 
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
+from datamodules.errors import ManifestError
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
+from datamodules.formats.image_io import SUFFIXES
 from datamodules.formats.rle import Rle
-from datamodules.formats.roboflow import FOLDERS, annotation_file, original_name
-from datamodules.images import SUFFIXES
-from datamodules.manifest import Manifest
-from datamodules.refusal import ManifestError
+from datamodules.manifest.manifest import Manifest
+
+FOLDERS = {
+    "train": ("train",),
+    "val": ("valid", "val"),
+    "test": ("test",),
+}  # split -> names its folder may have
+ANNOTATIONS = "_annotations.coco.json"
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """Return the annotation file of a split.
+
+    Raises:
+        ManifestError: there is no such folder, or no such file in it.
+    """
+    folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+    if folder is None:
+        raise ManifestError(
+            f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO"
+            " export with train/ valid/ test/"
+        )
+    path = folder / ANNOTATIONS
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/"
+            " valid/ test/"
+        )
+    return path
+
+
+def original_name(file_name: str) -> str | None:
+    """Return the name of the original, as `y289_jpg` of `y289_jpg.rf.003b28.jpg`.
+
+    Each copy of an image has its own hash after `.rf.`; None without one.
+    """
+    original, mark, _ = Path(file_name).name.partition(".rf.")
+    return original if mark else None
+
 
 CocoParts = list[
     tuple[dict[str, Any], Rle]

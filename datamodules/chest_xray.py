@@ -14,9 +14,9 @@ import pandas as pd
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
-from datamodules.images import SUFFIXES
-from datamodules.manifest import SPLITS, Manifest
-from datamodules.refusal import ManifestError
+from datamodules.errors import ManifestError
+from datamodules.formats.image_io import SUFFIXES
+from datamodules.manifest.manifest import SPLITS, Manifest
 
 PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMAL-(\d+)-")
 

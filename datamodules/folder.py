@@ -7,11 +7,11 @@ import pandas as pd
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
-from datamodules.cache import ImageCache
-from datamodules.checks import check_root
-from datamodules.images import SUFFIXES
-from datamodules.manifest import Manifest
-from datamodules.refusal import ManifestError
+from datamodules.errors import ManifestError
+from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.image_io import SUFFIXES
+from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.validation import check_root
 
 UNUSED = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
+from datamodules.errors import ManifestError, UserError
+from datamodules.formats.image_io import image_size
 from datamodules.formats.meta_json import is_square
-from datamodules.images import image_size
-from datamodules.manifest import SPLITS, Manifest, read_manifest
-from datamodules.refusal import ManifestError, UserError
-from datamodules.truths import check_ground_truth
+from datamodules.manifest.manifest import SPLITS, Manifest, read_manifest
+from datamodules.manifest.validation import check_ground_truth
 
 WHOLE_IMAGE_HINT = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 

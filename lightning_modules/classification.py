@@ -7,18 +7,16 @@ import torch
 from torch import Tensor
 
 from datamodules.arguments import Names, validated
-from datamodules.labels import is_multiclass as classes_exclude
-from datamodules.refusal import UserError
-from datamodules.sample import Sample
-from lightning_modules.adapted import FrozenBackboneClassifier
-from lightning_modules.classifiers import find_head
-from lightning_modules.collector import EvidenceCollector
-from lightning_modules.cross_entropy import BCELoss
-from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.evidence import Evidence
-from lightning_modules.label_evidence import ClassificationEvidence
-from lightning_modules.label_rule import ClassificationRule
-from lightning_modules.supervised import Stage
+from datamodules.errors import UserError
+from datamodules.loading.dataset import Sample
+from datamodules.manifest.manifest import is_multiclass as classes_exclude
+from evaluation.collector import EvidenceCollector
+from evaluation.decision_rule import ClassificationRule
+from evaluation.evidence import ClassificationEvidence, Evidence
+from lightning_modules.base import EvaluatedModule, Stage
+from lightning_modules.losses import BCELoss
+from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.lora import FrozenBackboneClassifier
 
 
 @validated

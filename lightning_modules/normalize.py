@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.refusal import UserError
+from datamodules.errors import UserError
 
 AUTO = "auto"
 GIVEN = "module.mean and module.std"

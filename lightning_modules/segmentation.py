@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 
 from datamodules.arguments import Count, Names, validated
-from datamodules.sample import Sample
-from lightning_modules.collector import EvidenceCollector
-from lightning_modules.cross_entropy import BCELoss, ClassBalancedBCELoss
-from lightning_modules.evaluated import EvaluatedModule
-from lightning_modules.histograms import logit_histograms
-from lightning_modules.logit_byte import LEVELS
-from lightning_modules.mask_decision import dice
-from lightning_modules.mask_evidence import SegmentationEvidence
-from lightning_modules.mask_rule import SegmentationRule
-from lightning_modules.supervised import Stage
-from lightning_modules.uncertainty import nanmean_classes
+from datamodules.loading.dataset import Sample
+from evaluation.bootstrap import nanmean_classes
+from evaluation.collector import EvidenceCollector
+from evaluation.decision_rule import SegmentationRule
+from evaluation.evidence import SegmentationEvidence
+from evaluation.logit_histogram import LEVELS, logit_histograms
+from evaluation.metrics.segmentation import dice
+from lightning_modules.base import EvaluatedModule, Stage
+from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 
 
 @validated

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
-from datamodules.manifest import Manifest
-from datamodules.refusal import UserError
+from datamodules.manifest.manifest import Manifest
 
 KEY = "training_record"  # in a checkpoint
 VERSION = 1

@@ -17,9 +17,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # likewise: as many workers as cores
 
 import run  # noqa: E402
-from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothorax  # noqa: E402
-from lightning_modules.supervised import SupervisedModule  # noqa: E402
-from tests.ranked import ranks  # noqa: E402
+from datamodules.phantoms import (
+    bone_scan,
+    brain_tumor,
+    chest_xray,
+    pneumothorax,  # noqa: E402
+)
+from lightning_modules.base import SupervisedModule  # noqa: E402
+from tests.factories.distributed import ranks  # noqa: E402
 
 CALLBACKS = "callbacks=[checkpoint,threshold_search,interrupt,finite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]

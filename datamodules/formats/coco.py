@@ -8,8 +8,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from datamodules.errors import LARGEST_IMAGE, ContentError, ManifestError
 from datamodules.formats.rle import Rle, checked_rle
-from datamodules.refusal import LARGEST_IMAGE, ContentError, ManifestError
 
 TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
 

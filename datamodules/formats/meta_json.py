@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.refusal import ManifestError
+from datamodules.errors import ManifestError
 
 KEYS = {
     "image_path": "image",
@@ -19,7 +19,7 @@ KEYS = {
     "has_pnx": "label",
     "strata": "stratum",
 }
-STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.strata names them
+STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.sampling.strata names them
 EXTRA_KEYS = dict.fromkeys(
     ("id", "image", "mask", "cropped_mask", "stratum", "group", "split", "crop"), object
 )  # what pandas must not convert

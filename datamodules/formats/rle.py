@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from datamodules.refusal import LARGEST_IMAGE
+from datamodules.errors import LARGEST_IMAGE
 
 Rle = dict[
     str, Any

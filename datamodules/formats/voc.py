@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from datamodules.refusal import ManifestError
+from datamodules.errors import ManifestError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"

@@ -1,19 +1,346 @@
-"""Phantom patients with and without bone lesions, an anterior and a posterior scan each.
+"""Bone-scan phantoms: acquisition, and the BS-80K layout on disk."""
 
-They are written in the layout of BS-80K.
-"""
-
+from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 
 from datamodules.arguments import Count, Fraction, NonNegative, PositiveRange, Whole, validated
-from datamodules.phantoms.bone_counts import Visibility
-from datamodules.phantoms.bone_examination import examine
-from datamodules.phantoms.bone_layout import Layout
-from datamodules.phantoms.bone_lesions import Lesions
+from datamodules.errors import UserError
+from datamodules.phantoms.bone_anatomy import (
+    VIEWS,
+    Gantry,
+    Lesions,
+    draw_head,
+    draw_hot_spots,
+    draw_lesions,
+    draw_limbs,
+    draw_patient,
+    draw_soft_tissue,
+    draw_trunk,
+)
 from datamodules.phantoms.folder import written_once
-from datamodules.refusal import UserError
+
+ROWS = 1024  # of a real scan; smaller ones look like real ones made smaller
+GREYS = 255
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Rule for when a spot counts as seen in one view, and which pixels its mask has.
+
+    It is evaluated on expected counts, before noise, among the pixels of the spot's mask.
+
+    Attributes:
+        contrast: Least ratio of the spot's own counts to all others there.
+        rose: Least ratio of the spot's own counts to the square root of all others, its
+            signal-to-noise ratio. Rose (1948) found that an observer needs about 5.
+        greys: Least number of grey levels that the spot's peak adds; hot spots elsewhere may leave
+            it fewer.
+        share: Share of the spot's own peak above which a pixel belongs to its mask; 0.4 is
+            customary for outlining tracer volumes.
+    """
+
+    contrast: float = 0.35
+    rose: float = 5.0
+    greys: float = 4.0
+    share: float = 0.4
+
+    def mask(self, spot: np.ndarray, everything: np.ndarray, gain: float) -> np.ndarray | None:
+        """Return the spot's mask, bool `height x width`, or None if the spot is not seen.
+
+        Args:
+            spot: Its expected counts a pixel, `height x width`.
+            everything: Those of the whole scan, the spot among them.
+            gain: Grey levels a count, see `gain`.
+        """
+        inside = spot > self.share * spot.max()
+        signal, others = float(spot[inside].sum()), float((everything - spot)[inside].sum())
+        seen = (
+            signal > self.contrast * others
+            and signal > self.rose * np.sqrt(max(others, 1.0))
+            and spot.max() * gain >= self.greys
+        )
+        return inside if seen and inside.any() else None
+
+
+def gain(expected: np.ndarray) -> float:
+    """Return the grey levels per count.
+
+    The hottest pixel is white, but a count of a scan of 1024 rows is at least one level. So do the
+    real files: without hot urine they use all 255 levels; with it the body stays dark and the urine
+    overflows.
+
+    Args:
+        expected: Counts per pixel, `height x width`.
+    """
+    smaller = (len(expected) / ROWS) ** 2  # a pixel of a smaller scan holds more counts
+    peak = float(expected.max()) * smaller
+    return smaller * max(1.0, GREYS / (peak + 3.5 * np.sqrt(peak) + 1))
+
+
+def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -> np.ndarray:
+    """Acquire one scan: Poisson counts as grey levels, uint8 `height x width`.
+
+    Args:
+        random: Source of the noise.
+        expected: Counts a pixel, `height x width`.
+        overflow: Whether what is too bright starts again at black, as in some real files, instead
+            of staying white.
+    """
+    levels = np.rint(random.poisson(expected) * gain(expected)).astype(np.int64)
+    return (levels % (GREYS + 1) if overflow else np.clip(levels, 0, GREYS)).astype(np.uint8)
+
+
+def boxes(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
+    """Return a box (x1, y1, x2, y2) around each connected part of a mask, from top to bottom.
+
+    Corners are pixel edges.
+
+    Args:
+        mask: Bool `height x width`.
+        margin: Pixels left free around the part, where the image has them.
+    """
+    height, width = mask.shape
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return sorted(
+        (
+            (
+                max(x - margin, 0),
+                max(y - margin, 0),
+                min(x + w + margin, width),
+                min(y + h + margin, height),
+            )
+            for x, y, w, h, _ in stats[1:].tolist()
+        ),
+        key=lambda box: (box[1], box[0]),
+    )
+
+
+OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
+TRIES = 20
+REGIONS = {
+    "kneeL": ("thigh_left", (2.5, 120, 16.5, 138)),
+    "kneeR": ("thigh_right", (-16.5, 120, -2.5, 138)),
+}  # part, x1, y1, x2, y2 in its cm
+REGIONS |= {
+    "vertbra": ("trunk", (-6, 17, 6, 77)),
+    "pelvis": ("trunk", (-16, 70, 16, 99)),
+}  # "vertbra" is the real set's spelling
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One view of an examination.
+
+    Attributes:
+        image: uint8 `height x width`.
+        mask: Bool `height x width`, the lesions that can be seen in this view.
+        abnormal: A box around each part of the mask.
+        normal: Boxes around what else is hot: urine, kidneys, injection site, worn joints.
+        regions: Where some parts of the body lie, by names as "kneeL"; a box each.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    abnormal: list[Box]
+    normal: list[Box]
+    regions: dict[str, Box]
+
+
+def examine(
+    random: np.random.Generator,
+    height: int,
+    ill: bool,
+    counts: tuple[float, float],
+    lesions_as: Lesions,
+    urine: float,
+    visibility: Visibility,
+) -> dict[str, Scan]:
+    """Draw a patient and its two simultaneous scans, "ANT" and "POST".
+
+    Args:
+        random: Source of everything random.
+        height: Of the scans in pixels; they are a quarter as wide.
+        ill: Whether there are lesions; at least one is then seen in at least one view.
+        counts: See `draw_patient`.
+        lesions_as: How hot and how large they are.
+        urine: See `draw_hot_spots`.
+        visibility: When a lesion, or anything else hot, counts as seen in a view.
+
+    Raises:
+        Refusal: Lesions of this uptake are never seen at this visibility.
+    """
+    of_body, of_spots, of_lesions, of_noise = random.spawn(4)
+    patient = draw_patient(of_body, counts)
+    gantry = Gantry(of_body, patient, height)
+    for draw in (draw_soft_tissue, draw_head, draw_trunk, draw_limbs):
+        draw(gantry)
+    body = gantry.body()
+    exposure = patient.counts / float(body[0].sum())
+    spots = [exposure * spot for spot in draw_hot_spots(gantry, of_spots, urine)]
+    healthy = exposure * body + np.sum(spots, 0)
+    masks: list[list[np.ndarray]] = [[], []]
+    expected = gantry.with_scatter(healthy)
+    for _ in range(TRIES if ill else 0):
+        lesions = [exposure * lesion for lesion in draw_lesions(gantry, of_lesions, lesions_as)]
+        expected = gantry.with_scatter(healthy + np.sum(lesions, 0))
+        masks = _seen(lesions, expected, visibility)
+        if any(masks):
+            break
+    if ill and not any(masks):
+        said = f"no lesion of uptake {lesions_as.uptake} is seen at {visibility} in {TRIES} draws"
+        raise UserError(f"{said}; raise datamodule.phantom.uptake or see less strictly")
+    return _scans(gantry, of_noise, expected, masks, _seen(spots, expected, visibility))
+
+
+def _scans(
+    gantry: Gantry,
+    random: np.random.Generator,
+    expected: np.ndarray,
+    lesions: list[list[np.ndarray]],
+    normal: list[list[np.ndarray]],
+) -> dict[str, Scan]:
+    """Acquire both views, with the masks and boxes of what is seen in each."""
+    overflow, scans = bool(random.random() < OVERFLOW), {}
+    for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
+        mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
+        turn = slice(
+            None, None, -1 if name == "POST" else 1
+        )  # the patient's left is the posterior view's left
+        around = [box for spot in spots_seen for box in boxes(spot[:, turn])]
+        image = acquire(random, seen[:, turn], overflow)
+        scans[name] = Scan(
+            image, mask[:, turn], boxes(mask[:, turn]), around, _regions(gantry, name)
+        )
+    return scans
+
+
+def _seen(
+    spots: list[np.ndarray], expected: np.ndarray, visibility: Visibility
+) -> list[list[np.ndarray]]:
+    """Return, for each view, the masks of the spots that are seen in it."""
+    seen = []
+    for view, everything in enumerate(expected):
+        masks = [visibility.mask(spot[view], everything, gain(everything)) for spot in spots]
+        seen.append([mask for mask in masks if mask is not None])
+    return seen
+
+
+def _regions(gantry: Gantry, view: str) -> dict[str, Box]:
+    """Return the boxes of REGIONS in one view, clipped to the image."""
+    height, width = gantry.shape
+    found = {}
+    for name, (part, (x1, y1, x2, y2)) in REGIONS.items():
+        corners = gantry.place(part, np.array([(x, y) for x in (x1, x2) for y in (y1, y2)]))
+        columns = width - corners[:, 0] if view == "POST" else corners[:, 0]
+        low, high = np.clip(
+            np.rint([(columns.min(), corners[:, 1].min()), (columns.max(), corners[:, 1].max())]),
+            0,
+            (width, height),
+        ).astype(int)
+        found[name] = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    return found
+
+
+WHOLE = "wholeBody"
+REGION_FOLDERS = ("kneeLANT", "kneeRPOST", "vertbraPOST", "pelvisANT")  # of the real set's 26
+NO_XML = 0.03  # share of scans that nobody drew boxes in
+NO_REGIONS = 0.1  # share of patients whose regions were not cut out; 322 of 3,247 in the real set
+
+
+class Layout:
+    """Writer of patients that collects their labels; `close` writes the labels.
+
+    Args:
+        root: An empty folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._lines = root, dict[str, list[str]]()
+        for view in ("ANT", "POST"):
+            (root / (WHOLE + view) / view.lower()).mkdir(parents=True)
+            (root / "masks" / (WHOLE + view)).mkdir(parents=True)
+        for name in REGION_FOLDERS:
+            (root / name).mkdir()
+
+    def write(self, number: int, scans: dict[str, Scan], random: np.random.Generator) -> None:
+        """Write one patient.
+
+        Args:
+            number: The patient's, from 1; it names the files in all folders.
+            scans: By view.
+            random: Decides the JPEGs' quality, and which XML and regions are missing.
+        """
+        quality, regions = int(random.integers(88, 97)), random.random() >= NO_REGIONS
+        for view, scan in scans.items():
+            folder = WHOLE + view
+            self._write_image(folder, number, scan.image, bool(scan.mask.any()), quality)
+            cv2.imwrite(
+                str(self._root / "masks" / folder / f"{number}.png"),
+                scan.mask.astype(np.uint8) * 255,
+            )
+            if random.random() >= NO_XML:
+                (self._root / folder / view.lower() / f"{number}.xml").write_bytes(
+                    annotation(folder, f"{number}.jpg", scan)
+                )
+            for region, (x1, y1, x2, y2) in scan.regions.items() if regions else ():
+                if region + view in REGION_FOLDERS:
+                    abnormal = bool(scan.mask[y1:y2, x1:x2].any())
+                    self._write_image(
+                        region + view, number, scan.image[y1:y2, x1:x2], abnormal, quality
+                    )
+
+    def close(self) -> None:
+        """Write the labels of each folder: per image its name, a tab, and 1 (abnormal) or 0."""
+        for folder, lines in self._lines.items():
+            (self._root / folder / f"{folder}.txt").write_text("".join(lines))
+
+    def _write_image(
+        self, folder: str, number: int, image: np.ndarray, abnormal: bool, quality: int
+    ) -> None:
+        cv2.imwrite(
+            str(self._root / folder / f"{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality]
+        )
+        self._lines.setdefault(folder, []).append(f"{number}.jpg\t{int(abnormal)}\n")
+
+
+def annotation(folder: str, name: str, scan: Scan) -> bytes:
+    """Return a scan's boxes as Pascal VOC XML, as LabelImg writes it.
+
+    Boxes around lesions are "Abnormal", those around other hot spots "Normal".
+    """
+    root = ElementTree.Element("annotation")
+    for tag, text in (("folder", folder), ("filename", name), ("path", f"{folder}/{name}")):
+        ElementTree.SubElement(root, tag).text = text
+    ElementTree.SubElement(ElementTree.SubElement(root, "source"), "database").text = "Unknown"
+    size = ElementTree.SubElement(root, "size")
+    for tag, number in zip(("width", "height", "depth"), (*scan.image.shape[::-1], 1), strict=True):
+        ElementTree.SubElement(size, tag).text = str(number)
+    ElementTree.SubElement(root, "segmented").text = "0"
+    for kind, boxes in (("Normal", scan.normal), ("Abnormal", scan.abnormal)):
+        for box in boxes:
+            _add_object(root, kind, box)
+    ElementTree.indent(root, "\t")
+    return ElementTree.tostring(root)
+
+
+def _add_object(root: ElementTree.Element, kind: str, box: Box) -> None:
+    found = ElementTree.SubElement(root, "object")
+    for tag, text in (
+        ("name", kind),
+        ("pose", "Unspecified"),
+        ("truncated", "0"),
+        ("difficult", "0"),
+    ):
+        ElementTree.SubElement(found, tag).text = text
+    corners = ElementTree.SubElement(found, "bndbox")
+    for tag, number in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+        ElementTree.SubElement(corners, tag).text = str(number)
+
 
 SHORTEST = 128  # rows below which ribs can no longer be told apart
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from datamodules.arguments import Count, Fraction, Whole, validated
-from datamodules.phantoms.chest import draw_patient, draw_radiograph
-from datamodules.phantoms.chest_patient import Patient
+from datamodules.phantoms.chest_anatomy import Patient
+from datamodules.phantoms.chest_findings import draw_patient, draw_radiograph
 from datamodules.phantoms.folder import written_once
 
 CLASSES = ("NORMAL", "PNEUMONIA")

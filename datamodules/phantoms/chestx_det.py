@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 
 from datamodules.arguments import Count, NonNegative, Whole, validated
-from datamodules.phantoms.chest import draw_patient
-from datamodules.phantoms.chest_overlapping import KINDS, Film, draw_overlapping
+from datamodules.phantoms.chest_findings import KINDS, Film, draw_overlapping, draw_patient
 from datamodules.phantoms.folder import written_once
 
 EMPTY = 0.17  # share of images without findings, in the real set 611 of 3578

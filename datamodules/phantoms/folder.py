@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.refusal import UserError
+from datamodules.errors import UserError
 
 MARK = "phantoms.json"
 

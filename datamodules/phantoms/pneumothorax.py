@@ -1,22 +1,176 @@
-"""Phantom chest radiographs with and without pneumothorax, in the layouts of SIIM-ACR.
+"""Pneumothorax phantoms in the three SIIM-ACR layouts."""
 
-Some patients have several images.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from datamodules.arguments import Count, Fraction, NonNegative, Whole, validated
-from datamodules.phantoms.chest import draw_patient
-from datamodules.phantoms.chest_patient import Patient
-from datamodules.phantoms.chest_pneumothorax import draw_area, draw_pneumothorax
+from datamodules.formats.rle import EMPTY, to_siim
+from datamodules.phantoms.chest_anatomy import Patient
+from datamodules.phantoms.chest_findings import draw_area, draw_patient, draw_pneumothorax
 from datamodules.phantoms.folder import written_once
-from datamodules.phantoms.pneumothorax_dicom import write_kaggle
-from datamodules.phantoms.pneumothorax_layouts import Drawn, write_png, write_tree
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn image with its mask.
+
+    Attributes:
+        name: Its ImageId.
+        patient: Whose image it is.
+        image: uint8 `height x width`.
+        mask: uint8 0/1 `height x width`, pleural air.
+        test: Whether its patient is held out.
+    """
+
+    name: str
+    patient: str
+    image: np.ndarray
+    mask: np.ndarray
+    test: bool
+
+    @property
+    def split(self) -> str:
+        """Return `train` or `test`."""
+        return "test" if self.test else "train"
+
+
+def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+    """Write png_images, png_masks (0 and 255) and stage_1_{train,test}_images.csv.
+
+    As in the real set, the file names reveal the label.
+
+    Args:
+        root: An empty folder.
+        drawn: The images.
+        random: Unused; the layout has nothing to draw.
+    """
+    rows: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
+    for folder in ("png_images", "png_masks"):
+        (root / folder).mkdir()
+    for one in drawn:
+        label = int(one.mask.any())
+        name = f"{len(rows[one.split])}_{one.split}_{label}_.png"
+        rows[one.split].append((name, one.name, label))
+        cv2.imwrite(str(root / "png_images" / name), one.image)
+        cv2.imwrite(str(root / "png_masks" / name), one.mask * 255)
+    for split, own in rows.items():
+        write_table(
+            root / f"stage_1_{split}_images.csv", [("new_filename", "ImageId", "has_pneumo"), *own]
+        )
+
+
+def write_tree(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+    """Write siim-acr-png/{images,masks}/{train,test}/*.png, masks of 0 and 255.
+
+    Args:
+        root: An empty folder.
+        drawn: The images.
+        random: Unused; the layout has nothing to draw.
+    """
+    for kind in ("images", "masks"):
+        for split in ("train", "test"):
+            (root / "siim-acr-png" / kind / split).mkdir(parents=True)
+    for one in drawn:
+        for kind, pixels in (("images", one.image), ("masks", one.mask * 255)):
+            cv2.imwrite(str(root / "siim-acr-png" / kind / one.split / f"{one.name}.png"), pixels)
+
+
+def write_table(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
+    """Write a CSV whose first row is the header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+SPACING = 0.168 * 1024  # mm times pixels: the side of a real image
+
+
+def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+    """Write dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
+
+    As in the real set: a blank in the table's header, several rows for some images, which overlap
+    at times, a DICOM without a row (the first image again, under another name), a row without a
+    DICOM, ages without their Y, a PatientID per image.
+
+    Args:
+        root: An empty folder.
+        drawn: The images.
+        random: Source of tags and irregularities.
+    """
+    rows: list[list[str]] = []
+    patients = [("image", "patient")]
+    for one in drawn:
+        _write_dicom(root / "dicom", one, random)
+        rows.append([f"{one.name},{text}" for text in _texts(one.mask, random)])
+        patients.append((one.name, one.patient))
+        if len(rows) == 1:
+            _write_dicom(root / "dicom", replace(one, name=f"{one.name}1"), random)
+            rows.append([f"{one.name}2,{EMPTY}"])
+    lines = [line for place in random.permutation(len(rows)) for line in rows[place]]
+    (root / "train-rle.csv").write_text("\n".join(["ImageId, EncodedPixels", *lines, ""]))
+    write_table(root / "patients.csv", patients)
+
+
+def _texts(mask: np.ndarray, random: np.random.Generator) -> list[str]:
+    """Encode a mask as one row, or as 2 or 3 rows of slabs, a third of which overlap."""
+    if not mask.any():
+        return [EMPTY if random.random() < 0.5 else f" {EMPTY}"]
+    rows = np.nonzero(mask)[0]
+    slabs = int(random.choice([1, 2, 3], p=[0.77, 0.17, 0.06]))
+    cuts = np.quantile(rows, np.linspace(0, 1, slabs + 1)).round().astype(int)
+    more = int(random.integers(1, 5)) if random.random() < 0.35 else 0
+    at = np.arange(len(mask))[:, None]
+    parts = [
+        mask * ((at >= low - more) & (at < high))
+        for low, high in zip(cuts, [*cuts[1:-1], len(mask)], strict=False)
+    ]
+    return [f" {to_siim(part)}" for part in parts if part.any()]
+
+
+def _write_dicom(folder: Path, one: Drawn, random: np.random.Generator) -> None:
+    height, width = one.image.shape
+    inverted = random.random() < 0.05
+    data = Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, one.name
+    data.StudyInstanceUID, data.SeriesInstanceUID = (
+        one.name.replace(".1.4.", ".1.2.", 1),
+        one.name.replace(".1.4.", ".1.3.", 1),
+    )
+    data.Modality, data.ConversionType, data.BodyPartExamined, data.ViewPosition = (
+        "CR",
+        "WSD",
+        "CHEST",
+        str(random.choice(["PA", "AP"])),
+    )
+    data.PatientID = data.PatientName = random.bytes(16).hex()
+    data.PatientSex, age = str(random.choice(["M", "F"])), int(random.integers(16, 90))
+    with disable_value_validation():
+        data.PatientAge = f"{age:03d}Y" if random.random() < 0.5 else str(age)
+    data.SamplesPerPixel, data.Rows, data.Columns = 1, height, width
+    data.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.PixelSpacing = [round(SPACING / side, 4) for side in (height, width)]
+    data.LossyImageCompression, data.LossyImageCompressionMethod = "01", "ISO_10918_1"
+    stored = cv2.imencode(
+        ".jpg", 255 - one.image if inverted else one.image, [cv2.IMWRITE_JPEG_QUALITY, 93]
+    )[1].tobytes()
+    data.PixelData = encapsulate([stored])
+    data["PixelData"].VR = "OB"
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    path = folder / data.StudyInstanceUID / data.SeriesInstanceUID / f"{one.name}.dcm"
+    path.parent.mkdir(parents=True)
+    data.save_as(path, enforce_file_format=True)
+
 
 LAYOUTS = {"kaggle": write_kaggle, "png": write_png, "tree": write_tree}
 IMAGES_PER_PATIENT = (0.62, 0.28, 0.10)

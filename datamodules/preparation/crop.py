@@ -14,15 +14,21 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
-from datamodules.checks import check_inverted
+from datamodules.errors import ManifestError, UserError
+from datamodules.formats.image_io import image_size
 from datamodules.formats.meta_json import write_meta
 from datamodules.formats.rle import decode
-from datamodules.images import image_size
-from datamodules.manifest import Manifest
-from datamodules.picture import check_size, crop_square
-from datamodules.preparation.export import META_FILE, check_has_masks, meta_entry
-from datamodules.preparation.publishing import file_names, publish_folder, write_png
-from datamodules.refusal import ManifestError, UserError
+from datamodules.loading.cache_builder import check_size, crop_square
+from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.validation import check_inverted
+from datamodules.preparation.export import (
+    META_FILE,
+    check_has_masks,
+    file_names,
+    meta_entry,
+    publish_folder,
+    write_png,
+)
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule

@@ -16,13 +16,18 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from datamodules.checks import check_blank, check_inverted, check_root, count_odd_images
-from datamodules.cleaning import CleaningReport
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.image_io import nearly_one_grey, read_image
 from datamodules.formats.rle import decode
-from datamodules.images import nearly_one_grey, read_image
-from datamodules.manifest import Manifest
-from datamodules.refusal import ContentError, ManifestError
-from datamodules.strata import area_quartiles
+from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.validation import (
+    CleaningReport,
+    check_blank,
+    check_inverted,
+    check_root,
+    count_odd_images,
+)
+from datamodules.sampling.strata import area_quartiles
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule

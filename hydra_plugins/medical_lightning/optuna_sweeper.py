@@ -10,11 +10,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from callbacks.sweeps.search import ResumableOptunaSweeper
+    from engine.sweeps.optuna_sweeper import ResumableOptunaSweeper
 
 
 class StudySweeper(Sweeper):
-    """Searches a space with Optuna; the work is done in `callbacks/sweeps/search.py`.
+    """Searches a space with Optuna; the work is done in `engine/sweeps/optuna_sweeper.py`.
 
     Example:
         hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper,
@@ -49,7 +49,7 @@ class StudySweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Create the search; the launcher starts its imports meanwhile."""
-        from callbacks.sweeps.search import ResumableOptunaSweeper
+        from engine.sweeps.optuna_sweeper import ResumableOptunaSweeper
 
         self._search = ResumableOptunaSweeper(**self._arguments)
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)

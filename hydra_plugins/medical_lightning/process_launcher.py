@@ -14,12 +14,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from callbacks.sweeps.job import Job, TrialEndHook
-    from callbacks.sweeps.processes import ProcessPool
+    from engine.sweeps.process_launcher import Job, ProcessPool, TrialEndHook
 
 
 class ProcessLauncher(Launcher):
-    """Launches trials with `callbacks/sweeps/processes.py`.
+    """Launches trials with `engine/sweeps/process_launcher.py`.
 
     Example:
         hydra: {launcher: {_target_:
@@ -41,7 +40,7 @@ class ProcessLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Prepare the processes; none is started yet."""
-        from callbacks.sweeps.processes import ProcessPool
+        from engine.sweeps.process_launcher import ProcessPool
 
         self._processes = ProcessPool(hydra_context, task_function, config, self.preload)
         self._sweep = Path(config.hydra.sweep.dir).absolute()
@@ -50,8 +49,8 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run trials for Hydra's own sweepers."""
-        from callbacks.runs import outcome
-        from callbacks.sweeps.job import Job, stop_message
+        from engine.sweeps.process_launcher import Job, stop_message
+        from reporting import run_folder
 
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         jobs = [
@@ -67,8 +66,8 @@ class ProcessLauncher(Launcher):
             iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))
         ):
             print(stop_message(self._sweep, resume=True), file=sys.stderr)
-            raise SystemExit(outcome.STOPPED)
-        scores = [(outcome.read_outcome(job.folder) or {}).get("score") for job in jobs]
+            raise SystemExit(run_folder.STOPPED)
+        scores = [(run_folder.read_outcome(job.folder) or {}).get("score") for job in jobs]
         return [
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=score)
             for job, score in zip(jobs, scores, strict=True)

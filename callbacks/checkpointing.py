@@ -1,0 +1,135 @@
+"""Checkpoint and early-stopping callbacks that survive a resumed fit."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.arguments import Count, FilePath, NonNegative, validated
+
+
+@validated
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
+
+    Lightning forgets the best score when the folder is another one, and the first epoch after the
+    interruption would become the best, however bad.
+
+    Example:
+        callbacks: {checkpoint: {dirpath: "${paths.run}/checkpoints", monitor: val/dice, mode: max}}
+
+    Args:
+        dirpath: The folder of the checkpoints.
+        monitor: Name of the score that decides.
+        mode: Whether the highest or the lowest score is the best.
+        save_top_k: How many of the best are kept.
+        save_weights_only: Leave optimizer and schedule out.
+        **checkpoint: As Lightning's ModelCheckpoint.
+    """
+
+    def __init__(
+        self,
+        dirpath: FilePath,
+        monitor: str,
+        mode: Literal["max", "min"],
+        save_top_k: Count = 1,
+        save_weights_only: bool = False,
+        **checkpoint: Any,
+    ) -> None:
+        super().__init__(
+            dirpath,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            save_weights_only=save_weights_only,
+            **checkpoint,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Copy the best checkpoints of the resumed run's folder into this one."""
+        kept = {
+            path: score
+            for path, score in state_dict.get("best_k_models", {}).items()
+            if Path(path).is_file()
+        }
+        if (
+            self.dirpath is not None
+            and str(self.dirpath) != str(state_dict.get("dirpath"))
+            and kept
+        ):
+            Path(self.dirpath).mkdir(parents=True, exist_ok=True)
+            copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
+            _copy_file(copies)  # the other ranks only have to know the names
+            paths = {
+                key: copies.get(state_dict.get(key, ""), "")
+                for key in ("best_model_path", "kth_best_model_path")
+            }
+            models = {copies[path]: score for path, score in kept.items()}
+            state_dict = (
+                state_dict
+                | paths
+                | {
+                    "dirpath": self.dirpath,
+                    "last_model_path": "",
+                    "best_k_models": models,
+                }
+            )
+        super().load_state_dict(state_dict)
+
+
+@rank_zero_only
+def _copy_file(copies: dict[str, str]) -> None:
+    for path, copy in copies.items():
+        shutil.copyfile(path, copy)
+
+
+class TopKCheckpoint(BestCheckpoint):
+    """The best few checkpoints of a run, beside the best one.
+
+    A class of its own, because Lightning tells callbacks apart by class and monitor.
+
+    Example:
+        callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename:
+            "top-{epoch:03d}", save_top_k: 3}}
+    """
+
+
+@validated
+class ResumableEarlyStopping(EarlyStopping):
+    """Lightning's EarlyStopping, except that a resumed run without patience left stays stopped.
+
+    Example:
+        callbacks: {early_stopping: {monitor: val/dice, mode: max, patience: 15}}
+
+    Args:
+        monitor: Name of the score that decides.
+        mode: Whether the highest or the lowest score is the best.
+        patience: Validations without a better score after which training stops.
+        strict: Whether a score that was not logged is an error.
+        min_delta: What counts as better, as a difference of the score.
+        **stopping: As Lightning's EarlyStopping.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        mode: Literal["max", "min"] = "min",
+        patience: Count = 3,
+        strict: bool = True,
+        min_delta: NonNegative = 0.0,
+        **stopping: Any,
+    ) -> None:
+        super().__init__(
+            monitor, mode=mode, patience=patience, strict=strict, min_delta=min_delta, **stopping
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the counts; the patience is that of this run's configuration."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop again if patience is used up, because Lightning does not save that it stopped."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

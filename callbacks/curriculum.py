@@ -1,0 +1,382 @@
+"""Curriculum: stages of training with their own learning rate, sampling and image size."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.curriculum_stage import StageConfig, parse_stages
+from datamodules.arguments import FilePath, validated
+from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from datamodules.image_size import ImageSize
+from datamodules.sampling.config import EpochConfig
+from lightning_modules import checkpoint_io
+from lightning_modules.base import SupervisedModule
+from lightning_modules.optim import batches_per_epoch
+
+
+def set_epoch_length(trainer: Trainer) -> None:
+    """Tell Lightning how many batches the running epoch has.
+
+    Lightning counts them once a fit, but stages have epochs of their own length, and so has a share
+    of positives that changes.
+    """
+    length = batches_per_epoch(trainer)
+    loop = trainer.fit_loop
+    if loop._combined_loader is not None:
+        loop._combined_loader.limits = [length]
+    loop.max_batches = trainer.val_check_batch = length
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau:
+            config.frequency = length
+
+
+def check_callbacks(trainer: Trainer) -> None:
+    """Refuses callbacks that know nothing of stages.
+
+    Raises:
+        Refusal: names the callback.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping):
+            raise UserError(
+                "early_stopping would cut a curriculum short; take it out of callbacks=[...], and"
+                " give stages a patience instead"
+            )
+        if isinstance(callback, WeightAveraging):
+            raise UserError(
+                "averaged weights know nothing of stages; take ema and swa out of callbacks=[...],"
+                " or train without a curriculum"
+            )
+
+
+def check_stages(
+    stages: Sequence[StageConfig],
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    world_size: int,
+) -> None:
+    """Refuse stages that this data or this module cannot provide.
+
+    Raises:
+        Refusal: names the stage and the key.
+    """
+    frozen = [stage.freeze_encoder for stage in stages]
+    if world_size > 1 and any(frozen) and not all(frozen):
+        raise UserError(
+            "freeze_encoder in some stages alone works on one device, because DDP fixes what it"
+            " averages at the start; freeze all or none"
+        )
+    for number, stage in enumerate(stages):
+        where = f"callbacks.curriculum.stages[{number}]"
+        for epoch in (0, stage.epochs - 1):
+            data.pool.check(stage.epoch_config(data.base_epoch_config, epoch), where)
+        if stage.image_size is not None and not data.cache_size.covers(
+            ImageSize.from_config(stage.image_size)
+        ):
+            kept = f"datamodule.cache_size={data.cache_size}"
+            raise UserError(
+                f"{where}.image_size={stage.image_size} is more than {kept} keeps; set"
+                f" datamodule.cache_size={stage.image_size}"
+            )
+        if stage.loss_weights is not None:
+            _check_loss_terms(stage, module, where)
+        if stage.freeze_encoder and not hasattr(module.net, "encoder"):
+            raise UserError(
+                f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
+                " stage"
+            )
+
+
+def _check_loss_terms(stage: StageConfig, module: SupervisedModule, where: str) -> None:
+    terms = sorted(getattr(module.loss, "weights", {}))
+    if sorted(stage.loss_weights or ()) != terms:
+        mend = (
+            f"give a weight to each of {', '.join(terms)}"
+            if terms
+            else "take a sum of losses, such as module/loss=dice_focal_tversky"
+        )
+        raise UserError(
+            f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss;"
+            f" {mend}"
+        )
+
+
+@dataclass
+class CurriculumState:
+    """All that a resumed fit must know.
+
+    Attributes:
+        starts: First epoch of every stage that was decided on.
+        entered: How many of them the optimizer knows of.
+        score: The best score of the running stage, None before its first.
+        epoch: When that was.
+        worse: Validations since.
+        ended: Whether the last stage is over.
+        history: Of every stage that was entered, what it asked for and its scores.
+    """
+
+    starts: list[int] = field(default_factory=lambda: [0])
+    entered: int = 1
+    score: float | None = None
+    epoch: int | None = None
+    worse: int = 0
+    ended: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def file(self) -> str:
+        """Name of the checkpoint of the running stage's best weights."""
+        return f"stage{self.entered - 1}.ckpt"
+
+    def enter_stage(self) -> None:
+        """Enter the stage that was decided on last."""
+        self.entered = len(self.starts)
+        self.score, self.epoch, self.worse = None, None, 0
+
+    def record_stage(self, stage: StageConfig) -> None:
+        """Begin the history of a stage that was just entered."""
+        if len(self.history) < self.entered:
+            self.history.append(
+                {
+                    "stage": self.entered - 1,
+                    "first_epoch": self.starts[-1],
+                    "asked": stage.as_dict(),
+                    "scores": [],
+                }
+            )
+
+    def update_best(
+        self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]
+    ) -> bool:
+        """Record an epoch's score; return whether it is the stage's best.
+
+        Args:
+            epoch: Which.
+            score: The monitored one, None where the epoch was not validated.
+            mode: `max` or `min`.
+            metrics: All scores of the validation, by name.
+        """
+        better = score is not None and (
+            self.score is None or (score > self.score if mode == "max" else score < self.score)
+        )
+        if better:
+            self.score, self.epoch, self.worse = score, epoch, 0
+        elif score is not None:
+            self.worse += 1
+        self.history[-1]["scores"].append({"epoch": epoch, "score": score, "metrics": metrics})
+        self.history[-1]["best"] = {"epoch": self.epoch, "score": self.score}
+        return better
+
+    def maybe_advance(self, epoch: int, stages: Sequence[StageConfig]) -> None:
+        """Stay in the stage, decide on the next, or end; called at the end of an epoch."""
+        stage = stages[self.entered - 1]
+        if epoch + 1 < self.starts[-1] + stage.epochs and not (
+            stage.patience is not None and self.worse >= stage.patience
+        ):
+            return
+        if self.entered < len(stages):
+            self.starts.append(epoch + 1)
+        else:
+            self.ended = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], stages: Sequence[StageConfig]) -> "CurriculumState":
+        """Restore from the values of `as_dict`.
+
+        Raises:
+            Refusal: it is of another curriculum, as far as that was trained.
+        """
+        found = cls(**state)
+        asked = [stage.as_dict() for stage in stages[: len(found.history)]]
+        if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
+            mend = "go on with the same stages, or start from its weights with init_from=..."
+            raise UserError(
+                f"the checkpoint is of another curriculum in its first {len(found.history)}"
+                f" stage(s); {mend}"
+            )
+        return found
+
+    def copy_stage_checkpoints(self, before: Path, folder: Path) -> None:
+        """Copy the best weights of the stages so far into the folder of the resumed run.
+
+        Raises:
+            Refusal: those of the running stage are not there.
+        """
+        if before.resolve() == folder.resolve():
+            return
+        if self.score is not None and not (before / self.file).is_file():
+            missing = before / self.file
+            raise UserError(
+                f"{missing}, the best weights of the stage to go on with, does not exist; bring it"
+                " back, or start with init_from=..."
+            )
+        _copy_stages(before, folder)
+
+
+@rank_zero_only
+def _copy_stages(before: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in before.glob("stage*.ckpt"):
+        shutil.copyfile(path, folder / path.name)
+
+
+@validated
+class Curriculum(Callback):
+    """Stages within one fit.
+
+    Leaves `checkpoints/stage<i>.ckpt`, the best weights of each, and `stages.json`.
+
+    Example:
+        callbacks:
+          curriculum:
+            stages:
+              - {epochs: 30, lr: 3e-4, image_size: 512, positive_fraction: .7}
+              - {epochs: 40, lr: 1e-5, image_size: 768, positive_fraction: {from: .5, to: .22},
+                  patience: 10}
+
+    Args:
+        stages: A list, because Hydra replaces lists and merges dicts; the keys of a stage are those
+            of `Stage`.
+        epochs: Those of the whole fit, which the stages must add up to.
+        run_dir: The run folder.
+    """
+
+    def __init__(self, stages: Any, epochs: int, run_dir: FilePath) -> None:
+        self.stages = parse_stages(stages, epochs)
+        self.run_dir = Path(run_dir)
+        self.progress = CurriculumState()
+        self._trainer: Trainer | None = None  # in a fit
+        self._validated = -1  # the epoch that was validated last
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check every stage against the data, and let the sampler ask here for its plan."""
+        if stage != "fit" or not isinstance(pl_module, SupervisedModule):
+            return
+        check_callbacks(trainer)
+        self.progress, self._validated = CurriculumState(), -1
+        loss = getattr(pl_module.loss, "weights", None)
+        self._trainer, self._module, self._original = (
+            trainer,
+            pl_module,
+            (pl_module.optimizer, pl_module.scheduler, loss),
+        )
+        self._data = trainer.datamodule  # type: ignore[attr-defined]
+        check_stages(self.stages, pl_module, self._data, trainer.world_size)
+        self._data.epoch_config = self.epoch_config
+        self._apply_stage()
+
+    def epoch_config(self, epoch: int) -> EpochConfig:
+        """Return the plan of an epoch of the fit; the sampler asks at its start."""
+        starts = self.progress.starts
+        number = max(i for i, start in enumerate(starts) if start <= epoch)
+        return self.stages[number].epoch_config(
+            self._data.base_epoch_config, epoch - starts[number]
+        )
+
+    @property
+    def stage(self) -> StageConfig:
+        """The stage that was entered last."""
+        return self.stages[self.progress.entered - 1]
+
+    def _apply_stage(self) -> None:
+        """Set the module's optimizer, schedule, loss and frozen layers to the running stage's."""
+        stage, first = self.stage, self.progress.starts[self.progress.entered - 1]
+        optimizer, scheduler, weights = self._original
+        self._module.optimizer = partial(optimizer, lr=stage.lr) if stage.lr else optimizer
+        chosen = stage.scheduler or scheduler
+        self._module.scheduler = (
+            partial(chosen, span=range(first, first + stage.epochs)) if chosen else None
+        )
+        if weights is not None:
+            self._module.loss.set_weights(stage.loss_weights or weights)  # type: ignore[operator]
+        if self._freezes_encoder:
+            self._module.net.encoder.requires_grad_(not stage.freeze_encoder)  # type: ignore[union-attr,operator]
+        self.progress.record_stage(stage)
+
+    @property
+    def _freezes_encoder(self) -> bool:
+        return any(stage.freeze_encoder for stage in self.stages)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an epoch that is resumed in its middle; a fit that was over stays so."""
+        self._begin_epoch(trainer)
+        trainer.should_stop = trainer.should_stop or self.progress.ended
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Enter the next stage where it begins, and tell Lightning the length of this epoch."""
+        if self.progress.entered < len(self.progress.starts):
+            self._enter_stage(trainer, pl_module)
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        if self._freezes_encoder:  # the BatchNorm statistics of a frozen encoder stay too
+            self._module.net.encoder.train(not self.stage.freeze_encoder)  # type: ignore[union-attr,operator]
+        set_epoch_length(trainer)
+
+    def _enter_stage(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.progress.score is not None:
+            module.load_state_dict(
+                checkpoint_io.read_checkpoint(self._checkpoint_folder / self.progress.file)[
+                    "state_dict"
+                ]
+            )
+        self.progress.enter_stage()
+        self._apply_stage()
+        trainer.strategy.setup_optimizers(trainer)
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        return self.run_dir / "checkpoints"
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch was validated, so that the scores are its own."""
+        self._validated = -1 if trainer.sanity_checking else trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the stage's best weights and decide whether it ends; before last.ckpt is written."""
+        epoch, monitor = trainer.current_epoch, self._module.monitor
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        metrics = metrics if self._validated == epoch else {}
+        saved = not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.progress.update_best(
+            epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics
+        ):
+            trainer.save_checkpoint(self._checkpoint_folder / self.progress.file, weights_only=True)
+        self.progress.maybe_advance(epoch, self.stages)
+        trainer.should_stop = trainer.should_stop or self.progress.ended
+        if trainer.is_global_zero and saved:
+            (self.run_dir / "stages.json").write_text(
+                json.dumps(self.progress.history, indent=2), encoding="utf-8"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed fit must know."""
+        return self.progress.as_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume in the checkpoint's stage; copy the stages' best weights into a new run folder."""
+        if self._trainer is None:
+            return  # a test asks for no stage
+        self.progress = CurriculumState.restore(state_dict, self.stages)
+        if self._trainer.ckpt_path:
+            self.progress.copy_stage_checkpoints(
+                Path(self._trainer.ckpt_path).parent, self._checkpoint_folder
+            )
+        self._apply_stage()

@@ -1,0 +1,157 @@
+"""One stage of a curriculum, checked on construction."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from datamodules.arguments import (
+    ArgumentError,
+    Count,
+    Fraction,
+    Meaning,
+    NonNegative,
+    Positive,
+    check_partial,
+    validated,
+)
+from datamodules.errors import UserError
+from datamodules.image_size import ImageSize, ImageSizeLike
+from datamodules.manifest.validation import check_image_size
+from datamodules.sampling.config import EpochConfig, check_strata_weights
+
+
+def _parse_range(change: Mapping[str, float]) -> Mapping[str, float]:
+    if set(change) != {"from", "to"}:
+        raise ValueError("a linear change needs from and to")
+    return change
+
+
+FromTo = Annotated[
+    Mapping[str, Fraction], AfterValidator(_parse_range), Meaning("{from: 0.8, to: 0.22}")
+]
+
+
+@validated
+@dataclass(frozen=True)
+class StageConfig:
+    """Settings of some epochs; what is None stays as the experiment has it.
+
+    Attributes:
+        epochs: How many.
+        lr: Learning rate at which the stage's own optimizer starts, of all but the encoder.
+        image_size: The network's input in pixels: the side of a square, or [height, width].
+        batch_size: Images a step and device.
+        positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly
+            from the first epoch to the last.
+        strata_weights: How often a row of a stratum is wanted.
+        scheduler: A schedule of its own, as in conf/module/scheduler.
+        loss_weights: Weights of the loss's terms.
+        freeze_encoder: Train all but `net.encoder`.
+        patience: Go on to the next stage after so many epochs without a better score.
+    """
+
+    epochs: Count
+    lr: Positive | None = None
+    image_size: ImageSizeLike | None = None
+    batch_size: Count | None = None
+    positive_fraction: Fraction | FromTo | None = None
+    strata_weights: Mapping[str, NonNegative] | None = None
+    scheduler: Callable[..., Any] | None = None
+    loss_weights: Mapping[str, NonNegative] | None = None
+    freeze_encoder: bool = False
+    patience: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_partial("scheduler", self.scheduler)
+
+    def positive_fraction_at(self, epoch: int) -> float | None:
+        """Return the share of positives in the stage's epoch number `epoch` (from 0)."""
+        if not isinstance(self.positive_fraction, Mapping):
+            return self.positive_fraction
+        way = min(1.0, epoch / max(1, self.epochs - 1))
+        return self.positive_fraction["from"] + way * (
+            self.positive_fraction["to"] - self.positive_fraction["from"]
+        )
+
+    def epoch_config(self, base: EpochConfig, epoch: int) -> EpochConfig:
+        """Return the plan of the stage's epoch number `epoch` (from 0).
+
+        Args:
+            base: The plan without a curriculum.
+            epoch: Of the stage.
+        """
+        fraction = self.positive_fraction_at(epoch)
+        return EpochConfig(
+            base.image_size if self.image_size is None else ImageSize.from_config(self.image_size),
+            self.batch_size or base.batch_size,
+            base.batches,
+            base.positive_fraction if fraction is None else fraction,
+            base.strata_weights if self.strata_weights is None else self.strata_weights,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the given settings as plain values."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        made = getattr(self.scheduler, "func", None)
+        said["scheduler"] = (
+            None
+            if made is None
+            else {"name": made.__name__} | dict(getattr(self.scheduler, "keywords", {}))
+        )
+        plain = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in said.items()
+        }
+        return {
+            name: value for name, value in plain.items() if value is not None and value is not False
+        }
+
+
+def parse_stages(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[StageConfig]:
+    """Make and check the stages of the configuration.
+
+    Args:
+        wanted: One mapping a stage.
+        epochs: Those of the whole fit, which the stages must add up to.
+
+    Raises:
+        Refusal: an unknown key, a value that cannot be, or other epochs than the fit's.
+    """
+    known = [field.name for field in fields(StageConfig)]
+    if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
+        raise UserError(
+            f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr:"
+            " 1e-3}, ...]"
+        )
+    for number, stage in enumerate(wanted):
+        where = f"callbacks.curriculum.stages[{number}]"
+        unknown = [key for key in stage if key not in known]
+        if unknown:
+            raise UserError(
+                f"{where} has the key {unknown[0]}, which no stage knows; the keys are"
+                f" {', '.join(known)}"
+            )
+    stages = [_parse_stage(number, stage) for number, stage in enumerate(wanted)]
+    total = sum(stage.epochs for stage in stages)
+    if not wanted or total != epochs:
+        said = " + ".join(str(stage.epochs) for stage in stages)
+        raise UserError(
+            f"the curriculum's stages have {said or 0} = {total} epochs, but"
+            f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
+        )
+    return stages
+
+
+def _parse_stage(number: int, wanted: Mapping[str, Any]) -> StageConfig:
+    """One stage, made and checked; an error names its place in the list."""
+    try:
+        stage = StageConfig(**wanted)
+    except ArgumentError as error:
+        raise error.inside("stages", number) from error
+    where = f"callbacks.curriculum.stages[{number}]"
+    if stage.image_size is not None:
+        check_image_size(stage.image_size, f"{where}.image_size")
+    check_strata_weights(stage.strata_weights, where)
+    return stage

@@ -1,1 +1,0 @@
-"""Feature maps of a network as pictures."""

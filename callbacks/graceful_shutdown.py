@@ -1,0 +1,197 @@
+"""Finish the training step, save and stop on SIGINT, SIGTERM or SIGUSR2, on all ranks alike."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
+
+from datamodules.arguments import FilePath, validated
+from datamodules.errors import UserError
+
+
+class AnyRankFlag:
+    """Agreement of all ranks on whether any of them said yes.
+
+    All ranks get the answer at the same step, one step later; with one process at once. The flags
+    travel over the CPUs (gloo) while the next step computes, so that no GPU has to be waited for.
+
+    Args:
+        world_size: Number of processes; each makes one of these at the same time.
+    """
+
+    def __init__(self, world_size: int) -> None:
+        self._group: Any = distributed.new_group(backend="gloo") if world_size > 1 else None
+        self._flag = torch.zeros(1)
+        self._work: Any = None
+
+    def poll(self, mine: bool) -> bool:
+        """Return whether any rank said yes up to the last step; all ranks call it at every step.
+
+        Args:
+            mine: What this rank says.
+        """
+        if self._group is None:
+            return mine
+        said = self._collect()
+        self._flag = torch.tensor([float(mine)])
+        self._work = distributed.all_reduce(
+            self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True
+        )
+        return said
+
+    def sync(self, mine: bool) -> bool:
+        """Return whether any rank said yes up to now; all ranks call it, and wait for each other.
+
+        Args:
+            mine: What this rank says.
+        """
+        if self._group is None:
+            return mine
+        before = self._collect()
+        flag = torch.tensor([float(mine or before)])
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX, group=self._group)
+        return bool(flag)
+
+    def _collect(self) -> bool:
+        if self._work is None:
+            return False
+        self._work.wait()
+        self._work = None
+        return bool(self._flag)
+
+
+REQUEUE_TIMEOUT = 60  # seconds within which a requeued job is ended
+REQUEUE = getattr(
+    signal, "SIGUSR2", None
+)  # by which submitit tells a job that its time is over; Windows has no such signal
+
+
+class RunInterrupted(UserError):
+    """Training was stopped by the user after saving; the message says how to resume."""
+
+    exit_code = 130
+
+
+@validated
+class GracefulShutdown(Callback):
+    """Turn SIGINT and SIGTERM into a clean stop at the end of the same step on all ranks.
+
+    A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
+    submitit, which owns that.
+
+    Example:
+        callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
+
+    Args:
+        dirpath: Where last.ckpt is written.
+    """
+
+    def __init__(self, dirpath: FilePath) -> None:
+        self.path = Path(dirpath) / "last.ckpt"
+        self._asked = 0  # the signal that was heard
+        self._before: dict[int, Any] = {}
+        self._ranks = AnyRankFlag(1)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Create the agreement here, where all ranks are at the same time."""
+        self._ranks = AnyRankFlag(trainer.world_size)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Install the signal handlers.
+
+        Lightning has set its own by now, and its one for SIGTERM would wait for the other ranks.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        if REQUEUE is not None and callable(signal.getsignal(REQUEUE)):  # somebody will requeue us
+            self._before[REQUEUE] = signal.signal(REQUEUE, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = self._asked or number
+        by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"
+        _print_message(
+            by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving"
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where the state is whole: the optimizer has stepped, the epoch is not over.
+
+        run.py puts this callback last.
+        """
+        agreed = self._ranks.poll(bool(self._asked))
+        if not agreed:
+            return
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.save_checkpoint(self.path)
+            self._stop(trainer)
+        self._asked = self._asked or signal.SIGINT  # at the epoch's end all ranks know
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops between two epochs; the one that ended has written its checkpoints by now."""
+        if self._ranks.sync(bool(self._asked)):
+            self._stop(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *about: Any
+    ) -> None:
+        """Requeue without waiting for the end of a validation; last.ckpt is of the epoch before."""
+        if self._asked == REQUEUE:
+            self._requeue()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after the last epoch."""
+        if self._ranks.sync(bool(self._asked)):
+            self._requeue()
+            raise RunInterrupted(
+                "stopped when training was complete; evaluate it with the same command, do=[test]"
+                f" and ckpt_path={self.path.parent.parent}"
+            )
+
+    def _stop(self, trainer: Trainer) -> None:
+        self._requeue()
+        raise RunInterrupted(
+            f"stopped after step {trainer.global_step}; go on with the same command and"
+            f" ckpt_path={self.path}"
+        )
+
+    def _requeue(self) -> None:
+        """Hand a preemption on to the handler that was there before.
+
+        The first rank asks for the requeue and ends, which ends the others too.
+        """
+        if REQUEUE in self._before and self._asked == REQUEUE:
+            self._before[REQUEUE](REQUEUE, None)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(
+                REQUEUE_TIMEOUT
+            )  # a rank that ended earlier would take the first one with it
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the signal handlers after an error too."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Restore the signal handlers."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+@rank_zero_only
+def _print_message(sentence: str) -> None:
+    print(sentence, flush=True)

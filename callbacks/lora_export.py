@@ -1,0 +1,39 @@
+"""Write the adapted network as a plain one when a test ends, with the adapters merged in."""
+
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from datamodules.arguments import FilePath, validated
+from datamodules.errors import UserError
+from lightning_modules.networks.lora import FrozenBackboneClassifier
+
+
+@validated
+class LoRAMergedExport(Callback):
+    """Write `merged.pt`, a state_dict of the plain classifier without LoRA.
+
+    `module.net.weights=PATH`, timm and torchvision read it. The file holds no mean and std of the
+    pixels; report.json has them as `normalization`.
+
+    Example:
+        callbacks: {merged_weights: {path: "${paths.run}/checkpoints/merged.pt"}}
+
+    Args:
+        path: Where to.
+    """
+
+    def __init__(self, path: FilePath) -> None:
+        self.path = Path(path)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file once, from the weights that were tested."""
+        if not isinstance(pl_module.net, FrozenBackboneClassifier):
+            raise UserError(
+                "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave"
+                " the callback out"
+            )
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(pl_module.net.merged().state_dict(), self.path)

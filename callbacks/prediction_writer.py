@@ -1,0 +1,218 @@
+"""Write predictions: masks, RLE and label tables, and the scores by which hard examples are found."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.arguments import FilePath, validated
+from datamodules.errors import UserError
+from datamodules.formats.rle import to_siim
+from datamodules.loading.dataset import Sample
+from datamodules.manifest.validation import BLANK
+from datamodules.pneumothorax import write_siim_csv
+from datamodules.preparation.export import file_names, write_png
+from datamodules.sampling import hard_example_scores
+from datamodules.sampling.hard_example_scores import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD
+from evaluation.evidence import ClassificationEvidence
+from lightning_modules.base import EvaluatedModule
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.segmentation import SegmentationModule
+
+
+@validated
+class PredictionWriter(Callback):
+    """Write `predictions/submission.csv` and `predictions/masks/*.png`, or `labels.csv`.
+
+    Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
+    Of several classes each has its folder and its CSV. `labels.csv` is in `predictions/` too.
+
+    Example:
+        callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
+
+    Args:
+        run_dir: The run folder.
+        masks: Also write PNGs.
+        rle_encoding: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and
+            length.
+    """
+
+    def __init__(self, run_dir: FilePath, masks: bool = True, rle_encoding: bool = True) -> None:
+        self.folder = Path(run_dir) / "predictions"
+        self.masks = masks
+        self.rle_encoding = rle_encoding
+        self._rows: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note each image's own size, file name and split."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        ids = data.table.rows["id"].tolist()
+        self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
+        self._names = dict(zip(ids, file_names(ids), strict=True))
+        self._splits = (
+            dict(zip(ids, data.table.rows["split"], strict=True))
+            if len(data.predict_splits) > 1
+            else {}
+        )
+        self._blank = data.cleaning.as_dict().get(BLANK)
+        self._rows = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Decide image by image."""
+        if isinstance(pl_module, SegmentationModule):
+            self._rows += [
+                self._write_overlay(pl_module, id, self._full_size_mask(outputs, batch, i))
+                for i, id in enumerate(batch["id"])
+            ]
+        elif isinstance(pl_module, ClassificationModule):
+            self._rows += _summary_line(pl_module, outputs, batch)
+
+    def _full_size_mask(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
+        """Return the logits of one image at its own size, padding cut off."""
+        inside = logits[i : i + 1][batch["content"][i].inside].float()
+        return F.interpolate(
+            inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
+        )
+
+    def _write_overlay(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
+        masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
+        row = {"id": id}
+        for name, mask in zip(module.classes, masks, strict=True):
+            row[name] = to_siim(mask, self.rle_encoding)
+            if self.masks:
+                path = (
+                    self.folder
+                    / "masks"
+                    / _prepare_folder(module.classes, name)
+                    / f"{self._names[id]}.png"
+                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_png(path, mask[..., None] * 255)
+        return row
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the tables of all processes."""
+        rows = self._rows
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, rows)
+            rows = [row for part in parts for row in part]
+        if not trainer.is_global_zero or not rows:
+            return
+        place = {id: number for number, id in enumerate(self._sizes)}
+        rows.sort(key=lambda row: place[row["id"]])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(pl_module, SegmentationModule):
+            for name in pl_module.classes:
+                table = self.folder / _prepare_folder(pl_module.classes, name) / "submission.csv"
+                table.parent.mkdir(exist_ok=True)
+                write_siim_csv(table, {row["id"]: row[name] for row in rows})
+        else:
+            labels = pd.DataFrame(rows)
+            if self._splits:  # what was trained on must not look like what was not
+                labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
+            labels.to_csv(self.folder / "labels.csv", index=False)
+        print(f"predictions of {len(rows)} images: {self.folder}")
+        if self._blank:
+            print(f"{self._blank['count']} times {BLANK}: {', '.join(self._blank['examples'])}")
+
+
+def _prepare_folder(classes: tuple[str, ...], name: str) -> str:
+    return file_names(list(classes))[classes.index(name)] if len(classes) > 1 else ""
+
+
+def _summary_line(
+    module: ClassificationModule, logits: Tensor, batch: Sample
+) -> list[dict[str, Any]]:
+    """Return probability and decision of each class, one row an image."""
+    ids = np.array(batch["id"])
+    labels = np.zeros(
+        (len(ids), len(module.classes)), np.uint8
+    )  # nothing is known, and nothing here asks
+    rule = module.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+    parts = {
+        "ids": ids,
+        "groups": ids,
+        "rule": rule,
+        "classes": module.classes,
+        "logits": logits.float().cpu().numpy(),
+        "labels": labels,
+    }
+    found = module.make_evidence(**parts)
+    numbers = {
+        f"probability {name}": found.probability[:, c] for c, name in enumerate(module.classes)
+    }
+    decisions = {
+        f"says {name}": found.predicted[:, c].astype(int) for c, name in enumerate(module.classes)
+    }
+    table: list[Any] = pd.DataFrame({"id": ids} | numbers | decisions).to_dict("records")
+    return table
+
+
+@validated
+class HardExampleScoreWriter(Callback):
+    """Write the probability of every evaluated image; `merge_fold_scores` makes one table of all folds.
+
+    Example:
+        callbacks: {class_probabilities: {run_dir: "${paths.run}"}}
+
+    Args:
+        run_dir: The run folder.
+    """
+
+    def __init__(self, run_dir: FilePath) -> None:
+        self.run_dir = Path(run_dir)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses several classes before training."""
+        if isinstance(pl_module, EvaluatedModule) and (
+            pl_module.target != "label" or len(pl_module.classes) != 1
+        ):
+            raise UserError(
+                "class_probabilities is of one class that is there or not; take it out of"
+                " callbacks=[...] for other modules"
+            )
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table; after a fit it includes val, evaluated by the best weights."""
+        if (
+            not trainer.is_global_zero
+            or trainer.fast_dev_run  # type: ignore[attr-defined]
+            or not isinstance(pl_module, EvaluatedModule)
+        ):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        rows = data.table.rows.set_index("id")[["split", "outer_split"]]
+        judged = [
+            _evaluated_scores(evidence)
+            for evidence in pl_module.evidence.values()
+            if isinstance(evidence, ClassificationEvidence)
+        ]
+        table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
+        pooled = (
+            data.folds > 0 and data.fold_pool == "train_val"
+        )  # then other folds were trained on what is val here
+        val = np.where((table["outer_split"] == "train") | pooled, OUT_OF_FOLD, HELD_OUT)
+        table["seen"] = np.select(
+            [table["split"] == "train", table["split"] == "val"],
+            [np.full(len(table), IN_SAMPLE), val],
+            HELD_OUT,
+        )
+        hard_example_scores.write_scores(table.assign(split=table["outer_split"]), self.run_dir)
+
+
+def _evaluated_scores(evidence: ClassificationEvidence) -> pd.DataFrame:
+    return pd.DataFrame({"cls_prob": evidence.probability[:, 0]}, index=evidence.ids)

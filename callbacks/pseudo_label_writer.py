@@ -1,0 +1,273 @@
+"""Turn image labels into pseudo masks during prediction: the weak-supervision pipeline as a callback."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from callbacks.report_writer import ReportContributor
+from datamodules.arguments import FilePath, Whole, validated
+from datamodules.errors import UserError
+from datamodules.loading.dataset import Sample
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.distributed import all_gather_lists
+from reporting.report_data import write_json
+from reporting.sections import Section
+from weak_supervision.boxes import PeakBoxes
+from weak_supervision.cam import ClassActivationMaps
+from weak_supervision.localization_scorer import LocalizationScorer, NullScorer
+from weak_supervision.pipeline import ImageLookup, PseudoLabel, PseudoLabelPipeline, StepTimer
+from weak_supervision.quality import QualityFilter
+from weak_supervision.segmenters.base import CONFIG_KEY, Segmenter
+from weak_supervision.tables import remove_previous_outputs, write_outputs
+from weak_supervision.visualization import (
+    OverlayWriter,
+    PerSplitLimit,
+    build_section,
+    build_summary,
+    group_cases,
+)
+
+
+def resolve_cam_target(
+    trainer: Trainer,
+    module: LightningModule,
+    heat_maps: ClassActivationMaps,
+    target_class: str | None,
+) -> tuple[int, str]:
+    """Channel and name of the class.
+
+    Args:
+        trainer: Of the run.
+        module: What is to be mapped.
+        heat_maps: Of which method and layers.
+        target_class: The class that the user asks for; None is the first.
+
+    Raises:
+        Refusal: no classifier, no such class or layer, or gradients under inference mode.
+    """
+    if not isinstance(module, ClassificationModule):
+        raise UserError(
+            f"{CONFIG_KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of"
+            " masks"
+        )
+    if target_class is not None and target_class not in module.classes:
+        raise UserError(
+            f"{CONFIG_KEY}.target_class={target_class} is none of module.classes={list(module.classes)}; take one of them"
+        )
+    if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
+        said = (
+            f"{CONFIG_KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode"
+            " forbids"
+        )
+        raise UserError(f"{said}; set trainer.inference_mode=false")
+    with heat_maps.recording(module.net):  # looks for the layers
+        name = target_class or module.classes[0]
+    return module.classes.index(name), name
+
+
+class StageTimer(ReportContributor):
+    """Counts the steps that come before a prediction on `timer`."""
+
+    def __init__(self) -> None:
+        self.timer = StepTimer()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of the fit, its validations included."""
+        self.timer.start("fit")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It is over."""
+        self.timer.stop("fit")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The threshold is searched once more after the fit, on the best weights."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.timer.start("threshold")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It is found."""
+        self.timer.stop("threshold")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The classifier is tested."""
+        self.timer.start("test")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It was."""
+        self.timer.stop("test")
+
+
+@validated
+class PseudoLabelWriter(StageTimer):
+    """Leaves `pseudo_labels/` in the run folder: tables, heat maps, pictures, and manifest.csv, which `datamodule=table` reads.
+
+    An image known to be normal gets boxes where the classifier calls it abnormal, but no masks.
+
+    Example:
+        callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, max_images: 500}}
+
+    Args:
+        run_dir: The run folder.
+        heat_maps: Of which method and layers.
+        boxes: How peaks become boxes.
+        segmenter: How boxes become masks.
+        quality: Which masks are kept.
+        localization: How it is scored; None scores nothing.
+        target_class: The class that is looked for; None is the first.
+        max_images: At most so many images above the threshold, of each split and process; None for
+            all.
+        overlays: Pictures at most, likewise.
+    """
+
+    def __init__(
+        self,
+        run_dir: FilePath,
+        heat_maps: ClassActivationMaps,
+        boxes: PeakBoxes,
+        segmenter: Segmenter,
+        quality: QualityFilter,
+        localization: LocalizationScorer | None = None,
+        target_class: str | None = None,
+        max_images: Whole | None = None,
+        overlays: Whole = 200,
+    ) -> None:
+        super().__init__()
+        self.folder = Path(run_dir) / "pseudo_labels"
+        self.heat_maps, self.target_class, self._image_limit = (
+            heat_maps,
+            target_class,
+            PerSplitLimit(max_images, f"{CONFIG_KEY}.max_images"),
+        )
+        self.localization = localization or NullScorer()
+        self.pipeline = PseudoLabelPipeline(heat_maps, boxes, segmenter, quality, self.timer)
+        self.overlay_writer = OverlayWriter(
+            self.folder, heat_maps, PerSplitLimit(overlays, f"{CONFIG_KEY}.overlays")
+        )
+        self._stack, self._report_fields = ExitStack(), dict[str, Any]()
+        self._section: Section | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what cannot be mapped, before any training."""
+        self._channel, self._class_name = resolve_cam_target(
+            trainer, pl_module, self.heat_maps, self.target_class
+        )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Random networks are drawn, then the trained one is listened to."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self._lookup, self._pseudo_labels, self._n_heat_maps = (
+            ImageLookup(data, self._channel),
+            list[PseudoLabel](),
+            0,
+        )
+        self._image_limit.reset()
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            remove_previous_outputs(self.folder)
+        trainer.strategy.barrier("old pseudo labels are gone")
+        self.overlay_writer.reset(data, write_files=not trainer.fast_dev_run)  # type: ignore[attr-defined]
+        with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
+            self.localization.reset(pl_module, data, self._lookup, self.pipeline.boxes)
+        self._recorder = self._stack.enter_context(self.heat_maps.recording(pl_module.net))  # type: ignore[arg-type]
+
+    def on_predict_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The forward begins."""
+        self.timer.start("classifier")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """One batch from logits to masks."""
+        assert isinstance(pl_module, ClassificationModule)
+        probability = pl_module.rule.probability(outputs)[
+            :, self._channel
+        ].tolist()  # waits for the device
+        called = pl_module.rule(outputs)[:, self._channel].tolist()
+        self.timer.stop("classifier")
+        known = [self._lookup.info(id) for id in batch["id"]]
+        wanted = [
+            i for i, each in enumerate(known) if called[i] and self._image_limit.take(each.split)
+        ]
+        scored = [i for i, each in enumerate(known) if self.localization.wants(each)]
+        rows = sorted({*wanted, *scored})
+        with self.timer("heat maps"):
+            heats = dict(
+                zip(rows, self._recorder.compute(self._channel, rows) if rows else (), strict=True)
+            )
+            self._n_heat_maps += len(rows)
+        found = [PseudoLabel(each, probability[i], called[i]) for i, each in enumerate(known)]
+        for i in wanted:
+            image = self._lookup.load_image(known[i].id)
+            found[i] = self.pipeline(
+                known[i], probability[i], heats[i], image if known[i].label != 0 else None
+            )
+            with self.timer("files and pictures"):
+                self.overlay_writer.save(found[i], heats[i], image, self._lookup)
+        self._pseudo_labels += found
+        if scored:
+            with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
+                said = [(found[i], heats[i]) for i in scored]
+                self.localization.update(
+                    pl_module, batch["image"][scored], said, self.heat_maps, self._channel
+                )
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Stops listening."""
+        self._stack.close()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gathers what all processes found, and writes it down on the first."""
+        self._stack.close()
+        found, measured, shown = all_gather_lists(
+            trainer.world_size,
+            self._pseudo_labels,
+            self.localization.image_stats,
+            self.overlay_writer.examples,
+        )
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        place, threshold = self._lookup.index_by_id, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
+        found.sort(key=lambda each: place[each.info.id])
+        with self.timer("scoring the localisation"):
+            scored = self.localization.compute(
+                sorted(measured, key=lambda each: place[next(iter(each.values())).id])
+            )
+        with self.timer("files and pictures"):
+            write_outputs(self.folder, trainer.datamodule, found, threshold, self._class_name)  # type: ignore[attr-defined]
+        told = build_summary(found, scored, self.timer.seconds, self._n_heat_maps)
+        write_json(told, self.folder / "summary.json")
+        self._report_fields, self._section = (
+            {"pseudo_labels": told},
+            build_section(told, scored, group_cases(shown)),
+        )
+        print(
+            *self._section.messages,
+            f"pseudo labels of {sum(each.predicted_positive for each in found)} images above the threshold:"
+            f" {self.folder}",
+            sep="\n",
+        )
+
+    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
+        """What the last prediction found; None before."""
+        return self._section
+
+    def extra_report_fields(self) -> dict[str, Any]:
+        """Funnel, scores and seconds for report.json."""
+        return self._report_fields

@@ -1,1 +1,0 @@
-"""report.json and one self-contained report.html."""

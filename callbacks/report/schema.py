@@ -1,3 +1,0 @@
-"""Version of report.json."""
-
-SCHEMA = 2

@@ -1,0 +1,162 @@
+"""Write report.json and report.html of a run; other callbacks may add sections to the page."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from callbacks.resource_monitor import ResourceMonitor
+from callbacks.threshold_search import ThresholdSearchCallback
+from datamodules.arguments import FilePath, Whole, validated
+from evaluation.evidence import Evidence, write_evidence
+from lightning_modules.base import EvaluatedModule
+from reporting.case_images import render_cases
+from reporting.cases import Case
+from reporting.page import write_page, write_predicted
+from reporting.report_data import (
+    ReportInput,
+    build_report,
+    describe_data,
+    describe_devices,
+    write_json,
+)
+from reporting.sections import Section
+from reporting.tables import print_table
+from reporting.task_view import TASK_VIEWS
+
+
+class ReportContributor(Callback):
+    """A callback with a section for the page.
+
+    `Report` asks each of them when a test or a prediction ends, in any order.
+    """
+
+    @abstractmethod
+    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
+        """Return what the page shows, None for nothing; called on the first process alone."""
+
+    def extra_report_fields(self) -> dict[str, Any]:
+        """Return further entries of report.json, by name."""
+        return {}
+
+
+@validated
+class ReportWriter(Callback):
+    """Writes `evidence/{val,test}.npz`, `report.json` and `report.html` into the run folder.
+
+    Example:
+        callbacks: {report: {run_dir: "${paths.run}", cases: 6}}
+
+    Args:
+        run_dir: The run folder.
+        title: First line of the page.
+        cases: Pictures of each kind: at random, worst, best and so on.
+
+    Raises:
+        Refusal: `cases` is negative.
+    """
+
+    def __init__(self, run_dir: FilePath, title: str, cases: Whole = 6) -> None:
+        self.run_dir = Path(run_dir)
+        self.title = title
+        self.cases = cases
+        self._written: tuple[dict[str, Any], Path] | None = None
+        self._judged: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report from the evidence; only the few pictures need the network again."""
+        if not isinstance(pl_module, EvaluatedModule):
+            raise TypeError("Report needs a module with evidence")
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for split, evidence in pl_module.evidence.items():
+            write_evidence(evidence, self.run_dir / "evidence" / f"{split}.npz")
+        test = pl_module.evidence["test"]
+        pictures = render_cases(
+            trainer,
+            pl_module,
+            TASK_VIEWS[test.kind].select_cases(test, self.cases) if self.cases else [],
+        )
+        run = ReportInput(
+            self.title,
+            self.run_dir,
+            pl_module.evidence,
+            pl_module.rule.as_dict(),
+            self._collect_extras(trainer, pl_module),
+        )
+        self._judged = (
+            build_report(run, describe_data(trainer.datamodule)),  # type: ignore[attr-defined]
+            dict(pl_module.evidence),
+            pictures,
+        )
+        self._written = self._write(trainer, pl_module)
+
+    @property
+    def pictures(self) -> list[Case]:
+        """The cases of the last test with their panes."""
+        return self._judged[2] if self._judged else []
+
+    def _write(
+        self, trainer: Trainer, module: LightningModule
+    ) -> tuple[dict[str, Any], Path] | None:
+        """Write report.json and the page, or a page of sections alone if there was no test."""
+        sections, callbacks, data = (
+            self._collect_sections(trainer, module),
+            trainer.callbacks,  # type: ignore[attr-defined]
+            trainer.datamodule,  # type: ignore[attr-defined]
+        )
+        if self._judged is None:
+            if sections:
+                write_predicted(
+                    self.title,
+                    data.phantom is not None or data.table.phantom,
+                    self.run_dir,
+                    sections,
+                )
+            return None
+        found, evidence, pictures = self._judged
+        for callback in callbacks:
+            found |= (
+                callback.extra_report_fields() if isinstance(callback, ReportContributor) else {}
+            )
+        write_json(found, self.run_dir / "report.json")
+        return found, write_page(found, evidence, pictures, self.run_dir, sections)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Add what a prediction shows to the page, then print once the progress bar has closed."""
+        if stage == "predict" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._write(trainer, pl_module)
+        if self._written is not None:
+            print_table(*self._written)
+            self._written = None
+
+    def _collect_extras(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
+        """Collect what the trainer and other callbacks know."""
+        losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
+        sizes = {
+            name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"]
+            for name in ("trainable", "total")
+        }
+        known: dict[str, Any] = {
+            "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
+            "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
+            "normalization": module.normalize.as_dict(),
+            "devices": describe_devices(trainer),
+        }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ResourceMonitor):
+                known["resources"] = callback.as_dict()
+            if isinstance(callback, ThresholdSearchCallback):
+                known["search"] = callback.found
+        return known
+
+    def _collect_sections(self, trainer: Trainer, module: LightningModule) -> list[Section]:
+        """Return the sections of other callbacks."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        contributors = [each for each in callbacks if isinstance(each, ReportContributor)]
+        return [
+            section
+            for callback in contributors
+            if (section := callback.section(trainer, module)) is not None
+        ]

@@ -1,1 +1,0 @@
-"""Multiruns: what is swept, how its trials are started, and what they leave together."""

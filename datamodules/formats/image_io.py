@@ -1,0 +1,150 @@
+"""Reads one image file into uint8 pixels, and refuses what is not one."""
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from datamodules.errors import LARGEST_IMAGE, ContentError, ManifestError
+
+NEARLY_ONE_GREY = 2  # of 255 grey levels: what an image without content spans at most
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm"}  # of the files that are read
+
+
+def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:
+    """Decodes a png, jpg, bmp, tif or DICOM.
+
+    Args:
+        path: The file; named in every error.
+        channels: 1 for grey, 3 for RGB.
+        data: The file's bytes where they were read already.
+
+    Returns:
+        uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255, DICOMs
+        are windowed.
+
+    Raises:
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as
+            `read_dicom`.
+        ContentError: a float picture with a pixel that is NaN or infinite.
+    """
+    if is_dicom(path, data):
+        from datamodules.formats.dicom import (
+            read_dicom,  # pydicom takes half a second to import, and most runs have no DICOM
+        )
+
+        grey = read_dicom(path, data)[..., None]
+        return grey if channels == 1 else np.repeat(grey, channels, axis=2)
+    pixels = _to_uint8(path, decoded_image(path, data), channels)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
+    """Decode a png, jpg, bmp or tif with Pillow; modes, palettes and depths stay as they are.
+
+    Raises:
+        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
+    """
+    image = _open_image(path, data)
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ManifestError(
+            f"{path} cannot be decoded ({error}); replace the file or take it out of the data set"
+        ) from error
+    return image
+
+
+def nearly_one_grey(pixels: np.ndarray) -> bool:
+    """Tell whether uint8 `H x W x C` pixels show nothing.
+
+    In every channel the middle 99.8 % then span at most NEARLY_ONE_GREY levels.
+    """
+    return all(
+        _grey_spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
+        for channel in range(pixels.shape[2])
+    )
+
+
+def _grey_spread(grey: np.ndarray) -> int:
+    """Return the 99.9th minus the 0.1th percentile of uint8 pixels, from their histogram."""
+    below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
+    low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
+    return int(high - low)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels from the file's header, nothing decoded.
+
+    Raises:
+        ManifestError: as `read_image`.
+    """
+    if is_dicom(path, None):
+        from datamodules.formats.dicom import dicom_size
+
+        return dicom_size(path)
+    with _open_image(path, None) as image:
+        return image.height, image.width
+
+
+def is_dicom(path: Path, data: bytes | None) -> bool:
+    """Tell whether name or content says DICOM; exports often have names without a suffix."""
+    if path.suffix.lower() == ".dcm":
+        return True
+    if data is None and path.is_file():
+        with path.open("rb") as file:
+            data = file.read(132)
+    return data is not None and data[128:132] == b"DICM"
+
+
+def _open_image(path: Path, data: bytes | None) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST_IMAGE is ours
+            image = Image.open(path if data is None else io.BytesIO(data))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{path} does not exist; restore the file or take it out of the data set"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _size_error(path) from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise ManifestError(
+            f"{path} is not an image that can be read ({_short_reason(error)}); replace or remove it"
+        ) from error
+    if image.width * image.height > LARGEST_IMAGE:
+        raise _size_error(path)
+    return image
+
+
+def _size_error(path: Path) -> ManifestError:
+    return ManifestError(
+        f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or"
+        " remove it"
+    )
+
+
+def _short_reason(error: Exception) -> str:
+    return (
+        "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).split(" '")[0]
+    )
+
+
+def _to_uint8(path: Path, image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        wide = np.asarray(image, np.float32)
+        if image.mode == "F" and (lost := int(np.count_nonzero(~np.isfinite(wide)))):
+            fix = "write finite numbers there, or take the file out of the data set"
+            raise ContentError(
+                f"{path} holds {lost} pixel{'s' * (lost > 1)} that {'are' if lost > 1 else 'is'}"
+                f" NaN or infinite; {fix}"
+            )
+        low, high = float(wide.min()), float(wide.max())
+        grey = Image.fromarray(
+            ((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
+        )
+        return np.asarray(grey if channels == 1 else grey.convert("RGB"))
+    return np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -1,0 +1,312 @@
+"""Mask pictures: the stored values of a grey or palette picture as 0/1 masks.
+
+Ambiguous pictures are refused, never guessed.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.image_io import decoded_image, is_dicom, read_image
+
+MaskEncoding = Literal["bit_planes"]
+ENCODINGS = ("bit_planes",)
+MAX_BITS = 8  # classes that one picture of bit planes holds at most
+# a mask with soft edges has at least this share of its pixels within this many grey levels (of 255)
+# of black or white
+SOFT_SHARE, SOFT_WIDTH = (0.98, 32)
+MAX_LISTED = 8  # values that a sentence lists
+REDRAW_HINT = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
+Color = tuple[int, ...]
+
+
+class MaskImage(NamedTuple):
+    """One mask picture as it was read.
+
+    Attributes:
+        mask: uint8 0/1, `H x W x classes`.
+        soft: True if the picture has grey edges, which were cut at > 127 of 255.
+    """
+
+    mask: np.ndarray
+    soft: bool
+
+
+def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskImage:
+    """Read one mask picture by its stored values.
+
+    A picture of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or
+    soft edges between black and white, or a palette of which two colours are used: black is the
+    background, the other colour is the lesion.
+
+    Args:
+        path: The file; every error names it.
+        classes: Number of channels of the mask.
+        encoding: `bit_planes`: bit c of a grey value is class c. None is enough for one class.
+
+    Raises:
+        ContentError: the values do not say what is lesion; several classes without an encoding; a
+            value with more bits than there are classes; more than MOST_BITS classes.
+        ManifestError: the file is missing or cannot be decoded.
+    """
+    if classes > MAX_BITS:
+        fix = "write one compressed RLE for each class instead"
+        raise ContentError(
+            f"{path} is one mask picture, which holds at most {MAX_BITS} classes, and there are"
+            f" {classes}; {fix}"
+        )
+    if encoding == "bit_planes":
+        return MaskImage(_bit_planes(path, classes), False)
+    if classes > 1:
+        fix = (
+            "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
+            " write one compressed RLE for each class"
+        )
+        raise ContentError(
+            f"{path} is one mask picture for {classes} classes, and nothing says how it holds them;"
+            f" {fix}"
+        )
+    lesion, soft = _single_class(path)
+    return MaskImage(lesion[..., None], soft)
+
+
+def _bit_planes(path: Path, classes: int) -> np.ndarray:
+    grey, _ = _grey_values(path, two_colours=False)
+    if (
+        np.issubdtype(grey.dtype, np.floating)
+        or int(grey.max()) >= 2**classes
+        or int(grey.min()) < 0
+    ):
+        said = (
+            f"the bits of {classes} {'class' if classes == 1 else 'classes'} make values from 0 to"
+            f" {2**classes - 1}"
+        )
+        raise ContentError(
+            f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its"
+            " classes with datamodule.classes"
+        )
+    return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
+
+
+def _single_class(path: Path) -> tuple[np.ndarray, bool]:
+    """Return the lesion as uint8 0/1 `H x W`, and whether its edges were soft."""
+    grey, colours = _grey_values(path, two_colours=True)
+    highest = grey.max()
+    lesion = grey == highest
+    pure = bool((lesion | (grey == 0)).all())  # much faster than np.unique
+    if pure and highest in (0, 1, 255, *((65535,) if grey.dtype != np.uint8 else ())):
+        return (lesion if highest else np.zeros_like(lesion)).view(np.uint8), False
+    eight_bits = _as_eight_bits(grey)
+    if eight_bits is not None and _has_soft_edges(eight_bits):
+        return (eight_bits > 127).astype(np.uint8), True
+    raise ContentError(
+        f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW_HINT}"
+    )
+
+
+def _as_eight_bits(grey: np.ndarray) -> np.ndarray | None:
+    """Return the picture on the scale 0..255, or None if its full scale is not known."""
+    if grey.dtype == np.uint8:
+        return grey
+    lowest, highest = grey.min(), grey.max()
+    if lowest < 0 or highest > 65535:
+        return None
+    if highest <= 1:  # a float picture from 0 to 1
+        return np.rint(grey * 255).astype(np.uint8)
+    return np.rint(grey if highest <= 255 else grey.astype(np.float32) / 257).astype(np.uint8)
+
+
+def _has_soft_edges(grey: np.ndarray) -> bool:
+    """Return True if the grey values are the soft edges of one white area.
+
+    JPEG and interpolation make such edges. Labels of further areas are none.
+    """
+    counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
+    dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
+    if not dark or not light or dark + light < SOFT_SHARE * grey.size:
+        return False
+    lowest = (
+        SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0
+    )  # JPEG makes areas of 1 or 2 as well, but never without edges
+    between = (grey > lowest) & (grey < 255 - SOFT_WIDTH)
+    square = np.ones((3, 3), np.uint8)
+    return not (
+        between & (cv2.erode(grey, square) == cv2.dilate(grey, square))
+    ).any()  # an area of one grey value is a label
+
+
+def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]:
+    """Read the stored values of a picture, `H x W`, as integers or float32.
+
+    Args:
+        path: The file.
+        two_colours: True turns a palette of two used colours, one of them black, into 0 and 255.
+
+    Returns:
+        The values, and for a palette a description of its colours.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the"
+            " data set"
+        ) from error
+    if is_dicom(path, data):
+        return read_image(path, 1, data)[..., 0], None
+    image = decoded_image(path, data)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ContentError(
+            f"{path} holds {frames} pictures, and a mask file holds one; write each as its own file"
+        )
+    if image.mode == "P":
+        return _palette(path, image, two_colours)
+    pixels = _raw_pixels(path, image, data)
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8)
+    if np.issubdtype(pixels.dtype, np.floating):
+        _check_finite(path, pixels)
+    grey = _one_channel(path, pixels) if pixels.ndim == 3 else pixels
+    _check_transparency(path, image, grey)
+    return grey, None
+
+
+def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
+    """Return the pixels in the bit depth of the file.
+
+    Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0.
+    """
+    if len(image.getbands()) > 1 and _n_bits(image, data) > 8:
+        deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if deep is None:
+            raise ContentError(
+                f"{path} is a colour picture of {_n_bits(image, data)} bits, which cannot be read as"
+                f" a mask; {REDRAW_HINT}"
+            )
+        return deep
+    if image.mode in ("PA", "La", "RGBa"):
+        return np.asarray(image.convert("RGBA"))
+    known = image.mode in (
+        "1",
+        "L",
+        "LA",
+        "RGB",
+        "RGBA",
+        "RGBX",
+        "I",
+        "F",
+    ) or image.mode.startswith("I;16")
+    return np.asarray(image if known else image.convert("RGB"))
+
+
+def _n_bits(image: Image.Image, data: bytes) -> int:
+    """Return the bits of one colour of one pixel, as the file's header says."""
+    return (
+        data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
+    )  # 258: BitsPerSample of a TIFF
+
+
+def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Return the grey of `H x W x channels` with equal colours; alpha must be opaque."""
+    colours = pixels
+    if pixels.shape[2] in (2, 4):
+        alpha, colours = pixels[..., -1], pixels[..., :-1]
+        if (alpha != np.iinfo(pixels.dtype).max).any():
+            raise ContentError(
+                f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may"
+                f" say different things; {REDRAW_HINT}"
+            )
+    if any(
+        (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
+    ):
+        found, counts = np.unique(
+            colours.reshape(-1, colours.shape[2])[:, :3], axis=0, return_counts=True
+        )
+        listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
+        raise ContentError(
+            f"{path} holds {_list_values(listed, 'colour')}, which do not say what is lesion; {REDRAW_HINT}"
+        )
+    return np.ascontiguousarray(colours[..., 0])
+
+
+def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndarray, str]:
+    """Return the grey values of a picture with a palette.
+
+    With `two_colours`, two used colours, one of them black, become 0 and 255.
+    """
+    index = np.asarray(image)
+    used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
+    entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256
+    of_index = {number: tuple(entries[4 * number : 4 * number + 4]) for number in used}
+    colours = [colour[:3] for colour in of_index.values()]
+    said = _list_values(colours, "colour") + " of a palette"
+    if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
+        raise ContentError(
+            f"{path} holds {said}, some of them transparent, so that colour and alpha may say"
+            f" different things; {REDRAW_HINT}"
+        )
+    if len(set(colours)) < len(colours):
+        raise ContentError(
+            f"{path} holds {said}, where several palette entries have the same colour; {REDRAW_HINT}"
+        )
+    table = np.zeros(256, np.uint8)
+    if two_colours and len(used) == 2 and (0, 0, 0) in colours:
+        table[[number for number, colour in of_index.items() if colour[:3] != (0, 0, 0)]] = 255
+    elif all(len(set(colour)) == 1 for colour in colours) and not (two_colours and len(used) == 2):
+        for number, colour in of_index.items():
+            table[number] = colour[0]
+    else:
+        why = (
+            "of which none is black, the background"
+            if two_colours and len(used) <= 2
+            else "which do not say what is lesion"
+        )
+        raise ContentError(f"{path} holds {said}, {why}; {REDRAW_HINT}")
+    return table[index], said
+
+
+def _is_transparent(image: Image.Image, used: list[int]) -> bool:
+    """Tell whether a palette's separate list of opacities makes a used entry transparent."""
+    transparency: Any = image.info.get("transparency")
+    if isinstance(transparency, bytes):
+        return any(number < len(transparency) and transparency[number] != 255 for number in used)
+    return isinstance(transparency, int) and transparency in used
+
+
+def _check_transparency(path: Path, image: Image.Image, grey: np.ndarray) -> None:
+    transparency: Any = image.info.get("transparency")
+    value = (
+        transparency[0]
+        if isinstance(transparency, tuple) and len(set(transparency)) == 1
+        else transparency
+    )
+    if isinstance(value, int) and (grey == value).any():
+        raise ContentError(
+            f"{path} declares its value {value} transparent, so that colour and alpha may say"
+            f" different things; {REDRAW_HINT}"
+        )
+
+
+def _check_finite(path: Path, pixels: np.ndarray) -> None:
+    if not np.isfinite(pixels).all():
+        raise ContentError(
+            f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW_HINT}"
+        )
+
+
+def _values(pixels: np.ndarray) -> str:
+    """List the first values of a picture, and say how many there are."""
+    return _list_values(np.unique(pixels).tolist(), "value")
+
+
+def _list_values(found: list[Any], what: str) -> str:
+    first = ", ".join(
+        f"{value:g}" if isinstance(value, float) else str(value) for value in found[:MAX_LISTED]
+    )
+    more = f" ... ({len(found)} {what}s)" if len(found) > MAX_LISTED else ""
+    return f"the {what}{'s' if len(found) > 1 else ''} {first}{more}"

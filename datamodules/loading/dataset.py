@@ -1,0 +1,168 @@
+"""Dataset of cached images: samples, augmentation and collation."""
+
+from typing import Any, TypedDict
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from datamodules.formats.image_cache import ImageCache
+from datamodules.image_size import ImageSize, SampleKey
+from datamodules.loading.letterbox import ContentBox, Letterbox, evaluation_grid, resize_to
+from datamodules.manifest.manifest import Manifest, label_matrix
+
+
+class Sample(TypedDict, total=False):
+    """One image and what is known of it; a batch has the same fields with a leading B.
+
+    Strings, `content`, and truths of different sizes are lists in a batch.
+
+    Attributes:
+        id: Unique name of the image.
+        group: What must stay together in a split, the patient where known.
+        image: uint8 `C x H x W`, 0..255.
+        mask: uint8 `classes x H x W`, 0 or 1, on the canvas of `image`.
+        truth: uint8 `classes x h x w` on the evaluation grid (padding removed); absent in training.
+        content: The picture's place on the canvas.
+        label: int or multi-hot float `classes`.
+        weight: float, this sample's weight in the loss.
+    """
+
+    id: Any
+    group: Any
+    image: Tensor
+    mask: Tensor
+    truth: Any
+    content: Any
+    label: Tensor
+    weight: Tensor
+
+
+class ManifestDataset(Dataset[Sample]):
+    """Answers `dataset[key]`; everything random about the answer follows from (seed, key).
+
+    Args:
+        cache: Decoded images and, where the manifest has some, masks.
+        manifest: Its rows, in the cache's order.
+        seed: Seed of the augmentation.
+        augmentation: An albumentations pipeline for uint8 images and masks, or None.
+        evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
+        weights: Weight of each row in the loss; None weighs all alike.
+    """
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        manifest: Manifest,
+        seed: int,
+        augmentation: A.Compose | None = None,
+        evaluation_size: int | str | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self.cache = cache
+        self.ids = np.array(
+            manifest.rows["id"].tolist(), str
+        )  # one block of memory: forked workers do not copy it by counting references
+        self.groups = np.array(manifest.rows["group"].tolist(), str)
+        self.labels = label_matrix(manifest)
+        self.classes = len(manifest.classes)
+        self.seed = seed
+        self.augmentation = augmentation
+        self.evaluation_size = evaluation_size
+        self.weights = None if weights is None else weights.astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
+        planes = self._planes(key)
+        sample = Sample(
+            id=str(self.ids[key.row]),
+            group=str(self.groups[key.row]),
+            image=_channels_first(planes["image"]),
+        )
+        if self.labels is not None:
+            sample["label"] = torch.from_numpy(self.labels[key.row])
+        if self.weights is not None:
+            sample["weight"] = torch.tensor(self.weights[key.row])
+        if "mask" in planes:
+            sample["mask"] = _channels_first(planes["mask"])
+        if self.evaluation_size is not None:
+            sample["content"] = Letterbox(*self._size(key.row), key.image_size).content
+            if "mask" in planes:
+                sample["truth"] = self._truth(key.row, planes["mask"], sample["content"])
+        return sample
+
+    def batch(self, ids: list[str], image_size: ImageSize) -> Sample:
+        """The named images as one batch, in the order asked."""
+        row = {id: number for number, id in enumerate(self.ids.tolist())}
+        return collate([self[SampleKey(row[id], 0, 0, image_size)] for id in ids])
+
+    def _planes(self, key: SampleKey) -> dict[str, np.ndarray]:
+        """Return the image and any mask, augmented at the cache's size and then resized.
+
+        In this order a crop loses no detail.
+        """
+        planes = {"image": np.array(self.cache.images[key.row])}
+        if self.cache.has_masks:
+            planes["mask"] = self.cache.mask(key.row, self.classes)
+        if self.augmentation is not None:
+            self.augmentation.set_random_seed(sample_seed(self.seed, key))
+            planes = self.augmentation(**planes)
+        size = ImageSize.from_config(key.image_size)
+        if planes["image"].shape[:2] != size:
+            planes["image"] = resize_to(planes["image"], *size)
+            if "mask" in planes:
+                planes["mask"] = (resize_to(planes["mask"] * np.uint8(255), *size) >= 128).astype(
+                    np.uint8
+                )
+        return planes
+
+    def _size(self, row: int) -> tuple[int, int]:
+        height, width = self.cache.sizes[row].tolist()
+        return height, width
+
+    def _truth(self, row: int, mask: np.ndarray, content: ContentBox) -> torch.Tensor:
+        size = evaluation_grid(*self._size(row), self.evaluation_size or "native")
+        if size == (content.height, content.width):
+            inside = mask[
+                content.top : content.top + content.height,
+                content.left : content.left + content.width,
+            ]
+        else:
+            native = self.cache.truth(row, self.classes)
+            inside = (
+                native
+                if native.shape[:2] == size
+                else (resize_to(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+            )
+        return _channels_first(inside)
+
+
+def sample_seed(seed: int, key: SampleKey) -> int:
+    """32 bits from (seed, row, epoch, draw), the same on every machine and in every worker."""
+    return int(np.random.SeedSequence([seed, key.row, key.epoch, key.draw]).generate_state(1)[0])
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """Stacks samples into a batch; truths of different sizes stay a list."""
+    batch = Sample(id=[s["id"] for s in samples], group=[s["group"] for s in samples])
+    for word in ("image", "mask", "label", "weight"):
+        if word in samples[0]:
+            batch[word] = default_collate([s[word] for s in samples])  # type: ignore[literal-required]
+    if "content" in samples[0]:
+        batch["content"] = [s["content"] for s in samples]
+    if "truth" in samples[0]:
+        truths = [s["truth"] for s in samples]
+        batch["truth"] = (
+            torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
+        )
+    return batch
+
+
+def _channels_first(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -1,0 +1,153 @@
+"""Letterbox images onto a canvas, with the exact inverse."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from datamodules.image_size import ImageSize, ImageSizeLike
+
+
+class ContentBox(NamedTuple):
+    """Place of the picture on its canvas, in pixels; what is outside is padding."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def inside(self) -> tuple[Any, slice, slice]:
+        """Cuts the padding off an array `... x H x W`, as in `canvas[content.inside]`."""
+        return (
+            ...,
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Fits a `height x width` picture onto a canvas, centred, as large as it can be.
+
+    Args:
+        height: Rows of the picture in pixels.
+        width: Columns of the picture in pixels.
+        size: The canvas in pixels: the side of a square, or (height, width).
+    """
+
+    height: int
+    width: int
+    size: ImageSizeLike
+
+    @property
+    def canvas(self) -> ImageSize:
+        """Height and width of the canvas in pixels."""
+        return ImageSize.from_config(self.size)
+
+    @property
+    def content(self) -> ContentBox:
+        """Top, left, height and width of the picture on the canvas, in canvas pixels."""
+        canvas = self.canvas
+        height, width = resize_by(self.height, self.width, canvas)
+        return ContentBox((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
+
+    @property
+    def scale(self) -> float:
+        """Canvas pixels per pixel of the picture, before the content is rounded to whole ones."""
+        return min(self.canvas.height / self.height, self.canvas.width / self.width)
+
+    def image(self, pixels: np.ndarray) -> np.ndarray:
+        """Place uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
+        return self._content_box(pixels, shrink=cv2.INTER_AREA)
+
+    def mask(self, pixels: np.ndarray) -> np.ndarray:
+        """Place a 0/1 mask `H x W x C`; a canvas pixel is 1 if at least half of it is covered."""
+        return (self._content_box(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(
+            np.uint8
+        )
+
+    def back(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize canvas floats `h x w`, such as a heat map, to the picture; cut off padding."""
+        top, left, height, width = self.content
+        return resize_to(
+            pixels[top : top + height, left : left + width, None], self.height, self.width
+        )[..., 0]
+
+    def mask_back(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize a 0/1 canvas mask `h x w` to the picture's size.
+
+        A pixel is 1 where at least half of it is covered.
+        """
+        return (self.back(pixels.astype(np.uint8) * np.uint8(255)) >= 128).astype(np.uint8)
+
+    def points(self, own: np.ndarray) -> np.ndarray:
+        """Map points `N x 2` (x, y) from picture pixels to canvas pixels.
+
+        The corner of the first pixel is (0, 0).
+        """
+        factor, shift = self._affine
+        return np.asarray(own, np.float64).reshape(-1, 2) * factor + shift
+
+    def points_back(self, on_canvas: np.ndarray) -> np.ndarray:
+        """The inverse of `points`."""
+        factor, shift = self._affine
+        return (np.asarray(on_canvas, np.float64).reshape(-1, 2) - shift) / factor
+
+    def boxes(self, own: np.ndarray) -> np.ndarray:
+        """Map boxes `N x 4` (x1, y1, x2, y2) from picture pixels to canvas pixels."""
+        return self.points(own).reshape(-1, 4)
+
+    def boxes_back(self, on_canvas: np.ndarray) -> np.ndarray:
+        """The inverse of `boxes`."""
+        return self.points_back(on_canvas).reshape(-1, 4)
+
+    @property
+    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and shift of x and y; as the content has whole pixels, the factors may differ."""
+        top, left, height, width = self.content
+        return np.array([width / self.width, height / self.height]), np.array(
+            [left, top], np.float64
+        )
+
+    def _content_box(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
+        top, left, height, width = self.content
+        canvas = np.zeros((*self.canvas, pixels.shape[2]), np.uint8)
+        canvas[top : top + height, left : left + width] = resize_to(pixels, height, width, shrink)
+        return canvas
+
+
+def resize_by(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
+    """Return height and width of a picture scaled to fill a canvas, each at least one pixel."""
+    canvas = ImageSize.from_config(size)
+    factor = min(canvas.height / height, canvas.width / width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def resize_to(
+    pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
+) -> np.ndarray:
+    """Resize `H x W x C` to `height x width x C`: `shrink` if it gets smaller, else bilinear."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    smaller = height * width < pixels.shape[0] * pixels.shape[1]
+    # OpenCV drops a single channel, and in some modes refuses more than four: resize one at a time
+    planes = [
+        cv2.resize(
+            np.ascontiguousarray(pixels[..., c]),
+            (width, height),
+            interpolation=shrink if smaller else cv2.INTER_LINEAR,
+        )
+        for c in range(pixels.shape[2])
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def evaluation_grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
+    """Return the evaluation grid: a picture's own size, or its longest side at that many pixels."""
+    return (
+        (height, width)
+        if evaluation_size == "native"
+        else resize_by(height, width, int(evaluation_size))
+    )

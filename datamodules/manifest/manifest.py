@@ -1,0 +1,375 @@
+"""Manifest: one row per image, with its split, group, labels and masks."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.mask_images import ENCODINGS, read_mask
+from datamodules.formats.meta_json import is_meta, read_meta_rows
+from datamodules.formats.rle import Rle, checked_rle, decode, encode
+
+MANIFEST_VERSION = 1
+SPLITS = ("train", "val", "test")
+REQUIRED_COLUMNS = ("id", "image")
+FILE_COLUMNS = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
+LIST_COLUMNS = {
+    "mask",
+    "label",
+    "crop",
+    "boxes",
+    "physiological",
+}  # columns that may hold lists, which a CSV holds as JSON
+
+
+class RowMask(NamedTuple):
+    """The mask of one row.
+
+    Attributes:
+        rles: One compressed RLE or None per class, at the image's own size.
+        soft: True if it was a picture with soft edges, which were cut at > 127.
+    """
+
+    rles: list[Rle | None]
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One row per image and the names of the classes.
+
+    Attributes:
+        rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a
+            path, or one compressed RLE or None per class at the image's own size), `label` (int or
+            multi-hot list), `split`, `stratum`, `cls_prob`, `spacing_mm`, `crop` ([top, left, side]
+            in pixels: the square of the image that stands for it); further columns travel along.
+        classes: Names of the mask's or label's classes, in channel order.
+        group_is: What `group` stands for: "patient", or "image" where patients are unknown.
+        phantom: True for synthetic images.
+        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
+            is class c), or None where nothing says it.
+        swap_masks: True to swap foreground and background of every mask; a row without a mask stays
+            one without lesion.
+        source: The file that the rows were read from, for errors; None where they come from no
+            single file.
+    """
+
+    rows: pd.DataFrame
+    classes: tuple[str, ...] = ("lesion",)
+    group_is: str = "image"
+    phantom: bool = False
+    mask_encoding: str | None = None
+    swap_masks: bool = False
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_table(self.rows)
+        if self.mask_encoding not in (None, *ENCODINGS):
+            where = f"{self.source}: " if self.source else ""
+            raise ManifestError(
+                f"{where}mask_encoding={self.mask_encoding} is unknown; write"
+                f" {' or '.join(ENCODINGS)}, or null"
+            )
+        groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
+        self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
+            str
+        )  # an unknown patient is one of its own
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, split: str) -> np.ndarray:
+        """Row numbers of one split."""
+        return np.flatnonzero(self.rows["split"].to_numpy() == split)
+
+    def mask(self, row: int) -> RowMask:
+        """Read the mask of one row, whatever its column `mask` holds, and check it.
+
+        Raises:
+            ContentError: a mask picture or an RLE that cannot be used, or a cell that is neither;
+                the sentence names file or row and class.
+            ManifestError: a mask picture that is missing or cannot be decoded.
+        """
+        mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
+        if mask is None or (isinstance(mask, float) and np.isnan(mask)):
+            return RowMask([None] * len(self.classes))
+        if isinstance(mask, str | Path):
+            pixels, soft = self.read_mask(mask, len(self.classes))
+            return RowMask(encode(pixels), soft)
+        if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
+            found = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
+            one = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
+            raise ContentError(
+                f"{self._cell(row)} is {found}; write the path of a picture, or a list with {one}"
+            )
+        rles = [self._rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)]
+        return RowMask(
+            [rle and encode(1 - decode([rle], *rle["size"]))[0] for rle in rles]
+            if self.swap_masks
+            else rles
+        )
+
+    def rles(self, row: int) -> list[Rle | None]:
+        """Return one compressed RLE or None per class of one row; see `mask`."""
+        return self.mask(row).rles
+
+    def read_mask(self, path: str | Path, classes: int = 1) -> tuple[np.ndarray, bool]:
+        """Read a mask picture as 0/1 `H x W x classes`, and whether its edges were soft.
+
+        It is swapped where the masks of this data set are.
+
+        Raises:
+            ContentError: values that cannot be used.
+            ManifestError: a file that is missing or cannot be decoded.
+        """
+        pixels, soft = read_mask(Path(path), classes, self.mask_encoding if classes > 1 else None)
+        return (1 - pixels if self.swap_masks else pixels), soft
+
+    def _rle(self, row: int, name: str, rle: Any) -> Rle | None:
+        if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
+            return None
+        try:
+            return checked_rle(rle)
+        except ValueError as error:
+            raise ContentError(
+                f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again,"
+                " or leave it empty"
+            ) from error
+
+    def _cell(self, row: int) -> str:
+        """Name the mask of a row, as the beginning of a sentence."""
+        return (
+            f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
+        )
+
+    def write(self, path: Path) -> Path:
+        """Write `.csv` (first line: version and classes) or `.json`, which `read` reads back."""
+        head = {
+            "version": MANIFEST_VERSION,
+            "classes": list(self.classes),
+            "group_is": self.group_is,
+        } | ({"phantom": True} if self.phantom else {})
+        head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
+        if path.suffix == ".json":
+            path.write_text(
+                json.dumps(
+                    head | {"rows": self.rows.to_dict("records")}, default=str, allow_nan=True
+                )
+            )
+            return path
+        table = self.rows.copy()
+        for name in LIST_COLUMNS & set(table.columns):
+            table[name] = table[name].map(
+                lambda value: (
+                    value if isinstance(value, str) or value is None else json.dumps(value)
+                )
+            )
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write("# " + json.dumps(head) + "\n")
+            table.to_csv(file, index=False)
+        return path
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest that `Manifest.write` wrote, a plain CSV, or a pneumothorax meta JSON.
+
+    A plain CSV has at least the columns id and image. Relative paths are relative to the manifest's
+    folder.
+
+    Raises:
+        ManifestError: missing, malformed, of a later version, or without the required columns.
+    """
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id"
+            " and image"
+        )
+    try:
+        head, rows = (
+            _read_manifest_json(path) if path.suffix == ".json" else _read_manifest_csv(path)
+        )
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns"
+            " id,image,mask,split"
+        ) from error
+    if head.get("version", MANIFEST_VERSION) > MANIFEST_VERSION:
+        raise ManifestError(
+            f"{path} is a manifest of version {head['version']}, newer than {MANIFEST_VERSION}; update this"
+            " repository to read it"
+        )
+    for name in FILE_COLUMNS & set(rows.columns):
+        rows[name] = pd.Series(
+            [_resolve_path(value, path.parent) for value in rows[name]], dtype=object
+        )
+    head = {
+        "classes": ["lesion"],
+        "group_is": "patient" if "group" in rows else "image",
+        "phantom": False,
+    } | head
+    return Manifest(
+        rows,
+        tuple(head["classes"]),
+        head["group_is"],
+        head["phantom"],
+        head.get("mask_encoding"),
+        source=path,
+    )
+
+
+def _check_table(rows: pd.DataFrame) -> None:
+    for name in REQUIRED_COLUMNS:
+        if name not in rows:
+            raise ManifestError(
+                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))});"
+                " add it"
+            )
+        if rows[name].isna().any():
+            raise ManifestError(
+                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
+                " fill it in or remove the row"
+            )
+    for name in sorted((FILE_COLUMNS - {"mask"}) & set(rows.columns)):
+        odd = [
+            not (
+                value is None
+                or isinstance(value, str | Path)
+                or (isinstance(value, float) and np.isnan(value))
+            )
+            for value in rows[name]
+        ]
+        if any(odd):
+            row = odd.index(True)
+            raise ManifestError(
+                f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write"
+                " the path of a file"
+            )
+    twice = rows["id"][rows["id"].duplicated()]
+    if len(twice):
+        raise ManifestError(
+            f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the"
+            " manifest; ids must be unique"
+        )
+    if "split" in rows:
+        unknown = set(rows["split"]) - set(SPLITS)
+        if unknown:
+            raise ManifestError(
+                f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it"
+                " in the manifest"
+            )
+
+
+def _read_manifest_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if is_meta(content):
+        return {"classes": ["pneumothorax"]}, read_meta_rows(content, path)
+    return content, pd.DataFrame(content.pop("rows"))
+
+
+def _read_manifest_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    commented = first.startswith("#")
+    table = pd.read_csv(
+        path,
+        skiprows=1 if commented else 0,
+        dtype={"id": str, "group": str, "image": str, "mask": object, "split": str},
+    )
+    for name in LIST_COLUMNS & set(table.columns):
+        table[name] = pd.Series([_parse_cell(value) for value in table[name]], dtype=object)
+    return (json.loads(first[1:]) if commented else {}), table
+
+
+def _parse_cell(value: Any) -> Any:
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+
+
+def _resolve_path(value: Any, folder: Path) -> Any:
+    if value == "" or (
+        isinstance(value, float) and np.isnan(value)
+    ):  # NaN: pandas has nothing else for an empty cell
+        return None
+    return str(folder / value) if isinstance(value, str) else value
+
+
+def get_crop(manifest: Manifest, row: int) -> list[int] | None:
+    """Return [top, left, side] in pixels of the whole image, or None where all of it is shown."""
+    crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
+    return list(crop) if isinstance(crop, list | tuple) else None
+
+
+def label_matrix(manifest: Manifest) -> np.ndarray | None:
+    """float32 `N x classes` of 0 and 1, or None where the manifest has no column `label`.
+
+    A list is multi-hot. An int is 0 or 1 where there is one class, else the number of the only
+    class that holds.
+
+    Raises:
+        ManifestError: a label is missing, of another kind than the first, or names no class.
+    """
+    if "label" not in manifest.rows:
+        return None
+    labels, ids = manifest.rows["label"].tolist(), manifest.rows["id"].tolist()
+    several = [isinstance(label, list | tuple) for label in labels]
+    if any(several) and not all(several):
+        odd = ids[several.index(not several[0])]
+        raise ManifestError(
+            f"the label of '{odd}' is of another kind than the first; write all as ints, or all as"
+            " lists"
+        )
+    return np.stack(
+        [
+            _label_row(label, id, len(manifest.classes))
+            for label, id in zip(labels, ids, strict=True)
+        ]
+    )
+
+
+def is_multiclass(manifest: Manifest) -> bool:
+    """Return True if each image shows one of several classes, that is, if labels are ints."""
+    return (
+        "label" in manifest.rows
+        and len(manifest.classes) > 1
+        and not isinstance(manifest.rows["label"].iat[0], list | tuple)
+    )
+
+
+def present_classes(manifest: Manifest, cache: ImageCache) -> np.ndarray:
+    """Return the classes a row truly shows, bool `N x classes`, by masks if any, else by label."""
+    if cache.has_masks:
+        return np.asarray(cache.areas) > 0
+    labels = label_matrix(manifest)
+    return np.zeros((len(manifest), len(manifest.classes)), bool) if labels is None else labels > 0
+
+
+def _label_row(label: Any, id: str, classes: int) -> np.ndarray:
+    target = np.zeros(classes, np.float32)
+    if isinstance(label, list | tuple):
+        if len(label) != classes or not set(label) <= {0, 1}:
+            raise ManifestError(
+                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes"
+                " (datamodule.classes names them)"
+            )
+        target[:] = label
+        return target
+    try:
+        number = int(label)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or number != float(label) or number >= max(2, classes):
+        raise ManifestError(
+            f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1}"
+            " (datamodule.classes names more)"
+        )
+    if classes > 1:
+        target[number] = 1
+    else:
+        target[0] = number
+    return target

@@ -1,0 +1,82 @@
+"""Stratified splits by group into three parts or k folds; no group is in two of them."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from datamodules.errors import ManifestError
+
+
+def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
+    """Return the fold 0..folds-1 of every row, stratified by `stratum` if present, else by `label`.
+
+    Raises:
+        ManifestError: fewer groups than folds.
+    """
+    groups = rows["group"].to_numpy()
+    if len(np.unique(groups)) < folds:
+        raise ManifestError(
+            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more"
+            " patients"
+        )
+    by = next((name for name in ("stratum", "label") if name in rows), None)
+    stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(rows), int)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "The least populated class"
+        )  # a stratum with fewer members than folds is spread as far as it goes
+        for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
+            fold[members] = number
+    return fold
+
+
+def split_80_10_10(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
+    """Assign a tenth of the groups to `val`, a tenth to `test` and the rest to `train`, per row."""
+    fold = stratified_folds(rows, parts, seed)
+    return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
+
+
+def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed: int) -> np.ndarray:
+    """Return the split of every row when fold number `fold` becomes val.
+
+    Args:
+        rows: With their `outer_split`, which is the answer where `folds` is 0.
+        folds: Number of folds.
+        fold: Number of the fold that becomes val.
+        fold_pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
+            test, as `test`.
+        seed: Seed of the folds.
+    """
+    outer = rows["outer_split"].to_numpy()
+    if not folds:
+        return outer
+    split = np.full(len(rows), "test", dtype=object)
+    pooled = outer == "train" if fold_pool == "train" else outer != "test"
+    split[pooled] = np.where(stratified_folds(rows[pooled], folds, seed) == fold, "val", "train")
+    return split
+
+
+def assign_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
+    """Return the split of every row: its own, or a new one by group.
+
+    Where only val is missing, a tenth of train's groups becomes it.
+
+    Raises:
+        ManifestError: nothing is left in train or val.
+    """
+    if anew or "split" not in rows:
+        return split_80_10_10(rows, seed)
+    split = rows["split"].to_numpy(dtype=object).copy()
+    train = split == "train"
+    if train.any() and not (split == "val").any():
+        split[train] = np.where(stratified_folds(rows[train], 10, seed) == 0, "val", "train")
+    for name in ("train", "val"):
+        if not (split == name).any():
+            raise ManifestError(
+                f"no image is in split {name}; add some, or split anew with datamodule.split=group"
+            )
+    return split

@@ -1,0 +1,338 @@
+"""Check a data set before training, and report what was cleaned."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.errors import ManifestError, UserError
+from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.image_io import image_size
+from datamodules.image_size import ImageSize
+from datamodules.manifest.leakage import check_leakage
+from datamodules.manifest.manifest import (
+    SPLITS,
+    Manifest,
+    get_crop,
+    is_multiclass,
+    present_classes,
+)
+
+EXAMPLES = 5
+
+
+class CleaningReport:
+    """Counts every repair and omission by reason, with the first few files of each.
+
+    Example:
+        report.count("exact duplicate annotation dropped", "train/a.jpg")
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[str]] = defaultdict(list)
+
+    def count(self, reason: str, file: str) -> None:
+        """Adds one case of `reason`."""
+        self._files[reason].append(file)
+
+    def __getitem__(self, reason: str) -> int:
+        return len(self._files.get(reason, []))
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Reason -> {count, examples}, the most frequent first."""
+        reasons = sorted(self._files.items(), key=lambda item: (-len(item[1]), item[0]))
+        return {
+            reason: {"count": len(files), "examples": files[:EXAMPLES]} for reason, files in reasons
+        }
+
+
+def check_ground_truth(manifest: Manifest) -> None:
+    """Refuse malformed boxes and true masks of another size than their image; reads only headers.
+
+    Raises:
+        ManifestError: names the image.
+    """
+    rows: Any = manifest.rows
+    for name in ("boxes", "physiological"):
+        for id, boxes in zip(rows["id"], rows[name], strict=True) if name in rows else ():
+            _check_boxes(str(id), name, boxes)
+    for id, image, mask in (
+        zip(rows["id"], rows["image"], rows["true_mask"], strict=True)
+        if "true_mask" in rows
+        else ()
+    ):
+        if isinstance(mask, str) and image_size(Path(mask)) != image_size(Path(image)):
+            (height, width), (rows_of, columns) = image_size(Path(mask)), image_size(Path(image))
+            raise ManifestError(
+                f"the true mask of '{id}' is {height} x {width} pixels, its image {rows_of} x"
+                f" {columns}; export them together"
+            )
+
+
+def _check_boxes(id: str, name: str, boxes: Any) -> None:
+    if boxes is None or (isinstance(boxes, float) and np.isnan(boxes)):
+        return
+    mend = (
+        "write a list of [x1, y1, x2, y2] in pixels of the image, [] for none, or leave the cell"
+        " empty where nothing is known"
+    )
+    try:
+        numbers = (
+            np.asarray(boxes, np.float64).reshape(len(boxes), 4) if len(boxes) else np.zeros((0, 4))
+        )
+    except (TypeError, ValueError) as error:
+        raise ManifestError(f"the {name} of '{id}' are {str(boxes)[:60]}; {mend}") from error
+    if not np.isfinite(numbers).all() or (numbers[:, :2] > numbers[:, 2:]).any():
+        raise ManifestError(
+            f"the {name} of '{id}' hold a corner that is no number, or lies before its other corner"
+            f" ({str(boxes)[:60]}); {mend}"
+        )
+
+
+BLANK = "image of nearly one grey value"
+SOFT_EDGES = "mask with soft edges: cut at 127"
+
+
+def check_image_size(image_size: Any, where: str) -> None:
+    """Refuse a canvas whose sides the networks cannot halve five times.
+
+    Args:
+        image_size: The side of a square in pixels, or [height, width].
+        where: The key it was given by.
+
+    Raises:
+        Refusal: names the nearest size that works.
+    """
+    sides = (
+        [image_size]
+        if isinstance(image_size, int)
+        else list(image_size)
+        if isinstance(image_size, list | tuple)
+        else []
+    )
+    if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
+        raise UserError(
+            f"{where}={image_size} is no size; write the side of a square in pixels, such as 512,"
+            " or [height,width], such as [1024,512]"
+        )
+    if any(side % 32 or side <= 0 for side in sides):
+        nearest = [max(32, round(side / 32) * 32) for side in sides]
+        said, near = (
+            str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]"
+            for numbers in (sides, nearest)
+        )
+        raise UserError(
+            f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}"
+        )
+
+
+def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
+    """Return the canvas at which images are kept; refuse another shape than the network's.
+
+    Raises:
+        Refusal: names the key to set.
+    """
+    if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
+        check_image_size(cache_size, "datamodule.cache_size")
+    kept = ImageSize.from_config(cache_size)
+    if kept.height * image_size.width != kept.width * image_size.height:
+        like = (
+            ""
+            if image_size.width == image_size.height
+            else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
+        )
+        raise UserError(
+            f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set"
+            " datamodule.cache_size=null"
+        )
+    return kept
+
+
+def check_folds(folds: int, fold: int | None) -> None:
+    """Refuse an impossible number of folds, or a fold that does not exist.
+
+    Raises:
+        Refusal: names values that work.
+    """
+    if folds == 1:
+        raise UserError(
+            f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the"
+            " data's own split"
+        )
+    if folds and not 0 <= (fold or 0) < folds:
+        raise UserError(
+            f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}"
+        )
+
+
+def check_root(root: Path) -> None:
+    """Refuse a data folder that does not exist or is empty.
+
+    Raises:
+        ManifestError: names the key.
+    """
+    if not root.is_dir():
+        raise ManifestError(
+            f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the"
+            " command line"
+        )
+    if not any(root.iterdir()):
+        raise ManifestError(
+            f"datamodule.root={root} is an empty folder; put the data set there, or set"
+            " datamodule.root=..."
+        )
+
+
+def check_images(
+    root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
+) -> None:
+    """Count odd images and masks in the cache, and refuse the data set if most are unusable.
+
+    Args:
+        root: The data set, for the sentence.
+        manifest: The cache's rows.
+        cache: Their content.
+        inverted_masks: The key `datamodule.inverted_masks`.
+        cleaning: Takes the counts.
+
+    Raises:
+        ManifestError: most images show nearly one grey value, or most masks cover most of their
+            image.
+    """
+    sizes = np.asarray(cache.sizes, np.int64).prod(1)
+    count_odd_images(
+        manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning
+    )
+    check_blank(root, manifest, np.asarray(cache.nearly_one_grey))
+    if inverted_masks == "refuse":
+        true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
+        check_inverted(
+            root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes
+        )
+
+
+def count_odd_images(
+    manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
+) -> None:
+    """Count images of nearly one grey value, masks with soft edges and swapped masks.
+
+    Args:
+        manifest: The rows.
+        flat: Which images show nearly one grey value, bool `N`.
+        soft: Which masks have soft edges, bool `N`.
+        cleaning: Takes the counts.
+    """
+    ids = manifest.rows["id"].astype(str).to_numpy()
+    for reason, rows in ((BLANK, flat), (SOFT_EDGES, soft)):
+        for id in ids[rows]:
+            cleaning.count(reason, id)
+    if manifest.swap_masks and "mask" in manifest.rows:
+        for id in ids[manifest.rows["mask"].notna()]:
+            cleaning.count("mask whose foreground and background were swapped", id)
+
+
+def check_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
+    """Refuse a data set of which most images show nearly one grey value.
+
+    Raises:
+        ManifestError: names the first of them.
+    """
+    if 2 * np.count_nonzero(flat) > len(flat):
+        first = manifest.rows["image"].iat[int(flat.argmax())]
+        said = (
+            f"{np.count_nonzero(flat)} of {len(flat)} images are of nearly one grey value, {first}"
+            " for one"
+        )
+        fix = (
+            "look at the files, at their window and rescaling if they are DICOMs and at single"
+            " bright pixels, and export them again"
+        )
+        raise ManifestError(f"{root}: {said}; {fix}")
+
+
+def check_inverted(
+    root: Path,
+    manifest: Manifest,
+    areas: np.ndarray | None,
+    true_areas: np.ndarray | None,
+    sizes: np.ndarray,
+) -> None:
+    """Refuse masks that cover most of most images: background and lesion are probably exchanged.
+
+    Args:
+        root: The data set, for the sentence.
+        manifest: The rows; those with a column `crop` are left out, because a lesion may well fill
+            the square around it.
+        areas: Pixels of each class at each image's own size, `N x classes`; None without masks.
+        true_areas: Pixels of the true masks, `N`; None without them.
+        sizes: Pixels of each image, `N`.
+
+    Raises:
+        ManifestError: names the class, the first mask and the key.
+    """
+    whole = np.array([get_crop(manifest, row) is None for row in range(len(manifest))])
+    columns = (
+        []
+        if areas is None
+        else [(f"masks of class {name}", areas[:, c]) for c, name in enumerate(manifest.classes)]
+    )
+    for what, area in [*columns, *([] if true_areas is None else [("true masks", true_areas)])]:
+        drawn = whole & (area > 0)
+        most = drawn & (2 * area > sizes)
+        if np.count_nonzero(most) >= 2 and 2 * np.count_nonzero(most) > np.count_nonzero(drawn):
+            first = manifest.rows["id"].iat[int(most.argmax())]
+            said = (
+                f"{np.count_nonzero(most)} of {np.count_nonzero(drawn)} {what} cover most of their"
+                f" image, '{first}' for one"
+            )
+            fix = (
+                "set datamodule.inverted_masks=invert if they show the background, or"
+                " datamodule.inverted_masks=keep if they are right"
+            )
+            raise ManifestError(f"{root}: {said}; {fix}")
+
+
+def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks: bool) -> list[str]:
+    """Refuse a split without a lesion or a class, and groups or files that are in two splits.
+
+    Args:
+        root: The data set, for the sentence.
+        manifest: Rows with their final split.
+        cache: Their content.
+        allow_leaks: Continue although a group or a file is in two splits.
+
+    Returns:
+        The leaks that were allowed.
+
+    Raises:
+        ManifestError: names the split, or the files.
+    """
+    rows, shows = manifest.rows, present_classes(manifest, cache)
+    for name in SPLITS:
+        of_split = shows[rows["split"] == name]
+        if "mask" in rows and not of_split.any():
+            raise ManifestError(
+                f"{root}: no image of split {name} has a mask left; annotate some, or split anew"
+                " with datamodule.split=group"
+            )
+        if "label" in rows and "mask" not in rows and len(of_split):
+            _check_class_present(root, name, manifest, of_split)
+    return check_leakage(rows, cache.digests, allow_leaks)
+
+
+def _check_class_present(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
+    """Refuse a split in which a class never occurs, or the only class always does.
+
+    Of several independent findings a rare one may be absent from val or test.
+    """
+    independent = len(manifest.classes) > 1 and not is_multiclass(manifest)
+    for name, column in zip(manifest.classes, shows.T, strict=True):
+        if (not column.any() and not (independent and split != "train")) or (
+            column.all() and len(manifest.classes) == 1
+        ):
+            what = f"is without {name}" if column.all() else f"shows {name}"
+            mend = "add some, or split anew with datamodule.split=group and another seed"
+            raise ManifestError(
+                f"{root}: no image of split {split} {what} ({len(column)} images); {mend}"
+            )

@@ -1,0 +1,89 @@
+"""Plan of an epoch of training: image size, batch size, and how often rows are wanted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from datamodules.arguments import Fraction, NonNegative, Number, Positive, plain, validated
+from datamodules.errors import UserError
+from datamodules.image_size import ImageSize
+
+
+@validated
+@dataclass(frozen=True)
+class SamplingConfig:
+    """The way an epoch samples the training rows.
+
+    Attributes:
+        positive_fraction: Share of images with a lesion; None leaves it to the data.
+        strata_weights: How often a row of a stratum is wanted, relative to others of its sign
+            (positive or negative); None wants all alike.
+        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) between right and wrong.
+        hard_negative: How much more often a negative above it is wanted.
+        hard_positive: How much more often a positive below it is wanted.
+        hard_in_loss: True to weigh hard samples that much more in the loss too.
+        negative_fraction: Share of train's images without lesion that are used at all, sampled once by
+            the seed; val and test keep all of theirs.
+        oversample_positives: How much more often an image with a lesion is wanted than one without.
+    """
+
+    positive_fraction: Fraction | None = None
+    strata_weights: Mapping[str, NonNegative] | None = None
+    hard_threshold: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    hard_negative: Positive = 1.0
+    hard_positive: Positive = 1.0
+    hard_in_loss: bool = False
+    negative_fraction: Fraction = 1.0
+    oversample_positives: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        check_strata_weights(self.strata_weights, "datamodule.sampling")
+        if self.positive_fraction is not None and self.oversample_positives != 1.0:
+            raise UserError(
+                "datamodule.sampling.positive_fraction already says how many positives there are;"
+                " take oversample_positives=1.0 with it"
+            )
+
+    @property
+    def boosts_hard(self) -> bool:
+        """True if hard samples are wanted more or less often, so that `cls_prob` is needed."""
+        return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class EpochConfig:
+    """One epoch of training.
+
+    Attributes:
+        image_size: The network's input.
+        batch_size: Images per step and device.
+        batches: Steps; None for as many full batches as there can be without showing an image
+            twice.
+        positive_fraction: As `SamplingConfig`.
+        strata_weights: As `SamplingConfig`.
+    """
+
+    image_size: ImageSize
+    batch_size: int
+    batches: int | None = None
+    positive_fraction: float | None = None
+    strata_weights: Mapping[str, float] | None = None
+
+
+def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str) -> None:
+    """Refuse strata weights of which none is above 0, because no row could be sampled.
+
+    Args:
+        strata_weights: Weight of each stratum by its name, 0 or more each; None weighs all alike.
+        where: The key above `strata_weights`.
+
+    Raises:
+        Refusal: Names the key.
+    """
+    if strata_weights is not None and not any(strata_weights.values()):
+        raise UserError(
+            f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as"
+            " {1_q4: 0.8, 1_q1: 0.6}"
+        )

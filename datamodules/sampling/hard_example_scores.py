@@ -1,0 +1,148 @@
+"""cls_prob.csv: scores of a pre-classifier by which hard examples are found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datamodules.errors import ManifestError
+from datamodules.manifest.manifest import Manifest
+
+SCORES_FILE = "cls_prob.csv"
+SCORE_COLUMNS = ("id", "cls_prob", "seen", "split")
+OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
+    "out_of_fold",
+    "held_out",
+    "in_sample",
+)  # values of `seen`: the network was not, was not, was trained on the image
+SEEN_VALUES = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
+PRECLASSIFY_HINT = (
+    "make it on this very split with experiment=preclassify_pnx folds=5 and the same"
+    " datamodule.seed"
+)
+
+
+def write_scores(rows: pd.DataFrame, folder: Path) -> Path:
+    """Write `folder/cls_prob.csv`.
+
+    Args:
+        rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split
+            for those who use the probability.
+        folder: The run folder.
+    """
+    rows[list(SCORE_COLUMNS)].sort_values("id").to_csv(folder / SCORES_FILE, index=False)
+    return folder / SCORES_FILE
+
+
+def merge_scores(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Merge the tables of k folds, without the images that a fold's network was trained on.
+
+    A train image has the probability of the fold that did not see it, a val or test image the mean
+    over folds.
+    """
+    table = pd.concat(parts)
+    table = table[table["seen"] != IN_SAMPLE]
+    return table.groupby(["id", "seen", "split"])["cls_prob"].mean().reset_index()
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read the table of a run folder, or of the file itself.
+
+    Raises:
+        ManifestError: missing or not such a table.
+    """
+    file = path / SCORES_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ManifestError(
+            f"datamodule.cls_prob={path} holds no {SCORES_FILE}; name a finished run of"
+            " experiment=preclassify_pnx folds=5"
+        )
+    try:
+        table = pd.read_csv(
+            file, dtype=str, keep_default_na=False
+        )  # an id may look like a number, or like nothing
+    except (OSError, ValueError) as error:
+        raise ManifestError(
+            f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {PRECLASSIFY_HINT}"
+        ) from error
+    missing = [name for name in SCORE_COLUMNS if name not in table]
+    if missing:
+        raise ManifestError(
+            f"{file} has no column {missing[0]} (it has {', '.join(map(str, table.columns))});"
+            f" {PRECLASSIFY_HINT}"
+        )
+    _check_rows(file, table)
+    return table
+
+
+def _check_rows(file: Path, table: pd.DataFrame) -> None:
+    """Refuse values that no run writes, and convert `cls_prob` to numbers in place.
+
+    An image without a prediction has NaN.
+    """
+    try:
+        table["cls_prob"] = table["cls_prob"].replace("", "nan").astype(np.float64)
+        fit = bool(table["cls_prob"].dropna().between(0, 1).all())
+    except ValueError:
+        fit = False
+    if not fit:
+        raise ManifestError(f"{file} holds a cls_prob outside 0..1; {PRECLASSIFY_HINT}")
+    unknown = table["seen"][~table["seen"].isin(SEEN_VALUES)]
+    if len(unknown):
+        raise ManifestError(
+            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN_VALUES)}; {PRECLASSIFY_HINT}"
+        )
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {PRECLASSIFY_HINT}")
+
+
+def attach_scores(manifest: Manifest, named: str) -> Manifest:
+    """Add the column `cls_prob`.
+
+    Args:
+        manifest: With its final split in `outer_split`.
+        named: A run folder, or the file.
+
+    Raises:
+        ManifestError: some images' probabilities come from a network that was trained on them, or
+            that was trained on images that are val or test here.
+    """
+    table = read_scores(Path(named).expanduser()).set_index("id")
+    ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
+    seen = ids.map(table["seen"]).to_numpy()
+    for wrong, what in (
+        (seen == IN_SAMPLE, "were made by a network that was trained on these images"),
+        (
+            (split == "train") & (seen == HELD_OUT),
+            "were made on another split: these images are train here and were kept out there",
+        ),
+        (
+            (split != "train") & (seen == OUT_OF_FOLD),
+            (
+                "were made on another split: its folds were trained on these images, which are kept"
+                " out here"
+            ),
+        ),
+    ):
+        if wrong.any():
+            raise ManifestError(
+                f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what}"
+                f" ('{ids[wrong.argmax()]}' for one); {PRECLASSIFY_HINT}"
+            )
+    manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
+    return manifest
+
+
+def merge_fold_scores(parts: Sequence[Path], folder: Path) -> None:
+    """Writes one cls_prob.csv of several folds, where each left one.
+
+    Args:
+        parts: Their run folders; of several seeds an image's probability is the mean.
+        folder: Where to.
+    """
+    if all((part / SCORES_FILE).is_file() for part in parts):
+        tables: list[Any] = [read_scores(part) for part in parts]
+        write_scores(merge_scores(tables), folder)

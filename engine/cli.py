@@ -1,0 +1,115 @@
+"""What the command line prints: the help page and one-sentence errors."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.errors import UserError
+from engine.run_references import EXPERIMENTS
+
+HELP_LINES = """
+  scale=demo                       any of them on phantoms, in minutes on a CPU
+  do=[test] ckpt_path=RUN          evaluate again (RUN: a run folder or a .ckpt)
+  do=[predict] ckpt_path=RUN       masks or probabilities of test, or with datamodule=folder of \
+any images
+  do=[compare] runs=[A,B]          finished runs beside each other, with the intervals of their \
+differences
+  do=[validate]                    look at every file of the data set, and say what is wrong
+  do=[export]                      the data set as PNGs and a meta.json; do=[crop]: its train \
+images as squares around the lesion
+  do=[doctor]                      what this machine has, how fast it is, and what would stop a run
+  -m hydra/sweeper=optuna          search the experiment's space (conf/sweep); do=[wandb_sweep]: \
+the same as a sweep of W&B
+  ckpt_path=RUN                    go on exactly where RUN stopped
+  init_from=RUN                    start from its weights alone
+  folds=5                          five fits, one out-of-fold report
+  experiment=NAME --cfg job        every key and its value"""
+
+
+def help_text(conf: Path) -> str:
+    """List the experiments with their one-line descriptions, and further commands.
+
+    Args:
+        conf: The folder of the configuration.
+    """
+    lines = [
+        "python run.py experiment=NAME [key=value ...]      (-m for a sweep)",
+        "",
+        "experiments:",
+    ]
+    for path in sorted((conf / "experiment").glob("*.yaml")):
+        said = [
+            line[1:].strip()
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line.startswith("# ") and "@package" not in line
+        ]
+        lines.append(f"  {path.stem:<24}{said[0] if said else ''}")
+    return "\n".join([*lines, HELP_LINES])
+
+
+def user_message(error: BaseException) -> tuple[str, int] | None:
+    """Return sentence and exit code of a user error; None for any other error."""
+    for cause in _causes(error):
+        if isinstance(cause, UserError):
+            return str(cause), cause.exit_code
+    if isinstance(error, InstantiationException) or not isinstance(
+        error, HydraException | OmegaConfBaseException
+    ):
+        return None
+    return _override_message(str(error)), 2
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _override_message(message: str) -> str:
+    """Return Hydra's message as one sentence, with the key that was probably meant."""
+    said = " ".join(
+        line.strip()
+        for line in message.splitlines()
+        if line.strip() and "full_key" not in line and "object_type" not in line
+    )
+    wrong = re.search(r"Could not override '([^']+)'", message)
+    if not wrong:
+        return said
+    near = difflib.get_close_matches(wrong[1], _known_keys(), n=1, cutoff=0.6)
+    return f"{wrong[1]} is not a key of this experiment; " + (
+        f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
+    )
+
+
+def _known_keys() -> list[str]:
+    chosen = [
+        word
+        for word in sys.argv[1:]
+        if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]
+    ]
+    with initialize_config_dir(str(EXPERIMENTS.parent)):
+        try:
+            cfg = compose(
+                "run", [word.split(",")[0] for word in chosen]
+            )  # of several that are swept the first
+        except HydraException:
+            return []
+
+    def keys(node: DictConfig, prefix: str) -> Iterator[str]:
+        for name in map(str, node):
+            yield f"{prefix}{name}"
+            if (
+                not OmegaConf.is_interpolation(node, name)
+                and not OmegaConf.is_missing(node, name)
+                and OmegaConf.is_dict(node[name])
+            ):
+                yield from keys(node[name], f"{prefix}{name}.")
+
+    return list(keys(cfg, ""))

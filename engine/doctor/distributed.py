@@ -1,0 +1,271 @@
+"""Check that processes can talk to each other over gloo and NCCL."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+
+import psutil
+import torch
+from omegaconf import DictConfig
+from torch import distributed
+
+from engine.doctor.check_result import CheckResult, Issue
+from engine.doctor.hardware import accelerator_kind, n_devices
+
+RANK_VARIABLES = (
+    "SLURM_",
+    "TORCHELASTIC_",
+    "LOCAL_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_",
+)  # beginnings of names that would make it one of a group
+REPOSITORY_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class ProcessResult:
+    """The end of a process.
+
+    Attributes:
+        code: Its exit code, negative where a signal ended it; None where its time was over.
+        stdout: What it wrote to stdout until then.
+        error: The last line of its stderr that is not empty.
+    """
+
+    code: int | None
+    stdout: str
+    error: str
+
+
+class Subprocess:
+    """A process that starts at once and is waited for later.
+
+    Args:
+        module: As after `python -m`.
+        words: Its arguments.
+    """
+
+    def __init__(self, module: str, *words: str) -> None:
+        # a pipe that is full would hold it up
+        self._said, self._error = (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2)
+        )
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(RANK_VARIABLES)
+        }
+        streams = {"stdin": subprocess.PIPE, "stdout": self._said, "stderr": self._error}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            cwd=REPOSITORY_ROOT,
+            env=environment,
+            text=True,
+            **streams,
+        )  # type: ignore[call-overload]
+
+    def result(self, seconds: float, given: str = "") -> ProcessResult:
+        """Wait for the process; at the time limit end it with all processes that it started.
+
+        Args:
+            seconds: From now on.
+            given: Its stdin, which it may wait for.
+        """
+        code: int | None = None
+        try:
+            self._process.communicate(given, max(0.0, seconds))
+            code = self._process.returncode
+        except subprocess.TimeoutExpired:
+            self.end()
+        for file in (self._said, self._error):
+            file.seek(0)
+        said, error = self._said.read(), self._error.read()
+        lines = [line.strip() for line in error.splitlines() if line.strip()]
+        return ProcessResult(code, said, lines[-1] if lines else "")
+
+    def end(self) -> None:
+        """End the process and those it started; do nothing where it ended by itself."""
+        try:
+            family = [
+                psutil.Process(self._process.pid),
+                *psutil.Process(self._process.pid).children(recursive=True),
+            ]
+        except psutil.NoSuchProcess:
+            return
+        for process in family:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self._process.wait(5)
+
+
+N_NUMBERS = 1_000_000  # float32, so 4 MB an exchange
+PEER_SECONDS = 30
+
+
+def main() -> None:
+    """Join the group, add numbers up over it, and print the rate in MB a second."""
+    backend, rank, processes, port = sys.argv[1], *map(int, sys.argv[2:])
+    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    where = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group(
+        backend, where, timedelta(seconds=PEER_SECONDS), rank=rank, world_size=processes
+    )
+    seconds = [_exchange_tensors(device, rank, processes) for _ in range(6)]
+    distributed.destroy_process_group()
+    print(N_NUMBERS * 4 / 1e6 / median(seconds[1:]))
+
+
+def _exchange_tensors(device: torch.device, rank: int, processes: int) -> float:
+    numbers = torch.full((N_NUMBERS,), rank + 1.0, device=device)
+    distributed.barrier()
+    start = time.perf_counter()
+    distributed.all_reduce(numbers)
+    total = float(numbers[0])  # waits for the device
+    seconds = time.perf_counter() - start
+    if total != processes * (processes + 1) / 2:
+        raise RuntimeError(f"the sum over {processes} processes came out as {total:g}")
+    return seconds
+
+
+EXCHANGE_SECONDS = 45.0  # most of it is importing torch on a busy machine
+
+
+def check_gloo(cfg: DictConfig) -> CheckResult:
+    """Check gloo with two processes on the CPU."""
+    outcomes = run_peers("gloo", 2)
+    found = _exchange_issues(
+        "gloo",
+        outcomes,
+        _gloo_fix(),
+        needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cpu",
+    )
+    if not found and cfg.trainer.num_nodes > 1 and not hostname_resolves():
+        what = (
+            f"the host name does not resolve, by which {cfg.trainer.num_nodes} nodes find each"
+            " other"
+        )
+        found = (
+            Issue(
+                "stops a run",
+                what,
+                "add it to /etc/hosts, or set GLOO_SOCKET_IFNAME to the network's interface",
+            ),
+        )
+    return _exchange_result("gloo", outcomes, found)
+
+
+def check_nccl(cfg: DictConfig) -> CheckResult:
+    """Check NCCL with two processes on two GPUs, where there are two."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus < 2 or not torch.distributed.is_nccl_available():
+        why = "this torch build has none" if gpus > 1 else "it takes two GPUs"
+        return CheckResult({"NCCL": f"not tried: {why}"}, {"tried": False})
+    outcomes = run_peers("nccl", 2)
+    mend = (
+        "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or"
+        " NCCL_SOCKET_IFNAME=lo mend most"
+    )
+    return _exchange_result(
+        "NCCL",
+        outcomes,
+        _exchange_issues(
+            "NCCL", outcomes, mend, needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cuda"
+        ),
+    )
+
+
+def run_peers(
+    backend: str, processes: int, seconds: float = EXCHANGE_SECONDS
+) -> list[ProcessResult]:
+    """Start the processes and wait for all of them.
+
+    Args:
+        backend: `gloo` or `nccl`.
+        processes: How many.
+        seconds: Until all are ended.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = [
+        Subprocess("engine.doctor.distributed", backend, str(rank), str(processes), str(port))
+        for rank in range(processes)
+    ]
+    end = time.monotonic() + seconds
+    try:
+        return [child.result(end - time.monotonic()) for child in children]
+    finally:
+        for child in children:
+            child.end()
+
+
+def hostname_resolves() -> bool:
+    """Return whether this host's own name resolves to an address."""
+    try:
+        return bool(socket.getaddrinfo(socket.gethostname(), None))
+    except OSError:
+        return False
+
+
+def _needs_exchange(cfg: DictConfig) -> bool:
+    return n_devices(cfg) * cfg.trainer.num_nodes > 1
+
+
+def _gloo_fix() -> str:
+    named = os.environ.get("GLOO_SOCKET_IFNAME")
+    there = [name for _, name in socket.if_nameindex()]
+    if named and not set(named.split(",")) <= set(there):
+        return (
+            f"GLOO_SOCKET_IFNAME={named} is no interface here, take one of {', '.join(there)}, or"
+            " unset it"
+        )
+    if not hostname_resolves():
+        return (
+            "the host name does not resolve: set GLOO_SOCKET_IFNAME=lo, or add the name to"
+            " /etc/hosts"
+        )
+    return "set GLOO_SOCKET_IFNAME=lo on one machine, or train with trainer.devices=1"
+
+
+def _exchange_issues(
+    name: str, outcomes: list[ProcessResult], mend: str, needed: bool
+) -> tuple[Issue, ...]:
+    failed = [outcome for outcome in outcomes if outcome.code != 0]
+    if not failed:
+        return ()
+    why = next(
+        (outcome.error for outcome in failed if outcome.code is not None),
+        f"no answer within {EXCHANGE_SECONDS:.0f} s",
+    )
+    why = re.sub(r"\[enforce fail at [^\]]*\]\s*", "", why)[
+        :160
+    ]  # a place in the sources says nothing here
+    what = f"two processes cannot exchange gradients by {name} ({why})"
+    return (Issue("stops a run" if needed else "warning", what, mend),)
+
+
+def _exchange_result(
+    name: str, outcomes: list[ProcessResult], found: tuple[Issue, ...]
+) -> CheckResult:
+    if any(outcome.code != 0 for outcome in outcomes):
+        return CheckResult({name: "does not work"}, {"tried": True, "works": False}, found)
+    rate = float(outcomes[0].stdout.split()[-1])
+    said = f"works: 2 processes, {rate:,.0f} MB of gradients a second"
+    return CheckResult(
+        {name: said}, {"tried": True, "works": True, "megabytes_per_second": rate}, found
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""Check packages, folders, W&B, the model hub and Slurm."""
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from packaging.requirements import Requirement
+
+from datamodules.errors import ManifestError
+from datamodules.manifest.validation import check_root
+from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
+from engine.doctor.distributed import REPOSITORY_ROOT
+from engine.doctor.hardware import n_devices
+from engine.tracking.logger import is_logged_in
+from reporting.report_data import git_commit as commit_here
+
+MAX_COUNTED_FILES = 1_000_000  # files at most; more say nothing more
+
+
+def check_cache_folder(cfg: DictConfig) -> CheckResult:
+    """Check the folder of decoded images."""
+    return _check_space("cache", cfg.paths.cache)
+
+
+def check_runs_folder(cfg: DictConfig) -> CheckResult:
+    """Check the folder of checkpoints and reports."""
+    return _check_space("runs", cfg.paths.runs)
+
+
+def _check_space(name: str, configured: str) -> CheckResult:
+    """Check free space and write access of a folder that is made when first needed.
+
+    Nothing is left behind.
+    """
+    key, place = f"paths.{name}={configured}", Path(configured).expanduser().absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        mend = f"make it writable, or set paths.{name}=... to a folder that is"
+        wrong = Issue(
+            "stops a run",
+            f"{key} cannot be written ({error.strerror or type(error).__name__})",
+            mend,
+        )
+        return CheckResult(
+            {name: f"{configured}: cannot be written"},
+            {"path": configured, "writable": False},
+            (wrong,),
+        )
+    usage = shutil.disk_usage(place)
+    found = []
+    if usage.free < 10e9 or usage.free < usage.total / 50:
+        what = (
+            f"the disk of {key} is nearly full: {format_gigabytes(usage.free)} free of"
+            f" {format_gigabytes(usage.total)}"
+        )
+        mend = f"delete what is no longer needed, or set paths.{name}=... to another disk"
+        found.append(Issue("stops a run" if usage.free < 1e9 else "warning", what, mend))
+    known = {
+        "path": configured,
+        "writable": True,
+        "free_bytes": usage.free,
+        "total_bytes": usage.total,
+    }
+    return CheckResult(
+        {
+            name: f"{configured}: {format_gigabytes(usage.free)} free of {format_gigabytes(usage.total)}"
+        },
+        known,
+        tuple(found),
+    )
+
+
+def check_data_folder(cfg: DictConfig) -> CheckResult:
+    """Check the data set's folder, and DATA_ROOT."""
+    configured, drawn = cfg.datamodule.root, cfg.datamodule.phantom is not None
+    root, found = Path(configured).expanduser(), []
+    named = os.environ.get("DATA_ROOT")
+    known = {"root": configured, "phantom": drawn, "DATA_ROOT": named, "files": None}
+    said = {"DATA_ROOT": named or "not set"}
+    if named and not Path(named).is_dir():
+        found.append(
+            Issue(
+                "warning",
+                f"DATA_ROOT={named} is not a folder",
+                "correct it, or unset it and name datamodule.root=...",
+            )
+        )
+    if drawn and not root.exists():
+        return CheckResult(
+            {"data": f"{configured}: phantoms, drawn when first needed", **said},
+            known,
+            tuple(found),
+        )
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        found.append(
+            Issue(
+                "stops a run",
+                f"datamodule.root={configured} cannot be read by this user",
+                "ask its owner for read access",
+            )
+        )
+        return CheckResult({"data": f"{configured}: cannot be read", **said}, known, tuple(found))
+    try:
+        check_root(root)
+    except ManifestError as error:
+        what, _, mend = str(error).partition("; ")
+        found.append(Issue("stops a run", what, mend))
+        return CheckResult({"data": f"{configured}: nothing there", **said}, known, tuple(found))
+    known["files"] = number = _count_files(root)
+    return CheckResult(
+        {
+            "data": f"{configured}: {number:,}{' or more' * (number == MAX_COUNTED_FILES)} files",
+            **said,
+        },
+        known,
+        tuple(found),
+    )
+
+
+def _count_files(root: Path) -> int:
+    number = 0
+    for _, _, files in os.walk(root):
+        number += len(files)
+        if number >= MAX_COUNTED_FILES:
+            return MAX_COUNTED_FILES
+    return number
+
+
+TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads it
+HUB_HOME = "~/.cache/huggingface"
+
+
+def check_wandb(cfg: DictConfig) -> CheckResult:
+    """Check for a W&B login; nothing of it is shown."""
+    login = is_logged_in()
+    mode = os.environ.get("WANDB_MODE", "online")
+    logger = cfg.logger.get("wandb")
+    said = (
+        f"{'login found' if login else 'no login'}, WANDB_MODE={mode},"
+        f" {'used' if logger else 'not used'} by this run"
+    )
+    known = {"login": login, "mode": mode, "used": logger is not None}
+    if logger and not login and mode == "online" and logger.mode == "online":
+        what = "logger=wandb, but there is no login, so the run will be kept offline"
+        return CheckResult(
+            {"W&B": said},
+            known,
+            (Issue("warning", what, "log in with wandb login, or set WANDB_API_KEY"),),
+        )
+    return CheckResult({"W&B": said}, known)
+
+
+def check_hub(cfg: DictConfig) -> CheckResult:
+    """Check that the pretrained weights of the experiment can come from somewhere."""
+    place = os.environ.get("HF_HOME", HUB_HOME)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES
+    stored = len(list(Path(place).expanduser().glob("hub/models--*")))
+    asked = dict(requested_weights(cfg))
+    wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
+    said = (
+        f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run"
+        f" asks for {wants}"
+    )
+    known = {"home": place, "offline": offline, "models": stored, "asked": list(asked)}
+    if asked and offline and not stored:
+        key = next(iter(asked))
+        what = (
+            f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place}"
+            " holds no model"
+        )
+        mend = (
+            "unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with"
+            f" {key}=null"
+        )
+        return CheckResult({"hub": said}, known, (Issue("stops a run", what, mend),))
+    return CheckResult({"hub": said}, known)
+
+
+def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield the network's keys that name weights of a hub, and their values.
+
+    Local files and folders are left out.
+    """
+
+    def below(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in node.items():
+            if OmegaConf.is_dict(value):
+                yield from below(value, f"{prefix}{name!s}.")
+            elif (
+                str(name).split("_")[-1] == "weights"
+                and isinstance(value, str)
+                and not Path(value).expanduser().exists()
+            ):
+                yield f"{prefix}{name!s}", value
+
+    yield from below(cfg.module.net, "module.net.")
+
+
+def check_slurm(cfg: DictConfig) -> CheckResult:
+    """Report whether jobs can be submitted, and whether the current job fits the run."""
+    sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
+    said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
+    known = {"sbatch": sends, "job": job is not None}
+    alone = "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in (
+        "bash",
+        "interactive",
+    )
+    if job is None or alone:  # then Lightning starts its processes itself
+        return CheckResult({"Slurm": said}, known)
+    asked = (
+        ("SLURM_NTASKS_PER_NODE", "devices", n_devices(cfg)),
+        ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes),
+    )
+    found = []
+    for variable, key, here in asked:
+        given = os.environ.get(variable)
+        if given and int(given) != here:
+            what = f"the Slurm job has {variable}={given}, but trainer.{key} comes to {here}"
+            found.append(
+                Issue("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}")
+            )
+    return CheckResult({"Slurm": said}, known, tuple(found))
+
+
+LISTED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "hydra-core",
+    "segmentation-models-pytorch",
+    "timm",
+    "albumentations",
+    "numpy",
+)
+OPENCV_PACKAGES = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)  # all of them bring cv2
+
+
+def check_packages(cfg: DictConfig) -> CheckResult:
+    """Compare the installed packages with those that pyproject.toml asks for."""
+    content = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    known = {
+        need.name: installed_version(need.name)
+        for need in map(Requirement, content["project"]["dependencies"])
+    }
+    said = ", ".join(f"{name} {known.get(name) or 'missing'}" for name in LISTED_PACKAGES)
+    return CheckResult(
+        {"packages": said},
+        known,
+        (
+            *_unmet_requirements(content["project"]["dependencies"]),
+            *_check_opencv(),
+            *_check_torchvision(),
+        ),
+    )
+
+
+def installed_version(package: str) -> str | None:
+    """Return a package's version; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _unmet_requirements(needs: list[str]) -> list[Issue]:
+    found = []
+    for need in map(Requirement, needs):
+        there = installed_version(need.name)
+        if there is None:
+            mend = "install the project again, with uv sync or pip install -e . in its folder"
+            found.append(Issue("stops a run", f"the package {need.name} is not installed", mend))
+        elif not need.specifier.contains(there, prereleases=True):
+            mend = f"install it with pip install '{need}', or uv sync"
+            found.append(
+                Issue(
+                    "warning",
+                    f"{need.name} {there} is not what the project asks for ({need.specifier})",
+                    mend,
+                )
+            )
+    return found
+
+
+def _check_opencv() -> list[Issue]:
+    several = [name for name in OPENCV_PACKAGES if installed_version(name)]
+    if len(several) < 2:
+        return []
+    what = f"{' and '.join(several)} are both installed and overwrite each other's files"
+    return [
+        Issue(
+            "warning",
+            what,
+            f"pip uninstall -y {' '.join(several)} && pip install opencv-python-headless",
+        )
+    ]
+
+
+def _check_torchvision() -> list[Issue]:
+    """Check that torchvision was built for this torch; else its operators are missing."""
+    torch, vision = installed_version("torch"), installed_version("torchvision")
+    if torch is None or vision is None:
+        return []  # said already
+    mend = "install both together, from one index: pip install --upgrade torch torchvision"
+    for need in map(Requirement, requires("torchvision") or []):
+        if need.name == "torch" and not need.specifier.contains(torch, prereleases=True):
+            return [
+                Issue(
+                    "stops a run",
+                    f"torchvision {vision} was built for torch{need.specifier}, but torch {torch}"
+                    " is installed",
+                    mend,
+                )
+            ]
+    builds = [number.partition("+")[2] for number in (torch, vision)]
+    if all(builds) and builds[0] != builds[1]:
+        return [
+            Issue(
+                "stops a run",
+                f"torch is built for {builds[0]} and torchvision for {builds[1]}",
+                mend,
+            )
+        ]
+    return []
+
+
+def check_commit(cfg: DictConfig) -> CheckResult:
+    """Report the commit that a report from here will name."""
+    head = commit_here()
+    if head is None:
+        mend = "get the project with git clone, and install git"
+        return CheckResult(
+            {"commit": "unknown"},
+            {"commit": None},
+            (Issue("warning", "reports from here will name no git commit", mend),),
+        )
+    return CheckResult(
+        {"commit": head[:12] + (", with changes since" if head.endswith("+") else "")},
+        {"commit": head},
+    )

@@ -1,0 +1,262 @@
+"""Evaluate the networks of all folds as one ensemble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from omegaconf import DictConfig
+
+from callbacks.report_writer import ReportContributor
+from callbacks.threshold_search import ThresholdSearchCallback
+from datamodules.errors import UserError
+from evaluation.evidence import Evidence
+from lightning_modules import checkpoint_io
+from lightning_modules.base import EvaluatedModule, SupervisedModule
+from reporting.cross_validation import mean_and_sd
+from reporting.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
+from reporting.run_folder import FoldRun, find_fold_run_folders, get_score, load_fold_runs
+from reporting.sections import Section, Table
+from reporting.tables import format_number
+
+MUST_MATCH = (
+    "image_size",
+    "module.classes",
+    "module.net",
+    "module.mean",
+    "module.std",
+    "module.scratch_normalization",
+    "module.gamma",
+)
+
+
+@dataclass(frozen=True)
+class FoldEnsemble:
+    """Fits whose networks answer together.
+
+    Attributes:
+        folder: That was named.
+        key: By which the user named it.
+        members: Every fold of every seed.
+    """
+
+    folder: Path
+    key: str
+    members: list[FoldRun]
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The best of each."""
+        return [checkpoint_io.find_checkpoint(str(fit.folder), "best") for fit in self.members]
+
+    @property
+    def evidence(self) -> Evidence:
+        """What single networks said of the images that they had not seen, each image once a seed."""
+        seeds = dict.fromkeys(fit.seed for fit in self.members)
+        return stack_seeds(
+            [merge_out_of_fold([fit for fit in self.members if fit.seed == seed]) for seed in seeds]
+        )
+
+    def check_not_trained_on(self, ids: Sequence[str], root: Path) -> None:
+        """Refuses to test on what a member was trained on.
+
+        Args:
+            ids: Of the test images.
+            root: Of their data set; the same names in another one are other images.
+        """
+        learned = {
+            id
+            for fit in self.members
+            if self._data_root(fit) == root.expanduser().resolve()
+            for id in fit.evidence["val"].ids.tolist()
+        }
+        seen = sorted(learned & set(ids))
+        if seen:
+            mend = (
+                "test on the split that the folds were cut from, with the datamodule.seed and"
+                " datamodule.split of their runs"
+            )
+            raise UserError(
+                f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test"
+                f" images, such as '{seen[0]}'; {mend}"
+            )
+
+    @staticmethod
+    def _data_root(fold_run: FoldRun) -> Path:
+        return Path(str(fold_run.config.get("datamodule", {}).get("root"))).expanduser().resolve()
+
+
+def ensemble_key(cfg: DictConfig) -> str | None:
+    """The key that names several fits where one network is asked for: `ckpt_path`, else `init_from`; None for a fit, which starts from one."""
+    key = "ckpt_path" if cfg.ckpt_path else "init_from"
+    return (
+        key
+        if "fit" not in cfg.do
+        and cfg[key]
+        and find_fold_run_folders(Path(str(cfg[key])).expanduser())
+        else None
+    )
+
+
+def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
+    """The fits that a key names together; None where it names one network.
+
+    Raises:
+        Refusal: they cannot answer together.
+    """
+    key = ensemble_key(cfg)
+    if key is None:
+        return None
+    folder = Path(str(cfg[key])).expanduser()
+    fits = load_fold_runs(folder)
+    _check_members(fits, folder, key)
+    if cfg.average > 1:
+        raise UserError(
+            f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is"
+            f" {len(fits)} runs; take average=1"
+        )
+    return FoldEnsemble(folder, key, fits)
+
+
+def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None:
+    arms = list(dict.fromkeys(fit.variant for fit in fold_runs))
+    if len(arms) > 1:
+        one = folder / "merged" / "arm0"
+        raise UserError(
+            f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one;"
+            f" name it, such as {one}"
+        )
+    alone = next((fit for fit in fold_runs if fit.fold is None), None)
+    if alone is not None or not fold_runs:
+        such = f", such as {alone.folder}" if alone else ""
+        raise UserError(
+            f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all"
+            f" together; name one of them{such}"
+        )
+    for seed in group_by_seed(fold_runs)[arms[0]]:
+        for fold, why in seed.missing_reasons.items():
+            mend = (
+                f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
+                " runs of another sweep"
+            )
+            raise UserError(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
+    for name in MUST_MATCH:
+        for fit in fold_runs:
+            if _config_value(fit, name) != _config_value(fold_runs[0], name):
+                raise UserError(
+                    f"{fold_runs[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
+                    " together; name folds of one experiment"
+                )
+
+
+def _config_value(fold_run: FoldRun, key: str) -> Any:
+    value: Any = fold_run.config
+    for name in key.split("."):
+        value = (value or {}).get(name)
+    return value
+
+
+RULE_SOURCE = "rule from out-of-fold evidence of single networks"
+
+
+class EnsembleReport(ReportContributor):
+    """Finds the rule on what single networks said of images that they had not seen, because val is what the other networks learned from.
+
+    Args:
+        ensemble: Whose networks the module holds.
+        flip: Whether each also looks at the mirrored image.
+    """
+
+    def __init__(self, ensemble: FoldEnsemble, flip: bool) -> None:
+        self.ensemble = ensemble
+        self.flip = flip
+
+    def find_rule(self, trainer: Trainer, module: SupervisedModule) -> None:
+        """By the search that would else look at val.
+
+        Raises:
+            Refusal: the networks were of another kind or of other classes, or no threshold keeps
+                the bounds.
+        """
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        search = next(each for each in callbacks if isinstance(each, ThresholdSearchCallback))
+        evidence, named = self.ensemble.evidence, f"{self.ensemble.key}={self.ensemble.folder}"
+        if (
+            not isinstance(module, EvaluatedModule)
+            or not isinstance(evidence, search.kind)
+            or evidence.classes != module.classes
+        ):
+            raise UserError(
+                f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
+                " does not; name folds of this experiment"
+            )
+        module.rule.numbers = search.search_rule(evidence)
+        if evidence.kind == "label" and not bool(
+            module.rule.numbers[:, 2].all()
+        ):  # the bounds that were asked for are not kept
+            missed = next(found["warning"] for found in search.found if found["warning"])
+            raise UserError(
+                f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
+                " callbacks.threshold_search.min_metrics"
+            )
+        search.found = [
+            found | {"objective": f"{found['objective']}; {RULE_SOURCE}"} for found in search.found
+        ]
+        if trainer.is_global_zero:
+            print(f"{len(self.ensemble.members)} networks together; {RULE_SOURCE}")
+
+    def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
+        """Sentences, and the members."""
+        fits, seeds = self.ensemble.members, len({fit.seed for fit in self.ensemble.members})
+        said = [
+            f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of"
+            f" {seeds} seed{'s' * (seeds > 1)}."
+        ]
+        said += (
+            ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."]
+            if self.flip
+            else []
+        )
+        legend = (
+            f"{RULE_SOURCE.capitalize()}: the val of one network is what the others learned from, so all"
+            " together have no honest val score, and no rule that could be searched on it. The"
+            " mean of several is less extreme than one network alone, so its best rule may be"
+            " another."
+        )
+        return Section("Ensemble", legend, messages=said, tables=[self._member_table(pl_module)])
+
+    def _member_table(self, module: LightningModule) -> Table:
+        evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None
+        heads = (
+            evidence.headline_metrics
+            if evidence is not None
+            else next(iter(self.ensemble.members[0].evidence.values())).headline_metrics
+        )
+        same = evidence is not None and all(
+            "test" in f.evidence and f.evidence["test"].identity == evidence.identity
+            for f in self.ensemble.members
+        )
+        scores = [
+            [get_score(fit.report, "test", name) for name in heads] if same else []
+            for fit in self.ensemble.members
+        ]
+        rows = [
+            [fit.name, *map(format_number, values), str(fit.folder)]
+            for fit, values in zip(self.ensemble.members, scores, strict=True)
+        ]
+        if same and len(rows) > 1:
+            means = [
+                f"{format_number(of['mean'])} ± {format_number(of['sd'])}"
+                for of in map(mean_and_sd, zip(*scores, strict=True))
+            ]
+            rows.append(["mean ± sd", *means, ""])
+        names = [f"test {name.replace('_', ' ')}" for name in heads] if same else []
+        return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)
+
+    def extra_report_fields(self) -> dict[str, Any]:
+        """The members by their folders."""
+        return {
+            "ensemble": [str(fit.folder) for fit in self.ensemble.members],
+            "rule_from": RULE_SOURCE,
+        }

@@ -1,0 +1,190 @@
+"""resume=auto: continues a restarted run, such as a requeued job, from its last checkpoint."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.arguments import plain
+from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from lightning_modules.launch_environment import is_requeued
+from lightning_modules.optim import SPANNING, total_steps
+
+
+def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
+    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
+    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
+    return (
+        last
+        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
+        else None
+    )
+
+
+SETTING_KEYS = (  # what training follows from, and a checkpoint's own state may override unnoticed
+    *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
+    *("module.encoder_lr_mult", "module.layer_decay", "module.auxiliary_weight"),
+    *(
+        "datamodule.image_size",
+        "datamodule.batches_per_epoch",
+        "datamodule.sampling",
+        "datamodule.augmentation",
+    ),
+    *(
+        "datamodule.seed",
+        "datamodule.split",
+        "datamodule.folds",
+        "datamodule.fold",
+        "datamodule.fold_pool",
+        "datamodule.near_duplicates",
+    ),
+    *(
+        "trainer.accumulate_grad_batches",
+        "trainer.gradient_clip_val",
+        "trainer.gradient_clip_algorithm",
+    ),
+    *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
+    *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
+)
+IGNORED_KEYS = (
+    "weights",
+    "encoder_weights",
+    "key",
+    "gradient_checkpointing",
+)  # last parts of keys: a checkpoint's weights replace others
+STEPS, IMAGES = "steps of the schedule", "images a step"
+FIXED_KEYS = (
+    "module.optimizer._target_",
+    "module.scheduler._target_",
+    "module.encoder_lr_mult",
+    "module.layer_decay",
+)  # states would not fit
+
+
+def resume_settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
+    """Return key -> plain value of all that a resumed fit must share with its checkpoint.
+
+    Args:
+        cfg: Configuration of the run.
+        trainer: Trainer of the fit.
+        data: Counts the steps of an epoch.
+    """
+    found: dict[str, Any] = {}
+    for key in SETTING_KEYS:
+        value = OmegaConf.select(cfg, key)
+        found |= _iter_leaves(
+            key,
+            OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value,
+        )
+    found = {
+        key: value
+        for key, value in found.items()
+        if key.rpartition(".")[2] not in IGNORED_KEYS or key.startswith("module.loss")
+    }
+    # two devices of half the batch take the same steps
+    found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size
+    spans_fit = (
+        str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
+    )
+    if spans_fit and "curriculum" not in cfg.callbacks:  # a curriculum compares its own stages
+        found[STEPS] = total_steps(trainer, data=data)
+    return found
+
+
+def check_settings(
+    now: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    path: Path,
+    apply: bool,
+    epochs: int | None,
+) -> bool:
+    """Refuse to resume a fit with settings that differ from its checkpoint's.
+
+    The checkpoint's would stay in force while the new ones are reported.
+
+    Args:
+        now: Settings of this run, from `resume_settings`.
+        checkpoint: The checkpoint that the fit resumes from.
+        path: Its file.
+        apply: Whether the new settings are to be applied.
+        epochs: Epochs of the fit; if none is left to train, the schedule's steps are not compared.
+
+    Returns:
+        Whether settings differ, which then are to be applied.
+
+    Raises:
+        Refusal: Names the settings, both values and what to do.
+    """
+    then = checkpoint.get("settings")
+    if not then:
+        raise UserError(
+            f"{path} does not record the settings of its training, so nothing tells whether these"
+            f" are the same; take init_from={path}"
+        )
+    changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
+    if epochs is not None and 0 <= epochs <= checkpoint["epoch"] + 1:
+        changed = [key for key in changed if key != STEPS]  # nothing is left to train
+    differ = bool(changed)
+    if apply:
+        changed = [key for key in changed if key in FIXED_KEYS]
+    if changed:
+        were, are = (
+            ", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now)
+        )
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        keys = [
+            f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)
+        ]
+        keys += ["datamodule.batch_size and trainer.devices as they were"] * (IMAGES in changed)
+        keys += ["trainer.max_epochs, max_steps, limit_train_batches and the data as they were"] * (
+            STEPS in changed and IMAGES not in changed
+        )
+        fix = f"set {', '.join(keys)}"
+        other = (
+            "start from its weights with init_from=..."
+            if apply
+            else "changed_settings=apply to train on with the new values"
+        )
+        raise UserError(
+            f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}"
+        )
+    return differ
+
+
+def _iter_leaves(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {
+            name: leaf
+            for part, inner in value.items()
+            for name, leaf in _iter_leaves(f"{key}.{part}", inner).items()
+        }
+    return {key: value}
+
+
+def restore_metrics_csv(trainer: Trainer, run_dir: Path, step: int | None) -> None:
+    """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
+
+    Args:
+        trainer: Its loggers write the file.
+        run_dir: The run folder.
+        step: Optimizer steps of the run's own checkpoint that it resumes from; None if nothing is
+            trained, which keeps all rows.
+    """
+    path = run_dir / "metrics.csv"
+    if not path.is_file() or not trainer.is_global_zero:
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = [
+            {name: value for name, value in row.items() if value} for row in csv.DictReader(file)
+        ]
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            logger.experiment.metrics = [
+                row for row in rows if step is None or int(row.get("step", 0)) < step
+            ]
+            logger.save()  # Lightning has deleted the file by now

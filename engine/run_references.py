@@ -1,0 +1,95 @@
+"""Resolve references to runs: folders, checkpoints and latest:EXPERIMENT."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.errors import UserError
+from datamodules.sampling import hard_example_scores
+from engine import resume
+from engine.ensemble import ensemble_key
+from lightning_modules import checkpoint_io
+from lightning_modules.checkpoint_io import latest_checkpoint
+from reporting.run_folder import find_fold_run_folders
+
+REQUIRED_FILES = {
+    "datamodule.cls_prob": hard_example_scores.SCORES_FILE,
+    "datamodule.root": "pseudo_labels/manifest.csv",
+}  # what a run must have left
+EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
+
+
+def is_latest(named: str | None) -> bool:
+    """Return whether a name is of the form `latest:EXPERIMENT`."""
+    return named is not None and named.startswith("latest:")
+
+
+def uses_phantoms(cfg: DictConfig) -> bool:
+    """Return whether a run uses phantoms, as its data set or else its scale says."""
+    return (
+        cfg.datamodule.phantom is not None
+        or HydraConfig.get().runtime.choices.get("scale") == "demo"
+    )
+
+
+def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
+    """Return the run that `latest:EXPERIMENT` means.
+
+    Args:
+        named: `latest:EXPERIMENT`.
+        runs: The folder of all runs.
+        key: The key under which the user named it.
+        phantom: Whether the run is on phantoms; None takes either.
+
+    Returns:
+        Its folder; None where there is none yet on phantoms, which can be made.
+
+    Raises:
+        Refusal: There is no such experiment, or no such run.
+    """
+    name = named.removeprefix("latest:")
+    if not (EXPERIMENTS / f"{name}.yaml").is_file():
+        raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
+    holding = {"holding": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
+    run = latest_checkpoint(name, runs, phantom, **holding)
+    if run is None and not phantom:
+        kind = "" if phantom is None else " on real data"
+        raise UserError(
+            f"{key}={named}: there is no finished run of {name}{kind} below {runs}; make one first,"
+            " or name a run folder"
+        )
+    return run
+
+
+def require_run(cfg: DictConfig, key: str) -> Path:
+    """Return the run that a key's `latest:EXPERIMENT` means, for a step that makes none.
+
+    Raises:
+        Refusal: There is none.
+    """
+    named = str(OmegaConf.select(cfg, key))
+    run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))
+    if run is None:
+        raise UserError(
+            f"{key}={named}: there is no run of {named[7:]} on phantoms yet; make it first with"
+            f" experiment={named[7:]} scale=demo"
+        )
+    return run
+
+
+def find_start_checkpoint(cfg: DictConfig) -> Path | None:
+    """Return the checkpoint to resume or test: the run's own, else what `ckpt_path` names."""
+    return resume.find_resume_checkpoint(cfg) or resolve_checkpoint(cfg, "ckpt_path")
+
+
+def resolve_checkpoint(cfg: DictConfig, key: str) -> Path | None:
+    """Return the checkpoint that `ckpt_path` or `init_from` names, of several fits the first."""
+    if not cfg[key]:
+        return None
+    path = cfg[key]
+    if ensemble_key(cfg) == key:
+        path = str(find_fold_run_folders(Path(path).expanduser())[0][0])
+    return checkpoint_io.find_checkpoint(
+        path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best"
+    )

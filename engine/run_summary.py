@@ -1,0 +1,299 @@
+"""Print a summary before training: data, network, schedule and what each epoch samples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callbacks.curriculum import Curriculum
+from callbacks.curriculum_stage import StageConfig
+from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from datamodules.manifest.manifest import is_multiclass, present_classes
+from datamodules.sampling.config import EpochConfig
+from engine.resume import find_resume_checkpoint
+from engine.run_references import find_start_checkpoint, resolve_checkpoint
+from lightning_modules import checkpoint_io
+from lightning_modules.base import SupervisedModule
+from reporting.commands import relative_to_cwd
+from reporting.report_data import device_names, sampling_schedule
+
+
+def get_curriculum(trainer: Trainer) -> Sequence[StageConfig]:
+    """Return the stages of the curriculum, empty without one."""
+    return next(
+        (callback.stages for callback in trainer.callbacks if isinstance(callback, Curriculum)),  # type: ignore[attr-defined]
+        (),
+    )
+
+
+def describe_network(asked: DictConfig, module: SupervisedModule) -> list[str]:
+    """Describe the network by its names in conf."""
+    known: dict[str, Any] = {}
+    part: Any = OmegaConf.to_container(asked, resolve=True)
+    lora = part.get("lora") if isinstance(part, dict) else None
+    adapted = isinstance(part, dict) and "lora" in part
+    while isinstance(part, Mapping):
+        known = {
+            **{str(key): value for key, value in part.items() if isinstance(value, str)},
+            **known,
+        }
+        part = part.get("net")
+    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [
+        type(module.net).__name__
+    ]
+    words += ([f"LoRA of rank {lora['rank']}"] if lora else ["linear probe"]) if adapted else []
+    return words
+
+
+def describe_start(cfg: DictConfig) -> str:
+    """Describe what the weights start from: a checkpoint, pretrained weights or nothing."""
+    if find_resume_checkpoint(cfg) or cfg.ckpt_path:
+        return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
+    part: Any = cfg.module.net
+    named = [part.get("encoder_weights") or part.get("weights")]
+    while OmegaConf.is_dict(part.get("net")):
+        part = part.net
+        named.append(part.get("encoder_weights") or part.get("weights"))
+    weights = cfg.init_from or next(filter(None, named), None)
+    return f"from {weights}" if weights else "from scratch"
+
+
+def describe_normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
+    """Describe mean and std of the pixels, and where they come from.
+
+    Args:
+        module: Not loaded yet.
+        checkpoint: Its weights and normalization are loaded before the first batch; None keeps the
+            module's own.
+    """
+    stored = None if checkpoint is None else checkpoint_io.stored_normalization(checkpoint)
+    normalize = stored or module.normalize
+    gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
+    return (
+        f"mean {checkpoint_io.stored_numbers(normalize.mean)}, std"
+        f" {checkpoint_io.stored_numbers(normalize.std)}{gamma} ({normalize.source})"
+    )
+
+
+def describe_loss(module: SupervisedModule) -> str:
+    """Describe the loss by its terms and their weights."""
+    weights = getattr(module.loss, "weights", None)
+    if not isinstance(weights, Mapping):
+        return type(module.loss).__name__
+    return " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
+
+
+def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] = ()) -> str:
+    """Describe the optimizer and its schedule; of a curriculum the rate of each stage."""
+    asked: Any = module.optimizer
+    name, numbers = (
+        getattr(asked, "func", asked).__name__,
+        {key: value for key, value in getattr(asked, "keywords", {}).items()},
+    )
+    rates = [numbers.get("lr") if stage.lr is None else stage.lr for stage in stages]
+    if any(stage.lr is not None or stage.scheduler is not None for stage in stages):
+        return (
+            f"{name}, lr {' then '.join(f'{rate:g}' for rate in rates if rate is not None)}, a"
+            " schedule for each stage"
+        )
+    said = [
+        f"{key.replace('_', ' ')} {value:g}"
+        for key in ("lr", "weight_decay")
+        if isinstance(value := numbers.get(key), int | float) and value
+    ]
+    schedule: Any = module.scheduler
+    return ", ".join(
+        [
+            name,
+            *said,
+            *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else []),
+        ]
+    )
+
+
+def print_summary(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+) -> None:
+    """Print the plan once, on the first rank; without a fit one line on what is evaluated.
+
+    Args:
+        cfg: Configuration of the run.
+        trainer: Trainer of the fit.
+        module: Its network is counted, not run.
+        data: Its table is counted; no image is read.
+    """
+    if not trainer.is_global_zero:
+        return
+    console = Console(highlight=False)
+    place = str(relative_to_cwd(Path(cfg.paths.run)))
+    if "fit" not in cfg.do:
+        weights = cfg.ckpt_path or cfg.init_from
+        said = (
+            f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)}; {_format_size(data)};"
+            f" normalization {_format_normalization(cfg, module)}"
+        )
+        console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    for name, said in run_summary(cfg, trainer, module, data).items():
+        grid.add_row(name, escape(said))
+    console.print(f"[bold]what this run does:[/bold] {escape(str(cfg.title))}", soft_wrap=True)
+    console.print(grid)
+    console.print(f"[dim]written to[/dim]  {escape(place)}\n", soft_wrap=True)
+
+
+def run_summary(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+) -> dict[str, str]:
+    """Return the heading and text of each line; arguments as for `print_summary`."""
+    stretches = sampling_schedule(data, trainer)
+    found = split_counts(data)
+    if len(stretches) == 1:  # several are told in a table of their own
+        found["an epoch"] = describe_epoch(data, stretches[0][1], trainer)
+    sizes = [
+        sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
+        for every in (False, True)
+    ]
+    return found | {
+        "network": ", ".join([*describe_network(cfg.module.net, module), describe_start(cfg)]),
+        "parameters": (
+            f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else "")
+        ),
+        "normalization": _format_normalization(cfg, module),
+        "loss": describe_loss(module),
+        "optimizer": describe_optimizer(module, get_curriculum(trainer)),
+        "machine": _describe_machine(trainer),
+        "length": training_length(cfg, trainer),
+    }
+
+
+def _format_size(data: ManifestDataModule) -> str:
+    """Describe the image size of the test, and that of the training if it differs."""
+    size, trained = data.trained_image_size(), data.trained_size
+    return f"images of {size} px" + (
+        f", trained on {trained} px" if trained is not None and trained != size else ""
+    )
+
+
+def _format_normalization(cfg: DictConfig, module: SupervisedModule) -> str:
+    """Describe the normalization at the first batch: a checkpoint's, else the module's own.
+
+    A checkpoint to resume or test takes precedence over init_from.
+    """
+    try:
+        return describe_normalization(
+            module, find_start_checkpoint(cfg) or resolve_checkpoint(cfg, "init_from")
+        )
+    except UserError:  # the steps refuse it in a moment, and leave outcome.json
+        return "of a checkpoint that cannot be read"
+
+
+def split_counts(data: ManifestDataModule) -> dict[str, str]:
+    """Count each split's images, known patients and, unless classes are exclusive, positives."""
+    rows, positive = data.table.rows, present_classes(data.table, data.cache).max(axis=1)
+    found = {}
+    for split in (name for name in ("train", "val", "test") if (rows["split"] == name).any()):
+        there = (rows["split"] == split).to_numpy()
+        parts = [_count(there.sum(), "image")]
+        parts += (
+            [_count(rows["group"][there].nunique(), "patient")]
+            if data.table.group_is == "patient"
+            else []
+        )
+        parts += (
+            [] if is_multiclass(data.table) else [f"{np.count_nonzero(positive[there]):,} positive"]
+        )
+        found[split] = ", ".join(parts)
+    return found
+
+
+def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
+    """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
+    pool, ranks = data.pool, trainer.world_size
+    if not np.isfinite(pool.shares(wanted)).all():
+        return "nothing that can be drawn"  # the fit refuses it in a moment, and names the key
+    steps = pool.batches(wanted, ranks)
+    limit = trainer.limit_train_batches
+    steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    images = steps * wanted.batch_size * ranks
+    if not images:
+        return "no step"
+    often = pool.shares(wanted) * images
+    most = int(np.ceil(often.max() - 1e-6))
+    each = f"{_count(wanted.batch_size, 'image')} of {wanted.image_size} px" + (
+        f" on each of {ranks} devices" if ranks > 1 else ""
+    )
+    parts = [f"{_count(steps, 'step')} of {each}: {_count(images, 'image')}"]
+    parts += (
+        [f"{often[pool.positive].sum() / images:.3f} positive"]
+        if 0 < pool.positive.sum() < len(pool.positive)
+        else []
+    )
+    gathered = trainer.accumulate_grad_batches
+    parts += [f"gradients of {gathered} steps together"] if gathered > 1 else []
+    parts += (
+        [f"{round(np.minimum(often, 1).sum()):,} different, one at most {most} times"]
+        if most > 1
+        else []
+    )
+    parts += (
+        [f"drawn from {len(pool.rows):,}"]
+        if len(pool.rows) < (data.table.rows["split"] == "train").sum()
+        else []
+    )
+    return ", ".join(parts)
+
+
+def training_length(cfg: DictConfig, trainer: Trainer) -> str:
+    """Describe the epochs, what else ends the fit, and how the best epoch is chosen."""
+    limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
+    ends = [
+        f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)
+    ]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    stops = [
+        f"patience {callback.patience}"
+        for callback in callbacks
+        if isinstance(callback, EarlyStopping)
+    ]
+    best = f"best by {cfg.monitor.name} ({cfg.monitor.mode})"
+    epochs, most = (
+        trainer.max_epochs or -1,
+        "at most " * any(stage.patience for stage in get_curriculum(trainer)),
+    )
+    return ", ".join(
+        [
+            most + _count(epochs, "epoch") if epochs > 0 else "epochs without end",
+            *ends,
+            best,
+            *stops,
+        ]
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def _describe_machine(trainer: Trainer) -> str:
+    found = [
+        f"{number} x {name}" if number > 1 else name
+        for name, number in device_names(trainer).items()
+    ]
+    return ", ".join(
+        [
+            *found,
+            *([f"{trainer.world_size} processes"] if trainer.world_size > 1 else []),
+            str(trainer.precision),
+        ]
+    )

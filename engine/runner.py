@@ -1,0 +1,492 @@
+"""Run one experiment: instantiate the config, then fit, validate, test and predict, fold by fold."""
+
+import logging
+import sys
+import warnings
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig, OmegaConf
+
+from callbacks.graceful_shutdown import RunInterrupted
+from callbacks.optuna_pruning import TrialPruned
+from callbacks.report_writer import ReportWriter
+from callbacks.threshold_search import ThresholdSearchCallback
+from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from engine import resume
+from engine.ensemble import EnsembleReport, FoldEnsemble, ensemble_key, load_ensemble
+from engine.resume import check_settings, resume_settings
+from engine.run_lock import folder_lock
+from engine.run_references import find_start_checkpoint, resolve_checkpoint
+from engine.run_summary import print_summary
+from engine.seen_images import Record, check_test_images, earlier_records, image_size_is_given
+from engine.tracking.logger import close_loggers
+from lightning_modules import checkpoint_io
+from lightning_modules.base import SupervisedModule
+from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
+from lightning_modules.hardware import (
+    best_precision,
+    check_devices,
+    ddp_strategy,
+    is_multi_process,
+    tune_malloc,
+    uses_cuda,
+)
+from lightning_modules.instantiation import instantiate_config
+from lightning_modules.launch_environment import launched_by_srun, rank
+from lightning_modules.training_record import check_same_task
+from reporting import run_folder
+from reporting.cross_validation import merge_run_folds
+
+CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
+
+
+def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+    """Return a refusal with the batch size to try for an out-of-memory error, else None.
+
+    Args:
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: The trainer, in the state that it stopped in.
+    """
+    if not (
+        isinstance(error, torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and CPU_MESSAGES in str(error))
+    ):
+        return None
+    training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+    name, own = (
+        ("datamodule.batch_size", None)
+        if training
+        else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
+    )
+    plan = getattr(trainer.datamodule, "epoch_config", None) if training else None  # type: ignore[attr-defined]
+    size = plan(trainer.current_epoch).batch_size if plan else own or cfg.datamodule.batch_size
+    where = (
+        "a training step"
+        if training
+        else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
+    )
+    said = f"out of memory in {where} of {size} images"
+    if size == 1:
+        return UserError(
+            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
+            " device with more memory"
+        )
+    more = (
+        f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}"
+        if training
+        else ""
+    )
+    where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
+    return UserError(
+        f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
+    )
+
+
+def run_stages(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    ensemble: FoldEnsemble | None = None,
+) -> float | None:
+    """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
+    own = resume.find_resume_checkpoint(cfg)
+    start = find_start_checkpoint(cfg)
+    if start:
+        fits = "fit" in cfg.do  # then the checkpoint was compared before, see one_run.goes_on
+        checkpoint = (
+            checkpoint_io.read_metadata(start) if fits else checkpoint_io.read_checkpoint(start)
+        )
+        if not fits:
+            checkpoint_io.check_fit(module, checkpoint, start)
+        if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
+            resume.restore_metrics_csv(
+                trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
+            )
+    begin = None if own else resolve_checkpoint(cfg, "init_from")
+    # of an ensemble the first network, whose grey values and frozen weights all members share
+    if begin:
+        whole = checkpoint_io.load_weights(module, begin)
+        if not whole and not start and "fit" not in cfg.do:
+            part = f"init_from={cfg.init_from} gives its body alone"
+            raise UserError(
+                f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a"
+                " checkpoint with ckpt_path=..."
+            )
+    score = None
+    if "fit" in cfg.do:
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
+        start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
+        start = start if start.is_file() else None
+    if ensemble is not None:
+        _evaluate_ensemble(cfg, trainer, module, data, ensemble)
+    elif cfg.do[-1] != "fit":
+        _evaluate(cfg, trainer, module, data, start)
+    return None if score is None else float(score)
+
+
+def _evaluate(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    start: Path | None,
+) -> None:
+    """Test and predict with the weights of `start`, or those of the module."""
+    changed = cfg.tta != "none" or cfg.average > 1
+    if start is not None:
+        checkpoint_io.adopt_image_size(data, start)
+    if changed:
+        _build_ensemble(cfg, module, start)
+        start = None
+    if "test" in cfg.do and (
+        "fit" in cfg.do or changed
+    ):  # the rule belongs to the weights and to how they are used
+        trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
+    elif changed and data.can_validate:
+        trainer.validate(module, datamodule=data, verbose=False)
+    elif changed:
+        print(
+            "a folder has no truth to search a rule by: the run's own is used, though it was"
+            " searched for another inference",
+            file=sys.stderr,
+        )
+    if "test" in cfg.do:
+        trainer.test(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
+    if "predict" in cfg.do:
+        trainer.predict(
+            module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True
+        )
+
+
+def _evaluate_ensemble(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    ensemble: FoldEnsemble,
+) -> None:
+    """Test and predict with the networks of several folds together.
+
+    Most of them were trained on val, so nothing is evaluated on it.
+    """
+    paths = ensemble.checkpoints
+    module.load_state_dict(checkpoint_io.read_checkpoint(paths[0])["state_dict"])
+    checkpoint_io.adopt_image_size(data, paths[0])
+    if "test" in cfg.do and not data.allow_leaks:
+        ensemble.check_not_trained_on(
+            data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
+        )
+    module.net = Ensemble(
+        load_members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
+    )
+    told = EnsembleReport(ensemble, cfg.tta == "hflip")
+    told.find_rule(trainer, module)
+    trainer.callbacks.append(told)  # type: ignore[attr-defined]
+    if "test" in cfg.do:
+        trainer.test(module, datamodule=data, verbose=False)
+    if "predict" in cfg.do:
+        trainer.predict(module, datamodule=data, return_predictions=False)
+
+
+def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
+    """Combine several checkpoints, and mirrored views, into one network.
+
+    The rule is that of the best checkpoint until another is found.
+    """
+    if start is not None:
+        module.load_state_dict(checkpoint_io.read_checkpoint(start)["state_dict"])
+    nets = [module.net]
+    if cfg.average > 1:
+        nets = load_members(
+            module,
+            top_checkpoints(start, cfg.average),
+            f"take average=1 instead of average={cfg.average}",
+        )
+    module.net = Ensemble(nets, flip=cfg.tta == "hflip")
+
+
+def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
+    """Refuse steps that cannot work, before any image is read.
+
+    Args:
+        cfg: Configuration of the run.
+        callbacks: Callbacks by their names in conf.
+
+    Raises:
+        Refusal: The sentence names the key.
+    """
+    if "predict" in cfg.do and not any(
+        type(callback).on_predict_end is not Callback.on_predict_end
+        for callback in callbacks.values()
+    ):
+        raise UserError(
+            "do=[predict] would write nothing without the callback predictions; take"
+            " callbacks=[...,predictions]"
+        )
+    if ensemble_key(cfg) and not any(
+        isinstance(callback, ThresholdSearchCallback) for callback in callbacks.values()
+    ):
+        raise UserError(
+            f"{ensemble_key(cfg)} names several networks, which need one rule; take"
+            " callbacks=[...,threshold_search] or label_threshold"
+        )
+    kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
+    if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
+        mend = (
+            "take callbacks=[...,top_checkpoints]"
+            f" callbacks.top_checkpoints.save_top_k={cfg.average}"
+        )
+        raise UserError(
+            f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept}"
+            f" of its best ones; {mend}"
+        )
+
+
+IGNORED_WARNINGS = (  # warnings of libraries that no user of ours can act on
+    ".*LeafSpec.*",
+    ".*exists and is not empty.*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*The dirpath has changed from.*",
+    ".*in eval mode at the start of training.*",  # a frozen body is meant to be
+    ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
+    # a run on the login node is the user's choice
+    ".*`srun` command is available on your system but is not used.*",
+    # every rank has the gathered evidence, and the same score
+    ".*It is recommended to use `self.log.*sync_dist.*",
+    ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
+)
+
+
+def run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | None:
+    """Build the parts and run the steps; return the monitored score of a fit.
+
+    Args:
+        cfg: Configuration of the run.
+        ensemble: Networks that are evaluated together, if `ckpt_path` or `init_from` names several.
+    """
+    if rank() != 0:
+        return _run_experiment(cfg, ensemble)
+    with folder_lock(Path(cfg.paths.run), run_folder.task_overrides() or []):
+        return _run_experiment(cfg, ensemble)
+
+
+def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
+    prepare_process(cfg)
+    check_devices(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    callbacks = build_callbacks(cfg)  # they refuse what cannot be before any image is read
+    check_stages(cfg, callbacks)
+    loggers = [instantiate_config(part) for part in cfg.logger.values()]
+    data = instantiate_config(cfg.datamodule)
+    judged = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(cfg, "init_from")
+    if judged and "fit" not in cfg.do:
+        data.size_is_given = image_size_is_given(data, judged)
+        checkpoint_io.adopt_image_size(
+            data, judged
+        )  # no image is kept smaller than the network wants it
+    data.prepare_data()  # the data is checked before a network is built
+    records = earlier_records(cfg, ensemble)
+    note = check_test_images(cfg, data, records)
+    if "fit" in cfg.do:
+        _ = data.pool  # and so is what is to be drawn from it
+    module = instantiate_config(cfg.module)
+    _check_same_task(cfg, records, module, data)
+    if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
+        cfg.trainer.strategy = ddp_strategy(module)
+    trainer = instantiate_config(
+        cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=trainer_plugins()
+    )
+    if "fit" in cfg.do:
+        module.settings = resume_settings(cfg, trainer, data)
+        module.earlier_records = [record for _, _, record in records if record is not None]
+        if check_resume(cfg, trainer, module):
+            note = ", ".join(filter(None, [note, "settings changed on the way"]))
+    _add_to_title(cfg, callbacks, note)
+    save_config(cfg)
+    print_summary(cfg, trainer, module, data)
+    code = 1
+    try:
+        score = _run_and_record(cfg, trainer, module, data, ensemble)
+        code = 0 if score is None or isfinite(score) else 1
+        return score
+    finally:
+        close_loggers(loggers, code, trainer)  # else the next fit would write into the same W&B run
+
+
+def _run_and_record(
+    cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: FoldEnsemble | None
+) -> float | None:
+    """Run the steps and write how they ended to outcome.json.
+
+    An interrupted run can be resumed and leaves none.
+    """
+    run = Path(cfg.paths.run)
+    write = run_folder.write_outcome if trainer.is_global_zero else lambda *about, **more: None
+    if trainer.is_global_zero:
+        run_folder.clear_outcome(run)
+    try:
+        score = run_stages(cfg, trainer, module, data, ensemble)
+        write(run, score)
+        return score
+    except TrialPruned as pruned:
+        write(run, pruned.score, status="pruned")
+        return pruned.score
+    except RunInterrupted:
+        raise
+    except Exception as error:
+        write(run, None, f"{type(error).__name__}: {error}")
+        refusal = oom_error(error, cfg, trainer)
+        if refusal is not None:
+            raise refusal from error
+        raise
+
+
+def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
+    """Make the callbacks by name, `interrupt` last, after all others' part of a step.
+
+    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
+    has no target.
+    """
+    names = sorted(
+        (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
+        key=lambda name: name == "interrupt",
+    )
+    return {
+        name: instantiate_config(cfg.callbacks[name])
+        for name in names
+        if name != "progress" or cfg.trainer.enable_progress_bar
+    }
+
+
+def prepare_process(cfg: DictConfig) -> None:
+    """Set up precision, allocator and warnings of the process, and save the configuration.
+
+    The configuration of a finished run is kept until this one is known to be valid.
+    """
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    tune_malloc()
+    torch.set_float32_matmul_precision("high")
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
+    if cfg.trainer.sync_batchnorm == "auto":
+        cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
+    Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
+    if not (Path(cfg.paths.run) / "config.yaml").is_file():
+        save_config(cfg)
+
+
+def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
+    """Refuse a checkpoint of other classes or channels; a frozen body may have other classes."""
+    for key, path, record in records[:1]:
+        body_alone = (
+            key == "init_from"
+            and record is not None
+            and len(record["classes"]) != len(module.classes)
+        )
+        if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
+            check_same_task(record, module, data.channels, path)
+
+
+def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
+    """Add to the title of the run and its page what readers must know before the scores."""
+    if note:
+        cfg.title = f"{cfg.title} ({note})"
+        for callback in callbacks.values():
+            if isinstance(callback, ReportWriter):
+                callback.title = str(cfg.title)
+
+
+def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
+    """Refuse a fit that cannot resume from its checkpoint, before an earlier run is changed.
+
+    Returns:
+        Whether the fit resumes with other settings, as the user asked for.
+    """
+    start = find_start_checkpoint(cfg)
+    if start is None:
+        return False
+    checkpoint = checkpoint_io.read_checkpoint(start)
+    checkpoint_io.check_fit(module, checkpoint, start)
+    changed = check_settings(
+        module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
+    )
+    module.earlier_settings = checkpoint["settings"] if changed else None
+    return changed
+
+
+def save_config(cfg: DictConfig) -> None:
+    """Write the resolved configuration into the run folder, once for all ranks."""
+    if rank() == 0:
+        OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
+
+
+def trainer_plugins() -> list[Any]:
+    """Return the plugins of the trainer.
+
+    Under srun, Lightning must not requeue the job too: whoever submitted it does, once its
+    last.ckpt is written.
+    """
+    return [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []
+
+
+def run_folds(cfg: DictConfig, judges: bool) -> float | None:
+    """Run fit, test and predict for one network, `folds` of them, or an ensemble.
+
+    Args:
+        cfg: Configuration of the run.
+        judges: Whether the data has a truth to evaluate against.
+
+    Returns:
+        The monitored score of a fit, the mean of several.
+
+    Raises:
+        Refusal: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
+    """
+    ensemble = load_ensemble(cfg)
+    if ensemble is not None:
+        cfg.title = f"{cfg.title}, ensemble of {len(ensemble.members)} networks"
+        return run_experiment(cfg, ensemble)
+    if not (cfg.folds and cfg.fold is None and judges):
+        return run_experiment(cfg)
+    if cfg.ckpt_path or "fit" not in cfg.do:
+        raise UserError(
+            f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
+            " go on with one of them by fold=i ckpt_path=..."
+        )
+    return _run_each_fold(cfg)
+
+
+def _run_each_fold(cfg: DictConfig) -> float | None:
+    scores, folder, note = [], Path(cfg.paths.run), ""
+    for fold in range(cfg.folds):
+        one = cfg.copy()
+        one.fold, one.paths.run, one.title = (
+            fold,
+            str(folder / f"fold{fold}"),
+            f"{cfg.title}, fold {fold} of {cfg.folds}",
+        )
+        before = str(one.title)
+        scores.append(run_experiment(one))
+        note = note or str(one.title).removeprefix(before)
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run:
+        merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")
+    known = [score for score in scores if score is not None]
+    mean = sum(known) / len(known) if known else None
+    if rank() == 0:
+        run_folder.write_outcome(folder, mean)
+    return mean

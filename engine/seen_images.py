@@ -1,0 +1,84 @@
+"""Refuses tests on images that the network was trained on, whatever the checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from datamodules.base import ManifestDataModule
+from engine.ensemble import FoldEnsemble
+from engine.resume import find_resume_checkpoint
+from engine.run_references import find_start_checkpoint, resolve_checkpoint
+from lightning_modules import checkpoint_io
+from lightning_modules.training_record import KEY, check_not_seen
+
+SIZE_KEYS = ("image_size", "datamodule.image_size")
+Record = tuple[
+    str, Path, dict[str, Any] | None
+]  # the key that names a checkpoint, its file, and what it records
+
+
+def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> list[Record]:
+    """Load the training records of the checkpoints that this run starts from or tests.
+
+    Args:
+        cfg: Configuration of the run.
+        ensemble: Networks that are tested together.
+    """
+    if ensemble is not None:
+        paths = [(ensemble.key, path) for path in ensemble.checkpoints]
+    else:
+        own = find_resume_checkpoint(cfg)  # which has the records of what it started from
+        found = {
+            "ckpt_path": find_start_checkpoint(cfg),
+            "init_from": None if own else resolve_checkpoint(cfg, "init_from"),
+        }
+        paths = [(key, path) for key, path in found.items() if path is not None]
+    return [(key, path, checkpoint_io.read_metadata(path).get(KEY)) for key, path in paths]
+
+
+def check_test_images(
+    cfg: DictConfig, data: ManifestDataModule, records: list[Record]
+) -> str | None:
+    """Refuse a test on images that were seen in training, before anything is trained or predicted.
+
+    Args:
+        cfg: Configuration of the run.
+        data: Checked, with its images decoded.
+        records: See `earlier_records`.
+
+    Returns:
+        A note for the title of the page, if leaks are allowed; None if there is nothing to note.
+
+    Raises:
+        Refusal: Names the checkpoint and the images.
+    """
+    if "test" not in cfg.do:
+        return None
+    notes = [
+        check_not_seen(record, data, path, key, "fit" in cfg.do) for key, path, record in records
+    ]
+    notes += ["leaks between the splits are allowed"] if data.leaks else []
+    return next((note for note in notes if note), None)
+
+
+def image_size_is_given(data: ManifestDataModule, path: Path) -> bool:
+    """Return whether the user asks for an image size other than that of the training.
+
+    It then takes precedence over the checkpoint's.
+
+    The size that the training was started with does not count: the command of a curriculum has it
+    too, and its weights have the size of their stage.
+
+    Args:
+        data: Has the image size of this command.
+        path: Path of the checkpoint.
+    """
+    record = checkpoint_io.read_metadata(path).get(KEY) or {}
+    written = HydraConfig.initialized() and any(
+        word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task
+    )
+    return written and data.image_size.as_config != record.get(
+        "configured_size", data.image_size.as_config
+    )

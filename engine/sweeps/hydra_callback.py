@@ -1,0 +1,201 @@
+"""What a multirun leaves: its table, its page, what folds and seeds say together. Imports nothing heavy, because Hydra loads it before every run."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from datamodules.errors import UserError
+from engine.fold_overrides import warn_split_changes
+from engine.run_lock import (
+    FolderInUse,
+    claim_folder,
+    describe_owner,
+    is_in_use,
+    lock_folder,
+    unlock_folder,
+)
+from engine.sweeps.process_launcher import run_in_subprocess
+from lightning_modules.launch_environment import rank
+from reporting import run_folder
+from reporting.commands import quote_override
+from reporting.config_diff import REPLICATE_KEYS, varied_overrides
+from reporting.yaml_io import read_yaml
+
+MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
+    ("reporting.sweep_report", "write_trials_csv"),
+    ("engine.sweeps.hydra_callback", "merge_folds_and_seeds"),
+    ("reporting.sweep_report", "write_sweep_page"),  # links to what was merged
+)
+
+
+class SweepSummary(Callback):
+    """After a multirun writes trials.csv and sweep.html into its folder, and says which trials failed; then the exit code is 1.
+
+    Example:
+        hydra: {callbacks: {trials: {_target_: engine.sweeps.hydra_callback.SweepSummary}}}
+    """
+
+    def __init__(self) -> None:
+        self._outcome_times_before: dict[str, int] = {}
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
+        if rank() == 0:
+            with _exit_on_user_error():
+                lock_folder(_claim_folder(config, "run"), _task_overrides(config))
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let other commands of this process, or of another, use the folder."""
+        unlock_folder(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
+        with _exit_on_user_error():
+            folder = _claim_folder(config, "sweep")
+            _check_no_running_sweep(folder, _task_overrides(config))
+        if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
+            with read_write(
+                config.hydra.overrides
+            ):  # from which Hydra composes the configuration of each trial anew
+                config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
+        said = warn_split_changes(config.hydra.overrides.task, config.datamodule.split)
+        if said:
+            print(said, file=sys.stderr)
+        self._outcome_times_before = _outcome_times(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Nothing after a mistake of the user, which is told instead."""
+        ending = sys.exc_info()[1]
+        if isinstance(ending, Exception):
+            return
+        folder = Path(config.hydra.sweep.dir).absolute()
+        run_in_subprocess(run_multirun_end_steps, folder)
+        failed = {
+            name: said["failure"]
+            for name in self._newly_ended_trials(folder)
+            if (said := run_folder.read_outcome(folder / name)) and said["status"] == "failed"
+        }
+        if failed:
+            lines = [f"  {name}: {told}" for name, told in failed.items()]
+            print(
+                f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others went on:",
+                *lines,
+                sep="\n",
+                file=sys.stderr,
+            )
+            if ending is None:
+                raise SystemExit(1)
+
+    def _newly_ended_trials(self, folder: Path) -> list[str]:
+        """Trials that ended in this command."""
+        return [
+            name
+            for name, time in _outcome_times(folder).items()
+            if self._outcome_times_before.get(name) != time
+        ]
+
+
+def _claim_folder(config: DictConfig, kind: str) -> Path:
+    """The folder of a `run` or a `sweep`; one that the user did not name is made under a name that no other command has."""
+    place = config.hydra[kind]
+    written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    named = any(
+        word.lstrip("+").startswith(f"hydra.{kind}.dir=") for word in config.hydra.overrides.hydra
+    )
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    instance.set_config(config)  # as Hydra does a moment later: the name asks for the experiment
+    folder = Path(place.dir)
+    instance.cfg = before
+    if "${now:" in written and not named:
+        folder = claim_folder(folder)
+        with read_write(place):
+            place.dir = str(folder)
+    return folder
+
+
+def _task_overrides(config: DictConfig) -> list[str]:
+    return [str(word) for word in config.hydra.overrides.task]
+
+
+def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
+    """Refuse a sweep in the folder of another one that is still going on; Hydra would write over what its trials are told by.
+
+    Raises:
+        FolderInUse: A trial of another sweep trains there.
+    """
+    try:
+        earlier = (read_yaml(folder / "multirun.yaml") or {})["hydra"]["overrides"]["task"]
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        earlier = overrides
+    without = [
+        [word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)
+    ]
+    for trial in sorted(folder.glob("*/")) if without[0] != without[1] else ():
+        owner = is_in_use(trial)
+        if owner is not None:
+            said = f"trial {trial.name} of another sweep trains there ({describe_owner(owner)})"
+            raise FolderInUse(
+                f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name"
+                " another folder"
+            )
+
+
+@contextmanager
+def _exit_on_user_error() -> Iterator[None]:
+    """Hydra turns exceptions of its callbacks into warnings; a refusal must end the command."""
+    try:
+        yield
+    except UserError as refusal:
+        print(refusal, file=sys.stderr)
+        raise SystemExit(refusal.exit_code) from refusal
+    except OSError as error:
+        print(
+            f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir"
+            " or paths.runs",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from error
+
+
+def run_multirun_end_steps(folder: Path) -> None:
+    """Carries out each ending; one that cannot does not keep the others from it."""
+    for module, name in MULTIRUN_END_STEPS:
+        try:
+            getattr(import_module(module), name)(folder)
+        except Exception as error:
+            print(
+                f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}:"
+                f" {error}",
+                file=sys.stderr,
+            )
+    sys.stdout.flush()
+
+
+def merge_folds_and_seeds(folder: Path) -> None:
+    """What folds and seeds say together; nothing heavy is imported where there are none."""
+    if set(REPLICATE_KEYS) & set(next(iter(varied_overrides(folder).values()), {})) or any(
+        folder.glob("*/fold0")
+    ):
+        from reporting.cross_validation import merge_sweep_runs
+        from reporting.leaderboard import update_leaderboard_after_multirun
+
+        merge_sweep_runs(folder)
+        update_leaderboard_after_multirun(folder)
+
+
+def _outcome_times(folder: Path) -> dict[str, int]:
+    """Trial -> when its outcome was written, in the order of their numbers."""
+    found = {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in folder.glob(f"*/{run_folder.OUTCOME_FILE}")
+    }
+    return dict(sorted(found.items(), key=lambda item: item[0].zfill(9)))

@@ -1,0 +1,498 @@
+"""Optuna search that resumes an interrupted study."""
+
+import logging
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from hydra.utils import instantiate
+from hydra_plugins.hydra_optuna_sweeper._impl import (
+    OptunaSweeperImpl,
+    create_optuna_distribution_from_override,
+)
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from callbacks.optuna_pruning import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
+from datamodules.errors import UserError
+from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
+from reporting import run_folder
+from reporting.config_diff import REPLICATE_KEYS, format_value, short_names
+
+UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
+EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Of one experiment.
+
+    Attributes:
+        distributions: Key -> what it is drawn from.
+        fixed_overrides: Words that every trial has.
+    """
+
+    distributions: dict[str, BaseDistribution]
+    fixed_overrides: list[str]
+
+
+def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> SearchSpace:
+    """The space of conf/sweep, and over it the words of the command line: `KEY=interval(a,b)` is searched, `KEY=value` fixed, `~KEY` left out.
+
+    Args:
+        params: Key -> what it is drawn from, in Hydra's grammar of sweeps.
+        overrides: Of the command line.
+
+    Raises:
+        Refusal: nothing is searched, or a word says nothing that can be.
+    """
+    searched: dict[str, BaseDistribution] = {}
+    fixed: dict[str, str] = {}
+    experiment = "this experiment"
+    for override, word in _parse_overrides(
+        [*(f"{key}={drawn}" for key, drawn in (params or {}).items()), *overrides]
+    ):
+        key = override.get_key_element()
+        same = next(
+            (other for other in searched if _strip_prefix(other) == _strip_prefix(key)), None
+        )
+        if override.is_sweep_override():
+            if key == "experiment":
+                raise UserError(
+                    f"{word}: a study searches one experiment; take hydra/sweeper=basic to run"
+                    " several beside each other"
+                )
+            if _strip_prefix(key) in UNSEARCHABLE_KEYS:
+                raise UserError(
+                    f"{word}: the best of several {_strip_prefix(key)}s is the luckiest; take folds=5 in"
+                    " each trial, or hydra/sweeper=basic"
+                )
+            searched.pop(same or "", None)
+            fixed.pop(_strip_prefix(key), None)
+            searched[key] = _parse_distribution(override, word)
+        elif same is None or not override.is_delete():
+            searched.pop(same or "", None)
+            fixed[_strip_prefix(key) if not override.is_delete() else word] = word
+        else:
+            searched.pop(same)
+        experiment = (
+            word if key == "experiment" and not override.is_sweep_override() else experiment
+        )
+    if not searched:
+        raise UserError(
+            f"{experiment} has no space in conf/sweep, and no word of the command line says what to"
+            f" search; add one such as {EXAMPLE_OVERRIDE}"
+        )
+    return SearchSpace(searched, list(fixed.values()))
+
+
+def _parse_overrides(overrides: Sequence[str]) -> Iterator[tuple[Override, str]]:
+    parser = OverridesParser.create()
+    return ((parser.parse_override(word), word) for word in overrides)
+
+
+def _strip_prefix(key: str) -> str:
+    return key.lstrip("+~")
+
+
+def _parse_distribution(override: Override, text: str) -> BaseDistribution:
+    try:
+        return create_optuna_distribution_from_override(override)
+    except (AssertionError, ValueError, NotImplementedError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"{text} says nothing that can be searched ({said}); write it like {EXAMPLE_OVERRIDE}, or"
+            " choice(a,b)"
+        ) from error
+
+
+def describe_distribution(distribution: BaseDistribution) -> str:
+    """What a key is drawn from, in words: `0.0001 to 0.01, log` or `4, 8, 16`."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        step = (
+            distribution.step
+            if distribution.step is not None
+            and (isinstance(distribution, FloatDistribution) or distribution.step != 1)
+            else None
+        )
+        return (
+            f"{distribution.low:g} to {distribution.high:g}"
+            + (", log" if distribution.log else "")
+            + (f", in steps of {step:g}" if step else "")
+        )
+    return str(distribution)
+
+
+def to_override(key: str, value: Any) -> str:
+    """`KEY=value` of one drawn value; quoted where Hydra's grammar would read something else. Lists and mappings come in words already."""
+    plain = f"{key}={value}"
+    if not isinstance(value, str):
+        return (
+            plain
+            if value is not None and not isinstance(value, bool)
+            else f"{key}={quote_value(value)}"
+        )
+    try:
+        read = OverridesParser.create().parse_override(plain).value()
+    except HydraException:
+        read = None
+    return (
+        plain if read == value or isinstance(read, list | dict) else f"{key}={quote_value(value)}"
+    )
+
+
+def quote_value(value: Any) -> str:
+    """A value as Hydra's grammar reads it back; what is interpolated stays so."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{quote_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(quote_value, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and not (value.startswith("${") and value.endswith("}")):
+        return QuotedString(value, Quote.single).with_quotes()
+    return str(value)
+
+
+SIGNATURE_ATTRIBUTE = "searches"
+IGNORED_OVERRIDE_PREFIXES = (
+    "title=",
+    "logger=",
+    "logger.",
+    "paths.",
+    "trainer.enable_progress_bar=",
+    "trainer.enable_model_summary=",
+    "resume=",
+)
+
+
+def open_study(
+    folder: Path,
+    space: SearchSpace,
+    direction: Literal["maximize", "minimize"],
+    sampler: BaseSampler,
+) -> optuna.Study:
+    """The study of a sweep, made where there is none.
+
+    Args:
+        folder: Of the sweep.
+        space: What this command searches.
+        direction: Of the score.
+        sampler: Of Optuna.
+
+    Raises:
+        Refusal: the study there searches something else, or the file is none.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=open_storage(folder, create=True),
+            sampler=sampler,
+            study_name=STUDY_NAME,
+            direction=direction,
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(
+            f"{folder / STUDY_FILE} cannot be read as a study ({said}); name another"
+            " hydra.sweep.dir=FOLDER"
+        ) from error
+    now = study_signature(space, direction)
+    made = study.user_attrs.get(SIGNATURE_ATTRIBUTE)
+    if made is None:
+        study.set_user_attr(SIGNATURE_ATTRIBUTE, now)
+    elif differs := _signature_difference(made, now):
+        mend = "take the words of that study, or start another one with hydra.sweep.dir=FOLDER"
+        raise UserError(
+            f"the study in {folder} has {differs[0]}, and this command has {differs[1]}; {mend}"
+        )
+    return study
+
+
+def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
+    """What makes a study what it is, in words of JSON."""
+    fixed = sorted(
+        word
+        for word in space.fixed_overrides
+        if not word.lstrip("+~").startswith(IGNORED_OVERRIDE_PREFIXES)
+    )
+    return {
+        "direction": direction,
+        "space": {key: distribution_to_json(drawn) for key, drawn in space.distributions.items()},
+        "fixed": fixed,
+    }
+
+
+def _signature_difference(
+    stored: dict[str, Any], requested: dict[str, Any]
+) -> tuple[str, str] | None:
+    """What the study has, and what the command has instead; None where they are the same."""
+    if stored["direction"] != requested["direction"]:
+        return f"a score to {stored['direction']}", f"one to {requested['direction']}"
+    for key in dict.fromkeys([*stored["space"], *requested["space"]]):
+        then, here = (
+            _describe_stored_distribution(of["space"].get(key)) for of in (stored, requested)
+        )
+        if then != here:
+            return f"{key} {then}", f"it {here}"
+    then, here = (
+        _overrides_only_in_first(of["fixed"], other["fixed"])
+        for of, other in ((stored, requested), (requested, stored))
+    )
+    return None if then == here else (then, here)
+
+
+def _describe_stored_distribution(serialized: str | None) -> str:
+    return (
+        "not searched"
+        if serialized is None
+        else f"from {describe_distribution(json_to_distribution(serialized))}"
+    )
+
+
+def _overrides_only_in_first(overrides: list[str], others: list[str]) -> str:
+    return " ".join(word for word in overrides if word not in others) or "no such word"
+
+
+def format_progress(study: optuna.Study, n_trials: int) -> str:
+    """How many trials have ended, and how."""
+    counted = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    ended = sum(counted[state] for state in ENDED_STATES)
+    names = {
+        TrialState.COMPLETE: "finished",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    how = ", ".join(f"{counted[state]} {name}" for state, name in names.items() if counted[state])
+    open_ = (
+        f"; {counted[TrialState.RUNNING]} cut off, taken up again"
+        if counted[TrialState.RUNNING] and ended < n_trials
+        else ""
+    )
+    return f"{ended} of {n_trials} trials ended" + (f" ({how})" if how else "") + open_
+
+
+def interrupted_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that an earlier command began and that have not ended, as far as the study knows."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
+    """A run of another sweep must neither be lost nor be gone on with under other values."""
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if path.name.isdecimal() and int(path.name) >= n_trials and (path / "checkpoints").is_dir()
+    ]
+    if others:
+        raise UserError(
+            f"{folder} holds runs that its study does not know, such as {min(others, key=int)};"
+            " name another hydra.sweep.dir=FOLDER"
+        )
+
+
+def report_outcome(study: optuna.Study, job: Job) -> None:
+    """What a trial's folder says of its end; nothing of one that was stopped."""
+    said = run_folder.read_outcome(job.folder)
+    if said is None:
+        return
+    score = said["score"]
+    if said["status"] == "pruned":
+        study.tell(job.number, state=TrialState.PRUNED)
+    elif said["status"] == "finished" and score is not None:
+        study.tell(job.number, score)
+    else:
+        failure = (
+            said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
+        )
+        run_folder.write_outcome(job.folder, None, failure)
+        study.tell(job.number, state=TrialState.FAIL)
+
+
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
+TRIAL_SUBDIR = "${hydra:job.num}"
+RESUME_OVERRIDE = "resume=auto"
+PRUNING_KEY = "callbacks.pruning"
+
+
+class ResumableOptunaSweeper(OptunaSweeperImpl):
+    """Hydra's Optuna sweeper, whose study goes on where it was stopped, and outlives trials that fail.
+
+    Args:
+        sampler: Configuration of a sampler of Optuna.
+        pruner: Configuration of a pruner, or None.
+        n_trials: In all.
+        n_jobs: At a time, or None.
+        params: Key -> what it is drawn from.
+    """
+
+    config: DictConfig
+    hydra_context: HydraContext
+
+    def __init__(
+        self,
+        sampler: DictConfig,
+        pruner: DictConfig | None,
+        n_trials: int,
+        n_jobs: int | None,
+        params: DictConfig | None,
+    ) -> None:
+        super().__init__(sampler, "maximize", None, None, n_trials, n_jobs or 1, 1.0, None, params)
+        self.pruner = pruner
+        self._requested_jobs = n_jobs
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Carries out trials until `n_trials` have ended.
+
+        Raises:
+            Refusal: before any trial, for what cannot be searched.
+            SystemExit: 130 after it was stopped; the same command goes on.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        self._check_config()
+        found = parse_space(self.params, arguments)
+        words = [*self._pruning_override(), *found.fixed_overrides]
+        self._check_composition(found, words)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / ".sweep.lock", timeout=0):
+                self._run_study(found, words, folder)
+        except Timeout:
+            raise UserError(
+                f"another process is sweeping in {folder}; wait for it, or name another"
+                " hydra.sweep.dir=FOLDER"
+            ) from None
+
+    def _check_config(self) -> None:
+        if self.n_trials < 1:
+            raise UserError(
+                f"hydra.sweeper.n_trials={self.n_trials} is no number of trials; take 1 or more"
+            )
+        if self._requested_jobs is not None and self._requested_jobs < 1:
+            raise UserError(
+                f"hydra.sweeper.n_jobs={self._requested_jobs} is no number of trials at a time; take 1"
+                " or more, or null"
+            )
+        subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+        if subdir != TRIAL_SUBDIR:
+            raise UserError(
+                f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; leave it out,"
+                " and name their folder by hydra.sweep.dir"
+            )
+        if "GridSampler" in self.sampler._target_:
+            raise UserError(
+                "hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out"
+                " hydra/sweeper=optuna and list the values"
+            )
+
+    def _pruning_override(self) -> list[str]:
+        """What every trial is told besides, unless it is several fits: what may prune it."""
+        if self.pruner is None or (self.config.folds and self.config.fold is None):
+            return []
+        about = {
+            "_target_": "callbacks.optuna_pruning.OptunaPruning",
+            "run_dir": "${paths.run}",
+            "monitor": "${monitor.name}",
+        }
+        return [
+            f"+{PRUNING_KEY}={quote_value(about | {'pruner': OmegaConf.to_container(self.pruner, resolve=True)})}"
+        ]
+
+    def _check_composition(self, space: SearchSpace, overrides: list[str]) -> None:
+        """Lets Hydra refuse a key that does not exist before the first trial."""
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+        self.hydra_context.config_loader.load_sweep_config(
+            self.config, [*overrides, *self._suggest_overrides(trial, space)]
+        )
+
+    def _suggest_overrides(self, trial: optuna.Trial, space: SearchSpace) -> list[str]:
+        self._configure_trials([trial], space.distributions, {}, [])
+        return [to_override(key, value) for key, value in trial.params.items()]
+
+    def _run_study(self, space: SearchSpace, overrides: list[str], folder: Path) -> None:
+        study = open_study(
+            folder, space, DIRECTIONS[self.config.monitor.mode], self._build_sampler(0)
+        )
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        for cut in interrupted_trials(study):
+            report_outcome(
+                study, Job(cut.number, [], folder)
+            )  # it may have ended when the sweep was killed
+        trials = study.get_trials(deepcopy=False)
+        check_no_foreign_runs(folder, len(trials))
+        study.sampler = self._build_sampler(len(trials))
+        print(f"study: {folder / STUDY_FILE}: {format_progress(study, self.n_trials)}", flush=True)
+        left = self.n_trials - sum(map(has_ended, trials))
+        if left <= 0:
+            print(
+                "nothing is left to do; go on with a larger hydra.sweeper.n_trials than"
+                f" {self.n_trials}"
+            )
+            return
+        jobs = islice(self._iter_jobs(study, space, overrides, folder), left)
+        if launch_jobs(
+            self.launcher, jobs, self._requested_jobs, lambda job: report_outcome(study, job)
+        ):
+            print(stop_message(folder), file=sys.stderr)
+            raise SystemExit(run_folder.STOPPED)
+
+    def _build_sampler(self, n_trials: int) -> Any:
+        """A sampler that does not draw again what it drew for earlier trials."""
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)
+        seed = {} if self.sampler.get("seed") is None else {"seed": self.sampler.seed + n_trials}
+        return instantiate(
+            self.sampler,
+            _execution_whitelist_=("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*"),
+            **seed,
+        )
+
+    def _iter_jobs(
+        self, study: optuna.Study, space: SearchSpace, overrides: list[str], folder: Path
+    ) -> Iterator[Job]:
+        """Trials that were cut off, then new ones, each asked for when there is a place for it."""
+        for cut in interrupted_trials(study):
+            yield self._build_job(
+                optuna.Trial(study, cut._trial_id), space, [*overrides, RESUME_OVERRIDE], folder
+            )
+        while True:
+            yield self._build_job(study.ask(), space, overrides, folder)
+
+    def _build_job(
+        self, trial: optuna.Trial, space: SearchSpace, overrides: list[str], folder: Path
+    ) -> Job:
+        drawn = self._suggest_overrides(trial, space)
+        short = short_names(trial.params)
+        return Job(
+            trial.number,
+            [*overrides, *drawn],
+            folder,
+            [f"{short[key]}={format_value(str(value))}" for key, value in trial.params.items()],
+        )

@@ -1,0 +1,507 @@
+"""Run the jobs of a multirun in processes of their own, one per GPU."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, runtime_checkable
+
+import cloudpickle
+from hydra.core.singleton import Singleton
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from datamodules.errors import UserError
+from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
+from lightning_modules.launch_environment import check_multirun_launch, env_without_rank
+from reporting import run_folder
+
+VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class DeviceSlot:
+    """For one trial at a time.
+
+    Attributes:
+        gpu: What the trial sees as its only GPU, in the words of CUDA_VISIBLE_DEVICES; None leaves
+            it as it is.
+        threads: Of its CPU; None leaves it to PyTorch.
+    """
+
+    gpu: str | None = None
+    threads: int | None = None
+
+
+def device_slots(
+    config: DictConfig, n_jobs: int | None, multi_process: bool = False
+) -> list[DeviceSlot]:
+    """As many places as trials may run at a time.
+
+    Args:
+        config: Of the sweep; trials of several processes run one at a time, with all GPUs.
+        n_jobs: How many; None: one a GPU, else one.
+        multi_process: Trials have several processes, whatever the sweep's own configuration says.
+
+    Raises:
+        Refusal: no number of trials, or several trials of several processes at a time.
+    """
+    if n_jobs is not None and n_jobs < 1:
+        raise UserError(
+            f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or"
+            " null"
+        )
+    if multi_process or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
+        if (n_jobs or 1) > 1:
+            raise UserError(
+                f"{n_jobs} trials at a time of several processes each (trainer.devices) would share"
+                " devices; leave out n_jobs"
+            )
+        return [DeviceSlot()]
+    gpus = _visible_gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
+    wanted = n_jobs or max(1, len(gpus))
+    if gpus:
+        return [DeviceSlot(gpu=gpus[number % len(gpus)]) for number in range(wanted)]
+    return [
+        DeviceSlot(threads=max(1, _available_cores() // wanted) if wanted > 1 else None)
+        for _ in range(wanted)
+    ]
+
+
+def _visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get(VISIBLE_DEVICES_VARIABLE)
+    if named is not None:
+        found = [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    else:
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            found = [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
+            pynvml.nvmlShutdown()
+        except pynvml.NVMLError:
+            found = []
+    return found
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+REPOSITORY_ROOT = Path(__file__).parents[2]
+_context: Any = None
+
+
+def start_forkserver(preload: Sequence[str]) -> None:
+    """Lets it import; there is one for all sweeps of this process. Where the system has none, every process imports for itself, and that is said.
+
+    Args:
+        preload: Modules; what is missing is imported where it is wanted.
+    """
+    global _context
+    if _context is not None:
+        return
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        print(
+            "this system has no forkserver, so each trial imports for itself, which takes some ten"
+            " seconds",
+            file=sys.stderr,
+        )
+        _context = multiprocessing.get_context("spawn")
+        return
+    from multiprocessing import forkserver
+
+    _context = multiprocessing.get_context("forkserver")
+    _context.set_forkserver_preload(list(preload))
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(REPOSITORY_ROOT), *([known] if known else [])]
+    )  # it imports from wherever it is started
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH") if known is None else os.environ.update(PYTHONPATH=known)
+
+
+def new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that is not yet started; `start_forkserver` has been called."""
+    return _context.Process(target=target, args=arguments)
+
+
+def run_in_subprocess(function: Callable[..., None], *arguments: Any) -> None:
+    """Does some work in a process of its own where that spares an import, else here."""
+    if _context is None or _context.get_start_method() != "forkserver":
+        function(*arguments)
+        return
+    sys.stdout.flush()
+    one = new_process(function, *arguments)
+    one.start()
+    one.join()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial.
+
+    Attributes:
+        number: Also the name of its folder.
+        overrides: Of its command line.
+        sweep_dir: The sweep's folder.
+        display_overrides: The words that tell it from others.
+    """
+
+    number: int
+    overrides: Sequence[str]
+    sweep_dir: Path
+    display_overrides: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The trial's own folder."""
+        return self.sweep_dir / str(self.number)
+
+
+TrialEndHook = Callable[[Job], None]
+
+
+@runtime_checkable
+class StreamingLauncher(Protocol):
+    """A launcher that takes the next trial when it has a place for it."""
+
+    def launch_jobs(
+        self, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
+    ) -> bool:
+        """Whether it was stopped before all were carried out."""
+
+
+def launch_jobs(
+    launcher: Any, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
+) -> bool:
+    """Carries out trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
+
+    Args:
+        launcher: Of Hydra.
+        jobs: The next is taken when there is a place for it.
+        n_jobs: At a time; None leaves it to the launcher.
+        on_trial_end: Called in this process for each trial that has ended, also one that failed.
+
+    Returns:
+        Whether it was stopped before all were carried out.
+    """
+    if isinstance(launcher, StreamingLauncher):
+        return launcher.launch_jobs(jobs, n_jobs, on_trial_end)
+    together = n_jobs or 1
+    if together > 1 and "basic_launcher" in type(launcher).__module__:
+        raise UserError(
+            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a"
+            " time; leave hydra/launcher= out"
+        )
+    while batch := list(islice(jobs, together)):
+        follow = [job.number for job in batch] == list(
+            range(batch[0].number, batch[0].number + len(batch))
+        )
+        for part in (
+            [batch] if follow else [[job] for job in batch]
+        ):  # Hydra numbers the jobs of a launch one after the other
+            _launch_batch(launcher, part, on_trial_end)
+    return False
+
+
+def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -> None:
+    ends: list[str | None]
+    try:
+        returned = launcher.launch(
+            [job.overrides for job in batch], initial_job_idx=batch[0].number
+        )
+    except UserError:
+        raise
+    except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
+        if len(batch) > 1:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(
+                f"a job of the cluster was lost ({said}); the same command goes on once the others"
+                " have ended"
+            ) from error
+        ends = [f"{type(error).__name__}: {error}"]
+    else:
+        ends = [
+            (
+                f"{type(one._return_value).__name__}: {one._return_value}"
+                if one.status.name == "FAILED"
+                else None
+            )
+            for one in returned
+        ]
+    for job, why in zip(batch, ends, strict=True):
+        run_folder.finalize_outcome(job.folder, 1 if why else 0, why)
+        on_trial_end(job)
+
+
+def stop_message(sweep_dir: Path, resume: bool = False) -> str:
+    """What is said after a stop; the trials of a grid go on where they are told to."""
+    return (
+        "the sweep was stopped; the same command with"
+        f" hydra.sweep.dir={sweep_dir}{' resume=auto' * resume} goes on"
+    )
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that a trial's process is given.
+
+    Attributes:
+        context: Hydra's.
+        task: What a run is.
+        config: Of the sweep.
+        hydra_state: Of Hydra's singletons.
+        job: Which trial.
+        device_slot: Where it runs.
+        environment: Of the sweep's process.
+        log_path: Takes what it prints, where several print at the same time.
+    """
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    hydra_state: Any
+    job: Job
+    device_slot: DeviceSlot
+    environment: dict[str, str]
+    log_path: Path | None
+
+
+def run_trial(pickled_spec: bytes) -> None:
+    """Carries out the trial; how it ended stands in its folder.
+
+    Args:
+        pickled_spec: A `TrialSpec`; Hydra's state holds what only cloudpickle packs.
+    """
+    start: TrialSpec = pickle.loads(pickled_spec)
+    os.environ.clear()
+    os.environ.update(start.environment)
+    folder = start.job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock_folder(
+            folder, start.job.overrides, wait_for_own=True
+        )  # before Hydra writes into a folder that may be another run's
+    except FolderInUse as refusal:
+        print(f"trial {start.job.number}: {refusal}", file=sys.stderr)
+        sys.exit(FOLDER_IN_USE)
+    _set_up_process(start)
+    threading.Thread(target=_terminate_with_parent, daemon=True).start()
+    Singleton.set_state(start.hydra_state)
+    setup_globals()
+    try:
+        _run_hydra_job(start)
+    except KeyboardInterrupt:
+        sys.exit(run_folder.STOPPED)
+    except Exception as error:
+        from engine.cli import user_message
+
+        said = (user_message(error) or (f"{type(error).__name__}: {error}", 1))[0]
+        run_folder.write_outcome(folder, None, said)
+        print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _set_up_process(spec: TrialSpec) -> None:
+    """Its GPU, its threads and its log."""
+    if spec.device_slot.gpu is not None:
+        os.environ[VISIBLE_DEVICES_VARIABLE] = spec.device_slot.gpu
+    if spec.device_slot.threads is not None:
+        import torch
+
+        torch.set_num_threads(spec.device_slot.threads)
+    if spec.log_path is not None:
+        with spec.log_path.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+
+
+def _terminate_with_parent() -> None:
+    """A trial whose sweep was killed saves and ends, as if it had been asked to."""
+    sweep = multiprocessing.parent_process()
+    if sweep is not None:
+        sweep.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run_hydra_job(spec: TrialSpec) -> None:
+    config = spec.context.config_loader.load_sweep_config(spec.config, list(spec.job.overrides))
+    with open_dict(config):
+        config.hydra.job.id, config.hydra.job.num = str(spec.job.number), spec.job.number
+    returned = run_job(spec.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", spec.context)
+    _ = returned.return_value  # raises what the task raised
+
+
+CONSOLE_LOG = "console.log"
+
+
+@dataclass
+class RunningTrial:
+    """A trial and its process."""
+
+    job: Job
+    device_slot: DeviceSlot
+    process: BaseProcess
+    started_at: float = field(default_factory=time.monotonic)
+
+
+class ProcessPool:
+    """Carries out trials of one sweep.
+
+    Args:
+        context: Hydra's.
+        task: What a run is.
+        config: Of the sweep.
+        preload: Modules that are imported once, in the process that trials are forked from.
+    """
+
+    def __init__(
+        self, context: HydraContext, task: TaskFunction, config: DictConfig, preload: Sequence[str]
+    ) -> None:
+        self.context, self.task, self.config, self.preload = context, task, config, list(preload)
+        self._running: dict[int, RunningTrial] = {}  # by what says that the process has ended
+        self._stop_requests = 0  # to stop
+
+    def launch_jobs(
+        self,
+        jobs: Iterator[Job],
+        n_jobs: int | None,
+        on_trial_end: TrialEndHook,
+        multi_process: bool = False,
+    ) -> bool:
+        """Takes the next trial when there is a place for it.
+
+        Args:
+            jobs: Trials.
+            n_jobs: At a time; None: one a GPU, else one.
+            on_trial_end: Called for each that has ended.
+            multi_process: Trials have several processes, so that each needs the whole machine.
+
+        Returns:
+            Whether it was stopped; trials that were running have saved and left no outcome.
+        """
+        check_multirun_launch()
+        free = device_slots(self.config, n_jobs, multi_process)
+        several = len(free) > 1
+        start_forkserver(self.preload)
+        try:
+            with self._forwarding_signals():
+                while True:
+                    while (
+                        free and not self._stop_requests and (job := next(jobs, None)) is not None
+                    ):
+                        self._start_trial(job, free.pop(0), several)
+                    if not self._running:
+                        return bool(self._stop_requests)
+                    for sentinel in wait(list(self._running)):
+                        trial = self._running.pop(sentinel)  # type: ignore[arg-type]
+                        free.insert(0, self._finish_trial(trial, several, on_trial_end))
+        finally:
+            self._stop_trials()
+            for running in self._running.values():
+                running.process.join()
+
+    def _start_trial(self, job: Job, device_slot: DeviceSlot, log_to_file: bool) -> None:
+        log = job.folder / CONSOLE_LOG if log_to_file else None
+        print(
+            f"trial {job.number}: {' '.join(job.display_overrides)}" + (f" ({log})" if log else ""),
+            flush=True,
+        )
+        start = TrialSpec(
+            self.context,
+            self.task,
+            self.config,
+            Singleton.get_state(),
+            job,
+            device_slot,
+            env_without_rank(),
+            log,
+        )
+        started = new_process(run_trial, cloudpickle.dumps(start))
+        started.start()
+        self._running[started.sentinel] = RunningTrial(job, device_slot, started)
+        if self._stop_requests:
+            started.terminate()
+
+    def _finish_trial(
+        self, running: RunningTrial, log_to_file: bool, on_trial_end: TrialEndHook
+    ) -> DeviceSlot:
+        running.process.join()
+        code, folder = running.process.exitcode, running.job.folder
+        if code == FOLDER_IN_USE:
+            self._stop_trials()
+            raise FolderInUse(
+                f"trial {running.job.number} would train in a folder that another run uses; name"
+                " another hydra.sweep.dir"
+            )
+        lost = (
+            code != 0
+            or (run_folder.read_outcome(folder) or {"status": "failed"})["status"] == "failed"
+        )
+        said = run_folder.finalize_outcome(
+            folder, run_folder.STOPPED if self._stop_requests and lost else code
+        )  # what fails when it is asked to stop has not failed
+        if said is None:
+            self._stop_requests = self._stop_requests or 1
+            self._stop_trials()
+        else:
+            if "seconds" not in said:
+                run_folder.set_duration(folder, time.monotonic() - running.started_at)
+            _print_outcome(running.job, said, print_failure=log_to_file or (code or 0) < 0)
+            on_trial_end(running.job)
+        return running.device_slot
+
+    @contextmanager
+    def _forwarding_signals(self) -> Iterator[None]:
+        """Ctrl-C and a termination are handed on: trials save, the sweep stops. From a terminal Ctrl-C reaches the trials too, and does no harm."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stop_requests += 1
+        self._stop_trials(kill=self._stop_requests > 1)
+
+    def _stop_trials(self, kill: bool = False) -> None:
+        for running in list(self._running.values()):
+            running.process.kill() if kill else running.process.terminate()
+
+
+def _print_outcome(job: Job, run_outcome: dict[str, Any], print_failure: bool) -> None:
+    """One line for a trial that has ended; how it failed, a trial says itself where its words are seen."""
+    if run_outcome["status"] == "failed":
+        (
+            print(
+                f"trial {job.number} failed: {run_outcome['failure']}", file=sys.stderr, flush=True
+            )
+            if print_failure
+            else None
+        )
+    else:
+        score = "no score" if run_outcome["score"] is None else f"{run_outcome['score']:.4f}"
+        print(f"trial {job.number} {run_outcome['status']}: {score}", flush=True)

@@ -1,0 +1,127 @@
+"""do=[wandb_sweep]: the space that Optuna would search as a sweep of W&B, whose agents carry out ordinary runs."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from datamodules.errors import UserError
+from engine.sweeps.optuna_sweeper import DIRECTIONS, SearchSpace, parse_space
+
+SWEEP_FILE = "sweep.yaml"
+SWEEPER_KEYS = ("hydra/sweeper", "hydra.sweeper")
+DROPPED_OVERRIDE_PREFIXES = ("do=", "logger=")
+RUN_DIR_OVERRIDE = (  # agents may start in the same second
+    "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"
+)
+
+
+def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
+    """Writes sweep.yaml into the run folder and says what to do with it.
+
+    Args:
+        cfg: Of the run.
+        run_dir: The run folder.
+
+    Raises:
+        Refusal: nothing is searched, or a run would be several fits.
+    """
+    if cfg.folds and cfg.fold is None:
+        raise UserError(
+            f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take"
+            " folds=0, or hydra/sweeper=optuna"
+        )
+    said = HydraConfig.get().overrides
+    chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER_KEYS)]
+    whole = compose(
+        "run",
+        ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"],
+        return_hydra_config=True,
+    )
+    sweeper = whole.hydra.sweeper
+    if not sweeper.params:
+        name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
+        line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
+        raise UserError(
+            f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such"
+            f" as {line}"
+        )
+    found = parse_space(
+        sweeper.params,
+        [word for word in said.task if not word.startswith(DROPPED_OVERRIDE_PREFIXES)],
+    )
+    path = run_dir / SWEEP_FILE
+    head = (
+        "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in"
+        " the folder of run.py.\n"
+    )
+    sweep = to_wandb_sweep(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
+    path.write_text(head + yaml.safe_dump(sweep, sort_keys=False, width=1000), encoding="utf-8")
+    print(f"written: {path}; go on with: wandb sweep {path}")
+    return path
+
+
+def to_wandb_sweep(space: SearchSpace, sweeper: DictConfig, cfg: DictConfig) -> dict[str, Any]:
+    """The sweep as W&B describes one.
+
+    Args:
+        space: What is searched, and what every run has.
+        sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are
+            ended early.
+        cfg: Of the run.
+    """
+    warm_up = 0 if sweeper.pruner is None else int(sweeper.pruner.get("n_warmup_steps") or 0)
+    return {
+        "name": str(cfg.title),
+        "program": "run.py",
+        "method": "bayes",
+        "metric": {"name": cfg.monitor.name, "goal": DIRECTIONS[cfg.monitor.mode]},
+        "run_cap": int(sweeper.n_trials),
+        "parameters": {
+            key: to_wandb_parameter(drawn) for key, drawn in space.distributions.items()
+        },
+        **(
+            {}
+            if sweeper.pruner is None
+            else {"early_terminate": {"type": "hyperband", "min_iter": warm_up + 1}}
+        ),
+        "command": [
+            "${env}",
+            "python",
+            "run.py",
+            *space.fixed_overrides,
+            "logger=wandb",
+            RUN_DIR_OVERRIDE,
+            "${args_no_hyphens}",
+        ],
+    }
+
+
+def to_wandb_parameter(distribution: BaseDistribution) -> dict[str, Any]:
+    """What a key is drawn from, in W&B's words."""
+    if isinstance(distribution, CategoricalDistribution):
+        return {
+            "values": ["null" if choice is None else choice for choice in distribution.choices]
+        }  # agents write None as a word
+    if isinstance(distribution, IntDistribution) and distribution.step != 1:
+        return {"values": list(range(distribution.low, distribution.high + 1, distribution.step))}
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise TypeError(f"{distribution} is none of Optuna's distributions")
+    within = {"min": distribution.low, "max": distribution.high}
+    if isinstance(distribution, IntDistribution):
+        return {
+            "distribution": "q_log_uniform_values" if distribution.log else "int_uniform",
+            **within,
+        } | ({"q": 1} if distribution.log else {})
+    if distribution.step is not None:
+        return {"distribution": "q_uniform", **within, "q": distribution.step}
+    return {"distribution": "log_uniform_values" if distribution.log else "uniform", **within}

@@ -1,0 +1,216 @@
+"""Carries out `do`: fit, test and predict of one run or its folds, or a standalone step."""
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from filelock import FileLock
+from hydra import compose
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.errors import UserError
+from datamodules.sampling import hard_example_scores
+from engine.doctor.doctor import run_doctor
+from engine.root_keys import check_keys
+from engine.run_lock import claim_folder, claim_time
+from engine.run_references import is_latest, require_run, resolve_run, uses_phantoms
+from engine.runner import prepare_process, run_folds, save_config
+from engine.sweeps.trial import is_trial
+from lightning_modules.checkpoint_io import latest_checkpoint
+from lightning_modules.instantiation import instantiate_config
+from lightning_modules.launch_environment import rank, shared_run_name
+from reporting.comparison import compare_runs
+from reporting.leaderboard import update_leaderboard
+
+RUN_TASKS = ("fit", "test", "predict")  # together, in this order
+STANDALONE_TASKS = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
+CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
+RUN_REFERENCE_KEYS = (
+    "init_from",
+    "ckpt_path",
+    "datamodule.cls_prob",
+    "datamodule.root",
+)  # keys that may name another run
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
+    if isinstance(cfg.do, str):
+        cfg.do = [cfg.do]  # do=doctor is do=[doctor]
+    check_keys(cfg)
+    _check_tasks(cfg)
+    if cfg.do[0] in STANDALONE_TASKS and is_latest(cfg.datamodule.get("root")):
+        cfg.datamodule.root = str(require_run(cfg, "datamodule.root"))
+    if cfg.do[0] == "doctor":
+        run_doctor(cfg, Path(cfg.paths.run))
+        return None
+    if cfg.do[0] == "compare":
+        runs = [
+            str(resolve_run(run, Path(cfg.paths.runs), "runs", phantom=None))
+            if is_latest(run)
+            else run
+            for run in cfg.runs
+        ]
+        compare_runs(runs, Path(cfg.paths.run))
+        update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
+        return None
+    if cfg.do[0] == "wandb_sweep":
+        from engine.sweeps.wandb_sweep import (
+            write_wandb_sweep,  # imports Optuna, which no other step wants
+        )
+
+        write_wandb_sweep(cfg, Path(cfg.paths.run))
+        return None
+    if cfg.do[0] in STANDALONE_TASKS:
+        _run_data_task(cfg)
+        return None
+    if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
+        raise UserError(
+            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with"
+            " ckpt_path=..."
+        )
+    judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
+    if cfg.do != ["predict"] and not judges:
+        raise UserError(
+            "a folder of images has no truth to learn or judge by; take do=[predict], or"
+            " datamodule=table with masks or labels"
+        )
+    _resolve_references(cfg)
+    score = run_folds(cfg, judges)
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
+        update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
+    return score
+
+
+def _check_tasks(cfg: DictConfig) -> None:
+    known = (*RUN_TASKS, *STANDALONE_TASKS)
+    unknown = [step for step in cfg.do if step not in known]
+    if unknown or not cfg.do:
+        raise UserError(
+            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(RUN_TASKS)},"
+            f" or one of {', '.join(STANDALONE_TASKS)}"
+        )
+    if cfg.fold is not None and not cfg.folds:
+        raise UserError(
+            f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave"
+            " fold out"
+        )
+    if len(cfg.do) > 1 and list(cfg.do) != [step for step in RUN_TASKS if step in cfg.do]:
+        alone = [step for step in cfg.do if step in STANDALONE_TASKS]
+        said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
+        raise UserError(
+            f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]"
+        )
+
+
+def _run_data_task(cfg: DictConfig) -> None:
+    """Run a step that needs the data set and no network."""
+    from datamodules.preparation.crop import crop_dataset
+    from datamodules.preparation.export import META_FILE, export_dataset
+    from datamodules.preparation.validate import validate_dataset
+
+    # probabilities are written if known; only training needs them
+    if is_latest(cfg.datamodule.cls_prob):
+        found = latest_checkpoint(
+            cfg.datamodule.cls_prob[7:],
+            Path(cfg.paths.runs),
+            cfg.datamodule.phantom is not None,
+            hard_example_scores.SCORES_FILE,
+        )
+        cfg.datamodule.cls_prob = None if found is None else str(found)
+    prepare_process(cfg)
+    save_config(cfg)
+    data = instantiate_config(cfg.datamodule)
+    step, folder = cfg.do[0], Path(cfg.preparation.folder)
+    if step == "validate":
+        validate_dataset(data)
+        return
+    written = (
+        export_dataset(data, folder, cfg.preparation.size)
+        if step == "export"
+        else crop_dataset(data, folder, cfg.preparation.padding, cfg.seed)
+    )
+    words = [
+        "datamodule=table",
+        f"datamodule.root={written}",
+        f"datamodule.manifest_name={META_FILE}",
+        *CROP_OVERRIDES * (step == "crop"),
+    ]
+    print(f"written: {written}; train on it with {' '.join(words)}")
+
+
+def _resolve_references(cfg: DictConfig) -> None:
+    """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
+
+    With fast_dev_run, which saves nothing, only a missing data set is made.
+    """
+    if "fit" not in cfg.do:
+        OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training asks for hard images
+    for key in RUN_REFERENCE_KEYS:
+        named = OmegaConf.select(cfg, key)
+        if not is_latest(named):
+            continue
+        run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))
+        if run is not None and key == "datamodule.cls_prob" and not _uses_same_phantoms(cfg, run):
+            run = None
+        if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
+            run = _make_missing_run(cfg, key, named)
+        if (
+            run is None and key == "datamodule.cls_prob"
+        ):  # one batch, to see whether it runs: no image is hard
+            cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
+        OmegaConf.update(cfg, key, None if run is None else str(run))
+
+
+def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
+    """Make a run on phantoms that another needs; of concurrent trials one makes it for all."""
+    name = named.removeprefix("latest:")
+    runs = Path(cfg.paths.runs)
+    runs.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
+    ):  # a further rank is waited for in that run
+        run = resolve_run(named, runs, key, phantom=True) if is_trial() else None
+        if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
+            return run
+        print(
+            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
+            " first",
+            file=sys.stderr,
+        )
+        return _run_demo(cfg, name)
+
+
+def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
+    """Return whether a run saw these phantoms, not others of the same names.
+
+    Always True for real data, which its split distinguishes.
+    """
+    place = run / "fold0" if (run / "fold0").is_dir() else run
+    seen = json.loads((place / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
+    own = OmegaConf.to_container(cfg.datamodule, resolve=True)
+    return (
+        all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))  # type: ignore[union-attr]
+        if own["phantom"]  # type: ignore[index,call-overload]
+        else True
+    )
+
+
+def _run_demo(cfg: DictConfig, name: str) -> Path:
+    shared = shared_run_name()  # of ranks that torchrun or srun started: all of them take this one
+    run = Path(cfg.paths.runs) / name / (shared or claim_time())
+    run = run if shared or rank() else claim_folder(run)
+    other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
+    other.title, other.paths = name, {**cfg.paths, "run": str(run)}
+    if (
+        cfg.datamodule.phantom
+        and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_
+    ):  # of the same images in the same split
+        for key in ("phantom", "root", "seed"):
+            other.datamodule[key] = cfg.datamodule[key]
+    for key in ("accelerator", "enable_progress_bar"):
+        other.trainer[key] = cfg.trainer[key]
+    run_task(other)
+    return run

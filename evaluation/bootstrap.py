@@ -1,0 +1,368 @@
+"""Cluster bootstrap: intervals of metrics, paired differences of runs, and spread over seeds."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from evaluation.evidence import Evidence
+from evaluation.metrics.base import Decision, Metric
+
+MIN_GROUPS = 20
+RESAMPLES = 1000
+BLOCK = 8_000_000  # weights that are held at once
+MEAN = "mean of classes"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its uncertainty and what no skill would score.
+
+    Attributes:
+        value: The score; NaN where it is undefined.
+        low: Lower end of the 95 % interval, None where there is none.
+        high: Upper end.
+        n: Images it is made of.
+        degenerate: Bootstrap replicates on which it was undefined.
+        trivial: Name of a prediction without skill -> its score.
+        definition: One sentence.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    degenerate: int
+    trivial: dict[str, float]
+    definition: str
+
+
+def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield how often each image counts in each bootstrap replicate, in blocks `replicates x N`.
+
+    The numbers are the same however large the blocks are.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    most = max(1, BLOCK // max(1, len(groups)))
+    if resamples <= most:
+        yield resample_counts(len(names), resamples, seed)[:, member].astype(np.float64)
+        return
+    random = np.random.default_rng(seed)
+    for start in range(0, resamples, most):
+        yield _draw_multinomial(random, len(names), min(most, resamples - start))[:, member].astype(
+            np.float64
+        )
+
+
+@lru_cache(maxsize=2)
+def resample_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """Count each group in each replicate; cached, as all runs on one test set share the counts."""
+    return _draw_multinomial(np.random.default_rng(seed), groups, resamples)
+
+
+def _draw_multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+    return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+
+
+def bootstrap_metrics(
+    evidence: Evidence, resamples: int = RESAMPLES
+) -> dict[str, dict[str, Estimate]]:
+    """Return class -> score -> estimate with its percentile interval, and the mean of classes.
+
+    The mean is there for several classes only. No interval where fewer than 20 groups count.
+    """
+    classes = range(len(evidence.classes))
+    point, drawn = resample_scores(evidence, None), resample_scores(evidence, resamples)
+    trivial = [evidence.baselines(c) for c in classes]
+    once = np.ones((1, len(evidence)))
+    baseline = {
+        name: _metric_values(evidence.scores, [of_class[name] for of_class in trivial], once)[
+            ..., 0
+        ]
+        for name in trivial[0]
+    }
+    decided = [evidence.decided(c) for c in classes]
+    counting = np.array(
+        [[score.counts(of_class) for score in evidence.scores] for of_class in decided]
+    )  # classes x scores x N
+
+    def of_class(c: int | slice) -> dict[str, Estimate]:
+        return {
+            score.name: _make_estimate(
+                score,
+                evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
+                nanmean_classes(np.atleast_2d(point[c, s])),
+                nanmean_classes(np.atleast_2d(drawn[c, s])),
+                int(np.atleast_2d(counting[c, s]).any(0).sum()),
+                {
+                    name: float(nanmean_classes(values[c, s].reshape(-1, 1))[0])
+                    for name, values in baseline.items()
+                },
+            )
+            for s, score in enumerate(evidence.scores)
+        }
+
+    found = {name: of_class(c) for c, name in enumerate(evidence.classes)}
+    return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
+
+
+def resample_scores(
+    evidence: Evidence, resamples: int | None, seed: int = 0, only: Collection[str] | None = None
+) -> np.ndarray:
+    """Compute every score of every class, `classes x scores x resamples`.
+
+    Args:
+        evidence: Of some images.
+        resamples: Number of bootstrap replicates of their groups; None for all images as they are.
+        seed: Seed of the replicates.
+        only: Names of the scores that are wanted; None wants all.
+    """
+    scores = tuple(score for score in evidence.scores if only is None or score.name in only)
+    decided = [evidence.decided(c) for c in range(len(evidence.classes))]
+    blocks = (
+        [np.ones((1, len(evidence)))]
+        if resamples is None
+        else group_weights(evidence.groups, resamples, seed)
+    )
+    return np.concatenate([_metric_values(scores, decided, block) for block in blocks], axis=-1)
+
+
+def nanmean_classes(values: np.ndarray) -> np.ndarray:
+    """Average `classes x ...` over the classes on which a score is defined."""
+    defined = np.isfinite(values)
+    return np.where(
+        defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan
+    )
+
+
+def _metric_values(
+    scores: tuple[Metric, ...], decided: list[Decision], weights: np.ndarray
+) -> np.ndarray:
+    """`classes x scores x R`."""
+    return np.array([[score.value(d, weights) for score in scores] for d in decided])
+
+
+def percentile_interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
+    """Return the ends of 95 % of the replicates on which a score is defined.
+
+    They are None where it is defined on none, or there are not `enough` groups.
+    """
+    defined = draws[np.isfinite(draws)]
+    if not enough or not len(defined):
+        return None, None
+    low, high = map(float, np.quantile(defined, [0.025, 0.975]))
+    return low, high
+
+
+def _make_estimate(
+    score: Metric,
+    groups: np.ndarray,
+    point: np.ndarray,
+    drawn: np.ndarray,
+    n: int,
+    trivial: dict[str, float],
+) -> Estimate:
+    enough = len(np.unique(groups)) >= MIN_GROUPS
+    low, high = percentile_interval(drawn, enough)
+    degenerate = int(np.isnan(drawn).sum()) if enough else 0
+    return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
+
+
+def bootstrap_caveat(evidence: Evidence) -> str:
+    """Say in one sentence what the intervals assume."""
+    groups = len(np.unique(evidence.groups))
+    if groups < MIN_GROUPS:
+        return f"no intervals: {groups} groups are fewer than {MIN_GROUPS}"
+    if evidence.group_is == "patient":
+        return f"95 % bootstrap intervals over {groups} patients"
+    distinct = "" if groups == len(evidence) else "different "  # exact copies are sampled together
+    return (
+        f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this"
+        " assumes independent images"
+    )
+
+
+TIE_TOLERANCE = 1e-12  # what rounding makes of no difference
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second arm minus first, of one score.
+
+    Attributes:
+        value: Difference of the means over seeds.
+        low: Lower end of its 95 % interval, None where fewer than 20 groups count.
+        high: Upper end.
+        share_above: Share of resamples in which the second arm is the better one (of scores that
+            rise).
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    share_above: float
+
+
+def paired_differences(
+    first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, PairedDifference]:
+    """Return score -> difference, over the patients of one test set and the runs of two arms.
+
+    Args:
+        first: Test evidence of the runs of an arm.
+        second: Test evidence of the runs of another arm, on the same images.
+        resamples: Bootstrap replicates; each samples the patients once for all runs, and the runs
+            of each arm.
+        seed: Of the bootstrap.
+    """
+    scores = first[0].scores
+    of_arms, point = [], []
+    for number, arm in enumerate((first, second)):
+        each = np.array(
+            [bootstrap_scores(run, None, resamples, seed) for run in arm]
+        )  # runs x scores x R
+        once = np.array([bootstrap_scores(run, None, None) for run in arm])[..., 0]
+        of_arms.append(resample_runs(each, [seed, number]))  # scores x R
+        point.append(once.mean(0))
+    return {
+        score.name: paired_difference(
+            of_arms[0][s],
+            of_arms[1][s],
+            float(point[1][s] - point[0][s]),
+            n_effective_groups(first[0], score),
+        )
+        for s, score in enumerate(scores)
+    }
+
+
+def bootstrap_scores(
+    evidence: Evidence,
+    score_names: Collection[str] | None,
+    resamples: int | None = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return each score's bootstrap replicates over patients, `scores x R`; the mean of classes.
+
+    The same seed samples the same patients for every run that was evaluated on the same images.
+    `resamples=None` takes the images as they are (R = 1).
+    """
+    return nanmean_classes(resample_scores(evidence, resamples, seed, score_names))
+
+
+def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """Average over runs in each replicate, which samples as many runs with replacement.
+
+    Args:
+        run_scores: `runs x scores x R`.
+        seed: Of the sampling of runs.
+
+    Returns:
+        `scores x R`.
+    """
+    runs, resamples = len(run_scores), run_scores.shape[-1]
+    picked = np.random.default_rng(seed).integers(runs, size=(runs, resamples))
+    return run_scores[picked, :, np.arange(resamples)].mean(0).T
+
+
+def n_effective_groups(
+    evidence: Evidence, score: Metric, classes: Sequence[int] | None = None
+) -> int:
+    """Count the groups (patients) that a score of some classes, or of all, is made of."""
+    if score.over == "all":
+        return len(np.unique(evidence.groups))
+    wanted = range(len(evidence.classes)) if classes is None else classes
+    counting = np.any([score.counts(evidence.decided(c)) for c in wanted], axis=0)
+    return len(np.unique(evidence.groups[counting]))
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, value: float, n_groups: int
+) -> PairedDifference:
+    """Return the difference of one score from its bootstrap replicates.
+
+    Args:
+        first: R values of the first arm, as `bootstrap_scores` gives them.
+        second: R values of the second arm, of the same replicates.
+        value: On the images as they are, second minus first.
+        n_groups: How many count.
+    """
+    gap = second - first
+    gap = gap[np.isfinite(gap)]
+    low, high = percentile_interval(gap, n_groups >= MIN_GROUPS)
+    return PairedDifference(
+        value, low, high, float((gap > TIE_TOLERANCE).mean()) if len(gap) else float("nan")
+    )
+
+
+def seed_statistics(
+    seed_evidence: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Class -> score -> estimate as in report.json, whose value is the mean over seeds, with their standard deviation `sd` besides.
+
+    Each draw takes the patients once for all seeds, and as many seeds with replacement; of one seed
+    it is the bootstrap by patients.
+
+    Args:
+        seed_evidence: Evidence of each seed, on the same images.
+        resamples: Draws.
+        seed: Of the draws.
+    """
+    each = np.array(
+        [resample_scores(run, resamples, seed) for run in seed_evidence]
+    )  # seeds x classes x scores x R
+    once = np.array([resample_scores(run, None) for run in seed_evidence])
+    single, found = bootstrap_metrics(seed_evidence[0], 1), {}
+    for name, of_class in single.items():
+        classes = (
+            list(range(len(seed_evidence[0].classes)))
+            if name == MEAN
+            else [seed_evidence[0].classes.index(name)]
+        )
+        drawn = resample_runs(
+            np.array([nanmean_classes(run[classes]) for run in each]), [seed, 0]
+        )  # scores x R
+        point = np.array([nanmean_classes(run[classes])[:, 0] for run in once])  # seeds x scores
+        found[name] = {
+            score.name: (
+                asdict(of_class[score.name])
+                | _seed_estimate(
+                    point[:, s],
+                    drawn[s],
+                    n_effective_groups(seed_evidence[0], score, classes) >= MIN_GROUPS,
+                )
+            )
+            for s, score in enumerate(seed_evidence[0].scores)
+        }
+    return found
+
+
+def _seed_estimate(
+    seed_scores: np.ndarray, replicates: np.ndarray, enough_groups: bool
+) -> dict[str, Any]:
+    low, high = percentile_interval(replicates, enough_groups)
+    undefined = len(replicates) - int(np.isfinite(replicates).sum()) if enough_groups else 0
+    sd = float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None
+    return {
+        "value": float(seed_scores.mean()),
+        "low": low,
+        "high": high,
+        "degenerate": undefined,
+        "sd": sd,
+    }
+
+
+def seed_caveat(seed_evidence: Sequence[Evidence], unit: str = "seeds") -> str:
+    """What the intervals assume, in one sentence.
+
+    Args:
+        seed_evidence: As above.
+        unit: What the fits differ in.
+    """
+    if len(seed_evidence) == 1:
+        return bootstrap_caveat(seed_evidence[0])
+    if len(np.unique(seed_evidence[0].groups)) < MIN_GROUPS:
+        return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}"
+    few = f", of which {len(seed_evidence)} tell little" if len(seed_evidence) < 5 else ""
+    return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each draw also draws among the {unit}{few}"

@@ -1,0 +1,83 @@
+"""Collection of evidence, batch by batch on the device and of all processes at the end."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.evidence import Evidence
+
+BLOCK = 1024  # images
+
+
+class EvidenceCollector:
+    """Gathers a kind's arrays batch by batch on the device, and hands over numpy once at the end.
+
+    Args:
+        empty: Each array without any image, for a process that sees none.
+    """
+
+    def __init__(self, empty: Mapping[str, Tensor]) -> None:
+        self.empty = dict(empty)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.ids: list[str] = []
+        self.groups: list[str] = []
+        self.blocks: dict[str, list[Tensor]] = {name: [] for name in self.empty}
+
+    def add(self, ids: list[str], groups: list[str], **parts: Tensor) -> None:
+        """Add a batch; nothing is copied from the device.
+
+        It goes into blocks of many images: a small tensor per batch that outlives the large ones
+        around it would fragment the memory.
+        """
+        start = len(self.ids)
+        self.ids += ids
+        self.groups += groups
+        for name, part in parts.items():
+            _append_rows(self.blocks[name], start, part.detach())
+
+    def collect(self, make: Callable[..., Evidence]) -> Evidence:
+        """The evidence of all processes; the collector is empty afterwards.
+
+        Args:
+            make: Called with ids, groups and the arrays by name.
+        """
+        arrays = {
+            name: _concatenate(blocks, len(self.ids), self.empty[name])
+            for name, blocks in self.blocks.items()
+        }
+        mine = make(
+            ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays
+        )
+        self._clear()
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return mine
+        parts: list[Evidence] = [mine] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+        dealt = np.argsort(
+            np.concatenate([np.arange(len(part)) for part in parts]), kind="stable"
+        )  # as rows were dealt out, in turn
+        return Evidence.merge(parts, dealt)
+
+
+def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:
+    """Writes the rows of `part` behind the `start` rows that are there."""
+    while len(part):
+        row = start % BLOCK
+        if row == 0:
+            blocks.append(part.new_empty((BLOCK, *part.shape[1:])))
+        fits = min(len(part), BLOCK - row)
+        blocks[-1][row : row + fits] = part[:fits]
+        start, part = start + fits, part[fits:]
+
+
+def _concatenate(blocks: list[Tensor], rows: int, empty: Tensor) -> np.ndarray:
+    """All rows as one array; each block is given up as soon as it is copied."""
+    first = blocks[0] if blocks else empty
+    whole = np.empty((rows, *first.shape[1:]), first[:0].cpu().numpy().dtype)
+    for start in range(0, rows, BLOCK):
+        whole[start : start + BLOCK] = blocks.pop(0)[: rows - start].cpu().numpy()
+    return whole

@@ -1,0 +1,109 @@
+"""Decision rules: how logits become masks and labels."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evaluation.logit_histogram import HALF, bin_probability, quantize
+
+
+class DecisionRule(nn.Module):
+    """Base class of the decision rules for masks and labels.
+
+    The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages
+    every buffer it finds.
+
+    Args:
+        start: The three numbers before any search.
+        classes: Number of classes.
+    """
+
+    def __init__(self, start: tuple[float, float, float], classes: int) -> None:
+        super().__init__()
+        self.numbers = torch.tensor([start] * classes, dtype=torch.float64)  # classes x 3
+        self.start = self.numbers.clone()
+
+    def get_extra_state(self) -> Tensor:
+        """Return the numbers that a checkpoint keeps, `classes x 3` doubles."""
+        return self.numbers
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take the numbers of a checkpoint."""
+        self.numbers = state.to(torch.float64).cpu()
+
+    @abstractmethod
+    def as_dict(self) -> list[dict[str, float]]:
+        """Return the rule of each class, name and value."""
+
+
+class SegmentationRule(DecisionRule):
+    """The decision rule of the SIIM-ACR winners, per class: (top, min_area, bottom).
+
+    An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
+    is where the byte is >= bottom, else it is empty. With top = bottom and min_area = 0 this is a
+    plain threshold.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__((HALF, 0.0, HALF), classes)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Turn logits `B x C x H x W` into bools of the same shape; H x W is the whole image."""
+        byte = quantize(logits)
+        top, min_area, bottom = (
+            column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1)
+        )
+        share = (byte >= top).double().mean((2, 3), keepdim=True)
+        return (byte >= bottom) & (share >= min_area)
+
+    def as_dict(self) -> list[dict[str, float]]:
+        """Return the rule of each class by name, with probabilities in place of bytes."""
+        return [
+            {
+                "top": float(bin_probability(top)),
+                "min_area": area,
+                "bottom": float(bin_probability(bottom)),
+            }
+            for top, area, bottom in self.numbers.tolist()
+        ]
+
+
+class ClassificationRule(DecisionRule):
+    """The rule (threshold, temperature, kept) of each class.
+
+    `kept` is 0 where the search could not keep the bounds that it was given.
+
+    Args:
+        classes: Number of classes.
+        exclusive: Exactly one class holds: the most probable one, whatever the thresholds.
+    """
+
+    def __init__(self, classes: int, exclusive: bool = False) -> None:
+        super().__init__((0.5, 1.0, 1.0), classes)
+        self.exclusive = exclusive
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Logits `B x C` to float probabilities of the same shape."""
+        scaled = logits.float() / self.numbers[:, 1].to(logits.device, torch.float32)
+        return scaled.softmax(1) if self.exclusive else scaled.sigmoid()
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits `B x C` to bools of the same shape."""
+        probability = self.probability(logits)
+        if self.exclusive:
+            return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(
+                1, keepdim=True
+            )
+        return probability >= self.numbers[:, 0].to(logits.device)
+
+    def as_dict(self) -> list[dict[str, float]]:
+        """Return threshold and temperature of each class by name; no threshold if exclusive."""
+        return [
+            ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}
+            for number in self.numbers.tolist()
+        ]

@@ -1,0 +1,847 @@
+"""Localization of lesions: pointing game, hit rates, FROC and mask Dice, with bootstrap intervals."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import ndimage
+from torchvision.ops import box_iou
+
+from datamodules.arguments import Count, NonNegative, Number, Positive, Whole, validated
+from datamodules.loading.letterbox import Letterbox
+from evaluation.bootstrap import (
+    BLOCK,
+    MIN_GROUPS,
+    RESAMPLES,
+    Estimate,
+    group_weights,
+    percentile_interval,
+)
+from evaluation.metrics.base import safe_divide
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Where a heat map points to, strongest first, in canvas pixels.
+
+    Attributes:
+        boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
+        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5,
+            .5).
+        heights: float64 `N`, the heat at the peaks.
+    """
+
+    boxes: np.ndarray
+    peaks: np.ndarray
+    heights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+BoxArray = np.ndarray | Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """One image and its lesions.
+
+    Args:
+        id: Of the image.
+        group: Patient.
+        height: Rows of the image in pixels.
+        width: Columns in pixels.
+        boxes: Lesions, `T x 4` (x1, y1, x2, y2), edges in pixels; none in a normal image; None
+            where they are unknown.
+        mask: Bool `height x width`, None where there is none. Where it alone is given, its
+            components are the lesions.
+
+    Raises:
+        ValueError: boxes or a mask of another shape.
+    """
+
+    id: str
+    group: str
+    height: int
+    width: int
+    boxes: BoxArray | None
+    mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        boxes = None if self.boxes is None else to_box_array(self.boxes, self.id)
+        if self.mask is not None and self.mask.shape != (self.height, self.width):
+            raise ValueError(
+                f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x"
+                f" {self.width}; bring it to that size"
+            )
+        object.__setattr__(self, "boxes", boxes)
+
+    @property
+    def lesions(self) -> np.ndarray | None:
+        """Boxes of the lesions, `T x 4`; None where they are unknown."""
+        if self.boxes is None and self.mask is not None:
+            return find_component_boxes(self.mask)
+        return self.boxes  # type: ignore[return-value]  # an array since __post_init__
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a method says of one image; by default nothing at all.
+
+    Args:
+        peak: (x, y) of the heat map's maximum; None where the map is all zero, or the classifier
+            calls the image normal.
+        boxes: `K x 4`, ranked by score, ties as they come.
+        scores: `K`, any scale that is the same for all images.
+        mask: Bool `height x width`, the union of the accepted pseudo masks; None (or all false)
+            where there is none.
+
+    Raises:
+        ValueError: as many scores as boxes are not there, or one is no number.
+    """
+
+    peak: tuple[float, float] | None = None
+    boxes: BoxArray = field(default_factory=lambda: np.zeros((0, 4)))
+    scores: np.ndarray | Sequence[float] = field(default_factory=lambda: np.zeros(0))
+    mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        boxes, scores = (
+            to_box_array(self.boxes, "what was said"),
+            np.asarray(self.scores, np.float64),
+        )
+        if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
+            raise ValueError(
+                f"{len(boxes)} boxes have scores {scores.tolist()}; give each box one finite score"
+            )
+        order = np.argsort(-scores, kind="stable")
+        object.__setattr__(self, "boxes", boxes[order])
+        object.__setattr__(self, "scores", scores[order])
+
+    @classmethod
+    def from_proposals(
+        cls, proposals: Proposals, letterbox: Letterbox, mask: np.ndarray | None = None
+    ) -> "Detections":
+        """From peaks and boxes on a canvas.
+
+        Args:
+            proposals: In pixels of the canvas; a box's score is the height of its peak.
+            letterbox: The way back to the image's own pixels.
+            mask: In the image's own pixels already.
+        """
+        peaks, boxes = letterbox.points_back(proposals.peaks), letterbox.boxes_back(proposals.boxes)
+        return cls(
+            (float(peaks[0, 0]), float(peaks[0, 1])) if len(peaks) else None,
+            boxes,
+            proposals.heights,
+            mask,
+        )
+
+
+def reconcile_boxes_with_label(label: int, boxes: BoxArray | None) -> BoxArray | None:
+    """Boxes of a data set whose images have labels too, where the two agree on what is there.
+
+    Args:
+        label: 1 of an abnormal image, else 0.
+        boxes: Its abnormal boxes, None where nobody drew any.
+
+    Returns:
+        No boxes of a normal image, whatever was drawn: the label is believed; None (unknown) of an
+        abnormal one without a box, which would count as normal otherwise; else the boxes as they
+        are.
+    """
+    if not label:
+        return np.zeros((0, 4))
+    return None if boxes is None or not len(boxes) else boxes
+
+
+def find_component_boxes(mask: np.ndarray) -> np.ndarray:
+    """Boxes `T x 4` of the components (8 neighbours) of a bool mask `H x W`."""
+    found = ndimage.find_objects(ndimage.label(mask, np.ones((3, 3)))[0])
+    return to_box_array(
+        [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found], "a mask"
+    )
+
+
+def to_box_array(boxes: BoxArray, owner: str) -> np.ndarray:
+    """Boxes as float64 `N x 4`.
+
+    Raises:
+        ValueError: another shape, or what is no finite number.
+    """
+    array = np.asarray(boxes, np.float64)
+    array = array.reshape(0, 4) if not array.size else array
+    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+        raise ValueError(
+            f"boxes of '{owner}' are {array.shape}, or not all finite; give N x 4 numbers (x1, y1,"
+            " x2, y2)"
+        )
+    return array
+
+
+def pairwise_box_iou(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union, `T x K`, of lesions `T x 4` and boxes `K x 4`; 0 where both are empty."""
+    return np.nan_to_num(box_iou(torch.from_numpy(lesions), torch.from_numpy(boxes)).numpy())
+
+
+def center_hit(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Bool `T x K`: the centre of the box lies in the lesion's box (its edge included)."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((lesions[:, None, :2] <= centre) & (centre <= lesions[:, None, 2:])).all(-1)
+
+
+def hits_at_k(
+    lesions: np.ndarray, boxes: np.ndarray, iou_threshold: float, max_boxes: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What the first 1, 2, ... boxes of one image do.
+
+    Args:
+        lesions: `T x 4`.
+        boxes: `K x 4`, strongest first.
+        iou_threshold: IoU from which on a box hits.
+        max_boxes: Boxes at most.
+
+    Returns:
+        Means, 0 or 1 (NaN where there is no lesion): `image_hit_iou_at_1`, `image_hit_centre_at_1`,
+        ...; and sums over the lesions: `hit_rate_iou_at_1`, `hit_rate_centre_at_1`, `iou_at_1` (of
+        the best box), ....
+    """
+    means, sums = {}, {}
+    ious = pairwise_box_iou(lesions, boxes)
+    for b in range(1, max_boxes + 1):
+        for kind, match in (("iou", ious >= iou_threshold), ("centre", center_hit(lesions, boxes))):
+            hit = match[:, :b].any(1)
+            means[f"image_hit_{kind}_at_{b}"] = float(hit.any()) if len(lesions) else np.nan
+            sums[f"hit_rate_{kind}_at_{b}"] = float(hit.sum())
+        sums[f"iou_at_{b}"] = float(ious[:, :b].max(1, initial=0).sum())
+    return means, sums
+
+
+def froc_events(
+    lesions: np.ndarray, detections: Detections, iou_threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What one image adds to the FROC as the bound on the score falls.
+
+    A box is true if its centre lies in a lesion's box or their IoU reaches `iou_threshold`. A lesion is
+    found by the strongest of its true boxes; the others of it are neither found nor false. One box
+    may find several lesions.
+
+    Returns:
+        Scores `E`, and bool `E`: a lesion is found there, else a false positive stands there.
+    """
+    boxes, scores = np.asarray(detections.boxes), np.asarray(detections.scores)
+    match = center_hit(lesions, boxes) | (pairwise_box_iou(lesions, boxes) >= iou_threshold)
+    found = (
+        scores[match[match.any(1)].argmax(1)] if match.any() else scores[:0]
+    )  # boxes come strongest first
+    false = scores[~match.any(0)]
+    return np.concatenate([found, false]), np.arange(len(found) + len(false)) < len(found)
+
+
+def mask_dice(truth: GroundTruth, detections: Detections) -> dict[str, float]:
+    """Dice of one image's pseudo mask: `dice`, 0 where none was drawn, and `dice_drawn`, NaN there; both NaN where no lesion has a true mask.
+
+    Raises:
+        ValueError: the pseudo mask has another size than the true one.
+    """
+    if truth.mask is None or not truth.mask.any():
+        return {"dice": np.nan, "dice_drawn": np.nan}
+    if detections.mask is None or not detections.mask.any():
+        return {"dice": 0.0, "dice_drawn": np.nan}
+    if detections.mask.shape != truth.mask.shape:
+        raise ValueError(
+            f"the pseudo mask of '{truth.id}' is {detections.mask.shape}, the true one"
+            f" {truth.mask.shape}; bring it to the image's own size"
+        )
+    a, b = truth.mask.astype(bool), detections.mask.astype(bool)
+    dice = float(2 * (a & b).sum() / (a.sum() + b.sum()))
+    return {"dice": dice, "dice_drawn": dice}
+
+
+Point = tuple[float, float]
+
+
+def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) -> dict[str, float]:
+    """What one image adds to the pointing game (Zhang et al. 2018, Top-down neural attention by excitation backprop).
+
+    Args:
+        truth: Of the image.
+        detections: Its peak counts.
+        tolerance: Pixels beside the lesion that still count; the paper has 15 on photographs of
+            about 500 pixels.
+
+    Returns:
+        `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN where there is no lesion
+        of that kind; with `_random` the chance of a uniformly random pixel, with `_centre` what the
+        picture's centre scores.
+    """
+    found = {}
+    boxes = truth.lesions
+    for kind, target in (
+        (
+            "box",
+            (
+                None
+                if boxes is None or not len(boxes)
+                else rasterize_boxes(boxes, truth.height, truth.width, tolerance)
+            ),
+        ),
+        (
+            "mask",
+            (
+                None
+                if truth.mask is None or not truth.mask.any()
+                else dilate_mask(truth.mask, tolerance)
+            ),
+        ),
+    ):
+        centre = (truth.width / 2, truth.height / 2)
+        name = f"pointing_{kind}"
+        found[name] = (
+            np.nan
+            if target is None
+            else float(detections.peak is not None and contains(target, detections.peak))
+        )
+        found[f"{name}_random"] = np.nan if target is None else float(target.mean())
+        found[f"{name}_centre"] = np.nan if target is None else float(contains(target, centre))
+    return found
+
+
+def contains(target: np.ndarray, point: Point) -> bool:
+    """Whether the pixel of (x, y) is set in a bool `H x W`; beyond the picture (on padding) nothing is."""
+    column, row = np.floor(point).astype(int)
+    return bool(
+        0 <= row < target.shape[0] and 0 <= column < target.shape[1] and target[row, column]
+    )
+
+
+def rasterize_boxes(
+    boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0
+) -> np.ndarray:
+    """Bool `height x width`: pixels whose centre lies in a box, or so many pixels from it."""
+    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+    near = np.zeros((height, width), bool)
+    for x1, y1, x2, y2 in boxes:
+        across, down = (
+            np.maximum(0, np.maximum(low - at, at - high))
+            for low, at, high in ((x1, x, x2), (y1, y, y2))
+        )
+        near |= np.hypot(down[:, None], across[None]) <= tolerance
+    return near
+
+
+def dilate_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+    """Bool `H x W`: pixels of a mask, and those so many pixels (centre to centre) from it."""
+    return (
+        mask.astype(bool)
+        if tolerance == 0
+        else ndimage.distance_transform_edt(~mask.astype(bool)) <= tolerance
+    )
+
+
+RATE_TOLERANCE = 1e-9  # false positives an image that sums of shares may be off by
+
+
+@dataclass(frozen=True)
+class FROCEvents:
+    """Lesions found and false positives of many images, the highest score first.
+
+    Attributes:
+        image_index: Row of the image, `E`.
+        score: `E`, falling.
+        is_true_positive: Bool `E`: a lesion is found, else a false positive.
+        weight: What one counts, `E`: 1, or 1 / runs where several runs are pooled.
+    """
+
+    image_index: np.ndarray
+    score: np.ndarray
+    is_true_positive: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def from_images(
+        cls, scores: Sequence[np.ndarray], is_true_positive: Sequence[np.ndarray]
+    ) -> "FROCEvents":
+        """From the events of each image."""
+        image = np.repeat(np.arange(len(scores)), [len(each) for each in scores])
+        return cls._sort_by_score(
+            image,
+            np.concatenate([np.zeros(0), *scores]),
+            np.concatenate([np.zeros(0, bool), *is_true_positive]),
+            np.ones(len(image)),
+        )
+
+    @classmethod
+    def pool(cls, runs: Sequence["FROCEvents"]) -> "FROCEvents":
+        """Of several runs on the same images, each counting its share."""
+        image, score, found, share = (
+            np.concatenate([getattr(run, name) for run in runs])
+            for name in ("image_index", "score", "is_true_positive", "weight")
+        )
+        return cls._sort_by_score(image, score, found, share / len(runs))
+
+    @classmethod
+    def _sort_by_score(
+        cls,
+        image_index: np.ndarray,
+        score: np.ndarray,
+        is_true_positive: np.ndarray,
+        weight: np.ndarray,
+    ) -> "FROCEvents":
+        order = np.argsort(-score, kind="stable")
+        return cls(image_index[order], score[order], is_true_positive[order], weight[order])
+
+
+@dataclass(frozen=True)
+class FROCCurve:
+    """Operating points of `R` resamples; the first is the bound that no box reaches, (0, 0).
+
+    Attributes:
+        false_positives: Mean false positives an image, `R x points`, rising.
+        sensitivity: Share of the lesions found, `R x points`, rising; NaN where a resample has no lesion.
+    """
+
+    false_positives: np.ndarray
+    sensitivity: np.ndarray
+
+    def sensitivity_at(self, rate: float) -> np.ndarray:
+        """Sensitivity `R` at so many false positives an image.
+
+        Linear between operating points, the highest of several at one rate, and beyond the last one
+        as there: no box is left.
+        """
+        last = np.maximum(0, (self.false_positives <= rate + RATE_TOLERANCE).sum(1) - 1)
+        rows, following = (
+            np.arange(len(last)),
+            np.minimum(last + 1, self.false_positives.shape[1] - 1),
+        )
+        step = self.false_positives[rows, following] - self.false_positives[rows, last]
+        part = np.where(
+            step > 0, (rate - self.false_positives[rows, last]) / np.where(step > 0, step, 1), 0
+        ).clip(0, 1)
+        return self.sensitivity[rows, last] + part * (
+            self.sensitivity[rows, following] - self.sensitivity[rows, last]
+        )
+
+    def partial_auc(self, max_rate: float) -> np.ndarray:
+        """Mean sensitivity `R` over 0 to so many false positives an image (the partial area, divided by that width)."""
+        false, step = self.false_positives[:, :-1], np.diff(self.false_positives)
+        within = np.clip(max_rate - false, 0, step)  # of each step, what lies left of `to`
+        rise = np.diff(self.sensitivity) * np.where(
+            step > 0, within / np.where(step > 0, step, 1), 0
+        )
+        steps = (within * (self.sensitivity[:, :-1] + rise / 2)).sum(1)
+        return (
+            steps + np.maximum(0, max_rate - self.false_positives[:, -1]) * self.sensitivity[:, -1]
+        ) / max_rate
+
+
+def froc_curve(events: FROCEvents, n_lesions: np.ndarray, weights: np.ndarray) -> FROCCurve:
+    """Operating points at every score there is; equal scores are one step.
+
+    Args:
+        events: Of all images.
+        n_lesions: How many each image has, `N`; 0 in a normal image, which counts among the images
+            all the same.
+        weights: How often each image counts, `R x N`.
+    """
+    counts = weights[:, events.image_index] * events.weight
+    ends = (
+        np.flatnonzero(np.append(np.diff(events.score) != 0, True))
+        if len(events.score)
+        else np.zeros(0, int)
+    )
+    start = np.zeros((len(weights), 1))
+    false, found = (
+        np.hstack([start, np.cumsum(counts * kind, axis=1)[:, ends]])
+        for kind in (~events.is_true_positive, events.is_true_positive)
+    )
+    return FROCCurve(
+        safe_divide(false, weights.sum(1, keepdims=True)),
+        safe_divide(found, (weights @ n_lesions)[:, None]),
+    )
+
+
+FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+
+
+@validated
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """The rules; they are the same for all methods that are compared.
+
+    ```yaml
+    rules: {_target_: evaluation.localization.LocalizationConfig, tolerance: 0,
+        iou: 0.1, budgets: 5}
+    ```
+
+    Args:
+        tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is
+            common on photographs of about 500 pixels.
+        iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a
+            fixed size say where, not how large.
+        max_boxes: Hit rates are given for the first 1, 2, ... so many boxes of an image.
+        rates: False positives an image at which the FROC is read; the seven of Niemeijer et al.
+            2011 and LUNA16.
+        froc_auc_limit: False positives an image up to which the partial area below the FROC goes.
+        resamples: Draws of the patients.
+        seed: Of the draws; methods are compared on the same ones.
+
+    Raises:
+        Refusal: a rule out of its range.
+    """
+
+    tolerance: NonNegative = 0.0
+    iou: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    max_boxes: Count = 5
+    rates: Annotated[Sequence[Positive], Field(min_length=1)] = FROC_RATES
+    froc_auc_limit: Positive = 1.0
+    resamples: Count = RESAMPLES
+    seed: Whole = 0
+
+    def definitions(self) -> dict[str, str]:
+        """Score -> its definition, in the order of a table."""
+        off = f" or within {self.tolerance:g} pixels of it" if self.tolerance else ""
+        found = {
+            "pointing_box": (
+                f"share of images with a lesion whose heat map's maximum lies in a true box{off};"
+                " no maximum is a miss"
+            ),
+            "pointing_mask": (
+                f"share of images with a true mask whose heat map's maximum lies in it{off}; no"
+                " maximum is a miss"
+            ),
+        }
+        hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
+        for b in range(1, self.max_boxes + 1):
+            first = "the first box" if b == 1 else f"one of the first {b} boxes"
+            found |= {
+                f"hit_rate_{kind}_at_{b}": (
+                    f"share of lesions that {first} of their image hits {how}"
+                )
+                for kind, how in hit.items()
+            }
+            found |= {
+                f"image_hit_{kind}_at_{b}": (
+                    f"share of images with a lesion of which {first} hits one or more {how}"
+                )
+                for kind, how in hit.items()
+            }
+            found[f"iou_at_{b}"] = (
+                f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
+            )
+        rule = (
+            f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of"
+            " several on one lesion one counts, none is false"
+        )
+        for rate in self.rates:
+            found[froc_score_name(rate)] = (
+                f"share of lesions found at {rate:g} false positives an image, over all images;"
+                f" {rule}"
+            )
+        return found | {
+            "froc_mean": (
+                f"mean of the sensitivities at {', '.join(f'{rate:g}' for rate in self.rates)}"
+                " false positives an image (CPM)"
+            ),
+            "froc_area": (
+                f"mean sensitivity over 0 to {self.froc_auc_limit:g} false positives an image (partial"
+                " area below the FROC)"
+            ),
+            "dice": (
+                "mean Dice of pseudo mask and true mask over images with a true mask; an image"
+                " without a pseudo mask counts 0"
+            ),
+            "dice_drawn": "the same mean over those of them that have a pseudo mask",
+        }
+
+
+def froc_score_name(rate: float) -> str:
+    """Name of the sensitivity at so many false positives an image."""
+    return f"froc_at_{rate:g}"
+
+
+ScoreColumns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """One image.
+
+    Attributes:
+        id: Of the image.
+        group: Patient.
+        n_lesions: How many; None where they are unknown, and nothing else is there then.
+        means: Score -> the image's own, NaN where the image does not count.
+        sums: Score -> sum over its lesions.
+        event_scores: Of its events on the FROC, `E`.
+        is_true_positive: Bool `E`: a lesion is found, else a false positive.
+    """
+
+    id: str
+    group: str
+    n_lesions: int | None
+    means: dict[str, float]
+    sums: dict[str, float]
+    event_scores: np.ndarray
+    is_true_positive: np.ndarray
+
+
+def compute_image_stats(
+    truth: GroundTruth, detections: Detections, rules: LocalizationConfig
+) -> ImageStats:
+    """Compares what was said of an image with what is true."""
+    lesions = truth.lesions
+    if lesions is None:
+        return ImageStats(truth.id, truth.group, None, {}, {}, np.zeros(0), np.zeros(0, bool))
+    hits, sums = hits_at_k(lesions, np.asarray(detections.boxes), rules.iou, rules.max_boxes)
+    means = pointing_game(truth, detections, rules.tolerance) | hits | mask_dice(truth, detections)
+    return ImageStats(
+        truth.id,
+        truth.group,
+        len(lesions),
+        means,
+        sums,
+        *froc_events(lesions, detections, rules.iou),
+    )
+
+
+@dataclass(frozen=True)
+class LocalizationResults:
+    """One method on the images whose lesions are known.
+
+    Attributes:
+        ids: Of the images, `N`.
+        groups: Patients, `N`.
+        n_lesions: How many each image has, `N`.
+        means: Score -> `N`, NaN where an image does not count.
+        sums: Score -> `N`, sums over the image's lesions.
+        events: Of the FROC.
+        n_unknown: Images left out because nobody knows their lesions.
+    """
+
+    ids: tuple[str, ...]
+    groups: np.ndarray
+    n_lesions: np.ndarray
+    means: ScoreColumns
+    sums: ScoreColumns
+    events: FROCEvents
+    n_unknown: int
+
+    @classmethod
+    def from_images(
+        cls, image_stats: Sequence[ImageStats], has_masks: bool = True
+    ) -> "LocalizationResults":
+        """From what each image adds.
+
+        Args:
+            image_stats: Image by image.
+            has_masks: Whether the method draws pseudo masks at all; one that does not has no Dice,
+                rather than a Dice of 0.
+        """
+        known = [each for each in image_stats if each.n_lesions is not None]
+        undrawn = (
+            {}
+            if has_masks or not known
+            else {name: np.full(len(known), np.nan) for name in ("dice", "dice_drawn")}
+        )
+        return cls(
+            tuple(each.id for each in known),
+            np.array([each.group for each in known], dtype=str),
+            np.array([each.n_lesions for each in known], np.float64),
+            {
+                name: np.array([each.means[name] for each in known])
+                for name in (known[0].means if known else {})
+            }
+            | undrawn,
+            {
+                name: np.array([each.sums[name] for each in known])
+                for name in (known[0].sums if known else {})
+            },
+            FROCEvents.from_images(
+                [each.event_scores for each in known], [each.is_true_positive for each in known]
+            ),
+            len(image_stats) - len(known),
+        )
+
+    @classmethod
+    def pool(cls, runs: Sequence["LocalizationResults"]) -> "LocalizationResults":
+        """The mean of several runs on the same images, for one of networks with other random weights.
+
+        Intervals of it are over patients alone: they do not tell how much the runs differ.
+
+        Raises:
+            ValueError: the runs saw other images.
+        """
+        first = runs[0]
+        check_same_images(first, *runs[1:])
+        means = {name: _mean_over_runs([run.means[name] for run in runs]) for name in first.means}
+        sums = {name: _mean_over_runs([run.sums[name] for run in runs]) for name in first.sums}
+        return cls(
+            first.ids,
+            first.groups,
+            first.n_lesions,
+            means,
+            sums,
+            FROCEvents.pool([run.events for run in runs]),
+            first.n_unknown,
+        )
+
+
+def check_same_images(first: LocalizationResults, *others: LocalizationResults) -> None:
+    """Refuses methods that were not measured on the same images, in the same order.
+
+    Raises:
+        ValueError: as it says.
+    """
+    if any(other.ids != first.ids for other in others):
+        raise ValueError(
+            "these methods were measured on different images; measure all of them on the same"
+            " images, in the same order"
+        )
+
+
+def _mean_over_runs(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over runs; one in which an image does not count (it has no pseudo mask) is left out."""
+    counts = np.isfinite(columns)
+    return np.where(
+        counts.any(0), np.where(counts, columns, 0).sum(0) / np.maximum(1, counts.sum(0)), np.nan
+    )
+
+
+BLIND_GUESSES = {"a random pixel": "random", "the centre": "centre"}
+
+
+def estimate_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, Estimate]:
+    """Score -> estimate with its 95 % percentile interval over patients; of the pointing game what blind guesses score, too.
+
+    There is no interval where fewer than 20 patients with a lesion count. `n` counts images: of a
+    FROC all, else those with a lesion (or true mask).
+    """
+    point, drawn = compute_scores(results, rules), resample_scores(results, rules)
+    return {
+        name: _build_estimate(results, name, sentence, point, drawn)
+        for name, sentence in rules.definitions().items()
+    }
+
+
+def to_table(
+    estimates: Mapping[str, Mapping[str, Estimate]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Method -> score -> value, low, high, n, degenerate, trivial and definition, as report.json has them; what is undefined is None."""
+    return {
+        method: {name: _estimate_row(score) for name, score in scores.items()}
+        for method, scores in estimates.items()
+    }
+
+
+def _estimate_row(score: Estimate) -> dict[str, Any]:
+    return asdict(score) | {
+        "value": _finite_or_none(score.value),
+        "trivial": {name: _finite_or_none(blind) for name, blind in score.trivial.items()},
+    }
+
+
+def resample_scores(
+    results: LocalizationResults, rules: LocalizationConfig
+) -> dict[str, np.ndarray]:
+    """Score -> its value on each resample of the patients; of methods on the same images the same resamples. Empty if they are too few."""
+    if count_patients(results, results.n_lesions > 0) < MIN_GROUPS:
+        return {}
+    few = max(
+        1, BLOCK // (4 * max(1, len(results.events.score)))
+    )  # resamples of a FROC, which holds several arrays of that size
+    blocks = [
+        _weighted_scores(results, rules, block[start : start + few])
+        for block in group_weights(results.groups, rules.resamples, rules.seed)
+        for start in range(0, len(block), few)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def compute_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, float]:
+    """Score -> its value on the images as they are; NaN where no image counts."""
+    return {
+        name: float(value[0])
+        for name, value in _weighted_scores(results, rules, np.ones((1, len(results.ids)))).items()
+    }
+
+
+def counted_images(results: LocalizationResults, score_name: str) -> np.ndarray:
+    """Bool `N`: the images that a score is made of."""
+    if score_name in results.means:
+        return np.isfinite(results.means[score_name])
+    return (
+        np.ones(len(results.ids), bool) if score_name.startswith("froc") else results.n_lesions > 0
+    )
+
+
+def count_patients(results: LocalizationResults, selected: np.ndarray) -> int:
+    """How many patients the images marked in a bool `N` belong to."""
+    return len(np.unique(results.groups[selected]))
+
+
+def _weighted_scores(
+    results: LocalizationResults, rules: LocalizationConfig, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    return dict(_weighted_means(results, weights)) | dict(
+        _weighted_froc_scores(results, rules, weights)
+    )
+
+
+def _weighted_means(
+    results: LocalizationResults, weights: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    for name, own in results.means.items():
+        counts = np.isfinite(own)
+        yield (
+            name,
+            safe_divide(weights @ np.where(counts, own, 0), weights @ counts.astype(np.float64)),
+        )
+    for name, sums in results.sums.items():
+        yield name, safe_divide(weights @ sums, weights @ results.n_lesions)
+
+
+def _weighted_froc_scores(
+    results: LocalizationResults, rules: LocalizationConfig, weights: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    curve = froc_curve(results.events, results.n_lesions, weights)
+    read = {froc_score_name(rate): curve.sensitivity_at(rate) for rate in rules.rates}
+    yield from read.items()
+    yield "froc_mean", np.mean(list(read.values()), axis=0)
+    yield "froc_area", curve.partial_auc(rules.froc_auc_limit)
+
+
+def _build_estimate(
+    results: LocalizationResults,
+    score_name: str,
+    definition: str,
+    point_values: dict[str, float],
+    bootstrap_values: dict[str, np.ndarray],
+) -> Estimate:
+    counts = counted_images(results, score_name)
+    enough = score_name in bootstrap_values and count_patients(results, counts) >= MIN_GROUPS
+    draws = bootstrap_values[score_name] if enough else np.zeros(0)
+    low, high = percentile_interval(draws, enough)
+    degenerate = int(np.isnan(draws).sum())
+    blind = {
+        words: point_values[f"{score_name}_{kind}"]
+        for words, kind in BLIND_GUESSES.items()
+        if f"{score_name}_{kind}" in point_values
+    }
+    return Estimate(
+        point_values.get(score_name, np.nan),
+        low,
+        high,
+        int(counts.sum()),
+        degenerate,
+        blind,
+        definition,
+    )
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None

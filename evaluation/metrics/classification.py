@@ -1,0 +1,182 @@
+"""Scores of decided labels, all of them functions of the images and of how often each counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from evaluation.metrics.base import Metric, safe_divide
+
+BINS = 15  # of equal width, of the expected calibration error
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class ClassificationDecision:
+    """One class of an evaluation after the decision; arrays of N.
+
+    Attributes:
+        probability: Of the class.
+        ranking: Rises with the probability, but does not saturate.
+        positive: Whether the image truly shows it.
+        predicted: Whether the decision says so.
+        exact: Whether the decision on every class of the image is right.
+    """
+
+    probability: np.ndarray
+    ranking: np.ndarray
+    positive: np.ndarray
+    predicted: np.ndarray
+    exact: np.ndarray
+
+
+ClassificationFunction = Callable[[ClassificationDecision, np.ndarray], np.ndarray]
+
+
+def confusion_counts(d: ClassificationDecision, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """True positives, false positives, false negatives, true negatives, `R` each."""
+    return (
+        weights @ (d.predicted & d.positive),
+        weights @ (d.predicted & ~d.positive),
+        weights @ (~d.predicted & d.positive),
+        weights @ (~d.predicted & ~d.positive),
+    )
+
+
+def _from_counts(value: Callable[..., np.ndarray]) -> ClassificationFunction:
+    return lambda d, weights: value(*confusion_counts(d, weights))
+
+
+def _fraction(right: Callable[[ClassificationDecision], np.ndarray]) -> ClassificationFunction:
+    return lambda d, weights: safe_divide(weights @ right(d), weights.sum(1))
+
+
+class RankedLabels(Protocol):
+    """Images by how sure a prediction is of them."""
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Bool `N`: which images truly show the class."""
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """Ranking of `N` images; rises with the certainty."""
+
+
+def _from_ranking(d: RankedLabels, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weight of negatives and of positives at each distinct ranking, ascending.
+
+    Both arrays are `R x distinct`.
+    """
+    order = np.argsort(d.ranking, kind="stable")
+    starts = np.flatnonzero(np.diff(d.ranking[order], prepend=np.nan) != 0)
+    ordered, positive = weights[:, order], d.positive[order]
+    return np.add.reduceat(ordered * ~positive, starts, axis=1), np.add.reduceat(
+        ordered * positive, starts, axis=1
+    )
+
+
+def auc(d: RankedLabels, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve: how often a positive ranks above a negative, ties counting half."""
+    if not len(d.positive):
+        return np.full(len(weights), np.nan)
+    negative, positive = _from_ranking(d, weights)
+    below = negative.cumsum(1) - negative
+    return safe_divide(
+        (positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1)
+    )
+
+
+def label_average_precision(d: ClassificationDecision, weights: np.ndarray) -> np.ndarray:
+    """Area under the precision-recall curve as scikit-learn sums it: sum of (R_k - R_k-1) P_k."""
+    if not len(d.positive):
+        return np.full(len(weights), np.nan)
+    negative, positive = (part[:, ::-1] for part in _from_ranking(d, weights))
+    tp, fp = positive.cumsum(1), negative.cumsum(1)
+    return safe_divide((positive * tp / np.maximum(tp + fp, EPSILON)).sum(1), tp[:, -1])
+
+
+def calibration_error(d: ClassificationDecision, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error (Naeini et al. 2015) of the class's probability."""
+    member = np.clip(np.ceil(d.probability * BINS).astype(int) - 1, 0, BINS - 1)
+    gap = (d.probability - d.positive)[:, None] * (member[:, None] == np.arange(BINS))
+    return safe_divide(np.abs(weights @ gap).sum(1), weights.sum(1))
+
+
+def negative_log_likelihood(d: ClassificationDecision, weights: np.ndarray) -> np.ndarray:
+    """Mean of -log of the probability that was given to what is true."""
+    given = np.where(d.positive, d.probability, 1 - d.probability)
+    return safe_divide(weights @ -np.log(np.maximum(given, EPSILON)), weights.sum(1))
+
+
+def _balanced(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
+    return (safe_divide(tp, tp + fn) + safe_divide(tn, tn + fp)) / 2
+
+
+CLASSIFICATION_METRICS = (
+    Metric(
+        "f1",
+        "2TP/(2TP+FP+FN), harmonic mean of precision and recall",
+        "all",
+        _from_counts(lambda tp, fp, fn, tn: safe_divide(2 * tp, 2 * tp + fp + fn)),
+    ),
+    Metric(
+        "auc",
+        "area under the ROC curve: how often a positive image ranks above a negative one, ties"
+        " half",
+        "all",
+        auc,
+    ),
+    Metric(
+        "average_precision",
+        "area under the precision-recall curve, sum of (R_k - R_k-1) P_k",
+        "all",
+        label_average_precision,
+    ),
+    Metric("accuracy", "(TP+TN)/all images", "all", _fraction(lambda d: d.predicted == d.positive)),
+    Metric(
+        "precision",
+        "TP/(TP+FP), of the images called positive the share that is",
+        "all",
+        _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fp)),
+    ),
+    Metric(
+        "recall",
+        "TP/(TP+FN), sensitivity",
+        "positive",
+        _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fn)),
+    ),
+    Metric(
+        "specificity",
+        "TN/(TN+FP)",
+        "negative",
+        _from_counts(lambda tp, fp, fn, tn: safe_divide(tn, tn + fp)),
+    ),
+    Metric("balanced_accuracy", "mean of recall and specificity", "all", _from_counts(_balanced)),
+    Metric(
+        "brier",
+        "mean squared difference of probability and label; lower is better",
+        "all",
+        _fraction(lambda d: (d.probability - d.positive) ** 2),
+    ),
+    Metric(
+        "ece",
+        f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is"
+        " better",
+        "all",
+        calibration_error,
+    ),
+    Metric(
+        "nll",
+        "mean of -log of the probability given to what is true; lower is better",
+        "all",
+        negative_log_likelihood,
+    ),
+)
+EXACT_MATCH = Metric(
+    "exact_match",
+    "share of images with every class decided right",
+    "all",
+    _fraction(lambda d: d.exact),
+)

@@ -1,0 +1,249 @@
+"""Segmentation metrics from histograms: Dice, IoU, precision, recall, average precision."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation.logit_histogram import LEVELS
+from evaluation.metrics.base import Metric, safe_divide
+from evaluation.metrics.classification import auc
+
+CHUNK_SIZE = 2048  # images at once: what is made of a histogram is many times as large
+
+
+def chunks(images: int) -> Iterator[slice]:
+    """Slices that cover all images."""
+    return (slice(start, start + CHUNK_SIZE) for start in range(0, max(1, images), CHUNK_SIZE))
+
+
+class PixelCounts(NamedTuple):
+    """Pixels of each kind; arrays of any one shape."""
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+
+
+def pixel_counts(counts: np.ndarray, thresholds: np.ndarray) -> PixelCounts:
+    """Count pixels of histograms `N x 2 x 256` at T byte thresholds: four arrays `N x T`."""
+    above = np.zeros((*counts.shape[:2], LEVELS + 1), np.int64)
+    above[..., :LEVELS] = counts[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
+    total = above[..., :1]
+    at = above[..., np.asarray(thresholds, int)]
+    fp, tp = at[:, 0], at[:, 1]
+    return PixelCounts(tp, fp, total[:, 1] - tp, total[:, 0] - fp)
+
+
+def dice(counts: PixelCounts) -> np.ndarray:
+    """Dice, 2 tp / (2 tp + fp + fn); 1 where truth and prediction are both empty (as SIIM-ACR)."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def iou(counts: PixelCounts) -> np.ndarray:
+    """IoU, tp / (tp + fp + fn); 1 where truth and prediction are both empty."""
+    return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
+
+
+def empty_dice(counts: np.ndarray) -> np.ndarray:
+    """Dice of an empty prediction, per image of `N x 2 x 256`: 1 if the truth is empty, else 0."""
+    return (counts[:, 1].sum(1) == 0).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class SegmentationDecision:
+    """One class of an evaluation after the decision: pixel counts per image, and their histogram.
+
+    Attributes:
+        pixels: Four arrays of N.
+        histogram: `N x 2 x levels`, pixels of each certainty outside and inside the truth.
+        ranking: `N`, the highest byte that would still call the image positive at the rule's
+            min_area.
+    """
+
+    pixels: PixelCounts
+    histogram: np.ndarray
+    ranking: np.ndarray
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Bool `N`: images that truly show the class."""
+        return self.pixels.tp + self.pixels.fn > 0
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Bool `N`: images whose predicted mask is not empty."""
+        return self.pixels.tp + self.pixels.fp > 0
+
+
+def decide(counts: np.ndarray, rule: np.ndarray) -> SegmentationDecision:
+    """Apply each image's own rule.
+
+    Args:
+        counts: `N x 2 x 256` of one class.
+        rule: `N x 3`, (top, min_area, bottom).
+    """
+    parts = [_decide_chunk(counts[few].astype(np.int64), rule[few]) for few in chunks(len(counts))]
+    *pixels, ranking = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
+    return SegmentationDecision(PixelCounts(*pixels), counts, ranking)
+
+
+def _decide_chunk(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The four pixel counts and the ranking of a few images."""
+    top, min_area, bottom = rule.T
+    image = np.arange(len(counts))
+    above = counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1]
+    above = np.concatenate([above, np.zeros((len(counts), 1), np.int64)], axis=1)
+    whole = np.maximum(counts.sum((1, 2)), 1)
+    shows = above[image, top.astype(int)] / whole >= min_area
+    threshold = np.where(shows, bottom.astype(int), LEVELS)
+    inside = np.arange(LEVELS) >= threshold[:, None]
+    tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
+    enough = above[:, :LEVELS] >= np.maximum(1, min_area * whole)[:, None]  # falls with the byte
+    return tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp, enough.sum(1) - 1
+
+
+def constant_prediction(counts: np.ndarray, positive: bool) -> SegmentationDecision:
+    """Return the trivial prediction of `N x 2 x 256`: everything, or nothing."""
+    rest, lesion = counts.sum(2, dtype=np.int64).T
+    nothing = np.zeros_like(lesion)
+    pixels = (
+        PixelCounts(lesion, rest, nothing, nothing)
+        if positive
+        else PixelCounts(nothing, nothing, lesion, rest)
+    )
+    return SegmentationDecision(pixels, np.stack([rest, lesion], 1)[..., None], nothing)
+
+
+SegmentationFunction = Callable[[SegmentationDecision, np.ndarray], np.ndarray]
+
+
+def _mean_over_images(
+    measure: Callable[[PixelCounts], np.ndarray], lesions_only: bool = False
+) -> SegmentationFunction:
+    def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        kept = weights * decided.positive if lesions_only else weights
+        return safe_divide(kept @ measure(decided.pixels), kept.sum(1))
+
+    return value
+
+
+def _pooled_over_pixels(
+    part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCounts], np.ndarray]
+) -> SegmentationFunction:
+    def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        return safe_divide(weights @ part(decided.pixels), weights @ whole(decided.pixels))
+
+    return value
+
+
+def average_precision(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+    """Area under the precision-recall curve of all pixels, as in scikit-learn.
+
+    It is the sum of (R_k - R_k-1) P_k.
+    """
+    images, _, levels = decided.histogram.shape
+    pooled = np.zeros((len(weights), 2 * levels))
+    for few in chunks(images):
+        pooled += weights[:, few] @ decided.histogram[few].reshape(-1, 2 * levels)
+    rest, lesion = np.split(pooled.reshape(len(weights), 2, levels), 2, axis=1)
+    tp, fp = lesion[:, 0, ::-1].cumsum(1), rest[:, 0, ::-1].cumsum(1)
+    precision = tp / np.maximum(tp + fp, 1)
+    return safe_divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])
+
+
+def _positive_fraction(right: bool) -> SegmentationFunction:
+    """Make the score: the share of images with (or without) a lesion that are called so."""
+
+    def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        kept = weights * (decided.positive if right else ~decided.positive)
+        return safe_divide(kept @ (decided.predicted == right), kept.sum(1))
+
+    return value
+
+
+DICE = _pooled_over_pixels(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
+IOU = _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
+SEGMENTATION_METRICS = (
+    Metric(
+        "dice",
+        "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1",
+        "all",
+        _mean_over_images(dice),
+    ),
+    Metric(
+        "dice_lesions",
+        "the same mean over the images that show a lesion",
+        "positive",
+        _mean_over_images(dice, lesions_only=True),
+    ),
+    Metric(
+        "dice_pooled",
+        "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)",
+        "all",
+        DICE,
+    ),
+    Metric(
+        "iou",
+        "mean over images of TP/(TP+FP+FN); empty/empty scores 1",
+        "all",
+        _mean_over_images(iou),
+    ),
+    Metric(
+        "iou_lesions",
+        "the same mean over the images that show a lesion",
+        "positive",
+        _mean_over_images(iou, lesions_only=True),
+    ),
+    Metric("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", IOU),
+    Metric(
+        "precision",
+        "TP/(TP+FP) over all pixels together",
+        "all",
+        _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp),
+    ),
+    Metric(
+        "recall",
+        "TP/(TP+FN) over all pixels together",
+        "all",
+        _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fn),
+    ),
+    Metric("f1", "harmonic mean of that precision and recall", "all", DICE),
+    Metric(
+        "accuracy",
+        "(TP+TN)/all pixels",
+        "all",
+        _pooled_over_pixels(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn),
+    ),
+    Metric(
+        "average_precision",
+        "area under the precision-recall curve of all pixels together, at 256 thresholds",
+        "all",
+        average_precision,
+    ),
+    Metric(
+        "image_auc",
+        "how often an image with a lesion ranks above one without, by the byte that min_area of it"
+        " reaches; ties half",
+        "all",
+        auc,
+    ),
+    Metric(
+        "image_sensitivity",
+        "share of images with a lesion for which a mask is drawn",
+        "positive",
+        _positive_fraction(True),
+    ),
+    Metric(
+        "image_specificity",
+        "share of images without a lesion for which none is drawn",
+        "negative",
+        _positive_fraction(False),
+    ),
+)

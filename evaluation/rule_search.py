@@ -1,0 +1,339 @@
+"""Search decision rules on val: thresholds of masks and labels, temperature."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_expit, log_softmax
+
+from datamodules.errors import UserError
+from evaluation.evidence import SegmentationEvidence
+from evaluation.logit_histogram import HALF, LEVELS, bin_of
+from evaluation.metrics.segmentation import chunks, dice, empty_dice, pixel_counts
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
+    """Find the divisor of logits, .05 to 20, of the highest likelihood (Guo et al. 2017).
+
+    Args:
+        logits: `N` of one class, or `N x C` of exclusive ones.
+        truth: 0 or 1, of the same shape.
+        exclusive: Softmax over classes instead of a sigmoid.
+    """
+    logits, truth = logits.astype(np.float64), truth.astype(np.float64)
+    if (truth == truth[:1]).all():
+        return 1.0  # one label alone would ask for endless certainty
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        if exclusive:
+            return float(-(truth * log_softmax(scaled, axis=1)).sum(1).mean())
+        return float(-(truth * log_expit(scaled) + (1 - truth) * log_expit(-scaled)).mean())
+
+    return float(
+        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x)
+    )
+
+
+OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
+THRESHOLD_METRICS = ("sensitivity", "specificity", "precision")
+OBJECTIVE_ALIASES = {  # names that other repositories use
+    "sens_atleast": "take specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
+    "spec_atleast": "take sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
+}
+CLASSIFICATION_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class ThresholdObjective:
+    """Demand on a threshold: the objective to maximise, and bounds to keep.
+
+    Attributes:
+        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or
+            `specificity` while the other is bounded.
+        at_least: Lower bounds of sensitivity, specificity or precision.
+        between: Smallest and largest threshold that may be taken.
+    """
+
+    objective: str
+    at_least: Mapping[str, float]
+    between: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            told = OBJECTIVE_ALIASES.get(self.objective, f"take {', '.join(OBJECTIVES)}")
+            raise UserError(
+                f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
+            )
+        for name, value in self.at_least.items():
+            if name not in THRESHOLD_METRICS or not 0 < value <= 1:
+                bounds = f"bound {', '.join(THRESHOLD_METRICS)} by a number from 0 to 1"
+                raise UserError(
+                    f"callbacks.threshold_search.min_metrics={{{name}: {value}}} cannot be kept;"
+                    f" {bounds}"
+                )
+        if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {
+            self.objective
+        }:
+            other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
+            mend = f"set callbacks.threshold_search.min_metrics.{other}=0.85"
+            raise UserError(
+                f"callbacks.threshold_search.objective={self.objective} alone is best where always"
+                f" the same is said; {mend}"
+            )
+        low, high = self.between
+        if not 0 <= low < high <= 1:
+            raise UserError(
+                f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of probabilities;"
+                " take two numbers from 0 to 1"
+            )
+
+
+@dataclass(frozen=True)
+class ClassificationRuleResult:
+    """The best threshold of one class.
+
+    Attributes:
+        threshold: Of the probability.
+        score: The objective there.
+        at_half: The objective at .5.
+        trivial: True if a constant answer scores as well.
+        missed: Why the bounds could not be kept, in words, or None.
+        unsearched: Why nothing was searched, in words, or None.
+    """
+
+    threshold: float
+    score: float
+    at_half: float
+    trivial: bool
+    missed: str | None
+    unsearched: str | None = None
+
+
+def search_classification_rule(
+    probability: np.ndarray, truth: np.ndarray, demand: ThresholdObjective
+) -> ClassificationRuleResult:
+    """Find the best threshold of all that decide differently; ties take the plateau's middle.
+
+    Args:
+        probability: `N`.
+        truth: bool `N`.
+        demand: What to maximise and to keep; where it cannot be kept, the threshold that comes
+            nearest is found.
+    """
+    if truth.all() or not truth.any():
+        return ClassificationRuleResult(
+            0.5,
+            float("nan"),
+            float("nan"),
+            False,
+            None,
+            "val shows no other label, so there is nothing to search on",
+        )
+    thresholds = _candidate_thresholds(probability, demand.between)
+    measured = _threshold_metrics(probability, truth, thresholds)
+    values, kept, missed = measured[demand.objective], np.ones(len(thresholds), bool), None
+    for number, (name, least) in enumerate(demand.at_least.items()):
+        now = kept & (measured[name] >= least - CLASSIFICATION_TIE)
+        if not now.any():
+            missed = _unmet_bounds(demand, number, float(measured[name][kept].max()))
+            now = kept & (measured[name] >= measured[name][kept].max() - CLASSIFICATION_TIE)
+        kept = now
+    best = np.flatnonzero(kept & (values >= values[kept].max() - CLASSIFICATION_TIE))
+    chosen = best[np.abs(best - np.median(best)).argmin()]
+    at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[demand.objective][0])
+    judge = (
+        "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective
+    )  # a constant answer maximises either alone
+    always = _threshold_metrics(probability, truth, np.array([0.0, 2.0]))[judge].max()
+    return ClassificationRuleResult(
+        float(thresholds[chosen]),
+        float(values[chosen]),
+        at_half,
+        bool(measured[judge][chosen] <= always + CLASSIFICATION_TIE),
+        missed,
+    )
+
+
+def metrics_at_threshold(
+    probability: np.ndarray, truth: np.ndarray, threshold: float
+) -> dict[str, float]:
+    """Compute f1, youden, accuracy, sensitivity, specificity and precision at one threshold.
+
+    Both arrays are `N`, of one class; `truth` is bool.
+    """
+    return {
+        name: float(value[0])
+        for name, value in _threshold_metrics(probability, truth, np.array([threshold])).items()
+    }
+
+
+def _unmet_bounds(demand: ThresholdObjective, number: int, best: float) -> str:
+    bounds = [f"{name} >= {least:g}" for name, least in demand.at_least.items()]
+    others = f" beside {' and '.join(bounds[:number])}" if number else ""
+    low, high = demand.between
+    return (
+        f"no threshold from {low:g} to {high:g} reaches {bounds[number]}{others} on val; the best"
+        f" reachable is {best:.4f}"
+    )
+
+
+def _candidate_thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+    """Return falling thresholds: between neighbouring probabilities, and on either side of all.
+
+    With `between`, those inside it and its two ends.
+    """
+    distinct = np.unique(probability)[::-1]
+    middles = (np.concatenate([[1.0], distinct]) + np.concatenate([distinct, [0.0]])) / 2
+    inside = middles[(middles >= between[0]) & (middles <= between[1])]
+    return np.unique(np.concatenate([inside, between]))[::-1] if between != (0.0, 1.0) else middles
+
+
+def _threshold_metrics(
+    probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray
+) -> dict[str, np.ndarray]:
+    positive, negative = np.sort(probability[truth]), np.sort(probability[~truth])
+    tp = len(positive) - np.searchsorted(positive, thresholds)
+    fp = len(negative) - np.searchsorted(negative, thresholds)
+    sensitivity, specificity = tp / max(1, len(positive)), 1 - fp / max(1, len(negative))
+    return {
+        "f1": 2 * tp / np.maximum(1, tp + fp + len(positive)),
+        "youden": sensitivity + specificity - 1,
+        "accuracy": (tp + len(negative) - fp) / max(1, len(truth)),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "precision": tp / np.maximum(1, tp + fp),
+    }
+
+
+SEGMENTATION_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class RuleGrid:
+    """The rules that are tried.
+
+    Attributes:
+        top: Bytes from which a pixel is certain; None makes top = bottom.
+        min_area: Fractions of the image that must be certain.
+        bottom: Byte thresholds of the mask.
+    """
+
+    top: np.ndarray | None
+    min_area: np.ndarray
+    bottom: np.ndarray
+
+    @classmethod
+    def from_ranges(
+        cls,
+        bottom: Sequence[float],
+        top: Sequence[float] | None = None,
+        min_area: Sequence[float] = (0.0,),
+    ) -> "RuleGrid":
+        """Make the grid of all bytes in probability ranges [lowest, highest], and of some areas."""
+        return cls(
+            None if top is None else _threshold_bins(top),
+            np.asarray(min_area, float),
+            _threshold_bins(bottom),
+        )
+
+
+def _threshold_bins(span: Sequence[float]) -> np.ndarray:
+    return np.arange(bin_of(span[0]), min(LEVELS - 1, bin_of(span[-1])) + 1)
+
+
+@dataclass(frozen=True)
+class SegmentationRuleResult:
+    """The best rule of one class.
+
+    Attributes:
+        rule: (top, min_area, bottom), bytes and a fraction.
+        score: Mean Dice there.
+        at_half: Mean Dice at a plain threshold of .5.
+        trivial: Whether predicting nothing scores as well.
+    """
+
+    rule: tuple[float, float, float]
+    score: float
+    at_half: float
+    trivial: bool
+
+
+def search_segmentation_rule(
+    evidence: SegmentationEvidence, grid: RuleGrid, lesions_only: bool = False
+) -> list[SegmentationRuleResult]:
+    """Find the best rule of each class.
+
+    Args:
+        evidence: Of the images to search on; never test.
+        grid: The rules to try.
+        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of
+            all images, with empty/empty = 1, otherwise and where no image shows the class.
+    """
+    return [
+        _search_class_rule(evidence.counts[:, c], grid, lesions_only)
+        for c in range(len(evidence.classes))
+    ]
+
+
+def _search_class_rule(
+    counts: np.ndarray, grid: RuleGrid, lesions_only: bool
+) -> SegmentationRuleResult:
+    scores, tops = rule_scores(counts, grid, lesions_only)
+    best = np.argwhere(scores >= scores.max() - SEGMENTATION_TIE)
+    middle = np.median(best, axis=0)
+    t, a, b = best[np.abs(best - middle).sum(1).argmin()]  # ties: the middle of the plateau
+    top = grid.bottom[b] if tops is None else tops[t]
+    half, _ = rule_scores(counts, RuleGrid(None, np.zeros(1), np.array([HALF])), lesions_only)
+    nothing = float(_mean_score(empty_dice(counts)[:, None], counts, lesions_only)[0])
+    rule = float(top), float(grid.min_area[a]), float(grid.bottom[b])
+    return SegmentationRuleResult(
+        rule,
+        float(scores[t, a, b]),
+        float(half[0, 0, 0]),
+        bool(scores.max() <= nothing + SEGMENTATION_TIE),
+    )
+
+
+def rule_scores(
+    counts: np.ndarray, grid: RuleGrid, lesions_only: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the mean Dice of every rule, `tops x areas x bottoms`, and the tops.
+
+    Where the grid couples top to bottom, there is one top, and None is returned for the tops.
+
+    Args:
+        counts: `N x 2 x 256` of one class.
+        grid: The rules.
+        lesions_only: As `search_segmentation_rule`.
+    """
+    lesion = counts[:, 1].sum(1) > 0
+    if lesions_only and lesion.any():
+        counts = counts[lesion]
+    sums = np.sum([_sum_counts(counts[few], grid) for few in chunks(len(counts))], axis=0)
+    return sums / max(1, len(counts)), grid.top
+
+
+def _sum_counts(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
+    """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
+    drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
+    empty = empty_dice(counts)  # N
+    above = (
+        counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]
+    )  # N x 256, share of pixels >= byte
+    if grid.top is None:
+        shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B
+        return np.where(shows, drawn[:, None, :], empty[:, None, None]).sum(0)[None]
+    shows = (
+        (above[:, grid.top][:, :, None] >= grid.min_area)
+        .reshape(len(counts), -1)
+        .astype(np.float64)
+    )  # N x TA
+    gain = shows.T @ (drawn - empty[:, None])
+    return (gain + empty.sum()).reshape(len(grid.top), len(grid.min_area), len(grid.bottom))
+
+
+def _mean_score(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
+    lesion = counts[:, 1].sum(1) > 0
+    return values[lesion if lesions_only and lesion.any() else slice(None)].mean(0)

@@ -1,0 +1,302 @@
+"""Base modules: one step for train, val and test, and evidence for evaluation."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+from typing_extensions import TypedDict
+
+from datamodules.arguments import Names, NonNegative, Number, Positive, check_partial, validated
+from datamodules.base import ServingDataModule
+from datamodules.errors import UserError
+from datamodules.loading.dataset import Sample
+from evaluation.collector import EvidenceCollector
+from evaluation.decision_rule import DecisionRule
+from evaluation.evidence import Evidence
+from lightning_modules import distributed, training_record
+from lightning_modules.normalize import resolve_normalization
+from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
+
+Stage = Literal["train", "val", "test"]
+
+
+class Monitor(TypedDict):
+    """The score that decides what is best."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    name: str
+    mode: Literal["max", "min"]
+
+
+@validated
+class SupervisedModule(LightningModule):
+    """A subclass says which target it learns and what it keeps of an evaluated batch.
+
+    Args:
+        net: From float `B x C x H x W` to logits.
+        loss: From logits and target to one value an image, shape `B`.
+        optimizer: Called with the parameters that require a gradient.
+        scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's
+            lr_scheduler dict, or None.
+        monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
+        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the
+            pretrained weights of `net` expect.
+        std: In the same form; None for 1.
+        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained
+            weights, or weights that do not state theirs.
+        gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
+        channels_last: Keep weights and images in that memory format; faster on recent CPUs and on
+            tensor cores.
+        compile: Compile the net with torch.compile.
+        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
+        layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind
+            it; of nets that have `depth_of`.
+        auxiliary_weight: Weight in training of the loss of each further output of `net`, where it
+            gives several.
+    """
+
+    target: ClassVar[Literal["mask", "label"]]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        monitor: Monitor | None = None,
+        mean: Sequence[Number] | Literal["auto"] | None = None,
+        std: Sequence[Positive] | Literal["auto"] | None = None,
+        scratch_normalization: Mapping[str, Sequence[Number]] | None = None,
+        gamma: Positive = 1.0,
+        channels_last: bool = True,
+        compile: bool = False,
+        encoder_lr_mult: NonNegative = 1.0,
+        layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0,
+        auxiliary_weight: NonNegative = 0.4,
+    ) -> None:
+        super().__init__()
+        check_partial("scheduler", scheduler)
+        check_optimizer(optimizer)
+        self.normalize = resolve_normalization(
+            mean, std, gamma, getattr(net, "statistics", None), scratch_normalization
+        )
+        self.net = net
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
+        self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
+        self.auxiliary_weight = auxiliary_weight
+        self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
+        self.earlier_records: list[
+            dict[str, Any]
+        ] = []  # of the checkpoints that this training starts from
+        self.earlier_settings: dict[str, Any] | None = (
+            None  # of a fit that is resumed with other settings, which are then put in force
+        )
+        self.mean_loss = MeanMetric(
+            nan_strategy="disable"
+        )  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        if compile:
+            self.net.compile()  # in place: the names in a checkpoint stay the same
+
+    def forward(self, image: Tensor) -> Any:
+        """Turn uint8 `B x C x H x W` into logits; in training a tuple with auxiliary logits."""
+        return self.net(self.normalize(image).contiguous(memory_format=self.memory_format))
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of validation images, and keep evidence."""
+        return self._step(batch, "val")
+
+    def test_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of test images, and keep evidence."""
+        return self._step(batch, "test")
+
+    def _step(self, batch: Sample, stage: Stage) -> Tensor:
+        output = self(batch["image"])
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        target = batch[self.target]  # type: ignore[literal-required]
+        each = self.loss(logits, target)
+        for further in auxiliary:
+            each = each + self.auxiliary_weight * self.loss(further, target)
+        loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
+        if stage == "train":
+            self.log(
+                "train/loss",
+                loss,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(each),
+                sync_dist=True,
+            )
+            return loss
+        self.mean_loss.update(each.detach())
+        self.log(
+            f"{stage}/loss", self.mean_loss, on_step=False, on_epoch=True, batch_size=len(each)
+        )
+        self.update_predictions(logits, batch, stage)
+        return loss
+
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+        """Keep evidence of an evaluated batch; the base class keeps none."""
+
+    def configure_optimizers(self) -> Any:
+        """Optimize only what requires a gradient, so frozen and LoRA nets need nothing more."""
+        optimizer = self.optimizer(
+            build_param_groups(
+                self.net, self.named_parameters(), self.encoder_lr_mult, self.layer_decay
+            )
+        )
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_factor")
+        if self.scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": self.scheduler(optimizer, trainer=self.trainer, monitor=self.monitor),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Seed every rank for its own dropout; the weights of all are those of the first."""
+        if stage == "fit":
+            distributed.decorrelate_ranks(self.global_rank)
+
+    def on_train_start(self) -> None:
+        """Apply this configuration's optimizer and schedule if a resumed fit changed them."""
+        if self.earlier_settings is not None:
+            then, now = (
+                float(of.get("module.optimizer.lr") or 0)
+                for of in (self.earlier_settings, self.settings)
+            )
+            before = then / now if then and now else 1.0
+            apply_hyperparameters(
+                self.configure_optimizers(),
+                self.optimizers(use_pl_optimizer=False),
+                self.lr_schedulers(),
+                before,
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all ranks evaluate the network that a checkpoint would hold."""
+        distributed.broadcast_batchnorm(self.net)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the random states of all ranks, the settings, and which images were seen.
+
+        The random states let a resumed run have the same dropout.
+        """
+        checkpoint["random_states"] = distributed.gather_rng_states(self.device)
+        checkpoint["settings"] = self.settings
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ServingDataModule) and hasattr(self, "classes"):
+            checkpoint[training_record.KEY] = training_record.make_record(
+                self, data, self.earlier_records
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore this rank's random state."""
+        distributed.restore_rng_state(
+            checkpoint.get("random_states", []), self.global_rank, self.device
+        )
+
+
+@validated
+class EvaluatedModule(SupervisedModule):
+    """A supervised module with classes, a decision rule and, once evaluated, `evidence[stage]`.
+
+    Args:
+        classes: Names of the classes, in channel order.
+        rule: A decision rule of as many classes.
+        collector: Collects the arrays that this kind of evidence has.
+        **supervised: As `SupervisedModule`.
+    """
+
+    def __init__(
+        self, classes: Names, rule: DecisionRule, collector: EvidenceCollector, **supervised: Any
+    ) -> None:
+        super().__init__(**supervised)
+        self.classes = tuple(classes)
+        self.rule = rule
+        self.evidence: dict[str, Evidence] = {}
+        self._collector = collector
+
+    @abstractmethod
+    def make_evidence(self, **parts: Any) -> Evidence:
+        """This module's kind of evidence, from what all kinds have and the collector's arrays."""
+
+    @abstractmethod
+    def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
+        """The scores that are logged after an evaluation, by name."""
+
+    def setup(self, stage: str) -> None:
+        """Refuses a data set with other classes."""
+        super().setup(stage)
+        of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
+        if of_data != self.classes:
+            raise UserError(
+                f"module.classes={list(self.classes)}, but the data has {list(of_data)}; set"
+                " module.classes and the net's classes"
+            )
+
+    def collect(self, stage: Stage) -> Evidence:
+        """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
+        group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
+
+        def make(ids: np.ndarray, **parts: Any) -> Evidence:
+            rule = self.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+            return self.make_evidence(
+                ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts
+            )
+
+        self.evidence[stage] = self._collector.collect(make)
+        return self.evidence[stage]
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation."""
+        super().on_validation_epoch_start()
+        self.evidence.pop("val", None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores that steer training."""
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets the last test."""
+        self.evidence.pop("test", None)
+
+    def on_test_epoch_end(self) -> None:
+        """Collects and logs the test scores."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: Stage) -> None:
+        evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
+        for name, value in self.monitored_metrics(evidence).items():
+            self.log(
+                f"{stage}/{name}",
+                value,
+                prog_bar=f"{stage}/{name}" == self.monitor["name"],
+                rank_zero_only=False,
+            )
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Logits on the network's canvas; a callback makes files of them."""
+        return self(batch["image"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes the rule in force; weight averaging would else save the one of its first copy."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["state_dict"]["rule._extra_state"] = self.rule.get_extra_state()

@@ -1,0 +1,298 @@
+"""Reads checkpoints with weights_only, and says in one sentence when one does not fit."""
+
+import json
+import pickle
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from datamodules.image_size import ImageSize
+from lightning_modules import training_record
+from lightning_modules.base import SupervisedModule
+from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.lora import FrozenBackboneClassifier
+from lightning_modules.normalize import STORED, Normalize, same_statistics
+
+GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
+NORMALIZATION_KEYS = (
+    "normalize.mean",
+    "normalize.std",
+    "mean",
+    "std",
+)  # of the normalization; `Normalize` takes them in any number of channels
+FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
+
+
+def latest_checkpoint(
+    name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt"
+) -> Path | None:
+    """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
+
+    Args:
+        name: The experiment.
+        runs: The folder of all runs, one folder an experiment.
+        phantom: Whether the run was on phantoms; None takes either.
+        holding: File that the folder must hold. A checkpoint may be that of one fold; anything else
+            must be of all folds together.
+    """
+    pages = (runs / name).glob("**/report.json")
+    told = {
+        path.parent: report
+        for path in pages
+        if (path.parent / holding).is_file() and (report := _report(path))
+    }
+    alike = [
+        run
+        for run, report in told.items()
+        if phantom is None or (report.get("data") or {}).get("phantom") == phantom
+    ]
+    if not holding.endswith(".ckpt"):
+        alike = [
+            run
+            for run in alike
+            if not FOLD_PATTERN.fullmatch(run.name)
+            and (told[run].get("config") or {}).get("fold") is None
+        ]
+    return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """Read a report.json; a damaged one is reported on stderr and gives {}."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        print(f"{path} cannot be read, so its run is passed over", file=sys.stderr)
+    return {}
+
+
+def find_checkpoint(path: str, wanted: str) -> Path:
+    """Find a checkpoint file, given itself or its run folder.
+
+    Args:
+        path: A .ckpt file, or a run folder.
+        wanted: `best` or `last`, where a folder is named.
+
+    Raises:
+        Refusal: there is none.
+    """
+    place = Path(path).expanduser()
+    for what, inside, such in (
+        ("a run of several folds", "fold0", "fold0"),
+        ("a multirun", "multirun.yaml", "0"),
+    ):
+        if (place / inside).exists():
+            raise UserError(
+                f"{place} is {what}, each of them with its own checkpoints; name one of them, such"
+                f" as {place / such}"
+            )
+    if place.is_dir():
+        place = place / "checkpoints" / f"{wanted}.ckpt"
+    if not place.is_file():
+        raise UserError(
+            f"{place} does not exist; name a .ckpt file, or a run folder that holds"
+            f" checkpoints/{wanted}.ckpt"
+        )
+    return place
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Read the content of a checkpoint, tensors and plain values only.
+
+    Args:
+        path: The file.
+        mmap: Whether tensors stay on disk until they are used, which must be before the file
+            changes.
+
+    Raises:
+        Refusal: The file is damaged, or not a checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name"
+            " another file"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(
+            f"{path} holds no state_dict, so it is not a checkpoint of this repository; name"
+            " another file"
+        )
+    return checkpoint
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says beside its weights; fast, because no tensor is read.
+
+    Raises:
+        Refusal: The file is damaged, or not a checkpoint.
+    """
+    try:
+        found = read_checkpoint(path, mmap=True)
+    except UserError:  # a file in torch's older format cannot be mapped into memory
+        found = read_checkpoint(path)
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in ("state_dict", "optimizer_states", "callbacks")
+    }
+
+
+def check_fit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Compare names and shapes of all weights, and mean and std with those that the user gave.
+
+    Raises:
+        Refusal: the checkpoint is of another network, or of another normalization than the one that
+            was asked for.
+    """
+    own, stored = module.state_dict(), checkpoint["state_dict"]
+    tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
+    shaped = [name for name in tensors if name not in NORMALIZATION_KEYS]
+    wrong = sorted(own.keys() ^ stored.keys()) or sorted(
+        name for name in shaped if own[name].shape != stored[name].shape
+    )
+    gammas = [
+        next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0)
+        for state in (own, stored)
+    ]
+    if gammas[0] != gammas[1]:
+        raise UserError(
+            f"{path} was trained with module.gamma={gammas[1]:g}, and here"
+            f" module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
+        )
+    if wrong:
+        said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
+        raise UserError(
+            f"{path} is of another network ({said}); set module.net as it was when the checkpoint"
+            " was made"
+        )
+    if isinstance(module, SupervisedModule):
+        check_same_numbers(module.normalize, _strip_prefix(stored, "normalize."), path)
+
+
+def check_same_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
+
+    Args:
+        normalize: Of the module that is to take the checkpoint.
+        stored: The checkpoint's `mean` and `std`.
+        path: Of the checkpoint.
+
+    Raises:
+        Refusal: they differ. With `auto` the checkpoint's numbers are taken.
+    """
+    given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
+    if normalize.explicit and not all(
+        same_statistics(value, stored[name].cpu()) for name, value in given.items()
+    ):
+        theirs, ours = (
+            " ".join(f"module.{name}=[{stored_numbers(state[name], ',')}]" for name in given)
+            for state in (stored, given)
+        )
+        raise UserError(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
+
+
+def stored_numbers(values: torch.Tensor, separator: str = " ") -> str:
+    """Write means or stds with the digits that `same` compares."""
+    return separator.join(f"{value:.6g}" for value in values.flatten().tolist())
+
+
+def stored_normalization(path: Path) -> Normalize | None:
+    """Read the normalization that a checkpoint holds; None where it holds none.
+
+    Args:
+        path: Of the checkpoint.
+    """
+    stored = _strip_prefix(read_checkpoint(path)["state_dict"], "normalize.")
+    if "mean" not in stored or "std" not in stored:
+        return None
+    gamma = float(stored.get(GAMMA, 1.0))
+    return Normalize(
+        stored["mean"].flatten().tolist(), stored["std"].flatten().tolist(), gamma, STORED
+    )
+
+
+def load_weights(module: SupervisedModule, path: Path) -> bool:
+    """Load weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
+
+    A network with a frozen body takes a checkpoint of the plain network too, and a classifier one
+    of other classes, all but the head.
+
+    Returns:
+        True if the head was taken too.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    if isinstance(module.net, FrozenBackboneClassifier) and "net._extra_state" not in state:
+        try:
+            module.net.load_backbone(_strip_prefix(state, "net."))
+        except UserError as refusal:
+            raise UserError(
+                f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or"
+                " set module.net.net"
+            ) from refusal
+        stored = _strip_prefix(state, "normalize.")
+        check_fit(module.normalize, {"state_dict": stored}, path)
+        check_same_numbers(module.normalize, stored, path)
+        module.normalize.load_state_dict(stored)  # what the body is used to
+        return False
+    whole = _keep_own_head(module, state)
+    check_fit(module, {"state_dict": state}, path)
+    module.load_state_dict(state)
+    return whole
+
+
+def _strip_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
+
+
+def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
+    """Evaluate the weights of a checkpoint at the image size they were trained on.
+
+    Lightning restores that size only for a data set of the same kind, and keeps an earlier
+    checkpoint's where this one says nothing.
+
+    Args:
+        data: Not prepared yet, or prepared for this very training. Where the user gave it another
+            size, that one stays.
+        path: Of the checkpoint.
+    """
+    checkpoint = read_metadata(path)
+    data.trained_size = training_record.trained_image_size(checkpoint)
+    if data.size_is_given:
+        return
+    configured = (checkpoint.get(training_record.KEY) or {}).get("configured_size")
+    if configured is not None:
+        data.resize(ImageSize.from_config(configured))
+    if data.trained_size and not data.cache_size.covers(data.trained_size):
+        data.cache_size = data.trained_size
+
+
+def _keep_own_head(module: SupervisedModule, state: dict[str, Any]) -> bool:
+    """Put the module's own head and rule into `state` if it is of a classifier of other classes.
+
+    Returns:
+        True if `state` was left as it is.
+    """
+    if module.target != "label" or isinstance(module.net, FrozenBackboneClassifier):
+        return True
+    head = f"net.{find_head(module.net)[0]}."
+    own = {
+        name: value
+        for name, value in module.state_dict().items()
+        if name.startswith(head) or name.endswith("._extra_state")
+    }
+    if all(
+        name in state and (not name.startswith(head) or state[name].shape == value.shape)
+        for name, value in own.items()
+    ):
+        return True
+    state.update(own)
+    return False

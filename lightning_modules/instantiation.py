@@ -1,0 +1,60 @@
+"""Instantiate parts of the configuration, from allowed packages alone."""
+
+import re
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from datamodules.arguments import ArgumentError
+
+# What a config may call. A callable that a target returns counts too, hence networks and pipelines.
+WHITELIST = (
+    *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
+    *(
+        "albumentations.*",
+        "segmentation_models_pytorch.*",
+        "timm.*",
+        "torchvision.*",
+        "optuna.pruners.*",
+    ),
+)
+
+
+def instantiate_config(part: Any, **more: Any) -> Any:
+    """Instantiate a part of the configuration.
+
+    Raises:
+        ArgumentError: An argument is not allowed; the sentence names its key as the user writes it.
+    """
+    try:
+        return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
+    except ArgumentError as error:
+        raise error.below(_user_key(part, _failed_key(error), error.key())) from error
+
+
+def _failed_key(error: Exception) -> str:
+    """Return the key of the innermost object that failed, from the notes Hydra adds to an error."""
+    notes = [note.partition("full_key: ")[2] for note in getattr(error, "__notes__", ())]
+    return next(filter(None, notes), "")
+
+
+def _user_key(part: Any, place: str, argument: str) -> str:
+    """Return the key under which the user writes an argument.
+
+    `evaluation_size=64` is written at the root and reaches `datamodule` by an interpolation.
+    """
+    root, keys = part._get_root(), [*place.split("."), *argument.split(".")]
+    for number in range(1, len(keys) + 1):
+        parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
+        name = keys[number - 1]
+        if (
+            not OmegaConf.is_dict(parent)
+            or name not in parent
+            or not OmegaConf.is_interpolation(parent, name)
+        ):
+            continue
+        origin = str(OmegaConf.to_container(parent, resolve=False)[name])  # type: ignore[index,call-overload]
+        if re.fullmatch(r"\$\{[\w.]+\}", origin):
+            return ".".join([origin[2:-1], *keys[number:]])
+    return ".".join(keys)

@@ -1,0 +1,86 @@
+"""Tells who started this process: a user, torchrun, srun, or Lightning as a further rank.
+
+Imports nothing heavy, because run.py asks first.
+"""
+
+import os
+from datetime import datetime
+
+from datamodules.errors import UserError
+
+# what a trial with processes of its own must not inherit
+RANK_VARIABLES = (
+    "LOCAL_RANK",
+    "RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "PL_GLOBAL_SEED",
+)
+
+
+def launched_by_torchrun() -> bool:
+    """Return whether torchrun started this process, as one of several or alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launched_by_srun() -> bool:
+    """Return whether srun started this process as one of several."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+
+
+def is_requeued() -> bool:
+    """Return whether this process belongs to a Slurm job that was started before."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def rank() -> int:
+    """Return the rank of this process from the environment, 0 if it says nothing."""
+    if launched_by_srun():
+        return int(os.environ["SLURM_PROCID"])
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def check_multirun_launch() -> None:
+    """Refuse a multirun under torchrun or srun, where every rank would run every trial.
+
+    Raises:
+        Refusal: The sentence says how to start it.
+    """
+    if launched_by_torchrun() or launched_by_srun():
+        raise UserError(
+            "a multirun below torchrun or srun would run every trial once a rank; start it by"
+            " itself, or take hydra/launcher=slurm"
+        )
+
+
+def shared_run_name() -> str | None:
+    """Return a run folder's name that ranks started from outside share; None to use Hydra's.
+
+    Raises:
+        ValueError: torchrun spans several nodes, where nothing tells the ranks a common name.
+    """
+    if launched_by_srun():
+        step = int(os.environ.get("SLURM_STEP_ID") or 0)  # of several srun of one job
+        return f"slurm-{os.environ['SLURM_JOB_ID']}" + (
+            f".{step}" if step else ""
+        )  # the same again when the job is requeued
+    if not launched_by_torchrun():
+        return None
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "torchrun on several nodes: nothing tells the ranks a common run folder; name one for"
+            " all with hydra.run.dir=runs/NAME"
+        )
+    import psutil
+
+    started = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time())
+    return (  # all ranks know the launcher's number, and no two launchers share one
+        f"{started:%Y-%m-%d_%H-%M-%S}_{os.getppid()}"
+    )
+
+
+def env_without_rank() -> dict[str, str]:
+    """Return the environment without what makes a process a rank of another run."""
+    return {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}

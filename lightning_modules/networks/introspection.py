@@ -1,0 +1,249 @@
+"""Find the layers of a network by name or by stage, and record what they compute."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.errors import UserError
+
+BACKBONE_NAMES = ("encoder", "backbone")
+FUSION_NAMES = ("decode_head.fpn_bottleneck", "decoder")
+LAYERS_KEY = "callbacks.feature_maps.layers"
+EXTRA_LAYERS = 8  # tokens before those of the grid (of the class, registers) at most
+
+
+def find_stage_layers(net: nn.Module) -> dict[str, str]:
+    """Return title -> layer: the body whose output holds all stages, and the layer that fuses them.
+
+    Of a timm network without either its stages.
+    """
+    names = dict(net.named_modules())
+    for path in names:
+        body = next(
+            (
+                _layers_below(path, name)
+                for name in BACKBONE_NAMES
+                if _layers_below(path, name) in names
+            ),
+            None,
+        )
+        fusing = next(
+            (
+                _layers_below(path, name)
+                for name in FUSION_NAMES
+                if _layers_below(path, name) in names
+            ),
+            None,
+        )
+        if body and fusing:
+            return {"stage": body, "fused": fusing}
+    for path, module in names.items():
+        info = getattr(module, "feature_info", None)
+        stages = (
+            [_layers_below(path, entry["module"]) for entry in info if "module" in entry]
+            if isinstance(info, list)
+            else []
+        )
+        if stages and all(stage in names for stage in stages):
+            return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
+    known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
+    mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {known}"
+    raise UserError(
+        f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
+        f" {mend}"
+    )
+
+
+def _layers_below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
+    """Refuses a name that the network does not have, or that never gives anything.
+
+    Raises:
+        Refusal: names it, and the nearest ones.
+    """
+    names = dict(net.named_modules())
+    if not layers:
+        raise UserError(
+            f"{LAYERS_KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
+        )
+    for name in map(str, layers.values()):
+        if name not in names or not name:
+            near = (
+                get_close_matches(name, names, n=3, cutoff=0.4)
+                or [known for known in names if known][:3]
+            )
+            raise UserError(
+                f"{LAYERS_KEY} names {name or 'nothing'}, which the network does not have; did you mean"
+                f" {' or '.join(near)}?"
+            )
+        if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
+            parts = [_layers_below(name, part) for part, _ in names[name].named_children()][:3]
+            raise UserError(
+                f"{LAYERS_KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
+                f" such as {' or '.join(parts)}"
+            )
+
+
+@contextmanager
+def record_activations(
+    net: nn.Module, layers: Mapping[str, str], aspect: float = 1.0
+) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the output of each layer on its first call after `clear()`.
+
+    Later calls, such as those of mirrored views, are not recorded.
+
+    Args:
+        net: Runs as it is, without torch.compile, as long as it is listened to.
+        layers: Title -> name.
+        aspect: Height of the canvas / its width.
+
+    Yields:
+        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that
+        gives several maps is title 1, title 2, ...
+    """
+    heard: dict[str, list[Tensor]] = {}
+
+    def hook_of(title: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            if title not in heard:
+                heard[title] = [
+                    grid
+                    for each in _to_maps(output, given)
+                    if (grid := to_chw(each[0].detach(), aspect)) is not None
+                ]
+
+        return hook
+
+    names = dict(net.named_modules())
+    handles = [names[name].register_forward_hook(hook_of(title)) for title, name in layers.items()]
+    try:
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # what was compiled before does not know the hooks
+            yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _to_maps(output: Any, given: Any) -> list[Tensor]:
+    """Return the maps that a layer gives, without the image itself and empty places.
+
+    Encoders hand the image through, and some leave an empty place.
+    """
+    output = getattr(output, "feature_maps", output)  # as backbones of transformers call them
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    parts = list(output) if isinstance(output, list | tuple) else [output]
+    parts = [part for part in parts if isinstance(part, Tensor)]
+    return [
+        part
+        for part in parts
+        if part.ndim in (3, 4) and part.numel() and not any(part is each for each in given)
+    ]
+
+
+def to_chw(image: Tensor, aspect: float = 1.0) -> Tensor | None:
+    """Return one image's output as float32 `C x h x w` on the CPU; None where it is no map.
+
+    Args:
+        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the
+            grid.
+        aspect: h / w of the canvas, by which h and w are told; where that does not tell, channels
+            are taken to come first, as in torch.
+    """
+    if image.ndim == 2:
+        width = int(sqrt(len(image) / aspect) + 1e-6)
+        height = round(width * aspect)
+        if not 0 <= len(image) - height * width <= EXTRA_LAYERS:
+            return None
+        image = image[len(image) - height * width :].T.unflatten(1, (height, width))
+    elif image.shape[0] == image.shape[1] * aspect and image.shape[1] != image.shape[2] * aspect:
+        image = image.permute(2, 0, 1)
+    return image.float().nan_to_num(0.0, 0.0, 0.0).cpu()
+
+
+def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list[str]:
+    """Names of layers of the network, checked.
+
+    Args:
+        net: The classifier.
+        layers: Names as in `named_modules`, or one; None is the last stage.
+        key: What errors call `layers`.
+
+    Raises:
+        Refusal: a name that the network does not have, with the nearest ones; no name; a network
+            without a stage that could be found.
+    """
+    if layers is None:
+        return [find_last_stage(net, key)]
+    names = [layers] if isinstance(layers, str) else list(map(str, layers))
+    if not names:
+        raise UserError(
+            f"{key}=[] names no layer; write null to have the last stage found, or names"
+        )
+    known = [name for name, _ in net.named_modules() if name]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+            raise UserError(
+                f"{key} names {name or 'nothing'}, which the network does not have; did you mean"
+                f" {' or '.join(near)}?"
+            )
+    return list(dict.fromkeys(names))
+
+
+def find_last_stage(net: nn.Module, key: str) -> str:
+    """The last stage that timm names in `feature_info`; of other networks the last child that holds a convolution, wrappers left aside.
+
+    Args:
+        net: The classifier.
+        key: What the error calls the layers.
+
+    Raises:
+        Refusal: there is no such layer.
+    """
+    try:
+        return list(find_stage_layers(net).values())[-1]
+    except UserError:  # says it of the feature maps
+        path, body = "", net
+    while len(children := dict(body.named_children())) == 1:
+        name, body = next(iter(children.items()))
+        path += f"{name}."
+    holding = [
+        name
+        for name, child in children.items()
+        if any(isinstance(part, nn.Conv2d) for part in child.modules())
+    ]
+    if not holding:
+        known = ", ".join(
+            [name for name, _ in net.named_modules() if name and name.count(".") < 2][:6]
+        )
+        raise UserError(
+            f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write"
+            f" {key}=[NAME] with names such as {known}"
+        )
+    return path + holding[-1]
+
+
+@contextmanager
+def frozen_eval_mode(net: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, its parameters without gradients; both are as before afterwards, whatever happens."""
+    training = [(module, module.training) for module in net.modules()]
+    learning = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    try:
+        net.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in training:
+            module.training = mode  # not train(mode), which would reach its children
+        for parameter, flag in learning:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,72 @@
+"""Pretrained weights: read from a local file, or a clear error when they cannot be fetched."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datamodules.errors import UserError
+
+HUB = {
+    "huggingface_hub",
+    "httpx",
+    "httpcore",
+    "requests",
+    "urllib3",
+}  # whose errors mean that weights cannot be fetched
+
+
+def is_hub_error(error: Exception) -> bool:
+    """Return True if the error is one of a client that fetches weights."""
+    return type(error).__module__.split(".")[0] in HUB
+
+
+def download_error(
+    key: str, weights: str, of: str, error: Exception, place: str = "file"
+) -> UserError:
+    """Make the error for weights that cannot be fetched.
+
+    Args:
+        key: The config key that asked for the weights.
+        weights: Its value.
+        of: The network.
+        error: What the library said.
+        place: What a local path may name.
+    """
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return UserError(
+        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with"
+        f" {key}=null, or name a local {place} with {key}=PATH"
+    )
+
+
+def read_state_dict(
+    path: Path, key: str, in_channels: int, net: nn.Module
+) -> dict[str, torch.Tensor]:
+    """Read a state_dict; weights of a colour input are summed where the network's input is grey."""
+    if not path.is_file():
+        raise UserError(
+            f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with"
+            " null"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{key}={path} cannot be read as weights; name a state_dict saved by torch.save"
+        ) from error
+    state = state.get("state_dict", state)
+    of_net = net.state_dict()
+    for name, weight in state.items():
+        own = of_net.get(name)
+        if (
+            own is not None
+            and weight.ndim == 4
+            and weight.shape[1] == 3
+            and own.shape[1] == in_channels == 1
+        ):
+            state[name] = weight.sum(
+                1, keepdim=True
+            )  # a grey image is the same in all three channels
+    return state

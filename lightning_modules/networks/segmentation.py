@@ -1,0 +1,205 @@
+"""Segmentation networks by name, whose pretrained weights may have to be fetched."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from datamodules.arguments import Count, Fraction, check_value, validated
+from datamodules.errors import UserError
+from lightning_modules.networks.architectures import smp
+from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
+from lightning_modules.normalize import Statistics
+
+ARGUMENTS = {  # of the library's networks, which check few of them
+    "classes": Count,
+    "in_channels": Count,
+    "encoder_depth": Annotated[int, Field(ge=3, le=5)],
+    "encoder_output_stride": Literal[8, 16],
+    "upsampling": Count,
+    "decoder_channels": Count | Sequence[Count],
+    "decoder_attention_type": Literal["scse"] | None,
+    "decoder_interpolation": Literal["nearest", "bilinear", "bicubic", "area", "nearest-exact"],
+    "decoder_merge_policy": Literal["add", "cat"],
+    "decoder_dropout": Fraction,
+    "decoder_atrous_rates": Sequence[Count],
+    "decoder_aspp_separable": bool,
+    "decoder_aspp_dropout": Fraction,
+    "decoder_pyramid_channels": Count,
+    "decoder_segmentation_channels": Count,
+    "psp_out_channels": Count,
+    "psp_dropout": Fraction,
+}
+
+
+@validated
+def build_smp_network(
+    architecture: str,
+    encoder_name: str,
+    encoder_weights: str | None = "imagenet",
+    **architecture_arguments: Any,
+) -> nn.Module:
+    """Build a network of segmentation-models-pytorch by name.
+
+    With fetched weights, its attribute `statistics` holds what the encoder expects.
+
+    Args:
+        architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
+        encoder_name: As in smp, `resnet34` for one.
+        encoder_weights: A name that smp knows (fetched from the hub), a local file with the
+            encoder's state_dict, or None to start from scratch.
+        **architecture_arguments: The architecture's own.
+
+    Raises:
+        Refusal: an unknown name, arguments of another architecture, logits that would not have the
+            image's size, or weights that cannot be fetched or read.
+    """
+    _check_arguments(architecture, encoder_name, architecture_arguments)
+    local = encoder_weights is not None and (
+        "/" in encoder_weights or Path(encoder_weights).exists()
+    )
+    arguments = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in architecture_arguments.items()
+    }
+    try:
+        net = getattr(smp, architecture)(
+            encoder_name=encoder_name,
+            encoder_weights=None if local else encoder_weights,
+            **arguments,
+        )
+    except (OSError, KeyError, RuntimeError, ImportError) as error:
+        if encoder_weights is None or local:
+            raise _build_error(architecture, error, "correct module.net.encoder_name") from error
+        raise download_error(
+            "module.net.encoder_weights", encoder_weights, encoder_name, error
+        ) from error
+    except Exception as error:  # the hub client has its own family of network errors
+        if encoder_weights is not None and is_hub_error(error):
+            raise download_error(
+                "module.net.encoder_weights", encoder_weights, encoder_name, error
+            ) from error
+        if not isinstance(error, TypeError | ValueError | AssertionError):
+            raise
+        raise _build_error(architecture, error, "correct the keys of module.net") from error
+    if local:
+        _load_encoder(
+            net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3)
+        )
+    elif encoder_weights is not None:
+        net.statistics = _encoder_statistics(
+            net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3)
+        )
+    if architecture_arguments.get("encoder_depth", 5) < 5:
+        _freeze_unused_parameters(net, architecture_arguments.get("in_channels", 3))
+    return net
+
+
+def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
+    """Mean and std that the encoder's fetched weights expect, as the library states them.
+
+    An encoder that wraps a timm model carries the model's own configuration, also under the old
+    `timm-` names, which smp's function does not find.
+    """
+    source = (
+        f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
+    )
+    stated = getattr(getattr(encoder, "model", None), "pretrained_cfg", None)
+    if stated:
+        return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
+    try:
+        params = smp.encoders.get_preprocessing_params(
+            name, pretrained=weights
+        )  # a small file that smp has fetched with the weights
+    except Exception as error:
+        if not (
+            is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)
+        ):
+            raise
+        return Statistics.unusable(
+            source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})"
+        )
+    return Statistics.of_weights(
+        params["mean"],
+        params["std"],
+        source,
+        in_channels,
+        params["input_range"],
+        params["input_space"],
+    )
+
+
+def _freeze_unused_parameters(net: nn.Module, in_channels: int) -> None:
+    """Freeze the last stages of an encoder of less depth, on which no logit depends.
+
+    DDP would wait for their gradients.
+    """
+    net.eval()(torch.zeros(1, in_channels, 64, 64)).sum().backward()
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    net.train()
+
+
+def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
+    """Refuse an unknown architecture, and arguments that the library would silently accept.
+
+    A network's class takes any key and hands it to encoders, most of which drop it.
+    """
+    net = getattr(smp, architecture, None)
+    if not (inspect.isclass(net) and issubclass(net, nn.Module)):
+        raise UserError(
+            f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try"
+            " UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
+        )
+    for name, annotation in ARGUMENTS.items():
+        if name in arguments:
+            check_value(name, arguments[name], annotation)
+    known = {
+        name: each.default
+        for name, each in inspect.signature(net).parameters.items()
+        if each.kind != each.VAR_KEYWORD
+    }
+    unknown = sorted(arguments.keys() - known.keys())
+    if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
+        raise UserError(
+            f"module.net: {architecture} does not take {', '.join(unknown)}; remove"
+            f" {_describe_arguments(unknown)}, it takes {', '.join(known)}"
+        )
+    depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
+    if not isinstance(depth, int) or said is None:
+        return  # the library says what it thinks of it
+    coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(
+        architecture, said
+    )  # of logits not upsampled yet
+    if said != coarseness:
+        raise UserError(
+            f"module.net.upsampling={said} gives logits of another size than the image; set"
+            f" module.net.upsampling={coarseness}"
+        )
+
+
+def _describe_arguments(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def _build_error(architecture: str, error: Exception, mend: str) -> UserError:
+    reason = " ".join(str(error).split()).rstrip(".")[:160]
+    return UserError(f"module.net: {architecture} cannot be built ({reason}); {mend}")
+
+
+def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
+    state = read_state_dict(path, "module.net.encoder_weights", in_channels, encoder)
+    missing = sorted(encoder.state_dict().keys() - state.keys())
+    if missing:
+        raise UserError(
+            f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]});"
+            " name the weights of the same encoder"
+        )
+    encoder.load_state_dict(
+        {name: weight for name, weight in state.items() if name in encoder.state_dict()}
+    )

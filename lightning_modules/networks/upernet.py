@@ -1,0 +1,361 @@
+"""UPerNet with a Swin backbone, and its published weights."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from datamodules.arguments import Count, Fraction, Positive, check_value, validated
+from datamodules.errors import UserError
+from lightning_modules.networks.pretrained import download_error, is_hub_error
+from lightning_modules.normalize import Statistics
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SHAPE = (
+    "patch_size",
+    "embed_dim",
+    "depths",
+    "num_heads",
+    "window_size",
+    "mlp_ratio",
+)  # what weights of another network differ in
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+)  # files of a folder that state its mean and std
+
+
+def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
+    """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
+
+    Args:
+        net: What is filled.
+        weights: A name on the hub, or a local folder.
+
+    Returns:
+        Mean and std that the weights expect; None where a local folder does not state them.
+
+    Raises:
+        Refusal: they cannot be fetched or read, or are of another shape.
+    """
+    from transformers import AutoConfig, SwinBackbone, UperNetForSemanticSegmentation
+
+    try:
+        config = AutoConfig.from_pretrained(weights)
+        if config.model_type not in ("upernet", "swin"):
+            raise UserError(
+                f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a"
+                " Swin; name one of these"
+            )
+        whole = config.model_type == "upernet"
+        own_config: Any = net.config
+        _check_weight_shapes(
+            own_config.backbone_config, config.backbone_config if whole else config, weights
+        )
+        own: Any = (
+            UperNetForSemanticSegmentation
+            if whole
+            else partial(SwinBackbone.from_pretrained, out_features=STAGES)
+        )
+        read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
+        made_up = set(about["missing_keys"])  # the library initialises these at random
+        stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
+    except UserError:
+        raise
+    except Exception as error:
+        if not (is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError)):
+            raise
+        raise download_error(
+            "module.net.weights",
+            weights,
+            "UPerNet",
+            error,
+            "folder (config.json and model.safetensors)",
+        ) from error
+    _fill_missing(
+        net,
+        stored if whole else {f"backbone.{name}": value for name, value in stored.items()},
+        weights,
+        whole,
+    )
+    return upernet_statistics(weights, own_config.backbone_config.num_channels)
+
+
+def upernet_statistics(weights: str, in_channels: int) -> Statistics | None:
+    """Mean and std that pretrained weights expect, as their image processor states them.
+
+    Args:
+        weights: A name on the hub, or a local folder.
+        in_channels: Channels of the network's input.
+
+    Returns:
+        None where a local folder has no file of an image processor.
+    """
+    from transformers import AutoImageProcessor
+
+    folder, source = Path(weights), f"weights {weights}"
+    if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        return None
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(weights)
+    except Exception as error:
+        if not (
+            is_hub_error(error)
+            or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)
+        ):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
+        return Statistics.unusable(
+            source, f"the image processor of the {source} cannot be read ({reason})"
+        )
+    rescales, factor = (
+        bool(getattr(processor, "do_rescale", True)),
+        getattr(processor, "rescale_factor", None) or 1 / 255,
+    )
+    if not rescales or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        stated = f"do_rescale={str(rescales).lower()} rescale_factor={factor:g}"
+        return Statistics.unusable(
+            source,
+            f"the image processor of the {source} has {stated}, and pixels are divided by 255 here",
+        )
+    if not getattr(processor, "do_normalize", True):
+        return Statistics.of_weights(
+            [0.0] * in_channels, [1.0] * in_channels, f"{source}, do_normalize=false", in_channels
+        )
+    mean, std = (
+        _per_channel(getattr(processor, name, None)) for name in ("image_mean", "image_std")
+    )
+    if not mean or len(mean) != len(std):
+        return Statistics.unusable(
+            source,
+            f"the image processor of the {source} states no image_mean and image_std that belong"
+            " together",
+        )
+    space = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
+    return Statistics.of_weights(mean, std, source, in_channels, input_space=space)
+
+
+def _per_channel(value: Any) -> list[float]:
+    return [value] * 3 if isinstance(value, int | float) else [float(each) for each in value or ()]
+
+
+def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
+    differ = [key for key in SHAPE if getattr(other, key, None) != getattr(own, key)]
+    if differ:
+        said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
+        raise UserError(
+            f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or"
+            " take the module/net of its size"
+        )
+
+
+def _fill_missing(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
+    own = net.state_dict()
+    for name, value in stored.items():
+        if (
+            name.endswith("patch_embeddings.projection.weight")
+            and value.shape[1] == 3
+            and own[name].shape[1] == 1
+        ):
+            stored[name] = value.sum(
+                1, keepdim=True
+            )  # a grey image is the same in all three channels
+    fits = {
+        name: value
+        for name, value in stored.items()
+        if name in own and own[name].shape == value.shape
+    }
+    free = (
+        "decode_head.classifier.",
+        "auxiliary_head.",
+        *(() if whole else ("decode_head.", "backbone.hidden_states_norms.")),
+    )
+    missing = [name for name in own if name not in fits and not name.startswith(free)]
+    if missing:
+        raise UserError(
+            f"module.net.weights={weights} lacks {len(missing)} of the net's weights (the first is"
+            f" {missing[0]}); name another, or null"
+        )
+    net.load_state_dict(own | fits)
+
+
+BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
+    "patch_size": Count,
+    "embed_dim": Count,
+    "depths": Sequence[Count],
+    "num_heads": Sequence[Count],
+    "window_size": Count,
+    "mlp_ratio": Positive,
+    "drop_path_rate": Fraction,
+    "hidden_dropout_prob": Fraction,
+    "attention_probs_dropout_prob": Fraction,
+}
+
+
+@validated
+class UperNet(nn.Module):
+    """Maps float `B x in_channels x H x W` to logits `B x classes x H x W`.
+
+    In training it gives a pair of them, the second from the auxiliary head, if there is one.
+
+    Args:
+        backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size,
+            drop_path_rate, ...
+        weights: A UPerNet or a Swin of the hub (`openmmlab/upernet-swin-base`), a local folder that
+            holds one (config.json and model.safetensors), or None for scratch. A head of other
+            classes starts afresh.
+        classes: Logits.
+        in_channels: 1 for grey: pretrained weights of three channels are then summed.
+        hidden_size: Channels of the fused map.
+        auxiliary: Whether training also has a small head on the third stage.
+        norm: `batch`, as published, or `group` (up to 32 groups), which does not depend on the
+            number of images per device.
+        gradient_checkpointing: Recompute the backbone's blocks in the backward pass: less memory,
+            more time.
+
+    Attributes:
+        statistics: Mean and std that the pretrained weights expect; None from scratch, or from a
+            folder that does not state them.
+
+    Raises:
+        Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another
+            shape.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        weights: str | None = None,
+        classes: Count = 1,
+        in_channels: Count = 1,
+        hidden_size: Count = 512,
+        auxiliary: bool = True,
+        norm: Literal["batch", "group"] = "batch",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+        for name, value in backbone.items():
+            check_value(f"backbone.{name}", value, BACKBONE.get(name, Any))
+        _check_window_size(backbone)
+        try:
+            swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
+            sizes = {
+                "hidden_size": hidden_size,
+                "num_labels": classes,
+                "use_auxiliary_head": auxiliary,
+            }
+            config = UperNetConfig(backbone_config=swin, **sizes)  # type: ignore[arg-type]
+            whole = UperNetForSemanticSegmentation(config)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"module.net.backbone={dict(backbone)} is no Swin that can be built"
+                f" ({_stage_line(error)}); correct it"
+            ) from error
+        self.statistics: Statistics | None = (
+            None if weights is None else load_upernet_weights(whole, weights)
+        )
+        self.encoder, self.decode_head, self.auxiliary_head = (
+            whole.backbone,
+            whole.decode_head,
+            whole.auxiliary_head,
+        )
+        self.encoder.swin.layernorm.requires_grad_(
+            False
+        )  # behind the last stage; nothing here looks at what it gives
+        self.depths = list(swin.depths)
+        if norm == "group":
+            _use_group_norm(self.decode_head)
+            _use_group_norm(self.auxiliary_head)
+        if gradient_checkpointing:
+            _checkpoint_blocks(self.encoder)
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits at the size of `image`."""
+        maps = self.encoder(image.contiguous()).feature_maps
+        logits = _upsample_features(self.decode_head(maps), image)
+        if self.training and self.auxiliary_head is not None:
+            return logits, _upsample_features(self.auxiliary_head(maps), image)
+        return logits
+
+    def depth_of(self, name: str) -> int:
+        """Return a parameter's depth: 0 for the patch embedding, `sum(depths) + 1` for the heads.
+
+        Args:
+            name: As in `named_parameters`.
+        """
+        last = sum(self.depths) + 1
+        if not name.startswith("encoder."):
+            return last
+        block = re.search(r"layers\.(\d+)\.blocks\.(\d+)\.", name)
+        if block:
+            return sum(self.depths[: int(block[1])]) + int(block[2]) + 1
+        stage = re.search(r"layers\.(\d+)\.downsample\.", name) or re.search(
+            r"hidden_states_norms\.stage(\d)", name
+        )
+        if stage is None:
+            return 0
+        return sum(self.depths[: int(stage[1]) + ("downsample" in name)])
+
+
+def _check_window_size(backbone: Mapping[str, Any]) -> None:
+    """Refuse a network that the library would build, but that fails at its first image."""
+    width, heads, depths = (
+        backbone.get("embed_dim", 96),
+        list(backbone.get("num_heads", [3, 6, 12, 24])),
+        list(backbone.get("depths", [2, 2, 6, 2])),
+    )
+    if (
+        len(depths) != 4
+        or len(heads) != 4
+        or any(width * 2**stage % number for stage, number in enumerate(heads))
+    ):
+        said = f"embed_dim={width} num_heads={heads} depths={depths}"
+        raise UserError(
+            f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels"
+            " evenly; correct one of them"
+        )
+
+
+def _upsample_features(logits: Tensor, image: Tensor) -> Tensor:
+    return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _use_group_norm(head: nn.Module | None) -> None:
+    """Replace BatchNorm by group normalisation wherever the head has it."""
+    for module in [] if head is None else list(head.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, nn.BatchNorm2d):
+                channels = (
+                    layer.num_features
+                )  # at least 8 a group: a map that was pooled to one pixel has no other values
+                groups = next(
+                    number
+                    for number in (32, 16, 8, 4, 2, 1)
+                    if number == 1 or (channels % number == 0 and channels >= 8 * number)
+                )
+                setattr(module, name, nn.GroupNorm(groups, channels))
+
+
+def _checkpoint_blocks(encoder: nn.Module) -> None:
+    """Checkpoint the inner one of the backbone's two nested levels alone.
+
+    Both together would compute everything three times.
+    """
+    from transformers.models.swin.modeling_swin import SwinLayer
+
+    for layer in encoder.modules():
+        if isinstance(layer, SwinLayer):
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+
+
+def _stage_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:160]

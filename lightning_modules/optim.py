@@ -1,0 +1,244 @@
+"""Optimizers and learning-rate schedules: parameter groups, warm-up, plateau, one cycle."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from lightning import Trainer
+from pydantic import Field
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+from datamodules.arguments import Fraction, NonNegative, Number, Whole, check_value, validated
+from datamodules.errors import UserError
+
+PROGRESS = {  # of a schedule's state: how far it has come
+    *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
+    *("best", "num_bad_epochs", "cooldown_counter"),
+}
+
+
+def check_optimizer(optimizer: Callable[..., Any]) -> None:
+    """Check the numbers of an optimizer before it is made in the middle of a run.
+
+    torch takes `true` for 1.
+
+    Args:
+        optimizer: A partial of an optimizer of torch, or of another library whose arguments have
+            defaults.
+
+    Raises:
+        ArgumentError: A number is negative or not finite, or a switch is neither true nor false.
+    """
+    keywords = getattr(optimizer, "keywords", {})
+    defaults = (
+        {
+            name: each.default
+            for name, each in inspect.signature(
+                getattr(optimizer, "func", optimizer)
+            ).parameters.items()
+        }
+        if keywords
+        else {}
+    )
+    for name, value in keywords.items():
+        default = defaults.get(name)
+        kind: Any = (
+            bool
+            if isinstance(default, bool)
+            else NonNegative
+            if isinstance(default, int | float)
+            else None
+        )
+        kind = (
+            Number
+            if isinstance(kind, type(NonNegative))
+            and isinstance(default, int | float)
+            and default < 0
+            else kind
+        )
+        if isinstance(default, tuple) and all(
+            isinstance(number, int | float) for number in default
+        ):
+            kind = Annotated[
+                Sequence[NonNegative], Field(min_length=len(default), max_length=len(default))
+            ]
+        if kind is not None:
+            check_value(f"optimizer.{name}", value, kind)
+
+
+def build_param_groups(
+    net: nn.Module,
+    named: Iterable[tuple[str, nn.Parameter]],
+    encoder_lr_mult: float = 1.0,
+    layer_decay: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Group all parameters that require a gradient by their learning rate, the lowest first.
+
+    Args:
+        net: The network; its `depth_of` is called if `layer_decay` is not 1.
+        named: The module's parameters; the net's names start with `net.`.
+        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
+        layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
+            et al. 2022, BEiT).
+
+    Returns:
+        Groups with `params` and `lr_factor`, by which the optimizer's rate is to be multiplied.
+
+    Raises:
+        Refusal: `layer_decay` of a network that does not say how deep its layers lie.
+    """
+    if layer_decay != 1.0 and not hasattr(net, "depth_of"):
+        raise UserError(
+            f"module.layer_decay={layer_decay} needs a network that knows its layers, such as"
+            " upernet_swin; set module.layer_decay=1.0"
+        )
+    found: dict[float, list[nn.Parameter]] = {}
+    deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
+    for name, parameter in named:
+        name = name.replace("_fsdp_wrapped_module.", "")
+        if parameter.requires_grad:
+            factor = encoder_lr_mult if name.startswith("net.encoder.") else 1.0
+            if layer_decay != 1.0:
+                factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
+            found.setdefault(factor, []).append(parameter)
+    return [
+        {"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())
+    ]
+
+
+def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: float = 1.0) -> None:
+    """Give a restored optimizer and schedule new hyperparameters, and keep their progress.
+
+    The learning rate becomes the new one times what the schedule had made of the old one so far.
+
+    Args:
+        wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer`
+            and `lr_scheduler`.
+        optimizer: The restored optimizer.
+        scheduler: The restored schedule, or None.
+        before: The rate with which the restored optimizer began, as a multiple of the new one; a
+            schedule such as a plateau does not store it.
+    """
+    new = wanted["optimizer"] if isinstance(wanted, dict) else wanted
+    for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
+        start = restored.get("initial_lr") or fresh["lr"] * before
+        done = restored["lr"] / start if start else 1.0
+        restored.update(
+            {name: value for name, value in fresh.items() if name not in ("params", "lr")}
+        )
+        restored["lr"] = fresh.get("initial_lr", fresh["lr"]) * done
+    if scheduler is not None:
+        state = wanted["lr_scheduler"]["scheduler"].state_dict()
+        scheduler.load_state_dict(
+            scheduler.state_dict()
+            | {name: value for name, value in state.items() if name not in PROGRESS}
+        )
+
+
+Span = range | None
+SPANNING = (
+    "warmup_cosine",
+    "one_cycle",
+)  # schedules whose course depends on the number of steps of the fit
+Given = Any  # by the module: what is not of the user needs no check
+PositiveShare = Annotated[Number, Field(gt=0, le=1)]
+
+
+@validated
+def plateau(
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1,
+    patience: Whole = 5,
+) -> dict[str, Any]:
+    """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
+    mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
+    scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
+    # once an epoch, but counted in steps: Lightning then steps it before it writes the epoch's
+    # checkpoint, not after
+    counted = {
+        "interval": "step",
+        "frequency": batches_per_epoch(trainer, span.start if span else None),
+    }
+    return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
+
+
+@validated
+def warmup_cosine(
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    warmup: Fraction = 0.05,
+    final: Fraction = 0.01,
+) -> dict[str, Any]:
+    """Rise linearly for `warmup` of all steps, then fall by a cosine to `final` times the rate."""
+    total = total_steps(trainer, span)
+    rising = max(1, round(warmup * total))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, total - rising))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+
+
+@validated
+def one_cycle(
+    optimizer: Given,
+    trainer: Given,
+    monitor: Given,
+    span: Given = None,
+    warmup: Fraction = 0.3,
+    start: PositiveShare = 0.04,
+    final: PositiveShare = 4e-6,
+) -> dict[str, Any]:
+    """One cycle (Smith 2018), stepped per batch: up from `start`, then down to `final`.
+
+    Both are multiples of the rate, which is reached within the share `warmup` of all steps.
+    """
+    highest = [group["lr"] for group in optimizer.param_groups]
+    total = max(2, total_steps(trainer, span))
+    scheduler = OneCycleLR(
+        optimizer,
+        highest,
+        total_steps=total,
+        pct_start=warmup,
+        div_factor=1 / start,
+        final_div_factor=start / final,
+    )
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = None) -> int:
+    """Return the training batches of an epoch on this rank; of the running one if None.
+
+    `data` is the data module before the trainer knows it.
+
+    Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a
+    checkpoint is restored, and a resumed run would see the batches of another epoch.
+    """
+    data = data or trainer.datamodule  # type: ignore[attr-defined]
+    batches = data.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)
+    limit = trainer.limit_train_batches
+    return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
+
+
+def total_steps(trainer: Trainer, span: Span = None, data: Any = None) -> int:
+    """Return the optimizer steps of the epochs of `span`, or of the whole fit if None.
+
+    `data` is as for `batches_per_epoch`.
+    """
+    if span is None and trainer.max_steps > 0:
+        return trainer.max_steps
+    epochs = span or range(max(1, trainer.max_epochs or 1))
+    return sum(
+        math.ceil(batches_per_epoch(trainer, epoch, data) / trainer.accumulate_grad_batches)
+        for epoch in epochs
+    )

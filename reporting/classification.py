@@ -1,0 +1,90 @@
+"""Chooses classified images for the page: random ones and the most confident errors."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from torch import Tensor
+
+from datamodules.loading.dataset import Sample
+from evaluation.decision_rule import DecisionRule
+from evaluation.evidence import ClassificationEvidence
+from reporting.cases import SIDE, Case, Ranking, choose_cases, enlarge, indices_of, round_robin
+
+
+def rankings(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Ranking]:
+    """Order all images at random, and by the most confident errors of each kind."""
+    random = np.random.default_rng(seed).permutation(len(evidence))
+    found = {"random": Ranking(random, len(evidence))}
+    for kind, errors in _classification_errors(evidence).items():
+        first = dict.fromkeys(i for i, _ in errors)
+        found[kind] = Ranking(
+            np.array([*first, *(i for i in random.tolist() if i not in first)], int), len(first)
+        )
+    return found
+
+
+def select_cases(evidence: ClassificationEvidence, number: int, seed: int = 0) -> list[Case]:
+    """Choose `number` random images and as many of each kind of confident error, none twice."""
+    wrong: dict[str, dict[int, int]] = {
+        kind: dict(reversed(errors)) for kind, errors in _classification_errors(evidence).items()
+    }  # image -> its surest class
+    picked = choose_cases(rankings(evidence, seed), number)
+    return [
+        Case(kind, str(evidence.ids[i]), _label_caption(evidence, i, wrong.get(kind, {}).get(i)))
+        for kind, i in picked
+    ]
+
+
+def select_examples(
+    evidence: ClassificationEvidence, number: int, ids: Sequence[str] | None = None
+) -> list[Case]:
+    """Return the named images, or `number` of the surest errors and random images in turn."""
+    if ids is not None:
+        return [
+            Case("asked for", str(evidence.ids[i]), _label_caption(evidence, i))
+            for i in indices_of(evidence.ids, ids)
+        ]
+    rows = {
+        kind: list(cases)
+        for kind, cases in groupby(select_cases(evidence, number), lambda case: case.kind)
+    }
+    return round_robin(dict(reversed(rows.items())), number)
+
+
+def _classification_errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]]:
+    """Return kind of error -> (image, class) pairs, the most confident first."""
+    says, truth, probability = evidence.predicted, evidence.labels > 0, evidence.probability
+    kinds = {"most confident false positives": (says & ~truth, probability)}
+    # of exclusive classes every error is a false positive of one and a false negative of another
+    if not evidence.exclusive:
+        kinds["most confident false negatives"] = (~says & truth, 1 - probability)
+    return {
+        kind: [
+            (i, c) for i, c in np.argwhere(wrong)[np.argsort(-sure[wrong], kind="stable")].tolist()
+        ]
+        for kind, (wrong, sure) in kinds.items()
+    }
+
+
+def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None = None) -> str:
+    """State the probability of `channel`, else of the likeliest class, and the true classes."""
+    probability = evidence.probability[i]
+    c = int(probability.argmax()) if channel is None else channel
+    true = [name for name, label in zip(evidence.classes, evidence.labels[i], strict=True) if label]
+    return f"p({evidence.classes[c]}) = {probability[c]:.3f}, truth: {', '.join(true) or 'none'}"
+
+
+def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+    """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
+    pixels = (
+        batch["image"][i][batch["content"][i].inside].expand(3, -1, -1).numpy().transpose(1, 2, 0)
+    )
+    return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
+
+
+def render_panes(
+    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
+) -> dict[str, np.ndarray]:
+    """Return the picture as the only pane."""
+    return {"image": render_image(batch, i, side)}

@@ -1,0 +1,218 @@
+"""Tell what differs between runs, in short labels."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reporting.yaml_io import read_yaml
+
+SEED_KEYS = ("seed", "datamodule.seed")
+EXECUTION_KEYS = (
+    "paths",
+    "title",
+    "runs",
+    "do",
+    "resume",
+    "logger",
+)  # what a run is called and how it is carried out, not what it is
+EXECUTION_KEY_PREFIXES = (
+    "callbacks.pruning.",
+    "callbacks.progress.",
+    "callbacks.report.",
+    "trainer.enable_progress_bar",
+    "datamodule.num_workers",
+)
+SIGNIFICANT_DIGITS = 4  # of a number
+MAX_LISTED_DIFFERENCES = (
+    2  # places in which a list of settings may differ before its variants are called by letters
+)
+
+
+def flatten_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Flatten a configuration to dotted keys, without the run's names and how it is executed."""
+    config = config or {}
+    own = (config.get("paths") or {}).get("run")
+    flat = _iter_leaves({name: part for name, part in config.items() if name not in EXECUTION_KEYS})
+    return {
+        key: value
+        for key, value in flat
+        if not key.startswith(EXECUTION_KEY_PREFIXES) and not _mentions_run_dir(own, value)
+    }
+
+
+def _mentions_run_dir(run_dir: Any, value: Any) -> bool:
+    return run_dir is not None and isinstance(value, str | list) and str(run_dir) in str(value)
+
+
+def _iter_leaves(config: Any) -> Iterator[tuple[str, Any]]:
+    found = [("", config)]
+    while found:
+        prefix, part = found.pop()
+        if isinstance(part, dict):
+            found.extend(
+                (f"{prefix}.{name}" if prefix else str(name), value)
+                for name, value in reversed(part.items())
+            )
+        elif isinstance(part, list) and any(
+            isinstance(value, dict) for value in part
+        ):  # such as the stages of a curriculum
+            found.extend(
+                (f"{prefix}[{number}]", value) for number, value in reversed(list(enumerate(part)))
+            )
+        else:
+            yield prefix, part
+
+
+def config_diff(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Name each run's settings that not all share: stem of the key -> words.
+
+    Words are such as `rank=8` or `stages[1].lr=0.0001`. A list that differs in more than two places
+    has a letter for each of its variants: `stages=B`. Numbers are rounded unless different runs
+    would then look alike.
+
+    Args:
+        settings: One mapping a run.
+    """
+    exact, rounded = (
+        _describe_differences(settings, None),
+        _describe_differences(settings, SIGNIFICANT_DIGITS),
+    )
+    kinds = [len({tuple(one.items()) for one in said}) for said in (exact, rounded)]
+    return rounded if kinds[0] == kinds[1] else exact
+
+
+def _describe_differences(
+    settings: Sequence[Mapping[str, Any]], digits: int | None
+) -> list[dict[str, str]]:
+    keys = dict.fromkeys(key for one in settings for key in one)
+    stems: dict[str, list[str]] = {}
+    for key in keys:
+        first = settings[0].get(key)
+        if any(one.get(key) != first for one in settings):
+            stems.setdefault(key.split("[")[0], []).append(key)
+    found: list[dict[str, str]] = [{} for _ in settings]
+    names = _shorten_stems(stems)
+    for stem, unequal in stems.items():
+        name = names[stem]
+        letters = (
+            _variant_letters(settings, stem)
+            if sum("[" in key for key in unequal) > MAX_LISTED_DIFFERENCES
+            else None
+        )
+        for n, one in enumerate(settings):
+            words = [
+                f"{name}{key.removeprefix(stem)}={_format_rounded(one[key], digits)}"
+                for key in unequal
+                if key in one
+            ]
+            if letters and letters[n]:
+                found[n][stem] = f"{name}={letters[n]}"
+            elif words:
+                found[n][stem] = ", ".join(words)
+    return found
+
+
+def _shorten_stems(stems: Iterable[str]) -> dict[str, str]:
+    """Shorten each key to its last part, or to its last two where last parts collide."""
+    last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
+    return {
+        stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :])
+        for stem in stems
+    }
+
+
+def _format_rounded(value: Any, digits: int | None) -> str:
+    return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
+
+
+def _variant_letters(settings: Sequence[Mapping[str, Any]], stem: str) -> list[str]:
+    """Letter the variants of a list in order, from A; numbers beyond 26, '' for runs without it."""
+    variants = [
+        repr([(key, value) for key, value in one.items() if key.startswith(f"{stem}[")])
+        for one in settings
+    ]
+    place = {
+        variant: number
+        for number, variant in enumerate(dict.fromkeys(v for v in variants if v != "[]"))
+    }
+    return [
+        "" if v == "[]" else chr(ord("A") + place[v]) if place[v] < 26 else str(place[v])
+        for v in variants
+    ]
+
+
+SWEEP_OVERRIDE_PREFIXES = ("resume", "callbacks.pruning", "hydra.")  # words that the sweep adds
+REPLICATE_KEYS = (
+    "fold",
+    "seed",
+)  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
+
+
+def load_trial_overrides(sweep_dir: Path) -> dict[str, list[str]]:
+    """Trial -> all its words, in the order of their numbers; none of one whose file was cut off."""
+    paths = sorted(
+        sweep_dir.glob("*/.hydra/overrides.yaml"),
+        key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)),
+    )
+    return {path.parents[1].name: _read_overrides(path) for path in paths}
+
+
+def _read_overrides(path: Path) -> list[str]:
+    try:
+        found = read_yaml(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
+    """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
+    words = {
+        name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
+        for name, said in load_trial_overrides(sweep_dir).items()
+    }
+    keys = [
+        key
+        for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial)
+        if not key.startswith(SWEEP_OVERRIDE_PREFIXES)
+    ]
+    differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
+    return {
+        name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()
+    }
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> as many of its last parts as tell it from the others: `lr`, `loss.alpha`."""
+    names = {}
+    for key in (found := list(keys)):
+        parts = key.split(".")
+        ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        names[key] = next(
+            (
+                end
+                for end in ends
+                if sum(other == end or other.endswith(f".{end}") for other in found) == 1
+            ),
+            key,
+        )
+    return names
+
+
+def parse_finite_number(value: str) -> float | None:
+    """A value as a finite number, where it is one."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if isfinite(found) else None
+
+
+def format_value(value: str) -> str:
+    """A value for people: numbers of many digits are rounded to four."""
+    found = parse_finite_number(value)
+    return value if found is None or len(value) <= 7 else f"{found:.4g}"

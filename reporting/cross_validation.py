@@ -1,0 +1,490 @@
+"""Merge folds and seeds into one report of out-of-fold predictions."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from datamodules.errors import UserError
+from datamodules.formats.atomic_write import atomic_write
+from datamodules.sampling.hard_example_scores import merge_fold_scores
+from evaluation.bootstrap import seed_caveat, seed_statistics
+from evaluation.evidence import Evidence, write_evidence
+from evaluation.views import drop_near_duplicates, per_patient
+from reporting.commands import ensemble_test_command, relative_to_cwd
+from reporting.out_of_fold import (
+    OUT_OF_FOLD,
+    TEST,
+    SeedRuns,
+    group_by_seed,
+    restrict_to_common_images,
+)
+from reporting.page import write_page
+from reporting.ranking import Ranking, choose_ranking, get_monitor
+from reporting.rendering import render
+from reporting.report_data import ReportInput, build_report, load_config, write_json
+from reporting.run_folder import FoldRun, get_score, load_fold_run, load_fold_runs, overall_scores
+from reporting.sections import Section
+from reporting.tables import print_table
+from reporting.variant_comparison import compare_variants
+
+
+def common_monitor(fold_runs: Sequence[FoldRun], evidence: Evidence) -> Ranking:
+    """The score that all fits monitored, else the first of their pages."""
+    head = evidence.headline_metrics[0]
+    return choose_ranking(
+        [get_monitor(fit.config, head) for fit in fold_runs],
+        {score.name for score in evidence.scores},
+        head,
+    )
+
+
+def fold_seed_matrix(
+    seeds: Sequence[SeedRuns], split: str, score: str, folder: Path
+) -> dict[str, Any]:
+    """Values, pages and means; None where a fit is not there or its score is undefined.
+
+    Args:
+        seeds: The columns, also those that left nothing.
+        split: Of the score.
+        score: Its name.
+        folder: From which pages are linked.
+    """
+    folds = sorted(
+        {
+            fold
+            for seed in seeds
+            for fold in (*seed.fold_runs, *seed.missing_reasons)
+            if fold is not None
+        }
+    )
+    cells = [[_matrix_cell(seed, fold, split, score, folder) for seed in seeds] for fold in folds]
+    values = [[cell["value"] for cell in row] for row in cells]
+    return {
+        "folds": folds,
+        "seeds": [seed.seed for seed in seeds],
+        "cells": cells,
+        "of_folds": [mean_and_sd(row) for row in values],
+        "of_seeds": [mean_and_sd(column) for column in zip(*values, strict=True)],
+        "of_all": mean_and_sd([value for row in values for value in row]),
+    }
+
+
+def _matrix_cell(
+    seed_runs: SeedRuns, fold: int, split: str, score: str, folder: Path
+) -> dict[str, Any]:
+    fit = seed_runs.fold_runs.get(fold)
+    value = get_score(fit.report, split, score) if fit else float("nan")
+    page = os.path.relpath(fit.folder / "report.html", folder) if fit else None
+    return {
+        "value": value if value == value else None,
+        "page": page,
+        "why": seed_runs.missing_reasons.get(fold),
+    }
+
+
+def mean_and_sd(values: Iterable[float | None]) -> dict[str, float | None]:
+    """Mean and standard deviation of those that are known; None where there are too few."""
+    known = [value for value in values if value is not None and value == value]
+    return {"mean": fmean(known) if known else None, "sd": stdev(known) if len(known) > 1 else None}
+
+
+def merge_folds(
+    seed_runs: SeedRuns, folder: Path, title: str, is_one_of_several: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Writes `evidence/out_of_fold.npz`, report.json and report.html.
+
+    Args:
+        seed_runs: Some of its folds at least.
+        folder: Where to.
+        title: Of the page, to which the number of folds is added; the same for all seeds, which a
+            comparison then takes as one arm.
+        is_one_of_several: Whether other seeds have such pages too.
+
+    Returns:
+        As in report.json, and the page.
+    """
+    evidence, fits = seed_runs.evidence, list(seed_runs.fold_runs.values())
+    write_evidence(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
+    by = common_monitor(fits, evidence).score
+    rows = [_fold_row(fit, by, folder) for fit in fits]
+    over = {split: mean_and_sd(row[split] for row in rows) for split in ("val", "test")}
+    beside = {"folds": rows, "folds_score": by} | {
+        f"folds_{name}": {split: of[name] for split, of in over.items()} for name in ("mean", "sd")
+    }
+    missing = list_missing_fits([seed_runs])
+    whole = len(fits) + len(seed_runs.missing_reasons)
+    title = f"{title}, {whole} folds" if not missing else f"{title}, {len(fits)} of {whole} folds"
+    run = ReportInput(
+        title,
+        folder,
+        {OUT_OF_FOLD: evidence},
+        [],
+        beside | describe_fits(fits, missing, folder),
+        evaluated_split=OUT_OF_FOLD,
+    )
+    found = build_report(run, common_data(fits[0]))
+    found["config"] = load_config(folder) or common_config(fits[0])
+    if missing:
+        found["caveat"] = {
+            split: f"{said}; only of {len(fits)} of {whole} folds"
+            for split, said in found["caveat"].items()
+        }
+    write_json(found, folder / "report.json")
+    return found, write_page(
+        found, run.evidence, [], folder, _seed_sections(seed_runs, missing, is_one_of_several)
+    )
+
+
+def _seed_sections(
+    seed_runs: SeedRuns, missing: Sequence[str], is_one_of_several: bool
+) -> list[Section]:
+    found = (
+        [
+            Section(
+                "Missing folds",
+                "What they would have judged is in no number of this page.",
+                messages=missing,
+            )
+        ]
+        if missing
+        else []
+    )
+    if is_one_of_several:
+        found.append(
+            Section(
+                "Seed",
+                "The other seeds, and the mean of all, are on the page of the multirun.",
+                messages=[f"This is seed {seed_runs.seed}"],
+            )
+        )
+    return found
+
+
+def list_missing_fits(seeds: Sequence[SeedRuns]) -> list[str]:
+    """One sentence for each fit that is not there."""
+    return [
+        f"{'' if fold is None else f'fold {fold} of '}seed {seed.seed} is missing: {why}"
+        for seed in seeds
+        for fold, why in seed.missing_reasons.items()
+    ]
+
+
+def describe_fits(
+    fold_runs: Sequence[FoldRun], missing: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    """What report.json says of the fits, by which they are found again as one ensemble."""
+    return {
+        "fits": [
+            {"fold": fit.fold, "seed": fit.seed, "folder": os.path.relpath(fit.folder, folder)}
+            for fit in fold_runs
+        ],
+        "lacking": list(missing),
+    }
+
+
+def common_data(fold_run: FoldRun) -> dict[str, Any]:
+    """What one fit said of the data, as far as it holds for all of them: nothing of test is judged here."""
+    data = fold_run.report["data"]
+    return data | {"splits": {}, "near_duplicates": data["near_duplicates"] | {"test_images": []}}
+
+
+def common_config(fold_run: FoldRun) -> dict[str, Any]:
+    """What all fits were asked for: one's configuration without its fold."""
+    return fold_run.config | {
+        "fold": None,
+        "datamodule": fold_run.config.get("datamodule", {}) | {"fold": None},
+    }
+
+
+def _fold_row(fold_run: FoldRun, score: str, folder: Path) -> dict[str, Any]:
+    page = os.path.relpath(fold_run.folder / "report.html", folder)
+    return {
+        "fold": fold_run.fold,
+        "val": get_score(fold_run.report, "val", score),
+        "test": get_score(fold_run.report, "test", score),
+        "page": page,
+    }
+
+
+def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
+    """Writes report.json and report.html, and of folds a page of each seed's into `merged/seed*`.
+
+    Args:
+        seeds: Of one arm, also those that left nothing.
+        folder: Where to.
+        title: Of the page, to which their numbers are added.
+
+    Returns:
+        As in report.json, and the page.
+
+    Raises:
+        Refusal: the seeds were judged on different images.
+    """
+    there = [seed for seed in seeds if seed.fold_runs]
+    fits = [fit for seed in there for fit in seed.fold_runs.values()]
+    judged, first = there[0].evaluated_split, fits[0]
+    rows = _seed_rows(there, folder, title)
+    evidence, left_out = restrict_to_common_images({seed.seed: seed for seed in there})
+    missing = list_missing_fits(seeds)
+    if left_out:
+        missing.append(
+            f"all seeds are judged on the images that each of them has judged; {left_out} others"
+            " are left out"
+        )
+    by = common_monitor(fits, evidence[there[0].seed]).score
+    data = first.report["data"] if judged == TEST else common_data(first)
+    splits = _collect_splits(there, evidence, set(data["near_duplicates"]["test_images"]))
+    beside = {
+        "scores": {split: seed_statistics(seen) for split, seen in splits.items()},
+        "caveat": {
+            split: seed_caveat(seen, "networks" if split == TEST != judged else "seeds")
+            for split, seen in splits.items()
+        },
+        "ranked_by": by,
+        "seeds": rows,
+        "matrix": (
+            {split: fold_seed_matrix(seeds, split, by, folder) for split in ("val", "test")}
+            if judged != TEST
+            else {}
+        ),
+        "new_cut": (
+            judged != TEST
+            and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1
+        ),
+    }
+    whole = f"{first.folds} folds x {len(seeds)} seeds" if judged != TEST else f"{len(seeds)} seeds"
+    run = ReportInput(
+        f"{title}, {whole}",
+        folder,
+        {judged: splits[judged][0]},
+        [],
+        beside | describe_fits(fits, missing, folder),
+        evaluated_split=judged,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    found = build_report(run, data) | {"config": common_config(first)}
+    write_json(found, folder / "report.json")
+    return found, _write_seeds_page(
+        found,
+        folder,
+        ensemble_test_command(fits, folder)
+        if judged != TEST and not list_missing_fits(seeds)
+        else None,
+    )
+
+
+def _write_seeds_page(report: dict[str, Any], folder: Path, ensemble_command: str | None) -> Path:
+    words = {
+        "title": report["title"],
+        "phantom": report["data"]["phantom"],
+        "together": ensemble_command,
+    }
+    page = folder / "report.html"
+    atomic_write(page, render("seeds.html", found=report, **words).encode())
+    return page
+
+
+def _collect_splits(
+    seeds: Sequence[SeedRuns], evidence: Mapping[int, Evidence], near_duplicates: set[str]
+) -> dict[str, list[Evidence]]:
+    """What is scored: the judged split of each seed, with its further views; of folds also test, by every network."""
+    judged = seeds[0].evaluated_split
+    found: dict[str, list[Evidence]] = {judged: list(evidence.values())}
+    for seen in evidence.values():
+        for split, view in (
+            drop_near_duplicates({judged: seen}, near_duplicates)
+            | per_patient({judged: seen}, judged)
+        ).items():
+            found.setdefault(split, []).append(view)
+    other = TEST if judged != TEST else "val"
+    beside = [
+        fit.evidence[other]
+        for seed in seeds
+        for fit in seed.fold_runs.values()
+        if other in fit.evidence
+    ]
+    if beside and len({seen.identity for seen in beside}) == 1:
+        found[other] = beside
+    return found
+
+
+def _seed_rows(seeds: Sequence[SeedRuns], folder: Path, title: str) -> list[dict[str, Any]]:
+    """Each seed by itself, also where one of them, or all together, cannot be merged."""
+    rows, refused = [], None
+    for seed in seeds:
+        try:
+            rows.append(_seed_row(seed, folder, title))
+        except UserError as refusal:
+            refused = refused or refusal
+    if refused is not None:
+        raise refused
+    return rows
+
+
+def _seed_row(seed_runs: SeedRuns, folder: Path, title: str) -> dict[str, Any]:
+    """A seed by itself; its folds get a page of their own."""
+    if seed_runs.evaluated_split == TEST:
+        report, page = (
+            seed_runs.fold_runs[None].report,
+            seed_runs.fold_runs[None].folder / "report.html",
+        )
+    else:
+        report, page = merge_folds(
+            seed_runs, folder / "merged" / f"seed{seed_runs.seed}", title, is_one_of_several=True
+        )
+    single = overall_scores(report["scores"][seed_runs.evaluated_split])
+    return {
+        "seed": seed_runs.seed,
+        "scores": {name: single[name]["value"] for name in report["heads"]},
+        "n": single[report["heads"][0]]["n"],
+        "fits": len(seed_runs.fold_runs),
+        "of": len(seed_runs.fold_runs) + len(seed_runs.missing_reasons),
+        "page": os.path.relpath(page, folder),
+    }
+
+
+FOLD_SUFFIX = re.compile(r", fold \d+ of \d+(?= \(|$)")  # in a title, before its note on leaks
+
+
+@rank_zero_only
+def merge_run_folds(folder: Path, folds: int, title: str) -> None:
+    """The folds of one run, on the first process alone: `evidence/out_of_fold.npz`, report.json and report.html in its folder.
+
+    Args:
+        folder: Of the run, with `fold0`, `fold1`, ...
+        folds: How many.
+        title: Of the run.
+
+    Raises:
+        Refusal: a fold left no evidence, or it cannot be read.
+    """
+    fits = [replace(load_fold_run(folder / f"fold{fold}"), folds=folds) for fold in range(folds)]
+    for fit in fits:
+        if fit.missing_reason:
+            raise UserError(
+                f"{fit.folder} cannot be merged with the other folds: {fit.missing_reason}"
+            )
+    _finish_merge(fits, *merge_variant(group_by_seed(fits)[""], folder, title))
+
+
+def merge_sweep_runs(folder: Path) -> None:
+    """What a multirun over folds or seeds leaves together in its folder.
+
+    Nothing where neither was swept; where they cannot be merged, a sentence says why and the trials
+    stand for themselves.
+
+    Args:
+        folder: Of the multirun, with a folder a trial.
+    """
+    fits = load_fold_runs(folder)
+    if all(fit.fold is None for fit in fits) and len({fit.seed for fit in fits}) < 2:
+        return
+    try:
+        _merge_variants(fits, folder)
+    except UserError as refusal:
+        print(f"the trials of {relative_to_cwd(folder)} are not merged: {refusal}", file=sys.stderr)
+
+
+def _merge_variants(fold_runs: list[FoldRun], folder: Path) -> None:
+    arms = {
+        arm: seeds
+        for arm, seeds in group_by_seed(fold_runs).items()
+        if any(seed.fold_runs for seed in seeds)
+    }
+    if not arms:
+        raise UserError("none of them was finished and tested")
+    places = {
+        arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}"
+        for number, arm in enumerate(arms)
+    }
+    titles = {arm: _variant_title(seeds) for arm, seeds in arms.items()}
+    merged = {}
+    for arm, seeds in _select_one_design(arms).items():
+        try:
+            merged[arm] = merge_variant(
+                seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm]
+            )
+        except UserError as refusal:
+            _print_merge_error(refusal, arm, places[arm])
+    if len(arms) == 1 and merged:
+        _finish_merge(fold_runs, *merged[next(iter(arms))])
+    elif len(merged) > 1:
+        compare_variants(
+            arms,
+            {arm: found for arm, (found, _) in merged.items()},
+            folder,
+            " and ".join(dict.fromkeys(titles[arm] for arm in merged)),
+        )
+    else:
+        for found, page in merged.values():
+            print_table(found, page)
+
+
+def _variant_title(seeds: Sequence[SeedRuns]) -> str:
+    """Of an arm, which its own fits say."""
+    first = next(fit for seed in seeds for fit in seed.fold_runs.values())
+    return FOLD_SUFFIX.sub("", str(first.config.get("title", first.report["title"])))
+
+
+def _select_one_design(variants: Mapping[str, list[SeedRuns]]) -> dict[str, list[SeedRuns]]:
+    """Arms that are judged in one way: where some have folds, those without are left out, because their test is nothing out of fold."""
+    folded = {
+        arm: seeds
+        for arm, seeds in variants.items()
+        if any(seed.fold_runs and seed.evaluated_split == OUT_OF_FOLD for seed in seeds)
+    }
+    without = [arm for arm in variants if arm not in folded]
+    if folded and without:
+        print(
+            f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a"
+            " multirun of each",
+            file=sys.stderr,
+        )
+    return folded or dict(variants)
+
+
+def _print_merge_error(error: UserError, variant: str, folder: Path) -> None:
+    """Why an arm is not merged, and where each of its seeds stands by itself."""
+    pages = [relative_to_cwd(path) for path in sorted(folder.glob("merged/seed*/report.html"))]
+    each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""
+    print(
+        f"the trials of {variant or relative_to_cwd(folder)} are not merged: {error}{each}",
+        file=sys.stderr,
+    )
+
+
+def merge_variant(seeds: list[SeedRuns], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
+    """The seeds of one arm; of one seed its folds alone.
+
+    Args:
+        seeds: Of the arm, also those that left nothing.
+        folder: Where to.
+        title: Of the page.
+
+    Returns:
+        As in report.json, and the page.
+    """
+    return (
+        merge_folds(seeds[0], folder, title)
+        if len(seeds) == 1
+        else merge_seeds(seeds, folder, title)
+    )
+
+
+def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) -> None:
+    """The short table, what is missing, and where nothing is, the folds' probabilities together and how to go on."""
+    print_table(report, page)
+    for sentence in report["lacking"]:
+        print(sentence, file=sys.stderr)
+    if not report["lacking"] and fold_runs[0].fold is not None:
+        merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
+        print(
+            f"all {len(fold_runs)} networks together on test: {ensemble_test_command(fold_runs, page.parent)}"
+        )

@@ -1,0 +1,145 @@
+"""Figures of a classification: ROC, precision-recall, F1, calibration, probabilities."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from evaluation.evidence import ClassificationEvidence
+from evaluation.metrics.classification import ClassificationDecision
+from reporting.figures.style import COLORS, INK, PALETTE, figure, legend, line_style
+
+SplitEvidence = Mapping[str, ClassificationEvidence]
+
+
+def classification_figures(evidence: SplitEvidence) -> dict[str, str]:
+    """Return title -> SVG."""
+    drawn = {
+        "ROC": figure(lambda axes: _draw_roc(axes, evidence)),
+        "Precision and recall": figure(lambda axes: _draw_precision_recall(axes, evidence)),
+        "F1 against threshold": figure(lambda axes: _draw_f1(axes, evidence)),
+        "Calibration": figure(lambda axes: _draw_calibration(axes, evidence)),
+    }
+    return drawn | {"Probabilities by truth": figure(lambda axes: _draw_histogram(axes, evidence))}
+
+
+def _draw_curves(
+    evidence: SplitEvidence,
+) -> Iterator[tuple[str, dict[str, Any], ClassificationDecision, float | None]]:
+    """Yield label, style, decision and threshold of every curve.
+
+    A single class has a curve per split, several classes one each for the last split. The threshold
+    is None where images have different ones.
+    """
+    several = len(next(iter(evidence.values())).classes) > 1
+    for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
+        for c, name in enumerate(seen.classes):
+            decided = seen.decided(c)
+            if len(seen) and 0 < decided.positive.sum() < len(seen):
+                style = line_style(c) if several else {"color": COLORS[split]}
+                thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
+                yield (
+                    f"{split} {name}" if several else split,
+                    style,
+                    decided,
+                    float(thresholds[0]) if len(thresholds) == 1 else None,
+                )
+
+
+def _rate_curve(d: ClassificationDecision) -> tuple[float, float, float]:
+    """Return false positive rate, recall and precision of a decision."""
+    tp, fp = (d.predicted & d.positive).sum(), (d.predicted & ~d.positive).sum()
+    return fp / max(1, (~d.positive).sum()), tp / max(1, d.positive.sum()), tp / max(1, tp + fp)
+
+
+def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for label, style, decided, _ in _draw_curves(evidence):
+        false, true, _ = roc_curve(decided.positive, decided.ranking)
+        axes.plot(false, true, label=label, **style)
+        at = _rate_curve(decided)
+        axes.plot(at[0], at[1], "o", color=style["color"], markersize=5)
+    axes.set(
+        xlabel="false positive rate (dot: at the rule)",
+        ylabel="sensitivity",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    legend(axes, "lower right")
+
+
+def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
+    for label, style, decided, _ in _draw_curves(evidence):
+        precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
+        axes.step(recall, precision, label=label, where="post", **style)
+        axes.axhline(
+            float(decided.positive.mean()), color=style["color"], linewidth=0.7, linestyle=":"
+        )
+        at = _rate_curve(decided)
+        axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
+    axes.set(
+        xlabel="recall (dotted: prevalence)",
+        ylabel="precision (dot: at the rule)",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    legend(axes, "lower left")
+
+
+def _draw_f1(axes: Axes, evidence: SplitEvidence) -> None:
+    thresholds = np.linspace(0, 1, 501)
+    for label, style, decided, threshold in _draw_curves(evidence):
+        positive, all_ = (
+            np.sort(decided.probability[decided.positive]),
+            np.sort(decided.probability),
+        )
+        tp, says = (
+            len(positive) - np.searchsorted(positive, thresholds),
+            len(all_) - np.searchsorted(all_, thresholds),
+        )
+        axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), label=label, **style)
+        if threshold is not None:
+            axes.axvline(threshold, color=COLORS["val"], linewidth=0.8, linestyle=":")
+    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
+    legend(axes, "lower center")
+
+
+def _draw_calibration(axes: Axes, evidence: SplitEvidence) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for label, style, decided, _ in _draw_curves(evidence):
+        bins = np.minimum((decided.probability * 10).astype(int), 9)
+        number = np.bincount(bins, minlength=10)
+        some = number > 0
+        stated = np.bincount(bins, decided.probability, 10)[some] / number[some]
+        true = np.bincount(bins, decided.positive, 10)[some] / number[some]
+        axes.plot(stated, true, linewidth=1, label=label, **style)
+        axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=style["color"])
+    axes.set(
+        xlabel="stated probability (area: images)",
+        ylabel="share that is positive",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    legend(axes, "upper left")
+
+
+def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
+    split, seen = list(evidence.items())[-1]
+    truth, probability = (seen.labels > 0).ravel(), seen.probability.ravel()
+    for positive, colour, name in (
+        (True, PALETTE[0], "truly positive"),
+        (False, PALETTE[1], "truly negative"),
+    ):
+        values = probability[truth == positive]
+        axes.hist(
+            values,
+            np.linspace(0, 1, 21).tolist(),
+            histtype="stepfilled",
+            alpha=0.4,
+            color=colour,
+            label=f"{name} (n={len(values)})",
+        )
+    axes.set(xlabel=f"probability on {split}", ylabel="images", xlim=(0, 1))
+    legend(axes, "upper center")

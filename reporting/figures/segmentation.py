@@ -1,0 +1,216 @@
+"""Figures of a segmentation report. Add a segmentation plot here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from evaluation.evidence import SegmentationEvidence
+from evaluation.logit_histogram import LEVELS, bin_probability
+from evaluation.metrics.segmentation import chunks, dice, pixel_counts
+from evaluation.threshold_sweep import at_operating_point, best_f1_bin, pixel_pr_curve
+from reporting.figures.style import COLORS, INK, figure, legend
+
+SplitEvidence = Mapping[str, SegmentationEvidence]
+CURVE_BINS = np.arange(80, 177)
+
+
+def segmentation_figures(evidence: SplitEvidence) -> dict[str, str]:
+    """Return title -> SVG; with several classes, precision and recall are panels instead."""
+    single = len(next(iter(evidence.values())).classes) == 1
+    found = {
+        "Dice against threshold": figure(
+            lambda axes: (
+                draw_dice_curve(axes, evidence, 0)
+                if single
+                else _dice_per_threshold(axes, evidence)
+            )
+        )
+    }
+    if single:
+        found["Precision and recall of pixels"] = figure(
+            lambda axes: draw_precision_recall(axes, evidence, 0)
+        )
+    found["Reliability of pixel probabilities"] = figure(
+        lambda axes: _draw_reliability(axes, evidence)
+    )
+    return found | {
+        "Dice of single images": figure(lambda axes: _draw_dice_histogram(axes, evidence))
+    }
+
+
+def mean_dice_curve(
+    seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = CURVE_BINS
+) -> np.ndarray:
+    """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
+    few = chunks(len(seen))
+    return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
+        1, len(seen)
+    )
+
+
+def draw_dice_curve(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
+    """Plot one class's mean Dice against the threshold, a curve per split, and mark the rule."""
+    for split, seen in evidence.items():
+        axes.plot(
+            bin_probability(CURVE_BINS),
+            mean_dice_curve(seen, channel),
+            color=COLORS[split],
+            label=split,
+        )
+        axes.axvline(
+            float(bin_probability(seen.rule[0, channel, 2])),
+            color=COLORS["val"],
+            linewidth=0.8,
+            linestyle=":",
+        )
+    axes.set(
+        xlabel="threshold (dotted: chosen on val)",
+        ylabel="mean Dice of images, min area left out",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    legend(axes, "lower center")
+
+
+def _dice_per_threshold(axes: Axes, evidence: SplitEvidence) -> None:
+    """Plot the mean over classes in bold and each class thin."""
+    for split, seen in evidence.items():
+        curves = [mean_dice_curve(seen, c) for c in range(len(seen.classes))]
+        for of_class in curves:
+            axes.plot(
+                bin_probability(CURVE_BINS),
+                of_class,
+                color=COLORS[split],
+                linewidth=0.7,
+                alpha=0.45,
+            )
+        axes.plot(
+            bin_probability(CURVE_BINS),
+            np.mean(curves, axis=0),
+            color=COLORS[split],
+            linewidth=2.4,
+            label=f"{split}, mean of classes",
+        )
+    axes.set(
+        xlabel="threshold (thin: single classes)",
+        ylabel="mean Dice of images",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    legend(axes, "best")
+
+
+def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
+    """Plot pixel precision against recall of one class, a curve per split.
+
+    A dot marks the threshold of val's best F1 on each curve, a ring the rule in force.
+    """
+    byte = best_f1_bin(evidence["val"], channel) if "val" in evidence else None
+    for split, seen in evidence.items():
+        points, colour = pixel_pr_curve(seen, channel), COLORS[split]
+        words = split.replace("_", " ")
+        if byte is not None and np.isfinite(points.f1[byte]):
+            axes.plot(
+                points.recall[byte],
+                points.precision[byte],
+                "o",
+                color=colour,
+                markersize=6,
+                zorder=4,
+            )
+            words += f": F1 {points.f1[byte]:.3f} at {float(bin_probability(byte)):.3f}"
+        some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
+        axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
+        ring, style = (
+            at_operating_point(seen, channel),
+            {"color": colour, "fillstyle": "none", "markersize": 9},
+        )
+        axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
+    axes.set(
+        xlabel="recall (dot: best F1 of val)",
+        ylabel="precision (ring: at the rule)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+    )
+    legend(axes, "best")
+
+
+def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
+    probability = bin_probability(np.arange(LEVELS) + 0.5)
+    bins = np.minimum((probability * 10).astype(int), 9)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for split, seen in evidence.items():
+        rest, lesion = seen.counts.sum((0, 1)).astype(np.float64)
+        total = np.bincount(bins, rest + lesion, 10)
+        stated = np.bincount(bins, (rest + lesion) * probability, 10)
+        true = np.bincount(bins, lesion, 10)
+        some = total > 0
+        axes.plot(
+            stated[some] / total[some],
+            true[some] / total[some],
+            "o-",
+            color=COLORS[split],
+            markersize=4,
+            label=split,
+        )
+    axes.set(xlabel="stated probability", ylabel="share that is lesion", xlim=(0, 1), ylim=(0, 1))
+    legend(axes, "upper left")
+
+
+def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
+    edges = np.linspace(0, 1, 21).tolist()
+    for split, seen in evidence.items():
+        decided = [seen.decided(c) for c in range(len(seen.classes))]
+        there: Any = [
+            d.positive | d.predicted if len(decided) > 1 else slice(None) for d in decided
+        ]
+        values = np.concatenate(
+            [dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)]
+        )
+        axes.hist(
+            values,
+            edges,
+            histtype="stepfilled",
+            alpha=0.35,
+            color=COLORS[split],
+            label=f"{split} (n={len(values)})",
+        )
+        axes.hist(values, edges, histtype="step", color=COLORS[split])
+    several = " (classes there or said)" if len(next(iter(evidence.values())).classes) > 1 else ""
+    axes.set(xlabel=f"Dice at the rule{several}", ylabel="images", xlim=(0, 1))
+    legend(axes, "upper center")
+
+
+DrawPanel = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
+
+
+def segmentation_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, dict[str, str]]:
+    """Return title -> class -> SVG; empty for a single class, which has full-size figures."""
+    classes = next(iter(evidence.values())).classes
+    if len(classes) == 1:
+        return {}
+    draws: dict[str, DrawPanel] = {
+        "Precision and recall of pixels, by class": draw_precision_recall,
+        "Dice against threshold, by class": draw_dice_curve,
+    }
+    return {
+        title: {
+            name: figure(_draw_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)
+        }
+        for title, draw in draws.items()
+    }
+
+
+def _draw_small(
+    draw: DrawPanel, evidence: Mapping[str, SegmentationEvidence], channel: int
+) -> Callable[[Axes], None]:
+    def drawn(axes: Axes) -> None:
+        draw(axes, evidence, channel)
+        axes.set(xlabel="", ylabel="", xticks=np.linspace(0, 1, 3), yticks=np.linspace(0, 1, 3))
+        found = axes.get_legend()
+        if found is not None:
+            found.remove()
+
+    return drawn

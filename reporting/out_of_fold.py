@@ -1,0 +1,183 @@
+"""Pool the out-of-fold predictions of cross-validation runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from datamodules.errors import UserError
+from evaluation.evidence import Evidence
+from reporting.run_folder import FoldRun
+
+OUT_OF_FOLD, TEST = "out_of_fold", "test"
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """The fits of one seed of one arm.
+
+    Attributes:
+        variant: In words, empty where there is one arm.
+        seed: Of all of them.
+        fold_runs: That are finished, by fold; of a seed without folds one, under None.
+        missing_reasons: Fold -> why it is not there.
+    """
+
+    variant: str
+    seed: int
+    fold_runs: dict[int | None, FoldRun]
+    missing_reasons: dict[int | None, str]
+
+    @property
+    def name(self) -> str:
+        """Such as `seed 1 (lr=0.01)`."""
+        return f"seed {self.seed} ({self.variant})" if self.variant else f"seed {self.seed}"
+
+    @property
+    def evaluated_split(self) -> str:
+        """`merge_out_of_fold` or, without folds, `test`."""
+        return TEST if None in self.fold_runs else OUT_OF_FOLD
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the images that were judged; each keeps the rule of its own fold, which that fold's val chose."""
+        return (
+            self.fold_runs[None].evidence[TEST]
+            if None in self.fold_runs
+            else merge_out_of_fold(list(self.fold_runs.values()))
+        )
+
+
+def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
+    """The val evidence of the folds of one split as one.
+
+    Raises:
+        Refusal: some images are val in two folds, so the folds are of different splits; or the
+            classes or the grid differ.
+    """
+    first = fold_runs[0]
+    seen: dict[str, FoldRun] = {}
+    for fit in fold_runs:
+        twice = next((id for id in fit.evidence["val"].ids.tolist() if id in seen), None)
+        if twice is not None:
+            raise UserError(
+                f"'{twice}' is val in {seen[twice].folder} and in {fit.folder}, so these folds are"
+                f" of different splits; {SAME_MULTIRUN_HINT}"
+            )
+        if _evaluation_key(fit) != _evaluation_key(first):
+            raise UserError(
+                f"{first.folder} and {fit.folder} were judged on other classes or another grid;"
+                f" {SAME_MULTIRUN_HINT}"
+            )
+        seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
+    return Evidence.merge([fit.evidence["val"] for fit in fold_runs])
+
+
+SAME_MULTIRUN_HINT = "make all folds by one multirun with 'fold=range(5)', in the same words"
+
+
+def _evaluation_key(fold_run: FoldRun) -> tuple[Any, ...]:
+    evidence = fold_run.evidence["val"]
+    return evidence.kind, evidence.classes, evidence.evaluation_grid
+
+
+def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
+    """Arm -> its seeds, of which something is finished; every fold that any of them has is one that each should have."""
+    seeds = list(dict.fromkeys(fit.seed for fit in fold_runs))
+    found: dict[str, list[SeedRuns]] = {}
+    for arm in dict.fromkeys(fit.variant for fit in fold_runs):
+        own = [fit for fit in fold_runs if fit.variant == arm]
+        wanted = (
+            list(range(max(fit.folds for fit in own)))
+            if any(fit.fold is not None for fit in own)
+            else [None]
+        )
+        for seed in seeds:
+            of_seed = {fit.fold: fit for fit in own if fit.seed == seed}
+            of_seed |= {fit.fold: fit for fit in own if fit.seed == seed and not fit.missing_reason}
+            there = {
+                fold: fit
+                for fold, fit in of_seed.items()
+                if not fit.missing_reason and _has_evidence(fit)
+            }
+            lacking = {
+                fold: _missing_reason(of_seed.get(fold, of_seed.get(None)))
+                for fold in wanted
+                if fold not in there
+            }
+            found.setdefault(arm, []).append(
+                SeedRuns(
+                    arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking
+                )
+            )
+    return found
+
+
+def _has_evidence(fold_run: FoldRun) -> bool:
+    return (TEST if fold_run.fold is None else "val") in fold_run.evidence
+
+
+def _missing_reason(fold_run: FoldRun | None) -> str:
+    if fold_run is None:
+        return "it was not run"
+    return (
+        fold_run.missing_reason or "it was not tested after its fit, so there is no evidence of it"
+    )
+
+
+def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, Evidence], int]:
+    """The evidence of several seeds, or arms, on the images that all of them judged.
+
+    Args:
+        seeds: By any name.
+
+    Returns:
+        By the same name; and how many images some judged and others did not, because fits are
+        missing.
+
+    Raises:
+        Refusal: nothing is missing and they still judged different images, or judged the same ones
+            by another truth, grid or grouping.
+    """
+    evidence = {name: seed.evidence for name, seed in seeds.items()}
+    whole = {name: evidence[name] for name, seed in seeds.items() if not seed.missing_reasons}
+    _check_same_images(whole, seeds)
+    ids = [set(seen.ids.tolist()) for seen in evidence.values()]
+    common = set.intersection(*ids)
+    if not common:
+        raise UserError(f"no image was judged in all of them; {SAME_SPLIT_HINT}")
+    cut = {
+        name: seen if len(seen) == len(common) else seen.subset(np.isin(seen.ids, list(common)))
+        for name, seen in evidence.items()
+    }
+    _check_same_images(cut, seeds)
+    return cut, len(set.union(*ids)) - len(common)
+
+
+SAME_SPLIT_HINT = "make the split the same for all by datamodule.seed=0"
+
+
+def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, SeedRuns]) -> None:
+    names = list(evidence)
+    for name in names[1:]:
+        first, other = evidence[names[0]], evidence[name]
+        grouped = [
+            dict(zip(seen.ids.tolist(), seen.groups.tolist(), strict=True))
+            for seen in (first, other)
+        ]
+        if first.identity != other.identity or grouped[0] != grouped[1]:
+            raise UserError(
+                f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images;"
+                f" {SAME_SPLIT_HINT}"
+            )
+
+
+def stack_seeds(evidence: Sequence[Evidence]) -> Evidence:
+    """Evidence of several seeds as one, in which each image stands once a seed."""
+    return Evidence.merge(
+        [
+            replace(seen, ids=np.char.add(seen.ids, f" ({number})"))
+            for number, seen in enumerate(evidence)
+        ]
+    )

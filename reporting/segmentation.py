@@ -1,0 +1,190 @@
+"""Chooses segmented images for the page, and draws image, truth, prediction and overlay."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from datamodules.loading.dataset import Sample
+from evaluation.decision_rule import DecisionRule
+from evaluation.evidence import SegmentationEvidence
+from evaluation.logit_histogram import bin_probability, quantize
+from evaluation.metrics.segmentation import PixelCounts, SegmentationDecision, dice
+from reporting.cases import (
+    SIDE,
+    Case,
+    ClassTag,
+    Ranking,
+    choose_cases,
+    enlarge,
+    indices_of,
+    round_robin,
+)
+from reporting.overlays import class_color, fill_mask, fill_masks, outline_mask, outline_masks
+
+TRUTH_COLOR = (70, 200, 60)  # BGR, of a single class
+PREDICTION_COLOR = (50, 130, 250)
+MAX_TAGS = 6  # of one image
+
+
+def rankings(evidence: SegmentationEvidence, seed: int = 0) -> dict[str, Ranking]:
+    """Order images at random, by Dice (worst, best) and by lesion area (largest, smallest).
+
+    In all but `random`, images with a lesion come first; without any there are no orders by area.
+    """
+    scores, lesion = _image_scores(_decided_images(evidence)), (evidence.truth[:, :, 1] > 0).any(1)
+    area, some = (
+        evidence.truth[:, :, 1].sum(1) / np.maximum(1, evidence.truth.sum((1, 2))),
+        int(lesion.sum()),
+    )
+    found = {
+        "random": Ranking(np.random.default_rng(seed).permutation(len(evidence)), len(evidence))
+    }
+    keys = {"worst": scores, "best": -scores} | (
+        {"largest": -area, "smallest": area} if some else {}
+    )
+    return found | {
+        kind: Ranking(np.lexsort((key, ~lesion)), some or len(evidence))
+        for kind, key in keys.items()
+    }
+
+
+def select_cases(evidence: SegmentationEvidence, number: int, seed: int = 0) -> list[Case]:
+    """Choose `number` images of each order, no image twice."""
+    return _make_cases(evidence, choose_cases(rankings(evidence, seed), number))
+
+
+def select_examples(
+    evidence: SegmentationEvidence, number: int, ids: Sequence[str] | None = None
+) -> list[Case]:
+    """Return the named images, or `number` of the best, worst and largest in turn."""
+    if ids is not None:
+        return _make_cases(evidence, [("asked for", i) for i in indices_of(evidence.ids, ids)])
+    ranked = rankings(evidence)
+    rows = {
+        kind: ranked[kind].images[:number].tolist()
+        for kind in ("best", "worst", "largest")
+        if kind in ranked
+    }
+    return round_robin(
+        {kind: _make_cases(evidence, [(kind, i) for i in places]) for kind, places in rows.items()},
+        number,
+    )
+
+
+def _decided_images(evidence: SegmentationEvidence) -> list[SegmentationDecision]:
+    return [evidence.decided(c) for c in range(len(evidence.classes))]
+
+
+def _image_scores(decided: list[SegmentationDecision]) -> np.ndarray:
+    """Return each image's mean Dice over its true or predicted classes, as others would add a 1."""
+    values = np.array([dice(d.pixels) for d in decided])
+    there = np.array([d.positive | d.predicted for d in decided])
+    return np.where(there.any(0), (values * there).sum(0) / np.maximum(1, there.sum(0)), 1.0)
+
+
+def _make_cases(evidence: SegmentationEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
+    """Make the cases; a single class always keeps its map, several if true or predicted."""
+    decided = _decided_images(evidence)
+    scores, named = _image_scores(decided), len(decided) > 1
+    found = []
+    for kind, i in picked:
+        there = tuple(
+            c for c, d in enumerate(decided) if not named or d.positive[i] or d.predicted[i]
+        )
+        chips = _class_tags_of(evidence.classes, decided, i) if named else ()
+        found.append(
+            Case(kind, str(evidence.ids[i]), f"Dice {scores[i]:.4f}", chips=chips, channels=there)
+        )
+    return found
+
+
+def _class_tags_of(
+    classes: Sequence[str], decided: list[SegmentationDecision], i: int
+) -> tuple[ClassTag, ...]:
+    """Return chips of true classes with Dice, then false alarms; beyond `MAX_TAGS` a count."""
+    there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
+    false = [
+        c
+        for c, of_class in enumerate(decided)
+        if of_class.predicted[i] and not of_class.positive[i]
+    ]
+    words = {
+        c: f"{_image_dice(decided[c], i):.2f}" if decided[c].predicted[i] else "missed"
+        for c in there
+    } | dict.fromkeys(false, "false alarm")
+    chips = [ClassTag(f"{classes[c]} {said}", class_color(c)) for c, said in words.items()]
+    return (
+        *chips[:MAX_TAGS],
+        *_count_line(len(there[MAX_TAGS:]), len(false[max(0, MAX_TAGS - len(there)) :])),
+    )
+
+
+def _image_dice(decided: SegmentationDecision, i: int) -> float:
+    return float(dice(PixelCounts(*(part[i] for part in decided.pixels))))
+
+
+def _count_line(there: int, false: int) -> tuple[ClassTag, ...]:
+    """Return one chip without a colour that counts the classes without chips; empty for none."""
+    words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [
+        f"{false} false alarm{'s' * (false > 1)}"
+    ] * (false > 0)
+    return (ClassTag(f"+{', '.join(words)}", ""),) if words else ()
+
+
+def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
+    """Return the colours of several classes; the legend explains a single one."""
+    return (
+        tuple(ClassTag(name, class_color(c)) for c, name in enumerate(classes))
+        if len(classes) > 1
+        else ()
+    )
+
+
+def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+    """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
+    grey = batch["image"][i][batch["content"][i].inside]
+    return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
+
+
+def render_panes(
+    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
+) -> dict[str, np.ndarray]:
+    """Return the panes of image `i`: BGR, with padding cut off as for the evidence.
+
+    Args:
+        batch: Holds its image and mask.
+        i: Index in the batch.
+        logits: `1 x classes x S x S` on the network's canvas.
+        rule: The mask rule in force.
+        side: Longest side of a pane in pixels.
+    """
+    inside = batch["content"][i].inside
+    grey = render_image(batch, i, side)
+    predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
+    truth, said = (
+        [enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks]
+        for masks in (batch["mask"][i][inside].numpy(), predicted)
+    )
+    if len(said) > 1:
+        return {
+            "image": grey,
+            "truth": outline_masks(grey, truth),
+            "prediction": fill_masks(grey, said),
+            "overlay": outline_masks(fill_masks(grey, said), truth),
+        }
+    heat = (bin_probability(quantize(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
+    both = fill_mask(fill_mask(grey, truth[0], TRUTH_COLOR), said[0], PREDICTION_COLOR)
+    return {
+        "image": grey,
+        "truth": outline_mask(grey, truth[0], TRUTH_COLOR, width=2),
+        "prediction": outline_mask(
+            cv2.applyColorMap(enlarge(heat, side=side), cv2.COLORMAP_INFERNO),
+            said[0],
+            (255, 255, 255),
+        ),
+        "overlay": outline_mask(
+            outline_mask(both, truth[0], TRUTH_COLOR), said[0], PREDICTION_COLOR
+        ),
+    }

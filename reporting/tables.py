@@ -1,0 +1,159 @@
+"""Tables of the report and of the terminal: scores, confusion, calibration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evaluation.bootstrap import MEAN
+from evaluation.evidence import ClassificationEvidence, SegmentationEvidence
+from evaluation.metrics.segmentation import SegmentationDecision
+
+
+def print_table(found: dict[str, Any], page: Path) -> None:
+    """Print the test scores with intervals, trivial baselines, and the path of the page."""
+    console = Console()
+    judged = found["judged"]
+    classes = found["scores"][judged]
+    for name, scores in classes.items() if len(classes) == 1 else [(MEAN, classes[MEAN])]:
+        console.print(_build_score_table(f"{found['title']} · {judged} · {name}", scores))
+    console.print(found["caveat"][judged], style="dim")
+    alike = found["data"]["near_duplicates"]["test_images"]
+    if alike:
+        rest = found["scores"].get("test_without_lookalikes", {})
+        head = found["heads"][0]
+        last = list(rest.values())[-1:]  # of several classes their mean
+        scored = "".join(
+            f"on the others {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
+            for s in last
+        )
+        console.print(
+            f"{len(alike)} test images stand in train or val too, nearly the same;"
+            f" {scored or 'no test image is free of them'}",
+            style="yellow",
+        )
+    console.print(f"page: {page}", soft_wrap=True)
+
+
+def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
+    baselines = list(next(iter(scores.values()))["trivial"])
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("score", "value", "95 % interval", "n", *baselines):
+        whole = column in ("score", "95 % interval")
+        longest = max(map(len, [column] if whole else column.split()))
+        table.add_column(
+            column,
+            justify="left" if column == "score" else "right",
+            no_wrap=whole,
+            min_width=longest,
+        )
+    for score, value in scores.items():
+        table.add_row(
+            score,
+            format_number(value["value"]),
+            format_interval(value),
+            str(value["n"]),
+            *map(format_number, value["trivial"].values()),
+        )
+    return table
+
+
+def format_number(value: float | None) -> str:
+    """Format with four decimals, or a dash if undefined."""
+    return "–" if value is None or value != value else f"{value:.4f}"
+
+
+def format_interval(value: dict[str, Any]) -> str:
+    """Format as `low – high`, or a dash."""
+    return "–" if value["low"] is None else f"{value['low']:.4f} – {value['high']:.4f}"
+
+
+def format_signed(gap: dict[str, Any]) -> str:
+    """Format a difference with its interval, if it has one."""
+    span = f" [{gap['low']:+.4f}, {gap['high']:+.4f}]" if gap["low"] is not None else ""
+    return f"{gap['value']:+.4f}{span}"
+
+
+def format_mean(value: float | None) -> str:
+    """Format a mean with one decimal, or none if it is whole."""
+    return "–" if value is None else f"{value:,.1f}".removesuffix(".0")
+
+
+CALIBRATION_METRICS = ("ece", "brier", "nll")
+
+
+def classification_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
+    """Return the tables of report.json for labels.
+
+    `label_confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
+    before and after.
+    """
+    found: dict[str, Any] = {
+        "confusion": {split: label_confusion(seen) for split, seen in evidence.items()}
+    }
+    if any((seen.rule[..., 1] != 1).any() for seen in evidence.values()):
+        found["calibration"] = {split: _calibration_table(seen) for split, seen in evidence.items()}
+    return found
+
+
+def label_confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
+    """Count truth against decision: one table for exclusive classes, else one per class.
+
+    Returns:
+        Tables with `names` and `counts[truth][decision]`.
+    """
+    says, truth = evidence.predicted, evidence.labels > 0
+    if evidence.exclusive:
+        return [
+            {
+                "names": list(evidence.classes),
+                "counts": (truth.T.astype(int) @ says.astype(int)).tolist(),
+            }
+        ]
+    return [
+        {
+            "names": [f"no {name}", name],
+            "counts": [
+                [int((t & s).sum()) for s in (~says[:, c], says[:, c])]
+                for t in (~truth[:, c], truth[:, c])
+            ],
+        }
+        for c, name in enumerate(evidence.classes)
+    ]
+
+
+def _calibration_table(evidence: ClassificationEvidence) -> dict[str, dict[str, float]]:
+    """Return score -> mean over classes, before (temperature 1) and after."""
+    rule = evidence.rule.copy()
+    rule[..., 1] = 1.0
+    plain = ClassificationEvidence(**{**vars(evidence), "rule": rule})
+    once = np.ones((1, len(evidence)))
+    scores = [score for score in evidence.scores if score.name in CALIBRATION_METRICS]
+
+    def mean(seen: ClassificationEvidence, value: Any) -> float:
+        return float(np.mean([value(seen.decided(c), once)[0] for c in range(len(seen.classes))]))
+
+    return {
+        score.name: {"before": mean(plain, score.value), "after": mean(evidence, score.value)}
+        for score in scores
+    }
+
+
+def segmentation_confusion(evidence: SegmentationEvidence) -> list[dict[str, Any]]:
+    """Return `names` and `counts[truth][decision]` of each class at the rule.
+
+    `counts` are images; `pixels` counts pixels in the same way.
+    """
+    return [_class_confusion(name, evidence.decided(c)) for c, name in enumerate(evidence.classes)]
+
+
+def _class_confusion(name: str, decided: SegmentationDecision) -> dict[str, Any]:
+    says, truth = decided.predicted, decided.positive
+    tp, fp, fn, tn = (int(part.sum()) for part in decided.pixels)
+    counts = [[int((t & s).sum()) for s in (~says, says)] for t in (~truth, truth)]
+    return {"names": [f"no {name}", name], "counts": counts, "pixels": [[tn, fp], [fn, tp]]}

@@ -1,0 +1,59 @@
+"""Tests of classifiers by name: heads, grey inputs, local weights and clear errors."""
+
+import pytest
+import torch
+
+from datamodules.errors import UserError
+from lightning_modules.networks.classification import build_classifier
+
+HEADED = [
+    ("timm", "tf_efficientnetv2_b0"),
+    ("torchvision", "efficientnet_v2_s"),
+    ("torchvision", "vit_b_32"),
+]
+UNKNOWN = [
+    ("keras", "x", "must be timm or torchvision"),
+    ("timm", "resnet1", "has no network"),
+    ("torchvision", "resnet1", "take resnet18 or"),
+]
+
+
+@pytest.mark.parametrize(("library", "architecture"), HEADED)
+def test_grey_images_give_a_logit_a_class(library, architecture):
+    size = 224 if architecture.startswith("vit") else 64
+    assert build_classifier(library, architecture, None, 3).eval()(
+        torch.zeros(1, 1, size, size)
+    ).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("library", "architecture"), [("timm", "resnet18"), ("torchvision", "resnet18")]
+)
+def test_local_weights_of_a_colour_network_see_grey_as_three_equal_channels(
+    library, architecture, tmp_path
+):
+    colour = build_classifier(library, architecture, None, 7, in_channels=3).eval()
+    torch.save(colour.state_dict(), tmp_path / "w.pt")
+    grey = build_classifier(library, architecture, str(tmp_path / "w.pt"), 7, in_channels=1).eval()
+    image = torch.randn(2, 1, 64, 64)
+    assert torch.allclose(grey(image), colour(image.repeat(1, 3, 1, 1)), atol=1e-4)
+    other_head = build_classifier(library, architecture, str(tmp_path / "w.pt"), 2, in_channels=3)
+    assert (
+        torch.equal(other_head.conv1.weight, colour.conv1.weight)
+        and other_head.fc.out_features == 2
+    )
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path):
+    for library, architecture, said in UNKNOWN:
+        with pytest.raises(UserError, match=said):
+            build_classifier(library, architecture, None)
+    with pytest.raises(
+        UserError, match=r"cannot be fetched .*module\.net\.weights=null.*local file"
+    ):
+        build_classifier("timm", "tf_efficientnetv2_b0", "imagenet")
+    torch.save(build_classifier("timm", "resnet18", None).state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"lacks \d+ of the network's weights"):
+        build_classifier("timm", "resnet34", str(tmp_path / "w.pt"))
+    with pytest.raises(UserError, match="is not a file"):
+        build_classifier("timm", "resnet34", "/nowhere/w.pt")

@@ -1,0 +1,200 @@
+"""Turn the peaks of a heat map into boxes."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import ndimage
+from skimage.morphology import local_maxima
+from torchvision.ops import nms
+
+from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
+from datamodules.errors import UserError
+from datamodules.loading.letterbox import ContentBox
+from evaluation.localization import Proposals
+
+EIGHT_CONNECTED = np.ones((3, 3))  # pixels that share a side or a corner are connected
+
+
+def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks inside the picture's place, highest first.
+
+    A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a
+    plateau is one peak, at its middle. Peaks of the whole canvas are looked for, and those on the
+    padding left out: a slope that rises into the padding is no peak.
+
+    Args:
+        heat: `H x W` at canvas size. The same number everywhere has no peak.
+        content: The picture's place on the canvas.
+
+    Returns:
+        float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and
+        float64 `N`, the heat there.
+    """
+    labels, count = ndimage.label(local_maxima(heat), EIGHT_CONNECTED)
+    each = np.arange(1, count + 1)
+    middles = (
+        np.array(ndimage.center_of_mass(labels > 0, labels, each), float).reshape(-1, 2)[:, ::-1]
+        + 0.5
+    )
+    heights = np.asarray(ndimage.maximum(heat, labels, each), float).reshape(-1)
+    top, left, height, width = content
+    seen = ((middles >= [left, top]) & (middles <= [left + width, top + height])).all(1) & (
+        heights > 0
+    )
+    order = np.argsort(-heights[seen], kind="stable")
+    return middles[seen][order], heights[seen][order]
+
+
+def suppress_close_peaks(peaks: np.ndarray, min_distance: float) -> np.ndarray:
+    """Which of the peaks `N x 2`, highest first, are that far in x or y from all that are kept before them: indices."""
+    kept: list[int] = []
+    for i, peak in enumerate(peaks):
+        if not kept or np.abs(peaks[kept] - peak).max(1).min() >= min_distance:
+            kept.append(i)
+    return np.array(kept, int)
+
+
+def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: float) -> np.ndarray:
+    """What encloses the connected pixels around a peak (x, y) that are at least so high: (x1, y1, x2, y2), edges.
+
+    Args:
+        peak: In pixels of `heat`.
+        heat: `h x w`.
+        min_height: Height; pixels of 0 never belong.
+    """
+    labels, _ = ndimage.label((heat >= min_height) & (heat > 0), EIGHT_CONNECTED)
+    x, y = np.minimum(peak.astype(int), [heat.shape[1] - 1, heat.shape[0] - 1])
+    if not labels[y, x]:  # the middle of a hollow plateau
+        return np.array([x, y, x + 1, y + 1], float)
+    rows, columns = ndimage.find_objects(labels)[labels[y, x] - 1]
+    return np.array([columns.start, rows.start, columns.stop, rows.stop], float)
+
+
+BoxSide = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
+
+
+@validated
+class PeakBoxes:
+    """A box around each peak of a heat map, the strongest ones, hardly overlapping.
+
+    Example:
+        boxes: {size: adaptive, share: 0.5, smallest: 24, largest: 192}
+
+    Args:
+        size: `fixed`: `width x height` around the peak. `adaptive`: what encloses the connected
+            region around the peak above a share of its height; peaks whose valleys are less deep
+            have one region, and so one box.
+        width: Of fixed boxes, in canvas pixels.
+        height: Likewise.
+        share: Of adaptive boxes: of the peak's height.
+        smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows
+            about the region's middle.
+        largest: Of adaptive boxes: greatest length of a side; a longer one is cut, about the peak.
+        per_image: Boxes at most.
+        at_least: Height of a peak, as a share of the image's highest one.
+        min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the
+            higher counts.
+        iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
+            is kept.
+        key: What errors call this object.
+
+    Raises:
+        Refusal: an unknown size, a number out of its range.
+    """
+
+    def __init__(
+        self,
+        size: Literal["fixed", "adaptive"] = "fixed",
+        width: BoxSide = 48,
+        height: BoxSide = 48,
+        share: Fraction = 0.5,
+        smallest: BoxSide = 24,
+        largest: BoxSide = 192,
+        per_image: Count = 5,
+        at_least: Fraction = 0.2,
+        min_distance: NonNegative = 16,
+        iou: Fraction = 0.15,
+        key: str = "callbacks.pseudo_labels.boxes",
+    ) -> None:
+        if largest < smallest:
+            raise UserError(
+                f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or"
+                " lower the other"
+            )
+        self.size, self.width, self.height, self.share, self.smallest, self.largest = (
+            size,
+            width,
+            height,
+            share,
+            smallest,
+            largest,
+        )
+        self.per_image, self.at_least, self.min_distance, self.iou = (
+            per_image,
+            at_least,
+            min_distance,
+            iou,
+        )
+
+    def __call__(self, heat: np.ndarray, content: ContentBox) -> Proposals:
+        """The boxes of one image; none where the heat is all zero, or the same everywhere.
+
+        Args:
+            heat: `H x W` at canvas size, 0 or more.
+            content: The picture's place on the canvas. Peaks on the padding are not taken. A box
+                that sticks out of the content is shifted inside; one that is larger is cut to it.
+        """
+        top, left, height, width = content
+        peaks, heights = find_peaks(heat, content)
+        peaks, heights = (
+            each[heights >= self.at_least * heights.max(initial=0)] for each in (peaks, heights)
+        )
+        far = suppress_close_peaks(peaks, self.min_distance)
+        peaks, heights = peaks[far], heights[far]
+        boxes = (
+            self._fixed_boxes(peaks)
+            if self.size == "fixed"
+            else self._adaptive_boxes(heat, content, peaks, heights)
+        )
+        boxes = shift_boxes_inside(boxes, np.array([left, top, left + width, top + height], float))
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(heights), self.iou).numpy()[
+            : self.per_image
+        ]
+        return Proposals(boxes[kept], peaks[kept], heights[kept])
+
+    def _fixed_boxes(self, peaks: np.ndarray) -> np.ndarray:
+        half = np.array([self.width, self.height]) / 2
+        return np.concatenate([peaks - half, peaks + half], axis=1)
+
+    def _adaptive_boxes(
+        self, heat: np.ndarray, content: ContentBox, peaks: np.ndarray, heights: np.ndarray
+    ) -> np.ndarray:
+        top, left, height, width = content
+        picture, corner = (
+            heat[top : top + height, left : left + width],
+            np.array([left, top], float),
+        )
+        own = peaks - corner
+        boxes = [
+            self._bound_region(find_region_around_peak(peak, picture, self.share * high), peak)
+            for peak, high in zip(own, heights, strict=True)
+        ]
+        return np.array(boxes, float).reshape(-1, 4) + np.tile(corner, 2)
+
+    def _bound_region(self, region: np.ndarray, peak: np.ndarray) -> np.ndarray:
+        sides = region[2:] - region[:2]
+        wanted = sides.clip(self.smallest, self.largest)
+        cut = peak.clip(
+            region[:2] + wanted / 2, np.maximum(region[:2] + wanted / 2, region[2:] - wanted / 2)
+        )
+        middle = np.where(wanted < sides, cut, (region[:2] + region[2:]) / 2)
+        return np.concatenate([middle - wanted / 2, middle + wanted / 2])
+
+
+def shift_boxes_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Boxes `N x 4` shifted into a frame (x1, y1, x2, y2) with their size kept; a box larger than the frame is cut to it."""
+    sides = np.minimum(boxes[:, 2:] - boxes[:, :2], frame[2:] - frame[:2])
+    starts = ((boxes[:, :2] + boxes[:, 2:] - sides) / 2).clip(frame[:2], frame[2:] - sides)
+    return np.concatenate([starts, starts + sides], axis=1)

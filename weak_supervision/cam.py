@@ -1,0 +1,425 @@
+"""Class activation maps of a batch, recorded in the forward pass of the prediction."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.arguments import validated
+from datamodules.errors import UserError
+from lightning_modules.ensemble import Ensemble
+from lightning_modules.networks.introspection import frozen_eval_mode, resolve_layers, to_chw
+
+METHODS_WITHOUT_SVD = (
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "XGradCAM",
+    "HiResCAM",
+    "GradCAMElementWise",
+    "LayerCAM",
+    "FEM",
+)
+SVD_METHODS = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
+CAM_METHODS = (
+    METHODS_WITHOUT_SVD + SVD_METHODS
+)  # those of the library that need nothing but a layer's activations and their gradients
+MAX_SVD_CELLS = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
+
+
+class CAMMethod:
+    """The mathematics of a method, by the library's class of that name; nothing here listens to a network.
+
+    Args:
+        method: One of METHODS.
+        key: What errors call it.
+        alignment: Where they look, as `upsample` says.
+    """
+
+    def __init__(self, method: str, key: str, alignment: str = "center") -> None:
+        import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
+
+        self._cam = getattr(pytorch_grad_cam, method)(
+            nn.Linear(1, 1), []
+        )  # it wants a network, and asks it nothing
+        self.method, self.key, self.alignment = method, key, alignment
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the method looks at a class at all."""
+        return self._cam.uses_gradients
+
+    def compute(
+        self, activations: Sequence[np.ndarray], gradients: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Heat maps: without the negative part, divided by each image's maximum; those of several layers averaged on the finest grid.
+
+        Args:
+            activations: Of each layer float32 `B x C x h x w`.
+            gradients: Of the score by them, likewise; not looked at where none are needed.
+
+        Returns:
+            float32 `B x h x w` in 0..1; all zero for an image without positive evidence, or with
+            numbers that are not finite.
+
+        Raises:
+            Refusal: a method by SVD, and a layer with so many cells that the SVD would not fit into
+                memory.
+        """
+        by = list(gradients) if self.needs_gradients else [None for _ in activations]
+        maps = [
+            scale_to_unit_range(self._compute_layer(*pair))
+            for pair in zip(activations, by, strict=True)
+        ]
+        if len(maps) == 1:
+            return maps[0]
+        finest = max((each.shape[1:] for each in maps), key=np.prod)
+        return scale_to_unit_range(
+            np.mean([upsample(each, finest, self.alignment) for each in maps], axis=0)
+        )
+
+    def _compute_layer(self, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+        height, width = activations.shape[2:]
+        if self.method in SVD_METHODS and height * width > MAX_SVD_CELLS:
+            wrong = (
+                f"{self.key}.method={self.method} would take an SVD of {height} x {width} cells,"
+                f" more than {MAX_SVD_CELLS}"
+            )
+            raise UserError(
+                f"{wrong}; name a later layer in {self.key}.layers, or take another method such as"
+                " LayerCAM"
+            )
+        if not len(activations):
+            return np.zeros((0, height, width), np.float32)
+        return self._cam.get_cam_image(None, None, None, activations, gradients, False)
+
+
+def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
+    """`B x h x w` without the negative part, each divided by its maximum: float32 in 0..1; zero where there is nothing, or anything not finite."""
+    maps = (
+        np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0)
+        .clip(0)
+        .astype(np.float64)
+    )
+    highest = maps.max(axis=(1, 2), keepdims=True, initial=0)
+    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
+
+
+def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center") -> np.ndarray:
+    """Heat maps `B x h x w` at canvas size, bilinear between the places where the cells look.
+
+    `center`: the middles of their shares of the canvas, as OpenCV and the library do it, and as
+        patches are cut. `corner`: a convolution of stride 2
+    that pads both sides looks at the first of its two pixels, so cells look at their upper left
+    corner; by the middle, maps of such a network (resnet18, resnet50) point beside the lesion by
+    half a cell. Shortcuts that average (resnetrs50) look at the middle, and lie in between.
+
+    The highest pixel may lie a little below the highest cell, which may look between two pixels.
+
+    Args:
+        heat: Of cells that share the canvas out evenly.
+        size: Height and width in pixels, such as a `Canvas`.
+        alignment: `center` or `corner`.
+
+    Returns:
+        float32 `B x height x width`.
+    """
+    if not len(heat):
+        return np.zeros((0, *size), np.float32)
+    if alignment == "corner":
+        return np.stack(
+            [
+                _upsample_rows_corner_aligned(
+                    _upsample_rows_corner_aligned(each, size[0]).T, size[1]
+                ).T
+                for each in heat
+            ]
+        )
+    return F.interpolate(
+        torch.from_numpy(heat).float()[:, None], size, mode="bilinear", align_corners=False
+    )[:, 0].numpy()
+
+
+def _upsample_rows_corner_aligned(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows `n x m` become `length x m`: row j stands at j * length / n, and what lies beyond the last is the last."""
+    place = np.minimum(np.arange(length) * (len(rows) / length), len(rows) - 1)
+    first = place.astype(int)
+    share = (place - first).astype(np.float32)[:, None]
+    return (rows[first] * (1 - share) + rows[np.minimum(first + 1, len(rows) - 1)] * share).astype(
+        np.float32
+    )
+
+
+FP16_GRADIENT_SCALE = (
+    2.0**10
+)  # gradients pass a float16 network enlarged, lest small ones become zero
+
+
+class ActivationRecorder:
+    """Makes the heat maps of the last forward; comes from `HeatMaps.listening`.
+
+    Args:
+        cam_method: The mathematics.
+        layer_names: Of the layers.
+    """
+
+    def __init__(self, cam_method: CAMMethod, layer_names: Sequence[str]) -> None:
+        self._cam_method, self._layer_names = cam_method, layer_names
+        self._activations: dict[str, Tensor] = {}
+        self._logits: Tensor | None = None
+        self._grad_was_enabled: bool | None = (
+            None  # whether gradients were, before the forward that runs now
+        )
+
+    def compute(self, channel: int = 0, image_indices: Sequence[int] | None = None) -> np.ndarray:
+        """Heat maps of the last forward, once: one backward for the whole batch, from the logits to the first layer.
+
+        Args:
+            channel: Of the logits.
+            image_indices: Images of the batch that are mapped, None for all.
+
+        Returns:
+            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `HeatMaps` says; B is
+            the number of rows.
+
+        Raises:
+            Refusal: the forward does not pass a layer, a layer gives no map, the logits do not
+                depend on the layers, or have no such channel.
+            RuntimeError: there was no forward since the last call.
+        """
+        if self._logits is None:
+            raise RuntimeError(
+                "heat() belongs to one forward of the network, and there was none since the last"
+            )
+        logits, self._logits = self._logits, None
+        kept = [self._get_activation(name) for name in self._layer_names]
+        gradients = (
+            self._compute_gradients(logits, channel, kept)
+            if self._cam_method.needs_gradients
+            else []
+        )
+        self._activations.clear()
+        which = list(range(len(logits)) if image_indices is None else image_indices)
+        return self._cam_method.compute(
+            [self._to_bchw(each, which) for each in kept],
+            [self._to_bchw(each, which) for each in gradients],
+        )
+
+    def _get_activation(self, layer_name: str) -> Tensor:
+        if layer_name not in self._activations:
+            raise UserError(
+                f"{self._cam_method.key}.layers names {layer_name}, which the network does not pass on its way"
+                " to the logits; name another layer"
+            )
+        return self._activations[layer_name]
+
+    def _compute_gradients(
+        self, logits: Tensor, channel: int, activations: Sequence[Tensor]
+    ) -> list[Tensor]:
+        logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
+        if not 0 <= channel < logits.shape[1]:
+            raise UserError(
+                f"{self._cam_method.key}: channel {channel} is none of the network's {logits.shape[1]}"
+                " logits; count them from 0"
+            )
+        if not logits.requires_grad:
+            names = ", ".join(self._layer_names)
+            raise UserError(
+                f"{self._cam_method.key}.layers: the logits do not depend on {names} in a way that"
+                " gradients follow; name another layer"
+            )
+        scale = FP16_GRADIENT_SCALE if logits.dtype == torch.float16 else 1.0
+        with torch.enable_grad():  # images do not touch one another in evaluation mode, so the sum's gradient is that of each image
+            score = logits[:, channel].float().sum() * scale
+        return [
+            each / scale
+            for each in torch.autograd.grad(score, list(activations), materialize_grads=True)
+        ]
+
+    def _to_bchw(self, tensor: Tensor, image_indices: Sequence[int]) -> np.ndarray:
+        """float32 `B x C x h x w` of some images, whatever the layout."""
+        tensor = tensor.detach()
+        grids = [to_chw(tensor[row], self._aspect_ratio) for row in image_indices or [0]]
+        if grids[0] is None or grids[0][0].numel() < 2:
+            raise UserError(
+                f"{self._cam_method.key}.layers names {' or '.join(self._layer_names)}, which gives no map;"
+                " name a stage of the network"
+            )
+        return torch.stack(grids)[: len(image_indices)].numpy()  # type: ignore[arg-type]
+
+    def make_layer_hook(self, layer_name: str) -> Callable[..., Tensor | None]:
+        """Makes a layer's output the start of the graph, or a part of it behind an earlier layer, and hands on a copy."""
+
+        def hook(module: nn.Module, given: Any, output: Any) -> Tensor | None:
+            if layer_name in self._activations:
+                return None
+            if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+                raise UserError(
+                    f"{self._cam_method.key}.layers names {layer_name}, which gives no map; name a stage of the"
+                    " network"
+                )
+            kept = (
+                output
+                if output.requires_grad
+                else output.detach().float().requires_grad_(self._cam_method.needs_gradients)
+            )
+            self._activations[layer_name] = kept
+            return kept.to(output.dtype, copy=True)  # what follows may work in place
+
+        return hook
+
+    def network_pre_hook(
+        self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """A forward begins: gradients are recorded, which costs nothing up to the first layer."""
+        self._grad_was_enabled, self._logits = torch.is_grad_enabled(), None
+        self._activations.clear()
+        if self._cam_method.needs_gradients and torch.is_inference_mode_enabled():
+            wrong = (
+                f"{self._cam_method.key}.method={self._cam_method.method} needs gradients, which inference mode"
+                " forbids"
+            )
+            raise UserError(f"{wrong}; set trainer.inference_mode=false")
+        height, width = next(
+            each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)
+        ).shape[-2:]
+        self._aspect_ratio = height / width
+        torch.set_grad_enabled(self._cam_method.needs_gradients)
+
+    def network_hook(self, net: nn.Module, args: Any, output: Any) -> Any:
+        """The forward is over, or failed: its logits are kept with their graph; everyone else has them without, as ever."""
+        self.restore_grad_mode()
+        if isinstance(output, Tensor):
+            self._logits = output
+            return output.detach()
+        return None
+
+    def restore_grad_mode(self) -> None:
+        """Recording of gradients is as it was before the forward."""
+        if self._grad_was_enabled is not None:
+            torch.set_grad_enabled(self._grad_was_enabled)
+            self._grad_was_enabled = None
+
+
+@validated
+class ClassActivationMaps:
+    """Heat maps of a classifier: where the logit of a class comes from.
+
+    A heat map is the library's class activation map without its negative part, divided by its
+    maximum: 0 is no evidence, 1 the strongest of this image, and half the height is half the
+    evidence. The library's own `scale_cam_image` also subtracts the minimum, so that a map that is
+    warm everywhere looks as if it pointed somewhere; up to that shift the two are the same. A map
+    without any evidence stays all zero, which `heat.max() == 0` tells.
+
+    Example:
+        heat_maps: {method: LayerCAM, layers: [layer3, layer4]}
+
+    Args:
+        method: A class of pytorch_grad_cam: GradCAM (Selvaraju 2017), GradCAMPlusPlus (Chattopadhay
+            2018), XGradCAM (Fu 2020), HiResCAM (Draelos 2020), GradCAMElementWise, LayerCAM (Jiang
+            2021), FEM (Fuad 2020), and by a slow SVD of each image EigenCAM (Muhammad 2020),
+            EigenGradCAM and SegEigenCAM (Chung 2025). EigenCAM and FEM look at no class. The sign
+            of EigenCAM and EigenGradCAM is what the SVD happens to give, and the wrong one shows
+            the background; SegEigenCAM mends that.
+        layers: Names as in `named_modules`; the maps of several are averaged on the finest grid.
+            None is the last stage. Of a transformer that reads its class token name the first norm
+            of its last block: behind it the other tokens no longer count.
+        cam_alignment: `center` or `corner` of its share of the canvas is where a cell looks, see
+            `upsample`.
+        key: What errors call this object.
+
+    Raises:
+        Refusal: the method or `cam_alignment` is unknown.
+    """
+
+    def __init__(
+        self,
+        method: str = "GradCAM",
+        layers: Sequence[str] | str | None = None,
+        cam_alignment: Literal["center", "corner"] = "center",
+        key: str = "callbacks.pseudo_labels.heat_maps",
+    ) -> None:
+        if method not in CAM_METHODS:
+            near = get_close_matches(str(method), CAM_METHODS, n=3, cutoff=0.4) or CAM_METHODS[:3]
+            raise UserError(
+                f"{key}.method={method} is no method of heat maps; did you mean"
+                f" {' or '.join(near)}?"
+            )
+        self.method, self.layers, self.cam_alignment, self.key = method, layers, cam_alignment, key
+
+    def upsample(self, heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """One heat map `h x w` at canvas size, float32."""
+        return upsample(heat[None], size, self.cam_alignment)[0]
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the method looks at gradients, which inference mode forbids."""
+        return CAMMethod(self.method, self.key).needs_gradients
+
+    @contextmanager
+    def recording(self, net: nn.Module) -> Iterator[ActivationRecorder]:
+        """Hears every forward of the network, whoever calls it; after each, `heat()` of what is yielded makes the maps of that batch.
+
+        The forward gives the same logits as ever, and up to the first layer it costs no autograd.
+        Meanwhile the network is in evaluation mode, runs without torch.compile, and its parameters
+        ask for no gradients; afterwards all is as it was.
+
+        Args:
+            net: From float `B x C x H x W` to logits `B x classes`. Of several networks together
+                the layers are those of the first, and of mirrored views the first is mapped.
+
+        Raises:
+            Refusal: a layer that the network does not have; in the forward: under inference mode,
+                or a layer that gives no map.
+        """
+        listened = net.nets[0] if isinstance(net, Ensemble) else net
+        names = resolve_layers(listened, self.layers, f"{self.key}.layers")
+        listener = ActivationRecorder(CAMMethod(self.method, self.key, self.cam_alignment), names)
+        handles = [
+            listened.get_submodule(name).register_forward_hook(listener.make_layer_hook(name))
+            for name in names
+        ]
+        handles.append(net.register_forward_pre_hook(listener.network_pre_hook, with_kwargs=True))
+        handles.append(net.register_forward_hook(listener.network_hook, always_call=True))
+        try:
+            with (
+                frozen_eval_mode(net),
+                torch.compiler.set_stance("force_eager"),
+            ):  # what was compiled before does not know the hooks
+                yield listener
+        finally:
+            listener.restore_grad_mode()
+            for handle in handles:
+                handle.remove()
+
+
+def compute_cam(
+    heat_maps: ClassActivationMaps,
+    net: nn.Module,
+    images: Tensor,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    channel: int = 0,
+) -> tuple[Tensor, np.ndarray]:
+    """Logits and heat maps of one batch, for loops outside Lightning.
+
+    Args:
+        heat_maps: Which.
+        net: The classifier.
+        images: What `forward` takes.
+        forward: What calls the classifier, such as a module that normalises first; None is the
+            classifier itself.
+        channel: Of the logits.
+
+    Returns:
+        Logits `B x classes`, and float32 `B x h x w` in 0..1.
+
+    Raises:
+        Refusal: as `HeatMaps.listening` and `Listener.heat`.
+    """
+    with heat_maps.recording(net) as listener:
+        logits = (forward or net)(images)
+        return logits, listener.compute(channel)

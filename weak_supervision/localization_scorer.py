@@ -1,0 +1,393 @@
+"""Score pseudo labels against lesions and compare them with baselines."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from datamodules.arguments import Count, Positive, validated
+from datamodules.base import ManifestDataModule
+from datamodules.formats.rle import decode
+from evaluation.bootstrap import (
+    MIN_GROUPS,
+    TIE_TOLERANCE,
+    Estimate,
+    PairedDifference,
+    percentile_interval,
+)
+from evaluation.localization import (
+    Detections,
+    ImageStats,
+    LocalizationConfig,
+    LocalizationResults,
+    Proposals,
+    check_same_images,
+    compute_image_stats,
+    compute_scores,
+    count_patients,
+    counted_images,
+    estimate_scores,
+    froc_score_name,
+    resample_scores,
+    to_table,
+)
+from weak_supervision.baselines import (
+    BrightestBlobBaseline,
+    WeightRandomizationBaseline,
+    preprocess,
+)
+from weak_supervision.boxes import PeakBoxes
+from weak_supervision.cam import ClassActivationMaps
+from weak_supervision.figures import plot_froc, plot_hit_rates
+from weak_supervision.pipeline import ImageInfo, ImageLookup, PseudoLabel
+
+HEADLINE_SCORE = "pointing_box"
+COMPARED_SCORES = (HEADLINE_SCORE, "hit_rate_centre_at_1", "hit_rate_iou_at_1", froc_score_name(1))
+
+
+def baseline_differences(
+    method: LocalizationResults,
+    baseline: LocalizationResults,
+    rules: LocalizationConfig,
+    score_names: Sequence[str] = COMPARED_SCORES,
+) -> dict[str, PairedDifference]:
+    """Score -> method minus baseline, with the 95 % interval of the paired bootstrap: each draw of the patients is the same for both.
+
+    Args:
+        method: Measured on the same images as the baseline.
+        baseline: Likewise.
+        rules: Its `resamples` and `seed` are those of the draws.
+        score_names: Names; what the rules do not have is left out.
+
+    Raises:
+        ValueError: the two saw different images.
+    """
+    check_same_images(method, baseline)
+    points, draws = (
+        [compute_scores(each, rules) for each in (method, baseline)],
+        [resample_scores(each, rules) for each in (method, baseline)],
+    )
+    found = {}
+    for name in score_names:
+        if name not in points[0]:
+            continue
+        gap = draws[0][name] - draws[1][name] if draws[0] else np.zeros(0)
+        gap = gap[np.isfinite(gap)]
+        enough = len(gap) and count_patients(method, counted_images(method, name)) >= MIN_GROUPS
+        low, high = percentile_interval(gap, bool(enough))
+        found[name] = PairedDifference(
+            points[0][name] - points[1][name],
+            low,
+            high,
+            float((gap > TIE_TOLERANCE).mean()) if enough else float("nan"),
+        )
+    return found
+
+
+def summary_sentence(
+    method: Estimate,
+    baselines: Mapping[str, Estimate],
+    differences: Mapping[str, PairedDifference] | None = None,
+    score_name: str = "the pointing game",
+) -> str:
+    """One sentence: whether the method's interval lies above those of all baselines, that is above their upper ends.
+
+    Args:
+        method: Its estimate of a score, `estimates(...)["pointing_box"]`.
+        baselines: Words -> the same score of a baseline.
+        differences: Words -> paired difference from that baseline, which the sentence ends with where they
+            are given: two intervals may overlap while the difference is clear.
+        score_name: Words for the score.
+    """
+    if not np.isfinite(method.value):
+        return (
+            f"{_capitalize(score_name)} has no image with a known lesion, so whether it lies above"
+            f" {_join_phrases(list(baselines))} is not known."
+        )
+    said = {words: f"{words} ({_format_estimate(score)})" for words, score in baselines.items()}
+    start = f"{_capitalize(score_name)} ({_format_estimate(method)}, n = {method.n})"
+    if method.low is None or any(score.low is None for score in baselines.values()):
+        few = f"has no interval, because fewer than {MIN_GROUPS} patients with a lesion count"
+        return f"{start} {few}: whether it lies above {_join_phrases(list(said.values()))} is not known."
+    above = [
+        said[words]
+        for words, score in baselines.items()
+        if score.high is not None and method.low > score.high
+    ]
+    rest = [text for text in said.values() if text not in above]
+    if not rest:
+        claim = f"lies above {_join_phrases(above)}"
+    else:
+        claim = (
+            f"lies above {_join_phrases(above)}, but not above {_join_phrases(rest, 'or')}"
+            if above
+            else f"does not lie above {_join_phrases(rest, 'or')}"
+        )
+    paired = [
+        f"{_format_difference(gap)} from {words}" for words, gap in (differences or {}).items()
+    ]
+    return f"{start} {claim}{'; paired differences: ' + _join_phrases(paired) if paired else ''}."
+
+
+def _format_estimate(score: Estimate) -> str:
+    return _format_number(score.value) + (
+        f" [{_format_number(score.low)}, {_format_number(score.high)}]"
+        if score.low is not None and score.high is not None
+        else ""
+    )
+
+
+def _format_difference(difference: PairedDifference) -> str:
+    ends = (
+        f" [{_format_number(difference.low, '+')}, {_format_number(difference.high, '+')}]"
+        if difference.low is not None and difference.high is not None
+        else ""
+    )
+    return _format_number(difference.value, "+") + ends
+
+
+def _format_number(value: float, sign: str = "") -> str:
+    """Two decimals without the leading zero, as .62 and -.05."""
+    return f"{value:{sign}.2f}".replace("0.", ".", 1)
+
+
+def _join_phrases(phrases: Sequence[str], conjunction: str = "and") -> str:
+    return f" {conjunction} ".join(
+        [*([", ".join(phrases[:-1])] if len(phrases) > 1 else []), *phrases[-1:]]
+    )
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class LocalizationReport:
+    """What was found.
+
+    Attributes:
+        table: Method -> score -> value, low, high, n, definition, ...
+        differences: Baseline -> score -> the heat maps minus it, with its interval.
+        summary: Whether the heat maps point better than the baselines, in a sentence.
+        figures: Title -> SVG.
+    """
+
+    table: dict[str, Any]
+    differences: dict[str, Any]
+    summary: str
+    figures: dict[str, str]
+
+
+class NullScorer:
+    """Scores nothing."""
+
+    image_stats: ClassVar[list[Any]] = []
+
+    def reset(self, *_: Any) -> None:
+        """Nothing to draw."""
+
+    def wants(self, info: ImageInfo) -> bool:
+        """No image is scored."""
+        return False
+
+    def update(self, *_: Any) -> None:
+        """Nothing to measure."""
+
+    def compute(self, image_stats: Sequence[Any]) -> None:
+        """Nothing was."""
+
+
+CAM_METHOD, PIPELINE_METHOD, RANDOMIZED_METHOD, BLOB_METHOD = (
+    "the heat maps",
+    "the chain, above the threshold alone",
+    "randomised weights",
+    "the brightest blob",
+)
+WEIGHTED_BLOB_METHOD = "the brightest blob, weighed by the classifier"
+LOCALIZATION_KEY = "callbacks.pseudo_labels.localization"
+
+
+@validated
+class LocalizationScorer:
+    """Measures one image after the other for all methods; the boxes of all of them are made alike.
+
+    The pointing game asks every image with a lesion, whatever the classifier says of it. A box's
+    score is the probability of its image times its peak; that of a random network has the trained
+    one's probability, so that only the place is compared; the brightest blob is scored both ways.
+
+    Args:
+        split: Whose images are scored.
+        random_networks: How many, each with other random weights; their mean is one baseline.
+        blob_sigma: Of the Gaussian before the brightest blobs are looked for, in canvas pixels.
+        rules: Of scoring.
+
+    Raises:
+        Refusal: no such split, no random network.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"],
+        random_networks: Count,
+        blob_sigma: Positive,
+        rules: LocalizationConfig,
+    ) -> None:
+        self.split, self.rules = split, rules
+        self._randomized_networks, self._brightest_blob = (
+            WeightRandomizationBaseline(random_networks),
+            BrightestBlobBaseline(blob_sigma),
+        )
+        self.image_stats: list[dict[str, ImageStats]] = []
+
+    def reset(
+        self, module: Any, data: ManifestDataModule, lookup: ImageLookup, boxes: PeakBoxes
+    ) -> None:
+        """Draws the random networks, where lesions of the split are known.
+
+        Args:
+            module: The trained one; nothing listens to it yet.
+            data: What will be looked at.
+            lookup: Its images.
+            boxes: How peaks become boxes.
+        """
+        self._lookup, self._active = (
+            lookup,
+            self.split in data.predict_splits and lookup.has_known_lesions(self.split),
+        )
+        self._boxes, self._brightest_blob.boxes = boxes, copy.copy(boxes)
+        self._brightest_blob.boxes.at_least = (
+            0.0  # beside a full bladder nothing else would be left
+        )
+        self.image_stats = []
+        if self._active:
+            self._randomized_networks.initialize(module, data)
+
+    def wants(self, info: ImageInfo) -> bool:
+        """Whether an image is scored, and needs a heat map whatever its probability."""
+        return self._active and info.split == self.split
+
+    def update(
+        self,
+        module: Any,
+        images: Tensor,
+        pseudo_labels: Sequence[tuple[PseudoLabel, np.ndarray]],
+        heat_maps: ClassActivationMaps,
+        channel: int,
+    ) -> None:
+        """Measures the images of one batch.
+
+        Args:
+            module: The trained one.
+            images: uint8 `B x C x H x W`.
+            pseudo_labels: Of each image what the chain made of it, and its heat map, float32 `h x w`.
+            heat_maps: Of which method and layers.
+            channel: Of the logits.
+        """
+        random = self._randomized_networks.compute(preprocess(module, images), heat_maps, channel)
+        greys = images.float().mean(1).round().byte().cpu().numpy()
+        for i, (said, heat) in enumerate(pseudo_labels):
+            truth, box = self._lookup.ground_truth(said.info.id), said.info.letterbox
+            mask = (
+                None
+                if said.mask is None
+                else decode([said.mask], truth.height, truth.width)[..., 0] > 0
+            )
+            blob = self._brightest_blob(greys[i], box.content)
+            own = (
+                weight_by_probability(said.proposals, said.probability)
+                if said.has_cam
+                else self._propose_boxes(heat, said, heat_maps)
+            )
+            ways = {
+                CAM_METHOD: Detections.from_proposals(own, box),
+                BLOB_METHOD: Detections.from_proposals(blob, box),
+                WEIGHTED_BLOB_METHOD: Detections.from_proposals(
+                    weight_by_probability(blob, said.probability), box
+                ),
+            }
+            if (
+                said.has_cam or not said.predicted_positive
+            ):  # else max_images left it out, and nothing can be said of the chain
+                ways[PIPELINE_METHOD] = (
+                    Detections.from_proposals(own, box, mask)
+                    if said.predicted_positive
+                    else Detections()
+                )
+            ways |= {
+                f"{RANDOMIZED_METHOD} {seed}": Detections.from_proposals(
+                    self._propose_boxes(each[i], said, heat_maps), box
+                )
+                for seed, each in enumerate(random)
+            }
+            self.image_stats.append(
+                {name: compute_image_stats(truth, way, self.rules) for name, way in ways.items()}
+            )
+
+    def _propose_boxes(
+        self, heat: np.ndarray, pseudo_label: PseudoLabel, heat_maps: ClassActivationMaps
+    ) -> Proposals:
+        box = pseudo_label.info.letterbox
+        return weight_by_probability(
+            self._boxes(heat_maps.upsample(heat, box.canvas), box.content), pseudo_label.probability
+        )
+
+    def compute(self, image_stats: Sequence[dict[str, ImageStats]]) -> LocalizationReport | None:
+        """The scores of all images; None where no lesion is known.
+
+        Args:
+            image_stats: Of all processes, in the order of the table.
+        """
+        if not any(each[CAM_METHOD].n_lesions for each in image_stats):
+            return None
+        random = [
+            LocalizationResults.from_images(
+                [each[f"{RANDOMIZED_METHOD} {seed}"] for each in image_stats], has_masks=False
+            )
+            for seed in range(self._randomized_networks.n_networks)
+        ]
+        seen = {
+            CAM_METHOD: LocalizationResults.from_images(
+                [each[CAM_METHOD] for each in image_stats], has_masks=False
+            ),
+            PIPELINE_METHOD: LocalizationResults.from_images(
+                [each[PIPELINE_METHOD] for each in image_stats if PIPELINE_METHOD in each]
+            ),
+            RANDOMIZED_METHOD: LocalizationResults.pool(random),
+            BLOB_METHOD: LocalizationResults.from_images(
+                [each[BLOB_METHOD] for each in image_stats], has_masks=False
+            ),
+            WEIGHTED_BLOB_METHOD: LocalizationResults.from_images(
+                [each[WEIGHTED_BLOB_METHOD] for each in image_stats], has_masks=False
+            ),
+        }
+        found = {name: estimate_scores(way, self.rules) for name, way in seen.items()}
+        gaps = {
+            name: baseline_differences(seen[CAM_METHOD], seen[name], self.rules, COMPARED_SCORES)
+            for name in (RANDOMIZED_METHOD, BLOB_METHOD, WEIGHTED_BLOB_METHOD)
+        }
+        heads = {name: found[name][HEADLINE_SCORE] for name in (RANDOMIZED_METHOD, BLOB_METHOD)}
+        figures = {
+            "FROC": plot_froc(seen, found, self.rules),
+            "Lesions hit by the first boxes": plot_hit_rates(found, self.rules),
+        }
+        plain = {
+            name: {score: asdict(gap) for score, gap in each.items()} for name, each in gaps.items()
+        }
+        return LocalizationReport(
+            to_table(found),
+            plain,
+            summary_sentence(
+                found[CAM_METHOD][HEADLINE_SCORE],
+                heads,
+                {name: gaps[name][HEADLINE_SCORE] for name in heads},
+            ),
+            figures,
+        )
+
+
+def weight_by_probability(proposals: Proposals, probability: float) -> Proposals:
+    """Boxes scored by the image's probability times the height of their peak."""
+    return Proposals(proposals.boxes, proposals.peaks, proposals.heights * probability)

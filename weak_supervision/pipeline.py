@@ -1,0 +1,229 @@
+"""Pseudo labels of one image: heat map, boxes, masks, quality control."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.base import ManifestDataModule
+from datamodules.formats.image_io import read_image
+from datamodules.formats.rle import Rle, encode
+from datamodules.loading.cache_builder import load_view
+from datamodules.loading.letterbox import Letterbox
+from datamodules.manifest.manifest import label_matrix
+from evaluation.localization import GroundTruth, Proposals, reconcile_boxes_with_label
+from weak_supervision.boxes import PeakBoxes
+from weak_supervision.cam import ClassActivationMaps
+from weak_supervision.quality import MaskCheck, QualityFilter
+from weak_supervision.segmenters.base import Segmenter
+
+
+class StepTimer:
+    """Seconds by step, in the order in which the steps first came."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Counts what happens within."""
+        self.start(step)
+        try:
+            yield
+        finally:
+            self.stop(step)
+
+    def start(self, step: str) -> None:
+        """Begins, or goes on with, a step."""
+        self.seconds.setdefault(step, 0.0)
+        self._started[step] = time.perf_counter()
+
+    def stop(self, step: str) -> None:
+        """Ends what was begun; nothing where it was not."""
+        if step in self._started:
+            self.seconds[step] += time.perf_counter() - self._started.pop(step)
+
+
+NO_PROPOSALS = Proposals(np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0))
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What is known of an image before the chain looks at it.
+
+    Attributes:
+        id: Its name.
+        split: train, val or test.
+        label: 1 abnormal, 0 normal, None unknown.
+        letterbox: Between its own pixels and the canvas.
+    """
+
+    id: str
+    split: str
+    label: int | None
+    letterbox: Letterbox
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """One image and what the chain made of it.
+
+    Attributes:
+        info: The image.
+        probability: As the classifier says.
+        predicted_positive: Whether that reaches the threshold.
+        has_cam: Whether its heat map was made: not below the threshold, nor beyond `max_images`.
+        cam_nonzero: Whether the heat map shows anything at all.
+        proposals: Boxes in canvas pixels.
+        boxes: The same in the image's own, `N x 4`.
+        peaks: Likewise, `N x 2`.
+        mask_checks: Of the mask of each box; none where the image is known to be normal.
+        mask: The accepted masks together, at the image's own size; None without any.
+    """
+
+    info: ImageInfo
+    probability: float
+    predicted_positive: bool
+    has_cam: bool = False
+    cam_nonzero: bool = False
+    proposals: Proposals = NO_PROPOSALS
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    peaks: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    mask_checks: tuple[MaskCheck, ...] = ()
+    mask: Rle | None = None
+
+    @property
+    def n_accepted(self) -> int:
+        """How many of its masks can be believed."""
+        return sum(verdict.reason is None for verdict in self.mask_checks)
+
+
+class PseudoLabelPipeline:
+    """Heat map -> boxes -> masks -> quality, for one image after the other.
+
+    Args:
+        heat_maps: Which know where their cells look.
+        boxes: How peaks become boxes.
+        segmenter: How boxes become masks.
+        quality: Which masks are kept.
+        timer: Counts the seconds of each step.
+    """
+
+    def __init__(
+        self,
+        heat_maps: ClassActivationMaps,
+        boxes: PeakBoxes,
+        segmenter: Segmenter,
+        quality: QualityFilter,
+        timer: StepTimer,
+    ) -> None:
+        self.heat_maps, self.boxes, self.segmenter, self.quality, self.timer = (
+            heat_maps,
+            boxes,
+            segmenter,
+            quality,
+            timer,
+        )
+
+    def __call__(
+        self, info: ImageInfo, probability: float, heat: np.ndarray, image: np.ndarray | None
+    ) -> PseudoLabel:
+        """An image above the threshold.
+
+        Args:
+            info: The image.
+            probability: Of the classifier.
+            heat: float32 `h x w` in 0..1 on the grid of a layer.
+            image: uint8 `H x W` at its own size; None where no masks are wanted.
+        """
+        box = info.letterbox
+        with self.timer("boxes"):
+            large = self.heat_maps.upsample(heat, box.canvas)
+            found = self.boxes(large, box.content)
+            boxes, peaks = box.boxes_back(found.boxes), box.points_back(found.peaks)
+        said = PseudoLabel(
+            info,
+            probability,
+            predicted_positive=True,
+            has_cam=True,
+            cam_nonzero=bool(heat.max() > 0),
+            proposals=found,
+            boxes=boxes,
+            peaks=peaks,
+        )
+        if image is None or not len(found):
+            return said
+        with self.timer("masks and their quality"):
+            masks, stability = self.quality.segment(self.segmenter, image, info.id, boxes, peaks)
+            verdicts = self.quality.check(
+                masks, stability, boxes, peaks, box.back(large), probability
+            )
+            kept = masks.union([verdict.reason is None for verdict in verdicts])
+        mask = encode(kept[..., None].astype(np.uint8))[0] if kept.any() else None
+        return replace(said, mask_checks=tuple(verdicts), mask=mask)
+
+
+class ImageLookup:
+    """The images of a data set by their ids.
+
+    Args:
+        data: Prepared.
+        channel: The class that is looked for.
+    """
+
+    def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
+        self._table, self._canvas = data.table, data.trained_image_size()
+        self._sizes = np.asarray(data.cache.sizes).tolist()
+        labels = label_matrix(data.table)
+        self._labels = None if labels is None else labels[:, channel].astype(int).tolist()
+        rows: Any = data.table.rows
+        self._columns = {
+            name: rows[name].tolist()
+            for name in ("image", "split", "group", "boxes", "true_mask")
+            if name in rows
+        }
+        self.index_by_id = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
+
+    def info(self, id: str) -> ImageInfo:
+        """Split, label and letterbox."""
+        row = self.index_by_id[id]
+        label = None if self._labels is None else self._labels[row]
+        height, width = self._sizes[row]
+        return ImageInfo(
+            id, self._columns["split"][row], label, Letterbox(height, width, self._canvas)
+        )
+
+    def load_image(self, id: str) -> np.ndarray:
+        """uint8 `H x W`, at its own size."""
+        row = self.index_by_id[id]
+        return load_view(
+            self._table, row, read_image(Path(self._columns["image"][row]), channels=1)
+        )[..., 0]
+
+    def ground_truth(self, id: str) -> GroundTruth:
+        """Its lesions, where boxes or a mask tell of them."""
+        row = self.index_by_id[id]
+        height, width = self._sizes[row]
+        path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
+        mask = self._table.read_mask(path)[0][..., 0] > 0 if isinstance(path, str) else None
+        boxes = self._columns["boxes"][row] if "boxes" in self._columns else None
+        boxes = boxes if isinstance(boxes, list) else None
+        if self._labels is not None:
+            boxes = reconcile_boxes_with_label(self._labels[row], boxes)
+        return GroundTruth(id, self._columns["group"][row], height, width, boxes, mask)
+
+    def has_known_lesions(self, split: str) -> bool:
+        """Whether the lesions of any image of a split are known."""
+        there = [row for row, of in enumerate(self._columns["split"]) if of == split]
+        boxes = (
+            any(self._columns["boxes"][row] for row in there) if "boxes" in self._columns else False
+        )
+        return boxes or (
+            "true_mask" in self._columns
+            and any(isinstance(self._columns["true_mask"][row], str) for row in there)
+        )

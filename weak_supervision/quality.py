@@ -1,0 +1,283 @@
+"""Accept or reject pseudo masks by their features and their stability."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from datamodules.arguments import Count, Fraction, NonNegative, Number, Whole, validated
+from datamodules.errors import UserError
+from weak_supervision.segmenters.base import CONFIG_KEY, Masks, Segmenter, box_to_slices
+
+EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch by a corner are one piece
+
+
+def mask_features(
+    mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarray
+) -> dict[str, float]:
+    """What one mask says by itself; NaN where it is empty, but for `area` and `components`, which are then 0.
+
+    - `area`: share of the image.
+    - `components`: pieces, corners touching.
+    - `largest`: share of the mask that its largest piece has.
+    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 where
+        the peak is inside.
+    - `heat`: mean within the mask.
+    - `agreement`: that minus the mean of the rest of the box; minus 0 where the mask fills the box.
+
+    Args:
+        mask: Bool `H x W`.
+        box: Float `4`.
+        point: Float `2`, the peak.
+        heat: Float `H x W`.
+    """
+    rows, columns = np.nonzero(mask)
+    if len(rows) == 0:
+        return {"area": 0.0, "components": 0.0} | dict.fromkeys(
+            ("largest", "distance", "heat", "agreement"), np.nan
+        )
+    pieces, number = ndimage.label(
+        mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], EIGHT_CONNECTED
+    )
+    aside = [
+        np.maximum(np.abs(place + 0.5 - centre) - 0.5, 0)
+        for place, centre in ((columns, point[0]), (rows, point[1]))
+    ]
+    part = box_to_slices(box, mask.shape)
+    rest = heat[part][~mask[part]]
+    inside = float(heat[rows, columns].mean())
+    return {
+        "area": len(rows) / mask.size,
+        "components": float(number),
+        "largest": np.bincount(pieces.ravel())[1:].max() / len(rows),
+        "distance": float(np.hypot(*aside).min() / max(box[2:] - box[:2])),
+        "heat": inside,
+        "agreement": inside - (float(rest.mean()) if len(rest) else 0.0),
+    }
+
+
+def jitter_boxes(
+    boxes: np.ndarray, shape: tuple[int, ...], id: str, count: int, max_shift: float, seed: int = 0
+) -> np.ndarray:
+    """Boxes whose four edges are moved, each by itself and evenly over `-share` to `max_shift` of the box's width or height; float `N x number x 4`.
+
+    They follow from the seed, the image and the box alone, so that other boxes, images or ranks
+    change nothing.
+
+    Args:
+        boxes: Float `N x 4`, x1, y1, x2, y2.
+        shape: H, W; what would leave the image is cut off.
+        id: The image's.
+        count: Of moved boxes, each.
+        max_shift: Below 0.5, or edges could pass each other.
+        seed: Another one moves them otherwise.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    drawn = np.empty((len(boxes), count, 4))
+    for i, box in enumerate(boxes):
+        random = np.random.default_rng(
+            [seed, *(box + 0.0).view(np.uint32), *id.encode()]
+        )  # + 0.0 makes -0 a 0
+        drawn[i] = box + random.uniform(-max_shift, max_shift, (count, 4)) * np.tile(
+            box[2:] - box[:2], 2
+        )
+    return np.clip(drawn, 0, np.tile(shape[1::-1], 2))
+
+
+def segment_with_jitter(
+    segmenter: Segmenter,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    points: np.ndarray,
+    jittered_boxes: np.ndarray,
+) -> tuple[Masks, np.ndarray]:
+    """The masks of the boxes, and how stable each is, by one call of the segmenter for all boxes and moved boxes of the image.
+
+    Args:
+        segmenter: What masks boxes.
+        image: Uint8 `H x W`.
+        boxes: Float `N x 4`.
+        points: Float `N x 2`; a moved box keeps its peak.
+        jittered_boxes: Float `N x k x 4`, as `jitter_boxes` gives them.
+
+    Returns:
+        `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN where
+        k is 0.
+    """
+    number, each = jittered_boxes.shape[:2]
+    if number == 0:
+        return segmenter(image, boxes, points), np.zeros(0)
+    found = segmenter(
+        image,
+        np.concatenate([boxes, jittered_boxes.reshape(-1, 4)]),
+        np.concatenate([points, np.repeat(points, each, axis=0)]),
+    )
+    stable = np.full(number, np.nan)
+    for i in range(number if each else 0):
+        start = number + i * each
+        stable[i] = np.mean(
+            [mask_iou(found.masks[i], other) for other in found.masks[start : start + each]]
+        )
+    return (
+        Masks(found.masks[:number].copy(), found.scores[:number].copy()),
+        stable,
+    )  # copies, so that the moved ones can be freed
+
+
+def mask_iou(mask: np.ndarray, other: np.ndarray) -> float:
+    """IoU of two bool masks; 0 where both are empty."""
+    return int((mask & other).sum()) / max(1, int((mask | other).sum()))
+
+
+REJECTION_STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
+    "no heat": "heat",
+    "empty mask": "a mask",
+    "too small": "large enough",
+    "too large": "small enough",
+    "in pieces": "in one piece",
+    "far from the peak": "near the peak",
+    "image not suspicious": "image suspicious",
+    "heat elsewhere": "heat agrees",
+    "segmenter unsure": "segmenter sure",
+    "unstable": "stable",
+}
+
+
+@dataclass(frozen=True)
+class MaskCheck:
+    """What was found of one mask.
+
+    Attributes:
+        features: Name -> value: those of `measures.measure`, and `probability` (of the image),
+            `score` (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN
+            where nothing was moved).
+        reason: The first reason of rejection, one of `REJECTION_STEPS`; None where the mask is accepted.
+    """
+
+    features: dict[str, float]
+    reason: str | None
+
+
+@validated
+@dataclass(frozen=True, kw_only=True)
+class QualityFilter:
+    """The bounds that a mask has to keep; what lies on a bound passes.
+
+    Args:
+        min_area: Share of the image.
+        max_area: Likewise.
+        max_components: Pieces that a mask may have, corners touching.
+        min_largest: Share of the mask that its largest piece has.
+        max_distance: From the peak to the mask, in longer sides of the box.
+        min_probability: Of the image, as the classifier says.
+        min_agreement: Mean heat within the mask minus mean heat of the rest of the box, -1 to 1; -1
+            asks nothing.
+        min_score: The segmenter's own score. Of those without weights it is the contrast: noise
+            alone has up to about 0.1, a lesion more.
+        min_stability: Mean IoU with the masks of moved boxes.
+        jitters: How often each box is moved; 0 leaves stability out.
+        jitter: By how much each edge is moved at most, as a share of the box's width or height.
+        seed: Of the moves.
+
+    Raises:
+        Refusal: a bound that is impossible.
+    """
+
+    min_area: Fraction = 1e-4
+    max_area: Fraction = 3e-2
+    max_components: Count = 2
+    min_largest: Fraction = 0.8
+    max_distance: NonNegative = 0.25
+    min_probability: Fraction = 0.0
+    min_agreement: Annotated[Number, Field(ge=-1, le=1)] = 0.0
+    min_score: NonNegative = 0.1
+    min_stability: Fraction = 0.8
+    jitters: Annotated[int, Field(ge=0, le=1000)] = 4
+    jitter: Annotated[Number, Field(ge=0, le=0.49)] = 0.1
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        if self.min_area > self.max_area:
+            raise UserError(
+                f"{CONFIG_KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
+                " mask could pass; correct one of them"
+            )
+
+    def segment(
+        self,
+        segmenter: Segmenter,
+        image: np.ndarray,
+        id: str,
+        boxes: np.ndarray,
+        points: np.ndarray,
+    ) -> tuple[Masks, np.ndarray]:
+        """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `jitter.segment_with_jitter`."""
+        moved = jitter_boxes(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
+        return segment_with_jitter(segmenter, image, boxes, points, moved)
+
+    def check(
+        self,
+        masks: Masks,
+        stability: np.ndarray,
+        boxes: np.ndarray,
+        points: np.ndarray,
+        heat: np.ndarray,
+        probability: float,
+    ) -> list[MaskCheck]:
+        """A verdict of each mask of one image.
+
+        Args:
+            masks: `N` masks, `H x W`.
+            stability: `N`.
+            boxes: Float `N x 4`, which the masks are of.
+            points: Float `N x 2`, the peaks.
+            heat: Float `H x W`, at the image's own size, 0 to 1.
+            probability: Of the image.
+        """
+        verdicts = []
+        for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
+            measures = mask_features(masks.masks[i], box, point, heat)
+            measures |= {
+                "probability": float(probability),
+                "score": float(masks.scores[i]),
+                "stability": float(stability[i]),
+            }
+            verdicts.append(
+                MaskCheck(measures, self._rejection_reason(measures, bool(heat.max() > 0)))
+            )
+        return verdicts
+
+    def _rejection_reason(self, features: dict[str, float], has_heat: bool) -> str | None:
+        fails = {
+            "no heat": not has_heat,
+            "empty mask": features["area"] == 0,
+            "too small": features["area"] < self.min_area,
+            "too large": features["area"] > self.max_area,
+            "in pieces": features["components"] > self.max_components
+            or features["largest"] < self.min_largest,
+            "far from the peak": features["distance"] > self.max_distance,
+            "image not suspicious": features["probability"] < self.min_probability,
+            "heat elsewhere": features["agreement"] < self.min_agreement,
+            "segmenter unsure": features["score"] < self.min_score,
+            "unstable": features["stability"] < self.min_stability,
+        }
+        return next((reason for reason in REJECTION_STEPS if fails[reason]), None)
+
+
+def rejection_funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
+    """How many boxes are left after each question: first all of them, last the accepted ones; the losses are what each reason rejected.
+
+    Args:
+        reasons: `Verdict.reason` of every box.
+    """
+    lost = Counter(reasons)
+    left = sum(lost.values())
+    steps = [("boxes", left)]
+    for reason, step in REJECTION_STEPS.items():
+        left -= lost[reason]
+        steps.append((step, left))
+    return [*steps, ("accepted", left)]

@@ -1,0 +1,292 @@
+"""Segment the lesion in a box without a network: GrabCut and random walker."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+from skimage.segmentation import random_walker
+
+from datamodules.arguments import Fraction, NonNegative, Number, validated
+from weak_supervision.segmenters.base import Masks, box_to_slices
+
+MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
+
+
+@dataclass(frozen=True)
+class BoxCrop:
+    """What was cut out of the image for one box, shrunk where the box is large.
+
+    Attributes:
+        gray: Float32 `h x w`.
+        in_box: Bool `h x w`, the pixels of the box.
+        peak: Float x, y: the peak in pixels of `gray`, pixel centres at whole numbers.
+        scale: Pixels of `gray` per pixel of the image.
+        window: Rows and columns of the image that it shows.
+    """
+
+    gray: np.ndarray
+    in_box: np.ndarray
+    peak: np.ndarray
+    scale: float
+    window: tuple[slice, slice]
+
+    def resize_to_window(self, mask: np.ndarray) -> np.ndarray:
+        """A mask of `grey` at the size of the window in the image."""
+        rows, columns = self.window
+        size = columns.stop - columns.start, rows.stop - rows.start
+        return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A bright place among its surroundings.
+
+    Attributes:
+        level: Float32 `h x w`: 0 is the background, 1 the blob's strongest place; other pixels may
+            be brighter.
+        in_box: Bool `h x w`, the pixels of the box.
+        peak_index: Row and column of the blob's strongest place.
+        seed_mask: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that
+            place.
+    """
+
+    level: np.ndarray
+    in_box: np.ndarray
+    peak_index: tuple[int, int]
+    seed_mask: np.ndarray
+
+
+def crop_box(
+    image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context: int, working_size: int
+) -> BoxCrop:
+    """Cuts a box out of the image.
+
+    Args:
+        image: Uint8 `H x W`.
+        box: Its rows and columns, some of each.
+        point: Float x, y: the peak in pixels of the image.
+        context: Pixels of the result around the box, where the image has them.
+        working_size: Pixels of its longer side to which a larger box is shrunk.
+    """
+    rows, columns = box
+    scale = min(1.0, working_size / max(rows.stop - rows.start, columns.stop - columns.start))
+    around = int(np.ceil(context / scale))
+    top, left = max(0, rows.start - around), max(0, columns.start - around)
+    window = (
+        slice(top, min(image.shape[0], rows.stop + around)),
+        slice(left, min(image.shape[1], columns.stop + around)),
+    )
+    grey = image[window].astype(np.float32)
+    inside = np.zeros(grey.shape, np.uint8)
+    inside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = 1
+    size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    peak = (np.asarray(point, float) - (left, top)) * np.divide(size, grey.shape[::-1]) - 0.5
+    if scale == 1:
+        return BoxCrop(grey, inside > 0, peak, scale, window)
+    small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+    return BoxCrop(
+        small,
+        np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)) > 0,
+        peak,
+        scale,
+        window,
+    )
+
+
+def find_blob(
+    crop: BoxCrop,
+    gray: np.ndarray,
+    reach: float,
+    blob_sigma: float,
+    background_quantile: float,
+    sure: float,
+) -> Blob | None:
+    """The brightest blob near the peak; None where nothing of the box is brighter than its surroundings.
+
+    Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge
+    of the box does not win over a faint small one.
+
+    Args:
+        crop: Where the box and the peak are.
+        gray: Float32 `h x w`: its grey values, without noise.
+        reach: Standard deviation in pixels of the Gaussian around the peak that weighs the blobs.
+        blob_sigma: Of the Gaussian whose result is subtracted.
+        background_quantile: Quantile of all pixels that is level 0.
+        sure: Level from which on a pixel that is connected with the place belongs to
+            `HotSpot.sure`.
+    """
+    contrast = gray - np.quantile(gray, background_quantile)
+    blobs = cv2.GaussianBlur(gray, (0, 0), 1) - cv2.GaussianBlur(gray, (0, 0), blob_sigma)
+    bright = crop.in_box & (contrast > MIN_CONTRAST) & (blobs > 0)
+    if not bright.any():
+        return None
+    y, x = np.ogrid[: gray.shape[0], : gray.shape[1]]
+    near = -((x - crop.peak[0]) ** 2 + (y - crop.peak[1]) ** 2) / (2 * reach**2)
+    weighed = np.where(
+        bright, np.log(np.where(bright, blobs, 1)) + near, -np.inf
+    )  # the product's logarithm: far away a Gaussian is 0
+    row, column = map(int, np.unravel_index(weighed.argmax(), weighed.shape))
+    level = (contrast / contrast[row, column]).astype(np.float32)
+    return Blob(
+        level,
+        crop.in_box,
+        (row, column),
+        connected_component((level >= sure) & crop.in_box, (row, column)),
+    )
+
+
+def connected_component(mask: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+    """The pixels of a bool `h x w` mask that are connected with one of them, sides touching."""
+    pieces, _ = ndimage.label(mask)
+    return (pieces == pieces[seed]) & mask
+
+
+def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
+    """(Mean within the mask - mean without) / (their sum), 0 to 1; 0 where one of them has no pixel."""
+    if mask.all() or not mask.any():
+        return 0.0
+    within, without = float(gray[mask].mean()), float(gray[~mask].mean())
+    return max(0.0, (within - without) / max(within + without, 1e-6))
+
+
+ContrastFraction = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicalSegmenter(ABC):
+    """What the segmenters without weights share: each box is cut out with its surroundings, and one bright blob in it is told from the rest.
+
+    A mask is one piece without holes. It lies in its box, whatever the box cuts off, unless
+    `margin` allows more. Its score is its contrast, (mean grey value within - without) / (their
+    sum), 0 to 1, over what was cut out. Nothing brighter than its surroundings: no mask.
+
+    Args:
+        sigma: Of the Gaussian that calms the counting noise before anything else, in pixels.
+        reach: How far from the peak the lesion may lie, as a share of the box's longer side: it is
+            sought where the strength of a blob times a Gaussian of this width around the peak is
+            greatest, because the cells of a heat map are coarse.
+        blob: A blob is what is left where a Gaussian of this width, in pixels, is subtracted from
+            one of width 1.
+        context: Pixels around the box that are cut out too; they are no lesion.
+        background: Quantile of what is cut out that is the background's level; contrasts count from
+            there to the blob's strongest place.
+        sure: Share of that contrast above which pixels connected with that place are lesion for
+            certain.
+        margin: By how much the box is grown on each side, as a share of its width or height.
+        working_size: Pixels of the longer side to which a larger box is shrunk; then `sigma`,
+            `blob` and `context` count the shrunk pixels.
+
+    Raises:
+        Refusal: a number that is impossible.
+    """
+
+    sigma: Annotated[Number, Field(ge=0, le=100)] = 1.5
+    reach: Annotated[Number, Field(ge=0.01, le=100)] = 0.35
+    blob: Annotated[Number, Field(ge=1.1, le=100)] = 4.0
+    context: Annotated[int, Field(ge=0, le=1000)] = 8
+    background: Fraction = 0.4
+    sure: ContrastFraction = 0.8
+    margin: Annotated[Number, Field(ge=0, le=10)] = 0.0
+    working_size: Annotated[int, Field(ge=8, le=2048)] = 64
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
+        """A mask a box, see `masks.Segmenter`."""
+        found = Masks(np.zeros((len(boxes), *image.shape), bool), np.zeros(len(boxes), np.float32))
+        for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
+            found.scores[i] = self._segment_box(found.masks[i], image, box, point)
+        return found
+
+    @abstractmethod
+    def segment(self, blob: Blob) -> np.ndarray:
+        """Which pixels are lesion, bool `h x w`."""
+
+    def _segment_box(
+        self, mask: np.ndarray, image: np.ndarray, box: np.ndarray, point: np.ndarray
+    ) -> float:
+        """Draws one box's mask and returns its score."""
+        rows, columns = box_to_slices(box, image.shape, self.margin)
+        if rows.start == rows.stop or columns.start == columns.stop:
+            return 0.0
+        part = crop_box(image, (rows, columns), point, self.context, self.working_size)
+        grey = cv2.GaussianBlur(part.gray, (0, 0), self.sigma) if self.sigma > 0 else part.gray
+        reach = max(
+            0.5, self.reach * part.scale * max(box[2:] - box[:2])
+        )  # half a pixel even of a box that is a point
+        spot = find_blob(part, grey, reach, self.blob, self.background, self.sure)
+        if spot is None:
+            return 0.0
+        found = ndimage.binary_fill_holes(
+            connected_component(self.segment(spot) & spot.in_box, spot.peak_index)
+        )
+        top, left = part.window[0].start, part.window[1].start
+        mask[rows, columns] = part.resize_to_window(found)[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+        return compute_contrast(grey, found)
+
+
+@validated
+@dataclass(frozen=True, kw_only=True)
+class GrabCutSegmenter(ClassicalSegmenter):
+    """GrabCut (Rother et al. 2004) of OpenCV: mixtures of the brightness of lesion and background, and the cheapest border between them.
+
+    Args:
+        middle: Share of the contrast above which a pixel is taken for lesion at first.
+        iterations: How often the mixtures and the border are found anew.
+
+    Raises:
+        Refusal: a number that is impossible.
+    """
+
+    middle: ContrastFraction = 0.5
+    iterations: Annotated[int, Field(ge=1, le=100)] = 2
+
+    def segment(self, blob: Blob) -> np.ndarray:
+        """Which pixels are lesion, bool `h x w`."""
+        kind = np.where(blob.level >= self.middle, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        kind[~blob.in_box] = cv2.GC_BGD
+        kind[blob.seed_mask] = cv2.GC_FGD
+        grey = np.clip(20 + 200 * blob.level, 0, 255).astype(
+            np.uint8
+        )  # with room below the median and above the hottest place
+        cv2.setRNGSeed(0)  # it clusters from random starts
+        colour, mixtures = np.dstack([grey] * 3), np.zeros((2, 1, 65))
+        cv2.grabCut(
+            colour,
+            kind,
+            (0, 0, 0, 0),
+            mixtures[0],
+            mixtures[1],
+            self.iterations,
+            cv2.GC_INIT_WITH_MASK,
+        )
+        return np.isin(kind, (cv2.GC_FGD, cv2.GC_PR_FGD))
+
+
+@validated
+@dataclass(frozen=True, kw_only=True)
+class RandomWalkerSegmenter(ClassicalSegmenter):
+    """Random walker (Grady 2006) of scikit-image: to which seeds a walker from a pixel comes first, lesion's or background's.
+
+    Args:
+        beta: How much a step in brightness hinders it.
+
+    Raises:
+        Refusal: a number that is impossible.
+    """
+
+    beta: NonNegative = 200.0
+
+    def segment(self, blob: Blob) -> np.ndarray:
+        """Which pixels are lesion, bool `h x w`."""
+        around = ~blob.in_box
+        if not around.any():  # the box is the image
+            around[[0, -1]] = around[:, [0, -1]] = True
+        seeds = np.where(blob.seed_mask, 1, np.where(around, 2, 0))
+        if seeds.all():
+            return blob.seed_mask
+        return random_walker(np.clip(blob.level, -0.5, 1.2), seeds, beta=self.beta, mode="bf") == 1

@@ -1,0 +1,159 @@
+"""Masks by SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes; a MedSAM2 in the same format is a local folder."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from datamodules.arguments import Number, validated
+from datamodules.errors import UserError
+from lightning_modules.networks.pretrained import is_hub_error
+from weak_supervision.segmenters.base import CONFIG_KEY, Masks, box_to_slices, empty_masks
+
+SUPPORTED_MODEL_TYPES = (
+    "sam2",
+    "sam2_video",
+)  # published checkpoints are of the video model, of which the image model reads its part
+WEIGHTS_KEY = f"{CONFIG_KEY}.segmenter.weights"
+WEIGHT_FREE_ALTERNATIVE = f"{CONFIG_KEY}.segmenter._target_=weak_supervision.segmenters.classical.RandomWalkerSegmenter, which needs none"
+REQUIRED_FILES = "config.json, model.safetensors and processor_config.json"
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@validated
+class SAM2Segmenter:
+    """SAM 2: all boxes of an image in one forward; weights are read when it is made, and go to the device at the first image.
+
+    The image is shown grey in all three channels, stretched to the square that the model was
+    trained on. A mask lies in its box unless `margin` allows more; it may be of several pieces. Its
+    score is the IoU that the model expects.
+
+    Example:
+        callbacks:
+          pseudo_labels:
+            segmenter: {_target_: weak_supervision.segmenters.sam2.SAM2Segmenter, weights: /folder/with/medsam2}
+
+    Args:
+        weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
+            processor's JSON).
+        device: `cpu`, `cuda`, `cuda:1`, ...; None takes the GPU where there is one.
+        autocast: `bf16` or `fp16`; None computes in float32.
+        multimask: Whether the model gives three masks a box, of which the one with the greatest
+            expected IoU is taken, instead of one.
+        peaks: Whether the heat map's peak in each box is a prompt too: a pixel of the lesion.
+        margin: By how much the box that confines the mask is grown on each side, as a share of its
+            width or height; the prompt is not grown.
+
+    Raises:
+        Refusal: weights that cannot be fetched, read or are of another model, an unknown `autocast`
+            or device, an impossible margin.
+    """
+
+    def __init__(
+        self,
+        weights: str = "facebook/sam2.1-hiera-tiny",
+        device: str | None = None,
+        autocast: Literal["bf16", "fp16"] | None = None,
+        multimask: bool = False,
+        peaks: bool = False,
+        margin: Annotated[Number, Field(ge=0, le=10)] = 0.0,
+    ) -> None:
+        self.device = _resolve_device(device)
+        self.autocast = None if autocast is None else AUTOCAST_DTYPES[autocast]
+        self.multimask, self.peaks, self.margin = multimask, peaks, margin
+        self.model, self.processor = _load_model(weights)
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
+        """A mask a box, see `masks.Segmenter`."""
+        if len(boxes) == 0:
+            return empty_masks(image)
+        prompts: dict[str, Any] = {"input_boxes": [np.asarray(boxes, float).tolist()]}
+        if self.peaks:
+            prompts |= {
+                "input_points": [[[point] for point in np.asarray(points, float).tolist()]],
+                "input_labels": [[[1]] * len(points)],
+            }
+        given = self.processor(images=np.dstack([image] * 3), return_tensors="pt", **prompts)
+        sizes = given.pop("original_sizes")
+        self.model.to(self.device)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            output = self.model(**given.to(self.device), multimask_output=self.multimask)
+        scores, logits = (
+            output.iou_scores[0].float().cpu(),
+            output.pred_masks[0].float().cpu(),
+        )  # boxes x masks, boxes x masks x h x w
+        best = scores.argmax(1)
+        found = np.zeros((len(boxes), *image.shape), bool)
+        for i, box in enumerate(
+            np.asarray(boxes, float)
+        ):  # one by one: at the image's own size logits are large
+            mask = self.processor.post_process_masks([logits[i, best[i]][None, None]], sizes)[0][
+                0, 0
+            ].numpy()
+            part = box_to_slices(box, image.shape, self.margin)
+            found[i][part] = mask[part]
+        sure = scores.gather(1, best[:, None])[:, 0].numpy()
+        return Masks(found, np.where(found.any((1, 2)), sure, 0).astype(np.float32))
+
+
+def _resolve_device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(
+            f"{CONFIG_KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"{CONFIG_KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
+            " GPUs; take cpu or null"
+        )
+    return device
+
+
+def _load_model(weights: str) -> tuple[Any, Any]:
+    """Model, as it is evaluated, and processor."""
+    from transformers import AutoConfig, Sam2Model, Sam2Processor
+
+    try:
+        kind = AutoConfig.from_pretrained(weights).model_type
+        if kind not in SUPPORTED_MODEL_TYPES:
+            raise UserError(
+                f"{WEIGHTS_KEY}={weights} is a {kind} and no SAM 2; name another, or take {WEIGHT_FREE_ALTERNATIVE}"
+            )
+        processor = Sam2Processor.from_pretrained(weights)
+        read: Any = Sam2Model.from_pretrained(
+            weights, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _weights_error(weights, error) from error
+    except Exception as error:
+        if is_hub_error(error) or type(error).__name__ == "SafetensorError":
+            raise _weights_error(weights, error) from error
+        raise
+    model, about = read
+    lacking = sorted(about["missing_keys"])  # which the library draws at random
+    if lacking:
+        raise UserError(
+            f"{WEIGHTS_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"
+            f" {lacking[0]}); name another, or take {WEIGHT_FREE_ALTERNATIVE}"
+        )
+    return model.eval(), processor
+
+
+def _weights_error(weights: str, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
+    if Path(weights).is_dir():
+        return UserError(
+            f"{WEIGHTS_KEY}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
+            f" needs {REQUIRED_FILES} by save_pretrained"
+        )
+    return UserError(
+        f"{WEIGHTS_KEY}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
+        f" with {REQUIRED_FILES}, or take {WEIGHT_FREE_ALTERNATIVE}"
+    )
