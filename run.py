@@ -82,7 +82,7 @@ def main() -> None:
     told(complete_folds)
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings(
-        "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='callbacks\.sweeps\.trials"
+        "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='engine\.sweeps\.hydra_callback"
     )
     told(hydra.main(config_path=str(CONF), config_name="run")(job))
 

@@ -33,7 +33,7 @@ COMMON = (
     "datamodule.augmentation.blur=0",
     "module.optimizer.lr=1e-3",
     "module/scheduler=warmup_cosine",
-    "callbacks=[checkpoint,threshold_search,ema,resources,report]",
+    "callbacks=[checkpoint,threshold_search/segmentation,ema,resources,report]",
     "callbacks.ema.decay=0.98",
 )
 SMALL_FIRST = (

@@ -30,7 +30,7 @@ from lightning_modules.hardware import ddp_strategy
 
 ROOT = Path(__file__).parent.parent
 BARE = [
-    "callbacks=[interrupt,finite_loss,drawn,resources,report]",
+    "callbacks=[interrupt,finite_loss,sampling_monitor,resources,report]",
     "callbacks.report.cases=0",
     "trainer.limit_val_batches=0",
 ]

@@ -1,1 +1,5 @@
-"""Callbacks of the Trainer, and the code around runs: reports, comparison, sweeps, doctor."""
+"""Lightning callbacks, one topic per file, with their state."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

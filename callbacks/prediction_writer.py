@@ -1,7 +1,7 @@
 """Write predictions: masks, RLE and label tables, and the scores by which hard examples are found."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,12 @@ class PredictionWriter(Callback):
             length.
     """
 
-    def __init__(self, run_dir: FilePath, masks: bool = True, rle_encoding: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: FilePath,
+        masks: bool = True,
+        rle_encoding: Literal["relative", "absolute"] = "relative",
+    ) -> None:
         self.folder = Path(run_dir) / "predictions"
         self.masks = masks
         self.rle_encoding = rle_encoding
@@ -91,7 +96,7 @@ class PredictionWriter(Callback):
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
         row = {"id": id}
         for name, mask in zip(module.classes, masks, strict=True):
-            row[name] = to_siim(mask, self.rle_encoding)
+            row[name] = to_siim(mask, self.rle_encoding == "relative")
             if self.masks:
                 path = (
                     self.folder

@@ -19,7 +19,7 @@ POSITIVE = "positive"
 
 
 class SamplingMonitor(Callback):
-    """Log `drawn/images`, `drawn/positive_fraction` and `drawn/<stratum>` (its share).
+    """Log `sampling/images`, `sampling/positive_fraction` and `sampling/<stratum>` (its share).
 
     Counted over all ranks from the batches that were trained on; strata only if there are several.
 
@@ -72,7 +72,7 @@ class SamplingMonitor(Callback):
             shares if len(shares) > 1 else {}
         )
         pl_module.log_dict(
-            {f"drawn/{name}": value for name, value in known.items()}, rank_zero_only=False
+            {f"sampling/{name}": value for name, value in known.items()}, rank_zero_only=False
         )
         self._counts.clear()
 

@@ -21,8 +21,8 @@ from evaluation.rule_search import fit_temperature
 from lightning_modules.base import EvaluatedModule
 
 CONFIG_KEY = {
-    "mask": "threshold_search",
-    "label": "label_threshold",
+    "mask": "threshold_search/segmentation",
+    "label": "threshold_search/classification",
 }  # in conf/callbacks, the search for each kind of evidence
 
 

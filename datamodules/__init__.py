@@ -1,1 +1,5 @@
-"""Data sets: files on disk become batches."""
+"""Data sets: files on disk to batches. One file per data set."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -111,10 +111,10 @@ def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
     folder = Path(str(cfg[key])).expanduser()
     fits = load_fold_runs(folder)
     _check_members(fits, folder, key)
-    if cfg.average > 1:
+    if cfg.average_checkpoints > 1:
         raise UserError(
-            f"average={cfg.average} takes several checkpoints of one run, and {key}={folder} is"
-            f" {len(fits)} runs; take average=1"
+            f"average_checkpoints={cfg.average_checkpoints} takes several checkpoints of one run, and {key}={folder} is"
+            f" {len(fits)} runs; take average_checkpoints=1"
         )
     return FoldEnsemble(folder, key, fits)
 

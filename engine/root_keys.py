@@ -63,7 +63,7 @@ ROOT: dict[str, Any] = {
     "folds": Whole,
     "fold": Whole | None,
     "tta": Literal["none", "hflip"],
-    "average": Count,
+    "average_checkpoints": Count,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],
     "monitor.name": str,

@@ -143,7 +143,7 @@ def _evaluate(
     start: Path | None,
 ) -> None:
     """Test and predict with the weights of `start`, or those of the module."""
-    changed = cfg.tta != "none" or cfg.average > 1
+    changed = cfg.tta != "none" or cfg.average_checkpoints > 1
     if start is not None:
         checkpoint_io.adopt_image_size(data, start)
     if changed:
@@ -207,11 +207,11 @@ def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | Non
     if start is not None:
         module.load_state_dict(checkpoint_io.read_checkpoint(start)["state_dict"])
     nets = [module.net]
-    if cfg.average > 1:
+    if cfg.average_checkpoints > 1:
         nets = load_members(
             module,
-            top_checkpoints(start, cfg.average),
-            f"take average=1 instead of average={cfg.average}",
+            top_checkpoints(start, cfg.average_checkpoints),
+            f"take average_checkpoints=1 instead of average_checkpoints={cfg.average_checkpoints}",
         )
     module.net = Ensemble(nets, flip=cfg.tta == "hflip")
 
@@ -239,16 +239,16 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     ):
         raise UserError(
             f"{ensemble_key(cfg)} names several networks, which need one rule; take"
-            " callbacks=[...,threshold_search] or label_threshold"
+            " callbacks=[...,threshold_search/segmentation] or threshold_search/classification"
         )
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
-    if "fit" in cfg.do and cfg.average > 1 and kept != cfg.average:
+    if "fit" in cfg.do and cfg.average_checkpoints > 1 and kept != cfg.average_checkpoints:
         mend = (
             "take callbacks=[...,top_checkpoints]"
-            f" callbacks.top_checkpoints.save_top_k={cfg.average}"
+            f" callbacks.top_checkpoints.save_top_k={cfg.average_checkpoints}"
         )
         raise UserError(
-            f"average={cfg.average} needs {cfg.average} checkpoints, and this fit would keep {kept}"
+            f"average_checkpoints={cfg.average_checkpoints} needs {cfg.average_checkpoints} checkpoints, and this fit would keep {kept}"
             f" of its best ones; {mend}"
         )
 

@@ -1,0 +1,5 @@
+"""Per-image evidence, decision rules, metrics and the bootstrap."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -429,7 +429,7 @@ class FROCCurve:
     def partial_auc(self, max_rate: float) -> np.ndarray:
         """Mean sensitivity `R` over 0 to so many false positives an image (the partial area, divided by that width)."""
         false, step = self.false_positives[:, :-1], np.diff(self.false_positives)
-        within = np.clip(max_rate - false, 0, step)  # of each step, what lies left of `to`
+        within = np.clip(max_rate - false, 0, step)  # of each step, what lies left of `max_rate`
         rise = np.diff(self.sensitivity) * np.where(
             step > 0, within / np.where(step > 0, step, 1), 0
         )

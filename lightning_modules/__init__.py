@@ -1,1 +1,5 @@
-"""Modules that learn: one net, one loss, one step, and the evidence of an evaluation."""
+"""What is learned: modules, networks, losses and optimization."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -76,7 +76,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
             f" callbacks.top_checkpoints.save_top_k={number}"
         )
         raise UserError(
-            f"average={number} needs {number} checkpoints, and the run kept {len(found)} of its"
+            f"average_checkpoints={number} needs {number} checkpoints, and the run kept {len(found)} of its"
             f" best ones; {mend}"
         )
     return found

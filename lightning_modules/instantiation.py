@@ -10,7 +10,8 @@ from datamodules.arguments import ArgumentError
 
 # What a config may call. A callable that a target returns counts too, hence networks and pipelines.
 WHITELIST = (
-    *("datamodules.*", "lightning_modules.*", "callbacks.*", "lightning.*", "torch.*"),
+    *("datamodules.*", "evaluation.*", "lightning_modules.*", "weak_supervision.*", "callbacks.*"),
+    *("engine.tracking.*", "lightning.*", "torch.*"),
     *(
         "albumentations.*",
         "segmentation_models_pytorch.*",

@@ -74,7 +74,7 @@ class SegmentationModule(EvaluatedModule):
         An empty prediction scores in neither of the last two.
         """
         decided = [evidence.decided(c) for c in range(len(self.classes))]
-        at_half = evidence.ruled(self.rule.start)
+        at_half = evidence.with_rule(self.rule.start)
         found = {
             "dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided),
             "dice_at_half": fmean(

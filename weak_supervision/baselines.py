@@ -84,7 +84,7 @@ def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] =
     the same logit, and Grad-CAM's ReLU leaves everything or nothing, whichever the head's random
     signs say (measured). So give a few batches: the statistics are counted anew on them, as in
     training's first steps, and features spread by about 1. How much of a map is positive still
-    depends on the seed: take several, and `Localised.pooled`.
+    depends on the seed: take several, and `LocalizationResults.pool`.
 
     Args:
         net: Stays as it is. Device, dtype, memory format and training flags of the copy are its

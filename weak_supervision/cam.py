@@ -160,7 +160,7 @@ FP16_GRADIENT_SCALE = (
 
 
 class ActivationRecorder:
-    """Makes the heat maps of the last forward; comes from `HeatMaps.listening`.
+    """Makes the heat maps of the last forward; comes from `ClassActivationMaps.recording`.
 
     Args:
         cam_method: The mathematics.
@@ -183,7 +183,7 @@ class ActivationRecorder:
             image_indices: Images of the batch that are mapped, None for all.
 
         Returns:
-            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `HeatMaps` says; B is
+            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `ClassActivationMaps` says; B is
             the number of rows.
 
         Raises:
@@ -193,7 +193,7 @@ class ActivationRecorder:
         """
         if self._logits is None:
             raise RuntimeError(
-                "heat() belongs to one forward of the network, and there was none since the last"
+                "compute() belongs to one forward of the network, and there was none since the last"
             )
         logits, self._logits = self._logits, None
         kept = [self._get_activation(name) for name in self._layer_names]
@@ -362,7 +362,7 @@ class ClassActivationMaps:
 
     @contextmanager
     def recording(self, net: nn.Module) -> Iterator[ActivationRecorder]:
-        """Hears every forward of the network, whoever calls it; after each, `heat()` of what is yielded makes the maps of that batch.
+        """Hears every forward of the network, whoever calls it; after each, `compute()` of what is yielded makes the maps of that batch.
 
         The forward gives the same logits as ever, and up to the first layer it costs no autograd.
         Meanwhile the network is in evaluation mode, runs without torch.compile, and its parameters
@@ -418,7 +418,7 @@ def compute_cam(
         Logits `B x classes`, and float32 `B x h x w` in 0..1.
 
     Raises:
-        Refusal: as `HeatMaps.listening` and `Listener.heat`.
+        Refusal: as `ClassActivationMaps.recording` and `ActivationRecorder.compute`.
     """
     with heat_maps.recording(net) as listener:
         logits = (forward or net)(images)

@@ -96,7 +96,7 @@ def summary_sentence(
     """One sentence: whether the method's interval lies above those of all baselines, that is above their upper ends.
 
     Args:
-        method: Its estimate of a score, `estimates(...)["pointing_box"]`.
+        method: Its estimate of a score, `estimate_scores(...)["pointing_box"]`.
         baselines: Words -> the same score of a baseline.
         differences: Words -> paired difference from that baseline, which the sentence ends with where they
             are given: two intervals may overlap while the difference is clear.
@@ -200,13 +200,13 @@ class NullScorer:
         """Nothing was."""
 
 
-CAM_METHOD, PIPELINE_METHOD, RANDOMIZED_METHOD, BLOB_METHOD = (
+METHOD_CAM, METHOD_PIPELINE, METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB = (
     "the heat maps",
     "the chain, above the threshold alone",
     "randomised weights",
     "the brightest blob",
 )
-WEIGHTED_BLOB_METHOD = "the brightest blob, weighed by the classifier"
+METHOD_WEIGHTED_BLOB = "the brightest blob, weighed by the classifier"
 LOCALIZATION_KEY = "callbacks.pseudo_labels.localization"
 
 
@@ -302,22 +302,22 @@ class LocalizationScorer:
                 else self._propose_boxes(heat, said, heat_maps)
             )
             ways = {
-                CAM_METHOD: Detections.from_proposals(own, box),
-                BLOB_METHOD: Detections.from_proposals(blob, box),
-                WEIGHTED_BLOB_METHOD: Detections.from_proposals(
+                METHOD_CAM: Detections.from_proposals(own, box),
+                METHOD_BRIGHTEST_BLOB: Detections.from_proposals(blob, box),
+                METHOD_WEIGHTED_BLOB: Detections.from_proposals(
                     weight_by_probability(blob, said.probability), box
                 ),
             }
             if (
                 said.has_cam or not said.predicted_positive
             ):  # else max_images left it out, and nothing can be said of the chain
-                ways[PIPELINE_METHOD] = (
+                ways[METHOD_PIPELINE] = (
                     Detections.from_proposals(own, box, mask)
                     if said.predicted_positive
                     else Detections()
                 )
             ways |= {
-                f"{RANDOMIZED_METHOD} {seed}": Detections.from_proposals(
+                f"{METHOD_RANDOM_WEIGHTS} {seed}": Detections.from_proposals(
                     self._propose_boxes(each[i], said, heat_maps), box
                 )
                 for seed, each in enumerate(random)
@@ -340,35 +340,35 @@ class LocalizationScorer:
         Args:
             image_stats: Of all processes, in the order of the table.
         """
-        if not any(each[CAM_METHOD].n_lesions for each in image_stats):
+        if not any(each[METHOD_CAM].n_lesions for each in image_stats):
             return None
         random = [
             LocalizationResults.from_images(
-                [each[f"{RANDOMIZED_METHOD} {seed}"] for each in image_stats], has_masks=False
+                [each[f"{METHOD_RANDOM_WEIGHTS} {seed}"] for each in image_stats], has_masks=False
             )
             for seed in range(self._randomized_networks.n_networks)
         ]
         seen = {
-            CAM_METHOD: LocalizationResults.from_images(
-                [each[CAM_METHOD] for each in image_stats], has_masks=False
+            METHOD_CAM: LocalizationResults.from_images(
+                [each[METHOD_CAM] for each in image_stats], has_masks=False
             ),
-            PIPELINE_METHOD: LocalizationResults.from_images(
-                [each[PIPELINE_METHOD] for each in image_stats if PIPELINE_METHOD in each]
+            METHOD_PIPELINE: LocalizationResults.from_images(
+                [each[METHOD_PIPELINE] for each in image_stats if METHOD_PIPELINE in each]
             ),
-            RANDOMIZED_METHOD: LocalizationResults.pool(random),
-            BLOB_METHOD: LocalizationResults.from_images(
-                [each[BLOB_METHOD] for each in image_stats], has_masks=False
+            METHOD_RANDOM_WEIGHTS: LocalizationResults.pool(random),
+            METHOD_BRIGHTEST_BLOB: LocalizationResults.from_images(
+                [each[METHOD_BRIGHTEST_BLOB] for each in image_stats], has_masks=False
             ),
-            WEIGHTED_BLOB_METHOD: LocalizationResults.from_images(
-                [each[WEIGHTED_BLOB_METHOD] for each in image_stats], has_masks=False
+            METHOD_WEIGHTED_BLOB: LocalizationResults.from_images(
+                [each[METHOD_WEIGHTED_BLOB] for each in image_stats], has_masks=False
             ),
         }
         found = {name: estimate_scores(way, self.rules) for name, way in seen.items()}
         gaps = {
-            name: baseline_differences(seen[CAM_METHOD], seen[name], self.rules, COMPARED_SCORES)
-            for name in (RANDOMIZED_METHOD, BLOB_METHOD, WEIGHTED_BLOB_METHOD)
+            name: baseline_differences(seen[METHOD_CAM], seen[name], self.rules, COMPARED_SCORES)
+            for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB, METHOD_WEIGHTED_BLOB)
         }
-        heads = {name: found[name][HEADLINE_SCORE] for name in (RANDOMIZED_METHOD, BLOB_METHOD)}
+        heads = {name: found[name][HEADLINE_SCORE] for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB)}
         figures = {
             "FROC": plot_froc(seen, found, self.rules),
             "Lesions hit by the first boxes": plot_hit_rates(found, self.rules),
@@ -380,7 +380,7 @@ class LocalizationScorer:
             to_table(found),
             plain,
             summary_sentence(
-                found[CAM_METHOD][HEADLINE_SCORE],
+                found[METHOD_CAM][HEADLINE_SCORE],
                 heads,
                 {name: gaps[name][HEADLINE_SCORE] for name in heads},
             ),

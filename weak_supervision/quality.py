@@ -63,7 +63,7 @@ def mask_features(
 def jitter_boxes(
     boxes: np.ndarray, shape: tuple[int, ...], id: str, count: int, max_shift: float, seed: int = 0
 ) -> np.ndarray:
-    """Boxes whose four edges are moved, each by itself and evenly over `-share` to `max_shift` of the box's width or height; float `N x number x 4`.
+    """Boxes whose four edges are moved, each by itself and evenly over `-max_shift` to `max_shift` of the box's width or height; float `N x count x 4`.
 
     They follow from the seed, the image and the box alone, so that other boxes, images or ranks
     change nothing.
@@ -152,7 +152,7 @@ class MaskCheck:
     """What was found of one mask.
 
     Attributes:
-        features: Name -> value: those of `measures.measure`, and `probability` (of the image),
+        features: Name -> value: those of `mask_features`, and `probability` (of the image),
             `score` (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN
             where nothing was moved).
         reason: The first reason of rejection, one of `REJECTION_STEPS`; None where the mask is accepted.
@@ -215,7 +215,7 @@ class QualityFilter:
         boxes: np.ndarray,
         points: np.ndarray,
     ) -> tuple[Masks, np.ndarray]:
-        """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `jitter.segment_with_jitter`."""
+        """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `segment_with_jitter`."""
         moved = jitter_boxes(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
         return segment_with_jitter(segmenter, image, boxes, points, moved)
 
@@ -272,7 +272,7 @@ def rejection_funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
     """How many boxes are left after each question: first all of them, last the accepted ones; the losses are what each reason rejected.
 
     Args:
-        reasons: `Verdict.reason` of every box.
+        reasons: `MaskCheck.reason` of every box.
     """
     lost = Counter(reasons)
     left = sum(lost.values())

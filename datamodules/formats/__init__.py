@@ -1,1 +1,1 @@
-"""File formats, one per module."""
+"""File and annotation formats."""

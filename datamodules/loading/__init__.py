@@ -1,0 +1,1 @@
+"""Decoded, cached, augmented and letterboxed samples."""

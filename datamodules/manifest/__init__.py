@@ -1,0 +1,1 @@
+"""The table of a data set: reading, validation, splitting and leak detection."""

@@ -1,1 +1,1 @@
-"""Phantoms: synthetic stand-ins for real data, each in its data set's own layout on disk."""
+"""Phantom data sets in the layout of the real ones."""

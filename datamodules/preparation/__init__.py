@@ -1,1 +1,1 @@
-"""Steps of a run that validate a data set, or write another one from it."""
+"""Steps on data alone: crop, export, validate."""

@@ -1,0 +1,1 @@
+"""Which images an epoch shows."""

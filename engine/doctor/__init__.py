@@ -1,0 +1,1 @@
+"""do=[doctor]: checks of the machine and its environment."""

@@ -1,0 +1,1 @@
+"""Multiruns: the Optuna sweeper, the process launcher and trials."""

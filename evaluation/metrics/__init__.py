@@ -1,0 +1,1 @@
+"""Metrics. Add a metric here."""

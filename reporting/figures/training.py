@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from reporting.figures.style import COLORS, INK, PALETTE, figure, legend, legend_below, line_style
 from reporting.run_folder import read_epochs
 
-IMAGES, POSITIVE = "drawn/images", "drawn/positive_fraction"
+IMAGES, POSITIVE = "sampling/images", "sampling/positive_fraction"
 # columns of the table of stages; all else are other settings
 STAGE_COLUMNS = (
     "epochs",
@@ -57,7 +57,7 @@ def stage_sampling(rows: pd.DataFrame) -> dict[str, float]:
         name: float((rows[name] * images).sum() / images.sum()) for name in stratum_fractions(rows)
     }
     return {"images": float(images.sum())} | {
-        name.removeprefix("drawn/"): share for name, share in shares.items()
+        name.removeprefix("sampling/"): share for name, share in shares.items()
     }
 
 
@@ -66,7 +66,7 @@ def stratum_fractions(table: pd.DataFrame) -> list[str]:
     named = [
         name
         for name in table.columns.astype(str)
-        if name.startswith("drawn/") and name != IMAGES and table[name].notna().any()
+        if name.startswith("sampling/") and name != IMAGES and table[name].notna().any()
     ]
     return sorted(named, key=lambda name: name != POSITIVE)
 
@@ -247,7 +247,7 @@ def sampled_fractions(axes: Axes, shares: dict[str, Any], stages: Stages) -> Non
         style = (
             line_style(0) if bold else line_style(k if k < len(PALETTE) else k + 1)
         )  # the colour of the positives is theirs alone
-        words = "positive" if bold else name.removeprefix("drawn/")
+        words = "positive" if bold else name.removeprefix("sampling/")
         axes.plot(
             curve.index + 1,
             curve,

@@ -59,7 +59,7 @@ def left(
         "schema": 2,
         "title": title,
         "judged": judged,
-        "heads": evidence.heads,
+        "heads": evidence.headline_metrics,
         "finished": "2026-11-01T10:00:00+00:00",
     }
     report |= {

@@ -153,10 +153,10 @@ BAD = {
         "merged/arm0",
     ),
     "several checkpoints of each": (
-        ["do=[test]", "ckpt_path={folder}", "average=2"],
+        ["do=[test]", "ckpt_path={folder}", "average_checkpoints=2"],
         {},
-        "average=2 takes several checkpoints",
-        "average=1",
+        "average_checkpoints=2 takes several checkpoints",
+        "average_checkpoints=1",
     ),
     "no rule": (
         ["do=[test]", "ckpt_path={folder}", "callbacks=[report]"],

@@ -96,9 +96,9 @@ BAD_WORDS = {
         "take ",
     ),
     "search of masks": (
-        ["callbacks=[checkpoint,threshold_search,interrupt]"],
+        ["callbacks=[checkpoint,threshold_search/segmentation,interrupt]"],
         "threshold_search is one for masks",
-        "label_threshold",
+        "threshold_search/classification",
     ),
     "experiment": (
         ["init_from=latest:nothing"],

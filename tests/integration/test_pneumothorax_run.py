@@ -21,7 +21,7 @@ from lightning_modules.instantiation import instantiate_config
 from tests.conftest import SMALL_PNX, refused
 
 CALLBACKS = (
-    "callbacks=[checkpoint,curriculum,threshold_search,drawn,finite_loss,predictions,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,finite_loss,predictions,"
     "top_checkpoints,report]"
 )
 WORDS = [
@@ -163,7 +163,7 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
         *WORDS,
         *again,
         *hard,
-        "callbacks.predictions.relative=false",
+        "callbacks.predictions.rle_encoding=absolute",
         "callbacks.predictions.masks=false",
         folder=tmp_path / "starts",
     )
@@ -177,7 +177,9 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
     )
 
 
-@pytest.mark.parametrize("words", [["tta=hflip"], ["average=2"], ["tta=hflip", "average=2"]])
+@pytest.mark.parametrize(
+    "words", [["tta=hflip"], ["average_checkpoints=2"], ["tta=hflip", "average_checkpoints=2"]]
+)
 def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
     words, trained, thorax, cli, tmp_path
 ):
@@ -187,7 +189,11 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
         *WORDS, *words, "do=[test,predict]", f"ckpt_path={trained}", f"datamodule.root={thorax}"
     )
     assert code == 0 and checkpoint.read_bytes() == before, said
-    members = sorted(checkpoint.parent.glob("top-*.ckpt")) if "average=2" in words else [checkpoint]
+    members = (
+        sorted(checkpoint.parent.glob("top-*.ckpt"))
+        if "average_checkpoints=2" in words
+        else [checkpoint]
+    )
     by_hand = {
         split: logits_by_hand(members, files_of(trained, thorax, split), "tta=hflip" in words)
         for split in ("val", "test")
@@ -241,16 +247,20 @@ REFUSED = {
         "callbacks=[...,pred",
     ),
     "an unknown view": (["tta=vflip"], "tta=vflip is not allowed", "it must be none or hflip"),
-    "no checkpoints": (["average=0"], "average=0 is not allowed", "a whole number of 1 or more"),
+    "no checkpoints": (
+        ["average_checkpoints=0"],
+        "average_checkpoints=0 is not allowed",
+        "a whole number of 1 or more",
+    ),
     "more than a fit will keep": (
-        ["average=3"],
+        ["average_checkpoints=3"],
         "needs 3 checkpoints, and this fit would keep 2",
         "save_top_k=3",
     ),
     "more than a run kept": (
-        ["average=3", "do=[test]", "ckpt_path={trained}"],
+        ["average_checkpoints=3", "do=[test]", "ckpt_path={trained}"],
         "needs 3 checkpoints, and the run kept 2",
-        "take average=2",
+        "take average_checkpoints=2",
     ),
 }
 

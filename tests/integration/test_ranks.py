@@ -34,7 +34,7 @@ WORDS = [
     "datamodule.eval_batch_size=4",
     "datamodule.batches_per_epoch=4",
     "datamodule.seed=0",
-    "callbacks=[checkpoint,threshold_search,drawn,interrupt,finite_loss,resources,report]",
+    "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,report]",
 ]
 
 
@@ -61,7 +61,7 @@ def test_two_ranks_see_the_same_samples_as_one_and_follow_its_loss(alone, words,
     said = ranks(2, [*words, "datamodule.batch_size=2", "trainer.max_epochs=2"], tmp_path / "two")
     assert said.count("what this run does") == 1 and said.count("page:") == 1
     one, two = epochs(alone), epochs(tmp_path / "two")
-    drawn = [name for name in one if name.startswith("drawn/")]
+    drawn = [name for name in one if name.startswith("sampling/")]
     assert len(drawn) > 3 and np.allclose(one[drawn].dropna(), two[drawn].dropna())
     assert np.allclose(one["train/loss"].dropna(), two["train/loss"].dropna(), atol=1e-4)
     assert np.allclose(
@@ -168,11 +168,11 @@ def test_a_curriculum_on_two_ranks_keeps_every_stages_length_and_rate_and_writes
         f"callbacks.curriculum.stages={stages}",
     ]
     said = ranks(2, [*words, "trainer.max_epochs=2"], tmp_path / "run")
-    table = epochs(tmp_path / "run").dropna(subset=["drawn/images"])
+    table = epochs(tmp_path / "run").dropna(subset=["sampling/images"])
     for epoch, (batch, share) in enumerate([(2, 0.5), (3, 0.3)]):
-        images = table["drawn/images"][epoch]
+        images = table["sampling/images"][epoch]
         assert images > 20 and images % (2 * batch) == 0
-        assert abs(table["drawn/positive_fraction"][epoch] - share) * images <= 1
+        assert abs(table["sampling/positive_fraction"][epoch] - share) * images <= 1
     history = json.loads((tmp_path / "run/stages.json").read_text())
     assert [stage["first_epoch"] for stage in history] == [0, 1] and said.count("page:") == 1
     assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {

@@ -268,7 +268,7 @@ def test_predictions_on_training_images_are_allowed(cli, radiographs, trained, t
     words = [
         "do=[predict]",
         "datamodule.predict_splits=[train]",
-        "callbacks=[checkpoint,label_threshold,predictions]",
+        "callbacks=[checkpoint,threshold_search/classification,predictions]",
     ]
     code, said = cli(
         *SMALL_LABELS,
@@ -316,7 +316,7 @@ def test_test_and_predict_refuse_what_means_something_else(
     torch.save(checkpoint, path)
     steps.clear()
     words, sentence = OTHER[case]
-    callbacks = "callbacks=[checkpoint,threshold_search,predictions]"
+    callbacks = "callbacks=[checkpoint,threshold_search/segmentation,predictions]"
     code, said = cli(
         *SMALL,
         callbacks,

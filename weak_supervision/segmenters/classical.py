@@ -117,7 +117,7 @@ def find_blob(
         blob_sigma: Of the Gaussian whose result is subtracted.
         background_quantile: Quantile of all pixels that is level 0.
         sure: Level from which on a pixel that is connected with the place belongs to
-            `HotSpot.sure`.
+            `Blob.seed_mask`.
     """
     contrast = gray - np.quantile(gray, background_quantile)
     blobs = cv2.GaussianBlur(gray, (0, 0), 1) - cv2.GaussianBlur(gray, (0, 0), blob_sigma)
@@ -194,7 +194,7 @@ class ClassicalSegmenter(ABC):
     working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
-        """A mask a box, see `masks.Segmenter`."""
+        """A mask a box, see `Segmenter`."""
         found = Masks(np.zeros((len(boxes), *image.shape), bool), np.zeros(len(boxes), np.float32))
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
             found.scores[i] = self._segment_box(found.masks[i], image, box, point)

@@ -67,7 +67,7 @@ class SAM2Segmenter:
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
-        """A mask a box, see `masks.Segmenter`."""
+        """A mask a box, see `Segmenter`."""
         if len(boxes) == 0:
             return empty_masks(image)
         prompts: dict[str, Any] = {"input_boxes": [np.asarray(boxes, float).tolist()]}

@@ -74,7 +74,7 @@ def test_no_stage_is_cut_short_or_stretched_and_each_starts_from_the_best_before
     watch = Watch(monkeypatch)
     table = fit(cli, tmp_path / "run", thorax, THREE, "do=[fit]")
     positive, negative = int(watch.pool.positive.sum()), int((~watch.pool.positive).sum())
-    drawn = table.dropna(subset=["drawn/images"]).set_index("epoch")
+    drawn = table.dropna(subset=["sampling/images"]).set_index("epoch")
     lengths = []
     for epoch, stage in enumerate([THREE[0], THREE[0], THREE[1], THREE[2], THREE[2]]):
         share = stage.get("positive_fraction")
@@ -87,10 +87,11 @@ def test_no_stage_is_cut_short_or_stretched_and_each_starts_from_the_best_before
         steps = watch.of(epoch)
         assert len(steps) == lengths[-1]
         assert {step[:2] for step in steps} == {(stage["batch_size"], stage.get("image_size", 32))}
-        assert drawn["drawn/images"][epoch] == lengths[-1] * stage["batch_size"]
+        assert drawn["sampling/images"][epoch] == lengths[-1] * stage["batch_size"]
         if share is not None:
             assert (
-                abs(drawn["drawn/positive_fraction"][epoch] - share) * drawn["drawn/images"][epoch]
+                abs(drawn["sampling/positive_fraction"][epoch] - share)
+                * drawn["sampling/images"][epoch]
                 <= 1
             )
     for stage, epochs in zip(
@@ -205,11 +206,15 @@ def test_a_rate_may_fall_from_epoch_to_epoch(cli, thorax, tmp_path):
         "do=[fit]",
         "module/scheduler=plateau",
     )
-    drawn = table.dropna(subset=["drawn/images"])
+    drawn = table.dropna(subset=["sampling/images"])
     assert (
-        np.abs(drawn["drawn/positive_fraction"] - [0.8, 0.6, 0.4, 0.2]) * drawn["drawn/images"] <= 1
+        np.abs(drawn["sampling/positive_fraction"] - [0.8, 0.6, 0.4, 0.2])
+        * drawn["sampling/images"]
+        <= 1
     ).all()
-    assert drawn["drawn/images"].is_monotonic_increasing and drawn["drawn/images"].nunique() >= 3
+    assert (
+        drawn["sampling/images"].is_monotonic_increasing and drawn["sampling/images"].nunique() >= 3
+    )
 
 
 def test_patience_goes_on_early_and_ends_the_last_stage_for_good(

@@ -30,7 +30,7 @@ def localised(split, rules=RULES):
 
 def curve(seen, weights=None):
     return froc_curve(
-        seen.events, seen.lesions, np.ones((1, len(seen.ids))) if weights is None else weights
+        seen.events, seen.n_lesions, np.ones((1, len(seen.ids))) if weights is None else weights
     )
 
 

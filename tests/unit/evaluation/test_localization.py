@@ -162,10 +162,10 @@ def test_no_image_at_all_scores_nothing():
         {"tolerance": -1},
         {"iou": 0},
         {"iou": 1.1},
-        {"budgets": 0},
+        {"max_boxes": 0},
         {"rates": []},
         {"rates": [0, 1]},
-        {"area_to": 0},
+        {"froc_auc_limit": 0},
     ],
 )
 def test_rules_out_of_range_are_refused_with_the_mend(wrong):

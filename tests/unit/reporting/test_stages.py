@@ -45,7 +45,7 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
     rows += [{"epoch": e, "train/loss": 0.9 - e / 10} for e in range(4)]
     if drawn:
         rows[4:] = [
-            row | {"drawn/images": n, "drawn/positive_fraction": p, "drawn/<b>old$": 1 - p}
+            row | {"sampling/images": n, "sampling/positive_fraction": p, "sampling/<b>old$": 1 - p}
             for row, n, p in zip(rows[4:], IMAGES, POSITIVE, strict=True)
         ]
     pd.DataFrame([*rows, {"epoch": 4, "val/dice": 0.99}]).to_csv(
@@ -181,7 +181,7 @@ def test_images_seen_are_those_drawn_else_an_equal_share_else_unknown(tmp_path):
         and list(known.metric_points("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
     )
     assert count_images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
-    assert count_images_seen(known.table.drop(columns="drawn/images"), {}).isna().all()
+    assert count_images_seen(known.table.drop(columns="sampling/images"), {}).isna().all()
     nothing = load_curve(FinishedRun(tmp_path, {}, evidence_of(*scene())))
     assert (
         nothing.metric_points("val/dice", IMAGES_SEEN).empty

@@ -17,10 +17,11 @@ from tests.unit.reporting.test_segmentation_report import many
 def metrics(folder, strata: int, **scores) -> None:
     """Two epochs of 100 and 300 images."""
     shares = [
-        {f"drawn/s{k:02d}": (k + 1 + 10 * epoch) / 1000 for k in range(strata)} for epoch in (0, 1)
+        {f"sampling/s{k:02d}": (k + 1 + 10 * epoch) / 1000 for k in range(strata)}
+        for epoch in (0, 1)
     ]
     rows = [
-        {"epoch": e, "drawn/images": n, "drawn/positive_fraction": 0.5, "train/loss": 0.5}
+        {"epoch": e, "sampling/images": n, "sampling/positive_fraction": 0.5, "train/loss": 0.5}
         | shares[e]
         for e, n in enumerate((100, 300))
     ]
@@ -59,7 +60,7 @@ def test_many_strata_stand_in_a_table_and_few_in_the_figure(tmp_path):
 
 def test_eight_strata_have_eight_looks():
     curve = pd.Series([0.1, 0.2])
-    shares = {"drawn/positive_fraction": curve} | {f"drawn/s{k}": curve for k in range(8)}
+    shares = {"sampling/positive_fraction": curve} | {f"sampling/s{k}": curve for k in range(8)}
     figure, axes = plt.subplots(figsize=(4.6, 3.3), layout="constrained")
     sampled_fractions(axes, shares, [])
     figure.canvas.draw()

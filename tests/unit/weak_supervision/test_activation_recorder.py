@@ -130,7 +130,7 @@ class Predicting(LightningModule):
         return self.net(batch).float()
 
     def on_predict_batch_end(self, outputs, batch, batch_idx, dataloader_idx=0):
-        self.heat.append(self.listener.heat())
+        self.heat.append(self.listener.compute())
 
 
 def predict(module, images, **more):
@@ -141,7 +141,7 @@ def predict(module, images, **more):
         "accelerator": "cpu",
     }
     loader = torch.utils.data.DataLoader(images, 2)
-    with module.maps.listening(module.net) as module.listener:
+    with module.maps.recording(module.net) as module.listener:
         return torch.cat(Trainer(**quiet, **more).predict(module, loader))
 
 

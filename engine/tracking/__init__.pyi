@@ -1,0 +1,5 @@
+from .logger import PrivateWandbLogger
+
+__all__ = [
+    "PrivateWandbLogger",
+]

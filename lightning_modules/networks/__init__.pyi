@@ -1,0 +1,11 @@
+from .classification import build_classifier
+from .lora import FrozenBackboneClassifier
+from .segmentation import build_smp_network
+from .upernet import UperNet
+
+__all__ = [
+    "FrozenBackboneClassifier",
+    "UperNet",
+    "build_classifier",
+    "build_smp_network",
+]
