@@ -73,9 +73,9 @@ def make_record(
         "exclusive": bool(getattr(module, "exclusive", False)),
         "channels": int(data.channels),
         "image_size": (
-            data.trained_image_size().plain
+            data.trained_image_size().as_config
         ),  # of these weights, which in a curriculum is that of their stage
-        "configured_size": data.image_size.plain,
+        "configured_size": data.image_size.as_config,
         "window": GREY_LEVELS,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
     }

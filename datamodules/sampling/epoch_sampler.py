@@ -32,7 +32,7 @@ class SamplingPool:
     oversample: float = 1.0
 
     @classmethod
-    def is_plain(cls, rows: np.ndarray) -> "SamplingPool":
+    def unweighted(cls, rows: np.ndarray) -> "SamplingPool":
         """Make a pool in which all rows are wanted alike."""
         return cls(
             np.asarray(rows),

@@ -14,7 +14,7 @@ def keys(epoch=0, rows=range(20), batches=None, batch_size=3, **more):
     plan = EpochConfig(64, batch_size, batches)
     return TrainingSampler(
         **{
-            "pool": SamplingPool.is_plain(rows),
+            "pool": SamplingPool.unweighted(rows),
             "plan": lambda _: plan,
             "seed": 1,
             "epoch": lambda: epoch,
