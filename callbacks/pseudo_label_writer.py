@@ -1,4 +1,4 @@
-"""Turn image labels into pseudo masks during prediction: the weak-supervision pipeline as a callback."""
+"""Turn image labels into pseudo masks during prediction: weak supervision as a callback."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,30 +37,32 @@ def resolve_cam_target(
     heat_maps: ClassActivationMaps,
     target_class: str | None,
 ) -> tuple[int, str]:
-    """Channel and name of the class.
+    """Return channel and name of the class that heat maps are made of.
 
     Args:
-        trainer: Of the run.
-        module: What is to be mapped.
-        heat_maps: Of which method and layers.
-        target_class: The class that the user asks for; None is the first.
+        trainer: Trainer of the run.
+        module: Module to be mapped.
+        heat_maps: Method and layers.
+        target_class: Class that the user asks for; None is the first.
 
     Raises:
-        Refusal: no classifier, no such class or layer, or gradients under inference mode.
+        UserError: the module is no classifier, has no such class or layer, or needs gradients under
+            inference mode.
     """
     if not isinstance(module, ClassificationModule):
         raise UserError(
-            f"{CONFIG_KEY} maps what a classifier saw; take it out of callbacks=[...] for a module of"
-            " masks"
+            f"{CONFIG_KEY} maps what a classifier saw; take it out of callbacks=[...] for a module"
+            " of masks"
         )
     if target_class is not None and target_class not in module.classes:
         raise UserError(
-            f"{CONFIG_KEY}.target_class={target_class} is none of module.classes={list(module.classes)}; take one of them"
+            f"{CONFIG_KEY}.target_class={target_class} is none of"
+            f" module.classes={list(module.classes)}; take one of them"
         )
     if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
         said = (
-            f"{CONFIG_KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference mode"
-            " forbids"
+            f"{CONFIG_KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference"
+            " mode forbids"
         )
         raise UserError(f"{said}; set trainer.inference_mode=false")
     with heat_maps.recording(module.net):  # looks for the layers
@@ -69,57 +71,57 @@ def resolve_cam_target(
 
 
 class StageTimer(ReportContributor):
-    """Counts the steps that come before a prediction on `timer`."""
+    """Callback that times the stages before a prediction with `timer`."""
 
     def __init__(self) -> None:
         self.timer = StepTimer()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Of the fit, its validations included."""
+        """Start timing the fit, its validations included."""
         self.timer.start("fit")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """It is over."""
+        """Stop timing the fit."""
         self.timer.stop("fit")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The threshold is searched once more after the fit, on the best weights."""
+        """Start timing the threshold search, a validation of the best weights after the fit."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.timer.start("threshold")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """It is found."""
+        """Stop timing the threshold search."""
         self.timer.stop("threshold")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The classifier is tested."""
+        """Start timing the test."""
         self.timer.start("test")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """It was."""
+        """Stop timing the test."""
         self.timer.stop("test")
 
 
 @validated
 class PseudoLabelWriter(StageTimer):
-    """Leaves `pseudo_labels/` in the run folder: tables, heat maps, pictures, and manifest.csv, which `datamodule=table` reads.
+    """Writes `pseudo_labels/` into the run folder: tables, heat maps, overlays, and manifest.csv.
 
-    An image known to be normal gets boxes where the classifier calls it abnormal, but no masks.
+    `datamodule=table` reads manifest.csv. An image known to be normal gets boxes if the classifier
+    calls it abnormal, but no masks.
 
     Example:
         callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, max_images: 500}}
 
     Args:
         run_dir: The run folder.
-        heat_maps: Of which method and layers.
-        boxes: How peaks become boxes.
-        segmenter: How boxes become masks.
-        quality: Which masks are kept.
-        localization: How it is scored; None scores nothing.
-        target_class: The class that is looked for; None is the first.
-        max_images: At most so many images above the threshold, of each split and process; None for
-            all.
-        overlays: Pictures at most, likewise.
+        heat_maps: Method and layers.
+        boxes: Makes boxes from peaks.
+        segmenter: Makes masks from boxes.
+        quality: Decides which masks are kept.
+        localization: Scores localization; None scores nothing.
+        target_class: Class that heat maps are made of; None is the first.
+        max_images: Most images above the threshold, of each split and process; None for all.
+        overlays: Most overlays, of each split and process.
     """
 
     def __init__(
@@ -150,13 +152,13 @@ class PseudoLabelWriter(StageTimer):
         self._section: Section | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what cannot be mapped, before any training."""
+        """Refuse what cannot be mapped, before any training."""
         self._channel, self._class_name = resolve_cam_target(
             trainer, pl_module, self.heat_maps, self.target_class
         )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Random networks are drawn, then the trained one is listened to."""
+        """Create the random networks, then start recording the trained one."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         self._lookup, self._pseudo_labels, self._n_heat_maps = (
             ImageLookup(data, self._channel),
@@ -180,7 +182,7 @@ class PseudoLabelWriter(StageTimer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """The forward begins."""
+        """Start timing the forward."""
         self.timer.start("classifier")
 
     def on_predict_batch_end(
@@ -192,7 +194,7 @@ class PseudoLabelWriter(StageTimer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """One batch from logits to masks."""
+        """Process one batch from logits to masks."""
         assert isinstance(pl_module, ClassificationModule)
         probability = pl_module.rule.probability(outputs)[
             :, self._channel
@@ -229,11 +231,11 @@ class PseudoLabelWriter(StageTimer):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Stops listening."""
+        """Stop recording."""
         self._stack.close()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gathers what all processes found, and writes it down on the first."""
+        """Gather the results of all processes, and write them on the first."""
         self._stack.close()
         found, measured, shown = all_gather_lists(
             trainer.world_size,
@@ -259,15 +261,15 @@ class PseudoLabelWriter(StageTimer):
         )
         print(
             *self._section.messages,
-            f"pseudo labels of {sum(each.predicted_positive for each in found)} images above the threshold:"
-            f" {self.folder}",
+            f"pseudo labels of {sum(each.predicted_positive for each in found)} images above the"
+            f" threshold: {self.folder}",
             sep="\n",
         )
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """What the last prediction found; None before."""
+        """Return the section of the last prediction; None before any."""
         return self._section
 
     def extra_report_fields(self) -> dict[str, Any]:
-        """Funnel, scores and seconds for report.json."""
+        """Return funnels, scores and seconds for report.json."""
         return self._report_fields

@@ -33,11 +33,11 @@ MUST_MATCH = (
 
 @dataclass(frozen=True)
 class FoldEnsemble:
-    """Fits whose networks answer together.
+    """Runs whose networks predict together.
 
     Attributes:
-        folder: That was named.
-        key: By which the user named it.
+        folder: Folder that the user named.
+        key: Key by which the user named it.
         members: Every fold of every seed.
     """
 
@@ -47,23 +47,23 @@ class FoldEnsemble:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """The best of each."""
+        """Best checkpoint of each member."""
         return [checkpoint_io.find_checkpoint(str(fit.folder), "best") for fit in self.members]
 
     @property
     def evidence(self) -> Evidence:
-        """What single networks said of the images that they had not seen, each image once a seed."""
+        """Out-of-fold evidence of single networks, with each image once per seed."""
         seeds = dict.fromkeys(fit.seed for fit in self.members)
         return stack_seeds(
             [merge_out_of_fold([fit for fit in self.members if fit.seed == seed]) for seed in seeds]
         )
 
     def check_not_trained_on(self, ids: Sequence[str], root: Path) -> None:
-        """Refuses to test on what a member was trained on.
+        """Refuse to test on images that a member was trained on.
 
         Args:
-            ids: Of the test images.
-            root: Of their data set; the same names in another one are other images.
+            ids: Ids of the test images.
+            root: Root of their data set; the same names in another one are other images.
         """
         learned = {
             id
@@ -88,7 +88,10 @@ class FoldEnsemble:
 
 
 def ensemble_key(cfg: DictConfig) -> str | None:
-    """The key that names several fits where one network is asked for: `ckpt_path`, else `init_from`; None for a fit, which starts from one."""
+    """Return the key that names several runs, `ckpt_path` or else `init_from`; None if none does.
+
+    It is None for a fit, which starts from one network.
+    """
     key = "ckpt_path" if cfg.ckpt_path else "init_from"
     return (
         key
@@ -100,10 +103,10 @@ def ensemble_key(cfg: DictConfig) -> str | None:
 
 
 def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
-    """The fits that a key names together; None where it names one network.
+    """Load the runs that `ckpt_path` or `init_from` names; None if it names one network.
 
     Raises:
-        Refusal: they cannot answer together.
+        UserError: the networks cannot predict together.
     """
     key = ensemble_key(cfg)
     if key is None:
@@ -113,8 +116,8 @@ def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
     _check_members(fits, folder, key)
     if cfg.average_checkpoints > 1:
         raise UserError(
-            f"average_checkpoints={cfg.average_checkpoints} takes several checkpoints of one run, and {key}={folder} is"
-            f" {len(fits)} runs; take average_checkpoints=1"
+            f"average_checkpoints={cfg.average_checkpoints} takes several checkpoints of"
+            f" one run, and {key}={folder} is {len(fits)} runs; take average_checkpoints=1"
         )
     return FoldEnsemble(folder, key, fits)
 
@@ -145,8 +148,8 @@ def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None
         for fit in fold_runs:
             if _config_value(fit, name) != _config_value(fold_runs[0], name):
                 raise UserError(
-                    f"{fold_runs[0].folder} and {fit.folder} differ in {name}, so they cannot answer"
-                    " together; name folds of one experiment"
+                    f"{fold_runs[0].folder} and {fit.folder} differ in {name}, so they cannot"
+                    " answer together; name folds of one experiment"
                 )
 
 
@@ -161,11 +164,13 @@ RULE_SOURCE = "rule from out-of-fold evidence of single networks"
 
 
 class EnsembleReport(ReportContributor):
-    """Finds the rule on what single networks said of images that they had not seen, because val is what the other networks learned from.
+    """Finds the decision rule on out-of-fold evidence of single networks, and reports the ensemble.
+
+    Val gives no rule, because the other networks learned from it.
 
     Args:
-        ensemble: Whose networks the module holds.
-        flip: Whether each also looks at the mirrored image.
+        ensemble: Ensemble in the module.
+        flip: True if each network also sees the mirrored image.
     """
 
     def __init__(self, ensemble: FoldEnsemble, flip: bool) -> None:
@@ -173,11 +178,11 @@ class EnsembleReport(ReportContributor):
         self.flip = flip
 
     def find_rule(self, trainer: Trainer, module: SupervisedModule) -> None:
-        """By the search that would else look at val.
+        """Search the decision rule on the ensemble's evidence instead of on val.
 
         Raises:
-            Refusal: the networks were of another kind or of other classes, or no threshold keeps
-                the bounds.
+            UserError: the networks are of another kind or have other classes, or no threshold
+                satisfies the bounds.
         """
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         search = next(each for each in callbacks if isinstance(each, ThresholdSearchCallback))
@@ -194,7 +199,7 @@ class EnsembleReport(ReportContributor):
         module.rule.numbers = search.search_rule(evidence)
         if evidence.kind == "label" and not bool(
             module.rule.numbers[:, 2].all()
-        ):  # the bounds that were asked for are not kept
+        ):  # the requested bounds are not satisfied
             missed = next(found["warning"] for found in search.found if found["warning"])
             raise UserError(
                 f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
@@ -207,7 +212,7 @@ class EnsembleReport(ReportContributor):
             print(f"{len(self.ensemble.members)} networks together; {RULE_SOURCE}")
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
-        """Sentences, and the members."""
+        """Build the section with sentences and the table of members."""
         fits, seeds = self.ensemble.members, len({fit.seed for fit in self.ensemble.members})
         said = [
             f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of"
@@ -219,10 +224,10 @@ class EnsembleReport(ReportContributor):
             else []
         )
         legend = (
-            f"{RULE_SOURCE.capitalize()}: the val of one network is what the others learned from, so all"
-            " together have no honest val score, and no rule that could be searched on it. The"
-            " mean of several is less extreme than one network alone, so its best rule may be"
-            " another."
+            f"{RULE_SOURCE.capitalize()}: the val of one network is what the others learned"
+            " from, so all together have no honest val score, and no rule that could be searched on"
+            " it. The mean of several is less extreme than one network alone, so its best rule may"
+            " be another."
         )
         return Section("Ensemble", legend, messages=said, tables=[self._member_table(pl_module)])
 
@@ -255,7 +260,7 @@ class EnsembleReport(ReportContributor):
         return Table("Each network alone, at its own rule", ["network", *names, "folder"], rows)
 
     def extra_report_fields(self) -> dict[str, Any]:
-        """The members by their folders."""
+        """Return the members' folders and the origin of the rule."""
         return {
             "ensemble": [str(fit.folder) for fit in self.ensemble.members],
             "rule_from": RULE_SOURCE,

@@ -299,15 +299,16 @@ def paired_difference(
 def seed_statistics(
     seed_evidence: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Class -> score -> estimate as in report.json, whose value is the mean over seeds, with their standard deviation `sd` besides.
+    """Estimate scores over seeds: mean, standard deviation `sd`, and an interval.
 
-    Each draw takes the patients once for all seeds, and as many seeds with replacement; of one seed
-    it is the bootstrap by patients.
+    The result maps class -> score -> estimate as in report.json. Each bootstrap replicate resamples
+    the patients once for all seeds, and as many seeds with replacement; for one seed it is the
+    bootstrap over patients.
 
     Args:
         seed_evidence: Evidence of each seed, on the same images.
-        resamples: Draws.
-        seed: Of the draws.
+        resamples: Bootstrap replicates.
+        seed: Seed of the bootstrap.
     """
     each = np.array(
         [resample_scores(run, resamples, seed) for run in seed_evidence]
@@ -354,15 +355,18 @@ def _seed_estimate(
 
 
 def seed_caveat(seed_evidence: Sequence[Evidence], unit: str = "seeds") -> str:
-    """What the intervals assume, in one sentence.
+    """State in one sentence what the intervals assume.
 
     Args:
-        seed_evidence: As above.
-        unit: What the fits differ in.
+        seed_evidence: Evidence of each fit, on the same images.
+        unit: Word for what the fits differ in.
     """
     if len(seed_evidence) == 1:
         return bootstrap_caveat(seed_evidence[0])
     if len(np.unique(seed_evidence[0].groups)) < MIN_GROUPS:
         return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}"
     few = f", of which {len(seed_evidence)} tell little" if len(seed_evidence) < 5 else ""
-    return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each draw also draws among the {unit}{few}"
+    return (
+        f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each draw"
+        f" also draws among the {unit}{few}"
+    )

@@ -1,4 +1,4 @@
-"""Localization of lesions: pointing game, hit rates, FROC and mask Dice, with bootstrap intervals."""
+"""Localization of lesions: pointing game, hit rates, FROC and Dice, with bootstrap intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +25,7 @@ from evaluation.metrics.base import safe_divide
 
 @dataclass(frozen=True)
 class Proposals:
-    """Where a heat map points to, strongest first, in canvas pixels.
+    """Boxes and peaks that a heat map proposes, strongest first, in canvas pixels.
 
     Attributes:
         boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
@@ -47,10 +47,10 @@ BoxArray = np.ndarray | Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """One image and its lesions.
+    """Ground truth of one image's lesions.
 
     Args:
-        id: Of the image.
+        id: Id of the image.
         group: Patient.
         height: Rows of the image in pixels.
         width: Columns in pixels.
@@ -81,7 +81,7 @@ class GroundTruth:
 
     @property
     def lesions(self) -> np.ndarray | None:
-        """Boxes of the lesions, `T x 4`; None where they are unknown."""
+        """Boxes of the lesions, `T x 4`; None if they are unknown."""
         if self.boxes is None and self.mask is not None:
             return find_component_boxes(self.mask)
         return self.boxes  # type: ignore[return-value]  # an array since __post_init__
@@ -89,18 +89,18 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a method says of one image; by default nothing at all.
+    """Detections of a method on one image; by default there are none.
 
     Args:
-        peak: (x, y) of the heat map's maximum; None where the map is all zero, or the classifier
-            calls the image normal.
-        boxes: `K x 4`, ranked by score, ties as they come.
-        scores: `K`, any scale that is the same for all images.
+        peak: (x, y) of the heat map's maximum; None if the map is all zero, or the classifier calls
+            the image normal.
+        boxes: `K x 4`, sorted by score; ties keep their order.
+        scores: `K`, on any scale that is the same for all images.
         mask: Bool `height x width`, the union of the accepted pseudo masks; None (or all false)
-            where there is none.
+            without any.
 
     Raises:
-        ValueError: as many scores as boxes are not there, or one is no number.
+        ValueError: scores and boxes differ in number, or a score is not finite.
     """
 
     peak: tuple[float, float] | None = None
@@ -125,11 +125,11 @@ class Detections:
     def from_proposals(
         cls, proposals: Proposals, letterbox: Letterbox, mask: np.ndarray | None = None
     ) -> "Detections":
-        """From peaks and boxes on a canvas.
+        """Build from peaks and boxes on a canvas.
 
         Args:
             proposals: In pixels of the canvas; a box's score is the height of its peak.
-            letterbox: The way back to the image's own pixels.
+            letterbox: Maps them back to the image's own pixels.
             mask: In the image's own pixels already.
         """
         peaks, boxes = letterbox.points_back(proposals.peaks), letterbox.boxes_back(proposals.boxes)
@@ -142,16 +142,16 @@ class Detections:
 
 
 def reconcile_boxes_with_label(label: int, boxes: BoxArray | None) -> BoxArray | None:
-    """Boxes of a data set whose images have labels too, where the two agree on what is there.
+    """Reconcile an image's boxes with its label.
 
     Args:
-        label: 1 of an abnormal image, else 0.
-        boxes: Its abnormal boxes, None where nobody drew any.
+        label: 1 for an abnormal image, else 0.
+        boxes: Its abnormal boxes, None if it has no annotation.
 
     Returns:
-        No boxes of a normal image, whatever was drawn: the label is believed; None (unknown) of an
-        abnormal one without a box, which would count as normal otherwise; else the boxes as they
-        are.
+        No boxes for a normal image, whatever was annotated: the label is trusted; None (unknown)
+        for an abnormal one without a box, which would count as normal otherwise; else the boxes as
+        they are.
     """
     if not label:
         return np.zeros((0, 4))
@@ -159,7 +159,7 @@ def reconcile_boxes_with_label(label: int, boxes: BoxArray | None) -> BoxArray |
 
 
 def find_component_boxes(mask: np.ndarray) -> np.ndarray:
-    """Boxes `T x 4` of the components (8 neighbours) of a bool mask `H x W`."""
+    """Find the boxes `T x 4` of the components (8 neighbours) of a bool mask `H x W`."""
     found = ndimage.find_objects(ndimage.label(mask, np.ones((3, 3)))[0])
     return to_box_array(
         [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in found], "a mask"
@@ -167,10 +167,10 @@ def find_component_boxes(mask: np.ndarray) -> np.ndarray:
 
 
 def to_box_array(boxes: BoxArray, owner: str) -> np.ndarray:
-    """Boxes as float64 `N x 4`.
+    """Convert boxes to float64 `N x 4`.
 
     Raises:
-        ValueError: another shape, or what is no finite number.
+        ValueError: the shape is another, or a number is not finite.
     """
     array = np.asarray(boxes, np.float64)
     array = array.reshape(0, 4) if not array.size else array
@@ -183,12 +183,12 @@ def to_box_array(boxes: BoxArray, owner: str) -> np.ndarray:
 
 
 def pairwise_box_iou(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union, `T x K`, of lesions `T x 4` and boxes `K x 4`; 0 where both are empty."""
+    """Compute the IoU, `T x K`, of lesions `T x 4` and boxes `K x 4`; 0 where both are empty."""
     return np.nan_to_num(box_iou(torch.from_numpy(lesions), torch.from_numpy(boxes)).numpy())
 
 
 def center_hit(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Bool `T x K`: the centre of the box lies in the lesion's box (its edge included)."""
+    """Return bool `T x K`: the box's centre lies in the lesion's box, edges included."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((lesions[:, None, :2] <= centre) & (centre <= lesions[:, None, 2:])).all(-1)
 
@@ -196,13 +196,13 @@ def center_hit(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def hits_at_k(
     lesions: np.ndarray, boxes: np.ndarray, iou_threshold: float, max_boxes: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What the first 1, 2, ... boxes of one image do.
+    """Score the first 1, 2, ... boxes of one image.
 
     Args:
         lesions: `T x 4`.
         boxes: `K x 4`, strongest first.
-        iou_threshold: IoU from which on a box hits.
-        max_boxes: Boxes at most.
+        iou_threshold: Least IoU of a hit.
+        max_boxes: Most boxes that are scored.
 
     Returns:
         Means, 0 or 1 (NaN where there is no lesion): `image_hit_iou_at_1`, `image_hit_centre_at_1`,
@@ -223,14 +223,14 @@ def hits_at_k(
 def froc_events(
     lesions: np.ndarray, detections: Detections, iou_threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What one image adds to the FROC as the bound on the score falls.
+    """Collect one image's events for the FROC.
 
-    A box is true if its centre lies in a lesion's box or their IoU reaches `iou_threshold`. A lesion is
-    found by the strongest of its true boxes; the others of it are neither found nor false. One box
-    may find several lesions.
+    A box is true if its centre lies in a lesion's box or their IoU reaches `iou_threshold`. A
+    lesion is found by the strongest of its true boxes; its other boxes are neither found nor false.
+    One box may find several lesions.
 
     Returns:
-        Scores `E`, and bool `E`: a lesion is found there, else a false positive stands there.
+        Scores `E`, and bool `E`: True for a lesion found, False for a false positive.
     """
     boxes, scores = np.asarray(detections.boxes), np.asarray(detections.scores)
     match = center_hit(lesions, boxes) | (pairwise_box_iou(lesions, boxes) >= iou_threshold)
@@ -242,7 +242,10 @@ def froc_events(
 
 
 def mask_dice(truth: GroundTruth, detections: Detections) -> dict[str, float]:
-    """Dice of one image's pseudo mask: `dice`, 0 where none was drawn, and `dice_drawn`, NaN there; both NaN where no lesion has a true mask.
+    """Compute the Dice of one image's pseudo mask.
+
+    Without a pseudo mask `dice` is 0 and `dice_drawn` is NaN; without a lesion in a true mask both
+    are NaN.
 
     Raises:
         ValueError: the pseudo mask has another size than the true one.
@@ -265,12 +268,14 @@ Point = tuple[float, float]
 
 
 def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) -> dict[str, float]:
-    """What one image adds to the pointing game (Zhang et al. 2018, Top-down neural attention by excitation backprop).
+    """Score one image in the pointing game.
+
+    See Zhang et al. 2018, Top-down neural attention by excitation backprop.
 
     Args:
-        truth: Of the image.
-        detections: Its peak counts.
-        tolerance: Pixels beside the lesion that still count; the paper has 15 on photographs of
+        truth: Ground truth of the image.
+        detections: Detections, of which the peak is scored.
+        tolerance: Pixels beside the lesion that still count; the paper uses 15 on photographs of
             about 500 pixels.
 
     Returns:
@@ -311,7 +316,7 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
 
 
 def contains(target: np.ndarray, point: Point) -> bool:
-    """Whether the pixel of (x, y) is set in a bool `H x W`; beyond the picture (on padding) nothing is."""
+    """Return True if the pixel of (x, y) is set in a bool `H x W`; False outside, on padding."""
     column, row = np.floor(point).astype(int)
     return bool(
         0 <= row < target.shape[0] and 0 <= column < target.shape[1] and target[row, column]
@@ -321,7 +326,7 @@ def contains(target: np.ndarray, point: Point) -> bool:
 def rasterize_boxes(
     boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0
 ) -> np.ndarray:
-    """Bool `height x width`: pixels whose centre lies in a box, or so many pixels from it."""
+    """Return bool `height x width`: pixels whose centre is at most `tolerance` from a box."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     near = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in boxes:
@@ -334,7 +339,7 @@ def rasterize_boxes(
 
 
 def dilate_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
-    """Bool `H x W`: pixels of a mask, and those so many pixels (centre to centre) from it."""
+    """Dilate a mask, bool `H x W`, by `tolerance` pixels, centre to centre."""
     return (
         mask.astype(bool)
         if tolerance == 0
@@ -353,7 +358,7 @@ class FROCEvents:
         image_index: Row of the image, `E`.
         score: `E`, falling.
         is_true_positive: Bool `E`: a lesion is found, else a false positive.
-        weight: What one counts, `E`: 1, or 1 / runs where several runs are pooled.
+        weight: Count of each event, `E`: 1, or 1 / runs if several runs are pooled.
     """
 
     image_index: np.ndarray
@@ -365,7 +370,7 @@ class FROCEvents:
     def from_images(
         cls, scores: Sequence[np.ndarray], is_true_positive: Sequence[np.ndarray]
     ) -> "FROCEvents":
-        """From the events of each image."""
+        """Build from the events of each image."""
         image = np.repeat(np.arange(len(scores)), [len(each) for each in scores])
         return cls._sort_by_score(
             image,
@@ -376,7 +381,7 @@ class FROCEvents:
 
     @classmethod
     def pool(cls, runs: Sequence["FROCEvents"]) -> "FROCEvents":
-        """Of several runs on the same images, each counting its share."""
+        """Pool several runs on the same images, each with weight 1 / runs."""
         image, score, found, share = (
             np.concatenate([getattr(run, name) for run in runs])
             for name in ("image_index", "score", "is_true_positive", "weight")
@@ -397,21 +402,22 @@ class FROCEvents:
 
 @dataclass(frozen=True)
 class FROCCurve:
-    """Operating points of `R` resamples; the first is the bound that no box reaches, (0, 0).
+    """Operating points of `R` resamples; the first, (0, 0), is a threshold that no box reaches.
 
     Attributes:
-        false_positives: Mean false positives an image, `R x points`, rising.
-        sensitivity: Share of the lesions found, `R x points`, rising; NaN where a resample has no lesion.
+        false_positives: Mean false positives per image, `R x points`, rising.
+        sensitivity: Share of the lesions found, `R x points`, rising; NaN if a resample has no
+            lesion.
     """
 
     false_positives: np.ndarray
     sensitivity: np.ndarray
 
     def sensitivity_at(self, rate: float) -> np.ndarray:
-        """Sensitivity `R` at so many false positives an image.
+        """Compute the sensitivity, `R`, at a rate of false positives per image.
 
-        Linear between operating points, the highest of several at one rate, and beyond the last one
-        as there: no box is left.
+        It is linear between operating points, the highest of several at one rate, and constant
+        beyond the last one, where no box is left.
         """
         last = np.maximum(0, (self.false_positives <= rate + RATE_TOLERANCE).sum(1) - 1)
         rows, following = (
@@ -427,7 +433,10 @@ class FROCCurve:
         )
 
     def partial_auc(self, max_rate: float) -> np.ndarray:
-        """Mean sensitivity `R` over 0 to so many false positives an image (the partial area, divided by that width)."""
+        """Compute the mean sensitivity, `R`, over 0 to `max_rate` false positives per image.
+
+        This is the partial area under the curve, divided by `max_rate`.
+        """
         false, step = self.false_positives[:, :-1], np.diff(self.false_positives)
         within = np.clip(max_rate - false, 0, step)  # of each step, what lies left of `max_rate`
         rise = np.diff(self.sensitivity) * np.where(
@@ -440,13 +449,12 @@ class FROCCurve:
 
 
 def froc_curve(events: FROCEvents, n_lesions: np.ndarray, weights: np.ndarray) -> FROCCurve:
-    """Operating points at every score there is; equal scores are one step.
+    """Compute the operating points at every distinct score.
 
     Args:
-        events: Of all images.
-        n_lesions: How many each image has, `N`; 0 in a normal image, which counts among the images
-            all the same.
-        weights: How often each image counts, `R x N`.
+        events: Events of all images.
+        n_lesions: Lesions per image, `N`; a normal image has 0, and still counts as an image.
+        weights: Weight of each image, `R x N`.
     """
     counts = weights[:, events.image_index] * events.weight
     ends = (
@@ -471,27 +479,26 @@ FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 @validated
 @dataclass(frozen=True)
 class LocalizationConfig:
-    """The rules; they are the same for all methods that are compared.
+    """Rules of localization scoring, which are the same for all methods that are compared.
 
     ```yaml
     rules: {_target_: evaluation.localization.LocalizationConfig, tolerance: 0,
-        iou: 0.1, budgets: 5}
+        iou: 0.1, max_boxes: 5}
     ```
 
     Args:
         tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is
             common on photographs of about 500 pixels.
-        iou: Intersection over union from which on a box hits a lesion. Low, because boxes of a
-            fixed size say where, not how large.
-        max_boxes: Hit rates are given for the first 1, 2, ... so many boxes of an image.
-        rates: False positives an image at which the FROC is read; the seven of Niemeijer et al.
+        iou: Least IoU of a hit. It is low, because boxes of a fixed size say where, not how large.
+        max_boxes: Hit rates are given for the first 1, 2, ..., `max_boxes` boxes of an image.
+        rates: False positives per image at which the FROC is read; the seven of Niemeijer et al.
             2011 and LUNA16.
-        froc_auc_limit: False positives an image up to which the partial area below the FROC goes.
-        resamples: Draws of the patients.
-        seed: Of the draws; methods are compared on the same ones.
+        froc_auc_limit: False positives per image up to which the partial area under the FROC goes.
+        resamples: Bootstrap replicates, over patients.
+        seed: Seed of the bootstrap; methods are compared on the same replicates.
 
     Raises:
-        Refusal: a rule out of its range.
+        UserError: a rule out of its range.
     """
 
     tolerance: NonNegative = 0.0
@@ -503,7 +510,7 @@ class LocalizationConfig:
     seed: Whole = 0
 
     def definitions(self) -> dict[str, str]:
-        """Score -> its definition, in the order of a table."""
+        """Return score -> its definition, in the order of a table."""
         off = f" or within {self.tolerance:g} pixels of it" if self.tolerance else ""
         found = {
             "pointing_box": (
@@ -548,8 +555,8 @@ class LocalizationConfig:
                 " false positives an image (CPM)"
             ),
             "froc_area": (
-                f"mean sensitivity over 0 to {self.froc_auc_limit:g} false positives an image (partial"
-                " area below the FROC)"
+                f"mean sensitivity over 0 to {self.froc_auc_limit:g} false positives an image"
+                " (partial area below the FROC)"
             ),
             "dice": (
                 "mean Dice of pseudo mask and true mask over images with a true mask; an image"
@@ -560,7 +567,7 @@ class LocalizationConfig:
 
 
 def froc_score_name(rate: float) -> str:
-    """Name of the sensitivity at so many false positives an image."""
+    """Return the name of the sensitivity at `rate` false positives per image."""
     return f"froc_at_{rate:g}"
 
 
@@ -569,16 +576,16 @@ ScoreColumns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class ImageStats:
-    """One image.
+    """Localization statistics of one image.
 
     Attributes:
-        id: Of the image.
+        id: Id of the image.
         group: Patient.
-        n_lesions: How many; None where they are unknown, and nothing else is there then.
-        means: Score -> the image's own, NaN where the image does not count.
+        n_lesions: Number of lesions; None if unknown, and then everything else is empty.
+        means: Score -> the image's own value, NaN if the image does not count.
         sums: Score -> sum over its lesions.
-        event_scores: Of its events on the FROC, `E`.
-        is_true_positive: Bool `E`: a lesion is found, else a false positive.
+        event_scores: Scores of its events on the FROC, `E`.
+        is_true_positive: Bool `E`: True for a lesion found, False for a false positive.
     """
 
     id: str
@@ -593,7 +600,7 @@ class ImageStats:
 def compute_image_stats(
     truth: GroundTruth, detections: Detections, rules: LocalizationConfig
 ) -> ImageStats:
-    """Compares what was said of an image with what is true."""
+    """Compare the detections of one image with its ground truth."""
     lesions = truth.lesions
     if lesions is None:
         return ImageStats(truth.id, truth.group, None, {}, {}, np.zeros(0), np.zeros(0, bool))
@@ -611,16 +618,16 @@ def compute_image_stats(
 
 @dataclass(frozen=True)
 class LocalizationResults:
-    """One method on the images whose lesions are known.
+    """Results of one method on the images whose lesions are known.
 
     Attributes:
-        ids: Of the images, `N`.
+        ids: Ids of the images, `N`.
         groups: Patients, `N`.
-        n_lesions: How many each image has, `N`.
+        n_lesions: Lesions per image, `N`.
         means: Score -> `N`, NaN where an image does not count.
         sums: Score -> `N`, sums over the image's lesions.
-        events: Of the FROC.
-        n_unknown: Images left out because nobody knows their lesions.
+        events: Events of the FROC.
+        n_unknown: Images left out because their lesions are unknown.
     """
 
     ids: tuple[str, ...]
@@ -635,12 +642,12 @@ class LocalizationResults:
     def from_images(
         cls, image_stats: Sequence[ImageStats], has_masks: bool = True
     ) -> "LocalizationResults":
-        """From what each image adds.
+        """Build from the statistics of each image.
 
         Args:
-            image_stats: Image by image.
-            has_masks: Whether the method draws pseudo masks at all; one that does not has no Dice,
-                rather than a Dice of 0.
+            image_stats: Statistics of each image.
+            has_masks: False for a method that makes no pseudo masks, which has no Dice rather than
+                a Dice of 0.
         """
         known = [each for each in image_stats if each.n_lesions is not None]
         undrawn = (
@@ -669,12 +676,12 @@ class LocalizationResults:
 
     @classmethod
     def pool(cls, runs: Sequence["LocalizationResults"]) -> "LocalizationResults":
-        """The mean of several runs on the same images, for one of networks with other random weights.
+        """Average several runs on the same images, such as networks with other random weights.
 
-        Intervals of it are over patients alone: they do not tell how much the runs differ.
+        Intervals of the result are over patients alone: they do not show how much the runs differ.
 
         Raises:
-            ValueError: the runs saw other images.
+            ValueError: the runs saw different images.
         """
         first = runs[0]
         check_same_images(first, *runs[1:])
@@ -692,10 +699,10 @@ class LocalizationResults:
 
 
 def check_same_images(first: LocalizationResults, *others: LocalizationResults) -> None:
-    """Refuses methods that were not measured on the same images, in the same order.
+    """Refuse methods that were not evaluated on the same images, in the same order.
 
     Raises:
-        ValueError: as it says.
+        ValueError: the images or their order differ.
     """
     if any(other.ids != first.ids for other in others):
         raise ValueError(
@@ -705,7 +712,7 @@ def check_same_images(first: LocalizationResults, *others: LocalizationResults) 
 
 
 def _mean_over_runs(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over runs; one in which an image does not count (it has no pseudo mask) is left out."""
+    """Average over runs, without those in which an image does not count (it has no pseudo mask)."""
     counts = np.isfinite(columns)
     return np.where(
         counts.any(0), np.where(counts, columns, 0).sum(0) / np.maximum(1, counts.sum(0)), np.nan
@@ -716,10 +723,11 @@ BLIND_GUESSES = {"a random pixel": "random", "the centre": "centre"}
 
 
 def estimate_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, Estimate]:
-    """Score -> estimate with its 95 % percentile interval over patients; of the pointing game what blind guesses score, too.
+    """Estimate every score with its 95 % percentile interval over patients.
 
-    There is no interval where fewer than 20 patients with a lesion count. `n` counts images: of a
-    FROC all, else those with a lesion (or true mask).
+    Scores of the pointing game come with those of blind guesses. There is no interval if fewer than
+    20 patients with a lesion count. `n` counts images: for a FROC all, else those with a lesion (or
+    true mask).
     """
     point, drawn = compute_scores(results, rules), resample_scores(results, rules)
     return {
@@ -731,7 +739,10 @@ def estimate_scores(results: LocalizationResults, rules: LocalizationConfig) -> 
 def to_table(
     estimates: Mapping[str, Mapping[str, Estimate]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Method -> score -> value, low, high, n, degenerate, trivial and definition, as report.json has them; what is undefined is None."""
+    """Convert estimates to the table of report.json; undefined values become None.
+
+    It maps method -> score -> value, low, high, n, degenerate, trivial and definition.
+    """
     return {
         method: {name: _estimate_row(score) for name, score in scores.items()}
         for method, scores in estimates.items()
@@ -748,7 +759,10 @@ def _estimate_row(score: Estimate) -> dict[str, Any]:
 def resample_scores(
     results: LocalizationResults, rules: LocalizationConfig
 ) -> dict[str, np.ndarray]:
-    """Score -> its value on each resample of the patients; of methods on the same images the same resamples. Empty if they are too few."""
+    """Compute every score on each bootstrap replicate of the patients; empty if they are too few.
+
+    Methods on the same images get the same replicates.
+    """
     if count_patients(results, results.n_lesions > 0) < MIN_GROUPS:
         return {}
     few = max(
@@ -763,7 +777,7 @@ def resample_scores(
 
 
 def compute_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, float]:
-    """Score -> its value on the images as they are; NaN where no image counts."""
+    """Compute every score on the images as they are; NaN where no image counts."""
     return {
         name: float(value[0])
         for name, value in _weighted_scores(results, rules, np.ones((1, len(results.ids)))).items()
@@ -771,7 +785,7 @@ def compute_scores(results: LocalizationResults, rules: LocalizationConfig) -> d
 
 
 def counted_images(results: LocalizationResults, score_name: str) -> np.ndarray:
-    """Bool `N`: the images that a score is made of."""
+    """Return bool `N`: the images that count for a score."""
     if score_name in results.means:
         return np.isfinite(results.means[score_name])
     return (
@@ -780,7 +794,7 @@ def counted_images(results: LocalizationResults, score_name: str) -> np.ndarray:
 
 
 def count_patients(results: LocalizationResults, selected: np.ndarray) -> int:
-    """How many patients the images marked in a bool `N` belong to."""
+    """Count the patients of the images that a bool `N` selects."""
     return len(np.unique(results.groups[selected]))
 
 

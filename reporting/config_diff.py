@@ -149,11 +149,11 @@ SWEEP_OVERRIDE_PREFIXES = ("resume", "callbacks.pruning", "hydra.")  # words tha
 REPLICATE_KEYS = (
     "fold",
     "seed",
-)  # which draw, not how to train: they make no other arm, and the best of them is the luckiest
+)  # replicates of one training: they make no other variant, and the best is the luckiest
 
 
 def load_trial_overrides(sweep_dir: Path) -> dict[str, list[str]]:
-    """Trial -> all its words, in the order of their numbers; none of one whose file was cut off."""
+    """Load trial -> all its overrides, in the order of numbers; none if the file was cut off."""
     paths = sorted(
         sweep_dir.glob("*/.hydra/overrides.yaml"),
         key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)),
@@ -170,7 +170,10 @@ def _read_overrides(path: Path) -> list[str]:
 
 
 def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
-    """Trial -> key -> value of what differs between the trials of a multirun, those that failed too; nothing of a single trial."""
+    """Return trial -> key -> value of the overrides that differ between a multirun's trials.
+
+    Trials that failed are included; a single trial has no differences.
+    """
     words = {
         name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
         for name, said in load_trial_overrides(sweep_dir).items()
@@ -187,7 +190,7 @@ def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Key -> as many of its last parts as tell it from the others: `lr`, `loss.alpha`."""
+    """Shorten keys to as many last parts as distinguish them: `lr`, `loss.alpha`."""
     names = {}
     for key in (found := list(keys)):
         parts = key.split(".")
@@ -204,7 +207,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def parse_finite_number(value: str) -> float | None:
-    """A value as a finite number, where it is one."""
+    """Parse a value as a finite number; None if it is none."""
     try:
         found = float(value)
     except ValueError:
@@ -213,6 +216,6 @@ def parse_finite_number(value: str) -> float | None:
 
 
 def format_value(value: str) -> str:
-    """A value for people: numbers of many digits are rounded to four."""
+    """Format a value for display: numbers of many digits are rounded to four."""
     found = parse_finite_number(value)
     return value if found is None or len(value) <= 7 else f"{found:.4g}"

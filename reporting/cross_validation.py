@@ -36,7 +36,7 @@ from reporting.variant_comparison import compare_variants
 
 
 def common_monitor(fold_runs: Sequence[FoldRun], evidence: Evidence) -> Ranking:
-    """The score that all fits monitored, else the first of their pages."""
+    """Return the score that all fits monitored, else the first headline metric."""
     head = evidence.headline_metrics[0]
     return choose_ranking(
         [get_monitor(fit.config, head) for fit in fold_runs],
@@ -48,13 +48,15 @@ def common_monitor(fold_runs: Sequence[FoldRun], evidence: Evidence) -> Ranking:
 def fold_seed_matrix(
     seeds: Sequence[SeedRuns], split: str, score: str, folder: Path
 ) -> dict[str, Any]:
-    """Values, pages and means; None where a fit is not there or its score is undefined.
+    """Build the matrix of values, pages and means; None if a fit is missing or its score undefined.
+
+    It has a row per fold and a column per seed.
 
     Args:
-        seeds: The columns, also those that left nothing.
-        split: Of the score.
-        score: Its name.
-        folder: From which pages are linked.
+        seeds: The columns, also of seeds without a finished fit.
+        split: Split of the score.
+        score: Name of the score.
+        folder: Folder from which pages are linked.
     """
     folds = sorted(
         {
@@ -90,7 +92,7 @@ def _matrix_cell(
 
 
 def mean_and_sd(values: Iterable[float | None]) -> dict[str, float | None]:
-    """Mean and standard deviation of those that are known; None where there are too few."""
+    """Return mean and standard deviation of the known values; None where there are too few."""
     known = [value for value in values if value is not None and value == value]
     return {"mean": fmean(known) if known else None, "sd": stdev(known) if len(known) > 1 else None}
 
@@ -98,17 +100,19 @@ def mean_and_sd(values: Iterable[float | None]) -> dict[str, float | None]:
 def merge_folds(
     seed_runs: SeedRuns, folder: Path, title: str, is_one_of_several: bool = False
 ) -> tuple[dict[str, Any], Path]:
-    """Writes `evidence/out_of_fold.npz`, report.json and report.html.
+    """Write `evidence/out_of_fold.npz`, report.json and report.html of one seed's folds.
+
+    Every image is evaluated by the fit that did not see it.
 
     Args:
-        seed_runs: Some of its folds at least.
-        folder: Where to.
-        title: Of the page, to which the number of folds is added; the same for all seeds, which a
-            comparison then takes as one arm.
-        is_one_of_several: Whether other seeds have such pages too.
+        seed_runs: Fits of the seed, at least one of them finished.
+        folder: Output folder.
+        title: Title of the page, to which the number of folds is added; the same for all seeds,
+            which a comparison then takes as one variant.
+        is_one_of_several: True if other seeds have such pages too.
 
     Returns:
-        As in report.json, and the page.
+        Contents of report.json, and the page.
     """
     evidence, fits = seed_runs.evidence, list(seed_runs.fold_runs.values())
     write_evidence(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
@@ -168,7 +172,7 @@ def _seed_sections(
 
 
 def list_missing_fits(seeds: Sequence[SeedRuns]) -> list[str]:
-    """One sentence for each fit that is not there."""
+    """Return one sentence for each missing fit."""
     return [
         f"{'' if fold is None else f'fold {fold} of '}seed {seed.seed} is missing: {why}"
         for seed in seeds
@@ -179,7 +183,7 @@ def list_missing_fits(seeds: Sequence[SeedRuns]) -> list[str]:
 def describe_fits(
     fold_runs: Sequence[FoldRun], missing: Sequence[str], folder: Path
 ) -> dict[str, Any]:
-    """What report.json says of the fits, by which they are found again as one ensemble."""
+    """Return the fields of report.json by which the fits are found again as one ensemble."""
     return {
         "fits": [
             {"fold": fit.fold, "seed": fit.seed, "folder": os.path.relpath(fit.folder, folder)}
@@ -190,13 +194,16 @@ def describe_fits(
 
 
 def common_data(fold_run: FoldRun) -> dict[str, Any]:
-    """What one fit said of the data, as far as it holds for all of them: nothing of test is judged here."""
+    """Return the data of one fit's report, without the splits and the near duplicates of test.
+
+    What is left holds for all fits; no image of test is evaluated here.
+    """
     data = fold_run.report["data"]
     return data | {"splits": {}, "near_duplicates": data["near_duplicates"] | {"test_images": []}}
 
 
 def common_config(fold_run: FoldRun) -> dict[str, Any]:
-    """What all fits were asked for: one's configuration without its fold."""
+    """Return the configuration that all fits share: one's own without its fold."""
     return fold_run.config | {
         "fold": None,
         "datamodule": fold_run.config.get("datamodule", {}) | {"fold": None},
@@ -214,18 +221,18 @@ def _fold_row(fold_run: FoldRun, score: str, folder: Path) -> dict[str, Any]:
 
 
 def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
-    """Writes report.json and report.html, and of folds a page of each seed's into `merged/seed*`.
+    """Write report.json and report.html, and for folds a page of each seed into `merged/seed*`.
 
     Args:
-        seeds: Of one arm, also those that left nothing.
-        folder: Where to.
-        title: Of the page, to which their numbers are added.
+        seeds: Seeds of one variant, also those without a finished fit.
+        folder: Output folder.
+        title: Title of the page, to which the numbers of folds and seeds are added.
 
     Returns:
-        As in report.json, and the page.
+        Contents of report.json, and the page.
 
     Raises:
-        Refusal: the seeds were judged on different images.
+        UserError: the seeds were evaluated on different images.
     """
     there = [seed for seed in seeds if seed.fold_runs]
     fits = [fit for seed in there for fit in seed.fold_runs.values()]
@@ -294,7 +301,10 @@ def _write_seeds_page(report: dict[str, Any], folder: Path, ensemble_command: st
 def _collect_splits(
     seeds: Sequence[SeedRuns], evidence: Mapping[int, Evidence], near_duplicates: set[str]
 ) -> dict[str, list[Evidence]]:
-    """What is scored: the judged split of each seed, with its further views; of folds also test, by every network."""
+    """Collect what is scored: the evaluated split of each seed, with its further views.
+
+    The other of test and val, by every network, is added if all saw the same images.
+    """
     judged = seeds[0].evaluated_split
     found: dict[str, list[Evidence]] = {judged: list(evidence.values())}
     for seen in evidence.values():
@@ -316,7 +326,7 @@ def _collect_splits(
 
 
 def _seed_rows(seeds: Sequence[SeedRuns], folder: Path, title: str) -> list[dict[str, Any]]:
-    """Each seed by itself, also where one of them, or all together, cannot be merged."""
+    """Build the row of each seed; a refusal is raised after all of them were tried."""
     rows, refused = [], None
     for seed in seeds:
         try:
@@ -329,7 +339,7 @@ def _seed_rows(seeds: Sequence[SeedRuns], folder: Path, title: str) -> list[dict
 
 
 def _seed_row(seed_runs: SeedRuns, folder: Path, title: str) -> dict[str, Any]:
-    """A seed by itself; its folds get a page of their own."""
+    """Build the row of one seed; its folds get a page of their own."""
     if seed_runs.evaluated_split == TEST:
         report, page = (
             seed_runs.fold_runs[None].report,
@@ -355,15 +365,17 @@ FOLD_SUFFIX = re.compile(r", fold \d+ of \d+(?= \(|$)")  # in a title, before it
 
 @rank_zero_only
 def merge_run_folds(folder: Path, folds: int, title: str) -> None:
-    """The folds of one run, on the first process alone: `evidence/out_of_fold.npz`, report.json and report.html in its folder.
+    """Merge the folds of one run, on the first process alone.
+
+    It writes `evidence/out_of_fold.npz`, report.json and report.html into the run's folder.
 
     Args:
-        folder: Of the run, with `fold0`, `fold1`, ...
-        folds: How many.
-        title: Of the run.
+        folder: Folder of the run, with `fold0`, `fold1`, ...
+        folds: Number of folds.
+        title: Title of the run.
 
     Raises:
-        Refusal: a fold left no evidence, or it cannot be read.
+        UserError: a fold left no evidence, or it cannot be read.
     """
     fits = [replace(load_fold_run(folder / f"fold{fold}"), folds=folds) for fold in range(folds)]
     for fit in fits:
@@ -375,13 +387,13 @@ def merge_run_folds(folder: Path, folds: int, title: str) -> None:
 
 
 def merge_sweep_runs(folder: Path) -> None:
-    """What a multirun over folds or seeds leaves together in its folder.
+    """Merge the fits of a multirun over folds or seeds into a report in its folder.
 
-    Nothing where neither was swept; where they cannot be merged, a sentence says why and the trials
-    stand for themselves.
+    It does nothing if neither was swept. If they cannot be merged, a sentence says why, and each
+    trial keeps its own page.
 
     Args:
-        folder: Of the multirun, with a folder a trial.
+        folder: Folder of the multirun, with a folder per trial.
     """
     fits = load_fold_runs(folder)
     if all(fit.fold is None for fit in fits) and len({fit.seed for fit in fits}) < 2:
@@ -428,13 +440,16 @@ def _merge_variants(fold_runs: list[FoldRun], folder: Path) -> None:
 
 
 def _variant_title(seeds: Sequence[SeedRuns]) -> str:
-    """Of an arm, which its own fits say."""
+    """Return the title of a variant from its own fits."""
     first = next(fit for seed in seeds for fit in seed.fold_runs.values())
     return FOLD_SUFFIX.sub("", str(first.config.get("title", first.report["title"])))
 
 
 def _select_one_design(variants: Mapping[str, list[SeedRuns]]) -> dict[str, list[SeedRuns]]:
-    """Arms that are judged in one way: where some have folds, those without are left out, because their test is nothing out of fold."""
+    """Select the variants that are evaluated in the same way.
+
+    If some have folds, those without are left out, because they have no out-of-fold scores.
+    """
     folded = {
         arm: seeds
         for arm, seeds in variants.items()
@@ -451,7 +466,7 @@ def _select_one_design(variants: Mapping[str, list[SeedRuns]]) -> dict[str, list
 
 
 def _print_merge_error(error: UserError, variant: str, folder: Path) -> None:
-    """Why an arm is not merged, and where each of its seeds stands by itself."""
+    """Print why a variant is not merged, and where the page of each of its seeds is."""
     pages = [relative_to_cwd(path) for path in sorted(folder.glob("merged/seed*/report.html"))]
     each = f"; each seed by itself: {', '.join(map(str, pages))}" if pages else ""
     print(
@@ -461,15 +476,15 @@ def _print_merge_error(error: UserError, variant: str, folder: Path) -> None:
 
 
 def merge_variant(seeds: list[SeedRuns], folder: Path, title: str) -> tuple[dict[str, Any], Path]:
-    """The seeds of one arm; of one seed its folds alone.
+    """Merge the seeds of one variant; of a single seed its folds are merged.
 
     Args:
-        seeds: Of the arm, also those that left nothing.
-        folder: Where to.
-        title: Of the page.
+        seeds: Seeds of the variant, also those without a finished fit.
+        folder: Output folder.
+        title: Title of the page.
 
     Returns:
-        As in report.json, and the page.
+        Contents of report.json, and the page.
     """
     return (
         merge_folds(seeds[0], folder, title)
@@ -479,12 +494,17 @@ def merge_variant(seeds: list[SeedRuns], folder: Path, title: str) -> tuple[dict
 
 
 def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) -> None:
-    """The short table, what is missing, and where nothing is, the folds' probabilities together and how to go on."""
+    """Print the short table and what is missing.
+
+    If no fold is missing, the folds' probabilities are merged, and the command that tests all
+    networks together is printed.
+    """
     print_table(report, page)
     for sentence in report["lacking"]:
         print(sentence, file=sys.stderr)
     if not report["lacking"] and fold_runs[0].fold is not None:
         merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
         print(
-            f"all {len(fold_runs)} networks together on test: {ensemble_test_command(fold_runs, page.parent)}"
+            f"all {len(fold_runs)} networks together on test:"
+            f" {ensemble_test_command(fold_runs, page.parent)}"
         )

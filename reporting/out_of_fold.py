@@ -15,13 +15,13 @@ OUT_OF_FOLD, TEST = "out_of_fold", "test"
 
 @dataclass(frozen=True)
 class SeedRuns:
-    """The fits of one seed of one arm.
+    """Fits of one seed of one variant.
 
     Attributes:
-        variant: In words, empty where there is one arm.
-        seed: Of all of them.
-        fold_runs: That are finished, by fold; of a seed without folds one, under None.
-        missing_reasons: Fold -> why it is not there.
+        variant: Variant in words, empty if there is only one.
+        seed: Seed of all of them.
+        fold_runs: Finished fits by fold; without folds one, under None.
+        missing_reasons: Fold -> reason why it is missing.
     """
 
     variant: str
@@ -31,17 +31,17 @@ class SeedRuns:
 
     @property
     def name(self) -> str:
-        """Such as `seed 1 (lr=0.01)`."""
+        """Name such as `seed 1 (lr=0.01)`."""
         return f"seed {self.seed} ({self.variant})" if self.variant else f"seed {self.seed}"
 
     @property
     def evaluated_split(self) -> str:
-        """`merge_out_of_fold` or, without folds, `test`."""
+        """Name of the evaluated split: `out_of_fold` or, without folds, `test`."""
         return TEST if None in self.fold_runs else OUT_OF_FOLD
 
     @property
     def evidence(self) -> Evidence:
-        """Of the images that were judged; each keeps the rule of its own fold, which that fold's val chose."""
+        """Evidence of the evaluated images, each with the rule that its fold's val chose."""
         return (
             self.fold_runs[None].evidence[TEST]
             if None in self.fold_runs
@@ -50,10 +50,10 @@ class SeedRuns:
 
 
 def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
-    """The val evidence of the folds of one split as one.
+    """Merge the val evidence of the folds of one split.
 
     Raises:
-        Refusal: some images are val in two folds, so the folds are of different splits; or the
+        UserError: some images are val in two folds, so the folds are of different splits; or the
             classes or the grid differ.
     """
     first = fold_runs[0]
@@ -83,7 +83,10 @@ def _evaluation_key(fold_run: FoldRun) -> tuple[Any, ...]:
 
 
 def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
-    """Arm -> its seeds, of which something is finished; every fold that any of them has is one that each should have."""
+    """Group fits by variant and seed; each seed should have every fold of its variant.
+
+    Seeds without a finished fit are included.
+    """
     seeds = list(dict.fromkeys(fit.seed for fit in fold_runs))
     found: dict[str, list[SeedRuns]] = {}
     for arm in dict.fromkeys(fit.variant for fit in fold_runs):
@@ -127,18 +130,18 @@ def _missing_reason(fold_run: FoldRun | None) -> str:
 
 
 def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, Evidence], int]:
-    """The evidence of several seeds, or arms, on the images that all of them judged.
+    """Restrict the evidence of several seeds or variants to the images that all of them evaluated.
 
     Args:
-        seeds: By any name.
+        seeds: Fits by any name.
 
     Returns:
-        By the same name; and how many images some judged and others did not, because fits are
-        missing.
+        Evidence by the same name; and how many images some evaluated and others did not, because
+        fits are missing.
 
     Raises:
-        Refusal: nothing is missing and they still judged different images, or judged the same ones
-            by another truth, grid or grouping.
+        UserError: no fit is missing and they still evaluated different images, or the same ones
+            with another truth, grid or grouping.
     """
     evidence = {name: seed.evidence for name, seed in seeds.items()}
     whole = {name: evidence[name] for name, seed in seeds.items() if not seed.missing_reasons}
@@ -174,7 +177,7 @@ def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, See
 
 
 def stack_seeds(evidence: Sequence[Evidence]) -> Evidence:
-    """Evidence of several seeds as one, in which each image stands once a seed."""
+    """Merge the evidence of several seeds, with each image once per seed."""
     return Evidence.merge(
         [
             replace(seen, ids=np.char.add(seen.ids, f" ({number})"))

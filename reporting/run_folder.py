@@ -291,13 +291,13 @@ class FoldRun:
 
     Attributes:
         folder: Its run folder.
-        fold: Which of the folds is its val, None where there are none.
-        folds: How many there are.
-        seed: Of the fit.
-        variant: What it differs in from others besides fold and seed, in words.
-        missing_reason: Why there is nothing to merge of it, in words; None where there is.
+        fold: Fold that is its val; None without folds.
+        folds: Number of folds.
+        seed: Seed of the fit.
+        variant: How it differs from others besides fold and seed, in words.
+        missing_reason: Reason why it cannot be merged, in words; None if it can.
         report: Its report.json.
-        evidence: Split -> evidence, as far as it was asked for.
+        evidence: Split -> evidence, of val and test as far as the report scores them.
     """
 
     folder: Path
@@ -311,7 +311,7 @@ class FoldRun:
 
     @property
     def name(self) -> str:
-        """Such as `fold 3, seed 1`."""
+        """Name such as `fold 3, seed 1`."""
         return f"seed {self.seed}" if self.fold is None else f"fold {self.fold}, seed {self.seed}"
 
     @property
@@ -321,12 +321,12 @@ class FoldRun:
 
 
 def load_fold_runs(folder: Path) -> list[FoldRun]:
-    """Those of a run of folds, of a multirun, or that a merged page lists; empty where it is none of these."""
+    """Load the fits of a run of folds, a multirun or a merged page; empty for other folders."""
     return [load_fold_run(path, arm) for path, arm in find_fold_run_folders(folder)]
 
 
 def find_fold_run_folders(folder: Path) -> list[tuple[Path, str]]:
-    """Where they are and of which arm, without looking into them."""
+    """Find the folders of the fits and their variants, without reading the fits."""
     if (folder / "fold0").is_dir():
         return [(path, "") for path in _list_fold_folders(folder)]
     trials = _list_trial_folders(folder)
@@ -338,7 +338,7 @@ def find_fold_run_folders(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _read_listed_folders(folder: Path) -> list[str]:
-    """The fits of a page that is neither."""
+    """Read the folders of the fits that a merged page lists."""
     try:
         return [
             fit["folder"]
@@ -358,7 +358,7 @@ def _list_fold_folders(folder: Path) -> list[Path]:
 
 
 def _list_trial_folders(folder: Path) -> list[Path]:
-    """The jobs of a multirun, those that failed too."""
+    """List the trials of a multirun, including those that failed."""
     if not (folder / "multirun.yaml").is_file():
         return []
     found = [
@@ -378,9 +378,7 @@ def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[
     words = varied_overrides(folder)
     for trial in trials:
         own = words.get(trial.name, {})
-        names = short_names(
-            own
-        )  # the seed of the split is told from that of the fit by its longer name
+        names = short_names(own)  # the seed of the split has a longer name than that of the fit
         arm = ", ".join(
             f"{names[key]}={value}" for key, value in own.items() if key not in REPLICATE_KEYS
         )
@@ -389,7 +387,10 @@ def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[
 
 
 def _read_requested_fold(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """Fold, folds and seed that a run was asked for, of one that ended early as Hydra wrote them; and which file is damaged, in words."""
+    """Read the fold, folds and seed that a run was asked for, and which file is damaged, in words.
+
+    For a run that ended early they are read from the configuration that Hydra wrote.
+    """
     damaged = None
     for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
         try:
@@ -406,11 +407,11 @@ def _read_requested_fold(folder: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
-    """One fit; damaged files are a reason why there is nothing to merge of it, and no error.
+    """Load one fit; damaged files become its `missing_reason` instead of an error.
 
     Args:
         folder: Its run folder.
-        variant: In words.
+        variant: Variant in words.
     """
     asked, damaged = _read_requested_fold(folder)
     found = FoldRun(
@@ -453,22 +454,22 @@ UNKNOWN_MONITOR = "–"
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial.
+    """Result of one trial.
 
     Attributes:
-        folder: Its own.
-        state: `stopped` where nothing says how it ended.
-        overrides: All words that were its own.
+        folder: Folder of the trial.
+        state: How it ended; `stopped` if no file says how.
+        overrides: Its own overrides.
         varied_values: Key -> value of what differs between the trials.
         monitor: Name of the score that ranks, such as `val/dice`.
         mode: `max` or `min`.
-        score: The monitored one; None where there is none.
+        score: Monitored score; None without one.
         test: Score -> its value on test.
         trainable_parameters: Number of parameters that were trained.
-        seconds: From its start to its end; of a trial that was cut off, since it was taken up
-            again.
-        failure: Why it failed.
-        phantom: Whether its images were drawn.
+        seconds: Seconds from its start to its end; for a trial that was cut off, since it was
+            resumed.
+        failure: Reason why it failed.
+        phantom: True if its images are phantoms.
     """
 
     folder: Path
@@ -486,22 +487,22 @@ class TrialResult:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.folder.name
 
     @property
     def has_page(self) -> bool:
-        """Whether it was tested."""
+        """True if it was tested, and so has a page."""
         return (self.folder / "report.html").is_file()
 
 
 def load_trials(sweep_dir: Path) -> list[TrialResult]:
-    """All trials of a multirun's folder by their number, those that failed or were cut off too."""
+    """Load all trials of a multirun's folder by number, also those that failed or were cut off."""
     differ, said = varied_overrides(sweep_dir), load_trial_overrides(sweep_dir)
     found = [_load_trial(sweep_dir / name, said[name], differ[name]) for name in said]
     known = next(
         (trial for trial in found if trial.monitor != UNKNOWN_MONITOR), None
-    )  # one that failed at once says nothing of it
+    )  # a trial that failed at once has none
     return [
         (
             replace(trial, monitor=known.monitor, mode=known.mode)
@@ -513,18 +514,18 @@ def load_trials(sweep_dir: Path) -> list[TrialResult]:
 
 
 def rank_trials(trials: Iterable[TrialResult]) -> list[TrialResult]:
-    """The best first; behind those that finished the pruned, the failed and the stopped."""
+    """Sort trials, the best first; pruned, failed and stopped ones follow those that finished."""
     order = ("finished", "pruned", "failed", "stopped")
     return sorted(trials, key=lambda t: (order.index(t.state), t.score is None, trial_sort_key(t)))
 
 
 def trial_sort_key(trial: TrialResult) -> float:
-    """The larger, the worse its score."""
+    """Return a sort key that is larger for a worse score."""
     return 0.0 if trial.score is None else trial.score if trial.mode == "min" else -trial.score
 
 
 def select_best_trial(trials: Iterable[TrialResult]) -> TrialResult | None:
-    """Of those that finished with a score."""
+    """Return the best trial that finished with a score; None without one."""
     return next(
         (
             trial
@@ -581,7 +582,10 @@ def _read_json_or_empty(path: Path) -> dict[str, Any]:
 
 
 def _find_monitor(folder: Path, report: dict[str, Any]) -> tuple[str, str]:
-    """Name and mode of the score that ranks; of a run that failed too early the first of its page, or a dash."""
+    """Return name and mode of the score that ranks.
+
+    For a run that failed too early it is the first score of its page, or a dash.
+    """
     try:
         found = (read_yaml(folder / "config.yaml") or {}).get("monitor") or {}
     except (OSError, yaml.YAMLError):

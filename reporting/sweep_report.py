@@ -31,17 +31,17 @@ from reporting.run_folder import (
     trial_sort_key,
 )
 
-MIN_TRIALS = 5  # trials with a score, below which nothing is said
+MIN_TRIALS = 5  # fewer trials with a score give no importances
 LOG_SCALE_RATIO = (
-    50.0  # a key whose largest value is so many times its smallest is looked at by its logarithm
+    50.0  # a key whose largest value is so many times its smallest has a logarithmic scale
 )
 
 
 def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float], str]:
-    """Key -> its share of the variance of the scores, the largest first; and a sentence, where there is something to say of it.
+    """Compute each key's share of the scores' variance, largest first, and a sentence on it.
 
     Args:
-        trials: Of one multirun; those that finished count.
+        trials: Trials of one multirun; those that finished count.
     """
     scored = [trial for trial in trials if trial.state == "finished" and trial.score is not None]
     drawn = {key: of for key, of in infer_distributions(scored).items() if not of.single()}
@@ -49,8 +49,8 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
         return (
             {},
             (
-                f"{len(scored)} finished trials are too few to tell which key matters; {MIN_TRIALS} are"
-                " the least."
+                f"{len(scored)} finished trials are too few to tell which key matters; {MIN_TRIALS}"
+                " are the least."
             ),
         )
     if not drawn or len({trial.score for trial in scored}) == 1:
@@ -82,7 +82,7 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
 
 
 def infer_distributions(trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
-    """Key -> the range or the choices that the trials' values span."""
+    """Infer the range or the choices that the trials' values span, for each key."""
     keys = dict.fromkeys(key for trial in trials for key in trial.varied_values)
     return {
         key: _infer_distribution([trial.varied_values.get(key, "") for trial in trials])
@@ -117,7 +117,7 @@ MAX_TICK_LENGTH = 14  # characters of a tick
 
 
 def plot_history(trials: Sequence[TrialResult]) -> str:
-    """The score of each trial, and the best so far, as SVG."""
+    """Plot the score of each trial, and the best so far, as SVG."""
 
     def draw(axes: Axes) -> None:
         scored = [(number, trial) for number, trial in enumerate(trials) if trial.score is not None]
@@ -162,11 +162,13 @@ def plot_history(trials: Sequence[TrialResult]) -> str:
 def plot_training_curves(
     trials: Sequence[TrialResult], best_trial: TrialResult | None
 ) -> str | None:
-    """The monitored score of each trial over its epochs; pruned ones end in a cross. None where nothing was logged.
+    """Plot the monitored score of each trial over its epochs; None if nothing was logged.
+
+    Curves of pruned trials end in a cross.
 
     Args:
-        trials: Of a sweep.
-        best_trial: The best, where one is; it stands out.
+        trials: Trials of a sweep.
+        best_trial: The best trial, which is highlighted, or None.
     """
     curves = {trial.name: _load_score_curve(trial) for trial in trials}
     if not any(len(x) for x, _ in curves.values()):
@@ -215,7 +217,10 @@ def _load_score_curve(trial: TrialResult) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
-    """Each trial as a line through its values and its score, the better the stronger. None where no trial has a score."""
+    """Plot each trial as a line through its values and its score; None without scores or values.
+
+    Better trials have stronger lines.
+    """
     scored = sorted(
         (trial for trial in trials if trial.score is not None), key=trial_sort_key, reverse=True
     )
@@ -270,7 +275,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
 
 
 def _axis_position(value: str, distribution: BaseDistribution) -> float:
-    """Where a value stands on its axis, 0 to 1."""
+    """Return the position of a value on its axis, 0 to 1."""
     if isinstance(distribution, CategoricalDistribution):
         return (
             distribution.choices.index(value) / (len(distribution.choices) - 1)
@@ -309,7 +314,7 @@ def _draw_value_axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]
 
 
 def plot_importances(importances: Mapping[str, float]) -> str:
-    """Importance of each key, the largest on top, as SVG."""
+    """Plot the importance of each key, the largest on top, as SVG."""
     short = short_names(importances)
 
     def draw(axes: Axes) -> None:
@@ -336,7 +341,7 @@ UNLIMITED_WIDTH = 10_000  # characters, in which any table stands unfolded
 
 
 def write_trials_csv(sweep_dir: Path) -> None:
-    """Writes trials.csv into the sweep's folder and prints the table; nothing of a folder without trials."""
+    """Write trials.csv into the sweep's folder and print the table; nothing without trials."""
     trials = rank_trials(load_trials(sweep_dir))
     if not trials:
         return
@@ -348,7 +353,7 @@ def write_trials_csv(sweep_dir: Path) -> None:
 
 
 def trial_row(trial: TrialResult) -> dict[str, Any]:
-    """A trial as a line of trials.csv; the score that ranks is named as it was monitored."""
+    """Return a trial as a row of trials.csv; the score that ranks keeps the name of the monitor."""
     scores = {trial.monitor: trial.score} | {
         f"test/{name}": value for name, value in trial.test.items()
     }
@@ -402,7 +407,7 @@ def _print_trials(trials: list[TrialResult], sweep_dir: Path) -> None:
 def _terminal_row(
     trial: TrialResult, trials: list[TrialResult], overrides: dict[str, str]
 ) -> dict[str, str]:
-    """A trial as a line of the terminal's table; a number that no trial has is no column."""
+    """Return a trial as a row for the terminal, without columns that no trial has."""
     tested = dict.fromkeys(name for other in trials for name in other.test)
     cells = (
         {"trial": trial.name, "state": trial.state}
@@ -422,7 +427,7 @@ def _format_score(value: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """`1:02:03`, or `2:03` below an hour."""
+    """Format seconds as `1:02:03`, or `2:03` below an hour."""
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
@@ -434,7 +439,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def build_trials_table(title: str, rows: list[dict[str, str]], folded_columns: list[str]) -> Table:
-    """For the terminal: numbers and their heads keep their width, words are folded where the terminal is narrow."""
+    """Build the terminal's table, where numbers keep their width and long values are folded."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in rows[0]:
         if name in folded_columns:
@@ -452,7 +457,7 @@ SWEEP_PAGE = "sweep.html"
 
 
 def write_sweep_page(sweep_dir: Path) -> None:
-    """Writes the page into the sweep's folder and says where it is; nothing where no two trials differ."""
+    """Write the page into the sweep's folder, unless no two trials differ, and print its path."""
     trials = load_trials(sweep_dir)
     if not trials or not trials[0].varied_values:
         return
@@ -461,7 +466,7 @@ def write_sweep_page(sweep_dir: Path) -> None:
 
 
 def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
         trials: In the order of their numbers.
@@ -512,5 +517,5 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
 
 
 def trial_command(trial: TrialResult) -> str:
-    """The command line that carries out a trial by itself."""
+    """Return the command line that runs a trial by itself."""
     return " ".join(["python run.py", *map(shlex.quote, trial.overrides)])

@@ -1,4 +1,7 @@
-"""Arms of a multirun beside each other, each over its folds and seeds: ranked out of fold, with paired differences to the first."""
+"""Compare the variants of a multirun, each over its folds and seeds.
+
+They are ranked by out-of-fold scores, with paired differences to the first.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,19 +34,19 @@ def compare_variants(
     folder: Path,
     title: str,
 ) -> MergedReport:
-    """Writes report.json and report.html into the folder of a multirun, and prints the table.
+    """Write report.json and report.html into the folder of a multirun, and print the table.
 
     Args:
-        variants: Arm -> its seeds.
-        reports: Arm -> what its own report.json says.
-        folder: Of the multirun; each arm has its page in `merged/arm*`.
-        title: Of the page.
+        variants: Variant -> its seeds.
+        reports: Variant -> the contents of its own report.json.
+        folder: Folder of the multirun; each variant has its page in `merged/arm*`.
+        title: Title of the page.
 
     Returns:
-        As in report.json.
+        Contents of report.json.
 
     Raises:
-        Refusal: the arms are of different tasks.
+        UserError: the variants are of different tasks.
     """
     _check_same_task(reports)
     first = next(iter(reports.values()))
@@ -98,7 +101,7 @@ def compare_variants(
 
 
 def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
-    """Their scores are not each other's."""
+    """Refuse variants of different tasks, whose scores cannot be compared."""
     first, *others = reports
     tasks = {
         arm: (found["kind"], found["heads"], list(found["scores"][found["judged"]]))
@@ -114,7 +117,7 @@ def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
 
 
 def _ranking_value(report: MergedReport, split: str, ranking: Ranking) -> float:
-    """What ranks an arm: out of fold, or of seeds alone on val."""
+    """Return the score that ranks a variant: out of fold, or on val for seeds alone."""
     return get_score(report, split, ranking.score)
 
 
@@ -145,7 +148,10 @@ def _variant_row(
 def _variant_differences(
     variants: Mapping[str, Sequence[SeedRuns]],
 ) -> tuple[dict[str, dict[str, Any]], str]:
-    """Arm -> score -> its difference to the first, on the images that all seeds of all arms judged; and what that assumes."""
+    """Compute the paired differences of each variant to the first, and their caveat.
+
+    Variant -> score -> difference, on the images that all seeds of all variants evaluated.
+    """
     try:
         evidence, left_out = restrict_to_common_images(
             {(arm, seed.seed): seed for arm, seeds in variants.items() for seed in seeds}
@@ -173,7 +179,10 @@ def _variant_differences(
 
 def _print_variants(comparison: MergedReport, page: Path) -> None:
     console = Console()
-    title = f"{comparison['title']}; ranked by {comparison['ranked_on'].replace('_', ' ')} {comparison['ranked_by']}"
+    title = (
+        f"{comparison['title']}; ranked by {comparison['ranked_on'].replace('_', ' ')}"
+        f" {comparison['ranked_by']}"
+    )
     table = Table(
         "arm",
         "fits",
@@ -199,7 +208,8 @@ def _print_variants(comparison: MergedReport, page: Path) -> None:
         if row["differences"]:
             said = "; ".join(f"{name} {format_signed(row['differences'][name])}" for name in heads)
             console.print(
-                f"{escape(row['arm'])} minus {escape(comparison['arms'][0]['arm'])}: {escape(said)}",
+                f"{escape(row['arm'])} minus {escape(comparison['arms'][0]['arm'])}:"
+                f" {escape(said)}",
                 soft_wrap=True,
             )
     console.print(comparison["caveat"], style="dim", soft_wrap=True)

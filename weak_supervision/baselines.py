@@ -20,11 +20,12 @@ from weak_supervision.cam import ClassActivationMaps, compute_cam
 
 
 class BrightestBlobBaseline:
-    """Takes the smoothed picture for a heat map: its highest local maxima are the peaks, and boxes are those of the method it is compared with.
+    """Baseline that takes the smoothed image for a heat map and boxes its highest local maxima.
 
-    A box's score is the smoothed intensity as a share of what the data type holds (255 of uint8),
-    not of the picture's own maximum: every picture would have a first box of score 1 then, and the
-    FROC could not tell pictures apart. Bright is what counts, as in a bone scan.
+    Boxes are made as by the method it is compared with. A box's score is the smoothed intensity as
+    a share of the data type's maximum (255 of uint8), not of the image's own maximum: with that
+    every image would have a first box of score 1, and the FROC could not rank images. Lesions are
+    assumed to be bright, as in a bone scan.
 
     ```yaml
     brightest_blob: {_target_: weak_supervision.baselines.BrightestBlobBaseline, sigma: 4, boxes:
@@ -32,12 +33,12 @@ class BrightestBlobBaseline:
     ```
 
     Args:
-        sigma: Of the Gaussian, in pixels of the image it is given.
-        boxes: How peaks become boxes; by default as of heat maps, but for the least height of a
+        sigma: Standard deviation of the Gaussian, in pixels of the image it is given.
+        boxes: How peaks become boxes; by default as for heat maps, but without a least height of a
             peak: beside a full bladder it would drop the rest.
 
     Raises:
-        Refusal: sigma is not above 0.
+        UserError: sigma is not above 0.
     """
 
     def __init__(self, sigma: float = 4.0, boxes: PeakBoxes | None = None) -> None:
@@ -49,11 +50,11 @@ class BrightestBlobBaseline:
         self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
 
     def __call__(self, image: np.ndarray, content: ContentBox | None = None) -> Proposals:
-        """Peaks and boxes in pixels of the image; none of an even picture.
+        """Find peaks and boxes in pixels of the image; an image of one value has none.
 
         Args:
             image: Grey, `H x W` of whole numbers or of floats in 0..1.
-            content: The picture's place on it, where it is a canvas; None if it is all of it.
+            content: Place of the picture on the image, if the image is a canvas; None is all of it.
 
         Raises:
             ValueError: an image with colours.
@@ -73,25 +74,28 @@ class BrightestBlobBaseline:
 
 
 def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) -> nn.Module:
-    """A copy of a network whose every parameter is drawn anew (full randomisation of Adebayo et al. 2018, Sanity checks for saliency maps).
+    """Copy a network and randomize every parameter.
 
-    What `reset_parameters` of a module covers is initialised as a new one is. The rest (tokens,
-    position tables, gains) is drawn from a normal of its own mean and spread, so that signals stay
-    in range; a single number stays what it is.
+    This is the full randomisation of Adebayo et al. 2018, Sanity checks for saliency maps.
+
+    Parameters that a module's `reset_parameters` covers are initialised as in a new module. The
+    rest (tokens, position tables, gains) is sampled from a normal distribution of its own mean and
+    spread, so that signals stay in range; a single number stays what it is.
 
     BatchNorm's statistics belong to the old weights, and are reset to 0 and 1. With these a deep
-    network is no fair opponent: the last features of a resnetrs50 spread by .0002, all images have
-    the same logit, and Grad-CAM's ReLU leaves everything or nothing, whichever the head's random
-    signs say (measured). So give a few batches: the statistics are counted anew on them, as in
+    network is no fair baseline: the last features of a resnetrs50 spread by .0002, all images have
+    the same logit, and Grad-CAM's ReLU leaves everything or nothing, depending on the head's random
+    signs (measured). So give a few batches: the statistics are then computed on them, as in
     training's first steps, and features spread by about 1. How much of a map is positive still
-    depends on the seed: take several, and `LocalizationResults.pool`.
+    depends on the seed: take several networks, and `LocalizationResults.pool`.
 
     Args:
-        net: Stays as it is. Device, dtype, memory format and training flags of the copy are its
-            own.
-        seed: The same numbers on every device; the global random state is left alone.
-        batches: Images `B x C x H x W` as the network is given them, of train, two or more a batch;
-            none leaves the reset statistics.
+        net: Network, which stays as it is. The copy has its device, dtype, memory format and
+            training flags.
+        seed: Seed that gives the same numbers on every device; the global random state is left
+            alone.
+        batches: Preprocessed training images `B x C x H x W`, two or more a batch; without any the
+            reset statistics stay.
     """
     copy = deepcopy(net)
     device = next(copy.parameters()).device
@@ -105,7 +109,7 @@ def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] =
 
 
 def _reinitialize(net: nn.Module) -> None:
-    """What a reset has covered is told by a mark: it leaves no NaN."""
+    """Reinitialise the parameters; NaN marks those that no `reset_parameters` covers."""
     floats = [parameter for parameter in net.parameters() if parameter.is_floating_point()]
     own = [parameter.clone() for parameter in floats]
     for parameter in floats:
@@ -121,7 +125,10 @@ def _reinitialize(net: nn.Module) -> None:
 
 
 def _recompute_batchnorm_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """BatchNorm's running statistics become the plain mean over the batches; everything else runs as in evaluation."""
+    """Set BatchNorm's running statistics to the plain mean over the batches.
+
+    Everything else runs as in evaluation.
+    """
     layers = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     momenta, training = (
         [layer.momentum for layer in layers],
@@ -144,10 +151,12 @@ N_BATCHNORM_IMAGES = 32  # images of train on which BatchNorm statistics are cou
 
 
 class WeightRandomizationBaseline:
-    """Several of them, drawn anew for each prediction.
+    """Heat maps of networks with random weights, which are sampled again for each prediction.
+
+    No learning was needed for what these maps find.
 
     Args:
-        n_networks: How many.
+        n_networks: Number of networks.
     """
 
     def __init__(self, n_networks: int) -> None:
@@ -155,7 +164,10 @@ class WeightRandomizationBaseline:
         self._nets: list[nn.Module] = []
 
     def initialize(self, module: SupervisedModule, data: ManifestDataModule) -> None:
-        """Draws them; the trained network stays as it is, and nothing listens to it yet."""
+        """Create the random networks.
+
+        The trained network stays as it is, and must have no hooks yet.
+        """
         size, canvas = max(2, data.eval_batch_size), data.trained_image_size()
         ids = (
             data.table.rows["id"]
@@ -175,17 +187,20 @@ class WeightRandomizationBaseline:
     def compute(
         self, inputs: Tensor, heat_maps: ClassActivationMaps, channel: int
     ) -> Sequence[np.ndarray]:
-        """float32 `B x h x w` of each network.
+        """Compute the heat maps of each network, float32 `B x h x w`.
 
         Args:
-            inputs: `B x C x H x W` as a network is given them.
-            heat_maps: As of the trained one.
-            channel: Of the logits.
+            inputs: Preprocessed images, `B x C x H x W`.
+            heat_maps: Method and layers, as for the trained network.
+            channel: Channel of the logits.
         """
         with torch.no_grad():
             return [compute_cam(heat_maps, net, inputs, channel=channel)[1] for net in self._nets]
 
 
 def preprocess(module: SupervisedModule, images: Tensor) -> Tensor:
-    """uint8 images `B x C x H x W` as the network is given them: normalised, on its device, in its memory format."""
+    """Preprocess uint8 images `B x C x H x W` as the module does for its network.
+
+    They are moved to its device, normalised, and brought to its memory format.
+    """
     return module.normalize(images.to(module.device)).contiguous(memory_format=module.memory_format)

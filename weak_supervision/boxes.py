@@ -18,15 +18,15 @@ EIGHT_CONNECTED = np.ones((3, 3))  # pixels that share a side or a corner are co
 
 
 def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks inside the picture's place, highest first.
+    """Find the peaks inside the picture, highest first.
 
     A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a
-    plateau is one peak, at its middle. Peaks of the whole canvas are looked for, and those on the
+    plateau is one peak, at its middle. Peaks are searched on the whole canvas, and those on the
     padding left out: a slope that rises into the padding is no peak.
 
     Args:
-        heat: `H x W` at canvas size. The same number everywhere has no peak.
-        content: The picture's place on the canvas.
+        heat: `H x W` at canvas size. A constant map has no peak.
+        content: Place of the picture on the canvas.
 
     Returns:
         float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and
@@ -48,7 +48,10 @@ def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.nd
 
 
 def suppress_close_peaks(peaks: np.ndarray, min_distance: float) -> np.ndarray:
-    """Which of the peaks `N x 2`, highest first, are that far in x or y from all that are kept before them: indices."""
+    """Return the indices of peaks `N x 2`, highest first, that are far from all kept before them.
+
+    Far is at least `min_distance` in x or in y.
+    """
     kept: list[int] = []
     for i, peak in enumerate(peaks):
         if not kept or np.abs(peaks[kept] - peak).max(1).min() >= min_distance:
@@ -57,12 +60,12 @@ def suppress_close_peaks(peaks: np.ndarray, min_distance: float) -> np.ndarray:
 
 
 def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: float) -> np.ndarray:
-    """What encloses the connected pixels around a peak (x, y) that are at least so high: (x1, y1, x2, y2), edges.
+    """Return the bounding box (x1, y1, x2, y2) of the connected pixels around a peak (x, y).
 
     Args:
         peak: In pixels of `heat`.
         heat: `h x w`.
-        min_height: Height; pixels of 0 never belong.
+        min_height: Least height of these pixels; pixels of 0 never belong.
     """
     labels, _ = ndimage.label((heat >= min_height) & (heat > 0), EIGHT_CONNECTED)
     x, y = np.minimum(peak.astype(int), [heat.shape[1] - 1, heat.shape[0] - 1])
@@ -77,31 +80,32 @@ BoxSide = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
 
 @validated
 class PeakBoxes:
-    """A box around each peak of a heat map, the strongest ones, hardly overlapping.
+    """Boxes around the strongest peaks of a heat map, with little overlap.
 
     Example:
         boxes: {size: adaptive, share: 0.5, smallest: 24, largest: 192}
 
     Args:
-        size: `fixed`: `width x height` around the peak. `adaptive`: what encloses the connected
-            region around the peak above a share of its height; peaks whose valleys are less deep
-            have one region, and so one box.
-        width: Of fixed boxes, in canvas pixels.
-        height: Likewise.
-        share: Of adaptive boxes: of the peak's height.
-        smallest: Of adaptive boxes: least length of a side in canvas pixels; a shorter one grows
-            about the region's middle.
-        largest: Of adaptive boxes: greatest length of a side; a longer one is cut, about the peak.
-        per_image: Boxes at most.
-        at_least: Height of a peak, as a share of the image's highest one.
-        min_distance: Canvas pixels between two peaks, in x or y; of those that are closer the
-            higher counts.
+        size: `fixed`: `width x height` around the peak. `adaptive`: the bounding box of the
+            connected region around the peak above a share of its height; peaks whose valleys are
+            less deep share one region, and so one box.
+        width: Width of fixed boxes, in canvas pixels.
+        height: Height of fixed boxes, in canvas pixels.
+        share: Share of the peak's height that bounds the region of an adaptive box.
+        smallest: Least side of adaptive boxes in canvas pixels; a shorter one grows about the
+            region's middle.
+        largest: Greatest side of adaptive boxes in canvas pixels; a longer one is cut, about the
+            peak.
+        per_image: Most boxes per image.
+        at_least: Least height of a peak, as a share of the image's highest one.
+        min_distance: Least distance of two peaks in canvas pixels, in x or y; of closer ones the
+            higher is kept.
         iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
             is kept.
-        key: What errors call this object.
+        key: Configuration key that errors name.
 
     Raises:
-        Refusal: an unknown size, a number out of its range.
+        UserError: an unknown size, a number out of its range.
     """
 
     def __init__(
@@ -139,11 +143,11 @@ class PeakBoxes:
         )
 
     def __call__(self, heat: np.ndarray, content: ContentBox) -> Proposals:
-        """The boxes of one image; none where the heat is all zero, or the same everywhere.
+        """Propose the boxes of one image; none if the heat is all zero, or the same everywhere.
 
         Args:
             heat: `H x W` at canvas size, 0 or more.
-            content: The picture's place on the canvas. Peaks on the padding are not taken. A box
+            content: Place of the picture on the canvas. Peaks on the padding are not taken. A box
                 that sticks out of the content is shifted inside; one that is larger is cut to it.
         """
         top, left, height, width = content
@@ -194,7 +198,10 @@ class PeakBoxes:
 
 
 def shift_boxes_inside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Boxes `N x 4` shifted into a frame (x1, y1, x2, y2) with their size kept; a box larger than the frame is cut to it."""
+    """Shift boxes `N x 4` into a frame (x1, y1, x2, y2) and keep their size.
+
+    A box larger than the frame is cut to it.
+    """
     sides = np.minimum(boxes[:, 2:] - boxes[:, :2], frame[2:] - frame[:2])
     starts = ((boxes[:, :2] + boxes[:, 2:] - sides) / 2).clip(frame[:2], frame[2:] - sides)
     return np.concatenate([starts, starts + sides], axis=1)

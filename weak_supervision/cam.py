@@ -32,16 +32,19 @@ MAX_SVD_CELLS = 4096  # cells; the library takes a full SVD, of cells x cells nu
 
 
 class CAMMethod:
-    """The mathematics of a method, by the library's class of that name; nothing here listens to a network.
+    """A CAM method, computed by the grad-cam library's class of that name.
+
+    It listens to no network.
 
     Args:
-        method: One of METHODS.
-        key: What errors call it.
-        alignment: Where they look, as `upsample` says.
+        method: One of `CAM_METHODS`.
+        key: Configuration key that errors name.
+        alignment: Where the cells look, see `upsample`.
     """
 
     def __init__(self, method: str, key: str, alignment: str = "center") -> None:
-        import pytorch_grad_cam  # brings matplotlib, scikit-learn and more; only who asks for heat maps waits for it
+        # It imports matplotlib, scikit-learn and more, so it is imported only for heat maps.
+        import pytorch_grad_cam
 
         self._cam = getattr(pytorch_grad_cam, method)(
             nn.Linear(1, 1), []
@@ -50,25 +53,28 @@ class CAMMethod:
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether the method looks at a class at all."""
+        """True if the method depends on a class, and so on gradients."""
         return self._cam.uses_gradients
 
     def compute(
         self, activations: Sequence[np.ndarray], gradients: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """Heat maps: without the negative part, divided by each image's maximum; those of several layers averaged on the finest grid.
+        """Compute heat maps, without the negative part and divided by each image's maximum.
+
+        Maps of several layers are averaged on the finest grid.
 
         Args:
-            activations: Of each layer float32 `B x C x h x w`.
-            gradients: Of the score by them, likewise; not looked at where none are needed.
+            activations: float32 `B x C x h x w` of each layer.
+            gradients: Gradients of the score with respect to them, of the same shapes; ignored if
+                not needed.
 
         Returns:
             float32 `B x h x w` in 0..1; all zero for an image without positive evidence, or with
             numbers that are not finite.
 
         Raises:
-            Refusal: a method by SVD, and a layer with so many cells that the SVD would not fit into
-                memory.
+            UserError: a method by SVD, and a layer with so many cells that the SVD would not fit
+                into memory.
         """
         by = list(gradients) if self.needs_gradients else [None for _ in activations]
         maps = [
@@ -99,7 +105,10 @@ class CAMMethod:
 
 
 def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
-    """`B x h x w` without the negative part, each divided by its maximum: float32 in 0..1; zero where there is nothing, or anything not finite."""
+    """Clip maps `B x h x w` at 0 and divide each by its maximum: float32 in 0..1.
+
+    A map without positive values, or with values that are not finite, becomes all zero.
+    """
     maps = (
         np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, 0)
         .clip(0)
@@ -110,18 +119,20 @@ def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
 
 
 def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center") -> np.ndarray:
-    """Heat maps `B x h x w` at canvas size, bilinear between the places where the cells look.
+    """Upsample heat maps `B x h x w` to canvas size, bilinearly between the centres of the cells.
 
-    `center`: the middles of their shares of the canvas, as OpenCV and the library do it, and as
-        patches are cut. `corner`: a convolution of stride 2
-    that pads both sides looks at the first of its two pixels, so cells look at their upper left
-    corner; by the middle, maps of such a network (resnet18, resnet50) point beside the lesion by
-    half a cell. Shortcuts that average (resnetrs50) look at the middle, and lie in between.
+    `center`: a cell looks at the middle of its share of the canvas, as in OpenCV and the library,
+    and as patches are cut.
 
-    The highest pixel may lie a little below the highest cell, which may look between two pixels.
+    `corner`: a cell looks at its upper left corner, because a convolution of stride 2 that pads
+    both sides is centred on the first of its two pixels. With `center`, maps of such a network
+    (resnet18, resnet50) point beside the lesion by half a cell. Shortcuts that average (resnetrs50)
+    look at the middle, and lie in between.
+
+    The highest pixel may be a little below the highest cell, which may look between two pixels.
 
     Args:
-        heat: Of cells that share the canvas out evenly.
+        heat: Maps whose cells share the canvas out evenly.
         size: Height and width in pixels, such as a `Canvas`.
         alignment: `center` or `corner`.
 
@@ -145,7 +156,10 @@ def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center")
 
 
 def _upsample_rows_corner_aligned(rows: np.ndarray, length: int) -> np.ndarray:
-    """Rows `n x m` become `length x m`: row j stands at j * length / n, and what lies beyond the last is the last."""
+    """Interpolate rows `n x m` to `length x m`.
+
+    Row j is at j * length / n, and the last one repeats.
+    """
     place = np.minimum(np.arange(length) * (len(rows) / length), len(rows) - 1)
     first = place.astype(int)
     share = (place - first).astype(np.float32)[:, None]
@@ -160,11 +174,13 @@ FP16_GRADIENT_SCALE = (
 
 
 class ActivationRecorder:
-    """Makes the heat maps of the last forward; comes from `ClassActivationMaps.recording`.
+    """Recorder of the last forward, which computes its heat maps.
+
+    `ClassActivationMaps.recording` creates it.
 
     Args:
-        cam_method: The mathematics.
-        layer_names: Of the layers.
+        cam_method: CAM method.
+        layer_names: Names of the layers.
     """
 
     def __init__(self, cam_method: CAMMethod, layer_names: Sequence[str]) -> None:
@@ -176,18 +192,20 @@ class ActivationRecorder:
         )
 
     def compute(self, channel: int = 0, image_indices: Sequence[int] | None = None) -> np.ndarray:
-        """Heat maps of the last forward, once: one backward for the whole batch, from the logits to the first layer.
+        """Compute the heat maps of the last forward, with one backward for the whole batch.
+
+        It can be called once per forward; the backward ends at the first layer.
 
         Args:
-            channel: Of the logits.
-            image_indices: Images of the batch that are mapped, None for all.
+            channel: Channel of the logits.
+            image_indices: Images of the batch that are mapped; None is all.
 
         Returns:
-            float32 `B x h x w` in 0..1 at the finest layer's resolution, as `ClassActivationMaps` says; B is
-            the number of rows.
+            float32 `B x h x w` in 0..1 at the finest layer's resolution, see `ClassActivationMaps`;
+            B is the number of mapped images.
 
         Raises:
-            Refusal: the forward does not pass a layer, a layer gives no map, the logits do not
+            UserError: the forward does not pass a layer, a layer gives no map, the logits do not
                 depend on the layers, or have no such channel.
             RuntimeError: there was no forward since the last call.
         """
@@ -212,8 +230,8 @@ class ActivationRecorder:
     def _get_activation(self, layer_name: str) -> Tensor:
         if layer_name not in self._activations:
             raise UserError(
-                f"{self._cam_method.key}.layers names {layer_name}, which the network does not pass on its way"
-                " to the logits; name another layer"
+                f"{self._cam_method.key}.layers names {layer_name}, which the network does not pass"
+                " on its way to the logits; name another layer"
             )
         return self._activations[layer_name]
 
@@ -223,8 +241,8 @@ class ActivationRecorder:
         logits = logits.flatten(1) if logits.ndim > 1 else logits[:, None]
         if not 0 <= channel < logits.shape[1]:
             raise UserError(
-                f"{self._cam_method.key}: channel {channel} is none of the network's {logits.shape[1]}"
-                " logits; count them from 0"
+                f"{self._cam_method.key}: channel {channel} is none of the network's"
+                f" {logits.shape[1]} logits; count them from 0"
             )
         if not logits.requires_grad:
             names = ", ".join(self._layer_names)
@@ -233,7 +251,8 @@ class ActivationRecorder:
                 " gradients follow; name another layer"
             )
         scale = FP16_GRADIENT_SCALE if logits.dtype == torch.float16 else 1.0
-        with torch.enable_grad():  # images do not touch one another in evaluation mode, so the sum's gradient is that of each image
+        # Images are independent in evaluation mode, so the sum's gradient is that of each image.
+        with torch.enable_grad():
             score = logits[:, channel].float().sum() * scale
         return [
             each / scale
@@ -241,26 +260,29 @@ class ActivationRecorder:
         ]
 
     def _to_bchw(self, tensor: Tensor, image_indices: Sequence[int]) -> np.ndarray:
-        """float32 `B x C x h x w` of some images, whatever the layout."""
+        """Convert some images to float32 `B x C x h x w`, whatever the layout."""
         tensor = tensor.detach()
         grids = [to_chw(tensor[row], self._aspect_ratio) for row in image_indices or [0]]
         if grids[0] is None or grids[0][0].numel() < 2:
             raise UserError(
-                f"{self._cam_method.key}.layers names {' or '.join(self._layer_names)}, which gives no map;"
-                " name a stage of the network"
+                f"{self._cam_method.key}.layers names {' or '.join(self._layer_names)}, which gives"
+                " no map; name a stage of the network"
             )
         return torch.stack(grids)[: len(image_indices)].numpy()  # type: ignore[arg-type]
 
     def make_layer_hook(self, layer_name: str) -> Callable[..., Tensor | None]:
-        """Makes a layer's output the start of the graph, or a part of it behind an earlier layer, and hands on a copy."""
+        """Make a hook that keeps a layer's output and passes on a copy.
+
+        The output is the start of the graph, or a part of it behind an earlier layer.
+        """
 
         def hook(module: nn.Module, given: Any, output: Any) -> Tensor | None:
             if layer_name in self._activations:
                 return None
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
                 raise UserError(
-                    f"{self._cam_method.key}.layers names {layer_name}, which gives no map; name a stage of the"
-                    " network"
+                    f"{self._cam_method.key}.layers names {layer_name}, which gives no map; name a"
+                    " stage of the network"
                 )
             kept = (
                 output
@@ -275,13 +297,13 @@ class ActivationRecorder:
     def network_pre_hook(
         self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """A forward begins: gradients are recorded, which costs nothing up to the first layer."""
+        """Start a forward: gradients are recorded, which costs nothing up to the first layer."""
         self._grad_was_enabled, self._logits = torch.is_grad_enabled(), None
         self._activations.clear()
         if self._cam_method.needs_gradients and torch.is_inference_mode_enabled():
             wrong = (
-                f"{self._cam_method.key}.method={self._cam_method.method} needs gradients, which inference mode"
-                " forbids"
+                f"{self._cam_method.key}.method={self._cam_method.method} needs gradients, which"
+                " inference mode forbids"
             )
             raise UserError(f"{wrong}; set trainer.inference_mode=false")
         height, width = next(
@@ -291,7 +313,7 @@ class ActivationRecorder:
         torch.set_grad_enabled(self._cam_method.needs_gradients)
 
     def network_hook(self, net: nn.Module, args: Any, output: Any) -> Any:
-        """The forward is over, or failed: its logits are kept with their graph; everyone else has them without, as ever."""
+        """End a forward, failed or not: keep the logits and their graph, return them detached."""
         self.restore_grad_mode()
         if isinstance(output, Tensor):
             self._logits = output
@@ -299,7 +321,7 @@ class ActivationRecorder:
         return None
 
     def restore_grad_mode(self) -> None:
-        """Recording of gradients is as it was before the forward."""
+        """Restore the gradient mode from before the forward."""
         if self._grad_was_enabled is not None:
             torch.set_grad_enabled(self._grad_was_enabled)
             self._grad_was_enabled = None
@@ -307,7 +329,7 @@ class ActivationRecorder:
 
 @validated
 class ClassActivationMaps:
-    """Heat maps of a classifier: where the logit of a class comes from.
+    """Class activation maps of a classifier: where the logit of a class comes from.
 
     A heat map is the library's class activation map without its negative part, divided by its
     maximum: 0 is no evidence, 1 the strongest of this image, and half the height is half the
@@ -322,18 +344,18 @@ class ClassActivationMaps:
         method: A class of pytorch_grad_cam: GradCAM (Selvaraju 2017), GradCAMPlusPlus (Chattopadhay
             2018), XGradCAM (Fu 2020), HiResCAM (Draelos 2020), GradCAMElementWise, LayerCAM (Jiang
             2021), FEM (Fuad 2020), and by a slow SVD of each image EigenCAM (Muhammad 2020),
-            EigenGradCAM and SegEigenCAM (Chung 2025). EigenCAM and FEM look at no class. The sign
-            of EigenCAM and EigenGradCAM is what the SVD happens to give, and the wrong one shows
-            the background; SegEigenCAM mends that.
+            EigenGradCAM and SegEigenCAM (Chung 2025). EigenCAM and FEM depend on no class. The sign
+            of EigenCAM and EigenGradCAM is arbitrary, as that of an SVD, and the wrong one shows
+            the background; SegEigenCAM corrects it.
         layers: Names as in `named_modules`; the maps of several are averaged on the finest grid.
-            None is the last stage. Of a transformer that reads its class token name the first norm
-            of its last block: behind it the other tokens no longer count.
-        cam_alignment: `center` or `corner` of its share of the canvas is where a cell looks, see
+            None is the last stage. For a transformer that reads its class token, name the first
+            norm of its last block: after it the other tokens no longer count.
+        cam_alignment: `center` or `corner`: where in its share of the canvas a cell looks, see
             `upsample`.
-        key: What errors call this object.
+        key: Configuration key that errors name.
 
     Raises:
-        Refusal: the method or `cam_alignment` is unknown.
+        UserError: the method or `cam_alignment` is unknown.
     """
 
     def __init__(
@@ -352,28 +374,29 @@ class ClassActivationMaps:
         self.method, self.layers, self.cam_alignment, self.key = method, layers, cam_alignment, key
 
     def upsample(self, heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """One heat map `h x w` at canvas size, float32."""
+        """Upsample one heat map `h x w` to canvas size, float32."""
         return upsample(heat[None], size, self.cam_alignment)[0]
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether the method looks at gradients, which inference mode forbids."""
+        """True if the method needs gradients, which inference mode forbids."""
         return CAMMethod(self.method, self.key).needs_gradients
 
     @contextmanager
     def recording(self, net: nn.Module) -> Iterator[ActivationRecorder]:
-        """Hears every forward of the network, whoever calls it; after each, `compute()` of what is yielded makes the maps of that batch.
+        """Record every forward of the network, for the heat maps of that batch.
 
-        The forward gives the same logits as ever, and up to the first layer it costs no autograd.
-        Meanwhile the network is in evaluation mode, runs without torch.compile, and its parameters
-        ask for no gradients; afterwards all is as it was.
+        The context yields a recorder, whose `compute()` makes the maps of the last forward. Logits
+        are unchanged, and up to the first layer there is no cost of autograd. Meanwhile the network
+        is in evaluation mode, runs without torch.compile, and its parameters require no gradients;
+        afterwards all of this is restored.
 
         Args:
-            net: From float `B x C x H x W` to logits `B x classes`. Of several networks together
-                the layers are those of the first, and of mirrored views the first is mapped.
+            net: Network from float `B x C x H x W` to logits `B x classes`. Of an `Ensemble` the
+                layers are those of the first network, and of mirrored views the first is mapped.
 
         Raises:
-            Refusal: a layer that the network does not have; in the forward: under inference mode,
+            UserError: a layer that the network does not have; in the forward: under inference mode,
                 or a layer that gives no map.
         """
         listened = net.nets[0] if isinstance(net, Ensemble) else net
@@ -404,21 +427,21 @@ def compute_cam(
     forward: Callable[[Tensor], Tensor] | None = None,
     channel: int = 0,
 ) -> tuple[Tensor, np.ndarray]:
-    """Logits and heat maps of one batch, for loops outside Lightning.
+    """Compute logits and heat maps of one batch, for loops outside Lightning.
 
     Args:
-        heat_maps: Which.
+        heat_maps: Method and layers.
         net: The classifier.
-        images: What `forward` takes.
-        forward: What calls the classifier, such as a module that normalises first; None is the
-            classifier itself.
-        channel: Of the logits.
+        images: Input of `forward`.
+        forward: Function that calls the classifier, such as a module that normalises first; None is
+            the classifier itself.
+        channel: Channel of the logits.
 
     Returns:
         Logits `B x classes`, and float32 `B x h x w` in 0..1.
 
     Raises:
-        Refusal: as `ClassActivationMaps.recording` and `ActivationRecorder.compute`.
+        UserError: as `ClassActivationMaps.recording` and `ActivationRecorder.compute`.
     """
     with heat_maps.recording(net) as listener:
         logits = (forward or net)(images)

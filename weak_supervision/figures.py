@@ -1,4 +1,4 @@
-"""The curves of localisation, several methods over each other: FROC, and hit rate against the number of boxes."""
+"""Figures of localization for several methods: FROC, and hit rate against number of boxes."""
 
 from collections.abc import Mapping
 
@@ -22,12 +22,12 @@ def plot_froc(
     estimates: EstimatesByMethod,
     rules: LocalizationConfig,
 ) -> str:
-    """SVG of the FROC of each method; a curve ends, with a dot, where all boxes are used.
+    """Plot the FROC of each method as SVG; a curve ends, with a dot, where all boxes are used.
 
     Args:
-        results: Method -> what it was measured to say.
-        estimates: Method -> score -> estimate; the band is their intervals at `rules.rates`.
-        rules: As for the estimates.
+        results: Method -> its results.
+        estimates: Method -> score -> estimate; the band shows their intervals at `rules.rates`.
+        rules: Rules of the estimates.
     """
     return figure(lambda axes: _draw_froc_curves(axes, results, estimates, rules))
 
@@ -35,7 +35,10 @@ def plot_froc(
 def plot_hit_rates(
     estimates: EstimatesByMethod, rules: LocalizationConfig, kind: str = "centre"
 ) -> str:
-    """SVG of the share of lesions hit by the first 1, 2, ... boxes of an image, with intervals; `kind` is centre or iou."""
+    """Plot the share of lesions hit by the first 1, 2, ... boxes of an image, with intervals.
+
+    The figure is SVG; `kind` is centre or iou.
+    """
     return figure(lambda axes: _draw_hit_rates(axes, estimates, rules, kind))
 
 
@@ -99,7 +102,7 @@ def _draw_hit_rates(
         style, x = (
             line_style(number),
             boxes + 0.05 * (number - (len(estimates) - 1) / 2),
-        )  # beside each other, so that intervals are told apart
+        )  # beside each other, so that intervals do not overlap
         axes.plot(
             x, [score.value for score in several], marker="o", markersize=4, label=method, **style
         )

@@ -54,13 +54,15 @@ def baseline_differences(
     rules: LocalizationConfig,
     score_names: Sequence[str] = COMPARED_SCORES,
 ) -> dict[str, PairedDifference]:
-    """Score -> method minus baseline, with the 95 % interval of the paired bootstrap: each draw of the patients is the same for both.
+    """Compute method minus baseline for each score, with the 95 % interval of a paired bootstrap.
+
+    Each replicate resamples the same patients for both.
 
     Args:
-        method: Measured on the same images as the baseline.
-        baseline: Likewise.
-        rules: Its `resamples` and `seed` are those of the draws.
-        score_names: Names; what the rules do not have is left out.
+        method: Results on the same images as the baseline's.
+        baseline: Results on the same images as the method's.
+        rules: Scoring rules, whose `resamples` and `seed` the bootstrap has.
+        score_names: Scores; those that the rules do not define are left out.
 
     Raises:
         ValueError: the two saw different images.
@@ -93,13 +95,15 @@ def summary_sentence(
     differences: Mapping[str, PairedDifference] | None = None,
     score_name: str = "the pointing game",
 ) -> str:
-    """One sentence: whether the method's interval lies above those of all baselines, that is above their upper ends.
+    """State in one sentence whether the method's interval lies above those of all baselines.
+
+    That is above their upper ends.
 
     Args:
-        method: Its estimate of a score, `estimate_scores(...)["pointing_box"]`.
-        baselines: Words -> the same score of a baseline.
-        differences: Words -> paired difference from that baseline, which the sentence ends with where they
-            are given: two intervals may overlap while the difference is clear.
+        method: The method's estimate of a score, `estimates(...)["pointing_box"]`.
+        baselines: Words -> a baseline's estimate of the same score.
+        differences: Words -> paired difference from that baseline. The sentence ends with them if
+            they are given: two intervals may overlap while the difference is clear.
         score_name: Words for the score.
     """
     if not np.isfinite(method.value):
@@ -111,7 +115,10 @@ def summary_sentence(
     start = f"{_capitalize(score_name)} ({_format_estimate(method)}, n = {method.n})"
     if method.low is None or any(score.low is None for score in baselines.values()):
         few = f"has no interval, because fewer than {MIN_GROUPS} patients with a lesion count"
-        return f"{start} {few}: whether it lies above {_join_phrases(list(said.values()))} is not known."
+        return (
+            f"{start} {few}: whether it lies above {_join_phrases(list(said.values()))} is not"
+            " known."
+        )
     above = [
         said[words]
         for words, score in baselines.items()
@@ -150,7 +157,7 @@ def _format_difference(difference: PairedDifference) -> str:
 
 
 def _format_number(value: float, sign: str = "") -> str:
-    """Two decimals without the leading zero, as .62 and -.05."""
+    """Format a value with two decimals and no leading zero, as .62 and -.05."""
     return f"{value:{sign}.2f}".replace("0.", ".", 1)
 
 
@@ -166,12 +173,12 @@ def _capitalize(text: str) -> str:
 
 @dataclass(frozen=True)
 class LocalizationReport:
-    """What was found.
+    """Report of localization scoring.
 
     Attributes:
         table: Method -> score -> value, low, high, n, definition, ...
-        differences: Baseline -> score -> the heat maps minus it, with its interval.
-        summary: Whether the heat maps point better than the baselines, in a sentence.
+        differences: Baseline -> score -> difference of the heat maps from it, with its interval.
+        summary: One sentence on whether the heat maps point better than the baselines.
         figures: Title -> SVG.
     """
 
@@ -182,22 +189,22 @@ class LocalizationReport:
 
 
 class NullScorer:
-    """Scores nothing."""
+    """Scorer that does nothing."""
 
     image_stats: ClassVar[list[Any]] = []
 
     def reset(self, *_: Any) -> None:
-        """Nothing to draw."""
+        """Do nothing."""
 
     def wants(self, info: ImageInfo) -> bool:
-        """No image is scored."""
+        """Return False: no image is scored."""
         return False
 
     def update(self, *_: Any) -> None:
-        """Nothing to measure."""
+        """Do nothing."""
 
     def compute(self, image_stats: Sequence[Any]) -> None:
-        """Nothing was."""
+        """Return None."""
 
 
 METHOD_CAM, METHOD_PIPELINE, METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB = (
@@ -212,20 +219,21 @@ LOCALIZATION_KEY = "callbacks.pseudo_labels.localization"
 
 @validated
 class LocalizationScorer:
-    """Measures one image after the other for all methods; the boxes of all of them are made alike.
+    """Scorer of the pipeline's localization and of its baselines, one image at a time.
 
-    The pointing game asks every image with a lesion, whatever the classifier says of it. A box's
-    score is the probability of its image times its peak; that of a random network has the trained
-    one's probability, so that only the place is compared; the brightest blob is scored both ways.
+    All methods make boxes in the same way. The pointing game counts every image with a lesion,
+    whatever its probability. A box's score is the probability of its image times its peak; for a
+    random network it is the trained network's probability, so that only the place is compared; the
+    brightest blob is scored with and without it.
 
     Args:
-        split: Whose images are scored.
-        random_networks: How many, each with other random weights; their mean is one baseline.
-        blob_sigma: Of the Gaussian before the brightest blobs are looked for, in canvas pixels.
-        rules: Of scoring.
+        split: Split whose images are scored.
+        random_networks: Number of networks with random weights; their mean is one baseline.
+        blob_sigma: Standard deviation of the Gaussian before blobs are searched, in canvas pixels.
+        rules: Rules of scoring.
 
     Raises:
-        Refusal: no such split, no random network.
+        UserError: no such split, no random network.
     """
 
     def __init__(
@@ -245,13 +253,13 @@ class LocalizationScorer:
     def reset(
         self, module: Any, data: ManifestDataModule, lookup: ImageLookup, boxes: PeakBoxes
     ) -> None:
-        """Draws the random networks, where lesions of the split are known.
+        """Create the random networks, if lesions of the split are known.
 
         Args:
-            module: The trained one; nothing listens to it yet.
-            data: What will be looked at.
-            lookup: Its images.
-            boxes: How peaks become boxes.
+            module: Trained module, which has no hooks yet.
+            data: Data that will be predicted.
+            lookup: Lookup of its images.
+            boxes: Makes boxes from peaks.
         """
         self._lookup, self._active = (
             lookup,
@@ -266,7 +274,7 @@ class LocalizationScorer:
             self._randomized_networks.initialize(module, data)
 
     def wants(self, info: ImageInfo) -> bool:
-        """Whether an image is scored, and needs a heat map whatever its probability."""
+        """Return True if an image is scored, and so needs a heat map whatever its probability."""
         return self._active and info.split == self.split
 
     def update(
@@ -277,14 +285,14 @@ class LocalizationScorer:
         heat_maps: ClassActivationMaps,
         channel: int,
     ) -> None:
-        """Measures the images of one batch.
+        """Score the images of one batch.
 
         Args:
-            module: The trained one.
+            module: Trained module.
             images: uint8 `B x C x H x W`.
-            pseudo_labels: Of each image what the chain made of it, and its heat map, float32 `h x w`.
-            heat_maps: Of which method and layers.
-            channel: Of the logits.
+            pseudo_labels: Result of the pipeline and heat map, float32 `h x w`, of each image.
+            heat_maps: Method and layers.
+            channel: Channel of the logits.
         """
         random = self._randomized_networks.compute(preprocess(module, images), heat_maps, channel)
         greys = images.float().mean(1).round().byte().cpu().numpy()
@@ -335,10 +343,10 @@ class LocalizationScorer:
         )
 
     def compute(self, image_stats: Sequence[dict[str, ImageStats]]) -> LocalizationReport | None:
-        """The scores of all images; None where no lesion is known.
+        """Compute the scores of all images; None if no lesion is known.
 
         Args:
-            image_stats: Of all processes, in the order of the table.
+            image_stats: Statistics from all processes, in the order of the table.
         """
         if not any(each[METHOD_CAM].n_lesions for each in image_stats):
             return None
@@ -368,7 +376,10 @@ class LocalizationScorer:
             name: baseline_differences(seen[METHOD_CAM], seen[name], self.rules, COMPARED_SCORES)
             for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB, METHOD_WEIGHTED_BLOB)
         }
-        heads = {name: found[name][HEADLINE_SCORE] for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB)}
+        heads = {
+            name: found[name][HEADLINE_SCORE]
+            for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB)
+        }
         figures = {
             "FROC": plot_froc(seen, found, self.rules),
             "Lesions hit by the first boxes": plot_hit_rates(found, self.rules),
@@ -389,5 +400,5 @@ class LocalizationScorer:
 
 
 def weight_by_probability(proposals: Proposals, probability: float) -> Proposals:
-    """Boxes scored by the image's probability times the height of their peak."""
+    """Score boxes by the image's probability times the height of their peak."""
     return Proposals(proposals.boxes, proposals.peaks, proposals.heights * probability)

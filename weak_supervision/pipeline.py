@@ -23,7 +23,7 @@ from weak_supervision.segmenters.base import Segmenter
 
 
 class StepTimer:
-    """Seconds by step, in the order in which the steps first came."""
+    """Seconds per step, in the order in which the steps first started."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -31,7 +31,7 @@ class StepTimer:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Counts what happens within."""
+        """Time the body of the `with` statement as one step."""
         self.start(step)
         try:
             yield
@@ -39,12 +39,12 @@ class StepTimer:
             self.stop(step)
 
     def start(self, step: str) -> None:
-        """Begins, or goes on with, a step."""
+        """Start or resume a step."""
         self.seconds.setdefault(step, 0.0)
         self._started[step] = time.perf_counter()
 
     def stop(self, step: str) -> None:
-        """Ends what was begun; nothing where it was not."""
+        """Stop a step, if it was started."""
         if step in self._started:
             self.seconds[step] += time.perf_counter() - self._started.pop(step)
 
@@ -54,13 +54,13 @@ NO_PROPOSALS = Proposals(np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0))
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of an image before the chain looks at it.
+    """Image metadata that is known before the pipeline runs.
 
     Attributes:
-        id: Its name.
+        id: Id of the image.
         split: train, val or test.
         label: 1 abnormal, 0 normal, None unknown.
-        letterbox: Between its own pixels and the canvas.
+        letterbox: Mapping between its own pixels and the canvas.
     """
 
     id: str
@@ -71,19 +71,19 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """One image and what the chain made of it.
+    """Result of the pipeline for one image.
 
     Attributes:
         info: The image.
-        probability: As the classifier says.
-        predicted_positive: Whether that reaches the threshold.
-        has_cam: Whether its heat map was made: not below the threshold, nor beyond `max_images`.
-        cam_nonzero: Whether the heat map shows anything at all.
+        probability: Probability by the classifier.
+        predicted_positive: True if the decision rule calls the image positive.
+        has_cam: True if its heat map was made: not below the threshold, nor beyond `max_images`.
+        cam_nonzero: True if the heat map is not all zero.
         proposals: Boxes in canvas pixels.
-        boxes: The same in the image's own, `N x 4`.
-        peaks: Likewise, `N x 2`.
-        mask_checks: Of the mask of each box; none where the image is known to be normal.
-        mask: The accepted masks together, at the image's own size; None without any.
+        boxes: The same boxes in the image's own pixels, `N x 4`.
+        peaks: Peaks in the image's own pixels, `N x 2`.
+        mask_checks: Check of each box's mask; none if the image is known to be normal.
+        mask: Union of the accepted masks, at the image's own size; None without any.
     """
 
     info: ImageInfo
@@ -99,18 +99,18 @@ class PseudoLabel:
 
     @property
     def n_accepted(self) -> int:
-        """How many of its masks can be believed."""
+        """Number of accepted masks."""
         return sum(verdict.reason is None for verdict in self.mask_checks)
 
 
 class PseudoLabelPipeline:
-    """Heat map -> boxes -> masks -> quality, for one image after the other.
+    """Pipeline from a heat map to boxes, masks and quality checks, one image at a time.
 
     Args:
-        heat_maps: Which know where their cells look.
-        boxes: How peaks become boxes.
-        segmenter: How boxes become masks.
-        quality: Which masks are kept.
+        heat_maps: Class activation maps, which upsample heat maps.
+        boxes: Makes boxes from peaks.
+        segmenter: Makes masks from boxes.
+        quality: Decides which masks are kept.
         timer: Counts the seconds of each step.
     """
 
@@ -133,11 +133,11 @@ class PseudoLabelPipeline:
     def __call__(
         self, info: ImageInfo, probability: float, heat: np.ndarray, image: np.ndarray | None
     ) -> PseudoLabel:
-        """An image above the threshold.
+        """Process an image above the threshold.
 
         Args:
             info: The image.
-            probability: Of the classifier.
+            probability: Probability by the classifier.
             heat: float32 `h x w` in 0..1 on the grid of a layer.
             image: uint8 `H x W` at its own size; None where no masks are wanted.
         """
@@ -169,11 +169,11 @@ class PseudoLabelPipeline:
 
 
 class ImageLookup:
-    """The images of a data set by their ids.
+    """Lookup of a data set's images by their ids.
 
     Args:
         data: Prepared.
-        channel: The class that is looked for.
+        channel: Channel of the mapped class.
     """
 
     def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
@@ -190,7 +190,7 @@ class ImageLookup:
         self.index_by_id = {id: number for number, id in enumerate(data.table.rows["id"].tolist())}
 
     def info(self, id: str) -> ImageInfo:
-        """Split, label and letterbox."""
+        """Return split, label and letterbox of an image."""
         row = self.index_by_id[id]
         label = None if self._labels is None else self._labels[row]
         height, width = self._sizes[row]
@@ -199,14 +199,14 @@ class ImageLookup:
         )
 
     def load_image(self, id: str) -> np.ndarray:
-        """uint8 `H x W`, at its own size."""
+        """Load an image at its own size, uint8 `H x W`."""
         row = self.index_by_id[id]
         return load_view(
             self._table, row, read_image(Path(self._columns["image"][row]), channels=1)
         )[..., 0]
 
     def ground_truth(self, id: str) -> GroundTruth:
-        """Its lesions, where boxes or a mask tell of them."""
+        """Return an image's lesions, as far as boxes or a mask are known."""
         row = self.index_by_id[id]
         height, width = self._sizes[row]
         path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
@@ -218,7 +218,7 @@ class ImageLookup:
         return GroundTruth(id, self._columns["group"][row], height, width, boxes, mask)
 
     def has_known_lesions(self, split: str) -> bool:
-        """Whether the lesions of any image of a split are known."""
+        """Return True if the lesions of any image of a split are known."""
         there = [row for row, of in enumerate(self._columns["split"]) if of == split]
         boxes = (
             any(self._columns["boxes"][row] for row in there) if "boxes" in self._columns else False

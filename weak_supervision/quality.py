@@ -19,15 +19,18 @@ EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch by a corner are one
 def mask_features(
     mask: np.ndarray, box: np.ndarray, point: np.ndarray, heat: np.ndarray
 ) -> dict[str, float]:
-    """What one mask says by itself; NaN where it is empty, but for `area` and `components`, which are then 0.
+    """Compute the features of one mask.
+
+    An empty mask has 0 for `area` and `components`, and NaN for the rest.
 
     - `area`: share of the image.
-    - `components`: pieces, corners touching.
+    - `components`: number of pieces; corners touch.
     - `largest`: share of the mask that its largest piece has.
-    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 where
-        the peak is inside.
-    - `heat`: mean within the mask.
-    - `agreement`: that minus the mean of the rest of the box; minus 0 where the mask fills the box.
+    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 if the
+      peak is inside.
+    - `heat`: mean heat inside the mask.
+    - `agreement`: `heat` minus the mean heat of the rest of the box, which counts as 0 if the mask
+      fills the box.
 
     Args:
         mask: Bool `H x W`.
@@ -63,18 +66,18 @@ def mask_features(
 def jitter_boxes(
     boxes: np.ndarray, shape: tuple[int, ...], id: str, count: int, max_shift: float, seed: int = 0
 ) -> np.ndarray:
-    """Boxes whose four edges are moved, each by itself and evenly over `-max_shift` to `max_shift` of the box's width or height; float `N x count x 4`.
+    """Move the four edges of each box by independent random shifts; float `N x count x 4`.
 
-    They follow from the seed, the image and the box alone, so that other boxes, images or ranks
-    change nothing.
+    Shifts are uniform over `-max_shift` to `max_shift` of the box's width or height. They depend on
+    the seed, the image and the box alone, so that other boxes, images or ranks change nothing.
 
     Args:
         boxes: Float `N x 4`, x1, y1, x2, y2.
-        shape: H, W; what would leave the image is cut off.
-        id: The image's.
-        count: Of moved boxes, each.
+        shape: H, W; boxes are cut off at the image's edges.
+        id: Id of the image.
+        count: Moved boxes per box.
         max_shift: Below 0.5, or edges could pass each other.
-        seed: Another one moves them otherwise.
+        seed: Seed of the shifts.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     drawn = np.empty((len(boxes), count, 4))
@@ -95,14 +98,14 @@ def segment_with_jitter(
     points: np.ndarray,
     jittered_boxes: np.ndarray,
 ) -> tuple[Masks, np.ndarray]:
-    """The masks of the boxes, and how stable each is, by one call of the segmenter for all boxes and moved boxes of the image.
+    """Segment boxes and measure the stability of each mask, in one call of the segmenter.
 
     Args:
-        segmenter: What masks boxes.
+        segmenter: Segments boxes.
         image: Uint8 `H x W`.
         boxes: Float `N x 4`.
         points: Float `N x 2`; a moved box keeps its peak.
-        jittered_boxes: Float `N x k x 4`, as `jitter_boxes` gives them.
+        jittered_boxes: Float `N x k x 4`, moved boxes as by `jitter_boxes`.
 
     Returns:
         `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN where
@@ -129,7 +132,7 @@ def segment_with_jitter(
 
 
 def mask_iou(mask: np.ndarray, other: np.ndarray) -> float:
-    """IoU of two bool masks; 0 where both are empty."""
+    """Compute the IoU of two bool masks; 0 where both are empty."""
     return int((mask & other).sum()) / max(1, int((mask | other).sum()))
 
 
@@ -149,13 +152,13 @@ REJECTION_STEPS = {  # reason of rejection -> what the masks that pass have; ask
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """What was found of one mask.
+    """Quality check of one mask.
 
     Attributes:
-        features: Name -> value: those of `mask_features`, and `probability` (of the image),
-            `score` (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN
-            where nothing was moved).
-        reason: The first reason of rejection, one of `REJECTION_STEPS`; None where the mask is accepted.
+        features: Name -> value: those of `mask_features`, and `probability` (of the image), `score`
+            (the segmenter's own), `stability` (mean IoU with the masks of moved boxes; NaN if none
+            was moved).
+        reason: First reason of rejection, one of `REJECTION_STEPS`; None if the mask is accepted.
     """
 
     features: dict[str, float]
@@ -165,26 +168,26 @@ class MaskCheck:
 @validated
 @dataclass(frozen=True, kw_only=True)
 class QualityFilter:
-    """The bounds that a mask has to keep; what lies on a bound passes.
+    """Bounds that a mask has to satisfy; a value on a bound passes.
 
     Args:
-        min_area: Share of the image.
-        max_area: Likewise.
-        max_components: Pieces that a mask may have, corners touching.
-        min_largest: Share of the mask that its largest piece has.
-        max_distance: From the peak to the mask, in longer sides of the box.
-        min_probability: Of the image, as the classifier says.
-        min_agreement: Mean heat within the mask minus mean heat of the rest of the box, -1 to 1; -1
-            asks nothing.
-        min_score: The segmenter's own score. Of those without weights it is the contrast: noise
-            alone has up to about 0.1, a lesion more.
-        min_stability: Mean IoU with the masks of moved boxes.
-        jitters: How often each box is moved; 0 leaves stability out.
-        jitter: By how much each edge is moved at most, as a share of the box's width or height.
-        seed: Of the moves.
+        min_area: Least area, as a share of the image.
+        max_area: Greatest area, as a share of the image.
+        max_components: Most pieces of a mask; corners touch.
+        min_largest: Least share of the mask that its largest piece has.
+        max_distance: Greatest distance from the peak to the mask, in longer sides of the box.
+        min_probability: Least probability of the image, by the classifier.
+        min_agreement: Least difference of mean heat inside the mask and in the rest of the box, -1
+            to 1; -1 accepts all.
+        min_score: Least score by the segmenter. For segmenters without weights it is the contrast:
+            noise alone has up to about 0.1, a lesion more.
+        min_stability: Least mean IoU with the masks of moved boxes.
+        jitters: Moved boxes per box; 0 leaves stability out.
+        jitter: Greatest shift of each edge, as a share of the box's width or height.
+        seed: Seed of the shifts.
 
     Raises:
-        Refusal: a bound that is impossible.
+        UserError: a bound that is impossible.
     """
 
     min_area: Fraction = 1e-4
@@ -203,8 +206,8 @@ class QualityFilter:
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
             raise UserError(
-                f"{CONFIG_KEY}.quality.min_area={self.min_area} is above max_area={self.max_area}, so no"
-                " mask could pass; correct one of them"
+                f"{CONFIG_KEY}.quality.min_area={self.min_area} is above"
+                f" max_area={self.max_area}, so no mask could pass; correct one of them"
             )
 
     def segment(
@@ -215,7 +218,10 @@ class QualityFilter:
         boxes: np.ndarray,
         points: np.ndarray,
     ) -> tuple[Masks, np.ndarray]:
-        """The masks of an image's boxes and how stable each is (`N`), by one call of the segmenter; see `segment_with_jitter`."""
+        """Segment an image's boxes and measure how stable each mask is (`N`).
+
+        It calls the segmenter once, see `segment_with_jitter`.
+        """
         moved = jitter_boxes(boxes, image.shape, id, self.jitters, self.jitter, self.seed)
         return segment_with_jitter(segmenter, image, boxes, points, moved)
 
@@ -228,15 +234,15 @@ class QualityFilter:
         heat: np.ndarray,
         probability: float,
     ) -> list[MaskCheck]:
-        """A verdict of each mask of one image.
+        """Check each mask of one image.
 
         Args:
             masks: `N` masks, `H x W`.
             stability: `N`.
-            boxes: Float `N x 4`, which the masks are of.
+            boxes: Float `N x 4`, boxes of the masks.
             points: Float `N x 2`, the peaks.
             heat: Float `H x W`, at the image's own size, 0 to 1.
-            probability: Of the image.
+            probability: Probability of the image.
         """
         verdicts = []
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
@@ -269,7 +275,9 @@ class QualityFilter:
 
 
 def rejection_funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
-    """How many boxes are left after each question: first all of them, last the accepted ones; the losses are what each reason rejected.
+    """Count the boxes that are left after each check, from all of them to the accepted ones.
+
+    The loss at each step is what that reason rejected.
 
     Args:
         reasons: `MaskCheck.reason` of every box.

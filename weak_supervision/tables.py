@@ -1,4 +1,4 @@
-"""What the chain leaves as tables: every image, every box on the canvas and in the image's own pixels, and the manifest of a segmenter."""
+"""Tables of pseudo labels: images, boxes on canvas and image, and a segmenter's manifest."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -40,7 +40,10 @@ FEATURE_NAMES = (
 
 
 def build_image_table(pseudo_labels: Sequence[PseudoLabel], threshold: float) -> pd.DataFrame:
-    """One row an image: `pred` is the decision, `heat` 1 where there is a heat map that shows something (empty: none was made)."""
+    """Build the table of images, one row each.
+
+    `pred` is the decision; `heat` is 1 if the heat map is not all zero, and empty if none was made.
+    """
     rows = [
         (
             *(
@@ -68,12 +71,14 @@ def build_image_table(pseudo_labels: Sequence[PseudoLabel], threshold: float) ->
 
 
 def build_box_table(pseudo_labels: Sequence[PseudoLabel], in_image_pixels: bool) -> pd.DataFrame:
-    """One row a box, the strongest of an image first; `score` is the image's probability times the heat at the peak.
+    """Build the table of boxes, one row each, the strongest of an image first.
+
+    `score` is the image's probability times the heat at the peak.
 
     Args:
         pseudo_labels: The images.
-        in_image_pixels: In the image's own pixels, with what was measured of the box's mask and why it was
-            rejected (empty: accepted); else on the canvas.
+        in_image_pixels: True for the image's own pixels, with the features of the box's mask and
+            the reason of its rejection (empty: accepted); False for canvas pixels.
     """
     rows: list[dict[str, Any]] = []
     for each in pseudo_labels:
@@ -113,7 +118,10 @@ def build_box_table(pseudo_labels: Sequence[PseudoLabel], in_image_pixels: bool)
 def write_split_tables(
     folder: Path, pseudo_labels: Sequence[PseudoLabel], threshold: float
 ) -> None:
-    """Writes preds_SPLIT.csv, pseudo_boxes_SPLIT.csv and pseudo_boxes_SPLIT_orig.csv of every split that was looked at."""
+    """Write the tables of images and boxes of every predicted split.
+
+    Files are preds_SPLIT.csv, pseudo_boxes_SPLIT.csv and pseudo_boxes_SPLIT_orig.csv.
+    """
     for split in dict.fromkeys(each.info.split for each in pseudo_labels):
         of_split = [each for each in pseudo_labels if each.info.split == split]
         build_image_table(of_split, threshold).to_csv(folder / f"preds_{split}.csv", index=False)
@@ -126,7 +134,7 @@ def write_split_tables(
 
 
 def remove_previous_outputs(folder: Path) -> None:
-    """Takes away what an earlier prediction left here, so that no old file stands among new ones."""
+    """Remove the files of an earlier prediction, so that old and new ones do not mix."""
     for part in ("heat", "overlays", "masks"):
         shutil.rmtree(folder / part, ignore_errors=True)
     for path in folder.glob("p*_*.csv"):
@@ -140,14 +148,17 @@ def write_outputs(
     threshold: float,
     class_name: str,
 ) -> None:
-    """Writes all tables: those of `write_split_tables`, manifest.csv, true_manifest.csv where true masks are known, index.csv of a set that has one.
+    """Write all tables and manifests.
+
+    They are those of `write_split_tables`, manifest.csv, true_manifest.csv if true masks are known,
+    and index.csv if the data set has one.
 
     Args:
-        folder: Of the pseudo labels.
-        data: What was looked at.
-        pseudo_labels: The images, in its order.
-        threshold: In force.
-        class_name: Of the class that was looked for.
+        folder: Folder of the pseudo labels.
+        data: Predicted data.
+        pseudo_labels: The images, in the order of the data.
+        threshold: Threshold in force.
+        class_name: Name of the mapped class.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_split_tables(folder, pseudo_labels, threshold)
@@ -169,16 +180,16 @@ def build_segmentation_manifest(
     select_mask: Callable[[PseudoLabel, Any, Manifest], MaskWithOrigin | None],
     class_name: str,
 ) -> Manifest:
-    """The training set of a segmenter: one row an image of which a mask is known, or known to be empty.
+    """Build a segmenter's training set, one row per image with a known mask, also an empty one.
 
-    Column `mask_is` says which it was; `split` is that of the classifier, so that what was test
-    never trains.
+    Column `mask_is` has the origin of the mask; `split` is that of the classifier, so that test
+    images never train.
 
     Args:
-        table: What the classifier was given.
-        pseudo_labels: What the chain made of it.
+        table: Manifest of the classifier.
+        pseudo_labels: Results of the pipeline.
         select_mask: `select_pseudo_mask` or `select_true_mask`.
-        class_name: Of the class.
+        class_name: Name of the class.
     """
     rows: Any = table.rows.set_index("id", drop=False)
     drawn = {
@@ -213,15 +224,17 @@ def build_segmentation_manifest(
 def select_pseudo_mask(
     pseudo_label: PseudoLabel, true_path: str | bool, table: Manifest
 ) -> MaskWithOrigin | None:
-    """The accepted masks of an abnormal image, none of a normal one; test has its true masks where there are some, to be judged by.
+    """Select the accepted masks of an abnormal image, and an empty mask of a normal one.
+
+    Images of test get their true masks for evaluation, if true masks are known.
 
     Args:
         pseudo_label: The image.
-        true_path: As `_find_true_mask` says.
-        table: What the classifier was given; it reads true masks.
+        true_path: Path of the true mask, see `_find_true_mask`.
+        table: Manifest of the classifier, which reads true masks.
 
     Returns:
-        Mask (None for an empty one) and what it is; None where nothing is known.
+        Mask (None for an empty one) and its origin; None if nothing is known.
     """
     if pseudo_label.info.split == "test" and true_path is not False:
         return select_true_mask(pseudo_label, true_path, table)
@@ -233,7 +246,7 @@ def select_pseudo_mask(
 def select_true_mask(
     pseudo_label: PseudoLabel, true_path: str | bool, table: Manifest
 ) -> MaskWithOrigin | None:
-    """The true mask; a normal image needs none, an abnormal one without is left out."""
+    """Select the true mask; a normal image needs none, an abnormal one without is left out."""
     if isinstance(true_path, str):
         mask, _ = table.read_mask(true_path)
         return (
@@ -245,7 +258,10 @@ def select_true_mask(
 
 
 def _find_true_mask(rows: Any, id: str) -> str | bool:
-    """The true mask's path; True where the image has none but others do; False where nobody knows true masks."""
+    """Return the path of the true mask.
+
+    It is True if the image has none but others do, and False if true masks are not known at all.
+    """
     if "true_mask" not in rows:
         return False
     path = rows["true_mask"].get(id)

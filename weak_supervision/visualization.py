@@ -26,14 +26,14 @@ from weak_supervision.quality import rejection_funnel
 
 
 class PerSplitLimit:
-    """At most so many of each split.
+    """Limit on the number of images taken from each split.
 
     Args:
-        limit: None for all.
-        key: What errors call it.
+        limit: Number of images; None for all.
+        key: Configuration key that errors name.
 
     Raises:
-        Refusal: no number of images.
+        UserError: the limit is no number of images.
     """
 
     def __init__(self, limit: int | None, key: str) -> None:
@@ -44,11 +44,11 @@ class PerSplitLimit:
         self.limit, self._taken = limit, Counter[str]()
 
     def reset(self) -> None:
-        """Forgets what was taken."""
+        """Reset the counts."""
         self._taken.clear()
 
     def take(self, split: str) -> bool:
-        """Whether another image of a split is wanted; then it counts as taken."""
+        """Return True, and count an image as taken, if the split has not reached its limit."""
         if self.limit is not None and self._taken[split] >= self.limit:
             return False
         self._taken[split] += 1
@@ -69,12 +69,15 @@ EXAMPLE_KINDS = (
 
 
 class OverlayWriter:
-    """Writes `heat/*.npy` (float32 `h x w` on the layer's grid), `overlays/*.png` and `masks/*.png`, and keeps a few cases for the page.
+    """Writer of heat maps, overlays and masks, which keeps a few cases for the page.
+
+    Files are `heat/*.npy` (float32 `h x w` on the layer's grid), `overlays/*.png` and
+    `masks/*.png`.
 
     Args:
-        folder: Where they go.
-        heat_maps: Which know where their cells look.
-        overlays: Pictures at most, of each split.
+        folder: Output folder.
+        heat_maps: Class activation maps, which upsample heat maps.
+        overlays: Most overlays of each split.
     """
 
     def __init__(
@@ -84,11 +87,13 @@ class OverlayWriter:
         self.examples: list[Case] = []
 
     def reset(self, data: ManifestDataModule, write_files: bool) -> None:
-        """Knows the files' names, which are of whole ids: images of one name in several folders never collide.
+        """Set the file names, make the folders, and forget earlier cases.
+
+        Names are of whole ids, so that images of one name in several folders never collide.
 
         Args:
-            data: Prepared.
-            write_files: False leaves no files.
+            data: Prepared data.
+            write_files: False writes no files.
         """
         ids = data.table.rows["id"].tolist()
         self._names, self._write_files = dict(zip(ids, file_names(ids), strict=True)), write_files
@@ -100,13 +105,13 @@ class OverlayWriter:
     def save(
         self, pseudo_label: PseudoLabel, heat: np.ndarray, image: np.ndarray, lookup: ImageLookup
     ) -> None:
-        """Files of one image above the threshold.
+        """Save the files of one image above the threshold.
 
         Args:
-            pseudo_label: What the chain made of it.
+            pseudo_label: Result of the pipeline.
             heat: float32 `h x w`.
             image: uint8 `H x W` at its own size.
-            lookup: Which know its lesions; they are read where a picture is drawn.
+            lookup: Lookup of its lesions, which are read only if an overlay is rendered.
         """
         name, split = self._names[pseudo_label.info.id], pseudo_label.info.split
         kind = EXAMPLE_KINDS[2 if pseudo_label.info.label is None else 1 - pseudo_label.info.label]
@@ -136,8 +141,8 @@ class OverlayWriter:
             )
         if shows:
             caption = (
-                f"p = {pseudo_label.probability:.3f}, {len(pseudo_label.proposals)} boxes, {pseudo_label.n_accepted} masks"
-                " kept"
+                f"p = {pseudo_label.probability:.3f}, {len(pseudo_label.proposals)} boxes,"
+                f" {pseudo_label.n_accepted} masks kept"
             )
             self.examples.append(
                 Case(
@@ -155,7 +160,10 @@ class OverlayWriter:
 def render_panes(
     pseudo_label: PseudoLabel, heat: np.ndarray, image: np.ndarray, truth: GroundTruth
 ) -> dict[str, np.ndarray]:
-    """Title -> BGR picture: image with true boxes, heat map over it, boxes with masks; enlarged where the image is small."""
+    """Render BGR panes: image with true boxes, heat map over it, boxes with masks.
+
+    The result maps titles to panes, which are enlarged if the image is small.
+    """
     box = pseudo_label.info.letterbox
     factor = max(1, -(-MIN_OVERLAY_SIDE // max(image.shape)))
 
@@ -196,7 +204,7 @@ def draw_boxes(
     color: tuple[int, int, int],
     factor: int,
 ) -> np.ndarray:
-    """Boxes (x1, y1, x2, y2) in pixels of the image, drawn into a picture `factor` times as large."""
+    """Draw boxes (x1, y1, x2, y2) in image pixels into a picture `factor` times as large."""
     picture = picture.copy()
     for x1, y1, x2, y2 in np.asarray(boxes, float).reshape(-1, 4) * factor:
         cv2.rectangle(
@@ -244,7 +252,11 @@ def build_summary(
     seconds: Mapping[str, float],
     n_heat_maps: int,
 ) -> dict[str, Any]:
-    """Plain values for report.json: funnels of images and masks by split, seconds by step and heat maps made in them, scores of localisation."""
+    """Build the summary for report.json.
+
+    It has funnels of images and masks by split, seconds by step, heat maps per second, and scores
+    of localization.
+    """
     splits = list(dict.fromkeys(each.info.split for each in pseudo_labels))
     of_split = {
         split: [each for each in pseudo_labels if each.info.split == split] for split in splits
@@ -265,7 +277,7 @@ def build_summary(
 
 
 def image_funnel(pseudo_labels: Sequence[PseudoLabel]) -> dict[str, int]:
-    """How many images are left after each step."""
+    """Count the images that are left after each step."""
     left, counts = list(pseudo_labels), [len(pseudo_labels)]
     for asks in (
         lambda each: each.predicted_positive,
@@ -283,12 +295,12 @@ def image_funnel(pseudo_labels: Sequence[PseudoLabel]) -> dict[str, int]:
 def build_section(
     summary: Mapping[str, Any], localization: LocalizationReport | None, cases: Sequence[Case]
 ) -> Section:
-    """The section of the page.
+    """Build the section of the page.
 
     Args:
         summary: As `build_summary` gives it.
-        localization: Scores of localisation, where there are some.
-        cases: Pictures.
+        localization: Scores of localization; None without any.
+        cases: Cases with pictures.
     """
     tables = [
         _funnel_table("Images", summary["images"]),
@@ -310,7 +322,7 @@ def build_section(
 
 
 def findings(summary: Mapping[str, Any], localization: LocalizationReport | None) -> list[str]:
-    """Sentences that a user has to read."""
+    """Return the sentences that a user has to read."""
     said = [] if localization is None else [localization.summary]
     if not any(counts["above the threshold"] for counts in summary["images"].values()):
         said.append(
@@ -380,7 +392,10 @@ def _timing_table(seconds: Mapping[str, float], heat_maps_per_second: float | No
     note = (
         ""
         if heat_maps_per_second is None
-        else f"{heat_maps_per_second:.1f} heat maps a second, beside the classifier's forward, which they share. "
+        else (
+            f"{heat_maps_per_second:.1f} heat maps a second, beside the classifier's forward, which"
+            " they share. "
+        )
     )
     return Table(
         "Time of each step",
@@ -391,6 +406,6 @@ def _timing_table(seconds: Mapping[str, float], heat_maps_per_second: float | No
 
 
 def group_cases(cases: Sequence[Case]) -> list[Case]:
-    """Those of one kind behind one another."""
+    """Group cases by kind, in their order within each kind."""
     kinds = sorted(dict.fromkeys(case.kind for case in cases))
     return [case for kind in kinds for case in cases if case.kind == kind]

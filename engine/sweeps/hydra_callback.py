@@ -1,4 +1,7 @@
-"""What a multirun leaves: its table, its page, what folds and seeds say together. Imports nothing heavy, because Hydra loads it before every run."""
+"""Write a multirun's table and page, and merge its folds and seeds.
+
+The module imports nothing heavy, because Hydra loads it before every run.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -37,7 +40,9 @@ MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
 
 
 class SweepSummary(Callback):
-    """After a multirun writes trials.csv and sweep.html into its folder, and says which trials failed; then the exit code is 1.
+    """Writes trials.csv and sweep.html after a multirun, and reports the trials that failed.
+
+    If there are any, the exit code is 1.
 
     Example:
         hydra: {callbacks: {trials: {_target_: engine.sweeps.hydra_callback.SweepSummary}}}
@@ -47,24 +52,27 @@ class SweepSummary(Callback):
         self._outcome_times_before: dict[str, int] = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder whose name comes from the clock, and lock it, before Hydra makes it or writes into it."""
+        """Claim and lock the run folder, before Hydra makes it or writes into it.
+
+        Only a folder whose name comes from the clock is claimed.
+        """
         if rank() == 0:
             with _exit_on_user_error():
                 lock_folder(_claim_folder(config, "run"), _task_overrides(config))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let other commands of this process, or of another, use the folder."""
+        """Unlock the folder for other commands of this process, or of another."""
         unlock_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the sweep's folder, note what an earlier command left in it, and warn of what is better known before the first trial."""
+        """Claim the sweep's folder, note the outcomes in it, and print warnings."""
         with _exit_on_user_error():
             folder = _claim_folder(config, "sweep")
             _check_no_running_sweep(folder, _task_overrides(config))
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
             with read_write(
                 config.hydra.overrides
-            ):  # from which Hydra composes the configuration of each trial anew
+            ):  # from which Hydra composes the configuration of each trial
                 config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
         said = warn_split_changes(config.hydra.overrides.task, config.datamodule.split)
         if said:
@@ -72,7 +80,7 @@ class SweepSummary(Callback):
         self._outcome_times_before = _outcome_times(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Nothing after a mistake of the user, which is told instead."""
+        """Write the multirun's results and report failed trials; do nothing after an exception."""
         ending = sys.exc_info()[1]
         if isinstance(ending, Exception):
             return
@@ -95,7 +103,7 @@ class SweepSummary(Callback):
                 raise SystemExit(1)
 
     def _newly_ended_trials(self, folder: Path) -> list[str]:
-        """Trials that ended in this command."""
+        """Return the trials that ended in this command."""
         return [
             name
             for name, time in _outcome_times(folder).items()
@@ -104,7 +112,7 @@ class SweepSummary(Callback):
 
 
 def _claim_folder(config: DictConfig, kind: str) -> Path:
-    """The folder of a `run` or a `sweep`; one that the user did not name is made under a name that no other command has."""
+    """Return the folder of a `run` or `sweep`; one named by the clock gets a name of its own."""
     place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
     named = any(
@@ -127,7 +135,9 @@ def _task_overrides(config: DictConfig) -> list[str]:
 
 
 def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
-    """Refuse a sweep in the folder of another one that is still going on; Hydra would write over what its trials are told by.
+    """Refuse a sweep in the folder of another one that is still running.
+
+    Hydra would overwrite the configuration of its trials.
 
     Raises:
         FolderInUse: A trial of another sweep trains there.
@@ -151,7 +161,7 @@ def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
 
 @contextmanager
 def _exit_on_user_error() -> Iterator[None]:
-    """Hydra turns exceptions of its callbacks into warnings; a refusal must end the command."""
+    """Exit on a user error, because Hydra turns exceptions of its callbacks into warnings."""
     try:
         yield
     except UserError as refusal:
@@ -167,7 +177,7 @@ def _exit_on_user_error() -> Iterator[None]:
 
 
 def run_multirun_end_steps(folder: Path) -> None:
-    """Carries out each ending; one that cannot does not keep the others from it."""
+    """Run each end step; one that fails does not keep the others from running."""
     for module, name in MULTIRUN_END_STEPS:
         try:
             getattr(import_module(module), name)(folder)
@@ -181,7 +191,7 @@ def run_multirun_end_steps(folder: Path) -> None:
 
 
 def merge_folds_and_seeds(folder: Path) -> None:
-    """What folds and seeds say together; nothing heavy is imported where there are none."""
+    """Merge folds and seeds and update the leaderboard; without any, nothing heavy is imported."""
     if set(REPLICATE_KEYS) & set(next(iter(varied_overrides(folder).values()), {})) or any(
         folder.glob("*/fold0")
     ):
@@ -193,7 +203,7 @@ def merge_folds_and_seeds(folder: Path) -> None:
 
 
 def _outcome_times(folder: Path) -> dict[str, int]:
-    """Trial -> when its outcome was written, in the order of their numbers."""
+    """Return trial -> when its outcome was written, in the order of their numbers."""
     found = {
         path.parent.name: path.stat().st_mtime_ns
         for path in folder.glob(f"*/{run_folder.OUTCOME_FILE}")

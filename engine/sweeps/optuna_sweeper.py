@@ -47,11 +47,11 @@ EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Of one experiment.
+    """Search space of one experiment.
 
     Attributes:
-        distributions: Key -> what it is drawn from.
-        fixed_overrides: Words that every trial has.
+        distributions: Key -> its distribution.
+        fixed_overrides: Overrides that every trial has.
     """
 
     distributions: dict[str, BaseDistribution]
@@ -59,14 +59,16 @@ class SearchSpace:
 
 
 def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> SearchSpace:
-    """The space of conf/sweep, and over it the words of the command line: `KEY=interval(a,b)` is searched, `KEY=value` fixed, `~KEY` left out.
+    """Combine the space of conf/sweep with the overrides of the command line.
+
+    `KEY=interval(a,b)` is searched, `KEY=value` fixed, `~KEY` left out.
 
     Args:
-        params: Key -> what it is drawn from, in Hydra's grammar of sweeps.
-        overrides: Of the command line.
+        params: Key -> its distribution, in Hydra's grammar of sweeps.
+        overrides: Overrides of the command line.
 
     Raises:
-        Refusal: nothing is searched, or a word says nothing that can be.
+        UserError: nothing is searched, or an override cannot be searched.
     """
     searched: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
@@ -86,8 +88,8 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
                 )
             if _strip_prefix(key) in UNSEARCHABLE_KEYS:
                 raise UserError(
-                    f"{word}: the best of several {_strip_prefix(key)}s is the luckiest; take folds=5 in"
-                    " each trial, or hydra/sweeper=basic"
+                    f"{word}: the best of several {_strip_prefix(key)}s is the luckiest; take"
+                    " folds=5 in each trial, or hydra/sweeper=basic"
                 )
             searched.pop(same or "", None)
             fixed.pop(_strip_prefix(key), None)
@@ -123,13 +125,13 @@ def _parse_distribution(override: Override, text: str) -> BaseDistribution:
     except (AssertionError, ValueError, NotImplementedError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"{text} says nothing that can be searched ({said}); write it like {EXAMPLE_OVERRIDE}, or"
-            " choice(a,b)"
+            f"{text} says nothing that can be searched ({said}); write it like {EXAMPLE_OVERRIDE},"
+            " or choice(a,b)"
         ) from error
 
 
 def describe_distribution(distribution: BaseDistribution) -> str:
-    """What a key is drawn from, in words: `0.0001 to 0.01, log` or `4, 8, 16`."""
+    """Describe a distribution in words: `0.0001 to 0.01, log` or `4, 8, 16`."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(map(str, distribution.choices))
     if isinstance(distribution, FloatDistribution | IntDistribution):
@@ -148,7 +150,10 @@ def describe_distribution(distribution: BaseDistribution) -> str:
 
 
 def to_override(key: str, value: Any) -> str:
-    """`KEY=value` of one drawn value; quoted where Hydra's grammar would read something else. Lists and mappings come in words already."""
+    """Return `KEY=value` of a sampled value, quoted where Hydra's grammar would misread it.
+
+    Lists and mappings come as text already.
+    """
     plain = f"{key}={value}"
     if not isinstance(value, str):
         return (
@@ -166,7 +171,7 @@ def to_override(key: str, value: Any) -> str:
 
 
 def quote_value(value: Any) -> str:
-    """A value as Hydra's grammar reads it back; what is interpolated stays so."""
+    """Quote a value so that Hydra's grammar reads it back; interpolations stay as they are."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{quote_value(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -196,16 +201,16 @@ def open_study(
     direction: Literal["maximize", "minimize"],
     sampler: BaseSampler,
 ) -> optuna.Study:
-    """The study of a sweep, made where there is none.
+    """Open the study of a sweep, or create it.
 
     Args:
-        folder: Of the sweep.
-        space: What this command searches.
-        direction: Of the score.
-        sampler: Of Optuna.
+        folder: Folder of the sweep.
+        space: Search space of this command.
+        direction: Direction of the score.
+        sampler: Sampler of Optuna.
 
     Raises:
-        Refusal: the study there searches something else, or the file is none.
+        UserError: the study there searches something else, or the file is no study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -237,7 +242,7 @@ def open_study(
 
 
 def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
-    """What makes a study what it is, in words of JSON."""
+    """Return what identifies a study, as JSON values."""
     fixed = sorted(
         word
         for word in space.fixed_overrides
@@ -253,7 +258,7 @@ def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
 def _signature_difference(
     stored: dict[str, Any], requested: dict[str, Any]
 ) -> tuple[str, str] | None:
-    """What the study has, and what the command has instead; None where they are the same."""
+    """Return what the study has, and what the command has instead; None if they are the same."""
     if stored["direction"] != requested["direction"]:
         return f"a score to {stored['direction']}", f"one to {requested['direction']}"
     for key in dict.fromkeys([*stored["space"], *requested["space"]]):
@@ -282,7 +287,7 @@ def _overrides_only_in_first(overrides: list[str], others: list[str]) -> str:
 
 
 def format_progress(study: optuna.Study, n_trials: int) -> str:
-    """How many trials have ended, and how."""
+    """Format how many trials have ended, and how."""
     counted = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     ended = sum(counted[state] for state in ENDED_STATES)
     names = {
@@ -300,12 +305,15 @@ def format_progress(study: optuna.Study, n_trials: int) -> str:
 
 
 def interrupted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that an earlier command began and that have not ended, as far as the study knows."""
+    """Return the trials that an earlier command began and that have not ended in the study."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
-    """A run of another sweep must neither be lost nor be gone on with under other values."""
+    """Refuse a folder that holds runs of another sweep.
+
+    They must neither be lost nor be resumed with other values.
+    """
     others = [
         path.name
         for path in folder.iterdir()
@@ -319,7 +327,7 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
 
 
 def report_outcome(study: optuna.Study, job: Job) -> None:
-    """What a trial's folder says of its end; nothing of one that was stopped."""
+    """Report the outcome in a trial's folder to the study, unless the trial was stopped."""
     said = run_folder.read_outcome(job.folder)
     if said is None:
         return
@@ -343,14 +351,14 @@ PRUNING_KEY = "callbacks.pruning"
 
 
 class ResumableOptunaSweeper(OptunaSweeperImpl):
-    """Hydra's Optuna sweeper, whose study goes on where it was stopped, and outlives trials that fail.
+    """Hydra's Optuna sweeper, with a study that resumes after a stop and survives failed trials.
 
     Args:
         sampler: Configuration of a sampler of Optuna.
         pruner: Configuration of a pruner, or None.
-        n_trials: In all.
-        n_jobs: At a time, or None.
-        params: Key -> what it is drawn from.
+        n_trials: Trials in all.
+        n_jobs: Trials at a time, or None.
+        params: Key -> its distribution, in Hydra's grammar of sweeps.
     """
 
     config: DictConfig
@@ -369,11 +377,11 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         self._requested_jobs = n_jobs
 
     def sweep(self, arguments: list[str]) -> None:
-        """Carries out trials until `n_trials` have ended.
+        """Run trials until `n_trials` have ended.
 
         Raises:
-            Refusal: before any trial, for what cannot be searched.
-            SystemExit: 130 after it was stopped; the same command goes on.
+            UserError: something cannot be searched; it is raised before any trial.
+            SystemExit: 130 after it was stopped; the same command resumes it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder = Path(self.config.hydra.sweep.dir).absolute()
@@ -398,8 +406,8 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             )
         if self._requested_jobs is not None and self._requested_jobs < 1:
             raise UserError(
-                f"hydra.sweeper.n_jobs={self._requested_jobs} is no number of trials at a time; take 1"
-                " or more, or null"
+                f"hydra.sweeper.n_jobs={self._requested_jobs} is no number of trials at a"
+                " time; take 1 or more, or null"
             )
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != TRIAL_SUBDIR:
@@ -414,7 +422,10 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             )
 
     def _pruning_override(self) -> list[str]:
-        """What every trial is told besides, unless it is several fits: what may prune it."""
+        """Return the override that adds pruning to each trial.
+
+        There is none without a pruner, or if a trial is several fits.
+        """
         if self.pruner is None or (self.config.folds and self.config.fold is None):
             return []
         about = {
@@ -423,11 +434,12 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             "monitor": "${monitor.name}",
         }
         return [
-            f"+{PRUNING_KEY}={quote_value(about | {'pruner': OmegaConf.to_container(self.pruner, resolve=True)})}"
+            f"+{PRUNING_KEY}="
+            f"{quote_value(about | {'pruner': OmegaConf.to_container(self.pruner, resolve=True)})}"
         ]
 
     def _check_composition(self, space: SearchSpace, overrides: list[str]) -> None:
-        """Lets Hydra refuse a key that does not exist before the first trial."""
+        """Compose one trial, so that Hydra refuses unknown keys before the first trial."""
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
         self.hydra_context.config_loader.load_sweep_config(
             self.config, [*overrides, *self._suggest_overrides(trial, space)]
@@ -465,7 +477,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             raise SystemExit(run_folder.STOPPED)
 
     def _build_sampler(self, n_trials: int) -> Any:
-        """A sampler that does not draw again what it drew for earlier trials."""
+        """Build a sampler that does not repeat what it sampled for earlier trials."""
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
         seed = {} if self.sampler.get("seed") is None else {"seed": self.sampler.seed + n_trials}
         return instantiate(
@@ -477,7 +489,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
     def _iter_jobs(
         self, study: optuna.Study, space: SearchSpace, overrides: list[str], folder: Path
     ) -> Iterator[Job]:
-        """Trials that were cut off, then new ones, each asked for when there is a place for it."""
+        """Yield trials that were cut off, then new ones, each when a slot is free."""
         for cut in interrupted_trials(study):
             yield self._build_job(
                 optuna.Trial(study, cut._trial_id), space, [*overrides, RESUME_OVERRIDE], folder

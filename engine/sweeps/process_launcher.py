@@ -33,12 +33,11 @@ VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class DeviceSlot:
-    """For one trial at a time.
+    """Device for one trial at a time.
 
     Attributes:
-        gpu: What the trial sees as its only GPU, in the words of CUDA_VISIBLE_DEVICES; None leaves
-            it as it is.
-        threads: Of its CPU; None leaves it to PyTorch.
+        gpu: The only GPU that the trial sees, as in CUDA_VISIBLE_DEVICES; None leaves it as it is.
+        threads: CPU threads; None leaves them to PyTorch.
     """
 
     gpu: str | None = None
@@ -48,15 +47,18 @@ class DeviceSlot:
 def device_slots(
     config: DictConfig, n_jobs: int | None, multi_process: bool = False
 ) -> list[DeviceSlot]:
-    """As many places as trials may run at a time.
+    """Return a slot for each trial that may run at the same time.
 
     Args:
-        config: Of the sweep; trials of several processes run one at a time, with all GPUs.
-        n_jobs: How many; None: one a GPU, else one.
-        multi_process: Trials have several processes, whatever the sweep's own configuration says.
+        config: Configuration of the sweep; trials of several processes run one at a time, with all
+            GPUs.
+        n_jobs: Trials at a time; None is one per GPU, else one.
+        multi_process: True if trials have several processes, whatever the sweep's own configuration
+            says.
 
     Raises:
-        Refusal: no number of trials, or several trials of several processes at a time.
+        UserError: `n_jobs` is no number of trials, or several trials of several processes would run
+            at a time.
     """
     if n_jobs is not None and n_jobs < 1:
         raise UserError(
@@ -81,7 +83,7 @@ def device_slots(
 
 
 def _visible_gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get(VISIBLE_DEVICES_VARIABLE)
     if named is not None:
         found = [gpu.strip() for gpu in named.split(",") if gpu.strip()]
@@ -106,10 +108,13 @@ _context: Any = None
 
 
 def start_forkserver(preload: Sequence[str]) -> None:
-    """Lets it import; there is one for all sweeps of this process. Where the system has none, every process imports for itself, and that is said.
+    """Start the process that imports modules once, from which trials are forked.
+
+    There is one for all sweeps of this process. If the system has no forkserver, every process
+    imports for itself, and a message says so.
 
     Args:
-        preload: Modules; what is missing is imported where it is wanted.
+        preload: Modules to import; missing ones are imported where they are needed.
     """
     global _context
     if _context is not None:
@@ -137,12 +142,12 @@ def start_forkserver(preload: Sequence[str]) -> None:
 
 
 def new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """A process that is not yet started; `start_forkserver` has been called."""
+    """Create a process without starting it; `start_forkserver` must have been called."""
     return _context.Process(target=target, args=arguments)
 
 
 def run_in_subprocess(function: Callable[..., None], *arguments: Any) -> None:
-    """Does some work in a process of its own where that spares an import, else here."""
+    """Run a function in a process of its own if that spares an import, else in this one."""
     if _context is None or _context.get_start_method() != "forkserver":
         function(*arguments)
         return
@@ -154,13 +159,13 @@ def run_in_subprocess(function: Callable[..., None], *arguments: Any) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One trial.
+    """One trial of a sweep.
 
     Attributes:
-        number: Also the name of its folder.
-        overrides: Of its command line.
-        sweep_dir: The sweep's folder.
-        display_overrides: The words that tell it from others.
+        number: Number of the trial, also the name of its folder.
+        overrides: Overrides of its command line.
+        sweep_dir: Folder of the sweep.
+        display_overrides: Overrides that distinguish it from others.
     """
 
     number: int
@@ -170,7 +175,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The trial's own folder."""
+        """Folder of the trial."""
         return self.sweep_dir / str(self.number)
 
 
@@ -179,27 +184,27 @@ TrialEndHook = Callable[[Job], None]
 
 @runtime_checkable
 class StreamingLauncher(Protocol):
-    """A launcher that takes the next trial when it has a place for it."""
+    """Launcher that takes the next trial when it has a free slot."""
 
     def launch_jobs(
         self, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
     ) -> bool:
-        """Whether it was stopped before all were carried out."""
+        """Run trials; return True if the launcher was stopped before all were run."""
 
 
 def launch_jobs(
     launcher: Any, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
 ) -> bool:
-    """Carries out trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
+    """Run trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
 
     Args:
-        launcher: Of Hydra.
-        jobs: The next is taken when there is a place for it.
-        n_jobs: At a time; None leaves it to the launcher.
-        on_trial_end: Called in this process for each trial that has ended, also one that failed.
+        launcher: Launcher of Hydra.
+        jobs: Trials, of which the next is taken when a slot is free.
+        n_jobs: Trials at a time; None leaves it to the launcher.
+        on_trial_end: Called in this process for each trial that has ended, also if it failed.
 
     Returns:
-        Whether it was stopped before all were carried out.
+        True if it was stopped before all were run.
     """
     if isinstance(launcher, StreamingLauncher):
         return launcher.launch_jobs(jobs, n_jobs, on_trial_end)
@@ -228,7 +233,8 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
         )
     except UserError:
         raise
-    except Exception as error:  # a job of a cluster that died takes the launch with it; the others' outcomes are not known yet
+    except Exception as error:
+        # A job of a cluster that died ends the launch; outcomes of the others are not known yet.
         if len(batch) > 1:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(
@@ -251,7 +257,7 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
 
 
 def stop_message(sweep_dir: Path, resume: bool = False) -> str:
-    """What is said after a stop; the trials of a grid go on where they are told to."""
+    """Return the message after a stop, with the overrides that resume the sweep."""
     return (
         "the sweep was stopped; the same command with"
         f" hydra.sweep.dir={sweep_dir}{' resume=auto' * resume} goes on"
@@ -260,17 +266,17 @@ def stop_message(sweep_dir: Path, resume: bool = False) -> str:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that a trial's process is given.
+    """Everything that a trial's process is given.
 
     Attributes:
-        context: Hydra's.
-        task: What a run is.
-        config: Of the sweep.
-        hydra_state: Of Hydra's singletons.
-        job: Which trial.
-        device_slot: Where it runs.
-        environment: Of the sweep's process.
-        log_path: Takes what it prints, where several print at the same time.
+        context: Context of Hydra.
+        task: Function that carries out a run.
+        config: Configuration of the sweep.
+        hydra_state: State of Hydra's singletons.
+        job: The trial.
+        device_slot: Device that it runs on.
+        environment: Environment of the sweep's process.
+        log_path: File for what it prints, if several print at the same time.
     """
 
     context: HydraContext
@@ -284,10 +290,10 @@ class TrialSpec:
 
 
 def run_trial(pickled_spec: bytes) -> None:
-    """Carries out the trial; how it ended stands in its folder.
+    """Run a trial, whose outcome is written to its folder.
 
     Args:
-        pickled_spec: A `TrialSpec`; Hydra's state holds what only cloudpickle packs.
+        pickled_spec: A pickled `TrialSpec`; Hydra's state holds what only cloudpickle packs.
     """
     start: TrialSpec = pickle.loads(pickled_spec)
     os.environ.clear()
@@ -319,7 +325,7 @@ def run_trial(pickled_spec: bytes) -> None:
 
 
 def _set_up_process(spec: TrialSpec) -> None:
-    """Its GPU, its threads and its log."""
+    """Set the GPU, the threads and the log of the process."""
     if spec.device_slot.gpu is not None:
         os.environ[VISIBLE_DEVICES_VARIABLE] = spec.device_slot.gpu
     if spec.device_slot.threads is not None:
@@ -333,7 +339,7 @@ def _set_up_process(spec: TrialSpec) -> None:
 
 
 def _terminate_with_parent() -> None:
-    """A trial whose sweep was killed saves and ends, as if it had been asked to."""
+    """Terminate the trial if its sweep was killed, so that it saves and ends."""
     sweep = multiprocessing.parent_process()
     if sweep is not None:
         sweep.join()
@@ -362,12 +368,12 @@ class RunningTrial:
 
 
 class ProcessPool:
-    """Carries out trials of one sweep.
+    """Pool that runs the trials of one sweep in processes of their own.
 
     Args:
-        context: Hydra's.
-        task: What a run is.
-        config: Of the sweep.
+        context: Context of Hydra.
+        task: Function that carries out a run.
+        config: Configuration of the sweep.
         preload: Modules that are imported once, in the process that trials are forked from.
     """
 
@@ -375,8 +381,8 @@ class ProcessPool:
         self, context: HydraContext, task: TaskFunction, config: DictConfig, preload: Sequence[str]
     ) -> None:
         self.context, self.task, self.config, self.preload = context, task, config, list(preload)
-        self._running: dict[int, RunningTrial] = {}  # by what says that the process has ended
-        self._stop_requests = 0  # to stop
+        self._running: dict[int, RunningTrial] = {}  # by the process's sentinel
+        self._stop_requests = 0  # signals so far
 
     def launch_jobs(
         self,
@@ -385,16 +391,17 @@ class ProcessPool:
         on_trial_end: TrialEndHook,
         multi_process: bool = False,
     ) -> bool:
-        """Takes the next trial when there is a place for it.
+        """Run trials, the next one whenever a slot is free.
 
         Args:
             jobs: Trials.
-            n_jobs: At a time; None: one a GPU, else one.
-            on_trial_end: Called for each that has ended.
-            multi_process: Trials have several processes, so that each needs the whole machine.
+            n_jobs: Trials at a time; None is one per GPU, else one.
+            on_trial_end: Called for each trial that has ended.
+            multi_process: True if trials have several processes, so that each needs the whole
+                machine.
 
         Returns:
-            Whether it was stopped; trials that were running have saved and left no outcome.
+            True if it was stopped; trials that were running have saved and left no outcome.
         """
         check_multirun_launch()
         free = device_slots(self.config, n_jobs, multi_process)
@@ -456,7 +463,7 @@ class ProcessPool:
         )
         said = run_folder.finalize_outcome(
             folder, run_folder.STOPPED if self._stop_requests and lost else code
-        )  # what fails when it is asked to stop has not failed
+        )  # a trial that fails while it is stopped has not failed
         if said is None:
             self._stop_requests = self._stop_requests or 1
             self._stop_trials()
@@ -469,7 +476,10 @@ class ProcessPool:
 
     @contextmanager
     def _forwarding_signals(self) -> Iterator[None]:
-        """Ctrl-C and a termination are handed on: trials save, the sweep stops. From a terminal Ctrl-C reaches the trials too, and does no harm."""
+        """Forward Ctrl-C and termination: trials save, and the sweep stops.
+
+        From a terminal Ctrl-C reaches the trials too, which does no harm.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -493,7 +503,10 @@ class ProcessPool:
 
 
 def _print_outcome(job: Job, run_outcome: dict[str, Any], print_failure: bool) -> None:
-    """One line for a trial that has ended; how it failed, a trial says itself where its words are seen."""
+    """Print one line for a trial that has ended.
+
+    Its failure is left out if the trial has already printed it to the terminal.
+    """
     if run_outcome["status"] == "failed":
         (
             print(

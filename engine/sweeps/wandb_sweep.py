@@ -1,4 +1,4 @@
-"""do=[wandb_sweep]: the space that Optuna would search as a sweep of W&B, whose agents carry out ordinary runs."""
+"""do=[wandb_sweep]: the space that Optuna would search, as a sweep whose W&B agents start runs."""
 
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ RUN_DIR_OVERRIDE = (  # agents may start in the same second
 
 
 def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
-    """Writes sweep.yaml into the run folder and says what to do with it.
+    """Write sweep.yaml into the run folder and print what to do with it.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         run_dir: The run folder.
 
     Raises:
-        Refusal: nothing is searched, or a run would be several fits.
+        UserError: nothing is searched, or a run would be several fits.
     """
     if cfg.folds and cfg.fold is None:
         raise UserError(
@@ -71,13 +71,13 @@ def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
 
 
 def to_wandb_sweep(space: SearchSpace, sweeper: DictConfig, cfg: DictConfig) -> dict[str, Any]:
-    """The sweep as W&B describes one.
+    """Convert a search space to a sweep of W&B.
 
     Args:
-        space: What is searched, and what every run has.
+        space: Search space, with the overrides that every run has.
         sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are
-            ended early.
-        cfg: Of the run.
+            stopped early.
+        cfg: Configuration of the run.
     """
     warm_up = 0 if sweeper.pruner is None else int(sweeper.pruner.get("n_warmup_steps") or 0)
     return {
@@ -107,7 +107,7 @@ def to_wandb_sweep(space: SearchSpace, sweeper: DictConfig, cfg: DictConfig) -> 
 
 
 def to_wandb_parameter(distribution: BaseDistribution) -> dict[str, Any]:
-    """What a key is drawn from, in W&B's words."""
+    """Convert a distribution to a parameter of W&B."""
     if isinstance(distribution, CategoricalDistribution):
         return {
             "values": ["null" if choice is None else choice for choice in distribution.choices]

@@ -172,15 +172,15 @@ def to_chw(image: Tensor, aspect: float = 1.0) -> Tensor | None:
 
 
 def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str) -> list[str]:
-    """Names of layers of the network, checked.
+    """Check the names of layers against the network; None finds the last stage.
 
     Args:
         net: The classifier.
         layers: Names as in `named_modules`, or one; None is the last stage.
-        key: What errors call `layers`.
+        key: Configuration key of `layers`, which errors name.
 
     Raises:
-        Refusal: a name that the network does not have, with the nearest ones; no name; a network
+        UserError: a name that the network does not have, with the nearest ones; no name; a network
             without a stage that could be found.
     """
     if layers is None:
@@ -202,14 +202,17 @@ def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str)
 
 
 def find_last_stage(net: nn.Module, key: str) -> str:
-    """The last stage that timm names in `feature_info`; of other networks the last child that holds a convolution, wrappers left aside.
+    """Find the last stage of a network.
+
+    It is the last one that timm lists in `feature_info`; in other networks it is the last child
+    that holds a convolution, below modules with a single child.
 
     Args:
         net: The classifier.
-        key: What the error calls the layers.
+        key: Configuration key of the layers, which errors name.
 
     Raises:
-        Refusal: there is no such layer.
+        UserError: there is no such layer.
     """
     try:
         return list(find_stage_layers(net).values())[-1]
@@ -236,7 +239,7 @@ def find_last_stage(net: nn.Module, key: str) -> str:
 
 @contextmanager
 def frozen_eval_mode(net: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, its parameters without gradients; both are as before afterwards, whatever happens."""
+    """Put a network in evaluation mode without gradients, and restore both afterwards."""
     training = [(module, module.training) for module in net.modules()]
     learning = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     try:

@@ -1,4 +1,4 @@
-"""Boxes become masks: what every segmenter that is prompted with boxes takes and gives."""
+"""Interface of segmenters that are prompted with boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,8 @@ class Masks:
     """The masks of one image, in its own pixels.
 
     Attributes:
-        masks: Bool `N x H x W`, one a box; without any pixel where the segmenter found nothing.
-        scores: Float32 `N`, how sure the segmenter is of each, as it says itself; 0 for an empty
-            mask.
+        masks: Bool `N x H x W`, one per box; all false where the segmenter found nothing.
+        scores: Float32 `N`, the segmenter's own confidence in each; 0 for an empty mask.
     """
 
     masks: np.ndarray
@@ -26,20 +25,20 @@ class Masks:
         return len(self.masks)
 
     def union(self, accepted: Sequence[bool]) -> np.ndarray:
-        """One mask of the image, bool `H x W`: all that are kept, together; empty where none is.
+        """Return the union of the accepted masks, bool `H x W`; empty if none is accepted.
 
         Args:
-            accepted: `N`.
+            accepted: `N`, True for each mask that is kept.
         """
         return self.masks[np.asarray(accepted, bool)].any(0)
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What masks the boxes of one image; chosen in conf by `_target_`."""
+    """Segmenter of the boxes of one image; conf chooses it by `_target_`."""
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
-        """A mask a box.
+        """Segment each box.
 
         Args:
             image: Uint8 `H x W`, grey, lesions bright.
@@ -51,14 +50,14 @@ class Segmenter(Protocol):
 
 
 def empty_masks(image: np.ndarray) -> Masks:
-    """The masks of no boxes."""
+    """Return the masks of no boxes."""
     return Masks(np.zeros((0, *image.shape), bool), np.zeros(0, np.float32))
 
 
 def box_to_slices(
     box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0
 ) -> tuple[slice, slice]:
-    """The rows and columns of the pixels whose centres a box holds; none where it lies outside the image.
+    """Return the rows and columns of the pixels whose centres a box holds; empty outside the image.
 
     Args:
         box: Float x1, y1, x2, y2.

@@ -18,14 +18,14 @@ MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
 
 @dataclass(frozen=True)
 class BoxCrop:
-    """What was cut out of the image for one box, shrunk where the box is large.
+    """Crop of the image for one box, shrunk if the box is large.
 
     Attributes:
         gray: Float32 `h x w`.
         in_box: Bool `h x w`, the pixels of the box.
         peak: Float x, y: the peak in pixels of `gray`, pixel centres at whole numbers.
         scale: Pixels of `gray` per pixel of the image.
-        window: Rows and columns of the image that it shows.
+        window: Rows and columns of the image that the crop shows.
     """
 
     gray: np.ndarray
@@ -35,7 +35,7 @@ class BoxCrop:
     window: tuple[slice, slice]
 
     def resize_to_window(self, mask: np.ndarray) -> np.ndarray:
-        """A mask of `grey` at the size of the window in the image."""
+        """Resize a mask of `gray` to the size of the window in the image."""
         rows, columns = self.window
         size = columns.stop - columns.start, rows.stop - rows.start
         return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
@@ -43,15 +43,15 @@ class BoxCrop:
 
 @dataclass(frozen=True)
 class Blob:
-    """A bright place among its surroundings.
+    """Bright blob among its surroundings.
 
     Attributes:
-        level: Float32 `h x w`: 0 is the background, 1 the blob's strongest place; other pixels may
+        level: Float32 `h x w`: 0 is the background, 1 the blob's strongest pixel; other pixels may
             be brighter.
         in_box: Bool `h x w`, the pixels of the box.
-        peak_index: Row and column of the blob's strongest place.
-        seed_mask: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with that
-            place.
+        peak_index: Row and column of the blob's strongest pixel.
+        seed_mask: Bool `h x w`, the pixels of the box that are nearly as bright, and connected with
+            the strongest one.
     """
 
     level: np.ndarray
@@ -63,14 +63,14 @@ class Blob:
 def crop_box(
     image: np.ndarray, box: tuple[slice, slice], point: np.ndarray, context: int, working_size: int
 ) -> BoxCrop:
-    """Cuts a box out of the image.
+    """Crop a box with its surroundings.
 
     Args:
         image: Uint8 `H x W`.
-        box: Its rows and columns, some of each.
+        box: Rows and columns of the box; neither is empty.
         point: Float x, y: the peak in pixels of the image.
         context: Pixels of the result around the box, where the image has them.
-        working_size: Pixels of its longer side to which a larger box is shrunk.
+        working_size: Pixels of the box's longer side to which a larger box is shrunk.
     """
     rows, columns = box
     scale = min(1.0, working_size / max(rows.stop - rows.start, columns.stop - columns.start))
@@ -105,19 +105,18 @@ def find_blob(
     background_quantile: float,
     sure: float,
 ) -> Blob | None:
-    """The brightest blob near the peak; None where nothing of the box is brighter than its surroundings.
+    """Find the brightest blob near the peak; None if no pixel of the box exceeds its surroundings.
 
-    Blobs are what a difference of two Gaussians shows, so that a broad bright structure at the edge
-    of the box does not win over a faint small one.
+    A difference of two Gaussians detects blobs, so that a broad bright structure at the edge of the
+    box does not win over a faint small one.
 
     Args:
-        crop: Where the box and the peak are.
-        gray: Float32 `h x w`: its grey values, without noise.
+        crop: Crop with the places of the box and the peak.
+        gray: Float32 `h x w`: the crop's grey values, denoised.
         reach: Standard deviation in pixels of the Gaussian around the peak that weighs the blobs.
-        blob_sigma: Of the Gaussian whose result is subtracted.
+        blob_sigma: Width in pixels of the Gaussian that is subtracted.
         background_quantile: Quantile of all pixels that is level 0.
-        sure: Level from which on a pixel that is connected with the place belongs to
-            `Blob.seed_mask`.
+        sure: Least level of the pixels of `Blob.seed_mask`.
     """
     contrast = gray - np.quantile(gray, background_quantile)
     blobs = cv2.GaussianBlur(gray, (0, 0), 1) - cv2.GaussianBlur(gray, (0, 0), blob_sigma)
@@ -140,13 +139,13 @@ def find_blob(
 
 
 def connected_component(mask: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
-    """The pixels of a bool `h x w` mask that are connected with one of them, sides touching."""
+    """Return the pixels of a bool `h x w` mask that are connected with the seed, sides touching."""
     pieces, _ = ndimage.label(mask)
     return (pieces == pieces[seed]) & mask
 
 
 def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
-    """(Mean within the mask - mean without) / (their sum), 0 to 1; 0 where one of them has no pixel."""
+    """Compute (mean inside - mean outside) / (their sum), 0 to 1; 0 if either has no pixel."""
     if mask.all() or not mask.any():
         return 0.0
     within, without = float(gray[mask].mean()), float(gray[~mask].mean())
@@ -158,30 +157,32 @@ ContrastFraction = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
 
 @dataclass(frozen=True, kw_only=True)
 class ClassicalSegmenter(ABC):
-    """What the segmenters without weights share: each box is cut out with its surroundings, and one bright blob in it is told from the rest.
+    """Base class of segmenters without weights, which segment one bright blob in each box.
 
-    A mask is one piece without holes. It lies in its box, whatever the box cuts off, unless
-    `margin` allows more. Its score is its contrast, (mean grey value within - without) / (their
-    sum), 0 to 1, over what was cut out. Nothing brighter than its surroundings: no mask.
+    Each box is cropped with its surroundings. A mask is one piece without holes. It lies in its
+    box, whatever the box cuts off, unless `margin` allows more. Its score is its contrast, (mean
+    grey value inside - outside) / (their sum), 0 to 1, over the crop. If nothing in the box is
+    brighter than its surroundings, the mask is empty.
 
     Args:
-        sigma: Of the Gaussian that calms the counting noise before anything else, in pixels.
-        reach: How far from the peak the lesion may lie, as a share of the box's longer side: it is
-            sought where the strength of a blob times a Gaussian of this width around the peak is
-            greatest, because the cells of a heat map are coarse.
-        blob: A blob is what is left where a Gaussian of this width, in pixels, is subtracted from
-            one of width 1.
-        context: Pixels around the box that are cut out too; they are no lesion.
-        background: Quantile of what is cut out that is the background's level; contrasts count from
-            there to the blob's strongest place.
-        sure: Share of that contrast above which pixels connected with that place are lesion for
-            certain.
-        margin: By how much the box is grown on each side, as a share of its width or height.
+        sigma: Standard deviation in pixels of the Gaussian that reduces the counting noise
+            beforehand.
+        reach: Distance from the peak at which the lesion may lie, as a share of the box's longer
+            side: the lesion is where the strength of a blob times a Gaussian of this width around
+            the peak is greatest, because the cells of a heat map are coarse.
+        blob: Width in pixels of the Gaussian that is subtracted from one of width 1; blobs are what
+            is left.
+        context: Pixels around the box that are cropped too; they count as background.
+        background: Quantile of the crop that is the background level; contrast is counted from
+            there to the blob's strongest pixel.
+        sure: Share of that contrast above which pixels connected with the strongest one are
+            certainly lesion.
+        margin: Growth of the box on each side, as a share of its width or height.
         working_size: Pixels of the longer side to which a larger box is shrunk; then `sigma`,
             `blob` and `context` count the shrunk pixels.
 
     Raises:
-        Refusal: a number that is impossible.
+        UserError: a number that is impossible.
     """
 
     sigma: Annotated[Number, Field(ge=0, le=100)] = 1.5
@@ -194,7 +195,7 @@ class ClassicalSegmenter(ABC):
     working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
-        """A mask a box, see `Segmenter`."""
+        """Segment each box, see `Segmenter`."""
         found = Masks(np.zeros((len(boxes), *image.shape), bool), np.zeros(len(boxes), np.float32))
         for i, (box, point) in enumerate(zip(boxes, points, strict=True)):
             found.scores[i] = self._segment_box(found.masks[i], image, box, point)
@@ -202,12 +203,12 @@ class ClassicalSegmenter(ABC):
 
     @abstractmethod
     def segment(self, blob: Blob) -> np.ndarray:
-        """Which pixels are lesion, bool `h x w`."""
+        """Return the lesion's pixels, bool `h x w`."""
 
     def _segment_box(
         self, mask: np.ndarray, image: np.ndarray, box: np.ndarray, point: np.ndarray
     ) -> float:
-        """Draws one box's mask and returns its score."""
+        """Write one box's mask into `mask` and return its score."""
         rows, columns = box_to_slices(box, image.shape, self.margin)
         if rows.start == rows.stop or columns.start == columns.stop:
             return 0.0
@@ -232,21 +233,24 @@ class ClassicalSegmenter(ABC):
 @validated
 @dataclass(frozen=True, kw_only=True)
 class GrabCutSegmenter(ClassicalSegmenter):
-    """GrabCut (Rother et al. 2004) of OpenCV: mixtures of the brightness of lesion and background, and the cheapest border between them.
+    """GrabCut segmenter (Rother et al. 2004) by OpenCV.
+
+    It fits mixtures of the brightness of lesion and background, and finds the cheapest border
+    between them.
 
     Args:
-        middle: Share of the contrast above which a pixel is taken for lesion at first.
-        iterations: How often the mixtures and the border are found anew.
+        middle: Share of the contrast above which a pixel is lesion at first.
+        iterations: Number of updates of the mixtures and the border.
 
     Raises:
-        Refusal: a number that is impossible.
+        UserError: a number that is impossible.
     """
 
     middle: ContrastFraction = 0.5
     iterations: Annotated[int, Field(ge=1, le=100)] = 2
 
     def segment(self, blob: Blob) -> np.ndarray:
-        """Which pixels are lesion, bool `h x w`."""
+        """Return the lesion's pixels, bool `h x w`."""
         kind = np.where(blob.level >= self.middle, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         kind[~blob.in_box] = cv2.GC_BGD
         kind[blob.seed_mask] = cv2.GC_FGD
@@ -270,19 +274,23 @@ class GrabCutSegmenter(ClassicalSegmenter):
 @validated
 @dataclass(frozen=True, kw_only=True)
 class RandomWalkerSegmenter(ClassicalSegmenter):
-    """Random walker (Grady 2006) of scikit-image: to which seeds a walker from a pixel comes first, lesion's or background's.
+    """Random walker segmenter (Grady 2006) by scikit-image.
+
+    A pixel is lesion if a walker from it more probably reaches the lesion's seeds first than the
+    background's.
 
     Args:
-        beta: How much a step in brightness hinders it.
+        beta: Penalty of differences in brightness; the larger it is, the less a walker crosses
+            them.
 
     Raises:
-        Refusal: a number that is impossible.
+        UserError: a number that is impossible.
     """
 
     beta: NonNegative = 200.0
 
     def segment(self, blob: Blob) -> np.ndarray:
-        """Which pixels are lesion, bool `h x w`."""
+        """Return the lesion's pixels, bool `h x w`."""
         around = ~blob.in_box
         if not around.any():  # the box is the image
             around[[0, -1]] = around[:, [0, -1]] = True

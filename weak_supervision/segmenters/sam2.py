@@ -1,4 +1,7 @@
-"""Masks by SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes; a MedSAM2 in the same format is a local folder."""
+"""Masks by SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes.
+
+A MedSAM2 in the same format is loaded from a local folder.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,38 +20,44 @@ SUPPORTED_MODEL_TYPES = (
     "sam2_video",
 )  # published checkpoints are of the video model, of which the image model reads its part
 WEIGHTS_KEY = f"{CONFIG_KEY}.segmenter.weights"
-WEIGHT_FREE_ALTERNATIVE = f"{CONFIG_KEY}.segmenter._target_=weak_supervision.segmenters.classical.RandomWalkerSegmenter, which needs none"
+WEIGHT_FREE_ALTERNATIVE = (
+    f"{CONFIG_KEY}.segmenter._target_=weak_supervision.segmenters.classical.RandomWalkerSegmenter,"
+    " which needs none"
+)
 REQUIRED_FILES = "config.json, model.safetensors and processor_config.json"
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @validated
 class SAM2Segmenter:
-    """SAM 2: all boxes of an image in one forward; weights are read when it is made, and go to the device at the first image.
+    """SAM 2 segmenter, which segments all boxes of an image in one forward.
 
-    The image is shown grey in all three channels, stretched to the square that the model was
-    trained on. A mask lies in its box unless `margin` allows more; it may be of several pieces. Its
-    score is the IoU that the model expects.
+    Weights are read when it is constructed, and go to the device at the first image. The image is
+    given in grey in all three channels, stretched to the square that the model was trained on. A
+    mask lies in its box unless `margin` allows more; it may be of several pieces. Its score is the
+    IoU that the model predicts.
 
     Example:
         callbacks:
           pseudo_labels:
-            segmenter: {_target_: weak_supervision.segmenters.sam2.SAM2Segmenter, weights: /folder/with/medsam2}
+            segmenter:
+              _target_: weak_supervision.segmenters.sam2.SAM2Segmenter
+              weights: /folder/with/medsam2
 
     Args:
         weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
             processor's JSON).
         device: `cpu`, `cuda`, `cuda:1`, ...; None takes the GPU where there is one.
         autocast: `bf16` or `fp16`; None computes in float32.
-        multimask: Whether the model gives three masks a box, of which the one with the greatest
-            expected IoU is taken, instead of one.
-        peaks: Whether the heat map's peak in each box is a prompt too: a pixel of the lesion.
-        margin: By how much the box that confines the mask is grown on each side, as a share of its
-            width or height; the prompt is not grown.
+        multimask: Let the model give three masks a box, of which the one with the greatest
+            predicted IoU is taken, instead of one.
+        peaks: Use the heat map's peak in each box as a prompt too: a pixel of the lesion.
+        margin: Growth on each side of the box that confines the mask, as a share of its width or
+            height; the prompt is not grown.
 
     Raises:
-        Refusal: weights that cannot be fetched, read or are of another model, an unknown `autocast`
-            or device, an impossible margin.
+        UserError: weights that cannot be fetched, read or are of another model, an unknown
+            `autocast` or device, an impossible margin.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class SAM2Segmenter:
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
-        """A mask a box, see `Segmenter`."""
+        """Segment each box, see `Segmenter`."""
         if len(boxes) == 0:
             return empty_masks(image)
         prompts: dict[str, Any] = {"input_boxes": [np.asarray(boxes, float).tolist()]}
@@ -110,21 +119,22 @@ def _resolve_device(name: str | None) -> torch.device:
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"{CONFIG_KEY}.segmenter.device={name} is not here: torch sees {torch.cuda.device_count()}"
-            " GPUs; take cpu or null"
+            f"{CONFIG_KEY}.segmenter.device={name} is not here: torch sees"
+            f" {torch.cuda.device_count()} GPUs; take cpu or null"
         )
     return device
 
 
 def _load_model(weights: str) -> tuple[Any, Any]:
-    """Model, as it is evaluated, and processor."""
+    """Load the model, in evaluation mode, and its processor."""
     from transformers import AutoConfig, Sam2Model, Sam2Processor
 
     try:
         kind = AutoConfig.from_pretrained(weights).model_type
         if kind not in SUPPORTED_MODEL_TYPES:
             raise UserError(
-                f"{WEIGHTS_KEY}={weights} is a {kind} and no SAM 2; name another, or take {WEIGHT_FREE_ALTERNATIVE}"
+                f"{WEIGHTS_KEY}={weights} is a {kind} and no SAM 2; name another, or take"
+                f" {WEIGHT_FREE_ALTERNATIVE}"
             )
         processor = Sam2Processor.from_pretrained(weights)
         read: Any = Sam2Model.from_pretrained(
@@ -137,7 +147,7 @@ def _load_model(weights: str) -> tuple[Any, Any]:
             raise _weights_error(weights, error) from error
         raise
     model, about = read
-    lacking = sorted(about["missing_keys"])  # which the library draws at random
+    lacking = sorted(about["missing_keys"])  # which the library initialises at random
     if lacking:
         raise UserError(
             f"{WEIGHTS_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"
@@ -154,6 +164,6 @@ def _weights_error(weights: str, error: Exception) -> UserError:
             f" needs {REQUIRED_FILES} by save_pretrained"
         )
     return UserError(
-        f"{WEIGHTS_KEY}={weights} is no folder and cannot be fetched ({reason}); name a local folder"
-        f" with {REQUIRED_FILES}, or take {WEIGHT_FREE_ALTERNATIVE}"
+        f"{WEIGHTS_KEY}={weights} is no folder and cannot be fetched ({reason}); name a local"
+        f" folder with {REQUIRED_FILES}, or take {WEIGHT_FREE_ALTERNATIVE}"
     )

@@ -158,7 +158,11 @@ def test_no_heat_gives_no_boxes(size):
         ({"smallest": 50, "largest": 40}, "largest=40 is below key.smallest=50", "raise it"),
         ({"per_image": 2.5}, "per_image=2.5 is not allowed", "a whole number of 1 or more"),
         ({"iou": 1.5}, "iou=1.5 is not allowed", "a number from 0 to 1"),
-        ({"adaptive_threshold": "half"}, "adaptive_threshold=half is not allowed", "a number from 0 to 1"),
+        (
+            {"adaptive_threshold": "half"},
+            "adaptive_threshold=half is not allowed",
+            "a number from 0 to 1",
+        ),
         (
             {"min_distance": float("nan")},
             "min_distance=nan is not allowed",
