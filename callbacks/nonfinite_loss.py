@@ -48,8 +48,8 @@ class StopOnNonFiniteLoss(Callback):
         if self._bad is not None and bool(self._bad):
             ids = ", ".join(id for batch in self._recent for id in batch[:4])
             raise UserError(
-                f"the loss was not a finite number within the {self.check_every_n_steps} steps before step"
-                f" {trainer.global_step}; the last batches held {ids} ...; lower"
+                f"the loss was not a finite number within the {self.check_every_n_steps} steps"
+                f" before step {trainer.global_step}; the last batches held {ids} ...; lower"
                 " module.optimizer.lr, or set trainer.precision=32-true"
             )
         self._bad = None

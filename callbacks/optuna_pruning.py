@@ -48,8 +48,8 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
     if not (folder / STUDY_FILE).is_file() or not run_dir.name.isdecimal():
         raise UserError(
-            f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none of"
-            f" it; {mend}"
+            f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none"
+            f" of it; {mend}"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(
@@ -64,8 +64,8 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     )
     if found is None or has_ended(found):
         raise UserError(
-            f"trial {run_dir.name} of {folder / STUDY_FILE} {'has ended' if found else 'is unknown'};"
-            f" {mend}"
+            f"trial {run_dir.name} of {folder / STUDY_FILE}"
+            f" {'has ended' if found else 'is unknown'}; {mend}"
         )
     return optuna.Trial(study, found._trial_id)
 

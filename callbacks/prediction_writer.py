@@ -1,4 +1,4 @@
-"""Write predictions: masks, RLE and label tables, and the scores by which hard examples are found."""
+"""Write predictions: masks, RLE and label tables, and scores that tell hard examples."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -38,8 +38,8 @@ class PredictionWriter(Callback):
     Args:
         run_dir: The run folder.
         masks: Also write PNGs.
-        rle_encoding: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start and
-            length.
+        rle_encoding: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start
+            and length.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ def _summary_line(
 
 @validated
 class HardExampleScoreWriter(Callback):
-    """Write the probability of every evaluated image; `merge_fold_scores` makes one table of all folds.
+    """Write the probability of every evaluated image; `merge_fold_scores` joins those of folds.
 
     Example:
         callbacks: {class_probabilities: {run_dir: "${paths.run}"}}

@@ -136,8 +136,8 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
 
 SELECTED_FILE = "selected_threshold.json"
 UNREACHED_HINT = (
-    "lower callbacks.threshold_search.min_metrics and go on with ckpt_path=RUN trainer.max_epochs={},"
-    " which fits nothing more and searches again"
+    "lower callbacks.threshold_search.min_metrics and go on with ckpt_path=RUN"
+    " trainer.max_epochs={}, which fits nothing more and searches again"
 )
 
 
@@ -199,8 +199,8 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         )
         if evidence.exclusive and self.demand.at_least:
             raise UserError(
-                "callbacks.threshold_search.min_metrics bounds a threshold, and classes that exclude"
-                " one another have none; leave it out"
+                "callbacks.threshold_search.min_metrics bounds a threshold, and classes that"
+                " exclude one another have none; leave it out"
             )
         if evidence.exclusive:
             self.found = [

@@ -290,8 +290,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are
             both kept out as test.
         seed: Seed of the split, the order and the augmentation.
-        near_duplicates: `report` nearly identical pictures in different splits, or `join` them into one
-            group before `split=group`.
+        near_duplicates: `report` nearly identical pictures in different splits, or `join` them into
+            one group before `split=group`.
         allow_leaks: Continue although a group or a file is in two splits.
         predict_splits: Splits whose images do=[predict] predicts on.
         num_workers: Loader processes; `auto` takes what the cores allow.

@@ -44,8 +44,8 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
     for number, image, text in _csv_rows(path):
         if not image or text is None:
             raise ManifestError(
-                f"{path}: row {number} has no {CSV_COLUMNS[1] if image else CSV_COLUMNS[0]}; complete or"
-                " remove it"
+                f"{path}: row {number} has no {CSV_COLUMNS[1] if image else CSV_COLUMNS[0]};"
+                " complete or remove it"
             )
         texts.setdefault(image, []).append(text)
     if not texts:

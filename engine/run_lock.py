@@ -96,7 +96,8 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
                 raise FolderInUse(_describe_owner(folder, owner)) from None
             if not waited:
                 print(
-                    f"{folder}: waits for the same trial of an earlier command ({describe_owner(owner)})",
+                    f"{folder}: waits for the same trial of an earlier command"
+                    f" ({describe_owner(owner)})",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -172,8 +173,8 @@ def _read_owner(folder: Path) -> dict[str, Any]:
 
 def _describe_owner(folder: Path, owner: dict[str, Any]) -> str:
     return (
-        f"hydra.run.dir={folder} is in use by another run ({describe_owner(owner)}); wait until it has ended,"
-        " or name another folder"
+        f"hydra.run.dir={folder} is in use by another run ({describe_owner(owner)}); wait until it"
+        " has ended, or name another folder"
     )
 
 

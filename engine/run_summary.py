@@ -137,8 +137,8 @@ def print_summary(
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
         said = (
-            f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)}; {_format_size(data)};"
-            f" normalization {_format_normalization(cfg, module)}"
+            f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)};"
+            f" {_format_size(data)}; normalization {_format_normalization(cfg, module)}"
         )
         console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
         return

@@ -1,4 +1,4 @@
-"""Run one experiment: instantiate the config, then fit, validate, test and predict, fold by fold."""
+"""Run one experiment: instantiate the config, then fit, test and predict, fold by fold."""
 
 import logging
 import sys
@@ -248,8 +248,8 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
             f" callbacks.top_checkpoints.save_top_k={cfg.average_checkpoints}"
         )
         raise UserError(
-            f"average_checkpoints={cfg.average_checkpoints} needs {cfg.average_checkpoints} checkpoints, and this fit would keep {kept}"
-            f" of its best ones; {mend}"
+            f"average_checkpoints={cfg.average_checkpoints} needs {cfg.average_checkpoints}"
+            f" checkpoints, and this fit would keep {kept} of its best ones; {mend}"
         )
 
 

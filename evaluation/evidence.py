@@ -333,7 +333,7 @@ def read_evidence(path: Path) -> Evidence:
         ) from error
     if evidence is None:
         raise UserError(
-            f"{path} is evidence of version {version}, newer than {EVIDENCE_VERSION}; update this repository"
-            " to read it"
+            f"{path} is evidence of version {version}, newer than {EVIDENCE_VERSION}; update this"
+            " repository to read it"
         )
     return evidence

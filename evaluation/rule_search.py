@@ -85,8 +85,8 @@ class ThresholdObjective:
         low, high = self.between
         if not 0 <= low < high <= 1:
             raise UserError(
-                f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of probabilities;"
-                " take two numbers from 0 to 1"
+                f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of"
+                " probabilities; take two numbers from 0 to 1"
             )
 
 

@@ -76,8 +76,8 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
             f" callbacks.top_checkpoints.save_top_k={number}"
         )
         raise UserError(
-            f"average_checkpoints={number} needs {number} checkpoints, and the run kept {len(found)} of its"
-            f" best ones; {mend}"
+            f"average_checkpoints={number} needs {number} checkpoints, and the run kept"
+            f" {len(found)} of its best ones; {mend}"
         )
     return found
 

@@ -140,13 +140,13 @@ def _summarize_stage(run_stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ),
         "positive": _mean_or_none(
             [
-                stage["drawn"]["positive_fraction"]
+                stage["sampled"]["positive_fraction"]
                 for stage in run_stages
-                if "positive_fraction" in stage["drawn"]
+                if "positive_fraction" in stage["sampled"]
             ]
         ),
         "images": _mean_or_none(
-            [stage["drawn"]["images"] for stage in run_stages if "images" in stage["drawn"]]
+            [stage["sampled"]["images"] for stage in run_stages if "images" in stage["sampled"]]
         ),
     }
 
@@ -305,7 +305,8 @@ def val_score(run: FinishedRun, score: str) -> float:
 def comparison_table(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     """Tabulate the runs, one a line, the best on val first.
 
-    Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and `threshold`; and
+    Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and
+        `threshold`; and
     of each head on test `SCORE`, `SCORE low`, `SCORE high`.
     """
     by = choose_common_ranking(runs)
@@ -446,9 +447,11 @@ def _variant_row(
         "differences": (
             None if gaps is None else {score: asdict(gap) for score, gap in gaps.items()}
         ),
-        "verdict": BEST_ON_VAL
-        if gaps is None
-        else significance_label(gaps[ranking.score], ranking.lower_is_better),
+        "verdict": (
+            BEST_ON_VAL
+            if gaps is None
+            else significance_label(gaps[ranking.score], ranking.lower_is_better)
+        ),
         "parameters": reports[0].get("parameters"),
         "resources": (
             {key: fmean(r["resources"][key] for r in reports) for key in _COST_KEYS}
@@ -515,7 +518,8 @@ def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
         )
         about = f"{arm['verdict']} by test {comparison['ranked_by']}; {said}"
         console.print(
-            f"{escape(arm['title'])} minus {escape(comparison['arms'][0]['title'])}: {escape(about)}",
+            f"{escape(arm['title'])} minus {escape(comparison['arms'][0]['title'])}:"
+            f" {escape(about)}",
             soft_wrap=True,
         )
     console.print(comparison["caveat"], style="dim")

@@ -53,10 +53,10 @@ def describe_devices(trainer: Trainer) -> dict[str, Any]:
     """Describe the devices of this run, as its first process knows them.
 
     Returns:
-        `processes` in all, `nodes`, `devices_per_node`, `device_names` (name -> how many, of the first
-        node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step and
-        device, those of a curriculum in their order) and `accumulated` (steps whose gradients are
-        summed).
+        `processes` in all, `nodes`, `devices_per_node`, `device_names` (name -> how many, of the
+        first node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step
+        and device, those of a curriculum in their order) and `accumulated` (steps whose gradients
+        are summed).
     """
     plans = sampling_schedule(trainer.datamodule, trainer)  # type: ignore[attr-defined]
     return {

@@ -90,7 +90,8 @@ CALIBRATION_METRICS = ("ece", "brier", "nll")
 def classification_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for labels.
 
-    `label_confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score ->
+    `label_confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score
+        ->
     before and after.
     """
     found: dict[str, Any] = {

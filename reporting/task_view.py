@@ -25,14 +25,14 @@ class TaskView:
         select_cases: Takes evidence of a split and a number; returns the cases that are shown.
         rankings: Takes evidence of a split; returns name -> order of all its images, from which the
             cases are taken.
-        select_examples: Takes evidence of a split, a number and optional names; returns a few images of which
-            more is shown.
-        render_image: Takes a batch, an index and a side in pixels; returns the BGR pixels of the image
-            alone.
-        render_panes: Takes a batch, an index, its logits, the rule and a side in pixels; returns title ->
-            BGR pixels.
-        encode_logit_maps: Takes a batch, an index, its logits, classes and a side in pixels; returns what
-            overlays are drawn from, and its size.
+        select_examples: Takes evidence of a split, a number and optional names; returns a few
+            images of which more is shown.
+        render_image: Takes a batch, an index and a side in pixels; returns the BGR pixels of the
+            image alone.
+        render_panes: Takes a batch, an index, its logits, the rule and a side in pixels; returns
+            title -> BGR pixels.
+        encode_logit_maps: Takes a batch, an index, its logits, classes and a side in pixels;
+            returns what overlays are drawn from, and its size.
         at_all_thresholds: Takes evidence and a class; yields its decisions at the 256 thresholds.
         slider_start: Takes evidence and a class; returns the position of its slider at the rule.
         image_columns: Takes evidence; returns the columns of the table of all images.

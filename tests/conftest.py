@@ -16,15 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # likewise: as many workers as cores
 
-import run
-from datamodules.phantoms import (
-    bone_scan,
-    brain_tumor,
-    chest_xray,
-    pneumothorax,
-)
-from lightning_modules.base import SupervisedModule
-from tests.factories.distributed import ranks
+import run  # noqa: E402
+from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothorax  # noqa: E402
+from lightning_modules.base import SupervisedModule  # noqa: E402
+from tests.factories.distributed import ranks  # noqa: E402
 
 CALLBACKS = (
     "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,report]"

@@ -61,7 +61,7 @@ class ImageCache:
 
     @cached_property
     def nearly_one_grey(self) -> np.ndarray:
-        """Bool `N`: images of nearly one grey value; see `datamodules.formats.image_io.nearly_one_grey`."""
+        """Bool `N`: images of nearly one grey value; see `image_io.nearly_one_grey`."""
         return self._open_array("nearly_one_grey")
 
     @cached_property

@@ -113,7 +113,8 @@ def _open_image(path: Path, data: bytes | None) -> Image.Image:
         raise _size_error(path) from error
     except (UnidentifiedImageError, OSError) as error:
         raise ManifestError(
-            f"{path} is not an image that can be read ({_short_reason(error)}); replace or remove it"
+            f"{path} is not an image that can be read ({_short_reason(error)}); replace or"
+            " remove it"
         ) from error
     if image.width * image.height > LARGEST_IMAGE:
         raise _size_error(path)

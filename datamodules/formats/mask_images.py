@@ -185,8 +185,8 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
             raise ContentError(
-                f"{path} is a colour picture of {_n_bits(image, data)} bits, which cannot be read as"
-                f" a mask; {REDRAW_HINT}"
+                f"{path} is a colour picture of {_n_bits(image, data)} bits, which cannot be read"
+                f" as a mask; {REDRAW_HINT}"
             )
         return deep
     if image.mode in ("PA", "La", "RGBa"):
@@ -229,7 +229,8 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
         )
         listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
         raise ContentError(
-            f"{path} holds {_list_values(listed, 'colour')}, which do not say what is lesion; {REDRAW_HINT}"
+            f"{path} holds {_list_values(listed, 'colour')}, which do not say what is lesion;"
+            f" {REDRAW_HINT}"
         )
     return np.ascontiguousarray(colours[..., 0])
 
@@ -252,7 +253,8 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
         )
     if len(set(colours)) < len(colours):
         raise ContentError(
-            f"{path} holds {said}, where several palette entries have the same colour; {REDRAW_HINT}"
+            f"{path} holds {said}, where several palette entries have the same colour;"
+            f" {REDRAW_HINT}"
         )
     table = np.zeros(256, np.uint8)
     if two_colours and len(used) == 2 and (0, 0, 0) in colours:

@@ -86,7 +86,8 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
         }
     if not isinstance(counts, list | tuple):
         raise ValueError(
-            f"the counts of the RLE are missing, or neither a list nor a string ({_excerpt(counts)})"
+            "the counts of the RLE are missing, or neither a list nor a string"
+            f" ({_excerpt(counts)})"
         )
     runs = _runs_of_list(counts, rows * columns)
     _check_filled(runs, rows, columns)
@@ -156,8 +157,8 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
     lengths = ends - starts + 1
     if lengths.max() > LONGEST:
         raise ValueError(
-            f"the compressed counts {_excerpt(text)} hold a number that is larger than any image that"
-            " is read"
+            f"the compressed counts {_excerpt(text)} hold a number that is larger than any image"
+            " that is read"
         )
     place = np.arange(len(values)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((values & 0x1F) << (BITS * place), starts)
@@ -269,26 +270,26 @@ def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
         ) from error
     if len(values) % 2:
         raise ValueError(
-            f"the RLE '{_abbreviate(text)}' has an odd number of values ({len(values)}), so they are no"
-            " pairs"
+            f"the RLE '{_abbreviate(text)}' has an odd number of values ({len(values)}), so they"
+            " are no pairs"
         )
     firsts, lengths = values[::2], values[1::2]
     if firsts.min() < 0 or lengths.min() < 1:
         raise ValueError(
-            f"the RLE '{_abbreviate(text)}' has a negative {'gap' if relative else 'start'} or a length"
-            " below 1"
+            f"the RLE '{_abbreviate(text)}' has a negative {'gap' if relative else 'start'} or a"
+            " length below 1"
         )
     pixels = height * width
     if values.max() > pixels:
         raise ValueError(
-            f"the RLE '{_abbreviate(text)}' has a run beyond the {pixels} pixels of a {height} x {width}"
-            " image"
+            f"the RLE '{_abbreviate(text)}' has a run beyond the {pixels} pixels of a {height} x"
+            f" {width} image"
         )
     ends = np.cumsum(values)[1::2] if relative else firsts + lengths
     if ends.max() > pixels:
         raise ValueError(
-            f"the RLE '{_abbreviate(text)}' reaches pixel {ends.max()} of a {height} x {width} image,"
-            f" which has {pixels}"
+            f"the RLE '{_abbreviate(text)}' reaches pixel {ends.max()} of a {height} x {width}"
+            f" image, which has {pixels}"
         )
     return np.column_stack([ends - lengths, ends])
 

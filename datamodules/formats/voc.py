@@ -87,8 +87,8 @@ def fit_to_image(
     excess = max(-x1, -y1, x2 - width, y2 - height)
     if excess > tolerance:
         raise ManifestError(
-            f"{voc.path} has the box {_stated_size(corners)}, {excess:g} pixels outside the {width} x"
-            f" {height} image; correct it, or remove the file"
+            f"{voc.path} has the box {_stated_size(corners)}, {excess:g} pixels outside the {width}"
+            f" x {height} image; correct it, or remove the file"
         )
     return (
         min(max(x1, 0.0), width),
@@ -108,8 +108,8 @@ def _parse_object(entry: Element, where: str) -> tuple[str, Corners]:
     )
     if x1 > x2 or y1 > y2:
         raise ManifestError(
-            f"{where} ('{name}') has the inverted box {_stated_size((x1, y1, x2, y2))}; write xmin < xmax"
-            " and ymin < ymax"
+            f"{where} ('{name}') has the inverted box {_stated_size((x1, y1, x2, y2))}; write xmin"
+            " < xmax and ymin < ymax"
         )
     return name, (x1, y1, x2, y2)
 

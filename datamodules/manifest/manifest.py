@@ -200,8 +200,8 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     if head.get("version", MANIFEST_VERSION) > MANIFEST_VERSION:
         raise ManifestError(
-            f"{path} is a manifest of version {head['version']}, newer than {MANIFEST_VERSION}; update this"
-            " repository to read it"
+            f"{path} is a manifest of version {head['version']}, newer than {MANIFEST_VERSION};"
+            " update this repository to read it"
         )
     for name in FILE_COLUMNS & set(rows.columns):
         rows[name] = pd.Series(

@@ -47,8 +47,8 @@ def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed:
         rows: With their `outer_split`, which is the answer where `folds` is 0.
         folds: Number of folds.
         fold: Number of the fold that becomes val.
-        fold_pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out with
-            test, as `test`.
+        fold_pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out
+            with test, as `test`.
         seed: Seed of the folds.
     """
     outer = rows["outer_split"].to_numpy()

@@ -20,12 +20,13 @@ class SamplingConfig:
         positive_fraction: Share of images with a lesion; None leaves it to the data.
         strata_weights: How often a row of a stratum is wanted, relative to others of its sign
             (positive or negative); None wants all alike.
-        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) between right and wrong.
+        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) between right and
+            wrong.
         hard_negative: How much more often a negative above it is wanted.
         hard_positive: How much more often a positive below it is wanted.
         hard_in_loss: True to weigh hard samples that much more in the loss too.
-        negative_fraction: Share of train's images without lesion that are used at all, sampled once by
-            the seed; val and test keep all of theirs.
+        negative_fraction: Share of train's images without lesion that are used at all, sampled once
+            by the seed; val and test keep all of theirs.
         oversample_positives: How much more often an image with a lesion is wanted than one without.
     """
 

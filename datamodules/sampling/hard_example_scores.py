@@ -92,7 +92,8 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
     unknown = table["seen"][~table["seen"].isin(SEEN_VALUES)]
     if len(unknown):
         raise ManifestError(
-            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN_VALUES)}; {PRECLASSIFY_HINT}"
+            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN_VALUES)};"
+            f" {PRECLASSIFY_HINT}"
         )
     twice = table["id"][table["id"].duplicated()]
     if len(twice):

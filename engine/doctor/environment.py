@@ -72,7 +72,10 @@ def _check_space(name: str, configured: str) -> CheckResult:
     }
     return CheckResult(
         {
-            name: f"{configured}: {format_gigabytes(usage.free)} free of {format_gigabytes(usage.total)}"
+            name: (
+                f"{configured}: {format_gigabytes(usage.free)} free of"
+                f" {format_gigabytes(usage.total)}"
+            )
         },
         known,
         tuple(found),

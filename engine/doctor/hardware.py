@@ -187,8 +187,9 @@ def check_shared_memory(cfg: DictConfig) -> CheckResult:
     found = []
     if count and (usage.total < 1e9 or usage.free < need):
         what = (
-            f"{SHARED_MEMORY} has {format_gigabytes(usage.free)} free of {format_gigabytes(usage.total)}, where {count}"
-            f" loader workers need up to {format_gigabytes(need)}"
+            f"{SHARED_MEMORY} has {format_gigabytes(usage.free)} free of"
+            f" {format_gigabytes(usage.total)}, where {count} loader workers need up to"
+            f" {format_gigabytes(need)}"
         )
         mend = "give the container more (docker run --shm-size=8g), or set datamodule.num_workers=0"
         found.append(Issue("stops a run" if usage.free < need else "warning", what, mend))
@@ -232,8 +233,8 @@ def check_devices(cfg: DictConfig) -> CheckResult:
     mps = torch.backends.mps.is_available()
     said = {
         f"GPU {gpu['index']}": (
-            f"{gpu['name']}, compute capability {gpu['capability']}, {format_gigabytes(gpu['total'])},"
-            f" {format_gigabytes(gpu['free'])} free"
+            f"{gpu['name']}, compute capability {gpu['capability']},"
+            f" {format_gigabytes(gpu['total'])}, {format_gigabytes(gpu['free'])} free"
         )
         for gpu in gpus
     }
@@ -335,8 +336,8 @@ def _unusable_devices(gpu: dict[str, Any]) -> list[Issue]:
         found.append(Issue("stops a run", what, mend))
     if gpu["free"] < gpu["total"] / 2:
         what = (
-            f"{name} has {format_gigabytes(gpu['free'])} free of {format_gigabytes(gpu['total'])}: another"
-            " process holds the rest"
+            f"{name} has {format_gigabytes(gpu['free'])} free of {format_gigabytes(gpu['total'])}:"
+            " another process holds the rest"
         )
         found.append(
             Issue(

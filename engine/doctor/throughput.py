@@ -558,8 +558,8 @@ def _time_limit(
     if served >= taken:
         return f"the step: the loader is {_step_times(served / taken)} as fast", []
     what = (
-        f"the loader gives {served:,.0f} images/s with {_format_workers(n_workers(cfg))}, and a device"
-        f" could take {taken:,.0f}"
+        f"the loader gives {served:,.0f} images/s with {_format_workers(n_workers(cfg))}, and a"
+        f" device could take {taken:,.0f}"
     )
     best = max(loaders, key=lambda line: line["images_per_second"])
     more = max(n_workers(cfg) + 1, round(n_workers(cfg) * taken / served))

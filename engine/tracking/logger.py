@@ -185,8 +185,8 @@ def finish_run(run: Any, code: int, wait: float) -> None:
     except Exception as error:
         said = str(error) or type(error).__name__
         print(
-            f"W&B: the run was not ended well ({said}); wandb sync {relative_to_cwd(place)} sends what is"
-            " there",
+            f"W&B: the run was not ended well ({said}); wandb sync {relative_to_cwd(place)} sends"
+            " what is there",
             file=sys.stderr,
         )
         _restart_run()

@@ -54,8 +54,8 @@ def find_stage_layers(net: nn.Module) -> dict[str, str]:
     known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
     mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {known}"
     raise UserError(
-        f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a decoder;"
-        f" {mend}"
+        f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a"
+        f" decoder; {mend}"
     )
 
 
@@ -81,14 +81,14 @@ def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
                 or [known for known in names if known][:3]
             )
             raise UserError(
-                f"{LAYERS_KEY} names {name or 'nothing'}, which the network does not have; did you mean"
-                f" {' or '.join(near)}?"
+                f"{LAYERS_KEY} names {name or 'nothing'}, which the network does not have; did you"
+                f" mean {' or '.join(near)}?"
             )
         if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
             parts = [_layers_below(name, part) for part, _ in names[name].named_children()][:3]
             raise UserError(
-                f"{LAYERS_KEY} names {name}, a list of layers that gives nothing itself; name one of them,"
-                f" such as {' or '.join(parts)}"
+                f"{LAYERS_KEY} names {name}, a list of layers that gives nothing itself; name one"
+                f" of them, such as {' or '.join(parts)}"
             )
 
 

@@ -48,7 +48,7 @@ def figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 3.3
 
 
 def legend(axes: Axes, loc: Any) -> None:
-    """Add a legend within the axes, or below them if it has more than `MAX_LEGEND_INSIDE` entries."""
+    """Add a legend, below the axes if it has more than `MAX_LEGEND_INSIDE` entries."""
     lines, names = axes.get_legend_handles_labels()
     if len(names) > MAX_LEGEND_INSIDE:
         legend_below(axes, lines, names, 3 if max(map(len, names)) < 18 else 2)

@@ -24,9 +24,10 @@ STAGE_COLUMNS = (
 
 
 def read_stages(run_dir: Path) -> list[dict[str, Any]]:
-    """Load stages.json with `last_epoch` and `stage_sampling` of each stage; empty without a curriculum.
+    """Load stages.json with `last_epoch` and `sampled` of each stage; empty without a curriculum.
 
-    Epochs count from 0. `stage_sampling` holds the number of images sampled in the stage and their shares.
+    Epochs count from 0. `sampled` holds the number of images sampled in the stage and their
+    shares.
     """
     path = run_dir / "stages.json"
     if not path.is_file():
@@ -41,7 +42,7 @@ def _add_sampling(stage: dict[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     return stage | {
         "last_epoch": last,
         "best": best,
-        "drawn": stage_sampling(
+        "sampled": stage_sampling(
             table[(table.index >= stage["first_epoch"]) & (table.index <= last)]
         ),
     }
@@ -139,7 +140,7 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
         if len(table) > 1
     }
     columns = {"all epochs": stage_sampling(table)} | (
-        {f"stage {stage['stage']}": stage["drawn"] for stage in stages} or ends
+        {f"stage {stage['stage']}": stage["sampled"] for stage in stages} or ends
     )
     return {
         title: {name: share for name, share in shares.items() if name not in NO_STRATA}

@@ -193,7 +193,10 @@ def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli
         "trainer.max_epochs=1",
         *DEMO[:2],
     ]
-    callbacks = "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,report]"
+    callbacks = (
+        "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,"
+        "report]"
+    )
     code, said = cli(*common, callbacks, f"datamodule.root={bone_chain}")
     assert code == 0, said
     report = json.loads((tmp_path / "run/report.json").read_text())

@@ -285,7 +285,7 @@ class Example(Base):
     def __init__(
         self,
         mode: Literal["drop", "keep"] = "drop",
-        sizes: Annotated[list[int], Field(min_length=1)] = [1],
+        sizes: Annotated[list[int], Field(min_length=1)] = [1],  # noqa: B006
         names: Names = ("a",),
         span: FractionRange | None = None,
         of: dict[str, Count] | None = None,

@@ -41,7 +41,10 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
             own = MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
-        moving = f"['mean', '{channel}'].includes(e.dataset.c) && !{list(THRESHOLD_FREE)}.includes(e.dataset.s)"
+        moving = (
+            f"['mean', '{channel}'].includes(e.dataset.c) &&"
+            f" !{list(THRESHOLD_FREE)}.includes(e.dataset.s)"
+        )
         assert set(tab.evaluate(INTERVALS % moving)) == {"–"}
         others = [
             row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"

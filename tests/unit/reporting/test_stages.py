@@ -112,10 +112,10 @@ def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
         second["first_epoch"],
         second["last_epoch"],
     ) == (0, 1, 2, 3)
-    assert first["drawn"]["images"] == 200 and first["drawn"]["positive_fraction"] == pytest.approx(
-        0.7
-    )
-    assert second["drawn"]["positive_fraction"] == pytest.approx(
+    assert first["sampled"]["images"] == 200 and first["sampled"][
+        "positive_fraction"
+    ] == pytest.approx(0.7)
+    assert second["sampled"]["positive_fraction"] == pytest.approx(
         (300 * 0.5 + 100 * 0.3) / 400
     )  # of the images, not of the epochs
     assert second["best"] == {"epoch": 2, "score": 0.6}
@@ -150,7 +150,7 @@ def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
     )
     assert read_epochs(tmp_path / "none.csv").empty and read_stages(tmp_path) == []
     trained(tmp_path / "blind", drawn=False)
-    assert [stage["drawn"] for stage in read_stages(tmp_path / "blind")] == [{}, {}]
+    assert [stage["sampled"] for stage in read_stages(tmp_path / "blind")] == [{}, {}]
 
 
 def test_an_epoch_is_one_row_and_the_validation_after_the_fit_is_none(tmp_path):

@@ -46,7 +46,7 @@ def test_many_strata_stand_in_a_table_and_few_in_the_figure(tmp_path):
             [(100 * (k + 1) + 300 * (k + 11)) / 400 / 1000, (k + 1) / 1000, (k + 11) / 1000]
         )  # of the images, not of the epochs
     staged = strata_table(
-        tmp_path, [{"stage": 0, "drawn": {"images": 9.0, "positive_fraction": 0.5, "s00": 0.25}}]
+        tmp_path, [{"stage": 0, "sampled": {"images": 9.0, "positive_fraction": 0.5, "s00": 0.25}}]
     )
     assert list(staged) == ["all epochs", "stage 0"] and staged["stage 0"] == {"s00": 0.25}
     _, _, seen = many(2, seed=1)

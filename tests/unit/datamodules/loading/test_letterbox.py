@@ -22,7 +22,7 @@ def test_the_picture_is_as_large_as_the_canvas_lets_it_and_is_centred(height, wi
     assert abs(h - max(1, height * box.scale)) <= 0.5 and abs(w - max(1, width * box.scale)) <= 0.5
 
 
-def test_a_whole_body_scan_fits_the_tall_canvas_at_its_own_size_and_an_eighth_of_the_published_one():
+def test_a_whole_body_scan_fits_the_tall_canvas_at_its_size_and_an_eighth_of_the_published_one():
     tall, published = Letterbox(1024, 256, (1024, 512)), Letterbox(1024, 256, (512, 1024))
     assert tall.scale == 1.0 and tall.content == (0, 128, 1024, 256)
     assert published.scale == 0.5 and published.content == (0, 448, 512, 128)
