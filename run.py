@@ -18,10 +18,10 @@ def job(cfg: "DictConfig") -> float | None:
     from engine.sweeps.trial import is_trial, run_trial_job
     from engine.tasks import run_task
 
-    return told(run_trial_job, run_task, cfg) if is_trial() else told(run_task, cfg)
+    return run_or_exit(run_trial_job, run_task, cfg) if is_trial() else run_or_exit(run_task, cfg)
 
 
-def told(work: Callable[..., Any], *arguments: Any) -> Any:
+def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
     """Call `work`; a user error ends the process with one sentence and no traceback."""
     try:
         return work(*arguments)
@@ -31,18 +31,18 @@ def told(work: Callable[..., Any], *arguments: Any) -> Any:
         sentence = user_message(error)
         if sentence is None:
             raise
-        print(f"{said_by()}{sentence[0]}", file=sys.stderr)
+        print(f"{rank_prefix()}{sentence[0]}", file=sys.stderr)
         sys.exit(sentence[1])
 
 
-def said_by() -> str:
+def rank_prefix() -> str:
     """Return a prefix with the rank of this process, empty for the first."""
     from lightning_modules.launch_environment import rank
 
     return f"[rank {rank()}] " if rank() else ""
 
 
-def one_folder() -> None:
+def share_run_folder() -> None:
     """Give the ranks of torchrun or srun one run folder, unless the user named it."""
     from lightning_modules.launch_environment import shared_run_name
 
@@ -57,7 +57,7 @@ def one_folder() -> None:
             )
 
 
-def complete_folds() -> None:
+def add_folds_override() -> None:
     """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
     from engine.fold_overrides import infer_n_folds
 
@@ -78,13 +78,13 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
-    one_folder()
-    told(complete_folds)
+    share_run_folder()
+    run_or_exit(add_folds_override)
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings(
         "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='engine\.sweeps\.hydra_callback"
     )
-    told(hydra.main(config_path=str(CONF), config_name="run")(job))
+    run_or_exit(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 
 if __name__ == "__main__":
