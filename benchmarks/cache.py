@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import parts  # noqa: F401
 
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
 from datamodules.loading import cache_builder as module
 from datamodules.loading.cache_builder import build_cache
@@ -34,7 +34,7 @@ def main() -> None:
     base = cv2.GaussianBlur(random.integers(0, 255, (640, 640), np.uint8), (0, 0), 3)
     mask = np.zeros((640, 640, 1), np.uint8)
     mask[200:320, 150:290] = 1
-    rle = encode(mask)
+    rle = encode_rle(mask)
     decoded = 0
     own = module.read_image
 

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from datamodules.phantoms.pneumothorax import draw_all
+from datamodules.phantoms.pneumothorax import draw_images
 
 ROOT = Path(__file__).parent.parent
 ARMS = {"with_confounders": True, "train_without": False}
@@ -51,12 +51,12 @@ def write(folder: Path, images: int, size: int, contrast: float) -> None:
         return
     for kind, confounders in (("plain", False), ("confounded", True)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-        for one in draw_all(images, size, 0.3, confounders, 0, contrast):
+        for one in draw_images(images, size, 0.3, confounders, 0, contrast):
             cv2.imwrite(str(folder / kind / f"{one.name}.png"), one.image)
             cv2.imwrite(str(folder / kind / f"{one.name}_mask.png"), one.mask * 255)
     for name, confounded in ARMS.items():
         lines = ["id,image,mask,group,split"]
-        for one in draw_all(images, size, 0.3, False, 0, contrast):
+        for one in draw_images(images, size, 0.3, False, 0, contrast):
             split = {0: "test", 1: "test", 2: "val"}.get(int(one.patient[1:]) % 10, "train")
             kind = "confounded" if confounded or split != "train" else "plain"
             mask = f"{kind}/{one.name}_mask.png" if one.mask.any() else ""

@@ -91,7 +91,7 @@ class Marked(SegmentationModule):
 
     def collect(self, stage):
         """Collect as usual, then record the peak."""
-        found = super().collect(stage)
+        found = super().collect_evidence(stage)
         self.peaks["collected"] = peak()
         return found
 

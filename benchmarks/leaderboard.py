@@ -113,7 +113,7 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
         "commit": "c" * 40,
     }
     report |= {
-        "definitions": {score.name: score.definition for score in evidence.scores},
+        "definitions": {score.name: score.definition for score in evidence.metrics},
         "identity": evidence.identity,
     }
     folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from datamodules.arguments import Count, FilePath, NonNegative, validated
+from datamodules.arguments import FilePath, NonNegativeFloat, PositiveInt, validated
 
 
 @validated
@@ -35,7 +35,7 @@ class BestCheckpoint(ModelCheckpoint):
         dirpath: FilePath,
         monitor: str,
         mode: Literal["max", "min"],
-        save_top_k: Count = 1,
+        save_top_k: PositiveInt = 1,
         save_weights_only: bool = False,
         **checkpoint: Any,
     ) -> None:
@@ -117,9 +117,9 @@ class ResumableEarlyStopping(EarlyStopping):
         self,
         monitor: str,
         mode: Literal["max", "min"] = "min",
-        patience: Count = 3,
+        patience: PositiveInt = 3,
         strict: bool = True,
-        min_delta: NonNegative = 0.0,
+        min_delta: NonNegativeFloat = 0.0,
         **stopping: Any,
     ) -> None:
         super().__init__(

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from datamodules.arguments import (
+    AllowedValues,
     ArgumentError,
-    Count,
     Fraction,
-    Meaning,
-    NonNegative,
-    Positive,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
     check_partial,
     validated,
 )
@@ -29,7 +29,7 @@ def _parse_range(change: Mapping[str, float]) -> Mapping[str, float]:
 
 
 FromTo = Annotated[
-    Mapping[str, Fraction], AfterValidator(_parse_range), Meaning("{from: 0.8, to: 0.22}")
+    Mapping[str, Fraction], AfterValidator(_parse_range), AllowedValues("{from: 0.8, to: 0.22}")
 ]
 
 
@@ -52,16 +52,16 @@ class StageConfig:
         patience: Go on to the next stage after so many epochs without a better score.
     """
 
-    epochs: Count
-    lr: Positive | None = None
+    epochs: PositiveInt
+    lr: PositiveFloat | None = None
     image_size: ImageSizeLike | None = None
-    batch_size: Count | None = None
+    batch_size: PositiveInt | None = None
     positive_fraction: Fraction | FromTo | None = None
-    strata_weights: Mapping[str, NonNegative] | None = None
+    strata_weights: Mapping[str, NonNegativeFloat] | None = None
     scheduler: Callable[..., Any] | None = None
-    loss_weights: Mapping[str, NonNegative] | None = None
+    loss_weights: Mapping[str, NonNegativeFloat] | None = None
     freeze_encoder: bool = False
-    patience: Count | None = None
+    patience: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         check_partial("scheduler", self.scheduler)
@@ -149,7 +149,7 @@ def _parse_stage(number: int, wanted: Mapping[str, Any]) -> StageConfig:
     try:
         stage = StageConfig(**wanted)
     except ArgumentError as error:
-        raise error.inside("stages", number) from error
+        raise error.nested_in("stages", number) from error
     where = f"callbacks.curriculum.stages[{number}]"
     if stage.image_size is not None:
         check_image_size(stage.image_size, f"{where}.image_size")

@@ -13,13 +13,13 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from callbacks.report_writer import ReportContributor
-from datamodules.arguments import Count, FilePath, Whole, validated
+from datamodules.arguments import FilePath, NonNegativeInt, PositiveInt, validated
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.loading.dataset import Sample
 from datamodules.loading.letterbox import ContentBox
 from datamodules.manifest.manifest import Manifest
-from datamodules.preparation.export import file_names, write_png
+from datamodules.preparation.export import safe_file_names, write_png
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.ensemble import Ensemble
 from lightning_modules.networks.introspection import (
@@ -236,8 +236,8 @@ def write_pictures(
         outlines: BGR, each image with truth and prediction.
         layers: Title -> its pictures.
     """
-    titles = file_names(list(layers))
-    for i, name in enumerate(file_names(list(ids))):
+    titles = safe_file_names(list(layers))
+    for i, name in enumerate(safe_file_names(list(ids))):
         place = folder / name
         place.mkdir(parents=True, exist_ok=True)
         files = {"image": outlines[i]}
@@ -290,9 +290,9 @@ class FeatureMaps(ReportContributor):
         self,
         run_dir: FilePath,
         layers: Mapping[str, str] | None = None,
-        images: Count = 4,
+        images: PositiveInt = 4,
         ids: Sequence[str | int] | None = None,
-        channels: Whole = 4,
+        channels: NonNegativeInt = 4,
     ) -> None:
         self.folder = Path(run_dir) / "feature_maps"
         self.layers, self.images, self.channels = layers, images, channels
@@ -338,7 +338,7 @@ class FeatureMaps(ReportContributor):
         if not cases:  # the test was cut short, and none of the named images was evaluated
             return None
         batch = data.dataset(evaluation=True).batch(
-            [case.id for case in cases], data.trained_image_size()
+            [case.id for case in cases], data.current_image_size()
         )
         logits, layers = self._compute_layers(trainer, module, batch)
         painted = {title: render(layer, self.channels) for title, layer in layers.items()}

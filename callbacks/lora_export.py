@@ -36,4 +36,4 @@ class LoRAMergedExport(Callback):
             )
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(pl_module.net.merged().state_dict(), self.path)
+            torch.save(pl_module.net.merge_adapters().state_dict(), self.path)

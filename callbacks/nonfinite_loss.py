@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.arguments import Count, validated
+from datamodules.arguments import PositiveInt, validated
 from datamodules.errors import UserError
 
 
@@ -21,7 +21,7 @@ class StopOnNonFiniteLoss(Callback):
         check_every_n_steps: Steps between two checks.
     """
 
-    def __init__(self, check_every_n_steps: Count = 50) -> None:
+    def __init__(self, check_every_n_steps: PositiveInt = 50) -> None:
         self.check_every_n_steps = check_every_n_steps
         self._bad: torch.Tensor | None = None
         self._recent: deque[list[str]] = deque(maxlen=3)

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from datamodules.arguments import FilePath, validated
 from datamodules.errors import UserError
-from datamodules.formats.rle import to_siim
+from datamodules.formats.rle import encode_siim
 from datamodules.loading.dataset import Sample
-from datamodules.manifest.validation import BLANK
+from datamodules.manifest.validation import BLANK_REASON
 from datamodules.pneumothorax import write_siim_csv
-from datamodules.preparation.export import file_names, write_png
+from datamodules.preparation.export import safe_file_names, write_png
 from datamodules.sampling import hard_example_scores
 from datamodules.sampling.hard_example_scores import HELD_OUT, IN_SAMPLE, OUT_OF_FOLD
 from evaluation.evidence import ClassificationEvidence
@@ -58,13 +58,13 @@ class PredictionWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
-        self._names = dict(zip(ids, file_names(ids), strict=True))
+        self._names = dict(zip(ids, safe_file_names(ids), strict=True))
         self._splits = (
             dict(zip(ids, data.table.rows["split"], strict=True))
             if len(data.predict_splits) > 1
             else {}
         )
-        self._blank = data.cleaning.as_dict().get(BLANK)
+        self._blank = data.cleaning.as_dict().get(BLANK_REASON)
         self._rows = []
 
     def on_predict_batch_end(
@@ -87,7 +87,7 @@ class PredictionWriter(Callback):
 
     def _full_size_mask(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
         """Return the logits of one image at its own size, padding cut off."""
-        inside = logits[i : i + 1][batch["content"][i].inside].float()
+        inside = logits[i : i + 1][batch["content"][i].slices].float()
         return F.interpolate(
             inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
         )
@@ -96,7 +96,7 @@ class PredictionWriter(Callback):
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
         row = {"id": id}
         for name, mask in zip(module.classes, masks, strict=True):
-            row[name] = to_siim(mask, self.rle_encoding == "relative")
+            row[name] = encode_siim(mask, self.rle_encoding == "relative")
             if self.masks:
                 path = (
                     self.folder
@@ -132,11 +132,13 @@ class PredictionWriter(Callback):
             labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
         if self._blank:
-            print(f"{self._blank['count']} times {BLANK}: {', '.join(self._blank['examples'])}")
+            print(
+                f"{self._blank['count']} times {BLANK_REASON}: {', '.join(self._blank['examples'])}"
+            )
 
 
 def _prepare_folder(classes: tuple[str, ...], name: str) -> str:
-    return file_names(list(classes))[classes.index(name)] if len(classes) > 1 else ""
+    return safe_file_names(list(classes))[classes.index(name)] if len(classes) > 1 else ""
 
 
 def _summary_line(
@@ -147,7 +149,7 @@ def _summary_line(
     labels = np.zeros(
         (len(ids), len(module.classes)), np.uint8
     )  # nothing is known, and nothing here asks
-    rule = module.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+    rule = module.rule.values.numpy()[None].repeat(len(ids), axis=0)
     parts = {
         "ids": ids,
         "groups": ids,

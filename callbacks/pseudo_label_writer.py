@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from callbacks.report_writer import ReportContributor
-from datamodules.arguments import FilePath, Whole, validated
+from datamodules.arguments import FilePath, NonNegativeInt, validated
 from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
 from lightning_modules.classification import ClassificationModule
@@ -133,8 +133,8 @@ class PseudoLabelWriter(StageTimer):
         quality: QualityFilter,
         localization: LocalizationScorer | None = None,
         target_class: str | None = None,
-        max_images: Whole | None = None,
-        overlays: Whole = 200,
+        max_images: NonNegativeInt | None = None,
+        overlays: NonNegativeInt = 200,
     ) -> None:
         super().__init__()
         self.folder = Path(run_dir) / "pseudo_labels"
@@ -245,7 +245,7 @@ class PseudoLabelWriter(StageTimer):
         )
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        place, threshold = self._lookup.index_by_id, float(pl_module.rule.numbers[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
+        place, threshold = self._lookup.index_by_id, float(pl_module.rule.values[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
         found.sort(key=lambda each: place[each.info.id])
         with self.timer("scoring the localisation"):
             scored = self.localization.compute(

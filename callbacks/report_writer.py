@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from callbacks.resource_monitor import ResourceMonitor
 from callbacks.threshold_search import ThresholdSearchCallback
-from datamodules.arguments import FilePath, Whole, validated
+from datamodules.arguments import FilePath, NonNegativeInt, validated
 from evaluation.evidence import Evidence, write_evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
@@ -57,7 +57,7 @@ class ReportWriter(Callback):
         Refusal: `cases` is negative.
     """
 
-    def __init__(self, run_dir: FilePath, title: str, cases: Whole = 6) -> None:
+    def __init__(self, run_dir: FilePath, title: str, cases: NonNegativeInt = 6) -> None:
         self.run_dir = Path(run_dir)
         self.title = title
         self.cases = cases

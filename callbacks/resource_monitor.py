@@ -9,7 +9,7 @@ import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.arguments import Positive, validated
+from datamodules.arguments import PositiveFloat, validated
 
 
 @validated
@@ -26,7 +26,7 @@ class ResourceMonitor(Callback):
         every_seconds: Between two samples.
     """
 
-    def __init__(self, every_seconds: Positive = 1.0) -> None:
+    def __init__(self, every_seconds: PositiveFloat = 1.0) -> None:
         self.every_seconds = every_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

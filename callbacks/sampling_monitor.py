@@ -117,7 +117,7 @@ def _schedule_table(
     for epochs, plan in stretches:
         steps = pool.batches(plan, world_size)
         images = steps * plan.batch_size * world_size
-        wanted = pool.shares(plan) * images
+        wanted = pool.sampling_fractions(plan) * images
         positive = f"{wanted[pool.positive].sum() / images:.3f}"
         times = int(np.ceil(wanted.max() - 1e-6))
         numbers = [

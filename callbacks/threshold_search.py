@@ -44,14 +44,14 @@ class ThresholdSearchCallback(Callback):
         """Search before the module logs its scores, so that they are scores at the new rule."""
         if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
             return
-        evidence = pl_module.collect("val")
+        evidence = pl_module.collect_evidence("val")
         if not isinstance(evidence, self.kind):
             raise UserError(
                 f"callbacks.threshold_search is one for {self.kind.kind}s; take"
                 f" callbacks=[...,{CONFIG_KEY[evidence.kind]},...] for this module"
             )
-        pl_module.rule.numbers = self.search_rule(evidence)
-        pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.numbers)
+        pl_module.rule.values = self.search_rule(evidence)
+        pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.values)
         self.on_rule_found(trainer, pl_module)
         self._store_in_checkpoint(trainer, pl_module)
 
@@ -71,8 +71,8 @@ class ThresholdSearchCallback(Callback):
 
 def _write_rule(path: Path, module: EvaluatedModule) -> None:
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.numbers):
-        checkpoint["state_dict"]["rule._extra_state"] = module.rule.numbers
+    if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.values):
+        checkpoint["state_dict"]["rule._extra_state"] = module.rule.values
         unfinished = path.with_suffix(".tmp")
         torch.save(checkpoint, unfinished)
         unfinished.replace(path)
@@ -125,11 +125,11 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
         objective = "dice of lesions" if self.lesions_only else "dice"
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}
-        warning = "no better than predicting nothing" if found.trivial else None
+        warning = "no better than predicting nothing" if found.no_better_than_empty else None
         return {
             "objective": objective,
             "score": found.score,
-            "at_half": found.at_half,
+            "at_half": found.score_at_half,
             "warning": warning,
         }
 
@@ -197,7 +197,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         warm = torch.tensor(
             [[0.5, t, 1.0] for t in self._fit_temperatures(evidence)], dtype=torch.float64
         )
-        if evidence.exclusive and self.demand.at_least:
+        if evidence.exclusive and self.demand.min_metrics:
             raise UserError(
                 "callbacks.threshold_search.min_metrics bounds a threshold, and classes that"
                 " exclude one another have none; leave it out"
@@ -225,22 +225,22 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
             {
                 "objective": self.demand.objective,
                 "score": f.score,
-                "at_half": f.at_half,
-                "warning": f.unsearched or f.missed or said[f.trivial],
+                "at_half": f.score_at_half,
+                "warning": f.skip_reason or f.unmet_bound or said[f.no_better_than_constant],
             }
             for f in found
         ]
         self._missed = next(
             (
-                f"{name}: {f.missed}"
+                f"{name}: {f.unmet_bound}"
                 for name, f in zip(evidence.classes, found, strict=True)
-                if f.missed
+                if f.unmet_bound
             ),
             None,
         )
         return torch.tensor(
             [
-                [f.threshold, t, float(f.missed is None)]
+                [f.threshold, t, float(f.unmet_bound is None)]
                 for f, t in zip(found, warm[:, 1].tolist(), strict=True)
             ],
             dtype=torch.float64,
@@ -275,7 +275,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
 
     def _selection(self, evidence: ClassificationEvidence) -> dict[str, Any]:
         """Map each class to its rule, what that was selected by, and what it reaches on val."""
-        demand = {"objective": self.demand.objective, "at_least": dict(self.demand.at_least)}
+        demand = {"objective": self.demand.objective, "at_least": dict(self.demand.min_metrics)}
         found: dict[str, Any] = {}
         for c, name in enumerate(evidence.classes):
             threshold, divisor, _ = evidence.rule[0, c].tolist()
@@ -293,7 +293,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a checkpoint whose rule does not keep the demanded bounds."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
-        if isinstance(rule, ClassificationRule) and not bool(rule.numbers[:, 2].all()):
+        if isinstance(rule, ClassificationRule) and not bool(rule.values[:, 2].all()):
             raise UserError(
                 "this checkpoint's threshold does not keep the bounds it was searched under;"
                 f" {UNREACHED_HINT.format('EPOCHS_OF_RUN')}"

@@ -5,7 +5,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
 
-from datamodules.arguments import Fraction, Whole, validated
+from datamodules.arguments import Fraction, NonNegativeInt, validated
 
 
 @validated
@@ -47,7 +47,7 @@ class SWAWeightAverage(WeightAveraging):
         start_epoch: The first epoch (from 0) that counts.
     """
 
-    def __init__(self, start_epoch: Whole) -> None:
+    def __init__(self, start_epoch: NonNegativeInt) -> None:
         super().__init__(use_buffers=True)
         self.start_epoch = start_epoch
         self._epoch_ends = False

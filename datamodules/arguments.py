@@ -21,8 +21,8 @@ from datamodules.errors import UserError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
-CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
-TEXT = {
+VALIDATION_CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
+TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -33,7 +33,7 @@ TEXT = {
 }
 
 
-class Meaning(str):
+class AllowedValues(str):
     """The values that an annotation allows, in words, where its types alone do not say them.
 
     Example:
@@ -49,27 +49,27 @@ def _ascending(values: Sequence[float]) -> Sequence[float]:
     return values
 
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
 Channels = Literal[1, 3]
 FilePath = str | Path
 FractionRange = Annotated[
     Sequence[Fraction],
     Field(min_length=2, max_length=2),
     AfterValidator(_ascending),
-    Meaning("two numbers from 0 to 1, the smaller one first"),
+    AllowedValues("two numbers from 0 to 1, the smaller one first"),
 ]
 PositiveRange = Annotated[
-    Sequence[Positive],
+    Sequence[PositiveFloat],
     Field(min_length=2, max_length=2),
     AfterValidator(_ascending),
-    Meaning("two numbers above 0, the smaller one first"),
+    AllowedValues("two numbers above 0, the smaller one first"),
 ]
-Names = Annotated[Sequence[str], Field(min_length=1), Meaning("a list of names")]
+Names = Annotated[Sequence[str], Field(min_length=1), AllowedValues("a list of names")]
 
 
 class ArgumentError(UserError):
@@ -96,11 +96,11 @@ class ArgumentError(UserError):
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path]
         return f"{where or ''}{''.join(parts)}".removeprefix(".")
 
-    def inside(self, *outer: str | int) -> "ArgumentError":
+    def nested_in(self, *outer: str | int) -> "ArgumentError":
         """Return the same error for an argument nested below `outer`, such as `stages`, 0."""
         return ArgumentError(self.owner, (*outer, *self.path), self.problem)
 
-    def below(self, key: str) -> "ArgumentError":
+    def with_key(self, key: str) -> "ArgumentError":
         """Return the same error with a configuration key in place of the argument's name."""
         return ArgumentError(self.owner, (key,), self.problem, "")
 
@@ -119,9 +119,9 @@ def validated(target: Target) -> Target:
         argument is not allowed.
     """
     if isinstance(target, type):
-        target.__init__ = _checked(target.__init__, target.__name__)  # type: ignore[misc]
+        target.__init__ = _raise_argument_errors(target.__init__, target.__name__)  # type: ignore[misc]
         return target
-    return _checked(target, target.__name__)  # type: ignore[return-value]
+    return _raise_argument_errors(target, target.__name__)  # type: ignore[return-value]
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
@@ -136,9 +136,9 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         ArgumentError: The value is not allowed.
     """
     try:
-        TypeAdapter(annotation, config=CONFIG).validate_python(value)
+        TypeAdapter(annotation, config=VALIDATION_CONFIG).validate_python(value)
     except ValidationError as error:
-        raise ArgumentError("", key.split("."), _problem(value, annotation), "") from error
+        raise ArgumentError("", key.split("."), _describe_problem(value, annotation), "") from error
 
 
 def check_partial(argument: str, call: Any) -> None:
@@ -162,18 +162,18 @@ def check_partial(argument: str, call: Any) -> None:
             raise ArgumentError(
                 function.__name__,
                 (argument, name),
-                f"={plain(value)} is no argument of {function.__name__}",
+                f"={format_config_value(value)} is no argument of {function.__name__}",
             )
         try:
-            TypeAdapter(hints[name], config=CONFIG).validate_python(value)
+            TypeAdapter(hints[name], config=VALIDATION_CONFIG).validate_python(value)
         except ValidationError as error:
             raise ArgumentError(
-                function.__name__, (argument, name), _problem(value, hints[name])
+                function.__name__, (argument, name), _describe_problem(value, hints[name])
             ) from error
 
 
-def _checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
-    check = validate_call(config=CONFIG)(function)
+def _raise_argument_errors(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    check = validate_call(config=VALIDATION_CONFIG)(function)
     title = getattr(function, "__name__", owner)
 
     @wraps(function)
@@ -183,12 +183,12 @@ def _checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
         except ValidationError as error:
             if error.title.split(".")[-1] != title:
                 raise  # of another library that the function calls
-            raise _error(error, function, owner, args, kwargs) from None
+            raise _to_argument_error(error, function, owner, args, kwargs) from None
 
     return call
 
 
-def _error(
+def _to_argument_error(
     error: ValidationError,
     function: Callable[..., Any],
     owner: str,
@@ -229,14 +229,14 @@ def _error(
     for key in first["loc"][
         1:
     ]:  # into mappings, whose keys a user writes; a list is refused as a whole
-        inner = _values_of(annotation)
+        inner = _mapping_value_type(annotation)
         if inner is None or not isinstance(value, Mapping) or key not in value:
             break
         path, value, annotation = [*path, str(key)], value[key], inner
-    return ArgumentError(owner, path, _problem(value, annotation))
+    return ArgumentError(owner, path, _describe_problem(value, annotation))
 
 
-def _values_of(annotation: Any) -> Any:
+def _mapping_value_type(annotation: Any) -> Any:
     """Return the value annotation of a mapping; None unless it is a plain or optional mapping."""
     parts = (
         [part for part in get_args(annotation) if part is not type(None)]
@@ -251,57 +251,58 @@ def _values_of(annotation: Any) -> Any:
     return get_args(mappings[0])[1] if len(parts) == len(mappings) == 1 else None
 
 
-def _problem(value: Any, annotation: Any) -> str:
-    near = get_close_matches(str(value), _choices(annotation), n=1, cutoff=0.6)
-    return f"={plain(value)} is not allowed; it must be {meaning(annotation)}" + (
-        f" (did you mean {near[0]}?)" if near else ""
+def _describe_problem(value: Any, annotation: Any) -> str:
+    near = get_close_matches(str(value), _literal_choices(annotation), n=1, cutoff=0.6)
+    return (
+        f"={format_config_value(value)} is not allowed; it must be"
+        f" {describe_annotation(annotation)}" + (f" (did you mean {near[0]}?)" if near else "")
     )
 
 
-def _choices(annotation: Any) -> list[str]:
+def _literal_choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
+    return [choice for part in get_args(annotation) for choice in _literal_choices(part)]
 
 
-def meaning(annotation: Any) -> str:
+def describe_annotation(annotation: Any) -> str:
     """Say in words what an annotation allows: `a number from 0 to 1, or null`."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
-        said = next((part for part in about if isinstance(part, Meaning)), None)
-        return said or meaning(base) + _bounds(about)
+        said = next((part for part in about if isinstance(part, AllowedValues)), None)
+        return said or describe_annotation(base) + _describe_bounds(about)
     if get_origin(annotation) in (Union, types.UnionType):
-        parts = [meaning(part) for part in get_args(annotation) if part is not type(None)]
+        parts = [
+            describe_annotation(part) for part in get_args(annotation) if part is not type(None)
+        ]
         parts = list(dict.fromkeys(parts)) + ["null"] * (type(None) in get_args(annotation))
         return ", or ".join(parts)
     if get_origin(annotation) is Literal:
-        choices = [plain(choice) for choice in get_args(annotation)]
+        choices = [format_config_value(choice) for choice in get_args(annotation)]
         return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else choices[0]
     origin = get_origin(annotation) or annotation
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return (
-            f"a mapping of names to {_several(get_args(annotation)[1])}"
+            f"a mapping of names to {_plural(get_args(annotation)[1])}"
             if len(get_args(annotation)) == 2
             else "a mapping"
         )
     if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str:
-        return (
-            f"a list of {_several(get_args(annotation)[0])}" if get_args(annotation) else "a list"
-        )
-    if origin in TEXT:
-        return TEXT[origin]
+        return f"a list of {_plural(get_args(annotation)[0])}" if get_args(annotation) else "a list"
+    if origin in TYPE_NAMES:
+        return TYPE_NAMES[origin]
     if origin is Callable:
         return "something that can be called (a _target_ with _partial_: true)"
     return f"made by a _target_ ({getattr(origin, '__name__', origin)})"
 
 
-def _several(annotation: Any) -> str:
+def _plural(annotation: Any) -> str:
     return re.sub(
-        r"^(?:an? )?(whole number|number|list|mapping)\b", r"\1s", meaning(annotation)
+        r"^(?:an? )?(whole number|number|list|mapping)\b", r"\1s", describe_annotation(annotation)
     ).replace("text", "names")
 
 
-def _bounds(about: Sequence[Any]) -> str:
+def _describe_bounds(about: Sequence[Any]) -> str:
     """Words for the bounds among the metadata of an `Annotated`."""
     found = [
         part
@@ -329,14 +330,18 @@ def _bounds(about: Sequence[Any]) -> str:
     return f" {' and '.join(said)}" if said else ""
 
 
-def plain(value: Any) -> str:
+def format_config_value(value: Any) -> str:
     """A value as a user writes it on the command line; long ones are cut."""
     if value is None or isinstance(value, bool):
         said = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, Mapping):
-        said = "{" + ",".join(f"{key}:{plain(item)}" for key, item in value.items()) + "}"
+        said = (
+            "{"
+            + ",".join(f"{key}:{format_config_value(item)}" for key, item in value.items())
+            + "}"
+        )
     elif isinstance(value, list | tuple):
-        said = "[" + ",".join(map(plain, value)) + "]"
+        said = "[" + ",".join(map(format_config_value, value)) + "]"
     else:
         said = str(value)
     return said if len(said) <= 120 else f"{said[:117]}..."

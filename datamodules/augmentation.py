@@ -6,23 +6,30 @@ from typing import Annotated
 import albumentations as A
 from pydantic import Field
 
-from datamodules.arguments import Fraction, NonNegative, Number, Positive, PositiveRange, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveRange,
+    validated,
+)
 from datamodules.image_size import ImageSize, ImageSizeLike
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
 
 
-Share = Annotated[Number, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
+ScaleChange = Annotated[FiniteFloat, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
 
 
 @validated
 def mri(
     flip: Fraction = 0.5,
-    rotate_degrees: NonNegative = 15.0,
-    scale: Share = 0.0,
+    rotate_degrees: NonNegativeFloat = 15.0,
+    scale: ScaleChange = 0.0,
     affine: Fraction = 0.5,
     elastic: Fraction = 0.2,
-    elastic_alpha: Positive = 60.0,
+    elastic_alpha: PositiveFloat = 60.0,
     blur: Fraction = 0.1,
     brightness: Fraction = 0.2,
     contrast: Fraction = 0.2,
@@ -69,7 +76,7 @@ def radiograph(
     crop: PositiveRange = (0.08, 1.0),
     aspect: PositiveRange = (0.75, 1.33),
     flip: Fraction = 0.5,
-    rotate_degrees: NonNegative = 15.0,
+    rotate_degrees: NonNegativeFloat = 15.0,
     rotate: Fraction = 1.0,
     brightness: Fraction = 0.0,
     contrast: Fraction = 0.0,
@@ -109,11 +116,11 @@ def radiograph(
 def chest(
     flip: Fraction = 0.5,
     vertical_flip: Fraction = 0.0,
-    rotate_degrees: NonNegative = 10.0,
-    scale: Share = 0.1,
+    rotate_degrees: NonNegativeFloat = 10.0,
+    scale: ScaleChange = 0.1,
     affine: Fraction = 0.7,
     elastic: Fraction = 0.2,
-    elastic_alpha: Positive = 60.0,
+    elastic_alpha: PositiveFloat = 60.0,
     brightness: Fraction = 0.2,
     contrast: Fraction = 0.2,
     intensity: Fraction = 0.5,
@@ -155,7 +162,7 @@ def chest(
 
 @validated
 def bone_scan(
-    rotate_degrees: NonNegative = 5.0,
+    rotate_degrees: NonNegativeFloat = 5.0,
     translate: Fraction = 0.02,
     affine: Fraction = 1.0,
     brightness: Fraction = 0.1,

@@ -18,7 +18,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
 from torch.utils.data import DataLoader
 
-from datamodules.arguments import Channels, Count, FilePath, Whole, check_partial, validated
+from datamodules.arguments import (
+    Channels,
+    FilePath,
+    NonNegativeInt,
+    PositiveInt,
+    check_partial,
+    validated,
+)
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.cache_builder import build_cache
@@ -38,7 +45,7 @@ from datamodules.manifest.validation import (
 from datamodules.sampling.config import EpochConfig, SamplingConfig
 from datamodules.sampling.epoch_sampler import (
     EvaluationSampler,
-    ResumableLoader,
+    ResumableDataLoader,
     SamplingPool,
     TrainingSampler,
 )
@@ -48,10 +55,10 @@ from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
 NumWorkers = int | Literal["auto"]
 
 
-def training_loader(
+def build_training_loader(
     dataset: ManifestDataset,
     pool: SamplingPool,
-    plan: Callable[[int], EpochConfig],
+    epoch_config: Callable[[int], EpochConfig],
     trainer: Trainer | None,
     num_workers: NumWorkers,
 ) -> DataLoader:
@@ -73,8 +80,8 @@ def training_loader(
             else 0
         )
 
-    keys = TrainingSampler(pool, plan, dataset.seed, epoch, *rank_of(trainer))
-    return ResumableLoader(
+    keys = TrainingSampler(pool, epoch_config, dataset.seed, epoch, *get_rank(trainer))
+    return ResumableDataLoader(
         consumed=consumed,
         dataset=dataset,
         batch_sampler=keys,
@@ -82,7 +89,7 @@ def training_loader(
     )
 
 
-def evaluation_loader(
+def build_evaluation_loader(
     dataset: ManifestDataset,
     rows: np.ndarray,
     trainer: Trainer | None,
@@ -91,11 +98,11 @@ def evaluation_loader(
     num_workers: NumWorkers,
 ) -> DataLoader:
     """Load every row once, sharded over the trainer's ranks."""
-    keys = EvaluationSampler(rows, batch_size, image_size, *rank_of(trainer))
+    keys = EvaluationSampler(rows, batch_size, image_size, *get_rank(trainer))
     return DataLoader(dataset, batch_sampler=keys, **_loader_arguments(dataset.seed, num_workers))
 
 
-def rank_of(trainer: Trainer | None) -> tuple[int, int]:
+def get_rank(trainer: Trainer | None) -> tuple[int, int]:
     """Return the rank of this process and the number of processes."""
     return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
@@ -203,7 +210,7 @@ class ServingDataModule(LightningDataModule):
         )
 
     def _loss_weights(self) -> np.ndarray | None:
-        if not (self.sampling.hard_in_loss and self.sampling.boosts_hard):
+        if not (self.sampling.hard_in_loss and self.sampling.uses_hard_examples):
             return None
         weights = np.ones(len(self.table))
         weights[self.pool.rows] = self.pool.hard_weight
@@ -213,7 +220,7 @@ class ServingDataModule(LightningDataModule):
         """Training batches of an epoch on each rank."""
         return self.pool.batches(self.epoch_config(epoch), world_size)
 
-    def trained_image_size(self) -> ImageSize:
+    def current_image_size(self) -> ImageSize:
         """Return the canvas for evaluation: the running epoch's in a fit, else the weights'.
 
         A size that the user gave for a test or a prediction wins over that of the weights.
@@ -225,7 +232,7 @@ class ServingDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Augmented batches in an order that follows from (seed, epoch)."""
-        return training_loader(
+        return build_training_loader(
             self.dataset(evaluation=False),
             self.pool,
             self.epoch_config,
@@ -248,15 +255,15 @@ class ServingDataModule(LightningDataModule):
     def _evaluation_dataloader(self, *splits: str) -> DataLoader:
         rows, sizes = (
             np.flatnonzero(self.table.rows["split"].isin(splits)),
-            (self.eval_batch_size, self.trained_image_size),
+            (self.eval_batch_size, self.current_image_size),
         )
-        return evaluation_loader(
+        return build_evaluation_loader(
             self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the image size these weights are trained on, if it is not `image_size`."""
-        size = self.trained_image_size()
+        size = self.current_image_size()
         return {"image_size": size.as_config} if size != self.image_size else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -305,26 +312,26 @@ class ManifestDataModule(ServingDataModule, ABC):
         root: FilePath,
         cache_dir: FilePath,
         image_size: ImageSizeLike,
-        evaluation_size: Count | Literal["native"] = "native",
+        evaluation_size: PositiveInt | Literal["native"] = "native",
         cache_size: ImageSizeLike | None = None,
-        batch_size: Count = 16,
-        eval_batch_size: Count | None = None,
-        batches_per_epoch: Count | None = None,
+        batch_size: PositiveInt = 16,
+        eval_batch_size: PositiveInt | None = None,
+        batches_per_epoch: PositiveInt | None = None,
         channels: Channels = 1,
         augmentation: A.Compose | None = None,
         sampling: SamplingConfig | None = None,
         cls_prob: str | None = None,
         split: Literal["folders", "group"] = "folders",
-        folds: Whole = 0,
-        fold: Whole | None = None,
+        folds: NonNegativeInt = 0,
+        fold: NonNegativeInt | None = None,
         fold_pool: Literal["train_val", "train"] = "train_val",
-        seed: Whole = 0,
+        seed: NonNegativeInt = 0,
         near_duplicates: Literal["report", "join"] = "report",
         allow_leaks: bool = False,
         predict_splits: Annotated[
             Sequence[Literal["train", "val", "test"]], Field(min_length=1)
         ] = ("test",),
-        num_workers: Whole | Literal["auto"] = "auto",
+        num_workers: NonNegativeInt | Literal["auto"] = "auto",
         inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
@@ -333,7 +340,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         check_image_size(image_size, "image_size")
         self.image_size = ImageSize.from_config(image_size)
-        self._cache_follows = cache_size is None
+        self._cache_size_follows_image_size = cache_size is None
         self.cache_size = (
             self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
         )
@@ -352,13 +359,13 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
         check_folds(folds, fold)
 
-    def resize(self, image_size: ImageSize) -> None:
+    def set_image_size(self, image_size: ImageSize) -> None:
         """Take another image size; call it before the data is prepared.
 
         Decoded images are kept at it too, unless `cache_size` was given.
         """
         self.image_size = image_size
-        if self._cache_follows:
+        if self._cache_size_follows_image_size:
             self.cache_size = image_size
 
     @abstractmethod
@@ -389,27 +396,27 @@ class ManifestDataModule(ServingDataModule, ABC):
         )
         if self.cls_prob:
             manifest = attach_scores(manifest, self.cls_prob)
-        elif self.sampling.boosts_hard and "cls_prob" in manifest.rows:
+        elif self.sampling.uses_hard_examples and "cls_prob" in manifest.rows:
             for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
                 self.cleaning.count(
                     "cls_prob came with the table: whether its network had seen the image is not"
                     " known",
                     id,
                 )
-        return self.with_split(manifest)
+        return self.finalize_table(manifest)
 
-    def with_split(self, manifest: Manifest) -> Manifest:
+    def finalize_table(self, manifest: Manifest) -> Manifest:
         """Return the table as it is served, for a data set whose rows depend on their split."""
         return manifest
 
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images; leaks are checked here, because the check needs their content."""
-        cache = self.decoded()
+        cache = self.open_cache()
         self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
         return cache
 
-    def decoded(self) -> ImageCache:
+    def open_cache(self) -> ImageCache:
         """Build or open the cache; count odd images and masks, and refuse if most are odd."""
         cache = build_cache(self.table, self.cache_size, self.channels, self.cache_dir)
         check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning)

@@ -14,37 +14,37 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from datamodules.arguments import FilePath, NonNegative, Whole, validated
+from datamodules.arguments import FilePath, NonNegativeFloat, NonNegativeInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import SUFFIXES, image_size
+from datamodules.formats.image_io import IMAGE_SUFFIXES, read_image_size
 from datamodules.formats.voc import Corners, fit_to_image, read_voc
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import SPLITS, Manifest
 from datamodules.manifest.validation import CleaningReport, check_ground_truth
 from datamodules.sampling.strata import NO_LESION
 
-LABELS = {"0": 0, "1": 1}
+LABEL_VALUES = {"0": 0, "1": 1}
 
 
 @dataclass
-class BoneLabels:
+class BoneScanLabels:
     """Content of a label file.
 
     Attributes:
-        of: File name to 0 or 1, in the file's order.
-        line: File name to the line, from 1, that names it first.
-        blank: Number of empty lines.
+        by_file: File name to 0 or 1, in the file's order.
+        line_numbers: File name to the line, from 1, that names it first.
+        n_blank: Number of empty lines.
         repeated: Names that occur again with the same label.
     """
 
-    of: dict[str, int] = field(default_factory=dict)
-    line: dict[str, int] = field(default_factory=dict)
-    blank: int = 0
+    by_file: dict[str, int] = field(default_factory=dict)
+    line_numbers: dict[str, int] = field(default_factory=dict)
+    n_blank: int = 0
     repeated: list[str] = field(default_factory=list)
 
 
-def read_labels(path: Path) -> BoneLabels:
+def read_bone_labels(path: Path) -> BoneScanLabels:
     """Read a label file, with the line endings of any system.
 
     It is UTF-8 with or without a byte-order mark, or UTF-16 with one.
@@ -53,20 +53,23 @@ def read_labels(path: Path) -> BoneLabels:
         ManifestError: unreadable, without any label, or a line that has no tab, no name, a label
             other than 0 and 1, or another label than an earlier line of the same image.
     """
-    labels = BoneLabels()
-    for number, line in enumerate(io.StringIO(_read_text(path), newline=None), start=1):
+    labels = BoneScanLabels()
+    for number, line in enumerate(io.StringIO(_read_label_text(path), newline=None), start=1):
         if not line.strip():
-            labels.blank += 1
+            labels.n_blank += 1
             continue
-        name, label = _parse_labels(path, number, line.strip(" \r\n"))
-        if labels.of.setdefault(name, label) != label:
-            first = f"is {labels.of[name]} in line {labels.line[name]} and {label} in line {number}"
+        name, label = _parse_label_line(path, number, line.strip(" \r\n"))
+        if labels.by_file.setdefault(name, label) != label:
+            first = (
+                f"is {labels.by_file[name]} in line {labels.line_numbers[name]} and {label} in line"
+                f" {number}"
+            )
             raise ManifestError(
                 f"{path}: the label of '{name}' {first}; remove the line that is wrong"
             )
-        if labels.line.setdefault(name, number) != number:
+        if labels.line_numbers.setdefault(name, number) != number:
             labels.repeated.append(name)
-    if not labels.of:
+    if not labels.by_file:
         raise ManifestError(
             f"{path} holds no label; write one line an image, such as '1.jpg<TAB>0', or restore the"
             " file"
@@ -74,7 +77,7 @@ def read_labels(path: Path) -> BoneLabels:
     return labels
 
 
-def _parse_labels(path: Path, number: int, line: str) -> tuple[str, int]:
+def _parse_label_line(path: Path, number: int, line: str) -> tuple[str, int]:
     if "\t" not in line:
         raise ManifestError(
             f"line {number} of {path} has no tab ('{line[:60]}'); write the image's name, a tab,"
@@ -86,15 +89,15 @@ def _parse_labels(path: Path, number: int, line: str) -> tuple[str, int]:
             f"line {number} of {path} names no image before its tab; write the image's name there,"
             " or remove the line"
         )
-    if label not in LABELS:
+    if label not in LABEL_VALUES:
         raise ManifestError(
             f"line {number} of {path} labels '{name}' as '{label[:60]}'; write 0 for normal or 1"
             " for abnormal"
         )
-    return name, LABELS[label]
+    return name, LABEL_VALUES[label]
 
 
-def _read_text(path: Path) -> str:
+def _read_label_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return data.decode(
@@ -126,13 +129,13 @@ def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
     return [[str(number) for number in together] for together in identical]
 
 
-def join_views(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dict[str, str]:
+def group_patients(numbers: Iterable[str], same_patient: Iterable[Sequence[str]]) -> dict[str, str]:
     """Map each patient number to its group, which for most is the number itself.
 
-    Numbers that any list in `together` connects share the lowest of theirs.
+    Numbers that any list in `same_patient` connects share the lowest of theirs.
     """
     groups: list[set[str]] = []
-    for connected in map(set, together):
+    for connected in map(set, same_patient):
         for other in [group for group in groups if group & connected]:
             connected |= other
             groups.remove(other)
@@ -147,7 +150,7 @@ def join_views(numbers: Iterable[str], together: Iterable[Sequence[str]]) -> dic
     return group_of
 
 
-def find_copies(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
+def find_identical_scans(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
     """Find patient numbers whose scans are the same file, byte by byte; reads only equal sizes.
 
     Args:
@@ -186,26 +189,26 @@ def patient_strata(rows: pd.DataFrame) -> pd.Series:
     return rows["group"].map(abnormal).fillna(NO_LESION)
 
 
-VIEW_COLUMNS = {"abnormal": "boxes", "normal": "physiological"}  # by an object's name in lower case
-Boxes = dict[str, list[list[float]]]
+BOX_COLUMNS = {"abnormal": "boxes", "normal": "physiological"}  # by an object's name in lower case
+BoxesByColumn = dict[str, list[list[float]]]
 
 
 @dataclass(frozen=True)
-class BoneBoxes:
+class BoneScanBoxReader:
     """Reads the boxes of each image, those of `wholeBodyANT/1.jpg` from `wholeBodyANT/ant/1.xml`.
 
     Attributes:
         tolerance: Pixels by which a box may reach beyond its image; it is cut off at the border.
-        bad: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing is
-            known of its image's boxes.
+        on_error: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing
+            is known of its image's boxes.
         cleaning: Takes the counts of what was cut, left out or odd.
     """
 
     tolerance: float
-    bad: str
+    on_error: str
     cleaning: CleaningReport
 
-    def columns(self, rows: pd.DataFrame) -> dict[str, pd.Series]:
+    def read_columns(self, rows: pd.DataFrame) -> dict[str, pd.Series]:
         """Return the columns `boxes` and `physiological`; None where an image has no usable XML.
 
         Each cell is a list of [x1, y1, x2, y2] in the image's own pixels.
@@ -216,20 +219,22 @@ class BoneBoxes:
         Raises:
             ManifestError: a file that cannot be used, and `bad` is not `drop`.
         """
-        found = [self._image_boxes(*row) for row in self._attach_files(rows)]
+        found = [self._read_or_drop(*row) for row in self._iter_annotation_files(rows)]
         return {
             name: pd.Series([boxes and boxes[name] for boxes in found], rows.index, dtype=object)
-            for name in VIEW_COLUMNS.values()
+            for name in BOX_COLUMNS.values()
         }
 
-    def _attach_files(self, rows: pd.DataFrame) -> Iterator[tuple[str, Path | None, int, int, int]]:
+    def _iter_annotation_files(
+        self, rows: pd.DataFrame
+    ) -> Iterator[tuple[str, Path | None, int, int, int]]:
         """Id, XML, label, height and width of every row; an XML without an image is counted."""
         files: dict[str, dict[str, Path]] = {}
         images = [Path(image) for image in rows["image"]]
         for folder, view in {
             str(image.parent): view for image, view in zip(images, rows["view"], strict=True)
         }.items():
-            files[folder] = _annotations(Path(folder), view)
+            files[folder] = _list_xml_files(Path(folder), view)
             for stem in sorted(
                 files[folder].keys()
                 - {image.stem for image in images if str(image.parent) == folder}
@@ -241,16 +246,16 @@ class BoneBoxes:
         for id, image, (label, height, width) in zip(rows["id"], images, numbers, strict=True):
             yield id, files[str(image.parent)].get(image.stem), label, height, width
 
-    def _image_boxes(
+    def _read_or_drop(
         self, id: str, path: Path | None, label: int, height: int, width: int
-    ) -> Boxes | None:
+    ) -> BoxesByColumn | None:
         if path is None:
             self.cleaning.count("image without an XML: nothing is known of its boxes", id)
             return None
         try:
-            boxes = self._read(id, path, height, width)
+            boxes = self._read_boxes(id, path, height, width)
         except ManifestError as error:
-            if self.bad == "refuse":
+            if self.on_error == "refuse":
                 raise ManifestError(
                     f"{error}, or go on without such files with datamodule.bad_boxes=drop"
                 ) from error
@@ -267,7 +272,7 @@ class BoneBoxes:
             self.cleaning.count(f"{kind}: the label is believed", id)
         return boxes
 
-    def _read(self, id: str, path: Path, height: int, width: int) -> Boxes:
+    def _read_boxes(self, id: str, path: Path, height: int, width: int) -> BoxesByColumn:
         voc = read_voc(path)
         if voc.size not in (None, (height, width)):
             said = (
@@ -277,12 +282,12 @@ class BoneBoxes:
             raise ManifestError(
                 f"{path} {said}; take image and XML from the same export, or remove the file"
             )
-        boxes: Boxes = {name: [] for name in VIEW_COLUMNS.values()}
+        boxes: BoxesByColumn = {name: [] for name in BOX_COLUMNS.values()}
         for name, corners in voc.objects:
             inside = fit_to_image(voc, corners, height, width, self.tolerance)
             if inside != corners:
                 self.cleaning.count("box that stands out of its image: cut off at the border", id)
-            column = VIEW_COLUMNS.get(name.lower())
+            column = BOX_COLUMNS.get(name.lower())
             if column is None:
                 self.cleaning.count(
                     "box that is named neither Normal nor Abnormal: left out", f"{id} {name}"
@@ -294,7 +299,7 @@ class BoneBoxes:
         return boxes
 
 
-def _annotations(folder: Path, view: str) -> dict[str, Path]:
+def _list_xml_files(folder: Path, view: str) -> dict[str, Path]:
     """Stem to XML of the folder's subfolder that is named as the view in lower case."""
     place = folder / view.lower()
     there = sorted(place.iterdir()) if view and place.is_dir() else []
@@ -307,10 +312,10 @@ def _has_area(corners: Corners) -> bool:
 
 
 INDEX_COLUMNS = ("id", "folder", "image", "part", "side", "view", "number", "label")
-SCAN_NAME_PATTERN = re.compile(
+FOLDER_NAME_PATTERN = re.compile(
     r"(?P<part>.+?)(?:(?P<side>[LR])?(?P<view>ANT|POST))?"
 )  # kneeLANT, headPOST, vertbra
-PART_NAMES = {
+BODY_PARTS = {
     name: name
     for name in (
         "ankle",
@@ -324,19 +329,19 @@ PART_NAMES = {
         "wholeBody",
     )
 }
-PART_NAMES |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
+BODY_PARTS |= {"sho": "shoulder", "vertbra": "vertebra"}  # as the published folders are spelled
 
 
-def parse_folder(name: str) -> tuple[str, str, str]:
+def parse_folder_name(name: str) -> tuple[str, str, str]:
     """Split a folder's name into part, side (L, R or empty) and view (ANT, POST or empty).
 
     An unknown part keeps its spelling.
     """
-    found = SCAN_NAME_PATTERN.fullmatch(name)
+    found = FOLDER_NAME_PATTERN.fullmatch(name)
     part, side, view = (
         (found["part"], found["side"] or "", found["view"] or "") if found else (name, "", "")
     )
-    return PART_NAMES.get(part, part), side, view
+    return BODY_PARTS.get(part, part), side, view
 
 
 def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.DataFrame:
@@ -358,9 +363,9 @@ def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.Data
         ManifestError: no such folder, a label file that cannot be used, or unmatched files that are
             to be refused.
     """
-    folders = _labeled_rows(root)
+    folders = _labeled_folders(root)
     if not folders:
-        deeper = next((folder for folder in _folders(root) if _labeled_rows(folder)), None)
+        deeper = next((folder for folder in _subfolders(root) if _labeled_folders(folder)), None)
         raise ManifestError(
             f"{root} has no folder that holds a .txt of its own name, such as"
             f" wholeBodyPOST/wholeBodyPOST.txt{f' (but {deeper} has)' if deeper else ''}; set"
@@ -372,23 +377,23 @@ def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.Data
     )
 
 
-def _folders(root: Path) -> list[Path]:
+def _subfolders(root: Path) -> list[Path]:
     with os.scandir(root) as entries:
         return sorted(Path(entry.path) for entry in entries if entry.is_dir())
 
 
-def _labeled_rows(root: Path) -> list[Path]:
-    return [folder for folder in _folders(root) if (folder / f"{folder.name}.txt").is_file()]
+def _labeled_folders(root: Path) -> list[Path]:
+    return [folder for folder in _subfolders(root) if (folder / f"{folder.name}.txt").is_file()]
 
 
 def _index_columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence[list[Any]]:
     """The COLUMNS of one folder."""
     file = folder / f"{folder.name}.txt"
-    labels = read_labels(file)
-    _count_odd(folder.name, labels, cleaning)
+    labels = read_bone_labels(file)
+    _count_irregularities(folder.name, labels, cleaning)
     names = _match_files(file, labels, unmatched, cleaning)
     n, place = len(names), f"{folder}{os.sep}"
-    part, side, view = parse_folder(folder.name)
+    part, side, view = parse_folder_name(folder.name)
     numbers = [_patient_number(name) for name in names]
     ids, paths = [f"{folder.name}/{name}" for name in names], [place + name for name in names]
     return (
@@ -399,7 +404,7 @@ def _index_columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Se
         [side] * n,
         [view] * n,
         numbers,
-        [labels.of[name] for name in names],
+        [labels.by_file[name] for name in names],
     )
 
 
@@ -408,15 +413,15 @@ def _patient_number(name: str) -> str:
     return stem.lstrip("0") or "0"
 
 
-def _count_odd(folder: str, labels: BoneLabels, cleaning: CleaningReport) -> None:
-    part, _, view = parse_folder(folder)
-    if part not in PART_NAMES.values():
+def _count_irregularities(folder: str, labels: BoneScanLabels, cleaning: CleaningReport) -> None:
+    part, _, view = parse_folder_name(folder)
+    if part not in BODY_PARTS.values():
         cleaning.count(
             "folder of a part that BS-80K does not have: indexed by its own name", folder
         )
     if not view:
         cleaning.count("folder whose name says no view, ANT or POST: indexed without one", folder)
-    for _ in range(labels.blank):
+    for _ in range(labels.n_blank):
         cleaning.count("blank line in a label file: skipped", f"{folder}/{folder}.txt")
     for name in labels.repeated:
         cleaning.count(
@@ -425,20 +430,20 @@ def _count_odd(folder: str, labels: BoneLabels, cleaning: CleaningReport) -> Non
 
 
 def _match_files(
-    file: Path, labels: BoneLabels, unmatched: str, cleaning: CleaningReport
+    file: Path, labels: BoneScanLabels, unmatched: str, cleaning: CleaningReport
 ) -> list[str]:
     """The names that stand in the label file and in its folder."""
     with os.scandir(file.parent) as entries:
         files = {entry.name for entry in entries if entry.is_file()}
-    missing = [name for name in labels.of if name not in files]
+    missing = [name for name in labels.by_file if name not in files]
     if missing and unmatched == "refuse":
         said = (
             f"{file} names {len(missing)} images that are not in its folder, '{missing[0]}' in line"
-            f" {labels.line[missing[0]]} for one"
+            f" {labels.line_numbers[missing[0]]} for one"
         )
         raise ManifestError(f"{said}; restore them, or set datamodule.unmatched=drop")
-    others = sorted(files - labels.of.keys() - {file.name})
-    strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in SUFFIXES]
+    others = sorted(files - labels.by_file.keys() - {file.name})
+    strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in IMAGE_SUFFIXES]
     if strays and unmatched == "refuse":
         said = f"{file} does not name {len(strays)} images of its folder, '{strays[0]}' for one"
         raise ManifestError(
@@ -453,11 +458,11 @@ def _match_files(
     ):
         for name in names:
             cleaning.count(reason, f"{file.parent.name}/{name}")
-    return [name for name in labels.of if name in files]
+    return [name for name in labels.by_file if name in files]
 
 
-VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
-IDENTICAL = (
+FOLDER_VIEWS = {"POST": ("POST",), "ANT": ("ANT",), "both": ("ANT", "POST")}
+DUPLICATE_PATIENTS = (
     (828, 2244),
     (312, 570),
     (831, 3216),
@@ -494,17 +499,17 @@ class BoneScanDataModule(ManifestDataModule):
         self,
         view: Literal["POST", "ANT", "both"] = "POST",
         part: str = "wholeBody",
-        identical: Sequence[Sequence[Whole]] = IDENTICAL,
+        identical: Sequence[Sequence[NonNegativeInt]] = DUPLICATE_PATIENTS,
         unmatched: Literal["refuse", "drop"] = "refuse",
         bad_boxes: Literal["refuse", "drop"] = "refuse",
-        box_tolerance: NonNegative = 2.0,
+        box_tolerance: NonNegativeFloat = 2.0,
         true_masks: FilePath | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.view, self.part, self.identical = view, part, check_patients(identical)
         self.unmatched = unmatched
-        self.boxes = BoneBoxes(box_tolerance, bad_boxes, self.cleaning)
+        self.box_reader = BoneScanBoxReader(box_tolerance, bad_boxes, self.cleaning)
         self.true_masks = Path(true_masks).expanduser() if true_masks else None
 
     @cached_property
@@ -520,13 +525,15 @@ class BoneScanDataModule(ManifestDataModule):
                 f"{self.root} has no {self.part}; set datamodule.part to one of"
                 f" {', '.join(sorted(set(self.index['part'])))}"
             )
-        group_of = join_views(rows["number"], [*self.identical, *find_copies(rows, self.cleaning)])
+        group_of = group_patients(
+            rows["number"], [*self.identical, *find_identical_scans(rows, self.cleaning)]
+        )
         rows["group"] = rows.pop("number").map(group_of)
         return Manifest(
             rows.assign(stratum=patient_strata(rows)), ("abnormal",), group_is="patient"
         )
 
-    def with_split(self, manifest: Manifest) -> Manifest:
+    def finalize_table(self, manifest: Manifest) -> Manifest:
         """Return the rows of the wanted view with size, place on the canvas, boxes and true masks.
 
         Returns:
@@ -539,7 +546,7 @@ class BoneScanDataModule(ManifestDataModule):
             ManifestError: a split without any of them, an image that cannot be read, an XML that
                 cannot be used, no folder of true masks.
         """
-        of_view = manifest.rows["view"].isin(VIEWS[self.view]) | (self.view == "both")
+        of_view = manifest.rows["view"].isin(FOLDER_VIEWS[self.view]) | (self.view == "both")
         rows = (
             manifest.rows[of_view].drop(columns=["stratum", "folder"]).reset_index(drop=True)
         )  # a patient's stratum says nothing of one view
@@ -553,8 +560,8 @@ class BoneScanDataModule(ManifestDataModule):
                     f"{self.root}: {said}; bring more patients, or set datamodule.view or"
                     " datamodule.seed to another"
                 )
-        rows = rows.join(pd.DataFrame([self._image_path(image) for image in rows["image"]]))
-        rows = rows.assign(**self.boxes.columns(rows))
+        rows = rows.join(pd.DataFrame([self._letterbox_columns(image) for image in rows["image"]]))
+        rows = rows.assign(**self.box_reader.read_columns(rows))
         if self.true_masks:
             if not self.true_masks.is_dir():
                 raise ManifestError(
@@ -566,8 +573,8 @@ class BoneScanDataModule(ManifestDataModule):
         check_ground_truth(found)
         return found
 
-    def _image_path(self, image: str) -> dict[str, float]:
-        height, width = image_size(Path(image))
+    def _letterbox_columns(self, image: str) -> dict[str, float]:
+        height, width = read_image_size(Path(image))
         letterbox = Letterbox(height, width, self.image_size)
         content = letterbox.content
         return {

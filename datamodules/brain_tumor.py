@@ -12,31 +12,31 @@ from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
-from datamodules.formats.image_io import SUFFIXES
+from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 
-FOLDERS = {
+SPLIT_FOLDERS = {
     "train": ("train",),
     "val": ("valid", "val"),
     "test": ("test",),
 }  # split -> names its folder may have
-ANNOTATIONS = "_annotations.coco.json"
+ANNOTATION_FILE = "_annotations.coco.json"
 
 
-def annotation_file(root: Path, split: str) -> Path:
+def find_annotation_file(root: Path, split: str) -> Path:
     """Return the annotation file of a split.
 
     Raises:
         ManifestError: there is no such folder, or no such file in it.
     """
-    folder = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+    folder = next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
     if folder is None:
         raise ManifestError(
-            f"{root} has no folder {' or '.join(FOLDERS[split])}; set datamodule.root to a COCO"
-            " export with train/ valid/ test/"
+            f"{root} has no folder {' or '.join(SPLIT_FOLDERS[split])}; set datamodule.root to a"
+            " COCO export with train/ valid/ test/"
         )
-    path = folder / ANNOTATIONS
+    path = folder / ANNOTATION_FILE
     if not path.is_file():
         raise ManifestError(
             f"{path} does not exist; export as COCO, or set datamodule.root to the folder of train/"
@@ -54,7 +54,7 @@ def original_name(file_name: str) -> str | None:
     return original if mark else None
 
 
-CocoParts = list[
+AnnotatedParts = list[
     tuple[dict[str, Any], Rle]
 ]  # the annotations of one image that were kept, with their masks
 
@@ -86,35 +86,35 @@ class BrainTumorDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """The cleaned export; what was cleaned stands in `self.cleaning`."""
         self._contents: dict[str, dict[str, Any]] = {}
-        self._parts: dict[str, CocoParts] = {}
-        rows = [row for split in FOLDERS for row in self._split_rows(split)]
+        self._parts: dict[str, AnnotatedParts] = {}
+        rows = [row for split in SPLIT_FOLDERS for row in self._split_rows(split)]
         if not rows:
             raise ManifestError(
                 f"{self.root} has no annotated image; annotate some and export again"
             )
-        table = self._one_side_per_original(pd.DataFrame(rows))
+        table = self._drop_straddling_copies(pd.DataFrame(rows))
         self._write_cleaned(set(table["id"]))
         return Manifest(table.reset_index(drop=True), classes=("tumour",), group_is="image")
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
-        path = annotation_file(self.root, split)
+        path = find_annotation_file(self.root, split)
         content = self._contents[split] = read_coco(path)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
-        self._count_file_defects(path.parent, content)
+        self._count_irregularities(path.parent, content)
         rows = []
         for image in content["images"]:
-            parts = self._clean(split, path, image, annotations[image["id"]])
+            parts = self._clean_annotations(split, path, image, annotations[image["id"]])
             if parts or self.unannotated == "negative":
                 rows.append(self._row(split, path.parent, image, parts))
                 self._parts[rows[-1]["id"]] = parts
         return rows
 
-    def _count_file_defects(self, folder: Path, content: dict[str, Any]) -> None:
+    def _count_irregularities(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
-            if file.suffix.lower() in SUFFIXES and file.name not in listed:
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.name not in listed:
                 self.cleaning.count(
                     "file that no annotation file lists: left out", f"{folder.name}/{file.name}"
                 )
@@ -126,9 +126,9 @@ class BrainTumorDataModule(ManifestDataModule):
                     f"{folder.name}: {category['name']} ({category['id']})",
                 )
 
-    def _clean(
+    def _clean_annotations(
         self, split: str, path: Path, image: dict[str, Any], annotations: list[dict[str, Any]]
-    ) -> CocoParts:
+    ) -> AnnotatedParts:
         name = f"{split}/{image['file_name']}"
         parts: dict[str, tuple[dict[str, Any], Rle]] = {}
         for annotation in annotations:
@@ -161,7 +161,7 @@ class BrainTumorDataModule(ManifestDataModule):
         return list(parts.values())
 
     def _row(
-        self, split: str, folder: Path, image: dict[str, Any], parts: CocoParts
+        self, split: str, folder: Path, image: dict[str, Any], parts: AnnotatedParts
     ) -> dict[str, Any]:
         merged = coco_mask.merge([rle for _, rle in parts]) if parts else None
         return {
@@ -177,7 +177,7 @@ class BrainTumorDataModule(ManifestDataModule):
             "stratum": "tumour" if parts else "none",
         }
 
-    def _one_side_per_original(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def _drop_straddling_copies(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Drop `.rf.` copies of an original that a more protected split holds (test, then val).
 
         Only with `split=folders`; a split by group keeps the copies of an original together anyway.

@@ -15,7 +15,7 @@ import pandas as pd
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import SUFFIXES
+from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.manifest.manifest import SPLITS, Manifest
 
 PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMAL-(\d+)-")
@@ -55,14 +55,14 @@ class ChestXrayDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """One row per image file; what was left out stands in `self.cleaning`."""
-        rows = pd.DataFrame([self._row(*found) for found in self._files()])
+        rows = pd.DataFrame([self._row(*found) for found in self._iter_files()])
         if not len(rows):
             raise ManifestError(
                 f"{self.root} holds no image in its class folders; put some there, or set"
                 " datamodule.root=..."
             )
         if self.group == "patient":
-            self._refuse_both_classes(rows)
+            self._check_patient_classes(rows)
         classes = self.class_folders[1:] if len(self.class_folders) == 2 else self.class_folders
         return Manifest(
             rows.drop(columns="patient"),
@@ -70,31 +70,31 @@ class ChestXrayDataModule(ManifestDataModule):
             group_is="patient" if self.group == "patient" else "image",
         )
 
-    def _files(self) -> Iterator[tuple[str, int, Path]]:
+    def _iter_files(self) -> Iterator[tuple[str, int, Path]]:
         """Split, class number and path of every image, in the order of the names."""
         splits = [split for split in SPLITS if (self.root / split).is_dir()]
         if not splits:
             raise ManifestError(
-                f"{self.root} has no folder train, val or test{self._deeper()}; set datamodule.root"
-                " to the folder that holds them"
+                f"{self.root} has no folder train, val or test{self._nested_folder_hint()}; set"
+                " datamodule.root to the folder that holds them"
             )
         for split in splits:
-            self._refuse_other_folders(self.root / split)
+            self._check_class_folders(self.root / split)
             for number, name in enumerate(self.class_folders):
                 for path in sorted((self.root / split / name).iterdir()):
-                    if path.suffix.lower() in SUFFIXES:
+                    if path.suffix.lower() in IMAGE_SUFFIXES:
                         yield split, number, path
                     else:
                         self.cleaning.count(
                             "file that is no image: left out", f"{split}/{name}/{path.name}"
                         )
 
-    def _deeper(self) -> str:
+    def _nested_folder_hint(self) -> str:
         """Say where train is if it is one level down, because the zip holds its folder twice."""
         inner = [folder for folder in sorted(self.root.iterdir()) if (folder / "train").is_dir()]
         return f" (but {inner[0]} has)" if inner else ""
 
-    def _refuse_other_folders(self, folder: Path) -> None:
+    def _check_class_folders(self, folder: Path) -> None:
         there = sorted(
             path.name
             for path in folder.iterdir()
@@ -117,7 +117,9 @@ class ChestXrayDataModule(ManifestDataModule):
 
     def _row(self, split: str, number: int, path: Path) -> dict[str, Any]:
         name = self.class_folders[number]
-        patient = self._patient(path) if self.group == "patient" else f"{split}/{name}/{path.name}"
+        patient = (
+            self._parse_patient(path) if self.group == "patient" else f"{split}/{name}/{path.name}"
+        )
         joined = self.both_classes == "join" or self.group == "file"
         return {
             "id": f"{split}/{name}/{path.name}",
@@ -129,7 +131,7 @@ class ChestXrayDataModule(ManifestDataModule):
             "stratum": name,
         }
 
-    def _patient(self, path: Path) -> str:
+    def _parse_patient(self, path: Path) -> str:
         for pattern in self.patient_patterns:
             found = pattern.match(path.name)
             if found:
@@ -141,7 +143,7 @@ class ChestXrayDataModule(ManifestDataModule):
             " datamodule.group=file"
         )
 
-    def _refuse_both_classes(self, rows: pd.DataFrame) -> None:
+    def _check_patient_classes(self, rows: pd.DataFrame) -> None:
         classes = rows.groupby("patient")["label"].nunique()
         for patient in classes.index[classes > 1] if self.both_classes == "refuse" else ():
             of_patient = rows[rows["patient"] == patient].drop_duplicates("label")["id"].tolist()

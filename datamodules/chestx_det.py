@@ -15,12 +15,12 @@ from pycocotools import mask as coco_mask
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import SUFFIXES, image_size
+from datamodules.formats.image_io import IMAGE_SUFFIXES, read_image_size
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.strata import NO_LESION
 
-CLASSES = (
+FINDING_CLASSES = (
     "Atelectasis",
     "Calcification",
     "Cardiomegaly",
@@ -35,8 +35,8 @@ CLASSES = (
     "Pleural Thickening",
     "Pneumothorax",
 )  # as the files spell them
-PARTS = ("syms", "boxes", "polygons")  # of an entry, one of each a finding
-TOLERANCE = (
+ENTRY_KEYS = ("syms", "boxes", "polygons")  # of an entry, one of each a finding
+OUTSIDE_TOLERANCE = (
     0.05  # of the longer side: what stands out further was drawn on an image of another size
 )
 BOX_TOLERANCE = 2.0  # pixels
@@ -57,12 +57,14 @@ class Finding:
     polygon: list[tuple[float, float]]
 
     @property
-    def box_agrees(self) -> bool:
+    def box_matches_polygon(self) -> bool:
         """Return True if the box is that of the polygon, to within BOX_TOLERANCE."""
         xs, ys = zip(*self.polygon, strict=True)
         own = (min(xs), min(ys), max(xs), max(ys))
         numbers = (
-            isinstance(self.box, list) and len(self.box) == 4 and all(map(_is_number, self.box))
+            isinstance(self.box, list)
+            and len(self.box) == 4
+            and all(map(_is_finite_number, self.box))
         )
         return (
             numbers
@@ -98,14 +100,14 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
         )
     images: dict[str, list[Finding]] = {}
     for number, entry in enumerate(content):
-        name = _class_name(entry, number, path)
+        name = _parse_file_name(entry, number, path)
         if name in images:
             raise ManifestError(f"{path} lists '{name}' twice; join its findings in one entry")
-        images[name] = _findings(entry, f"{path}: '{name}'")
+        images[name] = _parse_findings(entry, f"{path}: '{name}'")
     return images
 
 
-def nearest_class(name: str, known: list[str]) -> str:
+def suggest_class(name: str, known: list[str]) -> str:
     """Return, as the end of a sentence, the known name that was probably meant, or all of them."""
     lower = {other.lower(): other for other in known}
     near = get_close_matches(str(name).lower(), lower, 1)
@@ -128,7 +130,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
         ManifestError: it reaches further out of the image than TOLERANCE.
     """
     excess = max(max(-x, x - width, -y, y - height) for x, y in finding.polygon)
-    if excess > TOLERANCE * max(height, width):
+    if excess > OUTSIDE_TOLERANCE * max(height, width):
         raise ManifestError(
             f"{where} has a '{finding.name}' {excess:.0f} pixels outside the {width} x {height}"
             " image; take the images at the size they were annotated at, 1024 x 1024 in the"
@@ -144,7 +146,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
     ), excess > 0
 
 
-def _class_name(entry: Any, number: int, path: Path) -> str:
+def _parse_file_name(entry: Any, number: int, path: Path) -> str:
     name = entry.get("file_name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
         raise ManifestError(
@@ -158,19 +160,19 @@ def _class_name(entry: Any, number: int, path: Path) -> str:
     return name
 
 
-def _findings(entry: dict[str, Any], where: str) -> list[Finding]:
-    missing = [part for part in PARTS if not isinstance(entry.get(part), list)]
+def _parse_findings(entry: dict[str, Any], where: str) -> list[Finding]:
+    missing = [part for part in ENTRY_KEYS if not isinstance(entry.get(part), list)]
     if missing:
         raise ManifestError(f"{where} has no list '{missing[0]}'; restore the file from its source")
-    if len({len(entry[part]) for part in PARTS}) > 1:
-        counts = ", ".join(f"{len(entry[part])} {part}" for part in PARTS)
+    if len({len(entry[part]) for part in ENTRY_KEYS}) > 1:
+        counts = ", ".join(f"{len(entry[part])} {part}" for part in ENTRY_KEYS)
         raise ManifestError(
             f"{where} has {counts}, and each finding needs one of each; correct the entry"
         )
     return [
         Finding(*parts)
         for parts in map(
-            _check_finding, *(entry[part] for part in PARTS), [where] * len(entry["syms"])
+            _check_finding, *(entry[part] for part in ENTRY_KEYS), [where] * len(entry["syms"])
         )
     ]
 
@@ -178,10 +180,10 @@ def _findings(entry: dict[str, Any], where: str) -> list[Finding]:
 def _check_finding(
     name: Any, box: Any, polygon: Any, where: str
 ) -> tuple[str, Any, list[tuple[float, float]]]:
-    if name not in CLASSES:
+    if name not in FINDING_CLASSES:
         raise ManifestError(
-            f"{where} has a finding '{name}', which is none of the {len(CLASSES)} classes;"
-            f" {nearest_class(name, list(CLASSES))}"
+            f"{where} has a finding '{name}', which is none of the {len(FINDING_CLASSES)} classes;"
+            f" {suggest_class(name, list(FINDING_CLASSES))}"
         )
     if not isinstance(polygon, list) or len(polygon) < 3:
         raise ManifestError(
@@ -189,7 +191,7 @@ def _check_finding(
             " never stands in for it"
         )
     if not all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
+        isinstance(point, list) and len(point) == 2 and all(map(_is_finite_number, point))
         for point in polygon
     ):
         raise ManifestError(
@@ -199,11 +201,11 @@ def _check_finding(
     return name, box, [(point[0], point[1]) for point in polygon]
 
 
-def _is_number(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-SPLITS = ("train", "test")
+ANNOTATED_SPLITS = ("train", "test")
 FOLDER_NAMES = (
     "{0}_data/{0}",
     "{0}_data",
@@ -213,7 +215,7 @@ FOLDER_NAMES = (
     "images",
     ".",
 )  # of a split's images, below the root
-Annotations = dict[str, dict[str, list[Finding]]]  # split -> file name -> findings
+FindingsBySplit = dict[str, dict[str, list[Finding]]]  # split -> file name -> findings
 
 
 @validated
@@ -237,13 +239,13 @@ class ChestXDetDataModule(ManifestDataModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.classes = CLASSES if classes is None else tuple(classes)
+        self.classes = FINDING_CLASSES if classes is None else tuple(classes)
         self.unmatched = unmatched
         for name in self.classes:
-            if name not in CLASSES:
+            if name not in FINDING_CLASSES:
                 raise UserError(
                     f"datamodule.classes names '{name}', which ChestX-Det does not have;"
-                    f" {nearest_class(name, list(CLASSES))}"
+                    f" {suggest_class(name, list(FINDING_CLASSES))}"
                 )
         if not self.classes or len(set(self.classes)) < len(self.classes):
             wrong = (
@@ -255,7 +257,10 @@ class ChestXDetDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """The images of both files; `self.cleaning` lists what was left out or repaired."""
-        found = {split: read_chestx_det(self.root / f"ChestX_Det_{split}.json") for split in SPLITS}
+        found = {
+            split: read_chestx_det(self.root / f"ChestX_Det_{split}.json")
+            for split in ANNOTATED_SPLITS
+        }
         frequency = Counter(
             finding.name
             for images in found.values()
@@ -264,20 +269,22 @@ class ChestXDetDataModule(ManifestDataModule):
         )
         for name in self.classes:
             if not frequency[name]:
-                there = ", ".join(f"'{other}'" for other in CLASSES if frequency[other])
+                there = ", ".join(f"'{other}'" for other in FINDING_CLASSES if frequency[other])
                 raise ManifestError(
                     f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to"
                     f" some of {there}"
                 )
-        folders = {split: self._folder(split, list(images)) for split, images in found.items()}
-        self._match_files(found, folders)
+        folders = {
+            split: self._find_image_folder(split, list(images)) for split, images in found.items()
+        }
+        self._check_unmatched(found, folders)
         rows = [
             self._row(split, folders[split] / name, seen, frequency)
-            for split, name, seen in self._present(found, folders)
+            for split, name, seen in self._iter_present(found, folders)
         ]
         return Manifest(pd.DataFrame(rows), self.classes, group_is="image")
 
-    def _folder(self, split: str, names: list[str]) -> Path:
+    def _find_image_folder(self, split: str, names: list[str]) -> Path:
         """Return the folder that holds most images of a split."""
         places = [self.root / place.format(split) for place in FOLDER_NAMES]
         there = {
@@ -294,7 +301,7 @@ class ChestXDetDataModule(ManifestDataModule):
             )
         return best
 
-    def _match_files(self, found: Annotations, folders: dict[str, Path]) -> None:
+    def _check_unmatched(self, found: FindingsBySplit, folders: dict[str, Path]) -> None:
         missing = [
             f"{split}/{name}"
             for split, images in found.items()
@@ -306,7 +313,7 @@ class ChestXDetDataModule(ManifestDataModule):
             path
             for folder in sorted(set(folders.values()))
             for path in sorted(folder.iterdir())
-            if path.suffix.lower() in SUFFIXES
+            if path.suffix.lower() in IMAGE_SUFFIXES
         ]
         strays = [str(path.relative_to(self.root)) for path in files if path not in named]
         for what, names in (
@@ -321,8 +328,8 @@ class ChestXDetDataModule(ManifestDataModule):
             for name in names:
                 self.cleaning.count(f"{what}: left out", name)
 
-    def _present(
-        self, found: Annotations, folders: dict[str, Path]
+    def _iter_present(
+        self, found: FindingsBySplit, folders: dict[str, Path]
     ) -> Iterator[tuple[str, str, list[Finding]]]:
         for split, images in found.items():
             for name, findings in images.items():
@@ -332,7 +339,7 @@ class ChestXDetDataModule(ManifestDataModule):
     def _row(
         self, split: str, image: Path, findings: list[Finding], frequency: Counter[str]
     ) -> dict[str, Any]:
-        masks = self._masks(f"{split}/{image.name}", image, findings)
+        masks = self._class_masks(f"{split}/{image.name}", image, findings)
         shown = [name for name, mask in zip(self.classes, masks, strict=True) if mask]
         return {
             "id": f"{split}/{image.name}",
@@ -345,24 +352,24 @@ class ChestXDetDataModule(ManifestDataModule):
             ),  # its rarest: val gets its tenth of rare classes too
         }
 
-    def _masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:
+    def _class_masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:
         """Return the union of each class's findings, None without any.
 
         The image's own size is read from its header.
         """
         parts: dict[str, list[Rle]] = {name: [] for name in self.classes}
-        height, width = image_size(image) if findings else (0, 0)
+        height, width = read_image_size(image) if findings else (0, 0)
         for finding in findings:
             rle, cut = outline_rle(finding, height, width, f"{self.root}: '{id}'")
-            self._count_defects(id, finding, rle, cut)
+            self._count_irregularities(id, finding, rle, cut)
             if rle in parts.get(finding.name, []):
                 self.cleaning.count("exact duplicate finding: counts once", f"{id} {finding.name}")
             elif rle and finding.name in parts:
                 parts[finding.name].append(rle)
         return [_merge_rles(of_class) if of_class else None for of_class in parts.values()]
 
-    def _count_defects(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
-        if not finding.box_agrees:
+    def _count_irregularities(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
+        if not finding.box_matches_polygon:
             self.cleaning.count(
                 "box that differs by more than 2 px from its polygon: the polygon is taken", id
             )

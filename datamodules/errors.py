@@ -1,6 +1,6 @@
 """Exceptions for user mistakes: the message says what is wrong, where, and how to fix it."""
 
-LARGEST_IMAGE = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
+MAX_IMAGE_PIXELS = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
 class UserError(Exception):

@@ -9,11 +9,11 @@ from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import SUFFIXES
+from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import check_root
 
-UNUSED = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
+IGNORED_KEYS = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
 
 
 @validated
@@ -29,7 +29,9 @@ class FolderDataModule(ManifestDataModule):
     can_validate = False
 
     def __init__(self, classes: Names, **base: Any) -> None:
-        super().__init__(**{name: value for name, value in base.items() if name not in UNUSED})
+        super().__init__(
+            **{name: value for name, value in base.items() if name not in IGNORED_KEYS}
+        )
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:
@@ -37,12 +39,12 @@ class FolderDataModule(ManifestDataModule):
         files = sorted(
             path
             for path in self.root.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
         if not files:
             raise ManifestError(
-                f"{self.root} holds no image ({', '.join(sorted(SUFFIXES))}); set datamodule.root"
-                " to a folder of images"
+                f"{self.root} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); set"
+                " datamodule.root to a folder of images"
             )
         stems = [path.stem for path in files]
         ids = (
@@ -63,7 +65,7 @@ class FolderDataModule(ManifestDataModule):
     @cached_property
     def cache(self) -> ImageCache:
         """The decoded images."""
-        return self.decoded()
+        return self.open_cache()
 
     def prepare_data(self) -> None:
         """Decodes what is new."""

@@ -5,14 +5,16 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator
 
-from datamodules.arguments import Meaning
+from datamodules.arguments import AllowedValues
 
 ImageSizeLike = Annotated[  # of a canvas, as a user writes it
     int | Sequence[int],
     BeforeValidator(
         lambda size: list(size) if isinstance(size, tuple) else size
     ),  # a Canvas is a tuple with a constructor of its own
-    Meaning("the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"),
+    AllowedValues(
+        "the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
+    ),
 ]
 
 
@@ -51,11 +53,11 @@ class SampleKey(NamedTuple):
     Attributes:
         row: Row of the manifest.
         epoch: Epoch that shows it.
-        draw: How often this row was sampled before in this epoch.
+        repeat: How often this row was sampled before in this epoch.
         image_size: The canvas in pixels: the side of a square, or (height, width).
     """
 
     row: int
     epoch: int
-    draw: int
+    repeat: int
     image_size: ImageSizeLike

@@ -18,9 +18,9 @@ import pandas as pd
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import image_size
+from datamodules.formats.image_io import read_image_size
 from datamodules.formats.mask_images import read_mask
-from datamodules.formats.rle import EMPTY, Rle, decode, from_siim
+from datamodules.formats.rle import EMPTY_TEXT, Rle, decode_rle, decode_siim
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import CleaningReport
 
@@ -31,7 +31,7 @@ csv.field_size_limit(
 
 
 def read_siim_csv(path: Path) -> dict[str, list[str]]:
-    """Read the table as ImageId to texts, in file order, see `datamodules.formats.rle.from_siim`.
+    """Read the table as ImageId to texts, in file order, see `datamodules.formats.rle.decode_siim`.
 
     Args:
         path: A .csv or .csv.gz; further columns are left alone.
@@ -54,15 +54,15 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
             " annotations"
         )
     for image, own in texts.items():
-        if 0 < sum(text in ("", EMPTY) for text in own) < len(own):
+        if 0 < sum(text in ("", EMPTY_TEXT) for text in own) < len(own):
             raise ManifestError(
-                f"{path}: image '{image}' has a row {EMPTY} (no mask) and a row with a mask; remove"
-                " the one that is wrong"
+                f"{path}: image '{image}' has a row {EMPTY_TEXT} (no mask) and a row with a mask;"
+                " remove the one that is wrong"
             )
     return texts
 
 
-def has_masks(path: Path) -> bool:
+def has_mask_column(path: Path) -> bool:
     """Return True if the table has the column EncodedPixels, which a list of patients has not."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
@@ -120,11 +120,11 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
         ) from error
 
 
-PNG_NAME = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
-NAMES_FILE = (
+PNG_NAME_PATTERN = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
+LAYOUT_DESCRIPTION = (
     "DICOM files with a CSV of ImageId,EncodedPixels; png_images and png_masks; images and masks"
 )
-DATA_ROOT_HINT = "set datamodule.root to the folder that holds one of them"
+ROOT_HINT = "set datamodule.root to the folder that holds one of them"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class ImageRecord:
     Attributes:
         id: Unique name.
         image: The file.
-        texts: RLE texts, where the masks are in a CSV.
+        rle_texts: RLE texts, where the masks are in a CSV.
         mask: The mask's file, where it has one.
         split: `train` or `test`, where the layout says so.
         label: 1 with pneumothorax, where the layout says so.
@@ -142,7 +142,7 @@ class ImageRecord:
 
     id: str
     image: Path
-    texts: tuple[str, ...] | None = None
+    rle_texts: tuple[str, ...] | None = None
     mask: Path | None = None
     split: str | None = None
     label: int | None = None
@@ -160,14 +160,14 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
     Raises:
         ManifestError: no layout or two, or unmatched files that are to be refused.
     """
-    found = {name: place for name, look in LAYOUTS.items() if (place := look(root))}
+    found = {name: place for name, look in LAYOUT_FINDERS.items() if (place := look(root))}
     if len(found) != 1:
         said = (
             f"holds several layouts ({', '.join(found)})"
             if found
             else "holds none of the layouts of SIIM-ACR"
         )
-        raise ManifestError(f"{root} {said}: {NAMES_FILE}; {DATA_ROOT_HINT}")
+        raise ManifestError(f"{root} {said}: {LAYOUT_DESCRIPTION}; {ROOT_HINT}")
     name, place = next(iter(found.items()))
     images = list(
         {"kaggle": _list_kaggle, "png": _list_png, "tree": _list_tree}[name](
@@ -175,20 +175,20 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
         )
     )
     if not images:
-        raise ManifestError(f"{place} holds no image that its annotations name; {DATA_ROOT_HINT}")
+        raise ManifestError(f"{place} holds no image that its annotations name; {ROOT_HINT}")
     return images
 
 
-def _is_kaggle(root: Path) -> Path | None:
+def _find_kaggle_root(root: Path) -> Path | None:
     tables = any(root.glob("*.csv")) or any(root.glob("*.csv.gz"))
-    return root if tables and next(_dicoms(root), None) is not None else None
+    return root if tables and next(_iter_dicoms(root), None) is not None else None
 
 
-def _is_png(root: Path) -> Path | None:
+def _find_png_root(root: Path) -> Path | None:
     return root if (root / "png_images").is_dir() and (root / "png_masks").is_dir() else None
 
 
-def _is_tree(root: Path) -> Path | None:
+def _find_tree_root(root: Path) -> Path | None:
     return next(
         (
             place
@@ -199,41 +199,41 @@ def _is_tree(root: Path) -> Path | None:
     )
 
 
-def _visit(place: Path, seen: set[Path]) -> bool:
+def _mark_visited(place: Path, seen: set[Path]) -> bool:
     """Add a folder to those seen; False where it was seen before."""
     new = place not in seen
     seen.add(place)
     return new
 
 
-def _dicoms(root: Path) -> Iterator[Path]:
+def _iter_dicoms(root: Path) -> Iterator[Path]:
     """Yield every DICOM file below `root`, behind links to folders too.
 
     rglob leaves those out. A cycle of links is walked once.
     """
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if _visit(Path(folder, name).resolve(), seen)]
+        below[:] = [name for name in below if _mark_visited(Path(folder, name).resolve(), seen)]
         yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
 
 
-LAYOUTS = {"kaggle": _is_kaggle, "png": _is_png, "tree": _is_tree}
+LAYOUT_FINDERS = {"kaggle": _find_kaggle_root, "png": _find_png_root, "tree": _find_tree_root}
 
 
 def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
     texts = read_siim_csv(_find_annotations(root))
     files: dict[str, Path] = {}
-    for path in sorted(_dicoms(root)):
+    for path in sorted(_iter_dicoms(root)):
         if files.setdefault(path.stem, path) != path:
             cleaning.count("second DICOM of the same name: left out", str(path))
-    _match_masks(
+    _count_unmatched(
         root,
         sorted(texts.keys() - files.keys()),
         "row of the CSV without its DICOM",
         unmatched,
         cleaning,
     )
-    _match_masks(
+    _count_unmatched(
         root,
         sorted(files.keys() - texts.keys()),
         "DICOM without a row in the CSV",
@@ -242,14 +242,14 @@ def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterat
     )
     for image, own in texts.items():
         if image in files:
-            yield ImageRecord(image, files[image], texts=tuple(own))
+            yield ImageRecord(image, files[image], rle_texts=tuple(own))
 
 
 def _find_annotations(root: Path) -> Path:
     """Return the one CSV with the column EncodedPixels."""
     tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
     named = [path for path in tables if "rle" in path.name or "train" in path.name] or tables
-    named = [path for path in named if has_masks(path)] or named
+    named = [path for path in named if has_mask_column(path)] or named
     if len(named) != 1:
         names = ", ".join(path.name for path in named)
         raise ManifestError(
@@ -261,8 +261,10 @@ def _find_annotations(root: Path) -> Path:
 
 def _list_png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
     names = _read_new_names(root)
-    for image, mask in _pairs(root / "png_images", root / "png_masks", root, unmatched, cleaning):
-        said = PNG_NAME.match(image.stem)
+    for image, mask in _pair_files(
+        root / "png_images", root / "png_masks", root, unmatched, cleaning
+    ):
+        said = PNG_NAME_PATTERN.match(image.stem)
         if not said:
             raise ManifestError(
                 f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore"
@@ -295,26 +297,26 @@ def _read_new_names(root: Path) -> dict[str, str]:
 def _list_tree(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
     for split in ("train", "test"):
         if (root / "images" / split).is_dir():
-            for image, mask in _pairs(
+            for image, mask in _pair_files(
                 root / "images" / split, root / "masks" / split, root, unmatched, cleaning
             ):
                 yield ImageRecord(f"{split}/{image.stem}", image, mask=mask, split=split)
 
 
-def _pairs(
+def _pair_files(
     images: Path, masks: Path, root: Path, unmatched: str, cleaning: CleaningReport
 ) -> Iterator[tuple[Path, Path]]:
     files, drawn = (
         {path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks)
     )
-    _match_masks(
+    _count_unmatched(
         root,
         sorted(str(files[name]) for name in files.keys() - drawn.keys()),
         "image without its mask",
         unmatched,
         cleaning,
     )
-    _match_masks(
+    _count_unmatched(
         root,
         sorted(str(drawn[name]) for name in drawn.keys() - files.keys()),
         "mask without its image",
@@ -324,7 +326,7 @@ def _pairs(
     return ((files[name], drawn[name]) for name in files if name in drawn)
 
 
-def _match_masks(
+def _count_unmatched(
     root: Path, names: list[str], what: str, unmatched: str, cleaning: CleaningReport
 ) -> None:
     if names and unmatched == "refuse":
@@ -365,13 +367,13 @@ class PneumothoraxDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """The images that have an annotation; what was left out stands in `self.cleaning`."""
         images = list_images(self.root, self.unmatched, self.cleaning)
-        labels = self._labels(images)
+        labels = self._read_labels(images)
         rows = [self._row(image, label) for image, label in zip(images, labels, strict=True)]
         table = pd.DataFrame(rows)
         if table["split"].isna().all():
             table = table.drop(columns="split")
         if self.patients:
-            table["group"] = self._patient_of(table["id"], self.patients)
+            table["group"] = self._read_patients(table["id"], self.patients)
         return Manifest(table, ("pneumothorax",), "patient" if self.patients else "image")
 
     def _row(self, image: ImageRecord, label: int) -> dict[str, Any]:
@@ -385,20 +387,20 @@ class PneumothoraxDataModule(ManifestDataModule):
             "label": label,
             "split": image.split,
         }
-        return row | {"mask": self._mask(image) if image.texts else str(image.mask)}
+        return row | {"mask": self._mask(image) if image.rle_texts else str(image.mask)}
 
     def _mask(self, image: ImageRecord) -> list[Any] | None:
         """Return the union of an image's RLE texts; its own size is read from its header."""
-        if not _drawn(image.texts):
+        if not _has_mask(image.rle_texts):
             return None
-        if len(image.texts or ()) > 1:
+        if len(image.rle_texts or ()) > 1:
             self.cleaning.count("mask in several rows: joined", image.id)
         return [self._rle(image)]
 
     def _rle(self, image: ImageRecord) -> Rle | None:
-        height, width = image_size(image.image)
+        height, width = read_image_size(image.image)
         try:
-            return from_siim(image.texts or (), height, width, self.relative)
+            return decode_siim(image.rle_texts or (), height, width, self.relative)
         except ValueError as error:
             other = "false" if self.relative else "true"
             mend = (
@@ -407,12 +409,12 @@ class PneumothoraxDataModule(ManifestDataModule):
             )
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
 
-    def _is_full(self, image: ImageRecord) -> bool:
+    def _covers_image(self, image: ImageRecord) -> bool:
         """Tell whether an image's RLE texts cover all of it; swapped, such a mask is empty."""
         rle = self._rle(image)
-        return rle is not None and bool(decode([rle], *rle["size"]).all())
+        return rle is not None and bool(decode_rle([rle], *rle["size"]).all())
 
-    def _labels(self, images: list[ImageRecord]) -> list[int]:
+    def _read_labels(self, images: list[ImageRecord]) -> list[int]:
         """Return 1 for each mask that is not empty, else 0.
 
         Mask files are read once, and their labels are remembered beside the image cache.
@@ -420,8 +422,8 @@ class PneumothoraxDataModule(ManifestDataModule):
         if images[0].mask is None:
             return [
                 int(
-                    _drawn(image.texts)
-                    and not (self.inverted_masks == "invert" and self._is_full(image))
+                    _has_mask(image.rle_texts)
+                    and not (self.inverted_masks == "invert" and self._covers_image(image))
                 )
                 for image in images
             ]
@@ -446,7 +448,7 @@ class PneumothoraxDataModule(ManifestDataModule):
             unfinished.replace(known)
         return json.loads(known.read_text(encoding="utf-8"))
 
-    def _patient_of(self, ids: pd.Series, path: Path) -> np.ndarray:
+    def _read_patients(self, ids: pd.Series, path: Path) -> np.ndarray:
         try:
             table = pd.read_csv(path, dtype=str)
         except (OSError, ValueError) as error:
@@ -477,5 +479,5 @@ class PneumothoraxDataModule(ManifestDataModule):
         return patient.to_numpy()
 
 
-def _drawn(texts: tuple[str, ...] | None) -> bool:
+def _has_mask(texts: tuple[str, ...] | None) -> bool:
     return any(text not in ("", "-1") for text in texts or ())

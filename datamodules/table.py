@@ -9,12 +9,12 @@ import pandas as pd
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import image_size
-from datamodules.formats.meta_json import is_square
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.meta_json import is_valid_crop
 from datamodules.manifest.manifest import SPLITS, Manifest, read_manifest
 from datamodules.manifest.validation import check_ground_truth
 
-WHOLE_IMAGE_HINT = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
+CROP_HINT = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
 
 
 @validated
@@ -81,7 +81,7 @@ class TableDataModule(ManifestDataModule):
             mask_encoding=self.mask_encoding or table.mask_encoding,
         )
 
-    def with_split(self, manifest: Manifest) -> Manifest:
+    def finalize_table(self, manifest: Manifest) -> Manifest:
         """Check that every image exists, and train on squares if they are asked for.
 
         Raises:
@@ -95,7 +95,7 @@ class TableDataModule(ManifestDataModule):
                     " manifest's folder"
                 )
         check_ground_truth(manifest)
-        self._report_masks(path, manifest.rows)
+        self._count_mask_sources(path, manifest.rows)
         if self.mask_column == "mask":
             return manifest
         rows = manifest.rows
@@ -113,7 +113,7 @@ class TableDataModule(ManifestDataModule):
         }
         return replace(manifest, rows=rows.assign(**served))
 
-    def _report_masks(self, path: Path, rows: pd.DataFrame) -> None:
+    def _count_mask_sources(self, path: Path, rows: pd.DataFrame) -> None:
         """Count where masks come from, for the report; refuse a split without masks.
 
         Only a table of pseudo masks (column `mask_is`) is looked at.
@@ -139,7 +139,7 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
             f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
-            f" {WHOLE_IMAGE_HINT}"
+            f" {CROP_HINT}"
         )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
     outside = rows[has & ~train]
@@ -147,26 +147,26 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
         first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
         raise ManifestError(
             f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it"
-            f" tells where the lesion is; {WHOLE_IMAGE_HINT}"
+            f" tells where the lesion is; {CROP_HINT}"
         )
     whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
     if len(whole):
         raise ManifestError(
             f"{path}: {len(whole)} train images with a lesion have no cropped mask,"
-            f" '{whole.iloc[0]}' for one; {WHOLE_IMAGE_HINT}"
+            f" '{whole.iloc[0]}' for one; {CROP_HINT}"
         )
 
 
 def _check_crops(path: Path, row: pd.Series, square: Any) -> None:
     """Refuse a malformed square, or a mask of another size than its image without a square."""
     if isinstance(square, list | tuple):
-        if not is_square(square):
+        if not is_valid_crop(square):
             raise ManifestError(
                 f"{path}: the crop of '{row['id']}' is {square}; write [top, left, side] in whole"
                 " pixels"
             )
         return
-    sizes = [image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
+    sizes = [read_image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
     if sizes[0] != sizes[1]:
         (height, width), whole = sizes
         said = (

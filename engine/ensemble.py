@@ -196,9 +196,9 @@ class EnsembleReport(ReportContributor):
                 f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
                 " does not; name folds of this experiment"
             )
-        module.rule.numbers = search.search_rule(evidence)
+        module.rule.values = search.search_rule(evidence)
         if evidence.kind == "label" and not bool(
-            module.rule.numbers[:, 2].all()
+            module.rule.values[:, 2].all()
         ):  # the requested bounds are not satisfied
             missed = next(found["warning"] for found in search.found if found["warning"])
             raise UserError(

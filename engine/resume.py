@@ -9,11 +9,11 @@ from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.arguments import plain
+from datamodules.arguments import format_config_value
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from lightning_modules.launch_environment import is_requeued
-from lightning_modules.optim import SPANNING, total_steps
+from lightning_modules.optim import STEP_DEPENDENT_SCHEDULES, total_steps
 
 
 def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
@@ -89,7 +89,8 @@ def resume_settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule)
     # two devices of half the batch take the same steps
     found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size
     spans_fit = (
-        str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2] in SPANNING
+        str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2]
+        in STEP_DEPENDENT_SCHEDULES
     )
     if spans_fit and "curriculum" not in cfg.callbacks:  # a curriculum compares its own stages
         found[STEPS] = total_steps(trainer, data=data)
@@ -134,11 +135,14 @@ def check_settings(
         changed = [key for key in changed if key in FIXED_KEYS]
     if changed:
         were, are = (
-            ", ".join(f"{key}={plain(of.get(key))}" for key in changed[:4]) for of in (then, now)
+            ", ".join(f"{key}={format_config_value(of.get(key))}" for key in changed[:4])
+            for of in (then, now)
         )
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         keys = [
-            f"{key}={plain(then.get(key))}" for key in changed[:4] if key not in (STEPS, IMAGES)
+            f"{key}={format_config_value(then.get(key))}"
+            for key in changed[:4]
+            if key not in (STEPS, IMAGES)
         ]
         keys += ["datamodule.batch_size and trainer.devices as they were"] * (IMAGES in changed)
         keys += ["trainer.max_epochs, max_steps, limit_train_batches and the data as they were"] * (

@@ -9,10 +9,19 @@ from typing import Annotated, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from datamodules.arguments import Count, Fraction, Meaning, NonNegative, Whole, check_value
+from datamodules.arguments import (
+    AllowedValues,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    check_value,
+)
 
-Limit = Whole | Annotated[Fraction, Meaning("a share from 0 to 1")] | None
-Length = Annotated[int, Field(ge=-1), Meaning("a whole number of 0 or more, or -1 for no limit")]
+Limit = NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")] | None
+Length = Annotated[
+    int, Field(ge=-1), AllowedValues("a whole number of 0 or more, or -1 for no limit")
+]
 Precision = (
     Literal[
         "auto",
@@ -31,26 +40,26 @@ Precision = (
 MISSING = object()  # null is a value
 TRAINER: dict[str, Any] = {
     "accelerator": str,
-    "devices": Count | Literal["auto", -1] | str | Sequence[Whole],
-    "num_nodes": Count,
+    "devices": PositiveInt | Literal["auto", -1] | str | Sequence[NonNegativeInt],
+    "num_nodes": PositiveInt,
     "sync_batchnorm": bool | Literal["auto"],
     "precision": Precision,
     "max_epochs": Length | None,
-    "min_epochs": Whole | None,
+    "min_epochs": NonNegativeInt | None,
     "max_steps": Length,
-    "min_steps": Whole | None,
-    "accumulate_grad_batches": Count,
-    "gradient_clip_val": NonNegative | None,
+    "min_steps": NonNegativeInt | None,
+    "accumulate_grad_batches": PositiveInt,
+    "gradient_clip_val": NonNegativeFloat | None,
     "gradient_clip_algorithm": Literal["norm", "value"] | None,
     "limit_train_batches": Limit,
     "limit_val_batches": Limit,
     "limit_test_batches": Limit,
     "limit_predict_batches": Limit,
-    "overfit_batches": Whole | Annotated[Fraction, Meaning("a share from 0 to 1")],
-    "check_val_every_n_epoch": Count | None,
-    "fast_dev_run": bool | Whole,
+    "overfit_batches": NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")],
+    "check_val_every_n_epoch": PositiveInt | None,
+    "fast_dev_run": bool | NonNegativeInt,
     "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
-    "log_every_n_steps": Whole | None,
+    "log_every_n_steps": NonNegativeInt | None,
     "deterministic": bool | Literal["warn"] | None,
     "benchmark": bool | None,
     "inference_mode": bool,
@@ -59,11 +68,11 @@ TRAINER: dict[str, Any] = {
     "use_distributed_sampler": bool,
 }
 ROOT: dict[str, Any] = {
-    "seed": Whole,
-    "folds": Whole,
-    "fold": Whole | None,
+    "seed": NonNegativeInt,
+    "folds": NonNegativeInt,
+    "fold": NonNegativeInt | None,
     "tta": Literal["none", "hflip"],
-    "average_checkpoints": Count,
+    "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],
     "monitor.name": str,

@@ -10,7 +10,7 @@ from datamodules.sampling import hard_example_scores
 from engine import resume
 from engine.ensemble import ensemble_key
 from lightning_modules import checkpoint_io
-from lightning_modules.checkpoint_io import latest_checkpoint
+from lightning_modules.checkpoint_io import latest_run
 from reporting.run_folder import find_fold_run_folders
 
 REQUIRED_FILES = {
@@ -52,7 +52,7 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
     holding = {"holding": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
-    run = latest_checkpoint(name, runs, phantom, **holding)
+    run = latest_run(name, runs, phantom, **holding)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
         raise UserError(

@@ -74,12 +74,12 @@ def describe_normalization(module: SupervisedModule, checkpoint: Path | None) ->
         checkpoint: Its weights and normalization are loaded before the first batch; None keeps the
             module's own.
     """
-    stored = None if checkpoint is None else checkpoint_io.stored_normalization(checkpoint)
+    stored = None if checkpoint is None else checkpoint_io.read_normalization(checkpoint)
     normalize = stored or module.normalize
     gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
     return (
-        f"mean {checkpoint_io.stored_numbers(normalize.mean)}, std"
-        f" {checkpoint_io.stored_numbers(normalize.std)}{gamma} ({normalize.source})"
+        f"mean {checkpoint_io.format_statistics(normalize.mean)}, std"
+        f" {checkpoint_io.format_statistics(normalize.std)}{gamma} ({normalize.source})"
     )
 
 
@@ -179,7 +179,7 @@ def run_summary(
 
 def _format_size(data: ManifestDataModule) -> str:
     """Describe the image size of the test, and that of the training if it differs."""
-    size, trained = data.trained_image_size(), data.trained_size
+    size, trained = data.current_image_size(), data.trained_size
     return f"images of {size} px" + (
         f", trained on {trained} px" if trained is not None and trained != size else ""
     )
@@ -220,7 +220,7 @@ def split_counts(data: ManifestDataModule) -> dict[str, str]:
 def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
     """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
     pool, ranks = data.pool, trainer.world_size
-    if not np.isfinite(pool.shares(wanted)).all():
+    if not np.isfinite(pool.sampling_fractions(wanted)).all():
         return "nothing that can be drawn"  # the fit refuses it in a moment, and names the key
     steps = pool.batches(wanted, ranks)
     limit = trainer.limit_train_batches
@@ -228,7 +228,7 @@ def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Train
     images = steps * wanted.batch_size * ranks
     if not images:
         return "no step"
-    often = pool.shares(wanted) * images
+    often = pool.sampling_fractions(wanted) * images
     most = int(np.ceil(often.max() - 1e-6))
     each = f"{_count(wanted.batch_size, 'image')} of {wanted.image_size} px" + (
         f" on each of {ranks} devices" if ranks > 1 else ""

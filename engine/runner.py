@@ -106,7 +106,7 @@ def run_stages(
             checkpoint_io.read_metadata(start) if fits else checkpoint_io.read_checkpoint(start)
         )
         if not fits:
-            checkpoint_io.check_fit(module, checkpoint, start)
+            checkpoint_io.check_compatible(module, checkpoint, start)
         if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             resume.restore_metrics_csv(
                 trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
@@ -310,7 +310,7 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
     )
     if "fit" in cfg.do:
         module.settings = resume_settings(cfg, trainer, data)
-        module.earlier_records = [record for _, _, record in records if record is not None]
+        module.parent_records = [record for _, _, record in records if record is not None]
         if check_resume(cfg, trainer, module):
             note = ", ".join(filter(None, [note, "settings changed on the way"]))
     _add_to_title(cfg, callbacks, note)
@@ -421,11 +421,11 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     if start is None:
         return False
     checkpoint = checkpoint_io.read_checkpoint(start)
-    checkpoint_io.check_fit(module, checkpoint, start)
+    checkpoint_io.check_compatible(module, checkpoint, start)
     changed = check_settings(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
     )
-    module.earlier_settings = checkpoint["settings"] if changed else None
+    module.resumed_settings = checkpoint["settings"] if changed else None
     return changed
 
 

@@ -11,7 +11,7 @@ from engine.ensemble import FoldEnsemble
 from engine.resume import find_resume_checkpoint
 from engine.run_references import find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
-from lightning_modules.training_record import KEY, check_not_seen
+from lightning_modules.training_record import RECORD_KEY, check_not_seen
 
 SIZE_KEYS = ("image_size", "datamodule.image_size")
 Record = tuple[
@@ -35,7 +35,7 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
             "init_from": None if own else resolve_checkpoint(cfg, "init_from"),
         }
         paths = [(key, path) for key, path in found.items() if path is not None]
-    return [(key, path, checkpoint_io.read_metadata(path).get(KEY)) for key, path in paths]
+    return [(key, path, checkpoint_io.read_metadata(path).get(RECORD_KEY)) for key, path in paths]
 
 
 def check_test_images(
@@ -75,7 +75,7 @@ def image_size_is_given(data: ManifestDataModule, path: Path) -> bool:
         data: Has the image size of this command.
         path: Path of the checkpoint.
     """
-    record = checkpoint_io.read_metadata(path).get(KEY) or {}
+    record = checkpoint_io.read_metadata(path).get(RECORD_KEY) or {}
     written = HydraConfig.initialized() and any(
         word.lstrip("+").split("=", 1)[0] in SIZE_KEYS for word in HydraConfig.get().overrides.task
     )

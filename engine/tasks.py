@@ -18,7 +18,7 @@ from engine.run_lock import claim_folder, claim_time
 from engine.run_references import is_latest, require_run, resolve_run, uses_phantoms
 from engine.runner import prepare_process, run_folds, save_config
 from engine.sweeps.trial import is_trial
-from lightning_modules.checkpoint_io import latest_checkpoint
+from lightning_modules.checkpoint_io import latest_run
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import rank, shared_run_name
 from reporting.comparison import compare_runs
@@ -113,7 +113,7 @@ def _run_data_task(cfg: DictConfig) -> None:
 
     # probabilities are written if known; only training needs them
     if is_latest(cfg.datamodule.cls_prob):
-        found = latest_checkpoint(
+        found = latest_run(
             cfg.datamodule.cls_prob[7:],
             Path(cfg.paths.runs),
             cfg.datamodule.phantom is not None,

@@ -11,9 +11,9 @@ from evaluation.evidence import Evidence
 from evaluation.metrics.base import Decision, Metric
 
 MIN_GROUPS = 20
-RESAMPLES = 1000
-BLOCK = 8_000_000  # weights that are held at once
-MEAN = "mean of classes"
+N_RESAMPLES = 1000
+MAX_BLOCK_WEIGHTS = 8_000_000  # weights that are held at once
+CLASS_MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,35 @@ class Estimate:
     definition: str
 
 
-def group_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
     """Yield how often each image counts in each bootstrap replicate, in blocks `replicates x N`.
 
     The numbers are the same however large the blocks are.
     """
     names, member = np.unique(groups, return_inverse=True)
-    most = max(1, BLOCK // max(1, len(groups)))
+    most = max(1, MAX_BLOCK_WEIGHTS // max(1, len(groups)))
     if resamples <= most:
         yield resample_counts(len(names), resamples, seed)[:, member].astype(np.float64)
         return
     random = np.random.default_rng(seed)
     for start in range(0, resamples, most):
-        yield _draw_multinomial(random, len(names), min(most, resamples - start))[:, member].astype(
-            np.float64
-        )
+        yield _sample_multinomial(random, len(names), min(most, resamples - start))[
+            :, member
+        ].astype(np.float64)
 
 
 @lru_cache(maxsize=2)
 def resample_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
     """Count each group in each replicate; cached, as all runs on one test set share the counts."""
-    return _draw_multinomial(np.random.default_rng(seed), groups, resamples)
+    return _sample_multinomial(np.random.default_rng(seed), groups, resamples)
 
 
-def _draw_multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+def _sample_multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
     return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
 def bootstrap_metrics(
-    evidence: Evidence, resamples: int = RESAMPLES
+    evidence: Evidence, resamples: int = N_RESAMPLES
 ) -> dict[str, dict[str, Estimate]]:
     """Return class -> score -> estimate with its percentile interval, and the mean of classes.
 
@@ -78,14 +78,14 @@ def bootstrap_metrics(
     trivial = [evidence.baselines(c) for c in classes]
     once = np.ones((1, len(evidence)))
     baseline = {
-        name: _metric_values(evidence.scores, [of_class[name] for of_class in trivial], once)[
+        name: _metric_values(evidence.metrics, [of_class[name] for of_class in trivial], once)[
             ..., 0
         ]
         for name in trivial[0]
     }
-    decided = [evidence.decided(c) for c in classes]
+    decided = [evidence.decision(c) for c in classes]
     counting = np.array(
-        [[score.counts(of_class) for score in evidence.scores] for of_class in decided]
+        [[score.counted_images(of_class) for score in evidence.metrics] for of_class in decided]
     )  # classes x scores x N
 
     def of_class(c: int | slice) -> dict[str, Estimate]:
@@ -101,11 +101,11 @@ def bootstrap_metrics(
                     for name, values in baseline.items()
                 },
             )
-            for s, score in enumerate(evidence.scores)
+            for s, score in enumerate(evidence.metrics)
         }
 
     found = {name: of_class(c) for c, name in enumerate(evidence.classes)}
-    return found | ({MEAN: of_class(slice(None))} if len(classes) > 1 else {})
+    return found | ({CLASS_MEAN: of_class(slice(None))} if len(classes) > 1 else {})
 
 
 def resample_scores(
@@ -119,12 +119,12 @@ def resample_scores(
         seed: Seed of the replicates.
         only: Names of the scores that are wanted; None wants all.
     """
-    scores = tuple(score for score in evidence.scores if only is None or score.name in only)
-    decided = [evidence.decided(c) for c in range(len(evidence.classes))]
+    scores = tuple(score for score in evidence.metrics if only is None or score.name in only)
+    decided = [evidence.decision(c) for c in range(len(evidence.classes))]
     blocks = (
         [np.ones((1, len(evidence)))]
         if resamples is None
-        else group_weights(evidence.groups, resamples, seed)
+        else bootstrap_weights(evidence.groups, resamples, seed)
     )
     return np.concatenate([_metric_values(scores, decided, block) for block in blocks], axis=-1)
 
@@ -141,15 +141,15 @@ def _metric_values(
     scores: tuple[Metric, ...], decided: list[Decision], weights: np.ndarray
 ) -> np.ndarray:
     """`classes x scores x R`."""
-    return np.array([[score.value(d, weights) for score in scores] for d in decided])
+    return np.array([[score.compute(d, weights) for score in scores] for d in decided])
 
 
-def percentile_interval(draws: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
+def percentile_interval(replicates: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
     """Return the ends of 95 % of the replicates on which a score is defined.
 
     They are None where it is defined on none, or there are not `enough` groups.
     """
-    defined = draws[np.isfinite(draws)]
+    defined = replicates[np.isfinite(replicates)]
     if not enough or not len(defined):
         return None, None
     low, high = map(float, np.quantile(defined, [0.025, 0.975]))
@@ -160,13 +160,13 @@ def _make_estimate(
     score: Metric,
     groups: np.ndarray,
     point: np.ndarray,
-    drawn: np.ndarray,
+    replicates: np.ndarray,
     n: int,
     trivial: dict[str, float],
 ) -> Estimate:
     enough = len(np.unique(groups)) >= MIN_GROUPS
-    low, high = percentile_interval(drawn, enough)
-    degenerate = int(np.isnan(drawn).sum()) if enough else 0
+    low, high = percentile_interval(replicates, enough)
+    degenerate = int(np.isnan(replicates).sum()) if enough else 0
     return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
 
 
@@ -206,7 +206,10 @@ class PairedDifference:
 
 
 def paired_differences(
-    first: Sequence[Evidence], second: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+    first: Sequence[Evidence],
+    second: Sequence[Evidence],
+    resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, PairedDifference]:
     """Return score -> difference, over the patients of one test set and the runs of two arms.
 
@@ -217,7 +220,7 @@ def paired_differences(
             of each arm.
         seed: Of the bootstrap.
     """
-    scores = first[0].scores
+    scores = first[0].metrics
     of_arms, point = [], []
     for number, arm in enumerate((first, second)):
         each = np.array(
@@ -240,7 +243,7 @@ def paired_differences(
 def bootstrap_scores(
     evidence: Evidence,
     score_names: Collection[str] | None,
-    resamples: int | None = RESAMPLES,
+    resamples: int | None = N_RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
     """Return each score's bootstrap replicates over patients, `scores x R`; the mean of classes.
@@ -270,10 +273,10 @@ def n_effective_groups(
     evidence: Evidence, score: Metric, classes: Sequence[int] | None = None
 ) -> int:
     """Count the groups (patients) that a score of some classes, or of all, is made of."""
-    if score.over == "all":
+    if score.population == "all":
         return len(np.unique(evidence.groups))
     wanted = range(len(evidence.classes)) if classes is None else classes
-    counting = np.any([score.counts(evidence.decided(c)) for c in wanted], axis=0)
+    counting = np.any([score.counted_images(evidence.decision(c)) for c in wanted], axis=0)
     return len(np.unique(evidence.groups[counting]))
 
 
@@ -297,7 +300,7 @@ def paired_difference(
 
 
 def seed_statistics(
-    seed_evidence: Sequence[Evidence], resamples: int = RESAMPLES, seed: int = 0
+    seed_evidence: Sequence[Evidence], resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Estimate scores over seeds: mean, standard deviation `sd`, and an interval.
 
@@ -318,7 +321,7 @@ def seed_statistics(
     for name, of_class in single.items():
         classes = (
             list(range(len(seed_evidence[0].classes)))
-            if name == MEAN
+            if name == CLASS_MEAN
             else [seed_evidence[0].classes.index(name)]
         )
         drawn = resample_runs(
@@ -334,7 +337,7 @@ def seed_statistics(
                     n_effective_groups(seed_evidence[0], score, classes) >= MIN_GROUPS,
                 )
             )
-            for s, score in enumerate(seed_evidence[0].scores)
+            for s, score in enumerate(seed_evidence[0].metrics)
         }
     return found
 

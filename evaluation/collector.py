@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evaluation.evidence import Evidence
 
-BLOCK = 1024  # images
+BLOCK_SIZE = 1024  # images
 
 
 class EvidenceCollector:
@@ -20,9 +20,9 @@ class EvidenceCollector:
 
     def __init__(self, empty: Mapping[str, Tensor]) -> None:
         self.empty = dict(empty)
-        self._clear()
+        self._reset()
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self.ids: list[str] = []
         self.groups: list[str] = []
         self.blocks: dict[str, list[Tensor]] = {name: [] for name in self.empty}
@@ -39,20 +39,20 @@ class EvidenceCollector:
         for name, part in parts.items():
             _append_rows(self.blocks[name], start, part.detach())
 
-    def collect(self, make: Callable[..., Evidence]) -> Evidence:
+    def collect(self, make_evidence: Callable[..., Evidence]) -> Evidence:
         """The evidence of all processes; the collector is empty afterwards.
 
         Args:
-            make: Called with ids, groups and the arrays by name.
+            make_evidence: Called with ids, groups and the arrays by name.
         """
         arrays = {
             name: _concatenate(blocks, len(self.ids), self.empty[name])
             for name, blocks in self.blocks.items()
         }
-        mine = make(
+        mine = make_evidence(
             ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays
         )
-        self._clear()
+        self._reset()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return mine
         parts: list[Evidence] = [mine] * torch.distributed.get_world_size()
@@ -66,10 +66,10 @@ class EvidenceCollector:
 def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:
     """Writes the rows of `part` behind the `start` rows that are there."""
     while len(part):
-        row = start % BLOCK
+        row = start % BLOCK_SIZE
         if row == 0:
-            blocks.append(part.new_empty((BLOCK, *part.shape[1:])))
-        fits = min(len(part), BLOCK - row)
+            blocks.append(part.new_empty((BLOCK_SIZE, *part.shape[1:])))
+        fits = min(len(part), BLOCK_SIZE - row)
         blocks[-1][row : row + fits] = part[:fits]
         start, part = start + fits, part[fits:]
 
@@ -78,6 +78,6 @@ def _concatenate(blocks: list[Tensor], rows: int, empty: Tensor) -> np.ndarray:
     """All rows as one array; each block is given up as soon as it is copied."""
     first = blocks[0] if blocks else empty
     whole = np.empty((rows, *first.shape[1:]), first[:0].cpu().numpy().dtype)
-    for start in range(0, rows, BLOCK):
-        whole[start : start + BLOCK] = blocks.pop(0)[: rows - start].cpu().numpy()
+    for start in range(0, rows, BLOCK_SIZE):
+        whole[start : start + BLOCK_SIZE] = blocks.pop(0)[: rows - start].cpu().numpy()
     return whole

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.logit_histogram import HALF, bin_probability, quantize
+from evaluation.logit_histogram import HALF_BIN, bin_probability, quantize_logits
 
 
 class DecisionRule(nn.Module):
@@ -16,22 +16,22 @@ class DecisionRule(nn.Module):
     every buffer it finds.
 
     Args:
-        start: The three numbers before any search.
+        initial_values: The three numbers before any search.
         classes: Number of classes.
     """
 
-    def __init__(self, start: tuple[float, float, float], classes: int) -> None:
+    def __init__(self, initial_values: tuple[float, float, float], classes: int) -> None:
         super().__init__()
-        self.numbers = torch.tensor([start] * classes, dtype=torch.float64)  # classes x 3
-        self.start = self.numbers.clone()
+        self.values = torch.tensor([initial_values] * classes, dtype=torch.float64)  # classes x 3
+        self.initial_values = self.values.clone()
 
     def get_extra_state(self) -> Tensor:
         """Return the numbers that a checkpoint keeps, `classes x 3` doubles."""
-        return self.numbers
+        return self.values
 
     def set_extra_state(self, state: Any) -> None:
         """Take the numbers of a checkpoint."""
-        self.numbers = state.to(torch.float64).cpu()
+        self.values = state.to(torch.float64).cpu()
 
     @abstractmethod
     def as_dict(self) -> list[dict[str, float]]:
@@ -50,13 +50,13 @@ class SegmentationRule(DecisionRule):
     """
 
     def __init__(self, classes: int) -> None:
-        super().__init__((HALF, 0.0, HALF), classes)
+        super().__init__((HALF_BIN, 0.0, HALF_BIN), classes)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Turn logits `B x C x H x W` into bools of the same shape; H x W is the whole image."""
-        byte = quantize(logits)
+        byte = quantize_logits(logits)
         top, min_area, bottom = (
-            column.view(1, -1, 1, 1).to(byte.device) for column in self.numbers.unbind(1)
+            column.view(1, -1, 1, 1).to(byte.device) for column in self.values.unbind(1)
         )
         share = (byte >= top).double().mean((2, 3), keepdim=True)
         return (byte >= bottom) & (share >= min_area)
@@ -69,7 +69,7 @@ class SegmentationRule(DecisionRule):
                 "min_area": area,
                 "bottom": float(bin_probability(bottom)),
             }
-            for top, area, bottom in self.numbers.tolist()
+            for top, area, bottom in self.values.tolist()
         ]
 
 
@@ -89,7 +89,7 @@ class ClassificationRule(DecisionRule):
 
     def probability(self, logits: Tensor) -> Tensor:
         """Logits `B x C` to float probabilities of the same shape."""
-        scaled = logits.float() / self.numbers[:, 1].to(logits.device, torch.float32)
+        scaled = logits.float() / self.values[:, 1].to(logits.device, torch.float32)
         return scaled.softmax(1) if self.exclusive else scaled.sigmoid()
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ class ClassificationRule(DecisionRule):
             return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(
                 1, keepdim=True
             )
-        return probability >= self.numbers[:, 0].to(logits.device)
+        return probability >= self.values[:, 0].to(logits.device)
 
     def as_dict(self) -> list[dict[str, float]]:
         """Return threshold and temperature of each class by name; no threshold if exclusive."""
         return [
             ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}
-            for number in self.numbers.tolist()
+            for number in self.values.tolist()
         ]

@@ -25,8 +25,8 @@ from evaluation.metrics.classification import (
 from evaluation.metrics.segmentation import (
     SEGMENTATION_METRICS,
     SegmentationDecision,
+    apply_rule,
     constant_prediction,
-    decide,
 )
 
 
@@ -61,7 +61,7 @@ class Evidence(ABC):
 
     @property
     @abstractmethod
-    def scores(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Every score that this kind of evidence has."""
 
     @property
@@ -75,7 +75,7 @@ class Evidence(ABC):
         """Grid on which predictions are evaluated, in words; part of a test set's identity."""
 
     @abstractmethod
-    def decided(self, channel: int) -> Decision:
+    def decision(self, channel: int) -> Decision:
         """One class after the rule in force."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class SegmentationEvidence(Evidence):
         return ("dice", "iou", "precision", "recall", "average_precision")
 
     @property
-    def scores(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Overlap, and precision and recall of pixels."""
         return SEGMENTATION_METRICS
 
@@ -174,9 +174,9 @@ class SegmentationEvidence(Evidence):
             else f"judged at {self.grid} px"
         )
 
-    def decided(self, channel: int) -> SegmentationDecision:
+    def decision(self, channel: int) -> SegmentationDecision:
         """One class after the mask rule."""
-        return decide(self.counts[:, channel], self.rule[:, channel])
+        return apply_rule(self.counts[:, channel], self.rule[:, channel])
 
     def baselines(self, channel: int) -> dict[str, Decision]:
         """Return the empty mask and the full mask as predictions."""
@@ -210,7 +210,7 @@ class ClassificationEvidence(Evidence):
         return ("f1", "auc", "accuracy", "precision", "recall", "specificity")
 
     @property
-    def scores(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Scores of decisions, of rankings and of probabilities."""
         return (
             (*CLASSIFICATION_METRICS, EXACT_MATCH)
@@ -242,7 +242,7 @@ class ClassificationEvidence(Evidence):
             return np.arange(len(self.classes)) == probability.argmax(1, keepdims=True)
         return probability >= self.rule[..., 0]
 
-    def decided(self, channel: int) -> ClassificationDecision:
+    def decision(self, channel: int) -> ClassificationDecision:
         """One class after the rule in force."""
         truth, says = self.labels > 0, self.predicted
         exact = (truth == says).all(1)
@@ -291,7 +291,7 @@ class ClassificationEvidence(Evidence):
 
 
 EVIDENCE_VERSION = 2
-KINDS: dict[str, type[Evidence]] = {
+EVIDENCE_KINDS: dict[str, type[Evidence]] = {
     kind.kind: kind for kind in (SegmentationEvidence, ClassificationEvidence)
 }
 
@@ -315,7 +315,7 @@ def read_evidence(path: Path) -> Evidence:
             stored: dict[str, Any] = {
                 name: array if array.ndim else array.item() for name, array in file.items()
             }
-        version, kind = int(stored.pop("version")), KINDS[stored.pop("kind", "mask")]
+        version, kind = int(stored.pop("version")), EVIDENCE_KINDS[stored.pop("kind", "mask")]
         stored["classes"] = tuple(stored["classes"].tolist())
         evidence = kind(**stored) if version <= EVIDENCE_VERSION else None
     except (

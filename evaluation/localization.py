@@ -10,14 +10,21 @@ from pydantic import Field
 from scipy import ndimage
 from torchvision.ops import box_iou
 
-from datamodules.arguments import Count, NonNegative, Number, Positive, Whole, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    validated,
+)
 from datamodules.loading.letterbox import Letterbox
 from evaluation.bootstrap import (
-    BLOCK,
+    MAX_BLOCK_WEIGHTS,
     MIN_GROUPS,
-    RESAMPLES,
+    N_RESAMPLES,
     Estimate,
-    group_weights,
+    bootstrap_weights,
     percentile_interval,
 )
 from evaluation.metrics.base import safe_divide
@@ -501,13 +508,13 @@ class LocalizationConfig:
         UserError: a rule out of its range.
     """
 
-    tolerance: NonNegative = 0.0
-    iou: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    max_boxes: Count = 5
-    rates: Annotated[Sequence[Positive], Field(min_length=1)] = FROC_RATES
-    froc_auc_limit: Positive = 1.0
-    resamples: Count = RESAMPLES
-    seed: Whole = 0
+    tolerance: NonNegativeFloat = 0.0
+    iou: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.1
+    max_boxes: PositiveInt = 5
+    rates: Annotated[Sequence[PositiveFloat], Field(min_length=1)] = FROC_RATES
+    froc_auc_limit: PositiveFloat = 1.0
+    resamples: PositiveInt = N_RESAMPLES
+    seed: NonNegativeInt = 0
 
     def definitions(self) -> dict[str, str]:
         """Return score -> its definition, in the order of a table."""
@@ -766,11 +773,11 @@ def resample_scores(
     if count_patients(results, results.n_lesions > 0) < MIN_GROUPS:
         return {}
     few = max(
-        1, BLOCK // (4 * max(1, len(results.events.score)))
+        1, MAX_BLOCK_WEIGHTS // (4 * max(1, len(results.events.score)))
     )  # resamples of a FROC, which holds several arrays of that size
     blocks = [
         _weighted_scores(results, rules, block[start : start + few])
-        for block in group_weights(results.groups, rules.resamples, rules.seed)
+        for block in bootstrap_weights(results.groups, rules.resamples, rules.seed)
         for start in range(0, len(block), few)
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from datamodules.loading.letterbox import ContentBox
 
-LEVELS = 256
-HALF = 128  # the byte of probability .5
-STEPS = 8.0  # bytes a unit of logit
-OFFSET = 16.0  # the logit of byte 0 is -OFFSET
+N_BINS = 256
+HALF_BIN = 128  # the byte of probability .5
+BINS_PER_LOGIT = 8.0  # bytes a unit of logit
+LOGIT_OFFSET = 16.0  # the logit of byte 0 is -OFFSET
 
 
-def quantize(logit: Tensor) -> Tensor:
+def quantize_logits(logit: Tensor) -> Tensor:
     """uint8 `clamp(floor((logit + 16) * 8), 0, 255)` of a float tensor of any shape."""
-    return ((logit.float() + OFFSET) * STEPS).clamp_(0, LEVELS - 1).to(torch.uint8)
+    return ((logit.float() + LOGIT_OFFSET) * BINS_PER_LOGIT).clamp_(0, N_BINS - 1).to(torch.uint8)
 
 
 def bin_of(probability: float) -> int:
@@ -25,16 +25,21 @@ def bin_of(probability: float) -> int:
     if probability <= 0:
         return 0
     if probability >= 1:
-        return LEVELS
+        return N_BINS
     return min(
-        LEVELS,
-        max(0, math.ceil((math.log(probability / (1 - probability)) + OFFSET) * STEPS - 1e-9)),
+        N_BINS,
+        max(
+            0,
+            math.ceil(
+                (math.log(probability / (1 - probability)) + LOGIT_OFFSET) * BINS_PER_LOGIT - 1e-9
+            ),
+        ),
     )
 
 
 def bin_probability(byte: np.ndarray | float) -> np.ndarray:
     """The probability at the lower edge of a byte."""
-    return 1 / (1 + np.exp(OFFSET - np.asarray(byte, np.float64) / STEPS))
+    return 1 / (1 + np.exp(LOGIT_OFFSET - np.asarray(byte, np.float64) / BINS_PER_LOGIT))
 
 
 def logit_histograms(
@@ -52,9 +57,9 @@ def logit_histograms(
         int32 `B x C x 2 x 256`.
     """
     if isinstance(truth, Tensor) and len(set(content)) == 1:
-        return _count_bins(_resize_to_grid(logits, truth.shape[-2:], content[0]), truth)
+        return _count_logit_bins(_resize_to_grid(logits, truth.shape[-2:], content[0]), truth)
     one_by_one = [
-        _count_bins(
+        _count_logit_bins(
             _resize_to_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]
         )
         for i in range(len(content))
@@ -63,21 +68,21 @@ def logit_histograms(
 
 
 def _resize_to_grid(logits: Tensor, size: Sequence[int], content: ContentBox) -> Tensor:
-    inside = logits[content.inside].float()
+    inside = logits[content.slices].float()
     if (content.height, content.width) == tuple(size):
         return inside
     return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _count_bins(logits: Tensor, truth: Tensor) -> Tensor:
+def _count_logit_bins(logits: Tensor, truth: Tensor) -> Tensor:
     """One scatter_add for the batch: unlike bincount it does not wait for the device."""
     images, classes = logits.shape[:2]
     cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (
-        2 * LEVELS
+        2 * N_BINS
     )
-    index = quantize(logits).long().add_(truth, alpha=LEVELS).add_(cell).reshape(-1)
-    counts = torch.zeros(images * classes * 2 * LEVELS, dtype=torch.int32, device=logits.device)
+    index = quantize_logits(logits).long().add_(truth, alpha=N_BINS).add_(cell).reshape(-1)
+    counts = torch.zeros(images * classes * 2 * N_BINS, dtype=torch.int32, device=logits.device)
     counts.scatter_add_(
         0, index, torch.ones(1, dtype=torch.int32, device=logits.device).expand(index.shape)
     )
-    return counts.view(images, classes, 2, LEVELS)
+    return counts.view(images, classes, 2, N_BINS)

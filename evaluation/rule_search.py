@@ -9,8 +9,8 @@ from scipy.special import log_expit, log_softmax
 
 from datamodules.errors import UserError
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import HALF, LEVELS, bin_of
-from evaluation.metrics.segmentation import chunks, dice, empty_dice, pixel_counts
+from evaluation.logit_histogram import HALF_BIN, N_BINS, bin_of
+from evaluation.metrics.segmentation import dice, empty_dice, image_chunks, pixel_counts
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
@@ -38,7 +38,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> f
 
 OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
 THRESHOLD_METRICS = ("sensitivity", "specificity", "precision")
-OBJECTIVE_ALIASES = {  # names that other repositories use
+OBJECTIVE_HINTS = {  # names that other repositories use
     "sens_atleast": "take specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
     "spec_atleast": "take sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
 }
@@ -52,28 +52,28 @@ class ThresholdObjective:
     Attributes:
         objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or
             `specificity` while the other is bounded.
-        at_least: Lower bounds of sensitivity, specificity or precision.
-        between: Smallest and largest threshold that may be taken.
+        min_metrics: Lower bounds of sensitivity, specificity or precision.
+        threshold_range: Smallest and largest threshold that may be taken.
     """
 
     objective: str
-    at_least: Mapping[str, float]
-    between: tuple[float, float]
+    min_metrics: Mapping[str, float]
+    threshold_range: tuple[float, float]
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            told = OBJECTIVE_ALIASES.get(self.objective, f"take {', '.join(OBJECTIVES)}")
+            told = OBJECTIVE_HINTS.get(self.objective, f"take {', '.join(OBJECTIVES)}")
             raise UserError(
                 f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
             )
-        for name, value in self.at_least.items():
+        for name, value in self.min_metrics.items():
             if name not in THRESHOLD_METRICS or not 0 < value <= 1:
                 bounds = f"bound {', '.join(THRESHOLD_METRICS)} by a number from 0 to 1"
                 raise UserError(
                     f"callbacks.threshold_search.min_metrics={{{name}: {value}}} cannot be kept;"
                     f" {bounds}"
                 )
-        if self.objective in ("sensitivity", "specificity") and not self.at_least.keys() - {
+        if self.objective in ("sensitivity", "specificity") and not self.min_metrics.keys() - {
             self.objective
         }:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
@@ -82,7 +82,7 @@ class ThresholdObjective:
                 f"callbacks.threshold_search.objective={self.objective} alone is best where always"
                 f" the same is said; {mend}"
             )
-        low, high = self.between
+        low, high = self.threshold_range
         if not 0 <= low < high <= 1:
             raise UserError(
                 f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of"
@@ -97,29 +97,29 @@ class ClassificationRuleResult:
     Attributes:
         threshold: Of the probability.
         score: The objective there.
-        at_half: The objective at .5.
-        trivial: True if a constant answer scores as well.
-        missed: Why the bounds could not be kept, in words, or None.
-        unsearched: Why nothing was searched, in words, or None.
+        score_at_half: The objective at .5.
+        no_better_than_constant: True if a constant answer scores as well.
+        unmet_bound: Why the bounds could not be kept, in words, or None.
+        skip_reason: Why nothing was searched, in words, or None.
     """
 
     threshold: float
     score: float
-    at_half: float
-    trivial: bool
-    missed: str | None
-    unsearched: str | None = None
+    score_at_half: float
+    no_better_than_constant: bool
+    unmet_bound: str | None
+    skip_reason: str | None = None
 
 
 def search_classification_rule(
-    probability: np.ndarray, truth: np.ndarray, demand: ThresholdObjective
+    probability: np.ndarray, truth: np.ndarray, goal: ThresholdObjective
 ) -> ClassificationRuleResult:
     """Find the best threshold of all that decide differently; ties take the plateau's middle.
 
     Args:
         probability: `N`.
         truth: bool `N`.
-        demand: What to maximise and to keep; where it cannot be kept, the threshold that comes
+        goal: What to maximise and to keep; where it cannot be kept, the threshold that comes
             nearest is found.
     """
     if truth.all() or not truth.any():
@@ -131,20 +131,20 @@ def search_classification_rule(
             None,
             "val shows no other label, so there is nothing to search on",
         )
-    thresholds = _candidate_thresholds(probability, demand.between)
+    thresholds = _candidate_thresholds(probability, goal.threshold_range)
     measured = _threshold_metrics(probability, truth, thresholds)
-    values, kept, missed = measured[demand.objective], np.ones(len(thresholds), bool), None
-    for number, (name, least) in enumerate(demand.at_least.items()):
+    values, kept, missed = measured[goal.objective], np.ones(len(thresholds), bool), None
+    for number, (name, least) in enumerate(goal.min_metrics.items()):
         now = kept & (measured[name] >= least - CLASSIFICATION_TIE)
         if not now.any():
-            missed = _unmet_bounds(demand, number, float(measured[name][kept].max()))
+            missed = _unmet_bounds(goal, number, float(measured[name][kept].max()))
             now = kept & (measured[name] >= measured[name][kept].max() - CLASSIFICATION_TIE)
         kept = now
     best = np.flatnonzero(kept & (values >= values[kept].max() - CLASSIFICATION_TIE))
     chosen = best[np.abs(best - np.median(best)).argmin()]
-    at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[demand.objective][0])
+    at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[goal.objective][0])
     judge = (
-        "youden" if demand.objective in ("sensitivity", "specificity") else demand.objective
+        "youden" if goal.objective in ("sensitivity", "specificity") else goal.objective
     )  # a constant answer maximises either alone
     always = _threshold_metrics(probability, truth, np.array([0.0, 2.0]))[judge].max()
     return ClassificationRuleResult(
@@ -169,25 +169,31 @@ def metrics_at_threshold(
     }
 
 
-def _unmet_bounds(demand: ThresholdObjective, number: int, best: float) -> str:
-    bounds = [f"{name} >= {least:g}" for name, least in demand.at_least.items()]
+def _unmet_bounds(goal: ThresholdObjective, number: int, best: float) -> str:
+    bounds = [f"{name} >= {least:g}" for name, least in goal.min_metrics.items()]
     others = f" beside {' and '.join(bounds[:number])}" if number else ""
-    low, high = demand.between
+    low, high = goal.threshold_range
     return (
         f"no threshold from {low:g} to {high:g} reaches {bounds[number]}{others} on val; the best"
         f" reachable is {best:.4f}"
     )
 
 
-def _candidate_thresholds(probability: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+def _candidate_thresholds(
+    probability: np.ndarray, threshold_range: tuple[float, float]
+) -> np.ndarray:
     """Return falling thresholds: between neighbouring probabilities, and on either side of all.
 
-    With `between`, those inside it and its two ends.
+    With `threshold_range`, those inside it and its two ends.
     """
     distinct = np.unique(probability)[::-1]
     middles = (np.concatenate([[1.0], distinct]) + np.concatenate([distinct, [0.0]])) / 2
-    inside = middles[(middles >= between[0]) & (middles <= between[1])]
-    return np.unique(np.concatenate([inside, between]))[::-1] if between != (0.0, 1.0) else middles
+    inside = middles[(middles >= threshold_range[0]) & (middles <= threshold_range[1])]
+    return (
+        np.unique(np.concatenate([inside, threshold_range]))[::-1]
+        if threshold_range != (0.0, 1.0)
+        else middles
+    )
 
 
 def _threshold_metrics(
@@ -239,8 +245,10 @@ class RuleGrid:
         )
 
 
-def _threshold_bins(span: Sequence[float]) -> np.ndarray:
-    return np.arange(bin_of(span[0]), min(LEVELS - 1, bin_of(span[-1])) + 1)
+def _threshold_bins(probability_range: Sequence[float]) -> np.ndarray:
+    return np.arange(
+        bin_of(probability_range[0]), min(N_BINS - 1, bin_of(probability_range[-1])) + 1
+    )
 
 
 @dataclass(frozen=True)
@@ -250,14 +258,14 @@ class SegmentationRuleResult:
     Attributes:
         rule: (top, min_area, bottom), bytes and a fraction.
         score: Mean Dice there.
-        at_half: Mean Dice at a plain threshold of .5.
-        trivial: Whether predicting nothing scores as well.
+        score_at_half: Mean Dice at a plain threshold of .5.
+        no_better_than_empty: Whether predicting nothing scores as well.
     """
 
     rule: tuple[float, float, float]
     score: float
-    at_half: float
-    trivial: bool
+    score_at_half: float
+    no_better_than_empty: bool
 
 
 def search_segmentation_rule(
@@ -285,8 +293,8 @@ def _search_class_rule(
     middle = np.median(best, axis=0)
     t, a, b = best[np.abs(best - middle).sum(1).argmin()]  # ties: the middle of the plateau
     top = grid.bottom[b] if tops is None else tops[t]
-    half, _ = rule_scores(counts, RuleGrid(None, np.zeros(1), np.array([HALF])), lesions_only)
-    nothing = float(_mean_score(empty_dice(counts)[:, None], counts, lesions_only)[0])
+    half, _ = rule_scores(counts, RuleGrid(None, np.zeros(1), np.array([HALF_BIN])), lesions_only)
+    nothing = float(_mean_over_counted(empty_dice(counts)[:, None], counts, lesions_only)[0])
     rule = float(top), float(grid.min_area[a]), float(grid.bottom[b])
     return SegmentationRuleResult(
         rule,
@@ -311,11 +319,11 @@ def rule_scores(
     lesion = counts[:, 1].sum(1) > 0
     if lesions_only and lesion.any():
         counts = counts[lesion]
-    sums = np.sum([_sum_counts(counts[few], grid) for few in chunks(len(counts))], axis=0)
+    sums = np.sum([_sum_dice(counts[few], grid) for few in image_chunks(len(counts))], axis=0)
     return sums / max(1, len(counts)), grid.top
 
 
-def _sum_counts(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
+def _sum_dice(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
     """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
@@ -334,6 +342,6 @@ def _sum_counts(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
     return (gain + empty.sum()).reshape(len(grid.top), len(grid.min_area), len(grid.bottom))
 
 
-def _mean_score(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
+def _mean_over_counted(values: np.ndarray, counts: np.ndarray, lesions_only: bool) -> np.ndarray:
     lesion = counts[:, 1].sum(1) > 0
     return values[lesion if lesions_only and lesion.any() else slice(None)].mean(0)

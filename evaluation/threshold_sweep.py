@@ -8,15 +8,15 @@ import numpy as np
 
 from evaluation.bootstrap import nanmean_classes
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
-from evaluation.logit_histogram import LEVELS, bin_probability
+from evaluation.logit_histogram import N_BINS, bin_probability
 from evaluation.metrics.base import Decision, Metric, safe_divide
 from evaluation.metrics.classification import ClassificationDecision
 from evaluation.metrics.segmentation import (
     PixelCounts,
     SegmentationDecision,
     average_precision,
-    chunks,
     dice,
+    image_chunks,
     pixel_counts,
 )
 
@@ -55,11 +55,11 @@ def segmentation_at_thresholds(
     counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
     whole, ranking = (
         np.maximum(counts.sum((1, 2), dtype=np.int64), 1),
-        evidence.decided(channel).ranking,
+        evidence.decision(channel).ranking,
     )
-    for start in range(0, LEVELS, THRESHOLD_BLOCK):
+    for start in range(0, N_BINS, THRESHOLD_BLOCK):
         block = np.arange(start, start + THRESHOLD_BLOCK)
-        parts = [pixel_counts(counts[few], block) for few in chunks(len(counts))]
+        parts = [pixel_counts(counts[few], block) for few in image_chunks(len(counts))]
         tp, fp, fn, tn = (
             np.ascontiguousarray(np.concatenate(part).T) for part in zip(*parts, strict=True)
         )
@@ -80,9 +80,9 @@ def classification_at_thresholds(
 
     Each image's temperature is kept, and the other classes stay at their rule.
     """
-    decided, truth = evidence.decided(channel), evidence.labels > 0
+    decided, truth = evidence.decision(channel), evidence.labels > 0
     others = np.delete(evidence.predicted == truth, channel, axis=1).all(1)
-    for threshold in bin_probability(np.arange(LEVELS)):
+    for threshold in bin_probability(np.arange(N_BINS)):
         says = decided.probability >= threshold
         yield ClassificationDecision(
             decided.probability,
@@ -97,9 +97,9 @@ def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> S
     """Return the start at the byte where the mask is drawn."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
     byte = (
-        int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, LEVELS - 1))
+        int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, N_BINS - 1))
         if len(rules)
-        else LEVELS // 2
+        else N_BINS // 2
     )
     if len(rules) != 1:
         return SliderStart(byte, OWN_RULE_NOTE, plain=False, note=FOLD_RULES_NOTE)
@@ -115,7 +115,7 @@ def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> S
     return SliderStart(
         byte,
         f"threshold {bin_probability(bottom):.4f}" + (f", {share}" if area else ""),
-        plain=0 <= bottom < LEVELS,
+        plain=0 <= bottom < N_BINS,
     )
 
 
@@ -123,9 +123,9 @@ def classification_slider_start(evidence: ClassificationEvidence, channel: int) 
     """Return the start at the byte nearest to the threshold."""
     thresholds = np.unique(evidence.rule[:, channel, 0])
     if not len(thresholds):
-        return SliderStart(LEVELS // 2, OWN_RULE_NOTE, plain=False)
+        return SliderStart(N_BINS // 2, OWN_RULE_NOTE, plain=False)
     middle = float(np.median(evidence.rule[:, channel, 0]))
-    byte = int(np.abs(bin_probability(np.arange(LEVELS)) - middle).argmin())
+    byte = int(np.abs(bin_probability(np.arange(N_BINS)) - middle).argmin())
     if len(thresholds) > 1:
         return SliderStart(byte, OWN_RULE_NOTE, plain=False, note=FOLD_RULES_NOTE)
     return SliderStart(
@@ -153,13 +153,13 @@ def _make_point(counts: PixelCounts) -> PRPoint:
 def pixel_pr_curve(evidence: SegmentationEvidence, channel: int) -> PRPoint:
     """Return the pooled scores of one class at each of the 256 bytes."""
     pooled = evidence.counts[:, channel].sum(0, dtype=np.int64)[None]
-    counts = pixel_counts(pooled, np.arange(LEVELS))
+    counts = pixel_counts(pooled, np.arange(N_BINS))
     return _make_point(PixelCounts(*(part[0] for part in counts)))
 
 
 def at_operating_point(evidence: SegmentationEvidence, channel: int) -> PRPoint:
     """Return the pooled scores of one class at the rule; min_area may move them off the curve."""
-    counts = evidence.decided(channel).pixels
+    counts = evidence.decision(channel).pixels
     return _make_point(PixelCounts(*(part.sum() for part in counts)))
 
 
@@ -199,12 +199,12 @@ def _class_table(evidence: Mapping[str, SegmentationEvidence], channel: int) -> 
             name: None if byte is None or np.isnan(values[byte]) else float(values[byte])
             for name, values in points.items()
         }
-        area = float(average_precision(seen.decided(channel), np.ones((1, len(seen))))[0])
+        area = float(average_precision(seen.decision(channel), np.ones((1, len(seen))))[0])
         found["splits"][split] = judged | {"average_precision": None if np.isnan(area) else area}
     return found
 
 
-AT_RULE = LEVELS  # the place behind the thresholds, of the rule in force
+AT_RULE = N_BINS  # the place behind the thresholds, of the rule in force
 THRESHOLD_FREE = (
     "average_precision",
     "auc",
@@ -254,17 +254,17 @@ def sweep_thresholds(
         at_each_byte: Takes evidence and class; yields the decisions at the 256 thresholds.
         places: Indices of images whose own Dice is returned.
     """
-    decided = evidence.decided(channel)
+    decided = evidence.decision(channel)
     once, asked = np.ones((1, len(evidence))), np.array(places, int)
     fixed = {
-        score.name: float(score.value(decided, once)[0])
-        for score in evidence.scores
+        score.name: float(score.compute(decided, once)[0])
+        for score in evidence.metrics
         if score.name in THRESHOLD_FREE
     }
     silent = np.zeros(len(evidence), int)
     values, images, pixels, each = [], [], [], []
     for byte, here in enumerate([*at_each_byte(evidence, channel), decided]):
-        values.append([_sweep_value(score, here, once, fixed) for score in evidence.scores])
+        values.append([_sweep_value(score, here, once, fixed) for score in evidence.metrics])
         images.append(_confusion_quadrants(here))
         silent += here.predicted if byte < AT_RULE else 0
         if hasattr(here, "pixels"):
@@ -284,7 +284,7 @@ def sweep_thresholds(
 def _sweep_value(
     score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, float]
 ) -> float:
-    return fixed[score.name] if score.name in fixed else float(score.value(decided, once)[0])
+    return fixed[score.name] if score.name in fixed else float(score.compute(decided, once)[0])
 
 
 def _confusion_quadrants(decided: Any) -> tuple[int, int, int, int]:

@@ -13,7 +13,14 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from typing_extensions import TypedDict
 
-from datamodules.arguments import Names, NonNegative, Number, Positive, check_partial, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    Names,
+    NonNegativeFloat,
+    PositiveFloat,
+    check_partial,
+    validated,
+)
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
@@ -24,10 +31,10 @@ from lightning_modules import distributed, training_record
 from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
 
-Stage = Literal["train", "val", "test"]
+StageName = Literal["train", "val", "test"]
 
 
-class Monitor(TypedDict):
+class MonitorConfig(TypedDict):
     """The score that decides what is best."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
@@ -71,16 +78,16 @@ class SupervisedModule(LightningModule):
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
-        monitor: Monitor | None = None,
-        mean: Sequence[Number] | Literal["auto"] | None = None,
-        std: Sequence[Positive] | Literal["auto"] | None = None,
-        scratch_normalization: Mapping[str, Sequence[Number]] | None = None,
-        gamma: Positive = 1.0,
+        monitor: MonitorConfig | None = None,
+        mean: Sequence[FiniteFloat] | Literal["auto"] | None = None,
+        std: Sequence[PositiveFloat] | Literal["auto"] | None = None,
+        scratch_normalization: Mapping[str, Sequence[FiniteFloat]] | None = None,
+        gamma: PositiveFloat = 1.0,
         channels_last: bool = True,
         compile: bool = False,
-        encoder_lr_mult: NonNegative = 1.0,
-        layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0,
-        auxiliary_weight: NonNegative = 0.4,
+        encoder_lr_mult: NonNegativeFloat = 1.0,
+        layer_decay: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0,
+        auxiliary_weight: NonNegativeFloat = 0.4,
     ) -> None:
         super().__init__()
         check_partial("scheduler", scheduler)
@@ -96,10 +103,10 @@ class SupervisedModule(LightningModule):
         self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
         self.auxiliary_weight = auxiliary_weight
         self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
-        self.earlier_records: list[
+        self.parent_records: list[
             dict[str, Any]
         ] = []  # of the checkpoints that this training starts from
-        self.earlier_settings: dict[str, Any] | None = (
+        self.resumed_settings: dict[str, Any] | None = (
             None  # of a fit that is resumed with other settings, which are then put in force
         )
         self.mean_loss = MeanMetric(
@@ -116,17 +123,17 @@ class SupervisedModule(LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        return self._step(batch, "train")
+        return self._shared_step(batch, "train")
 
     def validation_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Return the loss of a batch of validation images, and keep evidence."""
-        return self._step(batch, "val")
+        return self._shared_step(batch, "val")
 
     def test_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Return the loss of a batch of test images, and keep evidence."""
-        return self._step(batch, "test")
+        return self._shared_step(batch, "test")
 
-    def _step(self, batch: Sample, stage: Stage) -> Tensor:
+    def _shared_step(self, batch: Sample, stage: StageName) -> Tensor:
         output = self(batch["image"])
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
         target = batch[self.target]  # type: ignore[literal-required]
@@ -151,7 +158,7 @@ class SupervisedModule(LightningModule):
         self.update_predictions(logits, batch, stage)
         return loss
 
-    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
         """Keep evidence of an evaluated batch; the base class keeps none."""
 
     def configure_optimizers(self) -> Any:
@@ -177,10 +184,10 @@ class SupervisedModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Apply this configuration's optimizer and schedule if a resumed fit changed them."""
-        if self.earlier_settings is not None:
+        if self.resumed_settings is not None:
             then, now = (
                 float(of.get("module.optimizer.lr") or 0)
-                for of in (self.earlier_settings, self.settings)
+                for of in (self.resumed_settings, self.settings)
             )
             before = then / now if then and now else 1.0
             apply_hyperparameters(
@@ -203,8 +210,8 @@ class SupervisedModule(LightningModule):
         checkpoint["settings"] = self.settings
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ServingDataModule) and hasattr(self, "classes"):
-            checkpoint[training_record.KEY] = training_record.make_record(
-                self, data, self.earlier_records
+            checkpoint[training_record.RECORD_KEY] = training_record.make_record(
+                self, data, self.parent_records
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -252,12 +259,12 @@ class EvaluatedModule(SupervisedModule):
                 " module.classes and the net's classes"
             )
 
-    def collect(self, stage: Stage) -> Evidence:
+    def collect_evidence(self, stage: StageName) -> Evidence:
         """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
         group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
 
         def make(ids: np.ndarray, **parts: Any) -> Evidence:
-            rule = self.rule.numbers.numpy()[None].repeat(len(ids), axis=0)
+            rule = self.rule.values.numpy()[None].repeat(len(ids), axis=0)
             return self.make_evidence(
                 ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts
             )
@@ -272,7 +279,7 @@ class EvaluatedModule(SupervisedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores that steer training."""
-        self._log_scores("val")
+        self._log_metrics("val")
 
     def on_test_epoch_start(self) -> None:
         """Forgets the last test."""
@@ -280,10 +287,10 @@ class EvaluatedModule(SupervisedModule):
 
     def on_test_epoch_end(self) -> None:
         """Collects and logs the test scores."""
-        self._log_scores("test")
+        self._log_metrics("test")
 
-    def _log_scores(self, stage: Stage) -> None:
-        evidence = self.evidence[stage] if stage in self.evidence else self.collect(stage)
+    def _log_metrics(self, stage: StageName) -> None:
+        evidence = self.evidence[stage] if stage in self.evidence else self.collect_evidence(stage)
         for name, value in self.monitored_metrics(evidence).items():
             self.log(
                 f"{stage}/{name}",

@@ -17,9 +17,9 @@ from lightning_modules import training_record
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.classification import find_head
 from lightning_modules.networks.lora import FrozenBackboneClassifier
-from lightning_modules.normalize import STORED, Normalize, same_statistics
+from lightning_modules.normalize import SOURCE_CHECKPOINT, Normalize, same_statistics
 
-GAMMA = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
+GAMMA_BUFFER = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
 NORMALIZATION_KEYS = (
     "normalize.mean",
     "normalize.std",
@@ -29,30 +29,30 @@ NORMALIZATION_KEYS = (
 FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
-def latest_checkpoint(
-    name: str, runs: Path, phantom: bool | None, holding: str = "checkpoints/best.ckpt"
+def latest_run(
+    experiment: str, runs: Path, phantom: bool | None, required_file: str = "checkpoints/best.ckpt"
 ) -> Path | None:
     """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
 
     Args:
-        name: The experiment.
+        experiment: The experiment.
         runs: The folder of all runs, one folder an experiment.
         phantom: Whether the run was on phantoms; None takes either.
-        holding: File that the folder must hold. A checkpoint may be that of one fold; anything else
-            must be of all folds together.
+        required_file: File that the folder must hold. A checkpoint may be that of one fold;
+            anything else must be of all folds together.
     """
-    pages = (runs / name).glob("**/report.json")
+    pages = (runs / experiment).glob("**/report.json")
     told = {
         path.parent: report
         for path in pages
-        if (path.parent / holding).is_file() and (report := _report(path))
+        if (path.parent / required_file).is_file() and (report := _read_report(path))
     }
     alike = [
         run
         for run, report in told.items()
         if phantom is None or (report.get("data") or {}).get("phantom") == phantom
     ]
-    if not holding.endswith(".ckpt"):
+    if not required_file.endswith(".ckpt"):
         alike = [
             run
             for run in alike
@@ -62,7 +62,7 @@ def latest_checkpoint(
     return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
 
 
-def _report(path: Path) -> dict[str, Any]:
+def _read_report(path: Path) -> dict[str, Any]:
     """Read a report.json; a damaged one is reported on stderr and gives {}."""
     try:
         return dict(json.loads(path.read_text("utf-8")))
@@ -71,12 +71,12 @@ def _report(path: Path) -> dict[str, Any]:
     return {}
 
 
-def find_checkpoint(path: str, wanted: str) -> Path:
+def find_checkpoint(path: str, which: str) -> Path:
     """Find a checkpoint file, given itself or its run folder.
 
     Args:
         path: A .ckpt file, or a run folder.
-        wanted: `best` or `last`, where a folder is named.
+        which: `best` or `last`, where a folder is named.
 
     Raises:
         Refusal: there is none.
@@ -92,11 +92,11 @@ def find_checkpoint(path: str, wanted: str) -> Path:
                 f" as {place / such}"
             )
     if place.is_dir():
-        place = place / "checkpoints" / f"{wanted}.ckpt"
+        place = place / "checkpoints" / f"{which}.ckpt"
     if not place.is_file():
         raise UserError(
             f"{place} does not exist; name a .ckpt file, or a run folder that holds"
-            f" checkpoints/{wanted}.ckpt"
+            f" checkpoints/{which}.ckpt"
         )
     return place
 
@@ -144,7 +144,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     }
 
 
-def check_fit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
@@ -158,7 +158,7 @@ def check_fit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None
         name for name in shaped if own[name].shape != stored[name].shape
     )
     gammas = [
-        next((float(value) for name, value in state.items() if name.endswith(GAMMA)), 1.0)
+        next((float(value) for name, value in state.items() if name.endswith(GAMMA_BUFFER)), 1.0)
         for state in (own, stored)
     ]
     if gammas[0] != gammas[1]:
@@ -173,10 +173,10 @@ def check_fit(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None
             " was made"
         )
     if isinstance(module, SupervisedModule):
-        check_same_numbers(module.normalize, _strip_prefix(stored, "normalize."), path)
+        check_same_normalization(module.normalize, _strip_prefix(stored, "normalize."), path)
 
 
-def check_same_numbers(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
+def check_same_normalization(normalize: Normalize, stored: dict[str, Any], path: Path) -> None:
     """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
 
     Args:
@@ -192,18 +192,18 @@ def check_same_numbers(normalize: Normalize, stored: dict[str, Any], path: Path)
         same_statistics(value, stored[name].cpu()) for name, value in given.items()
     ):
         theirs, ours = (
-            " ".join(f"module.{name}=[{stored_numbers(state[name], ',')}]" for name in given)
+            " ".join(f"module.{name}=[{format_statistics(state[name], ',')}]" for name in given)
             for state in (stored, given)
         )
         raise UserError(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
 
 
-def stored_numbers(values: torch.Tensor, separator: str = " ") -> str:
+def format_statistics(values: torch.Tensor, separator: str = " ") -> str:
     """Write means or stds with the digits that `same` compares."""
     return separator.join(f"{value:.6g}" for value in values.flatten().tolist())
 
 
-def stored_normalization(path: Path) -> Normalize | None:
+def read_normalization(path: Path) -> Normalize | None:
     """Read the normalization that a checkpoint holds; None where it holds none.
 
     Args:
@@ -212,9 +212,12 @@ def stored_normalization(path: Path) -> Normalize | None:
     stored = _strip_prefix(read_checkpoint(path)["state_dict"], "normalize.")
     if "mean" not in stored or "std" not in stored:
         return None
-    gamma = float(stored.get(GAMMA, 1.0))
+    gamma = float(stored.get(GAMMA_BUFFER, 1.0))
     return Normalize(
-        stored["mean"].flatten().tolist(), stored["std"].flatten().tolist(), gamma, STORED
+        stored["mean"].flatten().tolist(),
+        stored["std"].flatten().tolist(),
+        gamma,
+        SOURCE_CHECKPOINT,
     )
 
 
@@ -237,12 +240,12 @@ def load_weights(module: SupervisedModule, path: Path) -> bool:
                 " set module.net.net"
             ) from refusal
         stored = _strip_prefix(state, "normalize.")
-        check_fit(module.normalize, {"state_dict": stored}, path)
-        check_same_numbers(module.normalize, stored, path)
+        check_compatible(module.normalize, {"state_dict": stored}, path)
+        check_same_normalization(module.normalize, stored, path)
         module.normalize.load_state_dict(stored)  # what the body is used to
         return False
     whole = _keep_own_head(module, state)
-    check_fit(module, {"state_dict": state}, path)
+    check_compatible(module, {"state_dict": state}, path)
     module.load_state_dict(state)
     return whole
 
@@ -268,9 +271,9 @@ def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
     data.trained_size = training_record.trained_image_size(checkpoint)
     if data.size_is_given:
         return
-    configured = (checkpoint.get(training_record.KEY) or {}).get("configured_size")
+    configured = (checkpoint.get(training_record.RECORD_KEY) or {}).get("configured_size")
     if configured is not None:
-        data.resize(ImageSize.from_config(configured))
+        data.set_image_size(ImageSize.from_config(configured))
     if data.trained_size and not data.cache_size.covers(data.trained_size):
         data.cache_size = data.trained_size
 

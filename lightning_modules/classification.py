@@ -13,7 +13,7 @@ from datamodules.manifest.manifest import is_multiclass as classes_exclude
 from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence, Evidence
-from lightning_modules.base import EvaluatedModule, Stage
+from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import find_head
 from lightning_modules.networks.lora import FrozenBackboneClassifier
@@ -97,7 +97,7 @@ class ClassificationModule(EvaluatedModule):
             if isinstance(term, BCELoss):
                 term.balance(self.trainer.datamodule.images)  # type: ignore[attr-defined]
 
-    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
         """Adds the batch's logits and labels to the evidence."""
         self._collector.add(
             batch["id"],
@@ -112,20 +112,20 @@ class ClassificationModule(EvaluatedModule):
 
     def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
         """Means over classes; a class that is absent does not count."""
-        at_half = evidence.with_rule(self.rule.start)
+        at_half = evidence.with_rule(self.rule.initial_values)
         named = {
             "f1": (evidence, "f1"),
             "f1_at_half": (at_half, "f1"),
             "auc": (evidence, "auc"),
             "accuracy": (evidence, "accuracy"),
         }
-        return {name: _mean(seen, score) for name, (seen, score) in named.items()}
+        return {name: _mean_over_classes(seen, score) for name, (seen, score) in named.items()}
 
 
-def _mean(evidence: Evidence, name: str) -> float:
-    score = next(score for score in evidence.scores if score.name == name)
+def _mean_over_classes(evidence: Evidence, name: str) -> float:
+    score = next(score for score in evidence.metrics if score.name == name)
     once = np.ones((1, len(evidence)))
     values = np.array(
-        [score.value(evidence.decided(c), once)[0] for c in range(len(evidence.classes))]
+        [score.compute(evidence.decision(c), once)[0] for c in range(len(evidence.classes))]
     )
     return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from lightning_modules.base import SupervisedModule
-from lightning_modules.checkpoint_io import check_fit, read_checkpoint
+from lightning_modules.checkpoint_io import check_compatible, read_checkpoint
 
-FINITE = torch.finfo(torch.float32).max
+MAX_LOGIT = torch.finfo(torch.float32).max
 
 
 class Ensemble(nn.Module):
@@ -52,9 +52,9 @@ class Ensemble(nn.Module):
 
     def _augmented_views(self, image: Tensor) -> Iterator[Tensor]:
         for net in self.nets:
-            yield net(image).float().clamp(-FINITE, FINITE)
+            yield net(image).float().clamp(-MAX_LOGIT, MAX_LOGIT)
             if self.flip:
-                logits = net(image.flip(-1)).float().clamp(-FINITE, FINITE)
+                logits = net(image.flip(-1)).float().clamp(-MAX_LOGIT, MAX_LOGIT)
                 yield logits.flip(-1) if logits.ndim == 4 else logits
 
 
@@ -82,13 +82,13 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     return found
 
 
-def load_members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> list[nn.Module]:
+def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> list[nn.Module]:
     """Copy the module's network with the weights of each checkpoint, which are read one by one.
 
     Args:
         module: Whose network it is.
         paths: Of the checkpoints.
-        mend: What to do where they were trained on images of different sizes.
+        hint: What to do where they were trained on images of different sizes.
 
     Raises:
         Refusal: one is of another network, or they were trained on images of different sizes or on
@@ -103,10 +103,10 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> 
         )
         if seen[-1] != seen[0]:
             raise UserError(
-                f"{paths[0]} and {path} were trained on images of different sizes; {mend}"
+                f"{paths[0]} and {path} were trained on images of different sizes; {hint}"
             )
-        _check_same_window(module, checkpoint["state_dict"], path)
-        check_fit(module, checkpoint, path)
+        _check_same_normalization(module, checkpoint["state_dict"], path)
+        check_compatible(module, checkpoint, path)
         net = deepcopy(module.net)
         net.load_state_dict(
             {
@@ -119,7 +119,9 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], mend: str) -> 
     return nets
 
 
-def _check_same_window(module: SupervisedModule, state: Mapping[str, Any], path: Path) -> None:
+def _check_same_normalization(
+    module: SupervisedModule, state: Mapping[str, Any], path: Path
+) -> None:
     """Refuse a checkpoint of other grey values; all networks see the image as the module does."""
     for name, value in module.normalize.state_dict().items():
         stored = state.get(f"normalize.{name}")

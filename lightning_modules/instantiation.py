@@ -31,7 +31,7 @@ def instantiate_config(part: Any, **more: Any) -> Any:
     try:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
     except ArgumentError as error:
-        raise error.below(_user_key(part, _failed_key(error), error.key())) from error
+        raise error.with_key(_user_key(part, _failed_key(error), error.key())) from error
 
 
 def _failed_key(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.arguments import Fraction, NonNegative, Positive, validated
+from datamodules.arguments import Fraction, NonNegativeFloat, PositiveFloat, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.architectures import smp
 
@@ -26,7 +26,9 @@ class WeightedLoss(nn.Module):
         Refusal: terms and weights have other names.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, NonNegative]) -> None:
+    def __init__(
+        self, terms: Mapping[str, nn.Module], weights: Mapping[str, NonNegativeFloat]
+    ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
         self.set_weights(weights)
@@ -73,7 +75,7 @@ class FocalLoss(nn.Module):
         alpha: alpha_t, the weight of positives, and 1 - alpha of negatives; None weighs both 1.
     """
 
-    def __init__(self, gamma: NonNegative = 2.0, alpha: Fraction | None = None) -> None:
+    def __init__(self, gamma: NonNegativeFloat = 2.0, alpha: Fraction | None = None) -> None:
         super().__init__()
         self.gamma, self.alpha = gamma, alpha
 
@@ -99,7 +101,7 @@ class MulticlassFocalLoss(nn.Module):
     """
 
     def __init__(
-        self, gamma: NonNegative = 2.0, alpha: Sequence[NonNegative] | None = None
+        self, gamma: NonNegativeFloat = 2.0, alpha: Sequence[NonNegativeFloat] | None = None
     ) -> None:
         super().__init__()
         self.gamma = gamma
@@ -116,7 +118,7 @@ class MulticlassFocalLoss(nn.Module):
 
 
 ClassWeightPair = Annotated[
-    Sequence[NonNegative], Field(min_length=2, max_length=2)
+    Sequence[NonNegativeFloat], Field(min_length=2, max_length=2)
 ]  # of pixels outside and inside
 
 
@@ -130,11 +132,13 @@ class BCELoss(nn.Module):
             `balance` before training starts, and until then all weigh 1.
     """
 
-    def __init__(self, pos_weight: Positive | Literal["train"] | None = None) -> None:
+    def __init__(self, pos_weight: PositiveFloat | Literal["train"] | None = None) -> None:
         super().__init__()
-        self.balanced = pos_weight == "train"
+        self.weight_from_train = pos_weight == "train"
         self.pos_weight = (
-            None if pos_weight is None or self.balanced else torch.tensor(float(pos_weight))
+            None
+            if pos_weight is None or self.weight_from_train
+            else torch.tensor(float(pos_weight))
         )  # no buffer, as in BalancedBce
 
     def balance(self, counts: np.ndarray) -> None:
@@ -144,7 +148,7 @@ class BCELoss(nn.Module):
             counts: `classes x 2`, how many images or pixels are not, and are, of each class; where
                 there are none the class keeps 1.
         """
-        if self.balanced:
+        if self.weight_from_train:
             known = (counts > 0).all(1)
             self.pos_weight = torch.tensor(
                 np.where(known, counts[:, 0] / np.maximum(1, counts[:, 1]), 1.0),
@@ -179,7 +183,7 @@ class ClassBalancedBCELoss(nn.Module):
 
     def __init__(self, weights: Sequence[ClassWeightPair] | None = None) -> None:
         super().__init__()
-        self.asked = weights is not None
+        self.weights_given = weights is not None
         self.weights = torch.tensor(
             weights or [[1.0, 1.0]], dtype=torch.float32
         )  # no buffer: averages of a network's weights average those too
@@ -191,7 +195,7 @@ class ClassBalancedBCELoss(nn.Module):
             pixels: `classes x 2`, how many lie outside and inside each class's masks; where there
                 are none the class keeps 1.
         """
-        if not self.asked:
+        if not self.weights_given:
             balanced = pixels.sum(1, keepdims=True) / (2.0 * np.maximum(pixels, 1))
             known = (pixels > 0).all(1, keepdims=True)
             self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32)
@@ -220,7 +224,7 @@ class DiceLoss(nn.Module):
             the loss is otherwise lowest, at least for a long time, for an empty prediction.
     """
 
-    def __init__(self, smooth: NonNegative = 1.0, lesions_only: bool = False) -> None:
+    def __init__(self, smooth: NonNegativeFloat = 1.0, lesions_only: bool = False) -> None:
         super().__init__()
         self.smooth, self.lesions_only = smooth, lesions_only
 
@@ -247,9 +251,9 @@ class TverskyLoss(nn.Module):
 
     def __init__(
         self,
-        alpha: NonNegative = 0.3,
-        beta: NonNegative = 0.7,
-        smooth: NonNegative = 1.0,
+        alpha: NonNegativeFloat = 0.3,
+        beta: NonNegativeFloat = 0.7,
+        smooth: NonNegativeFloat = 1.0,
         lesions_only: bool = False,
     ) -> None:
         super().__init__()

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from datamodules.errors import UserError
 
 AUTO = "auto"
-GIVEN = "module.mean and module.std"
-SCRATCH = "module.scratch_normalization"
-STORED = "stored in the checkpoint"
+SOURCE_USER = "module.mean and module.std"
+SOURCE_SCRATCH = "module.scratch_normalization"
+SOURCE_CHECKPOINT = "stored in the checkpoint"
 
 
 @dataclass(frozen=True)
-class Statistics:
+class PixelStatistics:
     """Mean and std that pretrained weights expect, per input channel, of pixels scaled to 0..1.
 
     The function that builds a network attaches them as `net.statistics`; None, or no such
@@ -37,12 +37,12 @@ class Statistics:
     problem: str = ""
 
     @classmethod
-    def unusable(cls, source: str, problem: str) -> "Statistics":
+    def unusable(cls, source: str, problem: str) -> "PixelStatistics":
         """Statistics of weights whose configuration cannot be read or cannot be applied."""
         return cls((), (), source, problem)
 
     @classmethod
-    def of_weights(
+    def from_weights(
         cls,
         mean: Sequence[float],
         std: Sequence[float],
@@ -50,7 +50,7 @@ class Statistics:
         in_channels: int,
         input_range: Sequence[float] = (0, 1),
         input_space: str = "RGB",
-    ) -> "Statistics":
+    ) -> "PixelStatistics":
         """Convert the numbers of a library's configuration to this network's input.
 
         A grey input takes the mean over the channels of both, because pretrained weights of three
@@ -111,7 +111,11 @@ class Normalize(nn.Module):
     std: Tensor
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], gamma: float = 1.0, source: str = GIVEN
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        gamma: float = 1.0,
+        source: str = SOURCE_USER,
     ) -> None:
         super().__init__()
         if not gamma > 0:
@@ -121,7 +125,7 @@ class Normalize(nn.Module):
             )
         self.gamma = float(gamma)
         self.source = source
-        self.explicit = source == GIVEN
+        self.explicit = source == SOURCE_USER
         if self.gamma != 1:  # a checkpoint of another gamma does not fit then
             self.register_buffer("exponent", torch.tensor(self.gamma))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -156,21 +160,21 @@ class Normalize(nn.Module):
             not same_statistics(getattr(self, name).cpu(), value.cpu())
             for name, value in stored.items()
         ):
-            self.source = STORED
+            self.source = SOURCE_CHECKPOINT
         for name, value in stored.items():
             if value.shape != getattr(self, name).shape:
                 setattr(self, name, getattr(self, name).new_empty(value.shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def same_statistics(one: Tensor, other: Tensor) -> bool:
+def same_statistics(first: Tensor, second: Tensor) -> bool:
     """Compare means or stds `1 x C x 1 x 1` up to the digits that messages show.
 
     A single number stands for all channels.
     """
-    channels = {one.numel(), other.numel()}
+    channels = {first.numel(), second.numel()}
     return (len(channels) == 1 or 1 in channels) and bool(
-        torch.isclose(one, other, rtol=1e-4, atol=1e-6).all()
+        torch.isclose(first, second, rtol=1e-4, atol=1e-6).all()
     )
 
 
@@ -178,7 +182,7 @@ def resolve_normalization(
     mean: Sequence[float] | str | None,
     std: Sequence[float] | str | None,
     gamma: float,
-    statistics: Statistics | None,
+    statistics: PixelStatistics | None,
     scratch: Mapping[str, Sequence[float]] | None,
 ) -> Normalize:
     """Make the normalization of a network.
@@ -207,7 +211,9 @@ def resolve_normalization(
         )
     if statistics is None:
         given = scratch or {}
-        return Normalize(given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SCRATCH)
+        return Normalize(
+            given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SOURCE_SCRATCH
+        )
     if statistics.problem:
         raise UserError(
             f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for"

@@ -10,10 +10,17 @@ from pydantic import Field
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
-from datamodules.arguments import Fraction, NonNegative, Number, Whole, check_value, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    check_value,
+    validated,
+)
 from datamodules.errors import UserError
 
-PROGRESS = {  # of a schedule's state: how far it has come
+PROGRESS_KEYS = {  # of a schedule's state: how far it has come
     *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
     *("best", "num_bad_epochs", "cooldown_counter"),
 }
@@ -47,13 +54,13 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
         kind: Any = (
             bool
             if isinstance(default, bool)
-            else NonNegative
+            else NonNegativeFloat
             if isinstance(default, int | float)
             else None
         )
         kind = (
-            Number
-            if isinstance(kind, type(NonNegative))
+            FiniteFloat
+            if isinstance(kind, type(NonNegativeFloat))
             and isinstance(default, int | float)
             and default < 0
             else kind
@@ -62,7 +69,7 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
             isinstance(number, int | float) for number in default
         ):
             kind = Annotated[
-                Sequence[NonNegative], Field(min_length=len(default), max_length=len(default))
+                Sequence[NonNegativeFloat], Field(min_length=len(default), max_length=len(default))
             ]
         if kind is not None:
             check_value(f"optimizer.{name}", value, kind)
@@ -70,7 +77,7 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
 
 def build_param_groups(
     net: nn.Module,
-    named: Iterable[tuple[str, nn.Parameter]],
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
     encoder_lr_mult: float = 1.0,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
@@ -78,7 +85,7 @@ def build_param_groups(
 
     Args:
         net: The network; its `depth_of` is called if `layer_decay` is not 1.
-        named: The module's parameters; the net's names start with `net.`.
+        named_parameters: The module's parameters; the net's names start with `net.`.
         encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
         layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
             et al. 2022, BEiT).
@@ -96,7 +103,7 @@ def build_param_groups(
         )
     found: dict[float, list[nn.Parameter]] = {}
     deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
-    for name, parameter in named:
+    for name, parameter in named_parameters:
         name = name.replace("_fsdp_wrapped_module.", "")
         if parameter.requires_grad:
             factor = encoder_lr_mult if name.startswith("net.encoder.") else 1.0
@@ -108,52 +115,54 @@ def build_param_groups(
     ]
 
 
-def apply_hyperparameters(wanted: Any, optimizer: Any, scheduler: Any, before: float = 1.0) -> None:
+def apply_hyperparameters(
+    configured: Any, optimizer: Any, scheduler: Any, lr_ratio: float = 1.0
+) -> None:
     """Give a restored optimizer and schedule new hyperparameters, and keep their progress.
 
     The learning rate becomes the new one times what the schedule had made of the old one so far.
 
     Args:
-        wanted: What `configure_optimizers` returns: an optimizer, or a dictionary with `optimizer`
-            and `lr_scheduler`.
+        configured: What `configure_optimizers` returns: an optimizer, or a dictionary with
+            `optimizer` and `lr_scheduler`.
         optimizer: The restored optimizer.
         scheduler: The restored schedule, or None.
-        before: The rate with which the restored optimizer began, as a multiple of the new one; a
+        lr_ratio: The rate with which the restored optimizer began, as a multiple of the new one; a
             schedule such as a plateau does not store it.
     """
-    new = wanted["optimizer"] if isinstance(wanted, dict) else wanted
+    new = configured["optimizer"] if isinstance(configured, dict) else configured
     for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
-        start = restored.get("initial_lr") or fresh["lr"] * before
+        start = restored.get("initial_lr") or fresh["lr"] * lr_ratio
         done = restored["lr"] / start if start else 1.0
         restored.update(
             {name: value for name, value in fresh.items() if name not in ("params", "lr")}
         )
         restored["lr"] = fresh.get("initial_lr", fresh["lr"]) * done
     if scheduler is not None:
-        state = wanted["lr_scheduler"]["scheduler"].state_dict()
+        state = configured["lr_scheduler"]["scheduler"].state_dict()
         scheduler.load_state_dict(
             scheduler.state_dict()
-            | {name: value for name, value in state.items() if name not in PROGRESS}
+            | {name: value for name, value in state.items() if name not in PROGRESS_KEYS}
         )
 
 
-Span = range | None
-SPANNING = (
+EpochRange = range | None
+STEP_DEPENDENT_SCHEDULES = (
     "warmup_cosine",
     "one_cycle",
 )  # schedules whose course depends on the number of steps of the fit
-Given = Any  # by the module: what is not of the user needs no check
-PositiveShare = Annotated[Number, Field(gt=0, le=1)]
+Unchecked = Any  # by the module: what is not of the user needs no check
+PositiveFraction = Annotated[FiniteFloat, Field(gt=0, le=1)]
 
 
 @validated
 def plateau(
-    optimizer: Given,
-    trainer: Given,
-    monitor: Given,
-    span: Given = None,
-    factor: Annotated[Number, Field(gt=0, lt=1)] = 0.1,
-    patience: Whole = 5,
+    optimizer: Unchecked,
+    trainer: Unchecked,
+    monitor: Unchecked,
+    span: Unchecked = None,
+    factor: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.1,
+    patience: NonNegativeInt = 5,
 ) -> dict[str, Any]:
     """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
@@ -169,10 +178,10 @@ def plateau(
 
 @validated
 def warmup_cosine(
-    optimizer: Given,
-    trainer: Given,
-    monitor: Given,
-    span: Given = None,
+    optimizer: Unchecked,
+    trainer: Unchecked,
+    monitor: Unchecked,
+    span: Unchecked = None,
     warmup: Fraction = 0.05,
     final: Fraction = 0.01,
 ) -> dict[str, Any]:
@@ -191,13 +200,13 @@ def warmup_cosine(
 
 @validated
 def one_cycle(
-    optimizer: Given,
-    trainer: Given,
-    monitor: Given,
-    span: Given = None,
+    optimizer: Unchecked,
+    trainer: Unchecked,
+    monitor: Unchecked,
+    span: Unchecked = None,
     warmup: Fraction = 0.3,
-    start: PositiveShare = 0.04,
-    final: PositiveShare = 4e-6,
+    start: PositiveFraction = 0.04,
+    final: PositiveFraction = 4e-6,
 ) -> dict[str, Any]:
     """One cycle (Smith 2018), stepped per batch: up from `start`, then down to `final`.
 
@@ -230,7 +239,7 @@ def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = No
     return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
 
 
-def total_steps(trainer: Trainer, span: Span = None, data: Any = None) -> int:
+def total_steps(trainer: Trainer, span: EpochRange = None, data: Any = None) -> int:
     """Return the optimizer steps of the epochs of `span`, or of the whole fit if None.
 
     `data` is as for `batches_per_epoch`.

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.arguments import Count, Names, validated
+from datamodules.arguments import Names, PositiveInt, validated
 from datamodules.loading.dataset import Sample
 from evaluation.bootstrap import nanmean_classes
 from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import LEVELS, logit_histograms
+from evaluation.logit_histogram import N_BINS, logit_histograms
 from evaluation.metrics.segmentation import dice
-from lightning_modules.base import EvaluatedModule, Stage
+from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 
 
@@ -39,10 +39,10 @@ class SegmentationModule(EvaluatedModule):
     def __init__(
         self,
         classes: Names,
-        evaluation_size: Count | Literal["native"] = "native",
+        evaluation_size: PositiveInt | Literal["native"] = "native",
         **supervised: Any,
     ) -> None:
-        empty = {"counts": torch.zeros((0, len(classes), 2, LEVELS), dtype=torch.int32)}
+        empty = {"counts": torch.zeros((0, len(classes), 2, N_BINS), dtype=torch.int32)}
         super().__init__(
             classes, SegmentationRule(len(classes)), EvidenceCollector(empty), **supervised
         )
@@ -56,7 +56,7 @@ class SegmentationModule(EvaluatedModule):
             if isinstance(term, BCELoss | ClassBalancedBCELoss) and data.cache.has_masks:
                 term.balance(data.pixels)
 
-    def update_predictions(self, logits: Tensor, batch: Sample, stage: Stage) -> None:
+    def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
         """Adds the batch's histograms to the evidence."""
         self._collector.add(
             batch["id"],
@@ -73,22 +73,22 @@ class SegmentationModule(EvaluatedModule):
 
         An empty prediction scores in neither of the last two.
         """
-        decided = [evidence.decided(c) for c in range(len(self.classes))]
-        at_half = evidence.with_rule(self.rule.start)
+        decided = [evidence.decision(c) for c in range(len(self.classes))]
+        at_half = evidence.with_rule(self.rule.initial_values)
         found = {
             "dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided),
             "dice_at_half": fmean(
-                float(dice(at_half.decided(c).pixels).mean()) for c in range(len(self.classes))
+                float(dice(at_half.decision(c).pixels).mean()) for c in range(len(self.classes))
             ),
         }
         once = np.ones((1, len(evidence)))
         for score in (
             score
-            for score in evidence.scores
+            for score in evidence.metrics
             if score.name in ("dice_lesions", "average_precision")
         ):
             values = nanmean_classes(
-                np.array([score.value(of_class, once) for of_class in decided])
+                np.array([score.compute(of_class, once) for of_class in decided])
             )
             found[score.name] = float(np.nan_to_num(values[0]))
         return found

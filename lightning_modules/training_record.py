@@ -17,73 +17,73 @@ from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.manifest.manifest import Manifest
 
-KEY = "training_record"  # in a checkpoint
-VERSION = 1
-SEEN = ("train", "val")  # weights are fitted on the one and chosen by the other
-GREY_LEVELS = (  # of 16-bit pictures and DICOMs; there is no other choice yet
+RECORD_KEY = "training_record"  # in a checkpoint
+RECORD_VERSION = 1
+SEEN_SPLITS = ("train", "val")  # weights are fitted on the one and chosen by the other
+WINDOW_DESCRIPTION = (  # of 16-bit pictures and DICOMs; there is no other choice yet
     "of each file: its own window, else its own range"
 )
 
 
 @dataclass(frozen=True)
-class Overlap:
+class SeenImages:
     """Test images that a network has seen.
 
     Attributes:
         ids: Their names in the data at hand.
-        same_file: How many of them are the same file, byte by byte; the others have an id that was
-            trained on.
-        of: How many test images there are.
+        n_same_file: How many of them are the same file, byte by byte; the others have an id that
+            was trained on.
+        n_images: How many test images there are.
     """
 
     ids: list[str]
-    same_file: int
-    of: int
+    n_same_file: int
+    n_images: int
 
     def __str__(self) -> str:
-        by_id = len(self.ids) - self.same_file
+        by_id = len(self.ids) - self.n_same_file
         return (
-            f"{len(self.ids)} of {self.of} test images were trained"
+            f"{len(self.ids)} of {self.n_images} test images were trained"
             f" on{f', {by_id} by their id alone' if by_id else ''}"
         )
 
 
 def make_record(
-    module: Any, data: Any, earlier: Sequence[Mapping[str, Any]] = ()
+    module: Any, data: Any, parent_records: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Record what a checkpoint of this fit has seen, in plain lists and values.
 
     Args:
         module: A module with `classes` and `normalize`.
         data: A data module with `table` and `cache`.
-        earlier: Records of the checkpoints that this training started from; their images were seen
-            too.
+        parent_records: Records of the checkpoints that this training started from; their images
+            were seen too.
     """
     content, ids = _hashes(data.cache, data.table)
-    seen = data.table.rows["split"].isin(SEEN).to_numpy()
+    seen = data.table.rows["split"].isin(SEEN_SPLITS).to_numpy()
     normalize = module.normalize.as_dict()
     return {
-        "version": VERSION,
-        "content": sorted({*content[seen].tolist(), *_format_known(earlier, "content")}),
-        "ids": sorted({*ids[seen].tolist(), *_format_known(earlier, "ids")}),
+        "version": RECORD_VERSION,
+        "content": sorted({*content[seen].tolist(), *_parent_hashes(parent_records, "content")}),
+        "ids": sorted({*ids[seen].tolist(), *_parent_hashes(parent_records, "ids")}),
         "allow_leaks": bool(
-            data.allow_leaks or any(record.get("allow_leaks") for record in earlier)
+            data.allow_leaks or any(record.get("allow_leaks") for record in parent_records)
         ),
         "classes": list(module.classes),
         "exclusive": bool(getattr(module, "exclusive", False)),
         "channels": int(data.channels),
         "image_size": (
-            data.trained_image_size().as_config
+            data.current_image_size().as_config
         ),  # of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.as_config,
-        "window": GREY_LEVELS,
+        "window": WINDOW_DESCRIPTION,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
     }
 
 
-def record_overlap(
+def find_seen_images(
     record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)
-) -> Overlap | None:
+) -> SeenImages | None:
     """Compare the images to test on with those a checkpoint has seen; None if it has seen none.
 
     Args:
@@ -96,7 +96,9 @@ def record_overlap(
     same_file = np.isin(content, list(record["content"]))
     known = same_file | np.isin(ids, list(record["ids"]))
     names = data.table.rows["id"].to_numpy()[test][known].tolist()
-    return Overlap(list(map(str, names)), int(same_file.sum()), int(test.sum())) if names else None
+    return (
+        SeenImages(list(map(str, names)), int(same_file.sum()), int(test.sum())) if names else None
+    )
 
 
 def check_not_seen(
@@ -131,17 +133,17 @@ def check_not_seen(
     out_of_fold = (
         fit and data.folds and key == "init_from"
     )  # folds are tested on their val; a resumed fit has chosen by its own before
-    found = record_overlap(record, data, ("test", "val") if out_of_fold else ("test",))
+    found = find_seen_images(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
     if not (data.allow_leaks or record["allow_leaks"]):
         first = ", ".join(found.ids[:3]) + (", ..." if len(found.ids) > 3 else "")
-        how = f"{found.same_file} the same file, {len(found.ids) - found.same_file} by their id"
+        how = f"{found.n_same_file} the same file, {len(found.ids) - found.n_same_file} by their id"
         fix = (
             "take the datamodule.seed, datamodule.split and folds of its run, or set"
             " datamodule.allow_leaks=true"
         )
-        number = f"{len(found.ids)} of {found.of} test images were trained on or chosen by"
+        number = f"{len(found.ids)} of {found.n_images} test images were trained on or chosen by"
         raise UserError(f"{key}={path}: {number} ({how}): {first}; {fix}")
     return str(found)
 
@@ -190,14 +192,14 @@ def trained_image_size(checkpoint: Mapping[str, Any]) -> ImageSize | None:
     ]  # written where the size changes within a fit
     recorded = [
         state["image_size"]
-        for state in (*states, checkpoint.get(KEY) or {})
+        for state in (*states, checkpoint.get(RECORD_KEY) or {})
         if "image_size" in state
     ]
     return ImageSize.from_config(recorded[0]) if recorded else None
 
 
-def _format_known(earlier: Iterable[Mapping[str, Any]], key: str) -> set[str]:
-    return {value for record in earlier for value in record.get(key, ())}
+def _parent_hashes(parent_records: Iterable[Mapping[str, Any]], key: str) -> set[str]:
+    return {value for record in parent_records for value in record.get(key, ())}
 
 
 def _hashes(cache: Any, table: Manifest) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,7 @@ def render_cases(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case
         return []
     data = trainer.datamodule  # type: ignore[attr-defined]
     batch = data.dataset(evaluation=True).batch(
-        [case.id for case in cases], data.trained_image_size()
+        [case.id for case in cases], data.current_image_size()
     )
     logits = _case_logits(trainer, module, batch["image"], max(1, data.eval_batch_size))
     kind, side = TASK_VIEWS[module.evidence["test"].kind], map_side(cases)

@@ -78,7 +78,7 @@ def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None
 def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
     pixels = (
-        batch["image"][i][batch["content"][i].inside].expand(3, -1, -1).numpy().transpose(1, 2, 0)
+        batch["image"][i][batch["content"][i].slices].expand(3, -1, -1).numpy().transpose(1, 2, 0)
     )
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 

@@ -289,7 +289,7 @@ def choose_common_ranking(runs: Sequence[FinishedRun]) -> Ranking:
     evidence = runs[0].evidence
     return choose_ranking(
         [run.monitor for run in runs],
-        {score.name for score in evidence.scores},
+        {score.name for score in evidence.metrics},
         evidence.headline_metrics[0],
     )
 

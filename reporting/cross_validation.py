@@ -40,7 +40,7 @@ def common_monitor(fold_runs: Sequence[FoldRun], evidence: Evidence) -> Ranking:
     head = evidence.headline_metrics[0]
     return choose_ranking(
         [get_monitor(fit.config, head) for fit in fold_runs],
-        {score.name for score in evidence.scores},
+        {score.name for score in evidence.metrics},
         head,
     )
 

@@ -45,7 +45,7 @@ def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
     """Return columns of the Dice at the rule and of the lesion's share of the image."""
     truth, classes = evidence.truth, range(len(evidence.classes))
     share = 100 * truth[:, :, 1] / np.maximum(1, truth.sum(2))
-    ruled = [dice(evidence.decided(c).pixels) for c in classes]
+    ruled = [dice(evidence.decision(c).pixels) for c in classes]
     return [
         {
             "title": "Dice at the rule",

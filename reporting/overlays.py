@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.loading.dataset import Sample
-from evaluation.logit_histogram import quantize
+from evaluation.logit_histogram import quantize_logits
 from reporting import encoding
 from reporting.cases import SIDE
 
@@ -109,9 +109,9 @@ def encode_logit_maps(
 
     found = {}
     for channel in channels:
-        bytes_ = quantize(
-            Tensor(smaller(logits[content.inside][0, channel].float().numpy()))
+        bytes_ = quantize_logits(
+            Tensor(smaller(logits[content.slices][0, channel].float().numpy()))
         ).numpy()
-        truth = smaller(batch["mask"][i][content.inside][channel].float().numpy()) >= 0.5
+        truth = smaller(batch["mask"][i][content.slices][channel].float().numpy()) >= 0.5
         found[channel] = encoding.encode_mask(bytes_, truth)
     return found, size

@@ -47,14 +47,14 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
     places = indices_of(evidence.ids, (case.id for case in cases))
     each = [sweep_thresholds(evidence, c, kind.at_all_thresholds, places) for c in channels]
     starts = [kind.slider_start(evidence, c) for c in channels]
-    mean = sweep_means(each, evidence.scores) if len(each) > 1 else [None for _ in each]
+    mean = sweep_means(each, evidence.metrics) if len(each) > 1 else [None for _ in each]
     several = len(evidence.classes) > 1
     return {
         "kind": evidence.kind,
         "classes": list(evidence.classes),
         "colours": [class_color(c) for c in range(len(evidence.classes))] if several else None,
-        "scores": [score.name for score in evidence.scores],
-        "shared": [score.name for score in evidence.scores if score.name in PER_IMAGE],
+        "scores": [score.name for score in evidence.metrics],
+        "shared": [score.name for score in evidence.metrics if score.name in PER_IMAGE],
         "of": [_class_data(*parts) for parts in zip(each, mean, starts, strict=True)],
         "cases": [
             _case_data(evidence, case, number, place, each)

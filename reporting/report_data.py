@@ -132,7 +132,7 @@ def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "scores": {split: report_scores(evidence) for split, evidence in judged.items()},
         "definitions": {
-            score.name: score.definition for score in run.evidence[run.evaluated_split].scores
+            score.name: score.definition for score in run.evidence[run.evaluated_split].metrics
         },
         "caveat": {split: bootstrap_caveat(evidence) for split, evidence in judged.items()},
         "identity": run.evidence[run.evaluated_split].identity,

@@ -17,7 +17,7 @@ from pandas.errors import EmptyDataError
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
-from evaluation.bootstrap import MEAN
+from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import Evidence, read_evidence
 from lightning_modules.checkpoint_io import FOLD_PATTERN
 from reporting.config_diff import (
@@ -205,7 +205,7 @@ def get_score(report: dict[str, Any], split: str, name: str) -> float:
 
 def overall_scores(class_scores: dict[str, Any]) -> dict[str, Any]:
     """Return the scores of the only class, or the mean of several classes."""
-    return class_scores.get(MEAN, next(iter(class_scores.values())))
+    return class_scores.get(CLASS_MEAN, next(iter(class_scores.values())))
 
 
 def group_by_config(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:

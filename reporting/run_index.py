@@ -17,7 +17,7 @@ from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import (
     MIN_GROUPS,
-    RESAMPLES,
+    N_RESAMPLES,
     bootstrap_scores,
     n_effective_groups,
     percentile_interval,
@@ -135,7 +135,7 @@ def summarize_predictions(
     """
     judged, names, head = (
         report.get("judged", "test"),
-        [score.name for score in evidence.scores],
+        [score.name for score in evidence.metrics],
         evidence.headline_metrics[0],
     )
     monitor = get_monitor(report.get("config"), head)
@@ -165,7 +165,7 @@ def score_with_interval(
     """Return a score with its interval and number of groups, and its bootstrap replicates."""
     draws = bootstrap_scores(evidence, [name])[0]
     groups = n_effective_groups(
-        evidence, next(score for score in evidence.scores if score.name == name)
+        evidence, next(score for score in evidence.metrics if score.name == name)
     )
     found = {"value": float(bootstrap_scores(evidence, [name], None)[0, 0]), "groups": groups}
     low, high = percentile_interval(draws, groups >= MIN_GROUPS)
@@ -389,7 +389,7 @@ class RunIndex:
         np.savez(
             file,
             words=np.frombuffer(said, np.uint8),
-            drawn=np.array(draws).reshape(len(draws), RESAMPLES),
+            drawn=np.array(draws).reshape(len(draws), N_RESAMPLES),
         )
         atomic_write(self.cache_path, file.getvalue())
 
@@ -399,7 +399,7 @@ def _load_cache(path: Path) -> dict[str, CachedRun]:
     try:
         with np.load(path, allow_pickle=False) as file:
             said, drawn = json.loads(file["words"].tobytes()), file["drawn"]
-        if said["version"] != CACHE_VERSION or drawn.shape[1] != RESAMPLES:
+        if said["version"] != CACHE_VERSION or drawn.shape[1] != N_RESAMPLES:
             return {}
         return _restore_cached_runs(said["runs"], drawn)
     except Exception:  # whatever is wrong with it, it can be made again

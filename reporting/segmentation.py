@@ -9,7 +9,7 @@ from torch import Tensor
 from datamodules.loading.dataset import Sample
 from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import bin_probability, quantize
+from evaluation.logit_histogram import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import PixelCounts, SegmentationDecision, dice
 from reporting.cases import (
     SIDE,
@@ -74,7 +74,7 @@ def select_examples(
 
 
 def _decided_images(evidence: SegmentationEvidence) -> list[SegmentationDecision]:
-    return [evidence.decided(c) for c in range(len(evidence.classes))]
+    return [evidence.decision(c) for c in range(len(evidence.classes))]
 
 
 def _image_scores(decided: list[SegmentationDecision]) -> np.ndarray:
@@ -144,7 +144,7 @@ def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
 
 def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
     """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
-    grey = batch["image"][i][batch["content"][i].inside]
+    grey = batch["image"][i][batch["content"][i].slices]
     return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
 
@@ -160,7 +160,7 @@ def render_panes(
         rule: The mask rule in force.
         side: Longest side of a pane in pixels.
     """
-    inside = batch["content"][i].inside
+    inside = batch["content"][i].slices
     grey = render_image(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
     truth, said = (
@@ -174,7 +174,7 @@ def render_panes(
             "prediction": fill_masks(grey, said),
             "overlay": outline_masks(fill_masks(grey, said), truth),
         }
-    heat = (bin_probability(quantize(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
+    heat = (bin_probability(quantize_logits(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
     both = fill_mask(fill_mask(grey, truth[0], TRUTH_COLOR), said[0], PREDICTION_COLOR)
     return {
         "image": grey,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.bootstrap import MEAN
+from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import ClassificationEvidence, SegmentationEvidence
 from evaluation.metrics.segmentation import SegmentationDecision
 
@@ -20,7 +20,9 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     console = Console()
     judged = found["judged"]
     classes = found["scores"][judged]
-    for name, scores in classes.items() if len(classes) == 1 else [(MEAN, classes[MEAN])]:
+    for name, scores in (
+        classes.items() if len(classes) == 1 else [(CLASS_MEAN, classes[CLASS_MEAN])]
+    ):
         console.print(_build_score_table(f"{found['title']} · {judged} · {name}", scores))
     console.print(found["caveat"][judged], style="dim")
     alike = found["data"]["near_duplicates"]["test_images"]
@@ -134,13 +136,13 @@ def _calibration_table(evidence: ClassificationEvidence) -> dict[str, dict[str, 
     rule[..., 1] = 1.0
     plain = ClassificationEvidence(**{**vars(evidence), "rule": rule})
     once = np.ones((1, len(evidence)))
-    scores = [score for score in evidence.scores if score.name in CALIBRATION_METRICS]
+    scores = [score for score in evidence.metrics if score.name in CALIBRATION_METRICS]
 
     def mean(seen: ClassificationEvidence, value: Any) -> float:
-        return float(np.mean([value(seen.decided(c), once)[0] for c in range(len(seen.classes))]))
+        return float(np.mean([value(seen.decision(c), once)[0] for c in range(len(seen.classes))]))
 
     return {
-        score.name: {"before": mean(plain, score.value), "after": mean(evidence, score.value)}
+        score.name: {"before": mean(plain, score.compute), "after": mean(evidence, score.compute)}
         for score in scores
     }
 
@@ -150,7 +152,7 @@ def segmentation_confusion(evidence: SegmentationEvidence) -> list[dict[str, Any
 
     `counts` are images; `pixels` counts pixels in the same way.
     """
-    return [_class_confusion(name, evidence.decided(c)) for c, name in enumerate(evidence.classes)]
+    return [_class_confusion(name, evidence.decision(c)) for c, name in enumerate(evidence.classes)]
 
 
 def _class_confusion(name: str, decided: SegmentationDecision) -> dict[str, Any]:

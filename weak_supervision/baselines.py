@@ -168,7 +168,7 @@ class WeightRandomizationBaseline:
 
         The trained network stays as it is, and must have no hooks yet.
         """
-        size, canvas = max(2, data.eval_batch_size), data.trained_image_size()
+        size, canvas = max(2, data.eval_batch_size), data.current_image_size()
         ids = (
             data.table.rows["id"]
             .to_numpy()[data.table.where("train")][: max(N_BATCHNORM_IMAGES, size)]

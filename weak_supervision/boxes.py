@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.morphology import local_maxima
 from torchvision.ops import nms
 
-from datamodules.arguments import Count, Fraction, NonNegative, Number, validated
+from datamodules.arguments import FiniteFloat, Fraction, NonNegativeFloat, PositiveInt, validated
 from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from evaluation.localization import Proposals
@@ -75,7 +75,7 @@ def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: floa
     return np.array([columns.start, rows.start, columns.stop, rows.stop], float)
 
 
-BoxSide = Annotated[Number, Field(ge=1)]  # of a box, in canvas pixels
+BoxSide = Annotated[FiniteFloat, Field(ge=1)]  # of a box, in canvas pixels
 
 
 @validated
@@ -116,9 +116,9 @@ class PeakBoxes:
         share: Fraction = 0.5,
         smallest: BoxSide = 24,
         largest: BoxSide = 192,
-        per_image: Count = 5,
+        per_image: PositiveInt = 5,
         at_least: Fraction = 0.2,
-        min_distance: NonNegative = 16,
+        min_distance: NonNegativeFloat = 16,
         iou: Fraction = 0.15,
         key: str = "callbacks.pseudo_labels.boxes",
     ) -> None:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from datamodules.arguments import Count, Positive, validated
+from datamodules.arguments import PositiveFloat, PositiveInt, validated
 from datamodules.base import ManifestDataModule
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 from evaluation.bootstrap import (
     MIN_GROUPS,
     TIE_TOLERANCE,
@@ -239,8 +239,8 @@ class LocalizationScorer:
     def __init__(
         self,
         split: Literal["train", "val", "test"],
-        random_networks: Count,
-        blob_sigma: Positive,
+        random_networks: PositiveInt,
+        blob_sigma: PositiveFloat,
         rules: LocalizationConfig,
     ) -> None:
         self.split, self.rules = split, rules
@@ -301,7 +301,7 @@ class LocalizationScorer:
             mask = (
                 None
                 if said.mask is None
-                else decode([said.mask], truth.height, truth.width)[..., 0] > 0
+                else decode_rle([said.mask], truth.height, truth.width)[..., 0] > 0
             )
             blob = self._brightest_blob(greys[i], box.content)
             own = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.base import ManifestDataModule
 from datamodules.formats.image_io import read_image
-from datamodules.formats.rle import Rle, encode
+from datamodules.formats.rle import Rle, encode_rle
 from datamodules.loading.cache_builder import load_view
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import label_matrix
@@ -164,7 +164,7 @@ class PseudoLabelPipeline:
                 masks, stability, boxes, peaks, box.back(large), probability
             )
             kept = masks.union([verdict.reason is None for verdict in verdicts])
-        mask = encode(kept[..., None].astype(np.uint8))[0] if kept.any() else None
+        mask = encode_rle(kept[..., None].astype(np.uint8))[0] if kept.any() else None
         return replace(said, mask_checks=tuple(verdicts), mask=mask)
 
 
@@ -177,7 +177,7 @@ class ImageLookup:
     """
 
     def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
-        self._table, self._canvas = data.table, data.trained_image_size()
+        self._table, self._canvas = data.table, data.current_image_size()
         self._sizes = np.asarray(data.cache.sizes).tolist()
         labels = label_matrix(data.table)
         self._labels = None if labels is None else labels[:, channel].astype(int).tolist()

@@ -9,7 +9,14 @@ import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
-from datamodules.arguments import Count, Fraction, NonNegative, Number, Whole, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    validated,
+)
 from datamodules.errors import UserError
 from weak_supervision.segmenters.base import CONFIG_KEY, Masks, Segmenter, box_to_slices
 
@@ -192,16 +199,16 @@ class QualityFilter:
 
     min_area: Fraction = 1e-4
     max_area: Fraction = 3e-2
-    max_components: Count = 2
+    max_components: PositiveInt = 2
     min_largest: Fraction = 0.8
-    max_distance: NonNegative = 0.25
+    max_distance: NonNegativeFloat = 0.25
     min_probability: Fraction = 0.0
-    min_agreement: Annotated[Number, Field(ge=-1, le=1)] = 0.0
-    min_score: NonNegative = 0.1
+    min_agreement: Annotated[FiniteFloat, Field(ge=-1, le=1)] = 0.0
+    min_score: NonNegativeFloat = 0.1
     min_stability: Fraction = 0.8
     jitters: Annotated[int, Field(ge=0, le=1000)] = 4
-    jitter: Annotated[Number, Field(ge=0, le=0.49)] = 0.1
-    seed: Whole = 0
+    jitter: Annotated[FiniteFloat, Field(ge=0, le=0.49)] = 0.1
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.base import ManifestDataModule
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.manifest.manifest import FILE_COLUMNS, Manifest
 from weak_supervision.pipeline import PseudoLabel
 from weak_supervision.quality import mask_features
@@ -250,7 +250,7 @@ def select_true_mask(
     if isinstance(true_path, str):
         mask, _ = table.read_mask(true_path)
         return (
-            (encode(mask) if table.swap_masks else true_path, "true mask")
+            (encode_rle(mask) if table.swap_masks else true_path, "true mask")
             if mask.any()
             else (None, "no lesion")
         )

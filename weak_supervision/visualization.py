@@ -11,8 +11,8 @@ import numpy as np
 
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
-from datamodules.formats.rle import decode
-from datamodules.preparation.export import file_names
+from datamodules.formats.rle import decode_rle
+from datamodules.preparation.export import safe_file_names
 from evaluation.localization import GroundTruth, froc_score_name
 from reporting.cases import Case, data_url, enlarge
 from reporting.overlays import fill_mask, outline_mask
@@ -96,7 +96,10 @@ class OverlayWriter:
             write_files: False writes no files.
         """
         ids = data.table.rows["id"].tolist()
-        self._names, self._write_files = dict(zip(ids, file_names(ids), strict=True)), write_files
+        self._names, self._write_files = (
+            dict(zip(ids, safe_file_names(ids), strict=True)),
+            write_files,
+        )
         self.overlays.reset()
         self.examples = []
         for part in ("heat", "overlays", "masks") if write_files else ():
@@ -132,7 +135,7 @@ class OverlayWriter:
             if pseudo_label.mask is not None:
                 cv2.imwrite(
                     str(self.folder / "masks" / f"{name}.png"),
-                    decode([pseudo_label.mask], *image.shape) * 255,
+                    decode_rle([pseudo_label.mask], *image.shape) * 255,
                 )
         if draws:
             cv2.imwrite(
@@ -187,7 +190,7 @@ def render_panes(
         )
         said = draw_boxes(said, [one], colour, factor)
     if pseudo_label.mask is not None:
-        mask = large(decode([pseudo_label.mask], *image.shape)[..., 0])
+        mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
         said = outline_mask(fill_mask(said, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
         said = outline_mask(said, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)

@@ -8,10 +8,10 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from datamodules.errors import LARGEST_IMAGE, ContentError, ManifestError
-from datamodules.formats.rle import Rle, checked_rle
+from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.formats.rle import Rle, validate_rle
 
-TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
+CLIP_TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
 
 
 def read_coco(path: Path) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
                 f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
                 " set again"
             )
-    if image["height"] * image["width"] > LARGEST_IMAGE:
+    if image["height"] * image["width"] > MAX_IMAGE_PIXELS:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
-            f"{path}: image '{name}' has the size {size}, more than the {LARGEST_IMAGE:,} pixels"
+            f"{path}: image '{name}' has the size {size}, more than the {MAX_IMAGE_PIXELS:,} pixels"
             " that are read; correct it"
         )
 
@@ -128,7 +128,7 @@ def segmentation_rle(
             f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE;"
             " export the data set again"
         )
-    polygons = segmentation or [box_polygon(annotation, where)]
+    polygons = segmentation or [box_to_polygon(annotation, where)]
     points = [_check_polygon(polygon, height, width, where) for polygon in polygons]
     rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
     return {"size": rle["size"], "counts": rle["counts"].decode()}, any(
@@ -141,7 +141,7 @@ def is_box_only(annotation: dict[str, Any]) -> bool:
     return not annotation.get("segmentation")
 
 
-def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
+def box_to_polygon(annotation: dict[str, Any], where: str) -> list[float]:
     """Return the bounding box `[x, y, width, height]` as a polygon."""
     box = annotation.get("bbox") or []
     if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
@@ -152,7 +152,7 @@ def box_polygon(annotation: dict[str, Any], where: str) -> list[float]:
 
 def _check_coco_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
     try:
-        return checked_rle(segmentation, height, width)
+        return validate_rle(segmentation, height, width)
     except ValueError as error:
         raise ContentError(
             f"{where} has an RLE that cannot be used: {error}; export the annotation again, or"
@@ -172,7 +172,7 @@ def _check_polygon(
         )
     limits = [width, height] * (len(polygon) // 2)
     excess = max(max(-value, value - limit) for value, limit in zip(polygon, limits, strict=True))
-    if excess > TOLERANCE:
+    if excess > CLIP_TOLERANCE:
         raise ManifestError(
             f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image;"
             " correct or remove it"

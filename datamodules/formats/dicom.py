@@ -15,7 +15,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
-from datamodules.errors import LARGEST_IMAGE, ContentError, ManifestError, UserError
+from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, UserError
 
 LEVEL_TAGS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 MAX_LEVEL = float(
@@ -72,13 +72,13 @@ def to_display_uint8(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         stored = _apply_voi_lut(_apply_rescale(stored, dataset), dataset.VOILUTSequence[0], dataset)
     elif _first_value(dataset, "WindowWidth") and _first_value(dataset, "WindowCenter") is not None:
         stored = _apply_window(_apply_rescale(stored, dataset), dataset)
-    elif not _to_float(dataset):
+    elif not _keeps_value_order(dataset):
         stored = _apply_rescale(stored, dataset)
     pixels = stored if stored.dtype == np.uint8 else _stretch_range(stored, dataset)
     return cv2.bitwise_not(pixels) if dataset.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
-def _to_float(dataset: Dataset) -> bool:
+def _keeps_value_order(dataset: Dataset) -> bool:
     """Return True if no modality transform can change the order of the values."""
     return not dataset.get("ModalityLUTSequence") and float(dataset.get("RescaleSlope") or 1) > 0
 
@@ -157,7 +157,7 @@ def _stretch_range(values: np.ndarray, dataset: Dataset) -> np.ndarray:
         dataset.BitsStored <= 8
         and not dataset.PixelRepresentation
         and np.issubdtype(values.dtype, np.integer)
-        and _to_float(dataset)
+        and _keeps_value_order(dataset)
     ):
         return values.astype(np.uint8)
     wide = values.astype(np.float32)
@@ -176,7 +176,7 @@ SAMPLE_TAGS = [
     "PixelRepresentation",
     "PixelData",
 ]
-LEVELS = [
+DISPLAY_TAGS = [
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 ]
@@ -201,13 +201,13 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
             LARGEST_IMAGE, or compressed by a codec that is not installed.
         ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
     """
-    with _name_file(path):
+    with _translate_errors(path):
         dataset = dcmread(
             path if data is None else io.BytesIO(data),
-            specific_tags=[*SIZE_TAGS, *SAMPLE_TAGS, *LEVELS],
+            specific_tags=[*SIZE_TAGS, *SAMPLE_TAGS, *DISPLAY_TAGS],
         )
         _check_single_frame(path, dataset)
-        stored = _baseline(dataset)
+        stored = _decode_baseline_jpeg(dataset)
         if stored is None:
             _check_codec(path, dataset)
             stored = pixel_array(dataset)
@@ -220,20 +220,20 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
             ) from error
 
 
-def dicom_size(path: Path) -> tuple[int, int]:
+def read_dicom_size(path: Path) -> tuple[int, int]:
     """Return height and width in pixels from the file's header, without decoding.
 
     Raises:
         ManifestError: not a DICOM, or one without a picture.
     """
-    with _name_file(path):
+    with _translate_errors(path):
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=SIZE_TAGS)
-        _check_size(path, dataset)
+        _check_dicom_size(path, dataset)
         return int(dataset.Rows), int(dataset.Columns)
 
 
 @contextmanager
-def _name_file(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     """Turn any error in the block into a refusal that names the file."""
     try:
         yield
@@ -257,21 +257,21 @@ def _name_file(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_size(path: Path, dataset: Dataset) -> None:
+def _check_dicom_size(path: Path, dataset: Dataset) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ManifestError(
             f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file"
             " or take it out of the data set"
         )
-    if dataset.Rows * dataset.Columns > LARGEST_IMAGE:
+    if dataset.Rows * dataset.Columns > MAX_IMAGE_PIXELS:
         raise ManifestError(
-            f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace"
-            " or remove it"
+            f"{path} claims to be larger than the {MAX_IMAGE_PIXELS:,} pixels that are read;"
+            " replace or remove it"
         )
 
 
 def _check_single_frame(path: Path, dataset: Dataset) -> None:
-    _check_size(path, dataset)
+    _check_dicom_size(path, dataset)
     if not dataset.get("PixelData"):
         raise ManifestError(
             f"{path} has no pixel data, it is truncated or no image; replace the file or take it"
@@ -286,7 +286,7 @@ def _check_single_frame(path: Path, dataset: Dataset) -> None:
         raise ManifestError(f"{path} is coloured by a palette; export it as MONOCHROME2 or RGB")
 
 
-def _baseline(dataset: Dataset) -> np.ndarray | None:
+def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:
     """Decode a grey 8-bit JPEG with OpenCV, which lets other threads run.
 
     Returns:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 
 
 class ImageCache:
@@ -60,7 +60,7 @@ class ImageCache:
         )
 
     @cached_property
-    def nearly_one_grey(self) -> np.ndarray:
+    def nearly_uniform(self) -> np.ndarray:
         """Bool `N`: images of nearly one grey value; see `image_io.nearly_one_grey`."""
         return self._open_array("nearly_one_grey")
 
@@ -99,7 +99,7 @@ class ImageCache:
         first = row * classes
         starts = [0 if cell == 0 else int(ends[cell - 1]) for cell in range(first, first + classes)]
         counts = [bytes(blob[start : ends[first + c]]) for c, start in enumerate(starts)]
-        return decode(
+        return decode_rle(
             [{"size": [height, width], "counts": text} if text else None for text in counts],
             height,
             width,

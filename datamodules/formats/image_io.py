@@ -8,10 +8,18 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datamodules.errors import LARGEST_IMAGE, ContentError, ManifestError
+from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
 
-NEARLY_ONE_GREY = 2  # of 255 grey levels: what an image without content spans at most
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".dcm"}  # of the files that are read
+MAX_UNIFORM_SPREAD = 2  # of 255 grey levels: what an image without content spans at most
+IMAGE_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".dcm",
+}  # of the files that are read
 
 
 def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:
@@ -38,11 +46,11 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
 
         grey = read_dicom(path, data)[..., None]
         return grey if channels == 1 else np.repeat(grey, channels, axis=2)
-    pixels = _to_uint8(path, decoded_image(path, data), channels)
+    pixels = _to_uint8(path, decode_image(path, data), channels)
     return pixels[..., None] if channels == 1 else pixels
 
 
-def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
+def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     """Decode a png, jpg, bmp or tif with Pillow; modes, palettes and depths stay as they are.
 
     Raises:
@@ -58,34 +66,34 @@ def decoded_image(path: Path, data: bytes | None = None) -> Image.Image:
     return image
 
 
-def nearly_one_grey(pixels: np.ndarray) -> bool:
+def is_nearly_uniform(pixels: np.ndarray) -> bool:
     """Tell whether uint8 `H x W x C` pixels show nothing.
 
     In every channel the middle 99.8 % then span at most NEARLY_ONE_GREY levels.
     """
     return all(
-        _grey_spread(np.ascontiguousarray(pixels[..., channel])) <= NEARLY_ONE_GREY
+        _gray_spread(np.ascontiguousarray(pixels[..., channel])) <= MAX_UNIFORM_SPREAD
         for channel in range(pixels.shape[2])
     )
 
 
-def _grey_spread(grey: np.ndarray) -> int:
+def _gray_spread(grey: np.ndarray) -> int:
     """Return the 99.9th minus the 0.1th percentile of uint8 pixels, from their histogram."""
     below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
     low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
     return int(high - low)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels from the file's header, nothing decoded.
 
     Raises:
         ManifestError: as `read_image`.
     """
     if is_dicom(path, None):
-        from datamodules.formats.dicom import dicom_size
+        from datamodules.formats.dicom import read_dicom_size
 
-        return dicom_size(path)
+        return read_dicom_size(path)
     with _open_image(path, None) as image:
         return image.height, image.width
 
@@ -116,14 +124,14 @@ def _open_image(path: Path, data: bytes | None) -> Image.Image:
             f"{path} is not an image that can be read ({_short_reason(error)}); replace or"
             " remove it"
         ) from error
-    if image.width * image.height > LARGEST_IMAGE:
+    if image.width * image.height > MAX_IMAGE_PIXELS:
         raise _size_error(path)
     return image
 
 
 def _size_error(path: Path) -> ManifestError:
     return ManifestError(
-        f"{path} claims to be larger than the {LARGEST_IMAGE:,} pixels that are read; replace or"
+        f"{path} claims to be larger than the {MAX_IMAGE_PIXELS:,} pixels that are read; replace or"
         " remove it"
     )
 

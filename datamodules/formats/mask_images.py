@@ -11,17 +11,17 @@ import numpy as np
 from PIL import Image
 
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.image_io import decoded_image, is_dicom, read_image
+from datamodules.formats.image_io import decode_image, is_dicom, read_image
 
 MaskEncoding = Literal["bit_planes"]
-ENCODINGS = ("bit_planes",)
+MASK_ENCODINGS = ("bit_planes",)
 MAX_BITS = 8  # classes that one picture of bit planes holds at most
 # a mask with soft edges has at least this share of its pixels within this many grey levels (of 255)
 # of black or white
-SOFT_SHARE, SOFT_WIDTH = (0.98, 32)
+SOFT_FRACTION, SOFT_WIDTH = (0.98, 32)
 MAX_LISTED = 8  # values that a sentence lists
 REDRAW_HINT = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
-Color = tuple[int, ...]
+RGBColor = tuple[int, ...]
 
 
 class MaskImage(NamedTuple):
@@ -60,7 +60,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             f" {classes}; {fix}"
         )
     if encoding == "bit_planes":
-        return MaskImage(_bit_planes(path, classes), False)
+        return MaskImage(_read_bit_planes(path, classes), False)
     if classes > 1:
         fix = (
             "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
@@ -70,12 +70,12 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             f"{path} is one mask picture for {classes} classes, and nothing says how it holds them;"
             f" {fix}"
         )
-    lesion, soft = _single_class(path)
+    lesion, soft = _read_single_class(path)
     return MaskImage(lesion[..., None], soft)
 
 
-def _bit_planes(path: Path, classes: int) -> np.ndarray:
-    grey, _ = _grey_values(path, two_colours=False)
+def _read_bit_planes(path: Path, classes: int) -> np.ndarray:
+    grey, _ = _read_gray_values(path, two_colors=False)
     if (
         np.issubdtype(grey.dtype, np.floating)
         or int(grey.max()) >= 2**classes
@@ -86,29 +86,30 @@ def _bit_planes(path: Path, classes: int) -> np.ndarray:
             f" {2**classes - 1}"
         )
         raise ContentError(
-            f"{path} holds {_values(grey)}, and {said}; correct the picture, or name all its"
-            " classes with datamodule.classes"
+            f"{path} holds {_describe_values(grey)}, and {said}; correct the picture, or name all"
+            " its classes with datamodule.classes"
         )
     return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
 
-def _single_class(path: Path) -> tuple[np.ndarray, bool]:
+def _read_single_class(path: Path) -> tuple[np.ndarray, bool]:
     """Return the lesion as uint8 0/1 `H x W`, and whether its edges were soft."""
-    grey, colours = _grey_values(path, two_colours=True)
+    grey, colours = _read_gray_values(path, two_colors=True)
     highest = grey.max()
     lesion = grey == highest
     pure = bool((lesion | (grey == 0)).all())  # much faster than np.unique
     if pure and highest in (0, 1, 255, *((65535,) if grey.dtype != np.uint8 else ())):
         return (lesion if highest else np.zeros_like(lesion)).view(np.uint8), False
-    eight_bits = _as_eight_bits(grey)
+    eight_bits = _scale_to_8_bit(grey)
     if eight_bits is not None and _has_soft_edges(eight_bits):
         return (eight_bits > 127).astype(np.uint8), True
     raise ContentError(
-        f"{path} holds {colours or _values(grey)}, which do not say what is lesion; {REDRAW_HINT}"
+        f"{path} holds {colours or _describe_values(grey)}, which do not say what is lesion;"
+        f" {REDRAW_HINT}"
     )
 
 
-def _as_eight_bits(grey: np.ndarray) -> np.ndarray | None:
+def _scale_to_8_bit(grey: np.ndarray) -> np.ndarray | None:
     """Return the picture on the scale 0..255, or None if its full scale is not known."""
     if grey.dtype == np.uint8:
         return grey
@@ -127,7 +128,7 @@ def _has_soft_edges(grey: np.ndarray) -> bool:
     """
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
     dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
-    if not dark or not light or dark + light < SOFT_SHARE * grey.size:
+    if not dark or not light or dark + light < SOFT_FRACTION * grey.size:
         return False
     lowest = (
         SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0
@@ -139,12 +140,12 @@ def _has_soft_edges(grey: np.ndarray) -> bool:
     ).any()  # an area of one grey value is a label
 
 
-def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]:
+def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | None]:
     """Read the stored values of a picture, `H x W`, as integers or float32.
 
     Args:
         path: The file.
-        two_colours: True turns a palette of two used colours, one of them black, into 0 and 255.
+        two_colors: True turns a palette of two used colours, one of them black, into 0 and 255.
 
     Returns:
         The values, and for a palette a description of its colours.
@@ -158,20 +159,20 @@ def _grey_values(path: Path, two_colours: bool) -> tuple[np.ndarray, str | None]
         ) from error
     if is_dicom(path, data):
         return read_image(path, 1, data)[..., 0], None
-    image = decoded_image(path, data)
+    image = decode_image(path, data)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ContentError(
             f"{path} holds {frames} pictures, and a mask file holds one; write each as its own file"
         )
     if image.mode == "P":
-        return _palette(path, image, two_colours)
+        return _read_palette(path, image, two_colors)
     pixels = _raw_pixels(path, image, data)
     if pixels.dtype == bool:
         pixels = pixels.view(np.uint8)
     if np.issubdtype(pixels.dtype, np.floating):
         _check_finite(path, pixels)
-    grey = _one_channel(path, pixels) if pixels.ndim == 3 else pixels
+    grey = _to_single_channel(path, pixels) if pixels.ndim == 3 else pixels
     _check_transparency(path, image, grey)
     return grey, None
 
@@ -181,12 +182,12 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
 
     Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0.
     """
-    if len(image.getbands()) > 1 and _n_bits(image, data) > 8:
+    if len(image.getbands()) > 1 and _bit_depth(image, data) > 8:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
             raise ContentError(
-                f"{path} is a colour picture of {_n_bits(image, data)} bits, which cannot be read"
-                f" as a mask; {REDRAW_HINT}"
+                f"{path} is a colour picture of {_bit_depth(image, data)} bits, which cannot be"
+                f" read as a mask; {REDRAW_HINT}"
             )
         return deep
     if image.mode in ("PA", "La", "RGBa"):
@@ -204,22 +205,22 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     return np.asarray(image if known else image.convert("RGB"))
 
 
-def _n_bits(image: Image.Image, data: bytes) -> int:
+def _bit_depth(image: Image.Image, data: bytes) -> int:
     """Return the bits of one colour of one pixel, as the file's header says."""
     return (
         data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
     )  # 258: BitsPerSample of a TIFF
 
 
-def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
+def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Return the grey of `H x W x channels` with equal colours; alpha must be opaque."""
     colours = pixels
     if pixels.shape[2] in (2, 4):
         alpha, colours = pixels[..., -1], pixels[..., :-1]
         if (alpha != np.iinfo(pixels.dtype).max).any():
             raise ContentError(
-                f"{path} has an alpha channel with {_values(alpha)}, so that colour and alpha may"
-                f" say different things; {REDRAW_HINT}"
+                f"{path} has an alpha channel with {_describe_values(alpha)}, so that colour and"
+                f" alpha may say different things; {REDRAW_HINT}"
             )
     if any(
         (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
@@ -235,10 +236,10 @@ def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(colours[..., 0])
 
 
-def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndarray, str]:
+def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.ndarray, str]:
     """Return the grey values of a picture with a palette.
 
-    With `two_colours`, two used colours, one of them black, become 0 and 255.
+    With `two_colors`, two used colours, one of them black, become 0 and 255.
     """
     index = np.asarray(image)
     used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
@@ -257,15 +258,15 @@ def _palette(path: Path, image: Image.Image, two_colours: bool) -> tuple[np.ndar
             f" {REDRAW_HINT}"
         )
     table = np.zeros(256, np.uint8)
-    if two_colours and len(used) == 2 and (0, 0, 0) in colours:
+    if two_colors and len(used) == 2 and (0, 0, 0) in colours:
         table[[number for number, colour in of_index.items() if colour[:3] != (0, 0, 0)]] = 255
-    elif all(len(set(colour)) == 1 for colour in colours) and not (two_colours and len(used) == 2):
+    elif all(len(set(colour)) == 1 for colour in colours) and not (two_colors and len(used) == 2):
         for number, colour in of_index.items():
             table[number] = colour[0]
     else:
         why = (
             "of which none is black, the background"
-            if two_colours and len(used) <= 2
+            if two_colors and len(used) <= 2
             else "which do not say what is lesion"
         )
         raise ContentError(f"{path} holds {said}, {why}; {REDRAW_HINT}")
@@ -301,7 +302,7 @@ def _check_finite(path: Path, pixels: np.ndarray) -> None:
         )
 
 
-def _values(pixels: np.ndarray) -> str:
+def _describe_values(pixels: np.ndarray) -> str:
     """List the first values of a picture, and say how many there are."""
     return _list_values(np.unique(pixels).tolist(), "value")
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from datamodules.errors import ManifestError
 
-KEYS = {
+COLUMN_OF_KEY = {
     "image_path": "image",
     "mask_path": "mask",
     "cropped_mask_path": "cropped_mask",
@@ -26,7 +26,7 @@ EXTRA_KEYS = dict.fromkeys(
 DTYPES = {**EXTRA_KEYS, "label": np.int64, "cls_prob": np.float64}
 
 
-def is_meta(content: Any) -> bool:
+def is_meta_json(content: Any) -> bool:
     """Return True if JSON content is a list of such entries, or a dict id -> entry."""
     entries = (
         content.values()
@@ -35,10 +35,12 @@ def is_meta(content: Any) -> bool:
         if isinstance(content, list)
         else ()
     )
-    return any(isinstance(entry, dict) and not KEYS.keys().isdisjoint(entry) for entry in entries)
+    return any(
+        isinstance(entry, dict) and not COLUMN_OF_KEY.keys().isdisjoint(entry) for entry in entries
+    )
 
 
-def is_square(crop: Any) -> bool:
+def is_valid_crop(crop: Any) -> bool:
     """Return True if a value is [top, left, side] in whole pixels, the side above 0."""
     return (
         isinstance(crop, list | tuple)
@@ -52,7 +54,7 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
     """Convert the entries to rows of a manifest.
 
     Args:
-        content: Of the file, see `is_meta`.
+        content: Of the file, see `is_meta_json`.
         path: The file; paths in it are relative to its folder, and stay as they are written.
 
     Returns:
@@ -67,7 +69,7 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
     keyed = (
         list(content.items()) if isinstance(content, dict) else [(None, entry) for entry in content]
     )
-    rows = [_row(key, entry, number, path) for number, (key, entry) in enumerate(keyed)]
+    rows = [_parse_entry(key, entry, number, path) for number, (key, entry) in enumerate(keyed)]
     names = dict.fromkeys(name for row in rows for name in row)
     if any(row.get("stratum") is None for row in rows):
         names.pop("stratum", None)
@@ -81,7 +83,7 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
     )
 
 
-def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
+def write_meta_json(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     """Write the rows as a list of entries.
 
     Files below the list's folder are named relative to it, others by their absolute path.
@@ -103,7 +105,7 @@ def write_meta(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     return path
 
 
-def _row(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]:
+def _parse_entry(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]:
     where = f"{path}: entry " + (f"'{key}'" if key is not None else f"number {number + 1}")
     if not isinstance(entry, dict):
         raise ManifestError(
@@ -115,49 +117,49 @@ def _row(key: str | None, entry: Any, number: int, path: Path) -> dict[str, Any]
         raise ManifestError(
             f"{where} has no image_path; name its image file, relative to {path.parent}"
         )
-    id = _text(entry.get("id")) or key or _relative_path(image, path.parent)
+    id = _optional_text(entry.get("id")) or key or _relative_path(image, path.parent)
     where = f"{path}: entry '{id}'"
     row = {
         name: value
         for name, value in entry.items()
-        if name not in KEYS and name not in KEYS.values()
+        if name not in COLUMN_OF_KEY and name not in COLUMN_OF_KEY.values()
     }
     row |= {
         "id": id,
         "image": image,
-        "mask": _file(entry, "mask_path", where),
-        "cropped_mask": _file(entry, "cropped_mask_path", where),
+        "mask": _parse_file(entry, "mask_path", where),
+        "cropped_mask": _parse_file(entry, "cropped_mask_path", where),
     }
-    row["label"] = _label(entry, where)
+    row["label"] = _parse_label(entry, where)
     if row["label"] and row["mask"] is None:
         raise ManifestError(
             f"{where} has has_pnx=1 and no mask_path; name its mask, or set has_pnx to 0"
         )
     for name, value in (
-        ("stratum", _stratum(entry, row["label"], where)),
-        ("cls_prob", _probability(entry, where)),
-        ("crop", _crop(entry, where)),
+        ("stratum", _parse_stratum(entry, row["label"], where)),
+        ("cls_prob", _parse_probability(entry, where)),
+        ("crop", _parse_crop(entry, where)),
     ):
         row.pop(name, None)
         if value is not None:
             row[name] = value
-    return row | {name: _text(entry[name]) for name in ("group", "split") if name in entry}
+    return row | {name: _optional_text(entry[name]) for name in ("group", "split") if name in entry}
 
 
-def _file(entry: dict[str, Any], key: str, where: str) -> str | None:
+def _parse_file(entry: dict[str, Any], key: str, where: str) -> str | None:
     if (value := entry.get(key)) is not None and not isinstance(value, str):
         raise ManifestError(f"{where} has {key}={value!r}; write the path of a file, or null")
     return value or None
 
 
-def _label(entry: dict[str, Any], where: str) -> int:
+def _parse_label(entry: dict[str, Any], where: str) -> int:
     label = entry.get("has_pnx")
     if not isinstance(label, bool | int | float) or label not in (0, 1):
         raise ManifestError(f"{where} has has_pnx={label!r}; write 0, 1, true or false")
     return int(label)
 
 
-def _stratum(entry: dict[str, Any], label: int, where: str) -> str | None:
+def _parse_stratum(entry: dict[str, Any], label: int, where: str) -> str | None:
     stratum = entry.get("strata")
     if stratum is not None and (stratum not in STRATA or (stratum != STRATA[0]) != bool(label)):
         fits = "one of 1_q1, 1_q2, 1_q3, 1_q4" if label else STRATA[0]
@@ -167,7 +169,7 @@ def _stratum(entry: dict[str, Any], label: int, where: str) -> str | None:
     return stratum
 
 
-def _probability(entry: dict[str, Any], where: str) -> float | None:
+def _parse_probability(entry: dict[str, Any], where: str) -> float | None:
     value = entry.get("cls_prob")
     if value is None or value != value:
         return None
@@ -179,8 +181,8 @@ def _probability(entry: dict[str, Any], where: str) -> float | None:
     return float(value)
 
 
-def _crop(entry: dict[str, Any], where: str) -> list[int] | None:
-    if (crop := entry.get("crop")) is not None and not is_square(crop):
+def _parse_crop(entry: dict[str, Any], where: str) -> list[int] | None:
+    if (crop := entry.get("crop")) is not None and not is_valid_crop(crop):
         raise ManifestError(
             f"{where} has crop={crop!r}; write [top, left, side] in whole pixels of the image, or"
             " null"
@@ -197,7 +199,7 @@ def _meta_entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, An
         )
     files = {
         key: _relative_path(row[name], path.parent) if isinstance(row.get(name), str) else None
-        for key, name in list(KEYS.items())[:3]
+        for key, name in list(COLUMN_OF_KEY.items())[:3]
     }
     entry = {
         "id": row["id"],
@@ -220,7 +222,7 @@ def _meta_entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, An
     )
 
 
-def _text(value: Any) -> str | None:
+def _optional_text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 

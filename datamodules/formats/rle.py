@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from datamodules.errors import LARGEST_IMAGE
+from datamodules.errors import MAX_IMAGE_PIXELS
 
 Rle = dict[
     str, Any
 ]  # {"size": [height, width], "counts": str}, compressed run lengths, column-major
-EMPTY = "-1"  # the SIIM-ACR text of an image without a mask
+EMPTY_TEXT = "-1"  # the SIIM-ACR text of an image without a mask
 FIRST_CHARACTER, LAST_CHARACTER = (
     48,
     111,
 )  # "0" to "o": a compressed string holds 6 bits a character, counted from "0"
-CONTINUES, SIGN, BITS, LONGEST = (
+CONTINUATION_BIT, SIGN_BIT, BITS_PER_CHARACTER, MAX_CHARACTERS = (
     0x20,
     0x10,
     5,
@@ -26,7 +26,7 @@ CONTINUES, SIGN, BITS, LONGEST = (
 )  # 6 characters hold 30 bits with their sign, more than any image that is read needs
 
 
-def encode(mask: np.ndarray) -> list[Rle | None]:
+def encode_rle(mask: np.ndarray) -> list[Rle | None]:
     """Encode 0/1 `H x W x classes` as one compressed RLE per class."""
     return [
         {"size": rle["size"], "counts": rle["counts"].decode()}
@@ -34,15 +34,15 @@ def encode(mask: np.ndarray) -> list[Rle | None]:
     ]
 
 
-def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
+def decode_rle(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
     """Decode one RLE or None per class to 0/1 `height x width x classes`.
 
     Raises:
         ValueError: an RLE that does not describe exactly `height x width` pixels; see
-            `checked_rle`.
+            `validate_rle`.
     """
     checked = [
-        None if rle is None else checked_rle(rle, height, width) for rle in rles
+        None if rle is None else validate_rle(rle, height, width) for rle in rles
     ]  # before any memory is taken
     mask = np.zeros((height, width, len(rles)), np.uint8)
     for channel, rle in enumerate(checked):
@@ -51,7 +51,7 @@ def decode(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarray:
     return mask
 
 
-def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -> Rle:
+def validate_rle(rle: Any, height: int | None = None, width: int | None = None) -> Rle:
     """Check a foreign RLE, so that pycocotools never reads or writes beyond an image.
 
     Args:
@@ -72,14 +72,14 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
         raise ValueError(
             f"an RLE is {{size: [height, width], counts: ...}}, and {_excerpt(rle)} stands there"
         )
-    rows, columns = _checked_size(rle.get("size"))
+    rows, columns = _validate_size(rle.get("size"))
     if None not in (height, width) and (rows, columns) != (height, width):
         raise ValueError(
             f"the RLE has the size {rows} x {columns}, and the image has {height} x {width} pixels"
         )
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
-        _check_filled(_runs_of_text(counts, rows * columns), rows, columns)
+        _check_run_sum(_parse_compressed_runs(counts, rows * columns), rows, columns)
         return {
             "size": [rows, columns],
             "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
@@ -89,36 +89,36 @@ def checked_rle(rle: Any, height: int | None = None, width: int | None = None) -
             "the counts of the RLE are missing, or neither a list nor a string"
             f" ({_excerpt(counts)})"
         )
-    runs = _runs_of_list(counts, rows * columns)
-    _check_filled(runs, rows, columns)
+    runs = _parse_run_list(counts, rows * columns)
+    _check_run_sum(runs, rows, columns)
     compressed = coco_mask.frPyObjects(
         {"size": [rows, columns], "counts": runs.tolist()}, rows, columns
     )["counts"]
     return {"size": [rows, columns], "counts": compressed.decode()}
 
 
-def _checked_size(size: Any) -> tuple[int, int]:
+def _validate_size(size: Any) -> tuple[int, int]:
     if (
         not isinstance(size, list | tuple)
         or len(size) != 2
-        or not all(map(_is_whole, size))
+        or not all(map(_is_integer, size))
         or min(size) < 1
     ):
         raise ValueError(
             f"the size of the RLE is {_excerpt(size)}, and not two whole numbers [height, width]"
         )
     rows, columns = map(int, size)
-    if rows * columns > LARGEST_IMAGE:
+    if rows * columns > MAX_IMAGE_PIXELS:
         raise ValueError(
-            f"the size of the RLE is {rows} x {columns}, more than the {LARGEST_IMAGE:,} pixels"
+            f"the size of the RLE is {rows} x {columns}, more than the {MAX_IMAGE_PIXELS:,} pixels"
             " that are read"
         )
     return rows, columns
 
 
-def _runs_of_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
+def _parse_run_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
     for value in counts:
-        if not _is_whole(value):
+        if not _is_integer(value):
             raise ValueError(
                 f"the counts of the RLE hold {_excerpt(value)}, which is not a whole number"
             )
@@ -129,7 +129,7 @@ def _runs_of_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
     return np.array(counts, np.int64)
 
 
-def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
+def _parse_compressed_runs(text: str | bytes, pixels: int) -> np.ndarray:
     """Return the run lengths of a compressed string.
 
     A number has 5 bits per character, the lowest first; from the fourth on it is the difference to
@@ -148,21 +148,21 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
             f"the compressed counts {_excerpt(text)} hold a character that no compressed RLE has"
         )
     values = data.astype(np.int64) - FIRST_CHARACTER
-    ends = np.flatnonzero(values & CONTINUES == 0)
+    ends = np.flatnonzero(values & CONTINUATION_BIT == 0)
     if not len(ends) or ends[-1] != len(values) - 1:
         raise ValueError(
             f"the compressed counts {_excerpt(text)} are cut off in the middle of a number"
         )
     starts = np.append(0, ends[:-1] + 1)
     lengths = ends - starts + 1
-    if lengths.max() > LONGEST:
+    if lengths.max() > MAX_CHARACTERS:
         raise ValueError(
             f"the compressed counts {_excerpt(text)} hold a number that is larger than any image"
             " that is read"
         )
     place = np.arange(len(values)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((values & 0x1F) << (BITS * place), starts)
-    runs -= np.where(values[ends] & SIGN, np.int64(1) << (BITS * lengths), 0)
+    runs = np.add.reduceat((values & 0x1F) << (BITS_PER_CHARACTER * place), starts)
+    runs -= np.where(values[ends] & SIGN_BIT, np.int64(1) << (BITS_PER_CHARACTER * lengths), 0)
     if (
         np.abs(runs).max() <= pixels
     ):  # else some run is beyond it, and sums of such numbers might not fit in 64 bits
@@ -176,7 +176,7 @@ def _runs_of_text(text: str | bytes, pixels: int) -> np.ndarray:
     return runs
 
 
-def _check_filled(runs: np.ndarray, height: int, width: int) -> None:
+def _check_run_sum(runs: np.ndarray, height: int, width: int) -> None:
     if (total := int(runs.sum())) != height * width:
         raise ValueError(
             f"the runs of the RLE add up to {total} pixels, and a {height} x {width} image has"
@@ -184,7 +184,7 @@ def _check_filled(runs: np.ndarray, height: int, width: int) -> None:
         )
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     """Tell whether a value is a whole number; True and False are none, and 3.0 is one."""
     if isinstance(value, bool | np.bool_):
         return False
@@ -197,7 +197,7 @@ def _excerpt(value: Any) -> str:
     return _abbreviate(repr(value))
 
 
-def to_siim(mask: np.ndarray, relative: bool = True) -> str:
+def encode_siim(mask: np.ndarray, relative: bool = True) -> str:
     """Encode 0/1 `H x W` as text of the SIIM-ACR pneumothorax competition.
 
     Args:
@@ -209,17 +209,17 @@ def to_siim(mask: np.ndarray, relative: bool = True) -> str:
     Returns:
         The pairs, separated by blanks; "-1" where the mask is empty.
     """
-    return _text(
+    return _format_run_pairs(
         np.flatnonzero(np.diff(np.ravel(mask, order="F") != 0, prepend=False, append=False)),
         relative,
     )
 
 
-def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = True) -> Rle | None:
+def decode_siim(rows: Sequence[str], height: int, width: int, relative: bool = True) -> Rle | None:
     """Decode the SIIM-ACR texts of one image to one compressed RLE, the union of all texts.
 
     Args:
-        rows: As `to_siim` writes them; "-1" and "" are empty.
+        rows: As `encode_siim` writes them; "-1" and "" are empty.
         height: Of the image in pixels.
         width: Of the image in pixels.
         relative: True for pairs "gap length", False for "start length".
@@ -231,10 +231,10 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
         ValueError: an odd number of values, not whole numbers, a length below 1, or a run beyond
             the image; the message is the reason alone, the caller knows file and image.
     """
-    texts = [row for row in rows if row.strip() not in ("", EMPTY)]
+    texts = [row for row in rows if row.strip() not in ("", EMPTY_TEXT)]
     if not texts:
         return None
-    runs = np.concatenate([_runs(text, height, width, relative) for text in texts])
+    runs = np.concatenate([_parse_siim_runs(text, height, width, relative) for text in texts])
     starts, ends = runs[np.argsort(runs[:, 0], kind="stable")].T
     reach = np.maximum.accumulate(
         ends
@@ -248,19 +248,23 @@ def from_siim(rows: Sequence[str], height: int, width: int, relative: bool = Tru
     return {"size": [height, width], "counts": rle["counts"].decode()}
 
 
-def as_siim(rle: Rle | None, relative: bool = True) -> str:
-    """Convert a compressed RLE to SIIM-ACR text, see `to_siim`; None becomes "-1"."""
-    return EMPTY if rle is None else to_siim(decode([rle], *rle["size"])[..., 0], relative)
+def rle_to_siim(rle: Rle | None, relative: bool = True) -> str:
+    """Convert a compressed RLE to SIIM-ACR text, see `encode_siim`; None becomes "-1"."""
+    return (
+        EMPTY_TEXT
+        if rle is None
+        else encode_siim(decode_rle([rle], *rle["size"])[..., 0], relative)
+    )
 
 
-def _text(edges: np.ndarray, relative: bool) -> str:
+def _format_run_pairs(edges: np.ndarray, relative: bool) -> str:
     """Format starts and ends of the runs, which alternate, as pairs."""
     lengths = np.diff(edges, prepend=0)
     pairs = np.column_stack([(lengths if relative else edges)[::2], lengths[1::2]])
-    return " ".join(map(str, pairs.ravel().tolist())) or EMPTY
+    return " ".join(map(str, pairs.ravel().tolist())) or EMPTY_TEXT
 
 
-def _runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
+def _parse_siim_runs(text: str, height: int, width: int, relative: bool) -> np.ndarray:
     """Parse one text to `runs x 2` starts and ends in pixels, column-major."""
     try:
         values = np.array([int(value) for value in text.split()], np.int64)

@@ -15,7 +15,7 @@ from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNER_TAGS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, edges
 
@@ -87,8 +87,8 @@ def fit_to_image(
     excess = max(-x1, -y1, x2 - width, y2 - height)
     if excess > tolerance:
         raise ManifestError(
-            f"{voc.path} has the box {_stated_size(corners)}, {excess:g} pixels outside the {width}"
-            f" x {height} image; correct it, or remove the file"
+            f"{voc.path} has the box {_format_corners(corners)}, {excess:g} pixels outside the"
+            f" {width} x {height} image; correct it, or remove the file"
         )
     return (
         min(max(x1, 0.0), width),
@@ -104,12 +104,12 @@ def _parse_object(entry: Element, where: str) -> tuple[str, Corners]:
         raise ManifestError(f"{where} has no <name>; name it, or remove it")
     x1, y1, x2, y2 = (
         _parse_number(entry.findtext(f"bndbox/{corner}"), corner, f"{where} ('{name}')")
-        for corner in CORNERS
+        for corner in CORNER_TAGS
     )
     if x1 > x2 or y1 > y2:
         raise ManifestError(
-            f"{where} ('{name}') has the inverted box {_stated_size((x1, y1, x2, y2))}; write xmin"
-            " < xmax and ymin < ymax"
+            f"{where} ('{name}') has the inverted box {_format_corners((x1, y1, x2, y2))}; write"
+            " xmin < xmax and ymin < ymax"
         )
     return name, (x1, y1, x2, y2)
 
@@ -137,5 +137,5 @@ def _parse_number(text: str | None, what: str, where: str) -> float:
     return number
 
 
-def _stated_size(corners: Corners) -> str:
+def _format_corners(corners: Corners) -> str:
     return ", ".join(f"{value:g}" for value in corners)

@@ -12,13 +12,13 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
-from datamodules.errors import LARGEST_IMAGE, ManifestError, UserError
+from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError, UserError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import nearly_one_grey, read_image
-from datamodules.formats.rle import decode
+from datamodules.formats.image_io import is_nearly_uniform, read_image
+from datamodules.formats.rle import decode_rle
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.letterbox import Letterbox
-from datamodules.manifest.leakage import THUMBNAIL, make_thumbnail
+from datamodules.manifest.leakage import THUMBNAIL_SIZE, make_thumbnail
 from datamodules.manifest.manifest import Manifest, RowMask, get_crop
 
 
@@ -39,7 +39,9 @@ def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
         )
     crop = get_crop(manifest, row)
     if crop and not (
-        -crop[2] < crop[0] < height and -crop[2] < crop[1] < width and crop[2] ** 2 <= LARGEST_IMAGE
+        -crop[2] < crop[0] < height
+        and -crop[2] < crop[1] < width
+        and crop[2] ** 2 <= MAX_IMAGE_PIXELS
     ):
         raise ManifestError(
             f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width}"
@@ -57,16 +59,16 @@ def crop_square(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
     return square
 
 
-def check_size(
-    manifest: Manifest, row: int, said: list[list[int]], height: int, width: int
+def check_mask_size(
+    manifest: Manifest, row: int, mask_sizes: list[list[int]], height: int, width: int
 ) -> None:
     """Refuse a mask of another size than the picture it belongs to, in pixels."""
     crop, path = get_crop(manifest, row), str(manifest.rows["image"].iat[row])
-    _check_same_size(f"the crop {crop} of {path}" if crop else path, said, height, width)
+    _check_same_size(f"the crop {crop} of {path}" if crop else path, mask_sizes, height, width)
 
 
-def _check_same_size(what: str, said: list[list[int]], height: int, width: int) -> None:
-    for other in said:
+def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, width: int) -> None:
+    for other in annotated_sizes:
         if (int(other[0]), int(other[1])) != (height, width):
             mend = "export image and mask together"
             raise ManifestError(
@@ -97,7 +99,7 @@ def build_cache(
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     size = ImageSize.from_config(size)
-    place = folder / f"images-{fingerprint(manifest, size, channels)}"
+    place = folder / f"images-{cache_fingerprint(manifest, size, channels)}"
     if place.is_dir():
         return ImageCache(place)
     with FileLock(f"{place}.lock"):
@@ -113,7 +115,7 @@ def build_cache(
     return ImageCache(place)
 
 
-def fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str:
+def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str:
     """Hash the files, masks and crops of a manifest and how they are cached, but not its split.
 
     A file counts by its path, size and modification time.
@@ -164,7 +166,7 @@ def _fill_cache(
     )
     sizes, thumbnails, digests = (
         create("sizes", np.int32, 2),
-        create("thumbnails", np.uint8, THUMBNAIL, THUMBNAIL),
+        create("thumbnails", np.uint8, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
         create("digests", "S64"),
     )
     flat, soft = create("nearly_one_grey", bool), create("soft_masks", bool)
@@ -176,11 +178,11 @@ def _fill_cache(
         pixels = load_view(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
         rles, soft[row] = manifest.mask(row) if classes else RowMask([])
-        check_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
+        check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images[row] = box.image(pixels)
         if masks is not None and areas is not None:
-            truth = decode(rles, height, width)
+            truth = decode_rle(rles, height, width)
             masks[row], areas[row] = (
                 np.packbits(box.mask(truth), axis=2, bitorder="little"),
                 truth.sum((0, 1)),
@@ -189,9 +191,9 @@ def _fill_cache(
             (height, width),
             make_thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8)),
         )
-        flat[row] = nearly_one_grey(pixels)
+        flat[row] = is_nearly_uniform(pixels)
         if true_areas is not None:
-            true_areas[row], edges = _true_area(manifest, row)
+            true_areas[row], edges = _read_true_area(manifest, row)
             soft[row] |= edges
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
@@ -209,7 +211,7 @@ def _fill_cache(
             array.flush()  # type: ignore[attr-defined]
 
 
-def _true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
+def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
     """Return the pixels of a row's true mask, -1 without one, and whether it has soft edges.
 
     Reading the mask here checks it before training.

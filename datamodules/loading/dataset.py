@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, SampleKey
-from datamodules.loading.letterbox import ContentBox, Letterbox, evaluation_grid, resize_to
+from datamodules.loading.letterbox import ContentBox, Letterbox, evaluation_grid_size, resize_image
 from datamodules.manifest.manifest import Manifest, label_matrix
 
 
@@ -79,7 +79,7 @@ class ManifestDataset(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
-        planes = self._planes(key)
+        planes = self._load_planes(key)
         sample = Sample(
             id=str(self.ids[key.row]),
             group=str(self.groups[key.row]),
@@ -92,9 +92,9 @@ class ManifestDataset(Dataset[Sample]):
         if "mask" in planes:
             sample["mask"] = _channels_first(planes["mask"])
         if self.evaluation_size is not None:
-            sample["content"] = Letterbox(*self._size(key.row), key.image_size).content
+            sample["content"] = Letterbox(*self._native_size(key.row), key.image_size).content
             if "mask" in planes:
-                sample["truth"] = self._truth(key.row, planes["mask"], sample["content"])
+                sample["truth"] = self._load_truth(key.row, planes["mask"], sample["content"])
         return sample
 
     def batch(self, ids: list[str], image_size: ImageSize) -> Sample:
@@ -102,7 +102,7 @@ class ManifestDataset(Dataset[Sample]):
         row = {id: number for number, id in enumerate(self.ids.tolist())}
         return collate([self[SampleKey(row[id], 0, 0, image_size)] for id in ids])
 
-    def _planes(self, key: SampleKey) -> dict[str, np.ndarray]:
+    def _load_planes(self, key: SampleKey) -> dict[str, np.ndarray]:
         """Return the image and any mask, augmented at the cache's size and then resized.
 
         In this order a crop loses no detail.
@@ -115,19 +115,19 @@ class ManifestDataset(Dataset[Sample]):
             planes = self.augmentation(**planes)
         size = ImageSize.from_config(key.image_size)
         if planes["image"].shape[:2] != size:
-            planes["image"] = resize_to(planes["image"], *size)
+            planes["image"] = resize_image(planes["image"], *size)
             if "mask" in planes:
-                planes["mask"] = (resize_to(planes["mask"] * np.uint8(255), *size) >= 128).astype(
-                    np.uint8
-                )
+                planes["mask"] = (
+                    resize_image(planes["mask"] * np.uint8(255), *size) >= 128
+                ).astype(np.uint8)
         return planes
 
-    def _size(self, row: int) -> tuple[int, int]:
+    def _native_size(self, row: int) -> tuple[int, int]:
         height, width = self.cache.sizes[row].tolist()
         return height, width
 
-    def _truth(self, row: int, mask: np.ndarray, content: ContentBox) -> torch.Tensor:
-        size = evaluation_grid(*self._size(row), self.evaluation_size or "native")
+    def _load_truth(self, row: int, mask: np.ndarray, content: ContentBox) -> torch.Tensor:
+        size = evaluation_grid_size(*self._native_size(row), self.evaluation_size or "native")
         if size == (content.height, content.width):
             inside = mask[
                 content.top : content.top + content.height,
@@ -138,14 +138,14 @@ class ManifestDataset(Dataset[Sample]):
             inside = (
                 native
                 if native.shape[:2] == size
-                else (resize_to(native * np.uint8(255), *size) >= 128).astype(np.uint8)
+                else (resize_image(native * np.uint8(255), *size) >= 128).astype(np.uint8)
             )
         return _channels_first(inside)
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:
     """32 bits from (seed, row, epoch, draw), the same on every machine and in every worker."""
-    return int(np.random.SeedSequence([seed, key.row, key.epoch, key.draw]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, key.row, key.epoch, key.repeat]).generate_state(1)[0])
 
 
 def collate(samples: list[Sample]) -> Sample:

@@ -18,7 +18,7 @@ class ContentBox(NamedTuple):
     width: int
 
     @property
-    def inside(self) -> tuple[Any, slice, slice]:
+    def slices(self) -> tuple[Any, slice, slice]:
         """Cuts the padding off an array `... x H x W`, as in `canvas[content.inside]`."""
         return (
             ...,
@@ -50,7 +50,7 @@ class Letterbox:
     def content(self) -> ContentBox:
         """Top, left, height and width of the picture on the canvas, in canvas pixels."""
         canvas = self.canvas
-        height, width = resize_by(self.height, self.width, canvas)
+        height, width = fit_size(self.height, self.width, canvas)
         return ContentBox((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
 
     @property
@@ -60,18 +60,18 @@ class Letterbox:
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
         """Place uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
-        return self._content_box(pixels, shrink=cv2.INTER_AREA)
+        return self._place_on_canvas(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
         """Place a 0/1 mask `H x W x C`; a canvas pixel is 1 if at least half of it is covered."""
-        return (self._content_box(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(
+        return (self._place_on_canvas(pixels * np.uint8(255), shrink=cv2.INTER_AREA) >= 128).astype(
             np.uint8
         )
 
     def back(self, pixels: np.ndarray) -> np.ndarray:
         """Resize canvas floats `h x w`, such as a heat map, to the picture; cut off padding."""
         top, left, height, width = self.content
-        return resize_to(
+        return resize_image(
             pixels[top : top + height, left : left + width, None], self.height, self.width
         )[..., 0]
 
@@ -111,21 +111,23 @@ class Letterbox:
             [left, top], np.float64
         )
 
-    def _content_box(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
+    def _place_on_canvas(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
         top, left, height, width = self.content
         canvas = np.zeros((*self.canvas, pixels.shape[2]), np.uint8)
-        canvas[top : top + height, left : left + width] = resize_to(pixels, height, width, shrink)
+        canvas[top : top + height, left : left + width] = resize_image(
+            pixels, height, width, shrink
+        )
         return canvas
 
 
-def resize_by(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
+def fit_size(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
     """Return height and width of a picture scaled to fill a canvas, each at least one pixel."""
     canvas = ImageSize.from_config(size)
     factor = min(canvas.height / height, canvas.width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def resize_to(
+def resize_image(
     pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
 ) -> np.ndarray:
     """Resize `H x W x C` to `height x width x C`: `shrink` if it gets smaller, else bilinear."""
@@ -144,10 +146,10 @@ def resize_to(
     return np.stack(planes, axis=-1)
 
 
-def evaluation_grid(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
+def evaluation_grid_size(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
     """Return the evaluation grid: a picture's own size, or its longest side at that many pixels."""
     return (
         (height, width)
         if evaluation_size == "native"
-        else resize_by(height, width, int(evaluation_size))
+        else fit_size(height, width, int(evaluation_size))
     )

@@ -11,9 +11,11 @@ from scipy.sparse.csgraph import connected_components
 
 from datamodules.errors import ManifestError
 
-THUMBNAIL = 32  # side in pixels
-HASH_DISTANCE = 12  # bits of 64 in which two perceptual hashes may differ and still be proposed
-CORRELATION = 0.97  # of thumbnails, from which a proposed pair is called nearly the same picture
+THUMBNAIL_SIZE = 32  # side in pixels
+MAX_HASH_DISTANCE = 12  # bits of 64 in which two perceptual hashes may differ and still be proposed
+MIN_CORRELATION = (
+    0.97  # of thumbnails, from which a proposed pair is called nearly the same picture
+)
 PAIR_BLOCK = 1024  # rows compared at once, so that memory stays bounded
 
 
@@ -27,22 +29,22 @@ class NearDuplicate:
     turned: str
 
 
-def check_leakage(rows: pd.DataFrame, digest: np.ndarray, allowed: bool) -> list[str]:
+def check_leakage(rows: pd.DataFrame, digest: np.ndarray, allow_leaks: bool) -> list[str]:
     """Refuse a split in which one group or one file's content is on two sides.
 
     Args:
         rows: The manifest's rows with `id`, `group`, `split`.
         digest: Content hash of every row's image file.
-        allowed: Continue all the same; the sentences are returned for the report.
+        allow_leaks: Continue all the same; the sentences are returned for the report.
 
     Raises:
-        ManifestError: there are leaks and `allowed` is false.
+        ManifestError: there are leaks and `allow_leaks` is false.
     """
     found = [
         *_values_across_splits(rows, rows["group"].to_numpy(), "group"),
         *_values_across_splits(rows, digest, "file content"),
     ]
-    if found and not allowed:
+    if found and not allow_leaks:
         raise ManifestError(
             f"{len(found)} leak(s) between splits:"
             f" {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; split anew by group with"
@@ -83,7 +85,7 @@ def leakage_stats(rows: pd.DataFrame) -> dict[str, int]:
 
 def make_thumbnail(grey: np.ndarray) -> np.ndarray:
     """uint8 `H x W` to uint8 `THUMBNAIL x THUMBNAIL`, the whole picture squeezed."""
-    return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return cv2.resize(grey, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
 
 
 def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
@@ -109,13 +111,13 @@ def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[Nea
             block = slice(start, start + PAIR_BLOCK)
             distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
             first, second = np.nonzero(
-                (distance <= HASH_DISTANCE) & (splits[block, None] < splits[None, :])
+                (distance <= MAX_HASH_DISTANCE) & (splits[block, None] < splits[None, :])
             )
             for part in range(0, len(first), PAIR_BLOCK):
                 i, j = first[part : part + PAIR_BLOCK] + start, second[part : part + PAIR_BLOCK]
                 correlation = np.einsum("ij,ij->i", flat[i], other[j])
                 for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
-                    if value >= CORRELATION and (
+                    if value >= MIN_CORRELATION and (
                         (a, b) not in best or best[a, b].correlation < value
                     ):
                         best[a, b] = NearDuplicate(names[a], names[b], value, turned)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.mask_images import ENCODINGS, read_mask
-from datamodules.formats.meta_json import is_meta, read_meta_rows
-from datamodules.formats.rle import Rle, checked_rle, decode, encode
+from datamodules.formats.mask_images import MASK_ENCODINGS, read_mask
+from datamodules.formats.meta_json import is_meta_json, read_meta_rows
+from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
 
 MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -69,11 +69,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _check_table(self.rows)
-        if self.mask_encoding not in (None, *ENCODINGS):
+        if self.mask_encoding not in (None, *MASK_ENCODINGS):
             where = f"{self.source}: " if self.source else ""
             raise ManifestError(
                 f"{where}mask_encoding={self.mask_encoding} is unknown; write"
-                f" {' or '.join(ENCODINGS)}, or null"
+                f" {' or '.join(MASK_ENCODINGS)}, or null"
             )
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
@@ -100,16 +100,19 @@ class Manifest:
             return RowMask([None] * len(self.classes))
         if isinstance(mask, str | Path):
             pixels, soft = self.read_mask(mask, len(self.classes))
-            return RowMask(encode(pixels), soft)
+            return RowMask(encode_rle(pixels), soft)
         if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
             found = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
             one = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
             raise ContentError(
-                f"{self._cell(row)} is {found}; write the path of a picture, or a list with {one}"
+                f"{self._describe_cell(row)} is {found}; write the path of a picture, or a list"
+                f" with {one}"
             )
-        rles = [self._rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)]
+        rles = [
+            self._check_rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)
+        ]
         return RowMask(
-            [rle and encode(1 - decode([rle], *rle["size"]))[0] for rle in rles]
+            [rle and encode_rle(1 - decode_rle([rle], *rle["size"]))[0] for rle in rles]
             if self.swap_masks
             else rles
         )
@@ -130,18 +133,18 @@ class Manifest:
         pixels, soft = read_mask(Path(path), classes, self.mask_encoding if classes > 1 else None)
         return (1 - pixels if self.swap_masks else pixels), soft
 
-    def _rle(self, row: int, name: str, rle: Any) -> Rle | None:
+    def _check_rle(self, row: int, name: str, rle: Any) -> Rle | None:
         if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
             return None
         try:
-            return checked_rle(rle)
+            return validate_rle(rle)
         except ValueError as error:
             raise ContentError(
-                f"{self._cell(row)}, class {name}, cannot be used: {error}; write the mask again,"
-                " or leave it empty"
+                f"{self._describe_cell(row)}, class {name}, cannot be used: {error}; write the mask"
+                " again, or leave it empty"
             ) from error
 
-    def _cell(self, row: int) -> str:
+    def _describe_cell(self, row: int) -> str:
         """Name the mask of a row, as the beginning of a sentence."""
         return (
             f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
@@ -266,7 +269,7 @@ def _check_table(rows: pd.DataFrame) -> None:
 
 def _read_manifest_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     content = json.loads(path.read_text(encoding="utf-8"))
-    if is_meta(content):
+    if is_meta_json(content):
         return {"classes": ["pneumothorax"]}, read_meta_rows(content, path)
     return content, pd.DataFrame(content.pop("rows"))
 

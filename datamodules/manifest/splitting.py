@@ -60,7 +60,7 @@ def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed:
     return split
 
 
-def assign_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
+def assign_split(rows: pd.DataFrame, by_group: bool, seed: int) -> np.ndarray:
     """Return the split of every row: its own, or a new one by group.
 
     Where only val is missing, a tenth of train's groups becomes it.
@@ -68,7 +68,7 @@ def assign_split(rows: pd.DataFrame, anew: bool, seed: int) -> np.ndarray:
     Raises:
         ManifestError: nothing is left in train or val.
     """
-    if anew or "split" not in rows:
+    if by_group or "split" not in rows:
         return split_80_10_10(rows, seed)
     split = rows["split"].to_numpy(dtype=object).copy()
     train = split == "train"

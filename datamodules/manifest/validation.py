@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import image_size
+from datamodules.formats.image_io import read_image_size
 from datamodules.image_size import ImageSize
 from datamodules.manifest.leakage import check_leakage
 from datamodules.manifest.manifest import (
@@ -19,7 +19,7 @@ from datamodules.manifest.manifest import (
     present_classes,
 )
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 
 
 class CleaningReport:
@@ -43,7 +43,8 @@ class CleaningReport:
         """Reason -> {count, examples}, the most frequent first."""
         reasons = sorted(self._files.items(), key=lambda item: (-len(item[1]), item[0]))
         return {
-            reason: {"count": len(files), "examples": files[:EXAMPLES]} for reason, files in reasons
+            reason: {"count": len(files), "examples": files[:MAX_EXAMPLES]}
+            for reason, files in reasons
         }
 
 
@@ -56,21 +57,24 @@ def check_ground_truth(manifest: Manifest) -> None:
     rows: Any = manifest.rows
     for name in ("boxes", "physiological"):
         for id, boxes in zip(rows["id"], rows[name], strict=True) if name in rows else ():
-            _check_boxes(str(id), name, boxes)
+            _check_true_boxes(str(id), name, boxes)
     for id, image, mask in (
         zip(rows["id"], rows["image"], rows["true_mask"], strict=True)
         if "true_mask" in rows
         else ()
     ):
-        if isinstance(mask, str) and image_size(Path(mask)) != image_size(Path(image)):
-            (height, width), (rows_of, columns) = image_size(Path(mask)), image_size(Path(image))
+        if isinstance(mask, str) and read_image_size(Path(mask)) != read_image_size(Path(image)):
+            (height, width), (rows_of, columns) = (
+                read_image_size(Path(mask)),
+                read_image_size(Path(image)),
+            )
             raise ManifestError(
                 f"the true mask of '{id}' is {height} x {width} pixels, its image {rows_of} x"
                 f" {columns}; export them together"
             )
 
 
-def _check_boxes(id: str, name: str, boxes: Any) -> None:
+def _check_true_boxes(id: str, name: str, boxes: Any) -> None:
     if boxes is None or (isinstance(boxes, float) and np.isnan(boxes)):
         return
     mend = (
@@ -90,8 +94,8 @@ def _check_boxes(id: str, name: str, boxes: Any) -> None:
         )
 
 
-BLANK = "image of nearly one grey value"
-SOFT_EDGES = "mask with soft edges: cut at 127"
+BLANK_REASON = "image of nearly one grey value"
+SOFT_EDGES_REASON = "mask with soft edges: cut at 127"
 
 
 def check_image_size(image_size: Any, where: str) -> None:
@@ -201,18 +205,18 @@ def check_images(
             image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
-    count_odd_images(
-        manifest, np.asarray(cache.nearly_one_grey), np.asarray(cache.soft_masks), cleaning
+    count_irregular_images(
+        manifest, np.asarray(cache.nearly_uniform), np.asarray(cache.soft_masks), cleaning
     )
-    check_blank(root, manifest, np.asarray(cache.nearly_one_grey))
+    check_blank_images(root, manifest, np.asarray(cache.nearly_uniform))
     if inverted_masks == "refuse":
         true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
-        check_inverted(
+        check_inverted_masks(
             root, manifest, np.asarray(cache.areas) if cache.has_masks else None, true_areas, sizes
         )
 
 
-def count_odd_images(
+def count_irregular_images(
     manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
 ) -> None:
     """Count images of nearly one grey value, masks with soft edges and swapped masks.
@@ -224,7 +228,7 @@ def count_odd_images(
         cleaning: Takes the counts.
     """
     ids = manifest.rows["id"].astype(str).to_numpy()
-    for reason, rows in ((BLANK, flat), (SOFT_EDGES, soft)):
+    for reason, rows in ((BLANK_REASON, flat), (SOFT_EDGES_REASON, soft)):
         for id in ids[rows]:
             cleaning.count(reason, id)
     if manifest.swap_masks and "mask" in manifest.rows:
@@ -232,7 +236,7 @@ def count_odd_images(
             cleaning.count("mask whose foreground and background were swapped", id)
 
 
-def check_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
+def check_blank_images(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
     """Refuse a data set of which most images show nearly one grey value.
 
     Raises:
@@ -251,7 +255,7 @@ def check_blank(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
         raise ManifestError(f"{root}: {said}; {fix}")
 
 
-def check_inverted(
+def check_inverted_masks(
     root: Path,
     manifest: Manifest,
     areas: np.ndarray | None,

@@ -10,7 +10,7 @@ Outline = np.ndarray  # corners x 2
 Shape = tuple[Outline, float]  # an outline and its uptake
 
 
-def strip(
+def band_outline(
     points: Sequence[tuple[float, float]] | np.ndarray, widths: float | Sequence[float]
 ) -> Outline:
     """Return a band along a line, as long bones and ribs are.
@@ -41,7 +41,7 @@ def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -
     )
 
 
-def blot(
+def irregular_ellipse(
     random: np.random.Generator,
     middle: tuple[float, float],
     across: float,
@@ -75,13 +75,13 @@ def blot(
     )
 
 
-def mirrored(outline: Outline) -> Outline:
+def mirror_outline(outline: Outline) -> Outline:
     """Mirror an outline to the patient's other side."""
     return outline * (-1, 1)
 
 
 @dataclass(frozen=True)
-class Patient:
+class BonePatient:
     """Properties of a patient that both heads of the camera see alike.
 
     Attributes:
@@ -118,7 +118,7 @@ class Patient:
     counts: float
 
 
-def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Patient:
+def sample_patient(random: np.random.Generator, counts: tuple[float, float]) -> BonePatient:
     """Sample an adult; stature, girth, pose and uptake vary.
 
     Args:
@@ -139,7 +139,7 @@ def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Pa
             f"shin_{side}": random.normal(0.0, 0.015),
         }
         angles[f"foot_{side}"] = random.normal(0.1, 0.22)
-    return Patient(
+    return BonePatient(
         stature=stature,
         frame=float(np.clip(random.normal(1.06 if male else 1.03, 0.045), 0.93, 1.15)),
         girth=float(np.clip(random.normal(1.0, 0.14), 0.7, 1.4)),
@@ -157,7 +157,9 @@ def draw_patient(random: np.random.Generator, counts: tuple[float, float]) -> Pa
     )
 
 
-FIELD = 226.0  # cm that a whole-body scan is high: 1024 rows of 2.21 mm; a quarter of it wide
+FIELD_OF_VIEW = (
+    226.0  # cm that a whole-body scan is high: 1024 rows of 2.21 mm; a quarter of it wide
+)
 JOINTS: dict[
     str, tuple[str, tuple[float, float]]
 ] = {  # of each part: the part that carries it, and the point it turns about
@@ -171,7 +173,7 @@ JOINTS: dict[
 
 
 @dataclass(frozen=True)
-class Site:
+class LesionSite:
     """A piece of bone where a lesion may sit.
 
     Attributes:
@@ -195,7 +197,7 @@ class Site:
     back: float
 
 
-def pose(patient: Patient, part: str, points: Outline) -> Outline:
+def to_pose(patient: BonePatient, part: str, points: Outline) -> Outline:
     """Map points of the body to the anterior view.
 
     Args:
@@ -219,22 +221,22 @@ def pose(patient: Patient, part: str, points: Outline) -> Outline:
     along = np.clip((y - 20) / 58, 0, 1)  # of the spine, whose ends stay where they are
     x = x * patient.frame + patient.bend * np.sin(np.pi * along) ** 2 * np.exp(-((x / 9) ** 2))
     scale = patient.stature / 170
-    return np.stack([x * scale + patient.aside + FIELD / 8, y * scale + patient.top], 1)
+    return np.stack([x * scale + patient.aside + FIELD_OF_VIEW / 8, y * scale + patient.top], 1)
 
 
 VIEWS = ("ANT", "POST")
 # per cm of tissue at 140 keV; less than the narrow beam's 0.15, as the window passes some scatter
 ATTENUATION = 0.11
-DEEP = 8.0  # cm of tissue beyond which a source is blurred as a deep one
+DEEP_TISSUE = 8.0  # cm of tissue beyond which a source is blurred as a deep one
 # Gaussian sigma in cm, of shallow and deep sources (9 and 14 mm FWHM of a high-resolution
 # collimator), and of haze
-BLUR = (0.4, 0.6, 1.3)
+BLUR_SIGMAS = (0.4, 0.6, 1.3)
 # scattered counts per unscattered count, and the Gaussian sigma of their displacement in cm
 SCATTER, SCATTER_REACH = (0.12, 4.0)
-FINEST = 0.3  # cm a pixel while shapes are drawn
+MAX_PIXEL_SIZE = 0.3  # cm a pixel while shapes are drawn
 
 
-class Gantry:
+class GammaCamera:
     """Collector of a patient's uptake as both camera heads see it.
 
     Both views are kept in the anterior orientation; `examine` mirrors the posterior one.
@@ -246,13 +248,13 @@ class Gantry:
         sites: Where lesions may be, in the order in which the bones were drawn.
     """
 
-    def __init__(self, random: np.random.Generator, patient: Patient, height: int) -> None:
+    def __init__(self, random: np.random.Generator, patient: BonePatient, height: int) -> None:
         self.random, self.patient, self.shape = random, patient, (height, height // 4)
-        self.sites: list[Site] = []
-        self._finer = max(1, int(np.ceil(FIELD / height / FINEST - 0.25)))
-        self._pixel = FIELD / height / self._finer  # cm
+        self.sites: list[LesionSite] = []
+        self._finer = max(1, int(np.ceil(FIELD_OF_VIEW / height / MAX_PIXEL_SIZE - 0.25)))
+        self._pixel = FIELD_OF_VIEW / height / self._finer  # cm
         self._layers = np.zeros(
-            (2, len(BLUR), height * self._finer, height // 4 * self._finer), np.float32
+            (2, len(BLUR_SIGMAS), height * self._finer, height // 4 * self._finer), np.float32
         )  # view, depth
 
     def add(
@@ -268,10 +270,10 @@ class Gantry:
             back: cm of tissue behind them.
             haze: Whether it has no sharp border, as soft tissue.
         """
-        drawn, unit, window = self._draw(part, shapes, 0)
+        drawn, unit, window = self._rasterize(part, shapes, 0)
         for view, depth in enumerate((front, back)):
-            layer = self._layers[view, 2 if haze else int(depth > DEEP)][window]
-            cv2.addWeighted(drawn, unit * self._passing(depth), layer, 1, 0, layer, cv2.CV_32F)
+            layer = self._layers[view, 2 if haze else int(depth > DEEP_TISSUE)][window]
+            cv2.addWeighted(drawn, unit * self._transmission(depth), layer, 1, 0, layer, cv2.CV_32F)
 
     def add_pair(
         self,
@@ -289,7 +291,7 @@ class Gantry:
         for side in ("left", "right"):
             factor = self.random.lognormal(0, uneven)
             own = [
-                (outline if side == "left" else mirrored(outline), uptake * factor)
+                (outline if side == "left" else mirror_outline(outline), uptake * factor)
                 for outline, uptake in shapes
             ]
             self.add(
@@ -319,10 +321,12 @@ class Gantry:
             for side, sign in (("left", 1), ("right", -1))[: 1 if x == 0 else 2]:
                 own = part if part in ("trunk", "head") else f"{part}_{side}"
                 self.sites.append(
-                    Site(bone, own, sign * x, y, turn if sign > 0 else np.pi - turn, width, *depth)
+                    LesionSite(
+                        bone, own, sign * x, y, turn if sign > 0 else np.pi - turn, width, *depth
+                    )
                 )
 
-    def body(self) -> np.ndarray:
+    def project_body(self) -> np.ndarray:
         """Return what was added, blurred and without scatter.
 
         Returns:
@@ -330,18 +334,19 @@ class Gantry:
         """
         whole = np.zeros((2, *self.shape), np.float32)
         for image, view in zip(whole, self._layers, strict=True):
-            for layer, sigma in zip(view, BLUR, strict=True):
-                image += self._blurred(layer, sigma)
+            for layer, sigma in zip(view, BLUR_SIGMAS, strict=True):
+                image += self._blur(layer, sigma)
         return whole
 
-    def seen(self, part: str, shapes: list[Shape], front: float, back: float) -> np.ndarray:
+    def project(self, part: str, shapes: list[Shape], front: float, back: float) -> np.ndarray:
         """Return what both heads see of shapes that are not added; see `add` and `body`."""
-        drawn, unit, window = self._draw(part, shapes, round(4 * BLUR[1] / self._pixel))
+        drawn, unit, window = self._rasterize(part, shapes, round(4 * BLUR_SIGMAS[1] / self._pixel))
         whole = np.zeros((2, *self.shape), np.float32)
         small = tuple(slice(edge.start // self._finer, edge.stop // self._finer) for edge in window)
         for image, depth in zip(whole, (front, back), strict=True):
-            image[small] = self._blurred(
-                drawn * np.float32(unit * self._passing(depth)), BLUR[int(depth > DEEP)]
+            image[small] = self._blur(
+                drawn * np.float32(unit * self._transmission(depth)),
+                BLUR_SIGMAS[int(depth > DEEP_TISSUE)],
             )
         return whole
 
@@ -356,7 +361,7 @@ class Gantry:
             ]
         )
 
-    def place(self, part: str, points: Outline) -> np.ndarray:
+    def to_pixels(self, part: str, points: Outline) -> np.ndarray:
         """Map points of the body to pixels of the anterior image.
 
         Args:
@@ -366,9 +371,9 @@ class Gantry:
         Returns:
             `points x 2`, x and y in pixels, edges counted from 0.
         """
-        return pose(self.patient, part, points) / (self._pixel * self._finer)
+        return to_pose(self.patient, part, points) / (self._pixel * self._finer)
 
-    def _draw(
+    def _rasterize(
         self, part: str, shapes: list[Shape], margin: int
     ) -> tuple[np.ndarray, float, tuple[slice, slice]]:
         """Rasterise the shapes.
@@ -377,7 +382,9 @@ class Gantry:
             The shapes as uint8, the uptake of one grey level, and the window (rows, columns) of the
             layers that holds the shapes and the margin.
         """
-        outlines = [pose(self.patient, part, outline) / self._pixel - 0.5 for outline, _ in shapes]
+        outlines = [
+            to_pose(self.patient, part, outline) / self._pixel - 0.5 for outline, _ in shapes
+        ]
         corners, window = np.concatenate(outlines), []
         for low, high, size in zip(
             corners.min(0) - margin - 2,
@@ -400,10 +407,10 @@ class Gantry:
             cv2.fillPoly(canvas, [pixels], round(uptake / unit), cv2.LINE_AA, 4)
         return canvas, unit, (rows, columns)
 
-    def _passing(self, depth: float) -> float:
+    def _transmission(self, depth: float) -> float:
         return float(np.exp(-ATTENUATION * depth * self.patient.girth))
 
-    def _blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
+    def _blur(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         height, width = layer.shape
         blurred = cv2.GaussianBlur(
             layer, (0, 0), sigma / self._pixel, borderType=cv2.BORDER_CONSTANT
@@ -413,7 +420,7 @@ class Gantry:
         )
 
 
-def draw_head(gantry: Gantry) -> None:
+def draw_head(gantry: GammaCamera) -> None:
     """Draw skull, facial bones, jaw and cervical vertebrae.
 
     The skull's rim is brighter than its middle, because it is seen edge-on.
@@ -441,15 +448,18 @@ def draw_head(gantry: Gantry) -> None:
     )
     _draw_face(gantry, axial)
     gantry.add("head", [(ellipse(0, 16, 4.8, 2.2), 0.3 * axial)], 13, 3)  # occiput and base
-    gantry.add("trunk", [(strip([(0, 17), (0, 28)], [3.4, 4.2]), 0.7 * axial)], 8, 4.5)
+    gantry.add("trunk", [(band_outline([(0, 17), (0, 28)], [3.4, 4.2]), 0.7 * axial)], 8, 4.5)
     gantry.add(
         "trunk",
-        [(strip([(-1.6, y), (1.6, y)], 0.9), 0.25 * axial) for y in np.arange(18.5, 28, 1.5)],
+        [
+            (band_outline([(-1.6, y), (1.6, y)], 0.9), 0.25 * axial)
+            for y in np.arange(18.5, 28, 1.5)
+        ],
         7,
         4,
     )
     gantry.add(
-        "trunk", [(strip([(0, 22.5), (0, 29)], [5.5, 4.0]), 0.2 * axial)], 1.5, 9
+        "trunk", [(band_outline([(0, 22.5), (0, 29)], [5.5, 4.0]), 0.2 * axial)], 1.5, 9
     )  # larynx and thyroid
     angle = np.linspace(-2.8, -0.35, 6)
     gantry.add_sites(
@@ -465,7 +475,7 @@ def draw_head(gantry: Gantry) -> None:
     gantry.add_sites("jaw", "head", [(3.8, 19.5), (1.8, 18.0)], 0.9, 1.6, (2, 10))
 
 
-def _draw_face(gantry: Gantry, axial: float) -> None:
+def _draw_face(gantry: GammaCamera, axial: float) -> None:
     gantry.add(
         "head",
         [(ellipse(0, 15.0, 5.6, 4.6), 0.16 * axial), (ellipse(0, 15.4, 1.9, 3.0), 0.4 * axial)],
@@ -487,12 +497,14 @@ def _draw_face(gantry: Gantry, axial: float) -> None:
         (-5.2, 18.2),
         (-5.6, 14.5),
     ]
-    gantry.add("head", [(strip(jaw, 1.4), 0.36 * axial)], 4, 9)
+    gantry.add("head", [(band_outline(jaw, 1.4), 0.36 * axial)], 4, 9)
     gantry.add(
         "head",
         [
             (
-                strip([(2.8, 18.0), (1.6, 19.0), (0, 19.4), (-1.6, 19.0), (-2.8, 18.0)], 1.2),
+                band_outline(
+                    [(2.8, 18.0), (1.6, 19.0), (0, 19.4), (-1.6, 19.0), (-2.8, 18.0)], 1.2
+                ),
                 0.34 * axial,
             )
         ],
@@ -523,7 +535,7 @@ RIB_ANGLES = np.linspace(0, 1, 15)  # from the spine to the front end
 RIB_PIECES = 7
 
 
-def draw_trunk(gantry: Gantry) -> None:
+def draw_trunk(gantry: GammaCamera) -> None:
     """Draw all bones of the trunk.
 
     Vertebrae are brightest from behind; the sternum is seen mainly from the front.
@@ -535,7 +547,7 @@ def draw_trunk(gantry: Gantry) -> None:
     _draw_pelvis(gantry, gantry.patient.axial)
 
 
-def _draw_spine(gantry: Gantry, axial: float) -> None:
+def _draw_spine(gantry: GammaCamera, axial: float) -> None:
     ramp = 1 + gantry.random.uniform(-0.05, 0.3) * np.linspace(
         0, 1, 17
     )  # the lumbar vertebrae take up more in many
@@ -550,14 +562,16 @@ def _draw_spine(gantry: Gantry, axial: float) -> None:
             "trunk",
             [
                 (
-                    strip([(0, places[0] - height / 2), (0, places[-1] + height / 2)], width * 0.8),
+                    band_outline(
+                        [(0, places[0] - height / 2), (0, places[-1] + height / 2)], width * 0.8
+                    ),
                     0.75 * axial,
                 )
             ],
             *depth,
         )
         bodies = [
-            strip([(0, y - height * s / 2), (0, y + height * s / 2)], width * s)
+            band_outline([(0, y - height * s / 2), (0, y + height * s / 2)], width * s)
             for y, s in zip(places, size, strict=True)
         ]
         gantry.add("trunk", list(zip(bodies, 0.6 * uptake, strict=True)), *depth)
@@ -586,7 +600,7 @@ def _draw_spine(gantry: Gantry, axial: float) -> None:
     )
 
 
-def rib(number: int) -> Outline:
+def rib_centerline(number: int) -> Outline:
     """Return the centre line of a left rib from its vertebra to its front end, `15 x 2`.
 
     The last two ribs are short.
@@ -600,10 +614,10 @@ def rib(number: int) -> Outline:
     )
 
 
-def _draw_ribs(gantry: Gantry, axial: float) -> None:
+def _draw_ribs(gantry: GammaCamera, axial: float) -> None:
     """Draw the ribs piece by piece, because the depth of the tissue changes along them."""
     lines, uptakes = (
-        [rib(number) for number in range(12)],
+        [rib_centerline(number) for number in range(12)],
         axial * gantry.random.lognormal(0, 0.06, 12),
     )
     for piece in range(RIB_PIECES):
@@ -613,7 +627,10 @@ def _draw_ribs(gantry: Gantry, axial: float) -> None:
         level = 0.62 - 0.06 * share
         gantry.add_pair(
             "trunk",
-            [(strip(line[part], 1.05), level * u) for line, u in zip(lines, uptakes, strict=True)],
+            [
+                (band_outline(line[part], 1.05), level * u)
+                for line, u in zip(lines, uptakes, strict=True)
+            ],
             *depth,
             uneven=0.03,
         )
@@ -629,11 +646,11 @@ def _draw_ribs(gantry: Gantry, axial: float) -> None:
             )
 
 
-def _draw_sternum(gantry: Gantry, axial: float) -> None:
+def _draw_sternum(gantry: GammaCamera, axial: float) -> None:
     manubrium = np.array(
         [(-3.2, 33.0), (3.2, 33.0), (2.6, 35.2), (1.5, 37.6), (-1.5, 37.6), (-2.6, 35.2)]
     )
-    corpus = strip([(0, 37.9), (0, 43), (0, 48.5), (0, 51.0)], [2.6, 3.0, 3.0, 1.0])
+    corpus = band_outline([(0, 37.9), (0, 43), (0, 48.5), (0, 51.0)], [2.6, 3.0, 3.0, 1.0])
     gantry.add("trunk", [(manubrium, 0.7 * axial), (corpus, 0.6 * axial)], 2, 18)
     gantry.add_pair(
         "trunk", [(ellipse(2.7, 33.0, 1.2, 1.0), 0.35 * gantry.patient.joints)], 2, 17, uneven=0.15
@@ -644,21 +661,21 @@ def _draw_sternum(gantry: Gantry, axial: float) -> None:
     gantry.add_sites("sternoclavicular joint", "trunk", [(2.7, 33.0)], 0, 1.6, (2, 17))
 
 
-def _draw_girdle(gantry: Gantry, axial: float, joints: float) -> None:
+def _draw_girdle(gantry: GammaCamera, axial: float, joints: float) -> None:
     """Draw clavicles in front, scapulae behind, and the shoulders between them."""
     gantry.add_pair(
         "trunk",
-        [(strip([(2.5, 32.8), (6.5, 31.2), (11, 30.9), (15.5, 30.4)], 1.2), 0.36 * axial)],
+        [(band_outline([(2.5, 32.8), (6.5, 31.2), (11, 30.9), (15.5, 30.4)], 1.2), 0.36 * axial)],
         2.5,
         10,
     )
     blade = np.array([(13.6, 33.2), (8.6, 34.0), (7.2, 37), (8.0, 46.5), (9.4, 46.3), (13.2, 38)])
     gantry.add_pair("trunk", [(blade, 0.16 * axial)], 16, 2.5)
     lateral, medial = (
-        strip([(8.8, 46.5), (11.4, 41.5), (13.8, 36.4)], [1.6, 1.3, 1.8]),
-        strip([(8.4, 46), (7.4, 37.5), (8.6, 33.8)], 0.9),
+        band_outline([(8.8, 46.5), (11.4, 41.5), (13.8, 36.4)], [1.6, 1.3, 1.8]),
+        band_outline([(8.4, 46), (7.4, 37.5), (8.6, 33.8)], 0.9),
     )
-    spine = strip([(8.2, 36.4), (12.5, 33.6), (16.3, 30.9)], [0.9, 1.2, 2.0])
+    spine = band_outline([(8.2, 36.4), (12.5, 33.6), (16.3, 30.9)], [0.9, 1.2, 2.0])
     gantry.add_pair(
         "trunk", [(lateral, 0.4 * axial), (medial, 0.3 * axial), (spine, 0.42 * axial)], 14, 2.5
     )
@@ -680,7 +697,7 @@ def _draw_girdle(gantry: Gantry, axial: float, joints: float) -> None:
     gantry.add_sites("shoulder", "trunk", [(16.0, 31.2), (15.2, 33.4)], 0, 2.4, (4, 5))
 
 
-def _draw_pelvis(gantry: Gantry, axial: float) -> None:
+def _draw_pelvis(gantry: GammaCamera, axial: float) -> None:
     sacrum = np.array(
         [
             (-4.0, 75.3),
@@ -699,7 +716,7 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
     gantry.add_pair("trunk", [(wing, 0.26 * axial)], 9, 8)
     gantry.add_pair(
         "trunk",
-        [(strip([(5.2, 73.4), (7.6, 72.4), (10.6, 72.4), (12.8, 74.8)], 1.3), 0.36 * axial)],
+        [(band_outline([(5.2, 73.4), (7.6, 72.4), (10.6, 72.4), (12.8, 74.8)], 1.3), 0.36 * axial)],
         9,
         7,
     )
@@ -707,7 +724,7 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
         "trunk",
         [
             (
-                strip(
+                band_outline(
                     [(13.0, 75.2), (13.0, 78.4), (11.0, 82.5), (9.2, 86.4)], [1.4, 1.9, 1.9, 2.4]
                 ),
                 0.66 * axial,
@@ -718,7 +735,7 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
     )
     gantry.add_pair(
         "trunk",
-        [(strip([(5.3, 74.8), (4.2, 78.5), (4.6, 82.5)], [2.2, 2.8, 2.0]), 1.05 * axial)],
+        [(band_outline([(5.3, 74.8), (4.2, 78.5), (4.6, 82.5)], [2.2, 2.8, 2.0]), 1.05 * axial)],
         15,
         5,
         uneven=0.08,
@@ -727,7 +744,9 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
         "trunk",
         [
             (
-                strip([(4.8, 82.5), (6.6, 85.6), (8.2, 89.5), (6.6, 94.5)], [2.0, 2.2, 3.0, 2.8]),
+                band_outline(
+                    [(4.8, 82.5), (6.6, 85.6), (8.2, 89.5), (6.6, 94.5)], [2.0, 2.2, 3.0, 2.8]
+                ),
                 0.6 * axial,
             )
         ],
@@ -736,13 +755,13 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
     )
     gantry.add_pair(
         "trunk",
-        [(strip([(8.4, 88.6), (5.0, 91.2), (1.3, 92.4)], [2.4, 1.5, 2.2]), 0.45 * axial)],
+        [(band_outline([(8.4, 88.6), (5.0, 91.2), (1.3, 92.4)], [2.4, 1.5, 2.2]), 0.45 * axial)],
         4,
         14,
     )
     gantry.add_pair(
         "trunk",
-        [(strip([(1.2, 93.4), (3.6, 96.4), (6.0, 96.2)], [1.4, 1.4, 2.2]), 0.42 * axial)],
+        [(band_outline([(1.2, 93.4), (3.6, 96.4), (6.0, 96.2)], [1.4, 1.4, 2.2]), 0.42 * axial)],
         7,
         10,
     )
@@ -756,7 +775,7 @@ def _draw_pelvis(gantry: Gantry, axial: float) -> None:
     )
 
 
-def draw_limbs(gantry: Gantry) -> None:
+def draw_limbs(gantry: GammaCamera) -> None:
     """Draw arms beside the body and legs slightly apart; joints are brighter than shafts."""
     limbs, joints = gantry.patient.limbs, gantry.patient.joints
     _draw_arms(gantry, limbs, joints)
@@ -765,13 +784,15 @@ def draw_limbs(gantry: Gantry) -> None:
     _draw_feet(gantry, limbs, joints)
 
 
-def _draw_arms(gantry: Gantry, limbs: float, joints: float) -> None:
+def _draw_arms(gantry: GammaCamera, limbs: float, joints: float) -> None:
     gantry.add_pair("arm", [(ellipse(17.0, 33.2, 2.5, 2.6), 0.6 * joints)], 5, 5.5, uneven=0.08)
     gantry.add_pair(
         "arm",
         [
             (
-                strip([(17.2, 33), (17.7, 38), (19.2, 50), (20.3, 58)], [3.4, 2.2, 1.9, 2.4]),
+                band_outline(
+                    [(17.2, 33), (17.7, 38), (19.2, 50), (20.3, 58)], [3.4, 2.2, 1.9, 2.4]
+                ),
                 0.33 * limbs,
             )
         ],
@@ -788,7 +809,7 @@ def _draw_arms(gantry: Gantry, limbs: float, joints: float) -> None:
             "forearm",
             [
                 (
-                    strip(
+                    band_outline(
                         [(inner, 60.5), ((inner + outer) / 2 + 0.1, 73), (outer, 83.5)],
                         [1.5, 1.1, 1.4],
                     ),
@@ -804,7 +825,7 @@ def _draw_arms(gantry: Gantry, limbs: float, joints: float) -> None:
     ]
     gantry.add_pair("forearm", wrist, 2.5, 2.5, uneven=0.12)
     fingers = [
-        strip(
+        band_outline(
             [
                 (21.2 + 0.75 * i, 88),
                 (20.9 + 1.1 * i, 94),
@@ -814,8 +835,8 @@ def _draw_arms(gantry: Gantry, limbs: float, joints: float) -> None:
         )
         for i in range(4)
     ]
-    palm = strip([(22.2, 87), (22.6, 94)], [3.0, 3.8])
-    thumb = strip([(20.8, 87), (19.4, 90), (19.0, 93.5)], 0.8)
+    palm = band_outline([(22.2, 87), (22.6, 94)], [3.0, 3.8])
+    thumb = band_outline([(20.8, 87), (19.4, 90), (19.0, 93.5)], 0.8)
     gantry.add_pair(
         "forearm",
         [(palm, 0.2 * limbs), *((finger, 0.34 * limbs) for finger in [*fingers, thumb])],
@@ -831,19 +852,19 @@ def _draw_arms(gantry: Gantry, limbs: float, joints: float) -> None:
     gantry.add_sites("wrist", "forearm", [(22.1, 86.0), (20.2, 88.5)], 0, 1.6, (2, 2))
 
 
-def _draw_thighs(gantry: Gantry, limbs: float, joints: float) -> None:
+def _draw_thighs(gantry: GammaCamera, limbs: float, joints: float) -> None:
     gantry.add_pair(
         "thigh",
         [
             (ellipse(9.0, 90.0, 2.5, 2.5), 0.5 * joints),
-            (strip([(9, 90), (12.5, 92.5)], [3.4, 3.4]), 0.5 * limbs),
+            (band_outline([(9, 90), (12.5, 92.5)], [3.4, 3.4]), 0.5 * limbs),
         ],
         7,
         9,
     )
     gantry.add_pair(
         "thigh",
-        [(strip([(13.4, 90.2), (13.2, 93.5), (12.2, 97.5)], [2.4, 3.6, 3.0]), 0.55 * limbs)],
+        [(band_outline([(13.4, 90.2), (13.2, 93.5), (12.2, 97.5)], [2.4, 3.6, 3.0]), 0.55 * limbs)],
         8,
         8,
     )
@@ -851,7 +872,9 @@ def _draw_thighs(gantry: Gantry, limbs: float, joints: float) -> None:
         "thigh",
         [
             (
-                strip([(12.4, 95), (11.6, 106), (10.2, 119), (9.5, 128)], [3.1, 2.5, 2.4, 5.0]),
+                band_outline(
+                    [(12.4, 95), (11.6, 106), (10.2, 119), (9.5, 128)], [3.1, 2.5, 2.4, 5.0]
+                ),
                 0.46 * limbs,
             )
         ],
@@ -876,10 +899,12 @@ def _draw_thighs(gantry: Gantry, limbs: float, joints: float) -> None:
     gantry.add_sites("knee", "thigh", [(7.2, 128.6), (11.8, 128.6), (9.5, 127.2)], 0, 2.4, (4, 6))
 
 
-def _draw_shins(gantry: Gantry, limbs: float, joints: float) -> None:
+def _draw_shins(gantry: GammaCamera, limbs: float, joints: float) -> None:
     plateau = [
         (
-            strip([(9.5, 130.8), (9.5, 132.5), (9.4, 135), (9.3, 139)], [6.8, 6.8, 4.6, 2.6]),
+            band_outline(
+                [(9.5, 130.8), (9.5, 132.5), (9.4, 135), (9.3, 139)], [6.8, 6.8, 4.6, 2.6]
+            ),
             0.5 * joints,
         )
     ]
@@ -888,7 +913,9 @@ def _draw_shins(gantry: Gantry, limbs: float, joints: float) -> None:
         "shin",
         [
             (
-                strip([(9.4, 133), (9.3, 140), (9.2, 150), (9.2, 163)], [4.2, 2.8, 2.2, 2.6]),
+                band_outline(
+                    [(9.4, 133), (9.3, 140), (9.2, 150), (9.2, 163)], [4.2, 2.8, 2.2, 2.6]
+                ),
                 0.42 * limbs,
             )
         ],
@@ -897,7 +924,7 @@ def _draw_shins(gantry: Gantry, limbs: float, joints: float) -> None:
     )
     gantry.add_pair(
         "shin",
-        [(strip([(12.4, 134), (12.0, 150), (11.8, 166)], [1.7, 1.0, 1.5]), 0.26 * limbs)],
+        [(band_outline([(12.4, 134), (12.0, 150), (11.8, 166)], [1.7, 1.0, 1.5]), 0.26 * limbs)],
         5,
         5,
     )
@@ -916,11 +943,11 @@ def _draw_shins(gantry: Gantry, limbs: float, joints: float) -> None:
     gantry.add_sites("ankle", "shin", [(9.6, 166.4)], 0, 2.4, (3, 3.5))
 
 
-def _draw_feet(gantry: Gantry, limbs: float, joints: float) -> None:
+def _draw_feet(gantry: GammaCamera, limbs: float, joints: float) -> None:
     """Draw the feet with toes down and outwards, as feet lie on the table."""
     gantry.add_pair(
         "foot",
-        [(strip([(9.5, 167), (10.0, 170.5), (11.2, 174)], [4.4, 5.0, 5.6]), 0.42 * joints)],
+        [(band_outline([(9.5, 167), (10.0, 170.5), (11.2, 174)], [4.4, 5.0, 5.6]), 0.42 * joints)],
         2.5,
         4,
         uneven=0.12,
@@ -929,7 +956,7 @@ def _draw_feet(gantry: Gantry, limbs: float, joints: float) -> None:
         "foot", [(ellipse(9.6, 170.0, 2.2, 2.6), 0.4 * joints)], 5, 1.5, uneven=0.12
     )  # heel
     toes = [
-        (strip([(9.4 + 1.2 * i, 173), (9.8 + 1.5 * i, 177.5 - 0.5 * i)], 0.9), 0.32 * limbs)
+        (band_outline([(9.4 + 1.2 * i, 173), (9.8 + 1.5 * i, 177.5 - 0.5 * i)], 0.9), 0.32 * limbs)
         for i in np.arange(5)
     ]
     gantry.add_pair("foot", toes, 2, 2, uneven=0.12)
@@ -938,7 +965,7 @@ def _draw_feet(gantry: Gantry, limbs: float, joints: float) -> None:
     )
 
 
-HALF = np.array(
+HALF_TORSO_OUTLINE = np.array(
     [
         (4.5, 24),
         (5.5, 28),
@@ -954,7 +981,7 @@ HALF = np.array(
         (0, 99),
     ]
 )
-LIMBS = {  # the line in it, its widths, uptake and depth
+LIMB_OUTLINES = {  # the line in it, its widths, uptake and depth
     "arm": ([(17, 31), (17.8, 42), (20.5, 60)], [7, 8, 6.5], 0.10, 4),
     "forearm": ([(20.5, 59), (21.2, 68), (22, 85), (22.4, 97)], [6.5, 7, 4.6, 5], 0.09, 3),
     "thigh": ([(9.6, 90), (10, 104), (9.6, 120), (9.5, 131)], [15, 14.5, 11, 9.5], 0.15, 7),
@@ -963,10 +990,10 @@ LIMBS = {  # the line in it, its widths, uptake and depth
 }
 
 
-def draw_soft_tissue(gantry: Gantry) -> None:
+def draw_soft_tissue(gantry: GammaCamera) -> None:
     """Draw muscle, fat and blood around the bones, and the liver, scaled with the body's girth."""
     soft, stout = gantry.patient.soft * gantry.patient.girth, 0.75 + 0.25 * gantry.patient.girth
-    half = HALF * (stout, 1)
+    half = HALF_TORSO_OUTLINE * (stout, 1)
     torso = np.concatenate([half, half[::-1] * (-1, 1)])
     gantry.add("trunk", [(torso, 0.16 * soft)], 8, 8, haze=True)
     gantry.add(
@@ -984,17 +1011,17 @@ def draw_soft_tissue(gantry: Gantry) -> None:
         haze=True,
     )  # liver
     gantry.add("head", [(ellipse(0, 11, 8.4, 11.2), 0.11 * soft)], 8, 8, haze=True)
-    for part, (line, widths, uptake, depth) in LIMBS.items():
+    for part, (line, widths, uptake, depth) in LIMB_OUTLINES.items():
         gantry.add_pair(
             part,
-            [(strip(line, [stout * width for width in widths]), uptake * soft)],
+            [(band_outline(line, [stout * width for width in widths]), uptake * soft)],
             depth,
             depth,
             haze=True,
         )
 
 
-WORN = {
+WORN_JOINT_WEIGHTS = {
     "knee": 5,
     "shoulder": 4,
     "foot": 4,
@@ -1009,7 +1036,7 @@ WORN = {
 
 
 def draw_hot_spots(
-    gantry: Gantry, random: np.random.Generator, urine: float = 1.0
+    gantry: GammaCamera, random: np.random.Generator, urine: float = 1.0
 ) -> list[np.ndarray]:
     """Draw a patient's hot spots; the bones must be drawn already.
 
@@ -1023,19 +1050,24 @@ def draw_hot_spots(
         What both heads see of each spot, float32 `2 x height x width`.
     """
     spots, worn = (
-        [_bladder(gantry, random), *_kidneys(gantry, random)],
-        _worn_joints(gantry, random),
+        [_draw_bladder(gantry, random), *_draw_kidneys(gantry, random)],
+        _draw_worn_joints(gantry, random),
     )
     if random.random() < 0.2:
-        spots.append(_injection(gantry, random))
+        spots.append(_draw_injection_site(gantry, random))
     for _ in range(random.choice([0, 1, 2, 3], p=[0.62, 0.2, 0.12, 0.06])):
-        spots.append(_urine(gantry, random))
+        spots.append(_draw_urine(gantry, random))
     if random.random() < 0.04:  # a bag or a bottle beside the thigh
         place = (random.uniform(-14, 14), random.uniform(101, 125))
         spots.append(
-            gantry.seen(
+            gantry.project(
                 "trunk",
-                [(blot(random, place, random.uniform(1.5, 3.5), 1.6, 0.3), random.uniform(8, 40))],
+                [
+                    (
+                        irregular_ellipse(random, place, random.uniform(1.5, 3.5), 1.6, 0.3),
+                        random.uniform(8, 40),
+                    )
+                ],
                 0,
                 16,
             )
@@ -1043,11 +1075,11 @@ def draw_hot_spots(
     return [*(urine * spot for spot in spots), *worn]
 
 
-def _bladder(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
+def _draw_bladder(gantry: GammaCamera, random: np.random.Generator) -> np.ndarray:
     middle = (random.normal(0, 0.6), 89 + random.normal(0, 0.7))
     if random.random() < 0.15:  # a catheter has emptied it
-        return gantry.seen(
-            "trunk", [(blot(random, middle, 1.0, 0.8), random.uniform(0.8, 3))], 6, 14
+        return gantry.project(
+            "trunk", [(irregular_ellipse(random, middle, 1.0, 0.8), random.uniform(0.8, 3))], 6, 14
         )
     across, down = random.uniform(1.6, 4.4), random.uniform(1.2, 3.2)
     uptake = float(np.clip(random.lognormal(np.log(3.2), 0.85), 0.7, 30))
@@ -1055,22 +1087,27 @@ def _bladder(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
         (ellipse(*middle, across, down), 0.6 * uptake),
         (ellipse(*middle, 0.7 * across, 0.7 * down), uptake),
     ]
-    return gantry.seen("trunk", shapes, 5.5, 14.5)
+    return gantry.project("trunk", shapes, 5.5, 14.5)
 
 
-def _kidneys(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray]:
+def _draw_kidneys(gantry: GammaCamera, random: np.random.Generator) -> list[np.ndarray]:
     uptake, spots = random.lognormal(np.log(0.75), 0.45), []
     for side, y in ((-1, 60.3), (1, 59.2)):  # the right one lies lower
         shapes = [
             (ellipse(side * 5.9, y, 2.4, 4.9, -side * 0.22), uptake * random.lognormal(0, 0.12))
         ]
         if random.random() < 0.2:  # urine in the pelvis of the kidney
-            shapes.append((blot(random, (side * 5.0, y), 0.9, 1.5), uptake * random.uniform(2, 6)))
-        spots.append(gantry.seen("trunk", shapes, 16, 6))
+            shapes.append(
+                (
+                    irregular_ellipse(random, (side * 5.0, y), 0.9, 1.5),
+                    uptake * random.uniform(2, 6),
+                )
+            )
+        spots.append(gantry.project("trunk", shapes, 16, 6))
     return spots
 
 
-def _injection(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
+def _draw_injection_site(gantry: GammaCamera, random: np.random.Generator) -> np.ndarray:
     """Draw the injection site at the elbow, wrist or back of the hand of one arm."""
     side, (x, y) = (
         random.choice([-1, 1]),
@@ -1078,36 +1115,46 @@ def _injection(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
     )
     size, uptake = random.uniform(0.4, 1.3), random.lognormal(np.log(5), 0.8)
     vein = (
-        [(blot(random, (side * x, y - size * 2), 0.4, size * 3, 0.1), 0.2 * uptake)]
+        [(irregular_ellipse(random, (side * x, y - size * 2), 0.4, size * 3, 0.1), 0.2 * uptake)]
         if random.random() < 0.3
         else []
     )
     part = "forearm_left" if side > 0 else "forearm_right"
-    return gantry.seen(
+    return gantry.project(
         part,
-        [*vein, (blot(random, (side * x, y), size, size * random.uniform(1, 1.8)), uptake)],
+        [
+            *vein,
+            (irregular_ellipse(random, (side * x, y), size, size * random.uniform(1, 1.8)), uptake),
+        ],
         1,
         4,
     )
 
 
-def _urine(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
+def _draw_urine(gantry: GammaCamera, random: np.random.Generator) -> np.ndarray:
     """Draw urine in the urethra, or on the skin or clothes of the thighs."""
     uptake = random.lognormal(np.log(1.5), 0.7)
     if random.random() < 0.5:
         place = (random.normal(0, 0.5), 98.0 if gantry.patient.male else 96.0)
-        return gantry.seen(
+        return gantry.project(
             "trunk",
-            [(blot(random, place, 0.6, random.uniform(0.6, 1.8), random.normal(0, 0.3)), uptake)],
+            [
+                (
+                    irregular_ellipse(
+                        random, place, 0.6, random.uniform(0.6, 1.8), random.normal(0, 0.3)
+                    ),
+                    uptake,
+                )
+            ],
             3,
             14,
         )
     place = (random.normal(0, 5), random.uniform(97, 114))
-    return gantry.seen(
+    return gantry.project(
         "trunk",
         [
             (
-                blot(
+                irregular_ellipse(
                     random,
                     place,
                     random.uniform(0.4, 1.5),
@@ -1123,9 +1170,9 @@ def _urine(gantry: Gantry, random: np.random.Generator) -> np.ndarray:
     )
 
 
-def _worn_joints(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray]:
+def _draw_worn_joints(gantry: GammaCamera, random: np.random.Generator) -> list[np.ndarray]:
     """Draw arthrosis and inflamed teeth, many of them in some patients."""
-    names, weights = list(WORN), np.array(list(WORN.values()))
+    names, weights = list(WORN_JOINT_WEIGHTS), np.array(list(WORN_JOINT_WEIGHTS.values()))
     spots = []
     for name in random.choice(
         names, size=random.poisson(random.gamma(2, 1.2)), p=weights / weights.sum()
@@ -1133,16 +1180,18 @@ def _worn_joints(gantry: Gantry, random: np.random.Generator) -> list[np.ndarray
         sites = [site for site in gantry.sites if site.bone == name]
         site = sites[random.integers(len(sites))]
         size = site.width * random.uniform(0.35, 0.7)
-        shape = blot(random, (site.x, site.y), size, size * random.uniform(0.5, 1.0), site.turn)
+        shape = irregular_ellipse(
+            random, (site.x, site.y), size, size * random.uniform(0.5, 1.0), site.turn
+        )
         spots.append(
-            gantry.seen(
+            gantry.project(
                 site.part, [(shape, random.lognormal(np.log(0.55), 0.55))], site.front, site.back
             )
         )
     return spots
 
 
-BONES = {
+BONE_WEIGHTS = {
     "rib": 26,
     "thoracic spine": 18,
     "lumbar spine": 16,
@@ -1153,13 +1202,28 @@ BONES = {
     "femur": 6,
     "skull": 5,
 }
-BONES |= {"ischium or pubis": 4, "humerus": 4, "cervical spine": 3, "clavicle": 2, "tibia": 1}
-NUMBER = (0.26, 0.2, 0.16, 0.12, 0.09, 0.07, 0.06, 0.04)  # chances of 1 to 8 lesions
-APART = 3.5  # cm between the middles of two lesions of a patient at least
+BONE_WEIGHTS |= {
+    "ischium or pubis": 4,
+    "humerus": 4,
+    "cervical spine": 3,
+    "clavicle": 2,
+    "tibia": 1,
+}
+LESION_COUNT_PROBABILITIES = (
+    0.26,
+    0.2,
+    0.16,
+    0.12,
+    0.09,
+    0.07,
+    0.06,
+    0.04,
+)  # chances of 1 to 8 lesions
+MIN_DISTANCE = 3.5  # cm between the middles of two lesions of a patient at least
 
 
 @dataclass(frozen=True)
-class Lesions:
+class LesionConfig:
     """Parameters shared by all lesions.
 
     Attributes:
@@ -1171,54 +1235,70 @@ class Lesions:
     extent: float = 1.0
 
 
-def draw_lesions(gantry: Gantry, random: np.random.Generator, like: Lesions) -> list[np.ndarray]:
+def draw_lesions(
+    gantry: GammaCamera, random: np.random.Generator, lesion_config: LesionConfig
+) -> list[np.ndarray]:
     """Draw a patient's lesions; the bones must be drawn already.
 
     Args:
         gantry: The patient.
         random: Source of everything random.
-        like: How hot and how large they are.
+        lesion_config: How hot and how large they are.
 
     Returns:
         What both heads see of each lesion, float32 `2 x height x width`.
     """
     lesions: list[np.ndarray] = []
-    taken: list[Site] = []
-    for _ in range(int(random.choice(len(NUMBER), p=NUMBER)) + 1):
-        site = _site(gantry, random, taken)
+    taken: list[LesionSite] = []
+    for _ in range(
+        int(random.choice(len(LESION_COUNT_PROBABILITIES), p=LESION_COUNT_PROBABILITIES)) + 1
+    ):
+        site = _sample_site(gantry, random, taken)
         taken.append(site)
-        lesions.append(gantry.seen(site.part, _shapes(random, site, like), site.front, site.back))
+        lesions.append(
+            gantry.project(
+                site.part, _lesion_shapes(random, site, lesion_config), site.front, site.back
+            )
+        )
     return lesions
 
 
-def _site(gantry: Gantry, random: np.random.Generator, taken: list[Site]) -> Site:
+def _sample_site(
+    gantry: GammaCamera, random: np.random.Generator, taken: list[LesionSite]
+) -> LesionSite:
     """Sample a bone by BONES, and a site in it that is apart from other lesions if possible."""
-    names, weights = list(BONES), np.array(list(BONES.values()))
+    names, weights = list(BONE_WEIGHTS), np.array(list(BONE_WEIGHTS.values()))
     bone = random.choice(names, p=weights / weights.sum())
     sites = [site for site in gantry.sites if site.bone == bone]
     free = [
         site
         for site in sites
-        if all(np.hypot(site.x - other.x, site.y - other.y) > APART for other in taken)
+        if all(np.hypot(site.x - other.x, site.y - other.y) > MIN_DISTANCE for other in taken)
     ] or sites
     return free[random.integers(len(free))]
 
 
-def _shapes(random: np.random.Generator, site: Site, like: Lesions) -> list[Shape]:
+def _lesion_shapes(
+    random: np.random.Generator, site: LesionSite, lesion_config: LesionConfig
+) -> list[Shape]:
     """Return an irregular spot along the bone with one to three cores.
 
     A thick lesion is brighter than a thin one of the same tissue.
     """
     along = float(np.clip(random.lognormal(np.log(1.15), 0.42), 0.55, 2.6))
     across = min(along * random.uniform(0.55, 1.0), 0.6 * site.width)
-    level = like.uptake * across**0.5 * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))
-    along, across = like.extent * along, like.extent * across
+    level = (
+        lesion_config.uptake
+        * across**0.5
+        * float(np.clip(random.lognormal(np.log(1.1), 0.5), 0.4, 3.0))
+    )
+    along, across = lesion_config.extent * along, lesion_config.extent * across
     x, y = np.array([site.x, site.y]) + random.normal(0, 0.12, 2) * site.width
     cos, sin = np.cos(site.turn), np.sin(site.turn)
-    shapes = [(blot(random, (x, y), along, across, site.turn), 0.7 * level)]
+    shapes = [(irregular_ellipse(random, (x, y), along, across, site.turn), 0.7 * level)]
     for _ in range(random.integers(1, 4)):
         u, v = random.normal(0, 0.35, 2) * (along, across)
-        core = blot(
+        core = irregular_ellipse(
             random,
             (x + cos * u - sin * v, y + sin * u + cos * v),
             0.5 * along,

@@ -7,24 +7,31 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from datamodules.arguments import Count, Fraction, NonNegative, PositiveRange, Whole, validated
+from datamodules.arguments import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    PositiveRange,
+    validated,
+)
 from datamodules.errors import UserError
 from datamodules.phantoms.bone_anatomy import (
     VIEWS,
-    Gantry,
-    Lesions,
+    GammaCamera,
+    LesionConfig,
     draw_head,
     draw_hot_spots,
     draw_lesions,
     draw_limbs,
-    draw_patient,
     draw_soft_tissue,
     draw_trunk,
+    sample_patient,
 )
-from datamodules.phantoms.folder import written_once
+from datamodules.phantoms.folder import write_once
 
-ROWS = 1024  # of a real scan; smaller ones look like real ones made smaller
-GREYS = 255
+REAL_IMAGE_ROWS = 1024  # of a real scan; smaller ones look like real ones made smaller
+MAX_GRAY = 255
 
 
 @dataclass(frozen=True)
@@ -34,39 +41,41 @@ class Visibility:
     It is evaluated on expected counts, before noise, among the pixels of the spot's mask.
 
     Attributes:
-        contrast: Least ratio of the spot's own counts to all others there.
-        rose: Least ratio of the spot's own counts to the square root of all others, its
+        min_contrast: Least ratio of the spot's own counts to all others there.
+        min_snr: Least ratio of the spot's own counts to the square root of all others, its
             signal-to-noise ratio. Rose (1948) found that an observer needs about 5.
-        greys: Least number of grey levels that the spot's peak adds; hot spots elsewhere may leave
-            it fewer.
-        share: Share of the spot's own peak above which a pixel belongs to its mask; 0.4 is
+        min_gray_levels: Least number of grey levels that the spot's peak adds; hot spots elsewhere
+            may leave it fewer.
+        mask_threshold: Share of the spot's own peak above which a pixel belongs to its mask; 0.4 is
             customary for outlining tracer volumes.
     """
 
-    contrast: float = 0.35
-    rose: float = 5.0
-    greys: float = 4.0
-    share: float = 0.4
+    min_contrast: float = 0.35
+    min_snr: float = 5.0
+    min_gray_levels: float = 4.0
+    mask_threshold: float = 0.4
 
-    def mask(self, spot: np.ndarray, everything: np.ndarray, gain: float) -> np.ndarray | None:
+    def visible_mask(
+        self, spot: np.ndarray, all_counts: np.ndarray, gain: float
+    ) -> np.ndarray | None:
         """Return the spot's mask, bool `height x width`, or None if the spot is not seen.
 
         Args:
             spot: Its expected counts a pixel, `height x width`.
-            everything: Those of the whole scan, the spot among them.
+            all_counts: Those of the whole scan, the spot among them.
             gain: Grey levels a count, see `gain`.
         """
-        inside = spot > self.share * spot.max()
-        signal, others = float(spot[inside].sum()), float((everything - spot)[inside].sum())
+        inside = spot > self.mask_threshold * spot.max()
+        signal, others = float(spot[inside].sum()), float((all_counts - spot)[inside].sum())
         seen = (
-            signal > self.contrast * others
-            and signal > self.rose * np.sqrt(max(others, 1.0))
-            and spot.max() * gain >= self.greys
+            signal > self.min_contrast * others
+            and signal > self.min_snr * np.sqrt(max(others, 1.0))
+            and spot.max() * gain >= self.min_gray_levels
         )
         return inside if seen and inside.any() else None
 
 
-def gain(expected: np.ndarray) -> float:
+def gray_levels_per_count(expected: np.ndarray) -> float:
     """Return the grey levels per count.
 
     The hottest pixel is white, but a count of a scan of 1024 rows is at least one level. So do the
@@ -76,12 +85,12 @@ def gain(expected: np.ndarray) -> float:
     Args:
         expected: Counts per pixel, `height x width`.
     """
-    smaller = (len(expected) / ROWS) ** 2  # a pixel of a smaller scan holds more counts
+    smaller = (len(expected) / REAL_IMAGE_ROWS) ** 2  # a pixel of a smaller scan holds more counts
     peak = float(expected.max()) * smaller
-    return smaller * max(1.0, GREYS / (peak + 3.5 * np.sqrt(peak) + 1))
+    return smaller * max(1.0, MAX_GRAY / (peak + 3.5 * np.sqrt(peak) + 1))
 
 
-def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -> np.ndarray:
+def acquire_scan(random: np.random.Generator, expected: np.ndarray, overflow: bool) -> np.ndarray:
     """Acquire one scan: Poisson counts as grey levels, uint8 `height x width`.
 
     Args:
@@ -90,11 +99,11 @@ def acquire(random: np.random.Generator, expected: np.ndarray, overflow: bool) -
         overflow: Whether what is too bright starts again at black, as in some real files, instead
             of staying white.
     """
-    levels = np.rint(random.poisson(expected) * gain(expected)).astype(np.int64)
-    return (levels % (GREYS + 1) if overflow else np.clip(levels, 0, GREYS)).astype(np.uint8)
+    levels = np.rint(random.poisson(expected) * gray_levels_per_count(expected)).astype(np.int64)
+    return (levels % (MAX_GRAY + 1) if overflow else np.clip(levels, 0, MAX_GRAY)).astype(np.uint8)
 
 
-def boxes(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
+def boxes_of_parts(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
     """Return a box (x1, y1, x2, y2) around each connected part of a mask, from top to bottom.
 
     Corners are pixel edges.
@@ -119,8 +128,8 @@ def boxes(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, int, int]]:
     )
 
 
-OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
-TRIES = 20
+P_OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
+MAX_TRIES = 20
 REGIONS = {
     "kneeL": ("thigh_left", (2.5, 120, 16.5, 138)),
     "kneeR": ("thigh_right", (-16.5, 120, -2.5, 138)),
@@ -133,7 +142,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Scan:
+class BoneScanView:
     """One view of an examination.
 
     Attributes:
@@ -151,23 +160,23 @@ class Scan:
     regions: dict[str, Box]
 
 
-def examine(
+def simulate_examination(
     random: np.random.Generator,
     height: int,
-    ill: bool,
+    has_lesions: bool,
     counts: tuple[float, float],
-    lesions_as: Lesions,
+    lesion_config: LesionConfig,
     urine: float,
     visibility: Visibility,
-) -> dict[str, Scan]:
+) -> dict[str, BoneScanView]:
     """Draw a patient and its two simultaneous scans, "ANT" and "POST".
 
     Args:
         random: Source of everything random.
         height: Of the scans in pixels; they are a quarter as wide.
-        ill: Whether there are lesions; at least one is then seen in at least one view.
+        has_lesions: Whether there are lesions; at least one is then seen in at least one view.
         counts: See `draw_patient`.
-        lesions_as: How hot and how large they are.
+        lesion_config: How hot and how large they are.
         urine: See `draw_hot_spots`.
         visibility: When a lesion, or anything else hot, counts as seen in a view.
 
@@ -175,67 +184,75 @@ def examine(
         Refusal: Lesions of this uptake are never seen at this visibility.
     """
     of_body, of_spots, of_lesions, of_noise = random.spawn(4)
-    patient = draw_patient(of_body, counts)
-    gantry = Gantry(of_body, patient, height)
+    patient = sample_patient(of_body, counts)
+    gantry = GammaCamera(of_body, patient, height)
     for draw in (draw_soft_tissue, draw_head, draw_trunk, draw_limbs):
         draw(gantry)
-    body = gantry.body()
+    body = gantry.project_body()
     exposure = patient.counts / float(body[0].sum())
     spots = [exposure * spot for spot in draw_hot_spots(gantry, of_spots, urine)]
     healthy = exposure * body + np.sum(spots, 0)
     masks: list[list[np.ndarray]] = [[], []]
     expected = gantry.with_scatter(healthy)
-    for _ in range(TRIES if ill else 0):
-        lesions = [exposure * lesion for lesion in draw_lesions(gantry, of_lesions, lesions_as)]
+    for _ in range(MAX_TRIES if has_lesions else 0):
+        lesions = [exposure * lesion for lesion in draw_lesions(gantry, of_lesions, lesion_config)]
         expected = gantry.with_scatter(healthy + np.sum(lesions, 0))
-        masks = _seen(lesions, expected, visibility)
+        masks = _visible_masks(lesions, expected, visibility)
         if any(masks):
             break
-    if ill and not any(masks):
-        said = f"no lesion of uptake {lesions_as.uptake} is seen at {visibility} in {TRIES} draws"
+    if has_lesions and not any(masks):
+        said = (
+            f"no lesion of uptake {lesion_config.uptake} is seen at {visibility} in {MAX_TRIES}"
+            " draws"
+        )
         raise UserError(f"{said}; raise datamodule.phantom.uptake or see less strictly")
-    return _scans(gantry, of_noise, expected, masks, _seen(spots, expected, visibility))
+    return _acquire_views(
+        gantry, of_noise, expected, masks, _visible_masks(spots, expected, visibility)
+    )
 
 
-def _scans(
-    gantry: Gantry,
+def _acquire_views(
+    gantry: GammaCamera,
     random: np.random.Generator,
     expected: np.ndarray,
     lesions: list[list[np.ndarray]],
     normal: list[list[np.ndarray]],
-) -> dict[str, Scan]:
+) -> dict[str, BoneScanView]:
     """Acquire both views, with the masks and boxes of what is seen in each."""
-    overflow, scans = bool(random.random() < OVERFLOW), {}
+    overflow, scans = bool(random.random() < P_OVERFLOW), {}
     for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
         turn = slice(
             None, None, -1 if name == "POST" else 1
         )  # the patient's left is the posterior view's left
-        around = [box for spot in spots_seen for box in boxes(spot[:, turn])]
-        image = acquire(random, seen[:, turn], overflow)
-        scans[name] = Scan(
-            image, mask[:, turn], boxes(mask[:, turn]), around, _regions(gantry, name)
+        around = [box for spot in spots_seen for box in boxes_of_parts(spot[:, turn])]
+        image = acquire_scan(random, seen[:, turn], overflow)
+        scans[name] = BoneScanView(
+            image, mask[:, turn], boxes_of_parts(mask[:, turn]), around, _region_boxes(gantry, name)
         )
     return scans
 
 
-def _seen(
+def _visible_masks(
     spots: list[np.ndarray], expected: np.ndarray, visibility: Visibility
 ) -> list[list[np.ndarray]]:
     """Return, for each view, the masks of the spots that are seen in it."""
     seen = []
     for view, everything in enumerate(expected):
-        masks = [visibility.mask(spot[view], everything, gain(everything)) for spot in spots]
+        masks = [
+            visibility.visible_mask(spot[view], everything, gray_levels_per_count(everything))
+            for spot in spots
+        ]
         seen.append([mask for mask in masks if mask is not None])
     return seen
 
 
-def _regions(gantry: Gantry, view: str) -> dict[str, Box]:
+def _region_boxes(gantry: GammaCamera, view: str) -> dict[str, Box]:
     """Return the boxes of REGIONS in one view, clipped to the image."""
     height, width = gantry.shape
     found = {}
     for name, (part, (x1, y1, x2, y2)) in REGIONS.items():
-        corners = gantry.place(part, np.array([(x, y) for x in (x1, x2) for y in (y1, y2)]))
+        corners = gantry.to_pixels(part, np.array([(x, y) for x in (x1, x2) for y in (y1, y2)]))
         columns = width - corners[:, 0] if view == "POST" else corners[:, 0]
         low, high = np.clip(
             np.rint([(columns.min(), corners[:, 1].min()), (columns.max(), corners[:, 1].max())]),
@@ -246,13 +263,13 @@ def _regions(gantry: Gantry, view: str) -> dict[str, Box]:
     return found
 
 
-WHOLE = "wholeBody"
+WHOLE_BODY = "wholeBody"
 REGION_FOLDERS = ("kneeLANT", "kneeRPOST", "vertbraPOST", "pelvisANT")  # of the real set's 26
-NO_XML = 0.03  # share of scans that nobody drew boxes in
-NO_REGIONS = 0.1  # share of patients whose regions were not cut out; 322 of 3,247 in the real set
+P_NO_XML = 0.03  # share of scans that nobody drew boxes in
+P_NO_REGIONS = 0.1  # share of patients whose regions were not cut out; 322 of 3,247 in the real set
 
 
-class Layout:
+class BoneScanWriter:
     """Writer of patients that collects their labels; `close` writes the labels.
 
     Args:
@@ -262,12 +279,14 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self._root, self._lines = root, dict[str, list[str]]()
         for view in ("ANT", "POST"):
-            (root / (WHOLE + view) / view.lower()).mkdir(parents=True)
-            (root / "masks" / (WHOLE + view)).mkdir(parents=True)
+            (root / (WHOLE_BODY + view) / view.lower()).mkdir(parents=True)
+            (root / "masks" / (WHOLE_BODY + view)).mkdir(parents=True)
         for name in REGION_FOLDERS:
             (root / name).mkdir()
 
-    def write(self, number: int, scans: dict[str, Scan], random: np.random.Generator) -> None:
+    def write(
+        self, number: int, scans: dict[str, BoneScanView], random: np.random.Generator
+    ) -> None:
         """Write one patient.
 
         Args:
@@ -275,17 +294,17 @@ class Layout:
             scans: By view.
             random: Decides the JPEGs' quality, and which XML and regions are missing.
         """
-        quality, regions = int(random.integers(88, 97)), random.random() >= NO_REGIONS
+        quality, regions = int(random.integers(88, 97)), random.random() >= P_NO_REGIONS
         for view, scan in scans.items():
-            folder = WHOLE + view
+            folder = WHOLE_BODY + view
             self._write_image(folder, number, scan.image, bool(scan.mask.any()), quality)
             cv2.imwrite(
                 str(self._root / "masks" / folder / f"{number}.png"),
                 scan.mask.astype(np.uint8) * 255,
             )
-            if random.random() >= NO_XML:
+            if random.random() >= P_NO_XML:
                 (self._root / folder / view.lower() / f"{number}.xml").write_bytes(
-                    annotation(folder, f"{number}.jpg", scan)
+                    build_voc_xml(folder, f"{number}.jpg", scan)
                 )
             for region, (x1, y1, x2, y2) in scan.regions.items() if regions else ():
                 if region + view in REGION_FOLDERS:
@@ -308,7 +327,7 @@ class Layout:
         self._lines.setdefault(folder, []).append(f"{number}.jpg\t{int(abnormal)}\n")
 
 
-def annotation(folder: str, name: str, scan: Scan) -> bytes:
+def build_voc_xml(folder: str, name: str, view: BoneScanView) -> bytes:
     """Return a scan's boxes as Pascal VOC XML, as LabelImg writes it.
 
     Boxes around lesions are "Abnormal", those around other hot spots "Normal".
@@ -318,10 +337,10 @@ def annotation(folder: str, name: str, scan: Scan) -> bytes:
         ElementTree.SubElement(root, tag).text = text
     ElementTree.SubElement(ElementTree.SubElement(root, "source"), "database").text = "Unknown"
     size = ElementTree.SubElement(root, "size")
-    for tag, number in zip(("width", "height", "depth"), (*scan.image.shape[::-1], 1), strict=True):
+    for tag, number in zip(("width", "height", "depth"), (*view.image.shape[::-1], 1), strict=True):
         ElementTree.SubElement(size, tag).text = str(number)
     ElementTree.SubElement(root, "segmented").text = "0"
-    for kind, boxes in (("Normal", scan.normal), ("Abnormal", scan.abnormal)):
+    for kind, boxes in (("Normal", view.normal), ("Abnormal", view.abnormal)):
         for box in boxes:
             _add_object(root, kind, box)
     ElementTree.indent(root, "\t")
@@ -342,24 +361,24 @@ def _add_object(root: ElementTree.Element, kind: str, box: Box) -> None:
         ElementTree.SubElement(corners, tag).text = str(number)
 
 
-SHORTEST = 128  # rows below which ribs can no longer be told apart
+MIN_HEIGHT = 128  # rows below which ribs can no longer be told apart
 
 
 @validated
 def write(
     root: Path,
-    patients: Count = 300,
-    height: Count = 384,
+    patients: PositiveInt = 300,
+    height: PositiveInt = 384,
     abnormal: Fraction = 0.5,
     counts: PositiveRange = (4e5, 1.8e6),
-    uptake: NonNegative = 1.0,
-    extent: NonNegative = 1.0,
-    urine: NonNegative = 1.0,
-    visible_contrast: NonNegative = 0.35,
-    visible_rose: NonNegative = 5.0,
-    visible_greys: NonNegative = 4.0,
-    mask_share: Fraction = 0.4,
-    seed: Whole = 0,
+    uptake: NonNegativeFloat = 1.0,
+    extent: NonNegativeFloat = 1.0,
+    urine: NonNegativeFloat = 1.0,
+    min_contrast: NonNegativeFloat = 0.35,
+    min_snr: NonNegativeFloat = 5.0,
+    min_gray_levels: NonNegativeFloat = 4.0,
+    mask_threshold: Fraction = 0.4,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write whole-body scans below `root`, once, with their labels, boxes and some regions.
 
@@ -367,7 +386,7 @@ def write(
 
     As in the real set: the number of a file is that of the patient in all folders, an XML exists
     for healthy scans too and a few are missing, what is hot and healthy has boxes named Normal,
-    some bright spots overflow, and one patient is there twice, see `twins`.
+    some bright spots overflow, and one patient is there twice, see `duplicate_patients`.
 
     Args:
         root: The folder to write; left alone when it holds the same phantoms already.
@@ -382,18 +401,18 @@ def write(
         extent: Factor of all lesions' diameters, 1 for about 1.5 to 6.5 cm; more compensates too.
         urine: Factor of the tracer in bladder, kidneys and spilt urine, and at the injection site;
             more of it outshines the lesions.
-        visible_contrast: Least ratio of a lesion's counts to all others in its mask for it to count
+        min_contrast: Least ratio of a lesion's counts to all others in its mask for it to count
             as seen in a view.
-        visible_rose: Least signal-to-noise ratio there for it to count as seen.
-        visible_greys: Least number of grey levels of its peak for it to count as seen.
-        mask_share: Share of a lesion's peak above which a pixel belongs to its mask.
+        min_snr: Least signal-to-noise ratio there for it to count as seen.
+        min_gray_levels: Least number of grey levels of its peak for it to count as seen.
+        mask_threshold: Share of a lesion's peak above which a pixel belongs to its mask.
         seed: Source of everything random.
 
     Raises:
         Refusal: An argument is invalid, lesions of this uptake are never seen, or `root` exists
             and holds no phantoms.
     """
-    _check(height)
+    _check_height(height)
     numbers = {
         "patients": patients,
         "height": height,
@@ -402,27 +421,27 @@ def write(
     }
     numbers |= {"uptake": uptake, "extent": extent, "urine": urine}
     numbers |= {
-        "visible": [visible_contrast, visible_rose, visible_greys, mask_share],
+        "visible": [min_contrast, min_snr, min_gray_levels, mask_threshold],
         "seed": seed,
         "version": 1,
         "set": "bone_scan",
     }
-    visibility = Visibility(visible_contrast, visible_rose, visible_greys, mask_share)
-    with written_once(root, numbers) as folder:
+    visibility = Visibility(min_contrast, min_snr, min_gray_levels, mask_threshold)
+    with write_once(root, numbers) as folder:
         if folder is None:
             return
         ill = np.random.default_rng([seed, 0]).permutation(patients) < round(abnormal * patients)
-        originals = {last: first for first, last in twins(patients)}
-        layout = Layout(folder)
+        originals = {last: first for first, last in duplicate_patients(patients)}
+        layout = BoneScanWriter(folder)
         for number in range(1, patients + 1):
             drawn = originals.get(number, number)
             random = np.random.default_rng([seed, drawn])
-            scans = examine(
+            scans = simulate_examination(
                 random,
                 height,
                 bool(ill[drawn - 1]),
                 (counts[0], counts[1]),
-                Lesions(uptake, extent),
+                LesionConfig(uptake, extent),
                 urine,
                 visibility,
             )
@@ -430,7 +449,7 @@ def write(
         layout.close()
 
 
-def twins(patients: int) -> list[tuple[int, int]]:
+def duplicate_patients(patients: int) -> list[tuple[int, int]]:
     """Return the pairs of numbers that are one patient with identical images.
 
     There is one pair (the real set has four), and none among fewer than four patients.
@@ -438,10 +457,10 @@ def twins(patients: int) -> list[tuple[int, int]]:
     return [(2, patients)] if patients >= 4 else []
 
 
-def _check(height: int) -> None:
+def _check_height(height: int) -> None:
     place = "datamodule.phantom"
-    if height < SHORTEST or height % 4:
+    if height < MIN_HEIGHT or height % 4:
         raise UserError(
             f"{place}.height={height} is no height of a scan four times as high as wide; set a"
-            f" multiple of 4 from {SHORTEST} on, as 384"
+            f" multiple of 4 from {MIN_HEIGHT} on, as 384"
         )

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from datamodules.arguments import Count, Whole, validated
+from datamodules.arguments import NonNegativeInt, PositiveInt, validated
 from datamodules.formats.image_io import read_image
-from datamodules.phantoms.folder import written_once
+from datamodules.phantoms.folder import write_once
 
 
 @dataclass(frozen=True)
-class Slice:
+class BrainSlice:
     """A drawn slice.
 
     Attributes:
@@ -29,7 +29,7 @@ class Slice:
 
 def draw_slice(
     random: np.random.Generator, size: int, tumour: bool = True, parts: int = 1
-) -> Slice:
+) -> BrainSlice:
     """Draw one slice.
 
     It shows skull, scalp fat, grey and white matter, ventricles, vessels and tumour, with a bias
@@ -46,12 +46,12 @@ def draw_slice(
     skull = np.hypot(x / 0.78, y / 0.92)
     wobble = 0.035 * _smooth_noise(random, size, size / 10)
     brain = (skull + wobble) < 0.86
-    signal = _tissue(random, size, x, y, skull, wobble, brain)
-    signal = _confounders(random, size, x, y, brain, signal)
+    signal = _draw_tissue(random, size, x, y, skull, wobble, brain)
+    signal = _draw_confounders(random, size, x, y, brain, signal)
     mask = np.zeros((size, size), bool)
     for _ in range(parts if tumour else 0):
         mask |= _add_tumour(random, size, brain & ~mask, signal)
-    return Slice(_acquire(random, size, signal), mask.astype(np.uint8))
+    return BrainSlice(_acquire(random, size, signal), mask.astype(np.uint8))
 
 
 def _axes(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +77,7 @@ def _smooth_noise(random: np.random.Generator, size: int, sigma: float) -> np.nd
     return (field - field.mean()) / max(float(field.std()), 1e-6)
 
 
-def _tissue(
+def _draw_tissue(
     random: np.random.Generator,
     size: int,
     x: np.ndarray,
@@ -105,7 +105,7 @@ def _tissue(
     return np.where(brain, signal + 0.025 * _smooth_noise(random, size, size / 60), signal)
 
 
-def _confounders(
+def _draw_confounders(
     random: np.random.Generator,
     size: int,
     x: np.ndarray,
@@ -183,11 +183,11 @@ FOLDERS = ("train", "valid", "test")
 @validated
 def write(
     root: Path,
-    train: Count = 120,
-    valid: Count = 40,
-    test: Count = 60,
-    size: Count = 192,
-    seed: Whole = 0,
+    train: PositiveInt = 120,
+    valid: PositiveInt = 40,
+    test: PositiveInt = 60,
+    size: PositiveInt = 192,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write `train/ valid/ test/` below `root`, once.
 
@@ -211,16 +211,16 @@ def write(
         "seed": seed,
         "version": 3,
     }
-    with written_once(root, numbers) as folder:
+    with write_once(root, numbers) as folder:
         if folder is not None:
             for number, name in enumerate(FOLDERS):
-                _Export(folder / name, np.random.default_rng([seed, number]), size).write(
+                _SplitExport(folder / name, np.random.default_rng([seed, number]), size).write(
                     numbers[name]
                 )
-            _straddle(folder)
+            _leak_test_original(folder)
 
 
-class _Export:
+class _SplitExport:
     """Export of one split."""
 
     def __init__(self, folder: Path, random: np.random.Generator, size: int) -> None:
@@ -248,7 +248,7 @@ class _Export:
             self._add_image(
                 f"u{self.folder.name}{index}", draw_slice(self.random, self.size).image
             )  # nobody annotated it
-        self._poke_out()
+        self._move_point_outside()
         _write_json(self.folder, self.images, self.annotations)
 
     def _add_image(self, original: str, pixels: np.ndarray) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class _Export:
                 }
             )
 
-    def _poke_out(self) -> None:
+    def _move_point_outside(self) -> None:
         """Move the leftmost point of the first lesion a pixel outside the image."""
         polygon = self.annotations[0]["segmentation"][0]
         leftmost = min(range(0, len(polygon), 2), key=lambda i: polygon[i])
@@ -309,7 +309,7 @@ def _write_json(folder: Path, images: list, annotations: list) -> None:
     (folder / "_annotations.coco.json").write_text(json.dumps(content))
 
 
-def _straddle(root: Path) -> None:
+def _leak_test_original(root: Path) -> None:
     """Put a copy of a test original into train, under another hash."""
     test = json.loads((root / "test/_annotations.coco.json").read_text())
     train = json.loads((root / "train/_annotations.coco.json").read_text())

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 
-def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
+def blur_layer(layer: np.ndarray, sigma: float) -> np.ndarray:
     """Blur a layer with a Gaussian; a wide one on a coarser grid, where it costs less.
 
     Args:
@@ -33,7 +33,7 @@ def soften(layer: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(soft, layer.shape[::-1], interpolation=cv2.INTER_LINEAR) if step > 1 else soft
 
 
-def ball(distance: np.ndarray) -> np.ndarray:
+def sphere_thickness(distance: np.ndarray) -> np.ndarray:
     """Return the thickness of an ellipsoid, 1 in its middle and 0 from its border on.
 
     Args:
@@ -42,7 +42,7 @@ def ball(distance: np.ndarray) -> np.ndarray:
     return np.sqrt(np.clip(1 - distance * distance, 0, None))
 
 
-def inside(distance: np.ndarray, softness: float) -> np.ndarray:
+def soft_step(distance: np.ndarray, softness: float) -> np.ndarray:
     """Return 1 inside a border and 0 outside, with a transition over about `softness`.
 
     Args:
@@ -53,7 +53,7 @@ def inside(distance: np.ndarray, softness: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Patient:
+class ChestPatient:
     """Properties that all images of one patient share.
 
     Lengths are in cm, strengths are shares of the chest's own absorption.
@@ -98,7 +98,7 @@ class Patient:
 SIDES = (-1, 1)  # the patient's right lung is on the image's left
 
 
-class Canvas:
+class ChestCanvas:
     """Pose, breath and scale of one image.
 
     Shapes are given in cm from the middle of the chest, x to the image's right, y downwards.
@@ -116,7 +116,7 @@ class Canvas:
     """
 
     def __init__(
-        self, random: np.random.Generator, height: int, width: int, patient: Patient
+        self, random: np.random.Generator, height: int, width: int, patient: ChestPatient
     ) -> None:
         self.random, self.shape, self.patient = random, (height, width), patient
         breath = random.normal(0.98, 0.035)
@@ -141,7 +141,7 @@ class Canvas:
         self.x = inverse[0, 0] * columns + inverse[0, 1] * rows[:, None]
         self.y = inverse[1, 0] * columns + inverse[1, 1] * rows[:, None]
 
-    def somewhere(self, allowed: np.ndarray) -> tuple[float, float]:
+    def sample_point(self, allowed: np.ndarray) -> tuple[float, float]:
         """Sample a place in `allowed`; take the middle of the image if there is none.
 
         Args:
@@ -232,7 +232,7 @@ class Canvas:
         )  # OpenCV's fixed point with 4 bits
 
 
-def beam(canvas: Canvas) -> np.ndarray:
+def beam_profile(canvas: ChestCanvas) -> np.ndarray:
     """Return the exposure's unevenness, 0 outside the collimated field.
 
     Args:
@@ -255,7 +255,7 @@ def beam(canvas: Canvas) -> np.ndarray:
     return field
 
 
-def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -> np.ndarray:
+def expose_film(random: np.random.Generator, absorption: np.ndarray, scale: float) -> np.ndarray:
     """Turn absorption into a film: transmission, scatter, quantum noise, processing, window.
 
     Args:
@@ -268,10 +268,12 @@ def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -
     """
     dose, hardness = random.uniform(3000, 15000), random.uniform(2.2, 3.2)
     through = np.exp(-hardness * absorption).astype(np.float32)
-    through = through + random.uniform(0.05, 0.35) * np.minimum(soften(through, 4 * scale), 0.15)
+    through = through + random.uniform(0.05, 0.35) * np.minimum(
+        blur_layer(through, 4 * scale), 0.15
+    )
     through += np.sqrt(through / dose) * random.standard_normal(through.shape, np.float32)
-    film = -np.log(np.maximum(soften(through, random.uniform(0.2, 0.6)), 1e-3))
-    film = film - random.uniform(0.0, 0.55) * soften(film, random.uniform(2, 5) * scale)
+    film = -np.log(np.maximum(blur_layer(through, random.uniform(0.2, 0.6)), 1e-3))
+    film = film - random.uniform(0.0, 0.55) * blur_layer(film, random.uniform(2, 5) * scale)
     low, high = np.quantile(film, [random.uniform(0.0, 0.06), random.uniform(0.96, 0.999)])
     grey = np.clip((film - low) / max(high - low, 1e-3), 0, 1) ** random.uniform(0.65, 1.6)
     return np.clip(
@@ -279,7 +281,7 @@ def acquire(random: np.random.Generator, absorption: np.ndarray, scale: float) -
     ).astype(np.uint8)
 
 
-def mark(random: np.random.Generator, image: np.ndarray, text: str | None) -> np.ndarray:
+def draw_marker(random: np.random.Generator, image: np.ndarray, text: str | None) -> np.ndarray:
     """Burn letters into a corner.
 
     Args:
@@ -314,7 +316,7 @@ def mark(random: np.random.Generator, image: np.ndarray, text: str | None) -> np
     return image
 
 
-class ChestWall(Canvas):
+class ChestWall(ChestCanvas):
     """Layers around the lungs: float `height x width`, absorption as a share of the torso's own."""
 
     def body(self) -> np.ndarray:
@@ -329,7 +331,7 @@ class ChestWall(Canvas):
             (edge + arm + 4, 40),
         ]
         outline = [*half, *((-x, y) for x, y in reversed(half))]
-        body = soften(self.fill(outline), 1.2 * self.scale)
+        body = blur_layer(self.fill(outline), 1.2 * self.scale)
         gap = np.array(
             [
                 (edge + 0.5, self.top + 13),
@@ -340,7 +342,7 @@ class ChestWall(Canvas):
         )
         if self.patient.tissue < 3.6:  # the arms are held away from the torso
             for side in SIDES:
-                body *= 1 - 0.9 * soften(self.fill(gap * (side, 1)), 0.4 * self.scale)
+                body *= 1 - 0.9 * blur_layer(self.fill(gap * (side, 1)), 0.4 * self.scale)
         return body * (1 + 0.006 * np.clip(self.y - self.bottom + self.dome, 0, 8))
 
     def wall(self, v: Any) -> Any:
@@ -383,7 +385,7 @@ class ChestWall(Canvas):
                 * (self.stroke(ribs, 0.95) - 0.45 * self.stroke(ribs, 0.55))
             )
         bend = patient.bend * np.sin((spine + 8) / 9)
-        bones += (0.17 + 0.03 * np.sin(2.6 * self.y)) * soften(
+        bones += (0.17 + 0.03 * np.sin(2.6 * self.y)) * blur_layer(
             self.stroke([np.stack([bend, spine], 1)], 3.4), 0.25 * self.scale
         )
         for side in SIDES:
@@ -407,7 +409,7 @@ class ChestWall(Canvas):
             bones += 0.2 * self.stroke(
                 [np.array([(edge + 3, self.top + 5), (edge + 6, 30)]) * (side, 1)], 2.2
             )
-        return soften(bones, 0.06 * self.scale)
+        return blur_layer(bones, 0.06 * self.scale)
 
     def soft_tissue(self) -> np.ndarray:
         """Draw breasts and nipples, which are neither opacities nor nodules."""
@@ -416,13 +418,13 @@ class ChestWall(Canvas):
         nipples = self.random.random() < 0.2
         for side in SIDES:
             middle = side * 0.55 * self.patient.half_width
-            tissue += self.patient.breast * ball(self.distance(middle, drop, 6.0, 5.0))
+            tissue += self.patient.breast * sphere_thickness(self.distance(middle, drop, 6.0, 5.0))
             if nipples:
-                tissue += 0.1 * inside(self.distance(middle * 1.1, drop + 2, 0.5, 0.45), 0.8)
+                tissue += 0.1 * soft_step(self.distance(middle * 1.1, drop + 2, 0.5, 0.45), 0.8)
         return tissue
 
 
-class Organs(ChestWall):
+class ChestOrgans(ChestWall):
     """Layers within the rib cage.
 
     They are float `height x width`, absorption as a share of the torso's own unless stated
@@ -454,10 +456,10 @@ class Organs(ChestWall):
             mask = self.fill(np.concatenate([wall, floor, medial]) * (side, 1))
             lungs += (
                 mask
-                * (0.35 + 0.65 * soften(mask, 1.3 * self.scale))
+                * (0.35 + 0.65 * blur_layer(mask, 1.3 * self.scale))
                 * self.random.uniform(0.9, 1.0)
             )
-        return soften(lungs, 0.12 * self.scale)
+        return blur_layer(lungs, 0.12 * self.scale)
 
     def heart(self, enlarged: bool) -> np.ndarray:
         """Draw the heart and the great vessels, 0..1.
@@ -473,11 +475,13 @@ class Organs(ChestWall):
         extent, tilt = ratio * self.patient.half_width, 0.6
         flat = extent / np.sqrt(np.cos(tilt) ** 2 + (0.68 * np.sin(tilt)) ** 2)
         middle = self.bottom - 0.7 * self.dome - 0.55 * flat
-        heart = ball(
+        heart = sphere_thickness(
             self.distance(self.patient.heart_shift + 0.06 * extent, middle, flat, 0.68 * flat, tilt)
         )
-        knob = ball(self.distance(0.9 * self.patient.mediastinum, 0.45 * self.top, 1.9, 2.1))
-        return soften(np.maximum(heart, 0.8 * knob), 0.15 * self.scale)
+        knob = sphere_thickness(
+            self.distance(0.9 * self.patient.mediastinum, 0.45 * self.top, 1.9, 2.1)
+        )
+        return blur_layer(np.maximum(heart, 0.8 * knob), 0.15 * self.scale)
 
     def airway(self) -> np.ndarray:
         """Return the absorption missing in trachea, main bronchi and, at times, stomach gas."""
@@ -486,7 +490,7 @@ class Organs(ChestWall):
             np.array([(shift, -30), (shift, fork)]),
             np.array([(-3.2, fork + 2.2), (shift, fork), (3.6, fork + 2.6)]),
         ]
-        gas = inside(
+        gas = soft_step(
             self.distance(
                 6.5, self.bottom - 0.2, self.random.uniform(1.5, 3.5), self.random.uniform(0.8, 2.0)
             ),
@@ -495,7 +499,7 @@ class Organs(ChestWall):
         gas *= float(self.random.random() < 0.4)
         return (
             0.13
-            * soften(
+            * blur_layer(
                 self.stroke(tubes[:1], 1.7) + 0.6 * self.stroke(tubes[1:], 1.1), 0.2 * self.scale
             )
             + 0.2 * gas
@@ -517,14 +521,14 @@ class Organs(ChestWall):
             ys = self.hilum() + 1.35 * np.sin(angles)[:, None] * t + wander
             drawn += (0.06 + 0.1 * width) * self.stroke(np.stack([xs, ys], 2), width)
         for where in SIDES:
-            drawn += 0.16 * ball(
+            drawn += 0.16 * sphere_thickness(
                 self.distance(
                     where * (self.patient.mediastinum + 1.0), self.hilum(), 1.8, 2.8, -0.3 * where
                 )
             )
-        return soften(drawn, 0.08 * self.scale)
+        return blur_layer(drawn, 0.08 * self.scale)
 
-    def crowding(self) -> np.ndarray:
+    def haze(self) -> np.ndarray:
         """Return the share of the air lost to haze that healthy lungs have too.
 
         It stems from shallow breath, overlying tissue, and thin streaks at the bases.
@@ -541,7 +545,7 @@ class Organs(ChestWall):
         )
         return (
             base
-            + 0.2 * (self.random.random() < 0.25) * inside(streak, 0.4)
+            + 0.2 * (self.random.random() < 0.25) * soft_step(streak, 0.4)
             + 0.06 * self.noise(5.0)
             + 0.04 * self.noise(0.9)
         )
@@ -551,7 +555,7 @@ class Organs(ChestWall):
         return 0.08 * self.top
 
 
-class Chest(Organs):
+class ChestRenderer(ChestOrgans):
     """Chest with findings, devices and clutter.
 
     Layers are float `height x width`, absorption as a share of the torso's own unless stated
@@ -569,7 +573,7 @@ class Chest(Organs):
         """
         lost: np.ndarray = np.zeros(self.shape, np.float32)
         for _ in range(self.random.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
-            x, y = self.somewhere(air > 0.5)
+            x, y = self.sample_point(air > 0.5)
             long, turn = (
                 min(max(3.5 * self.random.lognormal(0, 0.35), 1.8), 7.0),
                 self.random.uniform(0, np.pi),
@@ -579,9 +583,9 @@ class Chest(Organs):
                 + 0.22 * self.noise(2.4)
                 + 0.1 * self.noise(1.0)
             )
-            patch = inside(distance, self.random.uniform(0.4, 0.9))
+            patch = soft_step(distance, self.random.uniform(0.4, 0.9))
             if self.random.random() < 0.3:  # it stops at a fissure
-                patch *= inside(
+                patch *= soft_step(
                     1
                     + float(self.random.choice(SIDES))
                     * (self.y - y - self.random.normal(0, 0.8) - 0.15 * (self.x - x)),
@@ -612,7 +616,7 @@ class Chest(Organs):
                 lost,
                 self.random.uniform(0.6, 0.95)
                 * (side * self.x > 0)
-                * inside(1 + level - self.y, self.random.uniform(0.25, 0.5)),
+                * soft_step(1 + level - self.y, self.random.uniform(0.25, 0.5)),
             )
         return lost
 
@@ -625,9 +629,9 @@ class Chest(Organs):
         """
         drawn = np.zeros(self.shape, np.float32)
         for _ in range(self.random.integers(1, 4)):
-            x, y = self.somewhere(air > 0.6)
+            x, y = self.sample_point(air > 0.6)
             radius = self.random.uniform(0.25, 0.75)
-            drawn += self.random.uniform(0.13, 0.26) * ball(
+            drawn += self.random.uniform(0.13, 0.26) * sphere_thickness(
                 self.distance(x, y, radius, radius * self.random.uniform(0.85, 1))
             )
         return drawn
@@ -648,10 +652,12 @@ class Chest(Organs):
                 (-2, 0),
                 (self.random.uniform(2, 6), tip),
             ]
-            box = inside(
+            box = soft_step(
                 np.maximum(np.abs(self.x - x) / 2.3, np.abs(self.y - y) / 1.9), 0.1
-            ) * inside(self.distance(x, y, 2.8, 2.4), 0.1)
-            return self.random.uniform(0.5, 0.9) * box + 0.3 * self.stroke([curve(lead)], 0.25)
+            ) * soft_step(self.distance(x, y, 2.8, 2.4), 0.1)
+            return self.random.uniform(0.5, 0.9) * box + 0.3 * self.stroke(
+                [bezier_curve(lead)], 0.25
+            )
         line = [
             (side * 4, top - 6),
             (side * 4.5, top + 1),
@@ -660,7 +666,7 @@ class Chest(Organs):
         ]
         tube = [(0.2, top - 8), (0, 0), (0.8, self.bottom - 5), (4, self.bottom + 1)]
         return self.random.uniform(0.15, 0.3) * self.stroke(
-            [curve(line if self.random.random() < 0.6 else tube)], 0.3
+            [bezier_curve(line if self.random.random() < 0.6 else tube)], 0.3
         )
 
     def clutter(self) -> np.ndarray:
@@ -669,7 +675,7 @@ class Chest(Organs):
         if self.random.random() < 0.3:
             for _ in range(self.random.integers(1, 4)):
                 knots = self.random.uniform((-14, self.top), (14, self.bottom), (4, 2))
-                drawn += 0.13 * self.stroke([curve(knots)], 0.18) + 0.2 * inside(
+                drawn += 0.13 * self.stroke([bezier_curve(knots)], 0.18) + 0.2 * soft_step(
                     self.distance(knots[-1, 0], knots[-1, 1], 0.6, 0.6), 0.15
                 )
         return drawn
@@ -680,7 +686,7 @@ class Chest(Organs):
         return self.stroke(np.stack([xs, self.hilum() + 1.3 * np.sin(angles)[:, None] * t], 2), 0.3)
 
 
-def curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
+def bezier_curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
     """Return 24 points of the Bezier curve with these control points."""
     points, t = np.asarray(knots, float)[:, None], np.linspace(0, 1, 24)[:, None]
     while len(points) > 1:
@@ -688,13 +694,13 @@ def curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
     return points[0]
 
 
-FEWEST = 6  # pixels of a lesion, so that a small picture of a small one still shows it
+MIN_AIR_PIXELS = 6  # pixels of a lesion, so that a small picture of a small one still shows it
 ANGLES = np.linspace(
     -0.9, np.pi, 96
 )  # around the hilum: 0 is up, pi/2 to the patient's side, pi down
 # range of the air's middle angle, its spread in radians, and its probability: apical, lateral, all
 # around, and deep in the costophrenic sulcus of a supine patient
-PLACES = (
+COLLAPSE_SITES = (
     (-0.1, 0.6, 0.45, 0.50),
     (0.9, 1.6, 0.5, 0.22),
     (0.5, 1.2, 1.1, 0.16),
@@ -703,7 +709,7 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Collapse:
+class LungCollapse:
     """A lung that has collapsed away from the chest wall.
 
     Attributes:
@@ -719,9 +725,9 @@ class Collapse:
     share: float
 
 
-def collapsed(
-    chest: Organs, random: np.random.Generator, field: np.ndarray, side: int, area: float
-) -> Collapse:
+def collapse_lung(
+    chest: ChestOrgans, random: np.random.Generator, field: np.ndarray, side: int, area: float
+) -> LungCollapse:
     """Collapse a lung towards its hilum until the air beside it covers `area` of the image.
 
     `area` counts as at least 6 pixels; the lung falls at most 80 % of the way to its hilum.
@@ -737,19 +743,20 @@ def collapsed(
     places = np.flatnonzero(field)
     radius, angle = cv2.cartToPolar(y - chest.y.flat[places], side * (chest.x.flat[places] - x))
     radius, angle = radius.ravel(), (angle.ravel() + np.pi / 2) % (2 * np.pi) - np.pi / 2
-    wall, shape = _wall(radius, angle), _Shape.drawn(random, area)
-    wanted, low, high = max(area * field.size, FEWEST), 0.0, 1.0
+    wall, shape = _wall_distance(radius, angle), _CollapseShape.sample(random, area)
+    wanted, low, high = max(area * field.size, MIN_AIR_PIXELS), 0.0, 1.0
     for _ in range(14):
         middle = (low + high) / 2
         seen = np.count_nonzero(
-            radius > np.interp(angle, ANGLES, _pleura(wall, shape.fallen(middle)))
+            radius
+            > np.interp(angle, ANGLES, _pleura_distance(wall, shape.collapsed_fraction(middle)))
         )
         low, high = (middle, high) if seen < wanted else (low, middle)
-    pleura = _pleura(wall, shape.fallen(high))
+    pleura = _pleura_distance(wall, shape.collapsed_fraction(high))
     air = np.zeros(chest.shape, np.float32)
     beyond = (radius - np.interp(angle, ANGLES, pleura)) * chest.scale
     air.flat[places] = np.clip(beyond + 0.5, 0, 1)
-    _drop_crumbs(air)
+    _remove_small_parts(air)
     bare = wall - pleura > 0.12
     points = np.stack([x + side * np.sin(ANGLES) * pleura, y - np.cos(ANGLES) * pleura], 1)
     runs = [
@@ -758,12 +765,14 @@ def collapsed(
         if bare[run[0]] and len(run) > 1
     ]
     line = (
-        soften(chest.stroke(runs, 0.14), 0.04 * chest.scale) * field if runs else np.zeros_like(air)
+        blur_layer(chest.stroke(runs, 0.14), 0.04 * chest.scale) * field
+        if runs
+        else np.zeros_like(air)
     )
-    return Collapse(air, line, field * (1 - air), float(np.mean(beyond > 0)))
+    return LungCollapse(air, line, field * (1 - air), float(np.mean(beyond > 0)))
 
 
-def _drop_crumbs(air: np.ndarray) -> None:
+def _remove_small_parts(air: np.ndarray) -> None:
     """Remove small separate pieces, such as a pixel between heart and diaphragm."""
     _, parts, about, _ = cv2.connectedComponentsWithStats((air > 0.5).astype(np.uint8))
     sizes = about[:, cv2.CC_STAT_AREA]
@@ -771,7 +780,7 @@ def _drop_crumbs(air: np.ndarray) -> None:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _CollapseShape:
     """Shape of a collapse around the hilum: middle and spread in radians, and irregularities."""
 
     middle: float
@@ -780,15 +789,17 @@ class _Shape:
     waves: np.ndarray
 
     @classmethod
-    def drawn(cls, random: np.random.Generator, area: float) -> "_Shape":
+    def sample(cls, random: np.random.Generator, area: float) -> "_CollapseShape":
         """Sample one of the PLACES; a large `area` (share of the image) is seldom basal only."""
-        chances = np.array([chance for *_, chance in PLACES]) * (
+        chances = np.array([chance for *_, chance in COLLAPSE_SITES]) * (
             1,
             1,
             1 + 60 * area,
             1 / (1 + 200 * area),
         )
-        first, last, spread, _ = PLACES[random.choice(len(PLACES), p=chances / chances.sum())]
+        first, last, spread, _ = COLLAPSE_SITES[
+            random.choice(len(COLLAPSE_SITES), p=chances / chances.sum())
+        ]
         waves = np.interp(ANGLES, np.linspace(ANGLES[0], ANGLES[-1], 7), random.normal(0, 0.1, 7))
         return cls(
             random.uniform(first, last),
@@ -797,7 +808,7 @@ class _Shape:
             waves,
         )
 
-    def fallen(self, progress: float) -> np.ndarray:
+    def collapsed_fraction(self, progress: float) -> np.ndarray:
         """Return the share of the way to the hilum that the lung has fallen, at each of the ANGLES.
 
         The further it falls, the more of its circumference falls.
@@ -818,7 +829,7 @@ class _Shape:
         return 0.8 * progress * np.clip(bump * (1 + self.waves), 0, 1) * held
 
 
-def _wall(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+def _wall_distance(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Return the distance from hilum to lung border at each of the ANGLES, in cm.
 
     `radius` and `angle` are those of the lung's pixels.
@@ -830,27 +841,27 @@ def _wall(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(closed, (1, 5), 1.0, borderType=cv2.BORDER_REPLICATE)[:, 0]
 
 
-def _pleura(wall: np.ndarray, fallen: np.ndarray) -> np.ndarray:
+def _pleura_distance(wall: np.ndarray, collapsed_fraction: np.ndarray) -> np.ndarray:
     """Return the distance from hilum to visceral pleura at each of the ANGLES, in cm.
 
     It is smooth where the pleura has left the wall, and far beyond the wall elsewhere.
 
     Args:
         wall: Distance to the chest wall at each of the ANGLES, in cm.
-        fallen: Share of that distance by which the lung has fallen.
+        collapsed_fraction: Share of that distance by which the lung has fallen.
     """
     smooth = cv2.GaussianBlur(
-        (wall * (1 - fallen)).astype(np.float32)[:, None],
+        (wall * (1 - collapsed_fraction)).astype(np.float32)[:, None],
         (1, 21),
         3.0,
         borderType=cv2.BORDER_REPLICATE,
     )[:, 0]
-    free = np.clip(fallen / 0.06, 0, 1)
+    free = np.clip(collapsed_fraction / 0.06, 0, 1)
     pleura = wall * (1 - free) + np.minimum(smooth, wall) * free
-    return np.where(fallen > 0.01, pleura, 2 * wall)
+    return np.where(collapsed_fraction > 0.01, pleura, 2 * wall)
 
 
-def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
+def draw_confounders(chest: ChestRenderer, side: int, contrast: float = 1.0) -> np.ndarray:
     """Draw the confounders over the lungs of one image.
 
     Args:
@@ -869,23 +880,23 @@ def confounding(chest: Chest, side: int, contrast: float = 1.0) -> np.ndarray:
     if random.random() < 0.22:
         drawn += chest.device()
     for _ in range(random.choice(3, p=[0.55, 0.3, 0.15])):
-        drawn += contrast * _skin_fold(chest)
+        drawn += contrast * _draw_skin_fold(chest)
     if random.random() < 0.3:
-        drawn += contrast * _scapula(chest, int(random.choice(SIDES)))
+        drawn += contrast * _draw_scapula(chest, int(random.choice(SIDES)))
     if random.random() < 0.2:
-        drawn += contrast * _cloth(chest)
+        drawn += contrast * _draw_cloth(chest)
     if random.random() < 0.12:
-        drawn += contrast * _hair(chest, int(random.choice(SIDES)))
+        drawn += contrast * _draw_hair(chest, int(random.choice(SIDES)))
     if random.random() < (
         0.24 if side else 0.16
     ):  # last, so that all else is the same with and without a pneumothorax
-        drawn += _chest_tube(
+        drawn += _draw_chest_tube(
             chest, side if side and random.random() < 0.7 else int(random.choice(SIDES))
         )
     return drawn
 
 
-def _chest_tube(chest: Chest, side: int) -> np.ndarray:
+def _draw_chest_tube(chest: ChestRenderer, side: int) -> np.ndarray:
     """Draw a chest tube to apex or base: two walls, and a stripe broken at the side hole."""
     between, patient = chest.random.uniform, chest.patient
     entry = between(0.5, 7)
@@ -899,17 +910,17 @@ def _chest_tube(chest: Chest, side: int) -> np.ndarray:
         (patient.half_width - between(1, 4), 0),
         tip,
     ]
-    path = curve(knots) * (side, 1)
+    path = bezier_curve(knots) * (side, 1)
     width = between(0.5, 0.85)
     outer, lumen = chest.stroke([path], width), chest.stroke([path], 0.6 * width)
     hole = between(12, 17)
     stripe = chest.stroke([path[: int(hole)], path[int(hole) + 2 :]], 0.16)
-    return between(0.5, 1.1) * soften(
+    return between(0.5, 1.1) * blur_layer(
         0.14 * outer - 0.06 * lumen + 0.2 * stripe, 0.04 * chest.scale
     )
 
 
-def _skin_fold(chest: Chest) -> np.ndarray:
+def _draw_skin_fold(chest: ChestRenderer) -> np.ndarray:
     """Draw a skin fold under the back: brightest at its sharp lateral edge, fading medially.
 
     The lung continues beyond the edge.
@@ -933,12 +944,12 @@ def _skin_fold(chest: Chest) -> np.ndarray:
     band = np.exp(-np.maximum(depth, 0) / between(0.35, 1.6)) - 0.15 * np.exp(
         -np.abs(depth + 0.15) / 0.2
     )
-    return (between(0.1, 0.26) * ends * band * inside(1 - depth, between(0.06, 0.14))).astype(
+    return (between(0.1, 0.26) * ends * band * soft_step(1 - depth, between(0.06, 0.14))).astype(
         np.float32
     )
 
 
-def _scapula(chest: Chest, side: int) -> np.ndarray:
+def _draw_scapula(chest: ChestRenderer, side: int) -> np.ndarray:
     """Draw a shoulder blade turned in over the lung.
 
     Its medial border is a bright line; beyond it everything is denser.
@@ -950,29 +961,29 @@ def _scapula(chest: Chest, side: int) -> np.ndarray:
         (medial, chest.top + 7),
         (medial + between(0.5, 2), chest.top + between(11, 14)),
     ]
-    path = curve(border) * (side, 1)
+    path = bezier_curve(border) * (side, 1)
     blade = np.concatenate(
         [path, np.array([(edge + 1, chest.top + 8), (edge, chest.top + 2)]) * (side, 1)]
     )
-    return soften(
+    return blur_layer(
         between(0.03, 0.08) * chest.fill(blade) + between(0.03, 0.1) * chest.stroke([path], 0.2),
         0.05 * chest.scale,
     )
 
 
-def _cloth(chest: Chest) -> np.ndarray:
+def _draw_cloth(chest: ChestRenderer) -> np.ndarray:
     """Draw the edge of a gown or sheet across the chest, inside and outside the lungs."""
     side, between = int(chest.random.choice(SIDES)), chest.random.uniform
     xs = between((3, 2, 3, 4), (14, 12, 12, 16))
-    path = curve(np.stack([side * xs, between((-22, -9, 0, 24), (-22, 0, 9, 24))], 1))
+    path = bezier_curve(np.stack([side * xs, between((-22, -9, 0, 24), (-22, 0, 9, 24))], 1))
     sheet = np.concatenate([path, np.array([(side * 40, 24), (side * 40, -22)])])
-    return soften(
+    return blur_layer(
         between(0.015, 0.05) * chest.fill(sheet) + between(0.0, 0.06) * chest.stroke([path], 0.2),
         0.05 * chest.scale,
     )
 
 
-def _hair(chest: Chest, side: int) -> np.ndarray:
+def _draw_hair(chest: ChestRenderer, side: int) -> np.ndarray:
     """Draw strands of hair that hang from the neck over a lung's apex."""
     random = chest.random
     root, tip = (
@@ -980,7 +991,9 @@ def _hair(chest: Chest, side: int) -> np.ndarray:
         np.array([side * random.uniform(4, 8), chest.top + random.uniform(2, 7)]),
     )
     strands = [
-        curve(root + (tip - root) * np.linspace(0, 1, 4)[:, None] + random.normal(0, 0.7, (4, 2)))
+        bezier_curve(
+            root + (tip - root) * np.linspace(0, 1, 4)[:, None] + random.normal(0, 0.7, (4, 2))
+        )
         for _ in range(random.integers(3, 9))
     ]
     return random.uniform(0.04, 0.1) * chest.stroke(strands, 0.12)

@@ -10,24 +10,24 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from datamodules.arguments import Count, Whole, validated
+from datamodules.arguments import NonNegativeInt, PositiveInt, validated
 from datamodules.manifest.manifest import Manifest
 from datamodules.phantoms.chest_anatomy import (
     SIDES,
-    Chest,
-    Patient,
-    acquire,
-    ball,
-    beam,
-    collapsed,
-    confounding,
-    mark,
-    soften,
+    ChestPatient,
+    ChestRenderer,
+    beam_profile,
+    blur_layer,
+    collapse_lung,
+    draw_confounders,
+    draw_marker,
+    expose_film,
+    sphere_thickness,
 )
-from datamodules.phantoms.folder import written_once
+from datamodules.phantoms.folder import write_once
 
 
-def draw_area(random: np.random.Generator) -> float:
+def sample_area(random: np.random.Generator) -> float:
     """Sample a lesion's area as a share of the image, distributed as in SIIM-ACR.
 
     There it is 55 to 161,421 of 1024^2 pixels, median 8,630, mean 14,331.
@@ -39,7 +39,7 @@ def draw_pneumothorax(
     random: np.random.Generator,
     height: int,
     width: int,
-    patient: Patient,
+    patient: ChestPatient,
     area: float | None,
     confounders: bool = True,
     contrast: float = 1.0,
@@ -64,10 +64,10 @@ def draw_pneumothorax(
         The image, uint8 `height x width`, and the pleural air, uint8 0/1 `height x width`.
     """
     of_lesion, of_confounders = random.spawn(2)
-    chest = Chest(random, height, width, patient)
+    chest = ChestRenderer(random, height, width, patient)
     body, heart, lungs = chest.body(), chest.heart(enlarged=False), chest.lungs()
     air = lungs * (1 - 0.9 * heart)
-    lost = chest.crowding()
+    lost = chest.haze()
     signal, vessels = (
         body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway(),
         chest.vessels(),
@@ -75,7 +75,7 @@ def draw_pneumothorax(
     mask, side = np.zeros((height, width), np.uint8), 0
     if area is not None:
         side = int(of_lesion.choice(SIDES, p=[0.55, 0.45]))
-        collapse = collapsed(
+        collapse = collapse_lung(
             chest, of_lesion, (lungs > 0.25) & (heart < 0.5) & (side * chest.x > 0), side, area
         )
         mask = (collapse.air > 0.5).astype(np.uint8)
@@ -94,11 +94,11 @@ def draw_pneumothorax(
     if confounders:
         overlaid = copy(chest)
         overlaid.random = of_confounders
-        signal += confounding(overlaid, side, contrast)
-    return acquire(random, signal * beam(chest), chest.scale), mask
+        signal += draw_confounders(overlaid, side, contrast)
+    return expose_film(random, signal * beam_profile(chest), chest.scale), mask
 
 
-KINDS = (
+FINDING_KINDS = (
     "Cardiomegaly",
     "Consolidation",
     "Effusion",
@@ -106,11 +106,11 @@ KINDS = (
     "Nodule",
     "Pneumothorax",
 )  # as ChestX-Det spells them
-FEWEST = 6  # pixels of a finding
+MIN_FINDING_PIXELS = 6  # pixels of a finding
 
 
 @dataclass(frozen=True)
-class Film:
+class AnnotatedRadiograph:
     """A drawn radiograph.
 
     Attributes:
@@ -122,18 +122,18 @@ class Film:
     findings: list[tuple[str, np.ndarray]]
 
 
-class _Overlay:
+class _FindingOverlay:
     """Chest under construction: what each finding adds to it, and where."""
 
     def __init__(
         self,
-        chest: Chest,
+        chest: ChestRenderer,
         random: np.random.Generator,
         lungs: np.ndarray,
         heart: np.ndarray,
         contrast: float,
     ) -> None:
-        self.lost, self.vessels = chest.crowding(), chest.vessels()
+        self.lost, self.vessels = chest.haze(), chest.vessels()
         self.chest, self.random, self.contrast = copy(chest), random, contrast
         self.chest.random = random
         self.lungs, self.heart = lungs, heart
@@ -147,14 +147,14 @@ class _Overlay:
             cv2.MORPH_ELLIPSE, (2 * round(2.3 * self.chest.scale) + 1,) * 2
         )  # wider than they are
         opened = cv2.morphologyEx((self.heart > 0.3).astype(np.uint8), cv2.MORPH_OPEN, kernel)
-        self._outline("Cardiomegaly", opened > 0, parts=1)
+        self._add_findings("Cardiomegaly", opened > 0, parts=1)
 
     def pneumothorax(self) -> None:
         """Add air beside a collapsed lung; drawn first, it displaces only vessels and haze."""
         side = int(self.random.choice(SIDES))
         field = (self.lungs > 0.25) & (self.heart < 0.5) & (side * self.chest.x > 0)
-        collapse = collapsed(
-            self.chest, self.random, field, side, max(draw_area(self.random), 0.01)
+        collapse = collapse_lung(
+            self.chest, self.random, field, side, max(sample_area(self.random), 0.01)
         )
         self.lost = self.lost * (1 - collapse.air) + self.contrast * (
             0.1 * collapse.lung - 0.05 * collapse.air
@@ -163,33 +163,35 @@ class _Overlay:
             self.vessels * (1 - collapse.air)
             + self.contrast * self.random.uniform(0.05, 0.11) * collapse.line
         )
-        self._outline("Pneumothorax", collapse.air > 0.5)
+        self._add_findings("Pneumothorax", collapse.air > 0.5)
 
     def consolidation(self) -> None:
         """Add patches in the lungs and behind the heart."""
         lost = self.chest.opacity(self.air)
         self.lost = np.maximum(self.lost, lost)
-        self._outline(
-            "Consolidation", (soften(lost, 0.3 * self.chest.scale) > 0.22) & (self.lungs > 0.3)
+        self._add_findings(
+            "Consolidation", (blur_layer(lost, 0.3 * self.chest.scale) > 0.22) & (self.lungs > 0.3)
         )
 
     def effusion(self) -> None:
         """Add fluid in the costophrenic angles."""
         lost = self.chest.effusion()
         self.lost = np.maximum(self.lost, lost)
-        self._outline("Effusion", (lost > 0.3) & (self.lungs > 0.3))
+        self._add_findings("Effusion", (lost > 0.3) & (self.lungs > 0.3))
 
     def mass(self) -> None:
         """Add one round shadow of 3.2 to 7 cm."""
-        self._ball("Mass", self.random.uniform(1.6, 3.5), self.random.uniform(0.12, 0.22))
+        self._add_sphere("Mass", self.random.uniform(1.6, 3.5), self.random.uniform(0.12, 0.22))
 
     def nodule(self) -> None:
         """Add 1 to 3 round shadows below 3 cm."""
         for _ in range(self.random.integers(1, 4)):
-            self._ball("Nodule", self.random.uniform(0.5, 1.4), self.random.uniform(0.06, 0.13))
+            self._add_sphere(
+                "Nodule", self.random.uniform(0.5, 1.4), self.random.uniform(0.06, 0.13)
+            )
 
-    def _ball(self, kind: str, radius: float, strength: float) -> None:
-        x, y = self.chest.somewhere(self.air > 0.6)
+    def _add_sphere(self, kind: str, radius: float, strength: float) -> None:
+        x, y = self.chest.sample_point(self.air > 0.6)
         wobble = 1 + 0.06 * self.chest.noise(radius)
         distance = (
             self.chest.distance(
@@ -197,28 +199,28 @@ class _Overlay:
             )
             * wobble
         )
-        self.solid += self.contrast * strength * ball(distance)
-        self._outline(kind, distance < 0.95, parts=1)
+        self.solid += self.contrast * strength * sphere_thickness(distance)
+        self._add_findings(kind, distance < 0.95, parts=1)
 
-    def _outline(self, kind: str, where: np.ndarray, parts: int = 9) -> None:
+    def _add_findings(self, kind: str, where: np.ndarray, parts: int = 9) -> None:
         """Add the largest `parts` pieces as findings, largest first; tiny pieces are left out."""
         _, labels, about, _ = cv2.connectedComponentsWithStats(
             where.astype(np.uint8), connectivity=4
         )
         sizes = about[1:, cv2.CC_STAT_AREA]
         for part in np.argsort(-sizes)[:parts]:
-            if sizes[part] >= max(FEWEST, 0.05 * sizes.max()):
-                self.findings.append((kind, _filled(labels == part + 1)))
+            if sizes[part] >= max(MIN_FINDING_PIXELS, 0.05 * sizes.max()):
+                self.findings.append((kind, _fill_holes(labels == part + 1)))
 
 
-def draw_overlapping(
+def draw_annotated_radiograph(
     random: np.random.Generator,
     height: int,
     width: int,
-    patient: Patient,
+    patient: ChestPatient,
     kinds: Collection[str] = (),
     contrast: float = 1.0,
-) -> Film:
+) -> AnnotatedRadiograph:
     """Draw one image of a patient in its own pose, breath and exposure.
 
     Args:
@@ -235,14 +237,14 @@ def draw_overlapping(
     Raises:
         ValueError: a kind that is none of KINDS.
     """
-    unknown = set(kinds) - set(KINDS)
+    unknown = set(kinds) - set(FINDING_KINDS)
     if unknown:
-        raise ValueError(f"{sorted(unknown)} are none of {KINDS}")
+        raise ValueError(f"{sorted(unknown)} are none of {FINDING_KINDS}")
     (of_findings,) = random.spawn(1)
-    chest = Chest(random, height, width, patient)
+    chest = ChestRenderer(random, height, width, patient)
     body, heart, lungs = chest.body(), chest.heart("Cardiomegaly" in kinds), chest.lungs()
-    drawn = _Overlay(chest, of_findings, lungs, heart, contrast)
-    for kind in ("Pneumothorax", *(kind for kind in KINDS if kind != "Pneumothorax")):
+    drawn = _FindingOverlay(chest, of_findings, lungs, heart, contrast)
+    for kind in ("Pneumothorax", *(kind for kind in FINDING_KINDS if kind != "Pneumothorax")):
         if kind in kinds:
             getattr(drawn, kind.lower())()
     signal = body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway()
@@ -251,10 +253,12 @@ def draw_overlapping(
     )
     if random.random() < 0.25:
         signal += chest.device()
-    return Film(acquire(random, signal * beam(chest), chest.scale), drawn.findings)
+    return AnnotatedRadiograph(
+        expose_film(random, signal * beam_profile(chest), chest.scale), drawn.findings
+    )
 
 
-def _filled(piece: np.ndarray) -> np.ndarray:
+def _fill_holes(piece: np.ndarray) -> np.ndarray:
     contours, _ = cv2.findContours(piece.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled: np.ndarray = np.zeros(piece.shape, np.uint8)
     return cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
@@ -263,10 +267,10 @@ def _filled(piece: np.ndarray) -> np.ndarray:
 FINDINGS = ("opacity", "effusion", "enlarged_heart", "nodule", "device")
 
 
-def draw_patient(random: np.random.Generator) -> Patient:
+def sample_patient(random: np.random.Generator) -> ChestPatient:
     """Sample a patient."""
     between = random.uniform
-    return Patient(
+    return ChestPatient(
         half_width=between(11, 16),
         height=between(19, 27),
         wall=between(1.8, 3.2),
@@ -290,7 +294,7 @@ def draw_radiograph(
     random: np.random.Generator,
     height: int,
     width: int,
-    patient: Patient,
+    patient: ChestPatient,
     findings: Collection[str] = (),
     marker: str | None = None,
 ) -> np.ndarray:
@@ -310,10 +314,10 @@ def draw_radiograph(
     unknown = set(findings) - set(FINDINGS)
     if unknown:
         raise ValueError(f"{sorted(unknown)} are none of {FINDINGS}")
-    chest = Chest(random, height, width, patient)
+    chest = ChestRenderer(random, height, width, patient)
     body, heart, lungs = chest.body(), chest.heart("enlarged_heart" in findings), chest.lungs()
     air = lungs * (1 - 0.9 * heart)
-    lost = chest.crowding() * air
+    lost = chest.haze() * air
     if "opacity" in findings:
         lost = np.maximum(lost, air * chest.opacity(air))
     if "effusion" in findings:
@@ -325,7 +329,9 @@ def draw_radiograph(
     if "nodule" in findings:
         signal += chest.nodules(air)
     signal += chest.clutter() + (chest.device() if "device" in findings else 0)
-    return mark(random, acquire(random, signal * beam(chest), chest.scale), marker)
+    return draw_marker(
+        random, expose_film(random, signal * beam_profile(chest), chest.scale), marker
+    )
 
 
 CLASSES = ("effusion", "enlarged_heart", "nodule", "device")
@@ -335,11 +341,11 @@ PREVALENCE = 0.35
 @validated
 def write(
     root: Path,
-    train: Count = 600,
-    val: Count = 100,
-    test: Count = 150,
-    size: Count = 160,
-    seed: Whole = 0,
+    train: PositiveInt = 600,
+    val: PositiveInt = 100,
+    test: PositiveInt = 150,
+    size: PositiveInt = 160,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write `images/*.jpg` and `manifest.csv` below `root`, once.
 
@@ -354,25 +360,25 @@ def write(
         seed: Source of everything random.
     """
     counts = {"train": train, "val": val, "test": test}
-    with written_once(root, {**counts, "size": size, "seed": seed, "version": 1}) as folder:
+    with write_once(root, {**counts, "size": size, "seed": seed, "version": 1}) as folder:
         if folder is not None:
             (folder / "images").mkdir()
             rows = [
                 row
                 for number, split in enumerate(counts)
-                for row in _split(folder, [seed, number], split, counts[split], size)
+                for row in _write_split(folder, [seed, number], split, counts[split], size)
             ]
             Manifest(pd.DataFrame(rows), CLASSES, "patient").write(folder / "manifest.csv")
 
 
-def _split(
+def _write_split(
     root: Path, seed: list[int], split: str, images: int, size: int
 ) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(seed)
-    patient, group, own = draw_patient(random), 0, 0
+    patient, group, own = sample_patient(random), 0, 0
     for index in range(images):
         if own == 2 or (own == 1 and random.random() < 0.5):
-            patient, group, own = draw_patient(random), group + 1, 0
+            patient, group, own = sample_patient(random), group + 1, 0
         own += 1
         label = [int(random.random() < PREVALENCE) for _ in CLASSES]
         height, width = (round(side) for side in size * random.uniform(0.85, 1.1, 2))

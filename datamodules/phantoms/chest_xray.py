@@ -11,22 +11,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datamodules.arguments import Count, Fraction, Whole, validated
-from datamodules.phantoms.chest_anatomy import Patient
-from datamodules.phantoms.chest_findings import draw_patient, draw_radiograph
-from datamodules.phantoms.folder import written_once
+from datamodules.arguments import Fraction, NonNegativeInt, PositiveInt, validated
+from datamodules.phantoms.chest_anatomy import ChestPatient
+from datamodules.phantoms.chest_findings import draw_radiograph, sample_patient
+from datamodules.phantoms.folder import write_once
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 IMAGES_PER_PATIENT = (0.36, 0.30, 0.17, 0.11, 0.06)
-UNRELATED = ("device", "enlarged_heart")
+UNRELATED_FINDINGS = ("device", "enlarged_heart")
 VAL_IMAGES = 8  # of each class, as in the original
 
 
 @dataclass(frozen=True)
-class _Case:
+class _PatientCase:
     """A patient, the file names of its images, and what all of them show."""
 
-    patient: Patient
+    patient: ChestPatient
     names: tuple[str, ...]
     findings: tuple[str, ...]
     pneumonia: bool
@@ -35,10 +35,10 @@ class _Case:
 @validated
 def write(
     root: Path,
-    patients: Count = 240,
-    size: Count = 224,
+    patients: PositiveInt = 240,
+    size: PositiveInt = 224,
     confounding: Fraction = 0.8,
-    seed: Whole = 0,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
@@ -61,23 +61,23 @@ def write(
         "seed": seed,
         "version": 1,
     }
-    with written_once(root, numbers) as folder:
+    with write_once(root, numbers) as folder:
         if folder is None:
             return
         ill = round(0.6 * patients)
         for index, count in enumerate((patients - ill, ill)):
             random = np.random.default_rng([seed, index])
-            cases = _draw_cases(random, count, pneumonia=bool(index))
+            cases = _sample_cases(random, count, pneumonia=bool(index))
             for split in ("train", "val", "test"):
                 (folder / split / CLASSES[index]).mkdir(parents=True)
-            for case, name, split in _split(random, cases):
+            for case, name, split in _assign_splits(random, cases):
                 _write_image(
                     random, folder / split / CLASSES[index] / name, case, size, confounding
                 )
         (folder / "train/PNEUMONIA/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
 
 
-def _draw_cases(random: np.random.Generator, count: int, pneumonia: bool) -> list[_Case]:
+def _sample_cases(random: np.random.Generator, count: int, pneumonia: bool) -> list[_PatientCase]:
     """Draw patients with numbers of their own.
 
     Pneumonia images are numbered through all patients, as in the original.
@@ -91,8 +91,8 @@ def _draw_cases(random: np.random.Generator, count: int, pneumonia: bool) -> lis
             if pneumonia
             else _normal_names(random, number, images)
         )
-        findings = tuple(name for name in UNRELATED if random.random() < 0.12)
-        cases.append(_Case(draw_patient(random), tuple(names), findings, pneumonia))
+        findings = tuple(name for name in UNRELATED_FINDINGS if random.random() < 0.12)
+        cases.append(_PatientCase(sample_patient(random), tuple(names), findings, pneumonia))
     return cases
 
 
@@ -114,7 +114,9 @@ def _normal_names(random: np.random.Generator, number: int, images: int) -> list
     ]
 
 
-def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_Case, str, str]]:
+def _assign_splits(
+    random: np.random.Generator, cases: list[_PatientCase]
+) -> Iterator[tuple[_PatientCase, str, str]]:
     """Yield every image with its split; one patient in 25 leaks from test into train."""
     total = sum(len(case.names) for case in cases)
     left = {"val": min(VAL_IMAGES, max(2, total // 12)), "test": max(2, round(0.12 * total))}
@@ -137,7 +139,7 @@ def _split(random: np.random.Generator, cases: list[_Case]) -> Iterator[tuple[_C
 
 
 def _write_image(
-    random: np.random.Generator, path: Path, case: _Case, size: int, confounding: float
+    random: np.random.Generator, path: Path, case: _PatientCase, size: int, confounding: float
 ) -> None:
     longest, aspect = size * random.uniform(0.9, 1.3), random.uniform(0.8, 1.5)
     height, width = round(longest / max(1, aspect)), round(longest * min(1, aspect))

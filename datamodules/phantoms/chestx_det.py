@@ -11,12 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datamodules.arguments import Count, NonNegative, Whole, validated
-from datamodules.phantoms.chest_findings import KINDS, Film, draw_overlapping, draw_patient
-from datamodules.phantoms.folder import written_once
+from datamodules.arguments import NonNegativeFloat, NonNegativeInt, PositiveInt, validated
+from datamodules.phantoms.chest_findings import (
+    FINDING_KINDS,
+    AnnotatedRadiograph,
+    draw_annotated_radiograph,
+    sample_patient,
+)
+from datamodules.phantoms.folder import write_once
 
-EMPTY = 0.17  # share of images without findings, in the real set 611 of 3578
-SHARES = {
+P_NO_FINDING = 0.17  # share of images without findings, in the real set 611 of 3578
+FINDING_PREVALENCE = {
     "Cardiomegaly": 0.3,
     "Consolidation": 0.55,
     "Effusion": 0.5,
@@ -24,17 +29,17 @@ SHARES = {
     "Nodule": 0.3,
     "Pneumothorax": 0.25,
 }  # of the others
-FIRST = 36199  # the number in the first file's name, as in the real set
+FIRST_NUMBER = 36199  # the number in the first file's name, as in the real set
 
 
 @validated
 def write(
     root: Path,
-    train: Count = 240,
-    test: Count = 60,
-    size: Count = 160,
-    contrast: NonNegative = 1.0,
-    seed: Whole = 0,
+    train: PositiveInt = 240,
+    test: PositiveInt = 60,
+    size: PositiveInt = 160,
+    contrast: NonNegativeFloat = 1.0,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write ChestX_Det_{train,test}.json and {train,test}_data/*.png below `root`, once.
 
@@ -59,34 +64,36 @@ def write(
         "seed": seed,
         "version": 1,
     }
-    with written_once(root, numbers) as folder:
+    with write_once(root, numbers) as folder:
         if folder is None:
             return
         order = np.random.default_rng([seed, 1]).permutation(train + test)
         for split, places in (("train", np.sort(order[:train])), ("test", np.sort(order[train:]))):
             (folder / f"{split}_data").mkdir()
             entries = []
-            for place, film in zip(places, films(places, size, contrast, seed), strict=True):
-                entries.append(_entry(f"{FIRST + place}.png", film, place))
+            for place, film in zip(places, draw_images(places, size, contrast, seed), strict=True):
+                entries.append(_build_entry(f"{FIRST_NUMBER + place}.png", film, place))
                 cv2.imwrite(str(folder / f"{split}_data" / entries[-1]["file_name"]), film.image)
             if split == "train":
-                _spoil(folder, entries, train + test)
+                _add_irregularities(folder, entries, train + test)
             (folder / f"ChestX_Det_{split}.json").write_text(json.dumps(entries))
 
 
-def films(places: Collection[int], size: int, contrast: float, seed: int) -> Iterator[Film]:
+def draw_images(
+    numbers: Collection[int], size: int, contrast: float, seed: int
+) -> Iterator[AnnotatedRadiograph]:
     """Yield the drawn images of these numbers, each from a seed of its own; see `write`."""
-    for place in places:
+    for place in numbers:
         random = np.random.default_rng([seed, 0, place])
         kinds = (
-            [kind for kind in KINDS if random.random() < SHARES[kind]]
-            if random.random() >= EMPTY
+            [kind for kind in FINDING_KINDS if random.random() < FINDING_PREVALENCE[kind]]
+            if random.random() >= P_NO_FINDING
             else []
         )
-        yield draw_overlapping(random, size, size, draw_patient(random), kinds, contrast)
+        yield draw_annotated_radiograph(random, size, size, sample_patient(random), kinds, contrast)
 
 
-def outline(mask: np.ndarray) -> list[list[int]]:
+def trace_outline(mask: np.ndarray) -> list[list[int]]:
     """Trace the border of one piece without holes along its pixels' corners.
 
     Filled, the outline is the piece again, pixel by pixel.
@@ -105,9 +112,9 @@ def outline(mask: np.ndarray) -> list[list[int]]:
     return corners[np.any(before != after, 1)].tolist()
 
 
-def _entry(name: str, film: Film, place: int) -> dict[str, Any]:
-    findings = [(kind, outline(mask)) for kind, mask in film.findings]
-    if place % 5 == 0:  # annotators outline consolidation and fluid together at times
+def _build_entry(name: str, radiograph: AnnotatedRadiograph, number: int) -> dict[str, Any]:
+    findings = [(kind, trace_outline(mask)) for kind, mask in radiograph.findings]
+    if number % 5 == 0:  # annotators outline consolidation and fluid together at times
         findings += [
             ("Effusion", polygon) for kind, polygon in findings if kind == "Consolidation"
         ][:1]
@@ -122,7 +129,7 @@ def _entry(name: str, film: Film, place: int) -> dict[str, Any]:
     }
 
 
-def _spoil(folder: Path, entries: list[dict[str, Any]], number: int) -> None:
+def _add_irregularities(folder: Path, entries: list[dict[str, Any]], number: int) -> None:
     """Add one of each irregularity to train."""
     ill = [entry for entry in entries if entry["syms"]]
     ill[0]["boxes"][0][2] += 5
@@ -131,6 +138,8 @@ def _spoil(folder: Path, entries: list[dict[str, Any]], number: int) -> None:
     polygon = ill[2]["polygons"][0]
     leftmost = min(range(len(polygon)), key=lambda i: polygon[i][0])
     polygon[leftmost] = [-2, polygon[leftmost][1]]
-    entries.append({"file_name": f"{FIRST + number}.png", "syms": [], "boxes": [], "polygons": []})
+    entries.append(
+        {"file_name": f"{FIRST_NUMBER + number}.png", "syms": [], "boxes": [], "polygons": []}
+    )
     blank = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
-    cv2.imwrite(str(folder / "train_data" / f"{FIRST + number + 1}.png"), blank)
+    cv2.imwrite(str(folder / "train_data" / f"{FIRST_NUMBER + number + 1}.png"), blank)

@@ -11,36 +11,36 @@ from filelock import FileLock
 
 from datamodules.errors import UserError
 
-MARK = "phantoms.json"
+MARKER_FILE = "phantoms.json"
 
 
 @contextmanager
-def written_once(root: Path, numbers: dict[str, Any]) -> Iterator[Path | None]:
+def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
     """Yield an empty folder to write into, or None if `root` already holds these phantoms.
 
     Args:
         root: The final folder; phantoms of other numbers there are replaced, anything else is never
             touched.
-        numbers: What the phantoms depend on.
+        parameters: What the phantoms depend on.
 
     Raises:
         Refusal: `root` exists and holds no phantoms.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{root}.lock"):
-        mark = root / MARK
+        mark = root / MARKER_FILE
         if root.is_dir() and not mark.is_file() and any(root.iterdir()):
             raise UserError(
                 f"{root} holds files that are no phantoms; set datamodule.root to a new folder,"
                 " real data is never overwritten"
             )
-        if mark.is_file() and json.loads(mark.read_text()) == numbers:
+        if mark.is_file() and json.loads(mark.read_text()) == parameters:
             yield None
             return
         fresh = root.with_name(root.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         yield fresh
-        (fresh / MARK).write_text(json.dumps(numbers))
+        (fresh / MARKER_FILE).write_text(json.dumps(parameters))
         shutil.rmtree(root, ignore_errors=True)
         fresh.rename(root)

@@ -13,15 +13,15 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from datamodules.arguments import Count, Fraction, NonNegative, Whole, validated
-from datamodules.formats.rle import EMPTY, to_siim
-from datamodules.phantoms.chest_anatomy import Patient
-from datamodules.phantoms.chest_findings import draw_area, draw_patient, draw_pneumothorax
-from datamodules.phantoms.folder import written_once
+from datamodules.arguments import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, validated
+from datamodules.formats.rle import EMPTY_TEXT, encode_siim
+from datamodules.phantoms.chest_anatomy import ChestPatient
+from datamodules.phantoms.chest_findings import draw_pneumothorax, sample_area, sample_patient
+from datamodules.phantoms.folder import write_once
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PhantomImage:
     """A drawn image with its mask.
 
     Attributes:
@@ -44,20 +44,20 @@ class Drawn:
         return "test" if self.test else "train"
 
 
-def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+def write_png(root: Path, images: Iterable[PhantomImage], random: np.random.Generator) -> None:
     """Write png_images, png_masks (0 and 255) and stage_1_{train,test}_images.csv.
 
     As in the real set, the file names reveal the label.
 
     Args:
         root: An empty folder.
-        drawn: The images.
+        images: The images.
         random: Unused; the layout has nothing to draw.
     """
     rows: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
     for folder in ("png_images", "png_masks"):
         (root / folder).mkdir()
-    for one in drawn:
+    for one in images:
         label = int(one.mask.any())
         name = f"{len(rows[one.split])}_{one.split}_{label}_.png"
         rows[one.split].append((name, one.name, label))
@@ -69,18 +69,18 @@ def write_png(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -
         )
 
 
-def write_tree(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+def write_tree(root: Path, images: Iterable[PhantomImage], random: np.random.Generator) -> None:
     """Write siim-acr-png/{images,masks}/{train,test}/*.png, masks of 0 and 255.
 
     Args:
         root: An empty folder.
-        drawn: The images.
+        images: The images.
         random: Unused; the layout has nothing to draw.
     """
     for kind in ("images", "masks"):
         for split in ("train", "test"):
             (root / "siim-acr-png" / kind / split).mkdir(parents=True)
-    for one in drawn:
+    for one in images:
         for kind, pixels in (("images", one.image), ("masks", one.mask * 255)):
             cv2.imwrite(str(root / "siim-acr-png" / kind / one.split / f"{one.name}.png"), pixels)
 
@@ -91,10 +91,10 @@ def write_table(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-SPACING = 0.168 * 1024  # mm times pixels: the side of a real image
+IMAGE_SIDE_MM = 0.168 * 1024  # mm times pixels: the side of a real image
 
 
-def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator) -> None:
+def write_kaggle(root: Path, images: Iterable[PhantomImage], random: np.random.Generator) -> None:
     """Write dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
 
     As in the real set: a blank in the table's header, several rows for some images, which overlap
@@ -103,27 +103,27 @@ def write_kaggle(root: Path, drawn: Iterable[Drawn], random: np.random.Generator
 
     Args:
         root: An empty folder.
-        drawn: The images.
+        images: The images.
         random: Source of tags and irregularities.
     """
     rows: list[list[str]] = []
     patients = [("image", "patient")]
-    for one in drawn:
+    for one in images:
         _write_dicom(root / "dicom", one, random)
-        rows.append([f"{one.name},{text}" for text in _texts(one.mask, random)])
+        rows.append([f"{one.name},{text}" for text in _encode_mask_rows(one.mask, random)])
         patients.append((one.name, one.patient))
         if len(rows) == 1:
             _write_dicom(root / "dicom", replace(one, name=f"{one.name}1"), random)
-            rows.append([f"{one.name}2,{EMPTY}"])
+            rows.append([f"{one.name}2,{EMPTY_TEXT}"])
     lines = [line for place in random.permutation(len(rows)) for line in rows[place]]
     (root / "train-rle.csv").write_text("\n".join(["ImageId, EncodedPixels", *lines, ""]))
     write_table(root / "patients.csv", patients)
 
 
-def _texts(mask: np.ndarray, random: np.random.Generator) -> list[str]:
+def _encode_mask_rows(mask: np.ndarray, random: np.random.Generator) -> list[str]:
     """Encode a mask as one row, or as 2 or 3 rows of slabs, a third of which overlap."""
     if not mask.any():
-        return [EMPTY if random.random() < 0.5 else f" {EMPTY}"]
+        return [EMPTY_TEXT if random.random() < 0.5 else f" {EMPTY_TEXT}"]
     rows = np.nonzero(mask)[0]
     slabs = int(random.choice([1, 2, 3], p=[0.77, 0.17, 0.06]))
     cuts = np.quantile(rows, np.linspace(0, 1, slabs + 1)).round().astype(int)
@@ -133,17 +133,17 @@ def _texts(mask: np.ndarray, random: np.random.Generator) -> list[str]:
         mask * ((at >= low - more) & (at < high))
         for low, high in zip(cuts, [*cuts[1:-1], len(mask)], strict=False)
     ]
-    return [f" {to_siim(part)}" for part in parts if part.any()]
+    return [f" {encode_siim(part)}" for part in parts if part.any()]
 
 
-def _write_dicom(folder: Path, one: Drawn, random: np.random.Generator) -> None:
-    height, width = one.image.shape
+def _write_dicom(folder: Path, image: PhantomImage, random: np.random.Generator) -> None:
+    height, width = image.image.shape
     inverted = random.random() < 0.05
     data = Dataset()
-    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, one.name
+    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, image.name
     data.StudyInstanceUID, data.SeriesInstanceUID = (
-        one.name.replace(".1.4.", ".1.2.", 1),
-        one.name.replace(".1.4.", ".1.3.", 1),
+        image.name.replace(".1.4.", ".1.2.", 1),
+        image.name.replace(".1.4.", ".1.3.", 1),
     )
     data.Modality, data.ConversionType, data.BodyPartExamined, data.ViewPosition = (
         "CR",
@@ -158,32 +158,32 @@ def _write_dicom(folder: Path, one: Drawn, random: np.random.Generator) -> None:
     data.SamplesPerPixel, data.Rows, data.Columns = 1, height, width
     data.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
-    data.PixelSpacing = [round(SPACING / side, 4) for side in (height, width)]
+    data.PixelSpacing = [round(IMAGE_SIDE_MM / side, 4) for side in (height, width)]
     data.LossyImageCompression, data.LossyImageCompressionMethod = "01", "ISO_10918_1"
     stored = cv2.imencode(
-        ".jpg", 255 - one.image if inverted else one.image, [cv2.IMWRITE_JPEG_QUALITY, 93]
+        ".jpg", 255 - image.image if inverted else image.image, [cv2.IMWRITE_JPEG_QUALITY, 93]
     )[1].tobytes()
     data.PixelData = encapsulate([stored])
     data["PixelData"].VR = "OB"
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    path = folder / data.StudyInstanceUID / data.SeriesInstanceUID / f"{one.name}.dcm"
+    path = folder / data.StudyInstanceUID / data.SeriesInstanceUID / f"{image.name}.dcm"
     path.parent.mkdir(parents=True)
     data.save_as(path, enforce_file_format=True)
 
 
-LAYOUTS = {"kaggle": write_kaggle, "png": write_png, "tree": write_tree}
+LAYOUT_WRITERS = {"kaggle": write_kaggle, "png": write_png, "tree": write_tree}
 IMAGES_PER_PATIENT = (0.62, 0.28, 0.10)
-IMAGE_ID = "1.2.276.0.7230010.3.1.4.8323329.{}.15178751{:02}.{}"  # as the competition's
+IMAGE_ID_FORMAT = "1.2.276.0.7230010.3.1.4.8323329.{}.15178751{:02}.{}"  # as the competition's
 
 
 @dataclass
-class _Planned:
+class _ImageSpec:
     """One image before it is drawn."""
 
     number: int
     # images with the highest values have a pneumothorax; those of one patient have similar values
-    leaning: float
+    positive_score: float
     positive: bool = False
     test: bool = False
 
@@ -191,13 +191,13 @@ class _Planned:
 @validated
 def write(
     root: Path,
-    images: Count = 400,
-    size: Count = 160,
+    images: PositiveInt = 400,
+    size: PositiveInt = 160,
     positive: Fraction = 0.22,
     layout: Literal["kaggle", "png", "tree"] = "kaggle",
     confounders: bool = True,
-    contrast: NonNegative = 1.0,
-    seed: Whole = 0,
+    contrast: NonNegativeFloat = 1.0,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Write the drawn images below `root`, once, in one of three layouts.
 
@@ -228,26 +228,26 @@ def write(
         "contrast": contrast,
     }
     numbers |= {"seed": seed, "version": 2}
-    with written_once(root, numbers) as folder:
+    with write_once(root, numbers) as folder:
         if folder is not None:
-            LAYOUTS[layout](
+            LAYOUT_WRITERS[layout](
                 folder,
-                draw_all(images, size, positive, confounders, seed, contrast),
+                draw_images(images, size, positive, confounders, seed, contrast),
                 np.random.default_rng([seed, 2]),
             )
 
 
-def draw_all(
+def draw_images(
     images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0
-) -> Iterator[Drawn]:
+) -> Iterator[PhantomImage]:
     """Yield all images of a set, patient by patient; see `write` for the arguments."""
     random = np.random.default_rng([seed, 0])
-    patients = _plan(random, images, positive)
+    patients = _sample_patients(random, images, positive)
     numbers = random.permutation(images) + 301
     for group, (patient, planned) in enumerate(patients):
         for one in planned:
             own = np.random.default_rng([seed, 1, one.number])
-            name = IMAGE_ID.format(
+            name = IMAGE_ID_FORMAT.format(
                 numbers[one.number], own.integers(100), own.integers(10**5, 10**6)
             )
             image, mask = draw_pneumothorax(
@@ -255,34 +255,34 @@ def draw_all(
                 size,
                 size,
                 patient,
-                draw_area(own) if one.positive else None,
+                sample_area(own) if one.positive else None,
                 confounders,
                 contrast,
             )
-            yield Drawn(name, f"p{group:05d}", image, mask, one.test)
+            yield PhantomImage(name, f"p{group:05d}", image, mask, one.test)
 
 
-def _plan(
+def _sample_patients(
     random: np.random.Generator, images: int, positive: float
-) -> list[tuple[Patient, list[_Planned]]]:
+) -> list[tuple[ChestPatient, list[_ImageSpec]]]:
     """Plan patients and their images.
 
     Every seventh patient is held out, among those with and those without a pneumothorax.
     """
-    patients: list[tuple[Patient, list[_Planned]]] = []
+    patients: list[tuple[ChestPatient, list[_ImageSpec]]] = []
     total = 0
     while total < images:
         count = min(int(random.choice(3, p=IMAGES_PER_PATIENT)) + 1, images - total)
         leaning = random.random()
         patients.append(
             (
-                draw_patient(random),
-                [_Planned(total + i, leaning + 0.5 * random.random()) for i in range(count)],
+                sample_patient(random),
+                [_ImageSpec(total + i, leaning + 0.5 * random.random()) for i in range(count)],
             )
         )
         total += count
     ranked = sorted(
-        (one for _, planned in patients for one in planned), key=lambda one: -one.leaning
+        (one for _, planned in patients for one in planned), key=lambda one: -one.positive_score
     )
     for one in ranked[: round(positive * images)]:
         one.positive = True

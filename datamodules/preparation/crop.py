@@ -15,18 +15,18 @@ from pycocotools import mask as coco_mask
 from rich.progress import track
 
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import image_size
-from datamodules.formats.meta_json import write_meta
-from datamodules.formats.rle import decode
-from datamodules.loading.cache_builder import check_size, crop_square
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.meta_json import write_meta_json
+from datamodules.formats.rle import decode_rle
+from datamodules.loading.cache_builder import check_mask_size, crop_square
 from datamodules.manifest.manifest import Manifest
-from datamodules.manifest.validation import check_inverted
+from datamodules.manifest.validation import check_inverted_masks
 from datamodules.preparation.export import (
     META_FILE,
+    build_meta_manifest,
     check_has_masks,
-    file_names,
-    meta_entry,
     publish_folder,
+    safe_file_names,
     write_png,
 )
 
@@ -37,7 +37,7 @@ MIN_SIDE = 0.25  # side of a crop, of the image's shorter side
 
 
 @dataclass(frozen=True)
-class Lesion:
+class LesionBox:
     """Location of a row's lesion in its image.
 
     Attributes:
@@ -88,23 +88,25 @@ def crop_dataset(
             )
         for part in ("crops", "masks"):
             (place / part).mkdir()
-        names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
+        names = [f"{name}.png" for name in safe_file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
             seen = pool.map(lambda row: _find_lesion(manifest, row), range(len(manifest)))
             lesions = list(track(seen, "measuring lesions", total=len(manifest), transient=True))
             if data.inverted_masks == "refuse":
                 shares = np.array([[lesion.share] for lesion in lesions])
-                check_inverted(data.root, manifest, shares, None, np.ones(len(manifest)))
-            squares = _lesion_squares(manifest, lesions, padding, seed)
+                check_inverted_masks(data.root, manifest, shares, None, np.ones(len(manifest)))
+            squares = _crop_squares(manifest, lesions, padding, seed)
             done = pool.map(
-                lambda row: _write_crops(
+                lambda row: _write_row(
                     manifest, row, lesions[row], squares.get(row), place, names[row]
                 ),
                 range(len(manifest)),
             )
             masks = list(track(done, "writing crops", total=len(manifest), transient=True))
         images = [str(Path(image).absolute()) for image in manifest.rows["image"]]
-        whole = meta_entry(manifest, images, masks, np.array([lesion.share for lesion in lesions]))
+        whole = build_meta_manifest(
+            manifest, images, masks, np.array([lesion.share for lesion in lesions])
+        )
         whole.rows["cropped_mask"] = [
             str(place / "crops" / name) if row in squares else None
             for row, name in enumerate(names)
@@ -112,11 +114,11 @@ def crop_dataset(
         whole.rows["crop"] = pd.Series(
             [squares.get(row) for row in range(len(manifest))], whole.rows.index, dtype=object
         )
-        write_meta(whole.rows, whole.group_is == "patient", place / META_FILE)
+        write_meta_json(whole.rows, whole.group_is == "patient", place / META_FILE)
     return Path(folder)
 
 
-def square_box(lesion: Lesion, padding: float) -> list[int]:
+def square_around_box(lesion: LesionBox, padding: float) -> list[int]:
     """Return [top, left, side] of the square around the lesion's box and its padding.
 
     Along each axis it is shifted into the image if it fits there, else centred on the image.
@@ -139,23 +141,23 @@ def _fit_inside(start: int, room: int) -> int:
     return min(max(start, 0), room) if room >= 0 else room // 2
 
 
-def _find_lesion(manifest: Manifest, row: int) -> Lesion:
-    height, width = image_size(Path(str(manifest.rows["image"].iat[row])))
+def _find_lesion(manifest: Manifest, row: int) -> LesionBox:
+    height, width = read_image_size(Path(str(manifest.rows["image"].iat[row])))
     rle = manifest.rles(row)[0]
-    check_size(manifest, row, [rle["size"]] if rle else [], height, width)
+    check_mask_size(manifest, row, [rle["size"]] if rle else [], height, width)
     area = int(coco_mask.area(rle)) if rle else 0
     if not area:
-        return Lesion(height, width, 0.0, None)
+        return LesionBox(height, width, 0.0, None)
     left, top, box_width, box_height = map(int, coco_mask.toBbox(rle))
-    return Lesion(height, width, area / (height * width), (top, left, box_height, box_width))
+    return LesionBox(height, width, area / (height * width), (top, left, box_height, box_width))
 
 
-def _lesion_squares(
-    manifest: Manifest, lesions: list[Lesion], padding: float, seed: int
+def _crop_squares(
+    manifest: Manifest, lesions: list[LesionBox], padding: float, seed: int
 ) -> dict[int, list[int]]:
     """Return the square of each row of train."""
     train = manifest.where("train").tolist()
-    squares = {row: square_box(lesions[row], padding) for row in train if lesions[row].box}
+    squares = {row: square_around_box(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
         raise ManifestError(
             "no train image has a lesion to crop around; annotate some, or split anew with"
@@ -176,8 +178,13 @@ def _lesion_squares(
     return squares
 
 
-def _write_crops(
-    manifest: Manifest, row: int, lesion: Lesion, square: list[int] | None, place: Path, name: str
+def _write_row(
+    manifest: Manifest,
+    row: int,
+    lesion: LesionBox,
+    square: list[int] | None,
+    place: Path,
+    name: str,
 ) -> str | None:
     """Write one row's masks.
 
@@ -188,7 +195,7 @@ def _write_crops(
         None if manifest.swap_masks else manifest.rows["mask"].iat[row]
     )  # a swapped mask is in no file yet
     if square or (lesion.box and not isinstance(own, str)):
-        mask = decode(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
+        mask = decode_rle(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
         if square:
             write_png(place / "crops" / name, crop_square(mask, square))
         if lesion.box and not isinstance(own, str):

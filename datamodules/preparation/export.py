@@ -18,12 +18,12 @@ from rich.progress import track
 
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.image_io import read_image
-from datamodules.formats.meta_json import write_meta
-from datamodules.formats.rle import decode
-from datamodules.loading.cache_builder import check_size, load_view
-from datamodules.loading.letterbox import resize_by, resize_to
+from datamodules.formats.meta_json import write_meta_json
+from datamodules.formats.rle import decode_rle
+from datamodules.loading.cache_builder import check_mask_size, load_view
+from datamodules.loading.letterbox import fit_size, resize_image
 from datamodules.manifest.manifest import Manifest
-from datamodules.manifest.validation import check_inverted
+from datamodules.manifest.validation import check_inverted_masks
 from datamodules.sampling.strata import area_quartiles
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def file_names(ids: list[str]) -> list[str]:
+def safe_file_names(ids: list[str]) -> list[str]:
     """Return one name per row, of letters, digits and `._-` alone.
 
     Names that would be equal, ignoring case, get a hash of their id.
@@ -119,25 +119,25 @@ def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -
         check_has_masks(manifest, "export")
         for part in ("images", "masks"):
             (place / part).mkdir()
-        names = [f"{name}.png" for name in file_names(manifest.rows["id"].tolist())]
+        names = [f"{name}.png" for name in safe_file_names(manifest.rows["id"].tolist())]
         with ThreadPoolExecutor() as pool:
             done = pool.map(
-                lambda row: _write_rows(manifest, row, data.channels, size, place, names[row]),
+                lambda row: _write_row(manifest, row, data.channels, size, place, names[row]),
                 range(len(manifest)),
             )
             area = np.array(
                 list(track(done, "writing images", total=len(manifest), transient=True))
             )
         if data.inverted_masks == "refuse":
-            check_inverted(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
+            check_inverted_masks(data.root, manifest, area[:, None], None, np.ones(len(manifest)))
         masks = [
             str(place / "masks" / name) if share > 0 else None
             for name, share in zip(names, area, strict=True)
         ]
-        written = meta_entry(
+        written = build_meta_manifest(
             manifest, [str(place / "images" / name) for name in names], masks, area
         )
-        write_meta(written.rows, written.group_is == "patient", place / META_FILE)
+        write_meta_json(written.rows, written.group_is == "patient", place / META_FILE)
     return Path(folder)
 
 
@@ -155,7 +155,7 @@ def check_has_masks(manifest: Manifest, step: str) -> None:
         )
 
 
-def meta_entry(
+def build_meta_manifest(
     manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray
 ) -> Manifest:
     """Return the manifest with other files, and with has_pnx and strata by its masks.
@@ -176,7 +176,7 @@ def meta_entry(
     return Manifest(rows, manifest.classes, manifest.group_is)
 
 
-def _write_rows(
+def _write_row(
     manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
 ) -> float:
     """Write one row's files and return the lesion's share of the image."""
@@ -185,19 +185,19 @@ def _write_rows(
     )
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)
-    check_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
-    truth = decode(rles, height, width)
-    new = (height, width) if size is None else resize_by(height, width, size)
-    write_png(place / "images" / name, resize_to(pixels, *new))
+    check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
+    truth = decode_rle(rles, height, width)
+    new = (height, width) if size is None else fit_size(height, width, size)
+    write_png(place / "images" / name, resize_image(pixels, *new))
     if truth.any():
-        write_png(place / "masks" / name, _exported_area(truth, *new))
+        write_png(place / "masks" / name, _resize_mask(truth, *new))
     return float(truth.mean())
 
 
-def _exported_area(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize a 0/1 mask to 0/255, set where at least half of a pixel is covered.
 
     It is never empty: a tiny lesion keeps its most covered pixel.
     """
-    share = resize_to(mask.astype(np.float32), height, width)
+    share = resize_image(mask.astype(np.float32), height, width)
     return np.uint8(255) * (share >= min(0.5, float(share.max())))

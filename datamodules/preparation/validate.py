@@ -17,15 +17,15 @@ from rich.progress import track
 from rich.table import Table
 
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.image_io import nearly_one_grey, read_image
-from datamodules.formats.rle import decode
+from datamodules.formats.image_io import is_nearly_uniform, read_image
+from datamodules.formats.rle import decode_rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import (
     CleaningReport,
-    check_blank,
-    check_inverted,
+    check_blank_images,
+    check_inverted_masks,
     check_root,
-    count_odd_images,
+    count_irregular_images,
 )
 from datamodules.sampling.strata import area_quartiles
 
@@ -59,15 +59,15 @@ def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
         )
         found = list(track(looked, "reading images and masks", total=len(manifest), transient=True))
     problems = CleaningReport()
-    for what, where in (problem for row in found for problem in row.wrong):
+    for what, where in (problem for row in found for problem in row.problems):
         problems.count(what, where)
-    count_odd_images(
+    count_irregular_images(
         manifest,
         np.array([row.blank for row in found]),
         np.array([row.soft for row in found]),
         data.cleaning,
     )
-    for sentence in _check_most(data, manifest, found):
+    for sentence in _check_majority(data, manifest, found):
         problems.count(REFUSED_CONTENT, sentence)
     summary = {
         **_summarize(manifest, np.array([row.share for row in found])),
@@ -76,16 +76,16 @@ def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     }
     _print_summary(data.root, summary)
     if summary["problems"]:
-        raise ManifestError(_first_sentence(data.root, summary))
+        raise ManifestError(_error_message(data.root, summary))
     return summary
 
 
 @dataclass
-class _ValidationResult:
+class _RowResult:
     """Content of one row, and its problems.
 
     Attributes:
-        wrong: What is wrong with it, each with the file or id it is wrong with, or with the
+        problems: What is wrong with it, each with the file or id it is wrong with, or with the
             sentence that refuses it.
         share: The lesion's share of the image, 0 where unknown.
         areas: The share of each class, 0 where unknown.
@@ -95,25 +95,27 @@ class _ValidationResult:
     """
 
     areas: np.ndarray
-    wrong: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
     share: float = 0.0
     true_share: float = -1.0
     soft: bool = False
     blank: bool = False
 
 
-def _check_most(
-    data: "ManifestDataModule", manifest: Manifest, found: list[_ValidationResult]
+def _check_majority(
+    data: "ManifestDataModule", manifest: Manifest, found: list[_RowResult]
 ) -> Iterator[str]:
     """Yield the sentences that refuse a data set because of most of its images or masks."""
     areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
     true_shares = np.array([row.true_share for row in found])
     checks: list[Callable[[], None]] = [
-        lambda: check_blank(data.root, manifest, np.array([row.blank for row in found]))
+        lambda: check_blank_images(data.root, manifest, np.array([row.blank for row in found]))
     ]
     if data.inverted_masks == "refuse":
         checks.append(
-            lambda: check_inverted(data.root, manifest, areas, true_shares, np.ones(len(manifest)))
+            lambda: check_inverted_masks(
+                data.root, manifest, areas, true_shares, np.ones(len(manifest))
+            )
         )
     for check in checks:
         try:
@@ -122,7 +124,7 @@ def _check_most(
             yield str(error)
 
 
-def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult:
+def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
     """Check one row: its image, its masks, and whether they agree with its other columns."""
     rows: Any = manifest.rows
     names = (
@@ -137,10 +139,10 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult
         "cls_prob",
     )
     entry = {name: rows[name].iat[row] for name in names if name in rows}
-    found = _ValidationResult(np.zeros(len(manifest.classes)))
-    wrong = found.wrong
-    pixels = _read_row(entry["image"], "image", wrong, partial(read_image, channels=channels))
-    found.blank = pixels is not None and nearly_one_grey(pixels)
+    found = _RowResult(np.zeros(len(manifest.classes)))
+    wrong = found.problems
+    pixels = _read_file(entry["image"], "image", wrong, partial(read_image, channels=channels))
+    found.blank = pixels is not None and is_nearly_uniform(pixels)
     mask = _check_mask(manifest, row, entry, found)
     if pixels is not None and mask is not None and pixels.shape[:2] != mask.shape[:2]:
         wrong.append(("mask of another size than its image", _describe_row(entry)))
@@ -148,7 +150,7 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult
         wrong += _check_crop(manifest, entry, pixels)
     if (
         isinstance(entry.get("true_mask"), str)
-        and (true := _read_row(entry["true_mask"], "true mask", wrong, manifest.read_mask))
+        and (true := _read_file(entry["true_mask"], "true mask", wrong, manifest.read_mask))
         is not None
     ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
@@ -173,14 +175,14 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _ValidationResult
 
 
 def _check_mask(
-    manifest: Manifest, row: int, entry: dict[str, Any], found: _ValidationResult
+    manifest: Manifest, row: int, entry: dict[str, Any], found: _RowResult
 ) -> np.ndarray | None:
     """Return a row's mask as training reads it, None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read_row(
+        read = _read_file(
             entry["mask"],
             "mask",
-            found.wrong,
+            found.problems,
             partial(manifest.read_mask, classes=len(manifest.classes)),
         )
         mask, found.soft = (None, False) if read is None else read
@@ -188,11 +190,11 @@ def _check_mask(
     try:
         rles = manifest.rles(row)
         size = next((rle["size"] for rle in rles if rle), None)
-        return None if size is None else decode(rles, *size)
+        return None if size is None else decode_rle(rles, *size)
     except ContentError as error:
-        found.wrong.append((REFUSED_CONTENT, str(error)))
+        found.problems.append((REFUSED_CONTENT, str(error)))
     except ValueError:  # two classes of different size
-        found.wrong.append(("mask of another size than its image", str(entry["id"])))
+        found.problems.append(("mask of another size than its image", str(entry["id"])))
     return None
 
 
@@ -201,7 +203,7 @@ def _check_crop(
 ) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    read = _read_row(
+    read = _read_file(
         file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes))
     )
     yield from wrong
@@ -211,19 +213,19 @@ def _check_crop(
             yield "cropped mask of another size than its crop", file
 
 
-def _read_row(
-    file: str, what: str, wrong: list[tuple[str, str]], decoded: Callable[[Path], Any]
+def _read_file(
+    file: str, what: str, problems: list[tuple[str, str]], decode: Callable[[Path], Any]
 ) -> Any:
     """Decode a file; if it is missing, unreadable or refused, count that and return None."""
     if not Path(file).is_file():
-        wrong.append((f"missing {what}", file))
+        problems.append((f"missing {what}", file))
         return None
     try:
-        return decoded(Path(file))
+        return decode(Path(file))
     except ContentError as error:
-        wrong.append((REFUSED_CONTENT, str(error)))
+        problems.append((REFUSED_CONTENT, str(error)))
     except (ManifestError, OSError):
-        wrong.append((f"unreadable {what}", file))
+        problems.append((f"unreadable {what}", file))
     return None
 
 
@@ -291,7 +293,7 @@ def _print_summary(root: Path, summary: dict[str, Any]) -> None:
             )
 
 
-def _first_sentence(root: Path, summary: dict[str, Any]) -> str:
+def _error_message(root: Path, summary: dict[str, Any]) -> str:
     firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
     shown = {
         what: f" ({first})" if what == REFUSED_CONTENT else f", '{first}' for one"

@@ -6,7 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from datamodules.arguments import Fraction, NonNegative, Number, Positive, plain, validated
+from datamodules.arguments import (
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    format_config_value,
+    validated,
+)
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 
@@ -31,13 +38,13 @@ class SamplingConfig:
     """
 
     positive_fraction: Fraction | None = None
-    strata_weights: Mapping[str, NonNegative] | None = None
-    hard_threshold: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    hard_negative: Positive = 1.0
-    hard_positive: Positive = 1.0
+    strata_weights: Mapping[str, NonNegativeFloat] | None = None
+    hard_threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.5
+    hard_negative: PositiveFloat = 1.0
+    hard_positive: PositiveFloat = 1.0
     hard_in_loss: bool = False
     negative_fraction: Fraction = 1.0
-    oversample_positives: Positive = 1.0
+    oversample_positives: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         check_strata_weights(self.strata_weights, "datamodule.sampling")
@@ -48,7 +55,7 @@ class SamplingConfig:
             )
 
     @property
-    def boosts_hard(self) -> bool:
+    def uses_hard_examples(self) -> bool:
         """True if hard samples are wanted more or less often, so that `cls_prob` is needed."""
         return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
 
@@ -85,6 +92,6 @@ def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str)
     """
     if strata_weights is not None and not any(strata_weights.values()):
         raise UserError(
-            f"{where}.strata_weights={plain(strata_weights)} must hold a number above 0, such as"
-            " {1_q4: 0.8, 1_q1: 0.6}"
+            f"{where}.strata_weights={format_config_value(strata_weights)} must hold a number above"
+            " 0, such as {1_q4: 0.8, 1_q1: 0.6}"
         )

@@ -10,7 +10,7 @@ from datamodules.errors import UserError
 from datamodules.image_size import ImageSize, SampleKey
 from datamodules.sampling.config import EpochConfig
 
-ROUNDING = 1e-6  # floating-point error of a whole number of images
+ROUNDING_ERROR = 1e-6  # floating-point error of a whole number of images
 
 
 @dataclass(frozen=True)
@@ -41,62 +41,66 @@ class SamplingPool:
             np.ones(len(rows)),
         )
 
-    def check(self, plan: EpochConfig, where: str) -> None:
+    def check(self, epoch_config: EpochConfig, where: str) -> None:
         """Refuse a plan that cannot be sampled from these rows.
 
         Args:
-            plan: What is wanted.
+            epoch_config: What is wanted.
             where: The key that the user wrote it under.
 
         Raises:
             Refusal: names what is missing.
         """
         known = sorted(set(self.stratum.tolist()))
-        unknown = sorted(set(plan.strata_weights or ()) - set(known))
+        unknown = sorted(set(epoch_config.strata_weights or ()) - set(known))
         if unknown:
             raise UserError(
                 f"{where}.strata_weights names {unknown[0]}, but the strata of train are"
                 f" {', '.join(known)}; weigh those"
             )
-        if plan.positive_fraction is None:
+        if epoch_config.positive_fraction is None:
             return
-        weights = self._weights(plan)
+        weights = self._row_weights(epoch_config)
         for wanted, sign, name in (
-            (plan.positive_fraction, self.positive, "positive"),
-            (1 - plan.positive_fraction, ~self.positive, "negative"),
+            (epoch_config.positive_fraction, self.positive, "positive"),
+            (1 - epoch_config.positive_fraction, ~self.positive, "negative"),
         ):
             if wanted > 0 and not weights[sign].any():
                 raise UserError(
-                    f"{where}.positive_fraction={plan.positive_fraction} needs {name} images, and"
-                    " train has none of any weight; take another share, other strata_weights, or"
-                    " null for the data's own"
+                    f"{where}.positive_fraction={epoch_config.positive_fraction} needs {name}"
+                    " images, and train has none of any weight; take another share, other"
+                    " strata_weights, or null for the data's own"
                 )
 
-    def batches(self, plan: EpochConfig, world_size: int = 1) -> int:
+    def batches(self, epoch_config: EpochConfig, world_size: int = 1) -> int:
         """Return the batches of an epoch on each of `world_size` processes.
 
         A last, smaller batch is left out, because it would harm BatchNorm.
         """
-        if plan.batches:
-            return plan.batches
-        return max(1, int(1 / self.shares(plan).max() + ROUNDING) // (plan.batch_size * world_size))
+        if epoch_config.batches:
+            return epoch_config.batches
+        return max(
+            1,
+            int(1 / self.sampling_fractions(epoch_config).max() + ROUNDING_ERROR)
+            // (epoch_config.batch_size * world_size),
+        )
 
-    def shares(self, plan: EpochConfig) -> np.ndarray:
+    def sampling_fractions(self, epoch_config: EpochConfig) -> np.ndarray:
         """Return the share of an epoch that is wanted of each row; the sum is 1."""
-        weights = self._weights(plan)
-        if plan.positive_fraction is None:
+        weights = self._row_weights(epoch_config)
+        if epoch_config.positive_fraction is None:
             return weights / weights.sum()
         shares = np.zeros(len(weights))
         for sign, fraction in (
-            (self.positive, plan.positive_fraction),
-            (~self.positive, 1 - plan.positive_fraction),
+            (self.positive, epoch_config.positive_fraction),
+            (~self.positive, 1 - epoch_config.positive_fraction),
         ):
             if fraction > 0:
                 shares[sign] = fraction * weights[sign] / weights[sign].sum()
         return shares
 
     def sample(
-        self, plan: EpochConfig, images: int, random: np.random.Generator
+        self, epoch_config: EpochConfig, images: int, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sample the rows of one epoch, in the order they are shown.
 
@@ -104,7 +108,7 @@ class SamplingPool:
         suffice; otherwise each is sampled as often as wanted, rounded up or down.
 
         Args:
-            plan: What is wanted.
+            epoch_config: What is wanted.
             images: Number of images.
             random: Generator of the order and of the rounding.
 
@@ -112,11 +116,11 @@ class SamplingPool:
             Three arrays of `images`: the row, how often it was sampled before in this epoch, and
             whether it is positive.
         """
-        weights = self._weights(plan)
-        if plan.positive_fraction is None:
+        weights = self._row_weights(epoch_config)
+        if epoch_config.positive_fraction is None:
             drawn = self._systematic_sample(np.arange(len(self.rows)), weights, images, random)
         else:
-            positives = round(plan.positive_fraction * images)
+            positives = round(epoch_config.positive_fraction * images)
             parts = [
                 (np.flatnonzero(self.positive), positives),
                 (np.flatnonzero(~self.positive), images - positives),
@@ -132,13 +136,15 @@ class SamplingPool:
         drawn, before = drawn[order], before[order]
         return self.rows[drawn], before, self.positive[drawn]
 
-    def _weights(self, plan: EpochConfig) -> np.ndarray:
+    def _row_weights(self, epoch_config: EpochConfig) -> np.ndarray:
         wanted = self.hard_weight * np.where(self.positive, self.oversample, 1.0)
-        if plan.strata_weights is None:
+        if epoch_config.strata_weights is None:
             return wanted
         names, member = np.unique(self.stratum, return_inverse=True)
         return (
-            np.array([plan.strata_weights.get(name, 1.0) for name in names.tolist()])[member]
+            np.array([epoch_config.strata_weights.get(name, 1.0) for name in names.tolist()])[
+                member
+            ]
             * wanted
         )
 
@@ -164,10 +170,10 @@ class SamplingPool:
         return np.repeat(members[order], times)
 
 
-def _count_before(drawn: np.ndarray) -> np.ndarray:
+def _count_before(sampled: np.ndarray) -> np.ndarray:
     """Count the equal entries left of each entry; equal entries must be adjacent."""
-    starts = np.flatnonzero(np.diff(drawn, prepend=-1))
-    return np.arange(len(drawn)) - np.repeat(starts, np.diff(starts, append=len(drawn)))
+    starts = np.flatnonzero(np.diff(sampled, prepend=-1))
+    return np.arange(len(sampled)) - np.repeat(starts, np.diff(starts, append=len(sampled)))
 
 
 def shard_epoch(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
@@ -206,7 +212,7 @@ class TrainingSampler(Sampler[list[SampleKey]]):
 
     Args:
         pool: The rows to sample from.
-        plan: Returns the plan of an epoch, given its number.
+        epoch_config: Returns the plan of an epoch, given its number.
         seed: Seed of the sampling and of its order.
         epoch: Returns the number of the epoch that starts.
         rank: This process.
@@ -216,14 +222,14 @@ class TrainingSampler(Sampler[list[SampleKey]]):
     def __init__(
         self,
         pool: SamplingPool,
-        plan: Callable[[int], EpochConfig],
+        epoch_config: Callable[[int], EpochConfig],
         seed: int,
         epoch: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.pool = pool
-        self.plan = plan
+        self.epoch_config = epoch_config
         self.seed = seed
         self.epoch = epoch
         self.rank = rank
@@ -231,13 +237,13 @@ class TrainingSampler(Sampler[list[SampleKey]]):
         self.skip = 0  # batches of the next epoch that were seen before an interruption
 
     def __len__(self) -> int:
-        return self.pool.batches(self.plan(self.epoch()), self.world_size)
+        return self.pool.batches(self.epoch_config(self.epoch()), self.world_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         first, self.skip = self.skip, 0
         epoch = self.epoch()
         rows, draws = self.sampled_rows(epoch)
-        size = self.plan(epoch).image_size
+        size = self.epoch_config(epoch).image_size
         for of_batch, draw in zip(rows[first:].tolist(), draws[first:].tolist(), strict=True):
             yield [
                 SampleKey(row, epoch, number, size)
@@ -249,7 +255,7 @@ class TrainingSampler(Sampler[list[SampleKey]]):
 
         Both are `batches x batch_size`.
         """
-        plan = self.plan(epoch)
+        plan = self.epoch_config(epoch)
         batches = self.pool.batches(plan, self.world_size)
         images = batches * plan.batch_size * self.world_size
         rows, draws, positive = self.pool.sample(
@@ -292,7 +298,7 @@ class EvaluationSampler(Sampler[list[SampleKey]]):
         return ([SampleKey(row, 0, 0, size) for row in batch] for batch in self._batches)
 
 
-class ResumableLoader(DataLoader):
+class ResumableDataLoader(DataLoader):
     """A loader whose state is the number of batches already trained on in this epoch.
 
     Lightning saves and restores it.

@@ -100,18 +100,18 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
         raise ManifestError(f"{file} names '{twice.iloc[0]}' twice; {PRECLASSIFY_HINT}")
 
 
-def attach_scores(manifest: Manifest, named: str) -> Manifest:
+def attach_scores(manifest: Manifest, source: str) -> Manifest:
     """Add the column `cls_prob`.
 
     Args:
         manifest: With its final split in `outer_split`.
-        named: A run folder, or the file.
+        source: A run folder, or the file.
 
     Raises:
         ManifestError: some images' probabilities come from a network that was trained on them, or
             that was trained on images that are val or test here.
     """
-    table = read_scores(Path(named).expanduser()).set_index("id")
+    table = read_scores(Path(source).expanduser()).set_index("id")
     ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
     seen = ids.map(table["seen"]).to_numpy()
     for wrong, what in (
@@ -130,7 +130,7 @@ def attach_scores(manifest: Manifest, named: str) -> Manifest:
     ):
         if wrong.any():
             raise ManifestError(
-                f"datamodule.cls_prob={named}: {wrong.sum()} probabilities {what}"
+                f"datamodule.cls_prob={source}: {wrong.sum()} probabilities {what}"
                 f" ('{ids[wrong.argmax()]}' for one); {PRECLASSIFY_HINT}"
             )
     manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)

@@ -88,7 +88,7 @@ def hard_weights(
         ManifestError: see `build_sampling_pool`.
     """
     weights = np.ones(len(rows))
-    if not sampling.boosts_hard:
+    if not sampling.uses_hard_examples:
         return weights
     column = (
         manifest.rows["cls_prob"].iloc[rows]

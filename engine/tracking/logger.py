@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.arguments import FilePath, NonNegative, validated
+from datamodules.arguments import FilePath, NonNegativeFloat, validated
 from datamodules.errors import UserError
 from engine.tracking.identity import chosen_experiment, wandb_init_kwargs
 from engine.tracking.privacy import PRIVATE_SETTINGS, UploadPolicy, redact_config
@@ -239,7 +239,7 @@ class PrivateWandbLogger(WandbLogger):
         tags: Sequence[str] | None = None,
         notes: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "online",
-        timeouts: Mapping[str, NonNegative] | None = None,
+        timeouts: Mapping[str, NonNegativeFloat] | None = None,
         upload: Mapping[str, bool] | None = None,
     ) -> None:
         super().__init__(save_dir=run_dir, project=project)

@@ -23,7 +23,7 @@ from evaluation.evidence import (
     SegmentationEvidence,
     read_evidence,
 )
-from evaluation.logit_histogram import LEVELS, bin_probability
+from evaluation.logit_histogram import N_BINS, bin_probability
 from evaluation.threshold_sweep import pixel_pr_curve
 from lightning_modules import checkpoint_io, training_record
 from reporting.cases import Case
@@ -72,7 +72,7 @@ def report_curves(evidence: Mapping[str, Evidence]) -> dict[str, CurvePanel]:
 
 def _class_curves(found: dict[str, CurvePanel], name: str, seen: Evidence, channel: int) -> None:
     if isinstance(seen, SegmentationEvidence):
-        points, bytes_ = pixel_pr_curve(seen, channel), np.arange(LEVELS)
+        points, bytes_ = pixel_pr_curve(seen, channel), np.arange(N_BINS)
         _make_panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(
             name, bin_probability(bytes_), mean_dice_curve(seen, channel, bytes_)
         )
@@ -80,7 +80,7 @@ def _class_curves(found: dict[str, CurvePanel], name: str, seen: Evidence, chann
             name, points.recall, points.precision
         )
     elif isinstance(seen, ClassificationEvidence):
-        decided = seen.decided(channel)
+        decided = seen.decision(channel)
         if not 0 < decided.positive.sum() < len(seen):
             return
         false, true, _ = roc_curve(decided.positive, decided.ranking)
@@ -137,8 +137,8 @@ def strip_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """
     sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
     record = (
-        {training_record.KEY: checkpoint[training_record.KEY]}
-        if training_record.KEY in checkpoint
+        {training_record.RECORD_KEY: checkpoint[training_record.RECORD_KEY]}
+        if training_record.RECORD_KEY in checkpoint
         else {}
     )
     return {"state_dict": checkpoint["state_dict"]} | record | sizes

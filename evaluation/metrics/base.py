@@ -22,23 +22,24 @@ class Metric:
     Attributes:
         name: As it stands in report.json.
         definition: One sentence.
-        over: Which images count: all, or those that truly show the class, or those that do not.
-        value: From the decision and weights `R x N` (how often each image counts) to `R` values,
+        population: Which images count: all, or those that truly show the class, or those that do
+            not.
+        compute: From the decision and weights `R x N` (how often each image counts) to `R` values,
             NaN where undefined.
     """
 
     name: str
     definition: str
-    over: Literal["all", "positive", "negative"]
-    value: Callable[[Any, np.ndarray], np.ndarray]
+    population: Literal["all", "positive", "negative"]
+    compute: Callable[[Any, np.ndarray], np.ndarray]
 
-    def counts(self, decided: Decision) -> np.ndarray:
+    def counted_images(self, decided: Decision) -> np.ndarray:
         """Bool `N`: which images the score is made of."""
         return {
             "all": np.ones(len(decided.positive), bool),
             "positive": decided.positive,
             "negative": ~decided.positive,
-        }[self.over]
+        }[self.population]
 
 
 def safe_divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

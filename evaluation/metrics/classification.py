@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.metrics.base import Metric, safe_divide
 
-BINS = 15  # of equal width, of the expected calibration error
+N_CALIBRATION_BINS = 15  # of equal width, of the expected calibration error
 EPSILON = 1e-12
 
 
@@ -48,8 +48,10 @@ def _from_counts(value: Callable[..., np.ndarray]) -> ClassificationFunction:
     return lambda d, weights: value(*confusion_counts(d, weights))
 
 
-def _fraction(right: Callable[[ClassificationDecision], np.ndarray]) -> ClassificationFunction:
-    return lambda d, weights: safe_divide(weights @ right(d), weights.sum(1))
+def _fraction_of_images(
+    is_right: Callable[[ClassificationDecision], np.ndarray],
+) -> ClassificationFunction:
+    return lambda d, weights: safe_divide(weights @ is_right(d), weights.sum(1))
 
 
 class RankedLabels(Protocol):
@@ -77,7 +79,7 @@ def _from_ranking(d: RankedLabels, weights: np.ndarray) -> tuple[np.ndarray, np.
     )
 
 
-def auc(d: RankedLabels, weights: np.ndarray) -> np.ndarray:
+def roc_auc(d: RankedLabels, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: how often a positive ranks above a negative, ties counting half."""
     if not len(d.positive):
         return np.full(len(weights), np.nan)
@@ -99,8 +101,10 @@ def label_average_precision(d: ClassificationDecision, weights: np.ndarray) -> n
 
 def calibration_error(d: ClassificationDecision, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error (Naeini et al. 2015) of the class's probability."""
-    member = np.clip(np.ceil(d.probability * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = (d.probability - d.positive)[:, None] * (member[:, None] == np.arange(BINS))
+    member = np.clip(
+        np.ceil(d.probability * N_CALIBRATION_BINS).astype(int) - 1, 0, N_CALIBRATION_BINS - 1
+    )
+    gap = (d.probability - d.positive)[:, None] * (member[:, None] == np.arange(N_CALIBRATION_BINS))
     return safe_divide(np.abs(weights @ gap).sum(1), weights.sum(1))
 
 
@@ -110,7 +114,9 @@ def negative_log_likelihood(d: ClassificationDecision, weights: np.ndarray) -> n
     return safe_divide(weights @ -np.log(np.maximum(given, EPSILON)), weights.sum(1))
 
 
-def _balanced(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
+def _balanced_accuracy(
+    tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray
+) -> np.ndarray:
     return (safe_divide(tp, tp + fn) + safe_divide(tn, tn + fp)) / 2
 
 
@@ -126,7 +132,7 @@ CLASSIFICATION_METRICS = (
         "area under the ROC curve: how often a positive image ranks above a negative one, ties"
         " half",
         "all",
-        auc,
+        roc_auc,
     ),
     Metric(
         "average_precision",
@@ -134,7 +140,12 @@ CLASSIFICATION_METRICS = (
         "all",
         label_average_precision,
     ),
-    Metric("accuracy", "(TP+TN)/all images", "all", _fraction(lambda d: d.predicted == d.positive)),
+    Metric(
+        "accuracy",
+        "(TP+TN)/all images",
+        "all",
+        _fraction_of_images(lambda d: d.predicted == d.positive),
+    ),
     Metric(
         "precision",
         "TP/(TP+FP), of the images called positive the share that is",
@@ -153,17 +164,22 @@ CLASSIFICATION_METRICS = (
         "negative",
         _from_counts(lambda tp, fp, fn, tn: safe_divide(tn, tn + fp)),
     ),
-    Metric("balanced_accuracy", "mean of recall and specificity", "all", _from_counts(_balanced)),
+    Metric(
+        "balanced_accuracy",
+        "mean of recall and specificity",
+        "all",
+        _from_counts(_balanced_accuracy),
+    ),
     Metric(
         "brier",
         "mean squared difference of probability and label; lower is better",
         "all",
-        _fraction(lambda d: (d.probability - d.positive) ** 2),
+        _fraction_of_images(lambda d: (d.probability - d.positive) ** 2),
     ),
     Metric(
         "ece",
-        f"mean gap of stated and observed share over {BINS} equal bins of probability; lower is"
-        " better",
+        f"mean gap of stated and observed share over {N_CALIBRATION_BINS} equal bins of"
+        " probability; lower is better",
         "all",
         calibration_error,
     ),
@@ -178,5 +194,5 @@ EXACT_MATCH = Metric(
     "exact_match",
     "share of images with every class decided right",
     "all",
-    _fraction(lambda d: d.exact),
+    _fraction_of_images(lambda d: d.exact),
 )

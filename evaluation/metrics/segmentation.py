@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.logit_histogram import LEVELS
+from evaluation.logit_histogram import N_BINS
 from evaluation.metrics.base import Metric, safe_divide
-from evaluation.metrics.classification import auc
+from evaluation.metrics.classification import roc_auc
 
 CHUNK_SIZE = 2048  # images at once: what is made of a histogram is many times as large
 
 
-def chunks(images: int) -> Iterator[slice]:
+def image_chunks(images: int) -> Iterator[slice]:
     """Slices that cover all images."""
     return (slice(start, start + CHUNK_SIZE) for start in range(0, max(1, images), CHUNK_SIZE))
 
@@ -29,8 +29,8 @@ class PixelCounts(NamedTuple):
 
 def pixel_counts(counts: np.ndarray, thresholds: np.ndarray) -> PixelCounts:
     """Count pixels of histograms `N x 2 x 256` at T byte thresholds: four arrays `N x T`."""
-    above = np.zeros((*counts.shape[:2], LEVELS + 1), np.int64)
-    above[..., :LEVELS] = counts[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
+    above = np.zeros((*counts.shape[:2], N_BINS + 1), np.int64)
+    above[..., :N_BINS] = counts[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = above[..., :1]
     at = above[..., np.asarray(thresholds, int)]
     fp, tp = at[:, 0], at[:, 1]
@@ -82,19 +82,22 @@ class SegmentationDecision:
         return self.pixels.tp + self.pixels.fp > 0
 
 
-def decide(counts: np.ndarray, rule: np.ndarray) -> SegmentationDecision:
+def apply_rule(counts: np.ndarray, rule: np.ndarray) -> SegmentationDecision:
     """Apply each image's own rule.
 
     Args:
         counts: `N x 2 x 256` of one class.
         rule: `N x 3`, (top, min_area, bottom).
     """
-    parts = [_decide_chunk(counts[few].astype(np.int64), rule[few]) for few in chunks(len(counts))]
+    parts = [
+        _apply_rule_chunk(counts[few].astype(np.int64), rule[few])
+        for few in image_chunks(len(counts))
+    ]
     *pixels, ranking = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
     return SegmentationDecision(PixelCounts(*pixels), counts, ranking)
 
 
-def _decide_chunk(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
+def _apply_rule_chunk(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...]:
     """The four pixel counts and the ranking of a few images."""
     top, min_area, bottom = rule.T
     image = np.arange(len(counts))
@@ -102,10 +105,10 @@ def _decide_chunk(counts: np.ndarray, rule: np.ndarray) -> tuple[np.ndarray, ...
     above = np.concatenate([above, np.zeros((len(counts), 1), np.int64)], axis=1)
     whole = np.maximum(counts.sum((1, 2)), 1)
     shows = above[image, top.astype(int)] / whole >= min_area
-    threshold = np.where(shows, bottom.astype(int), LEVELS)
-    inside = np.arange(LEVELS) >= threshold[:, None]
+    threshold = np.where(shows, bottom.astype(int), N_BINS)
+    inside = np.arange(N_BINS) >= threshold[:, None]
     tp, fp = (counts[:, 1] * inside).sum(1), (counts[:, 0] * inside).sum(1)
-    enough = above[:, :LEVELS] >= np.maximum(1, min_area * whole)[:, None]  # falls with the byte
+    enough = above[:, :N_BINS] >= np.maximum(1, min_area * whole)[:, None]  # falls with the byte
     return tp, fp, counts[:, 1].sum(1) - tp, counts[:, 0].sum(1) - fp, enough.sum(1) - 1
 
 
@@ -125,11 +128,11 @@ SegmentationFunction = Callable[[SegmentationDecision, np.ndarray], np.ndarray]
 
 
 def _mean_over_images(
-    measure: Callable[[PixelCounts], np.ndarray], lesions_only: bool = False
+    per_image: Callable[[PixelCounts], np.ndarray], lesions_only: bool = False
 ) -> SegmentationFunction:
     def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
         kept = weights * decided.positive if lesions_only else weights
-        return safe_divide(kept @ measure(decided.pixels), kept.sum(1))
+        return safe_divide(kept @ per_image(decided.pixels), kept.sum(1))
 
     return value
 
@@ -150,7 +153,7 @@ def average_precision(decided: SegmentationDecision, weights: np.ndarray) -> np.
     """
     images, _, levels = decided.histogram.shape
     pooled = np.zeros((len(weights), 2 * levels))
-    for few in chunks(images):
+    for few in image_chunks(images):
         pooled += weights[:, few] @ decided.histogram[few].reshape(-1, 2 * levels)
     rest, lesion = np.split(pooled.reshape(len(weights), 2, levels), 2, axis=1)
     tp, fp = lesion[:, 0, ::-1].cumsum(1), rest[:, 0, ::-1].cumsum(1)
@@ -158,18 +161,18 @@ def average_precision(decided: SegmentationDecision, weights: np.ndarray) -> np.
     return safe_divide((precision * lesion[:, 0, ::-1]).sum(1), tp[:, -1])
 
 
-def _positive_fraction(right: bool) -> SegmentationFunction:
+def _correct_image_fraction(positive: bool) -> SegmentationFunction:
     """Make the score: the share of images with (or without) a lesion that are called so."""
 
     def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
-        kept = weights * (decided.positive if right else ~decided.positive)
-        return safe_divide(kept @ (decided.predicted == right), kept.sum(1))
+        kept = weights * (decided.positive if positive else ~decided.positive)
+        return safe_divide(kept @ (decided.predicted == positive), kept.sum(1))
 
     return value
 
 
-DICE = _pooled_over_pixels(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
-IOU = _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
+POOLED_DICE = _pooled_over_pixels(lambda c: 2 * c.tp, lambda c: 2 * c.tp + c.fp + c.fn)
+POOLED_IOU = _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
 SEGMENTATION_METRICS = (
     Metric(
         "dice",
@@ -187,7 +190,7 @@ SEGMENTATION_METRICS = (
         "dice_pooled",
         "2TP/(2TP+FP+FN) over the pixels of all images together (= F1 of pixels)",
         "all",
-        DICE,
+        POOLED_DICE,
     ),
     Metric(
         "iou",
@@ -201,7 +204,7 @@ SEGMENTATION_METRICS = (
         "positive",
         _mean_over_images(iou, lesions_only=True),
     ),
-    Metric("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", IOU),
+    Metric("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", POOLED_IOU),
     Metric(
         "precision",
         "TP/(TP+FP) over all pixels together",
@@ -214,7 +217,7 @@ SEGMENTATION_METRICS = (
         "all",
         _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fn),
     ),
-    Metric("f1", "harmonic mean of that precision and recall", "all", DICE),
+    Metric("f1", "harmonic mean of that precision and recall", "all", POOLED_DICE),
     Metric(
         "accuracy",
         "(TP+TN)/all pixels",
@@ -232,18 +235,18 @@ SEGMENTATION_METRICS = (
         "how often an image with a lesion ranks above one without, by the byte that min_area of it"
         " reaches; ties half",
         "all",
-        auc,
+        roc_auc,
     ),
     Metric(
         "image_sensitivity",
         "share of images with a lesion for which a mask is drawn",
         "positive",
-        _positive_fraction(True),
+        _correct_image_fraction(True),
     ),
     Metric(
         "image_specificity",
         "share of images without a lesion for which none is drawn",
         "negative",
-        _positive_fraction(False),
+        _correct_image_fraction(False),
     ),
 )

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from datamodules.arguments import Count, validated
+from datamodules.arguments import PositiveInt, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
-from lightning_modules.normalize import Statistics
+from lightning_modules.normalize import PixelStatistics
 
 
 @validated
@@ -17,8 +17,8 @@ def build_classifier(
     library: Literal["timm", "torchvision"],
     architecture: str,
     weights: str | None = "imagenet",
-    classes: Count = 1,
-    in_channels: Count = 1,
+    classes: PositiveInt = 1,
+    in_channels: PositiveInt = 1,
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
@@ -55,20 +55,22 @@ def build_classifier(
 def _build_classifier(
     library: str,
     architecture: str,
-    fetch: bool,
+    pretrained: bool,
     classes: int,
     in_channels: int,
-    more: dict[str, Any],
+    architecture_arguments: dict[str, Any],
     key: str,
 ) -> nn.Module:
-    makers = {"timm": _timm, "torchvision": _torchvision}
+    makers = {"timm": _build_timm, "torchvision": _build_torchvision}
     try:
-        return makers[library](architecture, fetch, classes, in_channels, more)
+        return makers[library](
+            architecture, pretrained, classes, in_channels, architecture_arguments
+        )
     except UserError:
         raise
     except Exception as error:
         known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
-        if is_hub_error(error) or (known and fetch and not isinstance(error, TypeError)):
+        if is_hub_error(error) or (known and pretrained and not isinstance(error, TypeError)):
             raise download_error(key, "imagenet", architecture, error) from error
         if not known:
             raise
@@ -78,26 +80,40 @@ def _build_classifier(
         ) from error
 
 
-def _timm(
-    architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]
+def _build_timm(
+    architecture: str,
+    pretrained: bool,
+    classes: int,
+    in_channels: int,
+    architecture_arguments: dict[str, Any],
 ) -> nn.Module:
     from lightning_modules.networks.architectures import timm
 
     if not timm.is_model(architecture.split(".")[0]):
-        raise _unknown_architecture("timm", architecture, timm.list_models())
+        raise _unknown_architecture_error("timm", architecture, timm.list_models())
     return timm.create_model(
-        architecture, pretrained=fetch, num_classes=classes, in_chans=in_channels, **more
+        architecture,
+        pretrained=pretrained,
+        num_classes=classes,
+        in_chans=in_channels,
+        **architecture_arguments,
     )
 
 
-def _torchvision(
-    architecture: str, fetch: bool, classes: int, in_channels: int, more: dict[str, Any]
+def _build_torchvision(
+    architecture: str,
+    pretrained: bool,
+    classes: int,
+    in_channels: int,
+    architecture_arguments: dict[str, Any],
 ) -> nn.Module:
     from torchvision.models import get_model, list_models
 
     if architecture not in list_models():
-        raise _unknown_architecture("torchvision", architecture, list_models())
-    net = get_model(architecture, weights="DEFAULT" if fetch else None, **more)
+        raise _unknown_architecture_error("torchvision", architecture, list_models())
+    net = get_model(
+        architecture, weights="DEFAULT" if pretrained else None, **architecture_arguments
+    )
     name, head = find_head(net)
     _replace_layer(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
     first, stem = next(
@@ -126,22 +142,24 @@ def _torchvision(
 
 def _classifier_statistics(
     net: nn.Module, library: str, architecture: str, in_channels: int
-) -> Statistics:
+) -> PixelStatistics:
     """Mean and std that the fetched weights expect, as the library states them."""
     source = f"ImageNet weights of {architecture}"
     if library == "timm":
         stated: Any = net.pretrained_cfg
-        return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
+        return PixelStatistics.from_weights(stated["mean"], stated["std"], source, in_channels)
     from torchvision.models import get_model_weights
 
     transforms: Any = get_model_weights(architecture).DEFAULT.transforms()  # type: ignore[attr-defined]
     if not hasattr(transforms, "mean"):
-        return Statistics.unusable(source, f"torchvision states no mean and std of the {source}")
-    return Statistics.of_weights(transforms.mean, transforms.std, source, in_channels)
+        return PixelStatistics.unusable(
+            source, f"torchvision states no mean and std of the {source}"
+        )
+    return PixelStatistics.from_weights(transforms.mean, transforms.std, source, in_channels)
 
 
-def _unknown_architecture(library: str, architecture: str, known: list[str]) -> UserError:
-    near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
+def _unknown_architecture_error(library: str, architecture: str, available: list[str]) -> UserError:
+    near = difflib.get_close_matches(architecture, available, n=3, cutoff=0.4)
     return UserError(
         f"{library} has no network '{architecture}'; take"
         f" {' or '.join(near) or 'one of its list_models()'}"

@@ -14,19 +14,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-from datamodules.arguments import ArgumentError, Number, Positive, validated
+from datamodules.arguments import ArgumentError, FiniteFloat, PositiveFloat, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.classification import find_head
-from lightning_modules.normalize import Statistics
+from lightning_modules.normalize import PixelStatistics
 
 
 @validated
-def inject(
+def inject_adapters(
     net: nn.Module,
     head: str,
     rank: int,
-    alpha: Positive,
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0,
+    alpha: PositiveFloat,
+    dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0,
     targets: Sequence[str] | None = None,
 ) -> None:
     """Put adapters into a network, in place; everything else in it is frozen.
@@ -72,7 +72,7 @@ def inject(
         )
         said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
         raise UserError(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
-    _adapt_to_their_use(net)
+    _patch_adapted_layers(net)
 
 
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
@@ -101,7 +101,7 @@ def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
             yield name
 
 
-def merged(net: nn.Module) -> nn.Module:
+def merge_adapters(net: nn.Module) -> nn.Module:
     """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
     plain = copy.deepcopy(net).eval()
     done: list[str] = []
@@ -112,11 +112,11 @@ def merged(net: nn.Module) -> nn.Module:
             continue  # the projection inside an adapted MultiheadAttention goes with it
         done.append(f"{name}.")
         parent, _, child = name.rpartition(".")
-        setattr(plain.get_submodule(parent), child, _unloaded(layer))
+        setattr(plain.get_submodule(parent), child, _merge_layer(layer))
     return plain.requires_grad_(True)
 
 
-def _unloaded(layer: BaseTunerLayer) -> nn.Module:
+def _merge_layer(layer: BaseTunerLayer) -> nn.Module:
     if hasattr(layer, "unload_and_optionally_merge_module"):
         return layer.unload_and_optionally_merge_module(
             merge=True, safe_merge=False, adapter_names=None
@@ -125,7 +125,7 @@ def _unloaded(layer: BaseTunerLayer) -> nn.Module:
     return layer.get_base_layer()
 
 
-class _WeightInUse(Linear):
+class _MergedWeightLinear(Linear):
     """Adapted Linear whose weight an attention uses without calling it (torchvision's Swin)."""
 
     @property
@@ -139,11 +139,11 @@ class _WeightInUse(Linear):
         )
 
 
-def _adapt_to_their_use(net: nn.Module) -> None:
+def _patch_adapted_layers(net: nn.Module) -> None:
     for owner in net.modules():
         for layer in owner.children() if isinstance(owner, ShiftedWindowAttention) else ():
             if isinstance(layer, Linear):
-                layer.__class__ = _WeightInUse
+                layer.__class__ = _MergedWeightLinear
     for layer in net.modules():
         if isinstance(layer, BaseTunerLayer):
             # else every input goes to fp32 and back under autocast
@@ -183,22 +183,22 @@ class FrozenBackboneClassifier(nn.Module):
         super().__init__()
         self.net = net
         self.checkpoint = checkpoint
-        self.adapts = lora is not None
+        self.has_adapters = lora is not None
         self._fingerprint: str | None = None
         head, module = find_head(net)
         net.requires_grad_(False)
         if lora is not None:
             try:
-                inject(net, head, **lora)
+                inject_adapters(net, head, **lora)
             except ArgumentError as error:
-                raise error.inside("lora") from error
+                raise error.nested_in("lora") from error
         module.requires_grad_(True)
         self._register_state_dict_hook(_drop_frozen_keys)
         self.register_load_state_dict_pre_hook(_restore_frozen_keys)
         self.train()  # Lightning takes a module's modes as it finds them
 
     @property
-    def statistics(self) -> Statistics | None:
+    def statistics(self) -> PixelStatistics | None:
         """Mean and std that the wrapped network's pretrained weights expect; None if unknown."""
         return getattr(self.net, "statistics", None)
 
@@ -209,7 +209,7 @@ class FrozenBackboneClassifier(nn.Module):
     def train(self, mode: bool = True) -> "FrozenBackboneClassifier":
         """Set training mode for what is trained; frozen BatchNorm stays as it is."""
         super().train(mode)
-        if not self.adapts:
+        if not self.has_adapters:
             self.net.eval()
             find_head(self.net)[1].train(mode)
         for layer in self.net.modules():
@@ -219,7 +219,7 @@ class FrozenBackboneClassifier(nn.Module):
                 layer.eval()
         return self
 
-    def frozen(self) -> dict[str, Tensor]:
+    def frozen_parameters(self) -> dict[str, Tensor]:
         """Return the frozen parameters by their names below `net`; buffers are not among them."""
         return {
             name: value for name, value in self.net.named_parameters() if not value.requires_grad
@@ -229,7 +229,7 @@ class FrozenBackboneClassifier(nn.Module):
         """Hash the frozen weights; computed once, because training never changes them."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            for name, value in sorted(self.frozen().items()):
+            for name, value in sorted(self.frozen_parameters().items()):
                 digest.update(
                     name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes()
                 )
@@ -259,7 +259,7 @@ class FrozenBackboneClassifier(nn.Module):
         """
         head = find_head(self.net)[0]
         own = {
-            _plain_name(name): value
+            _name_without_adapter(name): value
             for name, value in self.net.state_dict().items()
             if "lora_" not in name and not name.startswith(f"{head}.")
         }
@@ -278,12 +278,12 @@ class FrozenBackboneClassifier(nn.Module):
                 value.copy_(state[name])
         self._fingerprint = None
 
-    def merged(self) -> nn.Module:
+    def merge_adapters(self) -> nn.Module:
         """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
-        return merged(self.net)
+        return merge_adapters(self.net)
 
 
-def _plain_name(name: str) -> str:
+def _name_without_adapter(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
@@ -291,7 +291,7 @@ def _drop_frozen_keys(
     module: FrozenBackboneClassifier, state: dict[str, Any], prefix: str, local_metadata: Any
 ) -> None:
     if module.checkpoint == "adapter":
-        for name in module.frozen():
+        for name in module.frozen_parameters():
             state.pop(f"{prefix}net.{name}", None)
 
 
@@ -300,5 +300,5 @@ def _restore_frozen_keys(
 ) -> None:
     stored = state.get(f"{prefix}_extra_state", {})
     if stored.get("checkpoint") == "adapter":
-        for name, value in module.frozen().items():
+        for name, value in module.frozen_parameters().items():
             state.setdefault(f"{prefix}net.{name}", value.detach().clone())

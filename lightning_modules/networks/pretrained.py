@@ -8,7 +8,7 @@ from torch import nn
 
 from datamodules.errors import UserError
 
-HUB = {
+HUB_PACKAGES = {
     "huggingface_hub",
     "httpx",
     "httpcore",
@@ -19,25 +19,25 @@ HUB = {
 
 def is_hub_error(error: Exception) -> bool:
     """Return True if the error is one of a client that fetches weights."""
-    return type(error).__module__.split(".")[0] in HUB
+    return type(error).__module__.split(".")[0] in HUB_PACKAGES
 
 
 def download_error(
-    key: str, weights: str, of: str, error: Exception, place: str = "file"
+    key: str, weights: str, network: str, error: Exception, local_kind: str = "file"
 ) -> UserError:
     """Make the error for weights that cannot be fetched.
 
     Args:
         key: The config key that asked for the weights.
         weights: Its value.
-        of: The network.
+        network: The network.
         error: What the library said.
-        place: What a local path may name.
+        local_kind: What a local path may name.
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return UserError(
-        f"the weights '{weights}' of {of} cannot be fetched ({reason}); start from scratch with"
-        f" {key}=null, or name a local {place} with {key}=PATH"
+        f"the weights '{weights}' of {network} cannot be fetched ({reason}); start from scratch"
+        f" with {key}=null, or name a local {local_kind} with {key}=PATH"
     )
 
 

@@ -9,29 +9,29 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from datamodules.arguments import Count, Fraction, check_value, validated
+from datamodules.arguments import Fraction, PositiveInt, check_value, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.architectures import smp
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
-from lightning_modules.normalize import Statistics
+from lightning_modules.normalize import PixelStatistics
 
-ARGUMENTS = {  # of the library's networks, which check few of them
-    "classes": Count,
-    "in_channels": Count,
+ARGUMENT_TYPES = {  # of the library's networks, which check few of them
+    "classes": PositiveInt,
+    "in_channels": PositiveInt,
     "encoder_depth": Annotated[int, Field(ge=3, le=5)],
     "encoder_output_stride": Literal[8, 16],
-    "upsampling": Count,
-    "decoder_channels": Count | Sequence[Count],
+    "upsampling": PositiveInt,
+    "decoder_channels": PositiveInt | Sequence[PositiveInt],
     "decoder_attention_type": Literal["scse"] | None,
     "decoder_interpolation": Literal["nearest", "bilinear", "bicubic", "area", "nearest-exact"],
     "decoder_merge_policy": Literal["add", "cat"],
     "decoder_dropout": Fraction,
-    "decoder_atrous_rates": Sequence[Count],
+    "decoder_atrous_rates": Sequence[PositiveInt],
     "decoder_aspp_separable": bool,
     "decoder_aspp_dropout": Fraction,
-    "decoder_pyramid_channels": Count,
-    "decoder_segmentation_channels": Count,
-    "psp_out_channels": Count,
+    "decoder_pyramid_channels": PositiveInt,
+    "decoder_segmentation_channels": PositiveInt,
+    "psp_out_channels": PositiveInt,
     "psp_dropout": Fraction,
 }
 
@@ -99,7 +99,7 @@ def build_smp_network(
     return net
 
 
-def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> Statistics:
+def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> PixelStatistics:
     """Mean and std that the encoder's fetched weights expect, as the library states them.
 
     An encoder that wraps a timm model carries the model's own configuration, also under the old
@@ -110,7 +110,7 @@ def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int)
     )
     stated = getattr(getattr(encoder, "model", None), "pretrained_cfg", None)
     if stated:
-        return Statistics.of_weights(stated["mean"], stated["std"], source, in_channels)
+        return PixelStatistics.from_weights(stated["mean"], stated["std"], source, in_channels)
     try:
         params = smp.encoders.get_preprocessing_params(
             name, pretrained=weights
@@ -120,10 +120,10 @@ def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int)
             is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)
         ):
             raise
-        return Statistics.unusable(
+        return PixelStatistics.unusable(
             source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})"
         )
-    return Statistics.of_weights(
+    return PixelStatistics.from_weights(
         params["mean"],
         params["std"],
         source,
@@ -156,7 +156,7 @@ def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, 
             f"module.net.architecture={architecture} is not in segmentation_models_pytorch; try"
             " UnetPlusPlus, Unet, FPN or DeepLabV3Plus"
         )
-    for name, annotation in ARGUMENTS.items():
+    for name, annotation in ARGUMENT_TYPES.items():
         if name in arguments:
             check_value(name, arguments[name], annotation)
     known = {
@@ -168,7 +168,7 @@ def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, 
     if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
         raise UserError(
             f"module.net: {architecture} does not take {', '.join(unknown)}; remove"
-            f" {_describe_arguments(unknown)}, it takes {', '.join(known)}"
+            f" {_pronoun(unknown)}, it takes {', '.join(known)}"
         )
     depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
     if not isinstance(depth, int) or said is None:
@@ -183,13 +183,13 @@ def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, 
         )
 
 
-def _describe_arguments(names: list[str]) -> str:
+def _pronoun(names: list[str]) -> str:
     return "it" if len(names) == 1 else "them"
 
 
-def _build_error(architecture: str, error: Exception, mend: str) -> UserError:
+def _build_error(architecture: str, error: Exception, hint: str) -> UserError:
     reason = " ".join(str(error).split()).rstrip(".")[:160]
-    return UserError(f"module.net: {architecture} cannot be built ({reason}); {mend}")
+    return UserError(f"module.net: {architecture} cannot be built ({reason}); {hint}")
 
 
 def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:

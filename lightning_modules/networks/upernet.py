@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from datamodules.arguments import Count, Fraction, Positive, check_value, validated
+from datamodules.arguments import Fraction, PositiveFloat, PositiveInt, check_value, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.pretrained import download_error, is_hub_error
-from lightning_modules.normalize import Statistics
+from lightning_modules.normalize import PixelStatistics
 
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-SHAPE = (
+SWIN_STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SHAPE_KEYS = (
     "patch_size",
     "embed_dim",
     "depths",
@@ -31,7 +31,7 @@ PROCESSOR_FILES = (
 )  # files of a folder that state its mean and std
 
 
-def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
+def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None:
     """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
 
     Args:
@@ -61,7 +61,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
         own: Any = (
             UperNetForSemanticSegmentation
             if whole
-            else partial(SwinBackbone.from_pretrained, out_features=STAGES)
+            else partial(SwinBackbone.from_pretrained, out_features=SWIN_STAGES)
         )
         read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
         made_up = set(about["missing_keys"])  # the library initialises these at random
@@ -78,7 +78,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
             error,
             "folder (config.json and model.safetensors)",
         ) from error
-    _fill_missing(
+    _load_matching(
         net,
         stored if whole else {f"backbone.{name}": value for name, value in stored.items()},
         weights,
@@ -87,7 +87,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> Statistics | None:
     return upernet_statistics(weights, own_config.backbone_config.num_channels)
 
 
-def upernet_statistics(weights: str, in_channels: int) -> Statistics | None:
+def upernet_statistics(weights: str, in_channels: int) -> PixelStatistics | None:
     """Mean and std that pretrained weights expect, as their image processor states them.
 
     Args:
@@ -111,7 +111,7 @@ def upernet_statistics(weights: str, in_channels: int) -> Statistics | None:
         ):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
-        return Statistics.unusable(
+        return PixelStatistics.unusable(
             source, f"the image processor of the {source} cannot be read ({reason})"
         )
     rescales, factor = (
@@ -120,25 +120,25 @@ def upernet_statistics(weights: str, in_channels: int) -> Statistics | None:
     )
     if not rescales or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         stated = f"do_rescale={str(rescales).lower()} rescale_factor={factor:g}"
-        return Statistics.unusable(
+        return PixelStatistics.unusable(
             source,
             f"the image processor of the {source} has {stated}, and pixels are divided by 255 here",
         )
     if not getattr(processor, "do_normalize", True):
-        return Statistics.of_weights(
+        return PixelStatistics.from_weights(
             [0.0] * in_channels, [1.0] * in_channels, f"{source}, do_normalize=false", in_channels
         )
     mean, std = (
         _per_channel(getattr(processor, name, None)) for name in ("image_mean", "image_std")
     )
     if not mean or len(mean) != len(std):
-        return Statistics.unusable(
+        return PixelStatistics.unusable(
             source,
             f"the image processor of the {source} states no image_mean and image_std that belong"
             " together",
         )
     space = "BGR" if getattr(processor, "do_flip_channel_order", False) else "RGB"
-    return Statistics.of_weights(mean, std, source, in_channels, input_space=space)
+    return PixelStatistics.from_weights(mean, std, source, in_channels, input_space=space)
 
 
 def _per_channel(value: Any) -> list[float]:
@@ -146,7 +146,7 @@ def _per_channel(value: Any) -> list[float]:
 
 
 def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
-    differ = [key for key in SHAPE if getattr(other, key, None) != getattr(own, key)]
+    differ = [key for key in SHAPE_KEYS if getattr(other, key, None) != getattr(own, key)]
     if differ:
         said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
         raise UserError(
@@ -155,7 +155,7 @@ def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
         )
 
 
-def _fill_missing(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
+def _load_matching(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
     own = net.state_dict()
     for name, value in stored.items():
         if (
@@ -185,13 +185,13 @@ def _fill_missing(net: nn.Module, stored: dict[str, Tensor], weights: str, whole
     net.load_state_dict(own | fits)
 
 
-BACKBONE = {  # keys of transformers' SwinConfig, which checks none of them
-    "patch_size": Count,
-    "embed_dim": Count,
-    "depths": Sequence[Count],
-    "num_heads": Sequence[Count],
-    "window_size": Count,
-    "mlp_ratio": Positive,
+BACKBONE_ARGUMENT_TYPES = {  # keys of transformers' SwinConfig, which checks none of them
+    "patch_size": PositiveInt,
+    "embed_dim": PositiveInt,
+    "depths": Sequence[PositiveInt],
+    "num_heads": Sequence[PositiveInt],
+    "window_size": PositiveInt,
+    "mlp_ratio": PositiveFloat,
     "drop_path_rate": Fraction,
     "hidden_dropout_prob": Fraction,
     "attention_probs_dropout_prob": Fraction,
@@ -232,9 +232,9 @@ class UperNet(nn.Module):
         self,
         backbone: Mapping[str, Any],
         weights: str | None = None,
-        classes: Count = 1,
-        in_channels: Count = 1,
-        hidden_size: Count = 512,
+        classes: PositiveInt = 1,
+        in_channels: PositiveInt = 1,
+        hidden_size: PositiveInt = 512,
         auxiliary: bool = True,
         norm: Literal["batch", "group"] = "batch",
         gradient_checkpointing: bool = False,
@@ -243,10 +243,10 @@ class UperNet(nn.Module):
         from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
 
         for name, value in backbone.items():
-            check_value(f"backbone.{name}", value, BACKBONE.get(name, Any))
+            check_value(f"backbone.{name}", value, BACKBONE_ARGUMENT_TYPES.get(name, Any))
         _check_window_size(backbone)
         try:
-            swin = SwinConfig(**backbone, num_channels=in_channels, out_features=STAGES)  # type: ignore[call-arg]
+            swin = SwinConfig(**backbone, num_channels=in_channels, out_features=SWIN_STAGES)  # type: ignore[call-arg]
             sizes = {
                 "hidden_size": hidden_size,
                 "num_labels": classes,
@@ -257,9 +257,9 @@ class UperNet(nn.Module):
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"module.net.backbone={dict(backbone)} is no Swin that can be built"
-                f" ({_stage_line(error)}); correct it"
+                f" ({_short_error(error)}); correct it"
             ) from error
-        self.statistics: Statistics | None = (
+        self.statistics: PixelStatistics | None = (
             None if weights is None else load_upernet_weights(whole, weights)
         )
         self.encoder, self.decode_head, self.auxiliary_head = (
@@ -357,5 +357,5 @@ def _checkpoint_blocks(encoder: nn.Module) -> None:
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
 
 
-def _stage_line(error: Exception) -> str:
+def _short_error(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")[:160]

@@ -36,7 +36,7 @@ def _draw_curves(
     several = len(next(iter(evidence.values())).classes) > 1
     for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
         for c, name in enumerate(seen.classes):
-            decided = seen.decided(c)
+            decided = seen.decision(c)
             if len(seen) and 0 < decided.positive.sum() < len(seen):
                 style = line_style(c) if several else {"color": COLORS[split]}
                 thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import LEVELS, bin_probability
-from evaluation.metrics.segmentation import chunks, dice, pixel_counts
+from evaluation.logit_histogram import N_BINS, bin_probability
+from evaluation.metrics.segmentation import dice, image_chunks, pixel_counts
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, pixel_pr_curve
 from reporting.figures.style import COLORS, INK, figure, legend
 
@@ -44,7 +44,7 @@ def mean_dice_curve(
     seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = CURVE_BINS
 ) -> np.ndarray:
     """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
-    few = chunks(len(seen))
+    few = image_chunks(len(seen))
     return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
         1, len(seen)
     )
@@ -138,7 +138,7 @@ def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> 
 
 
 def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
-    probability = bin_probability(np.arange(LEVELS) + 0.5)
+    probability = bin_probability(np.arange(N_BINS) + 0.5)
     bins = np.minimum((probability * 10).astype(int), 9)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
     for split, seen in evidence.items():
@@ -162,7 +162,7 @@ def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
 def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     edges = np.linspace(0, 1, 21).tolist()
     for split, seen in evidence.items():
-        decided = [seen.decided(c) for c in range(len(seen.classes))]
+        decided = [seen.decision(c) for c in range(len(seen.classes))]
         there: Any = [
             d.positive | d.predicted if len(decided) > 1 else slice(None) for d in decided
         ]

@@ -65,7 +65,7 @@ def masks(
         group_is="patient",
     )
     module = SegmentationRule(classes)
-    module.numbers = torch.tensor([rule] * classes, dtype=torch.float64)
+    module.values = torch.tensor([rule] * classes, dtype=torch.float64)
     grey = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
     batch, kind, cases = (
         {"image": grey, "mask": truth, "content": [ContentBox(0, 0, 32, 32)] * images},

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import read_manifest
 from lightning_modules.classification import ClassificationModule
@@ -103,7 +103,7 @@ def test_masks_are_those_of_accepted_boxes_and_test_is_judged_by_the_truth(bone_
             within[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = (
                 True
             )
-        pixels = decode(mask, 128, 32)[..., 0] > 0
+        pixels = decode_rle(mask, 128, 32)[..., 0] > 0
         assert pixels.any() and not (pixels & ~within).any()
     for id, mask in zip(
         *(rows[rows["split"] == "test"][name] for name in ("id", "mask")), strict=True

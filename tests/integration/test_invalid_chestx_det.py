@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from datamodules.phantoms import chestx_det
-from datamodules.phantoms.chest_findings import KINDS
+from datamodules.phantoms.chest_findings import FINDING_KINDS
 from tests.conftest import DEMO, folder_hash
 from tests.unit.datamodules.test_chestx_det import DRAWN, WARTS
 
@@ -24,7 +24,7 @@ WORDS = [
     "experiment=upernet_chestx_det",
     "module/net=unet",
     NET,
-    f"module.classes=[{','.join(KINDS)}]",
+    f"module.classes=[{','.join(FINDING_KINDS)}]",
     "image_size=64",
     "evaluation_size=64",
     "datamodule.batch_size=10",
@@ -215,10 +215,14 @@ def test_a_run_counts_its_warts_and_scores_each_class_and_their_mean(root, cli, 
     found = json.loads((tmp_path / "run/report.json").read_text())
     assert {reason: case["count"] for reason, case in found["data"]["cleaning"].items()} == WARTS
     scores = found["scores"]["test"]
-    assert set(scores) == {*KINDS, "mean of classes"} and set(found["rule"]) == set(KINDS)
+    assert set(scores) == {*FINDING_KINDS, "mean of classes"} and set(found["rule"]) == set(
+        FINDING_KINDS
+    )
     for name in ("dice_lesions", "average_precision"):
         known = [
-            scores[kind][name]["value"] for kind in KINDS if scores[kind][name]["value"] is not None
+            scores[kind][name]["value"]
+            for kind in FINDING_KINDS
+            if scores[kind][name]["value"] is not None
         ]
         assert scores["mean of classes"][name]["value"] == pytest.approx(sum(known) / len(known))
         assert (
@@ -227,5 +231,5 @@ def test_a_run_counts_its_warts_and_scores_each_class_and_their_mean(root, cli, 
         )
     positive = found["data"]["splits"]["test"]["positive"]
     syms = [set(entry["syms"]) for entry in json.loads((root / "ChestX_Det_test.json").read_text())]
-    assert positive == {kind: sum(kind in one for one in syms) for kind in KINDS}
+    assert positive == {kind: sum(kind in one for one in syms) for kind in FINDING_KINDS}
     assert scores["Effusion"]["dice_lesions"]["n"] == positive["Effusion"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import run
 from datamodules.formats.image_io import read_image
-from datamodules.formats.rle import decode, from_siim
+from datamodules.formats.rle import decode_rle, decode_siim
 from datamodules.loading.letterbox import Letterbox
 from datamodules.pneumothorax import read_siim_csv
 from evaluation.evidence import read_evidence
@@ -112,8 +112,8 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def truth_of(root: Path, id: str) -> np.ndarray:
-    rle = from_siim(read_siim_csv(root / "train-rle.csv")[id], 64, 64)
-    return decode([rle], 64, 64)[..., 0] > 0
+    rle = decode_siim(read_siim_csv(root / "train-rle.csv")[id], 64, 64)
+    return decode_rle([rle], 64, 64)[..., 0] > 0
 
 
 def rule_of(checkpoint: Path) -> np.ndarray:
@@ -134,7 +134,7 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
     )
     for id, mask in masks.items():
         assert np.array_equal(
-            decode([from_siim(table[id], *mask.shape)], *mask.shape)[..., 0] * 255, mask
+            decode_rle([decode_siim(table[id], *mask.shape)], *mask.shape)[..., 0] * 255, mask
         )
         # but for pixels within .02 of a byte's edge, where one sum rounds up and another down
         differs = (drawn(by_hand[id], rule) != (mask > 0)) & (
@@ -171,7 +171,8 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
     starts = read_siim_csv(tmp_path / "starts/predictions/submission.csv")
     assert all(
         np.array_equal(
-            decode([from_siim(starts[id], 64, 64, relative=False)], 64, 64)[..., 0] * 255, masks[id]
+            decode_rle([decode_siim(starts[id], 64, 64, relative=False)], 64, 64)[..., 0] * 255,
+            masks[id],
         )
         for id in masks
     )

@@ -369,7 +369,7 @@ def test_a_plateau_that_has_lowered_the_rate_keeps_it_low():
 
     live, fresh = pair(1e-3, 0.1, 0.0), pair(2e-3, 0.5, 0.1)
     live["optimizer"].param_groups[0]["lr"] = 1e-5
-    apply_hyperparameters(fresh, live["optimizer"], live["lr_scheduler"]["scheduler"], before=0.5)
+    apply_hyperparameters(fresh, live["optimizer"], live["lr_scheduler"]["scheduler"], lr_ratio=0.5)
     group = live["optimizer"].param_groups[0]
     assert (
         group["lr"] == pytest.approx(2e-5)

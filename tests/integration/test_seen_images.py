@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lightning_modules.training_record import KEY
+from lightning_modules.training_record import RECORD_KEY
 from tests.conftest import SMALL, SMALL_LABELS
 
 FIT = ["trainer.max_epochs=1", "datamodule.batches_per_epoch=2"]
@@ -85,7 +85,7 @@ def test_a_split_drawn_anew_is_refused_with_the_number_and_the_names(
 
 def test_a_checkpoint_records_hashes_and_never_names(radiographs, trained):
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
-    record, split = checkpoint[KEY], _split(radiographs, 1)
+    record, split = checkpoint[RECORD_KEY], _split(radiographs, 1)
     seen = split.index[split != "test"]
     assert record["ids"] == sorted(sha256(id.encode()).hexdigest() for id in seen)
     assert record["content"] == sorted(
@@ -175,7 +175,7 @@ def test_weights_that_a_training_starts_from_are_remembered(
     )  # without a test nothing is lost
     assert code == 0, said
     first, second = (
-        torch.load(folder / "checkpoints/best.ckpt", weights_only=True)[KEY]
+        torch.load(folder / "checkpoints/best.ckpt", weights_only=True)[RECORD_KEY]
         for folder in (trained, tmp_path / "second")
     )
     assert set(first["content"]) < set(second["content"]) and set(first["ids"]) < set(second["ids"])
@@ -247,7 +247,7 @@ def test_a_checkpoint_without_a_record_is_tested_only_where_leaks_are_allowed(
 ):
     path = trained / "checkpoints/best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint[KEY]
+    del checkpoint[RECORD_KEY]
     torch.save(checkpoint, path)
     steps.clear()
     code, said = _again(cli, radiographs, trained, "datamodule.seed=1", folder=tmp_path / "b")
@@ -310,8 +310,8 @@ def test_test_and_predict_refuse_what_means_something_else(
     assert code == 0, said
     path = tmp_path / "a/checkpoints/best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint[KEY]["classes"] = (
-        ["lesion"] if case == "another class" else checkpoint[KEY]["classes"]
+    checkpoint[RECORD_KEY]["classes"] = (
+        ["lesion"] if case == "another class" else checkpoint[RECORD_KEY]["classes"]
     )
     torch.save(checkpoint, path)
     steps.clear()
@@ -430,4 +430,4 @@ def test_the_artifact_of_wandb_keeps_the_record(trained):
 
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     kept = strip_checkpoint(checkpoint)
-    assert kept[KEY] == checkpoint[KEY] and "settings" not in kept
+    assert kept[RECORD_KEY] == checkpoint[RECORD_KEY] and "settings" not in kept

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
-from datamodules.arguments import Fraction, NonNegative, Number, validated
+from datamodules.arguments import FiniteFloat, Fraction, NonNegativeFloat, validated
 from weak_supervision.segmenters.base import Masks, box_to_slices
 
 MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
@@ -152,7 +152,7 @@ def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
     return max(0.0, (within - without) / max(within + without, 1e-6))
 
 
-ContrastFraction = Annotated[Number, Field(ge=0.01, le=1)]  # of the contrast
+ContrastFraction = Annotated[FiniteFloat, Field(ge=0.01, le=1)]  # of the contrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +185,13 @@ class ClassicalSegmenter(ABC):
         UserError: a number that is impossible.
     """
 
-    sigma: Annotated[Number, Field(ge=0, le=100)] = 1.5
-    reach: Annotated[Number, Field(ge=0.01, le=100)] = 0.35
-    blob: Annotated[Number, Field(ge=1.1, le=100)] = 4.0
+    sigma: Annotated[FiniteFloat, Field(ge=0, le=100)] = 1.5
+    reach: Annotated[FiniteFloat, Field(ge=0.01, le=100)] = 0.35
+    blob: Annotated[FiniteFloat, Field(ge=1.1, le=100)] = 4.0
     context: Annotated[int, Field(ge=0, le=1000)] = 8
     background: Fraction = 0.4
     sure: ContrastFraction = 0.8
-    margin: Annotated[Number, Field(ge=0, le=10)] = 0.0
+    margin: Annotated[FiniteFloat, Field(ge=0, le=10)] = 0.0
     working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
@@ -287,7 +287,7 @@ class RandomWalkerSegmenter(ClassicalSegmenter):
         UserError: a number that is impossible.
     """
 
-    beta: NonNegative = 200.0
+    beta: NonNegativeFloat = 200.0
 
     def segment(self, blob: Blob) -> np.ndarray:
         """Return the lesion's pixels, bool `h x w`."""

@@ -307,9 +307,9 @@ def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
 ):
     from datamodules.base import ServingDataModule
 
-    sizes, own = [], ServingDataModule.trained_image_size
+    sizes, own = [], ServingDataModule.current_image_size
     monkeypatch.setattr(
-        ServingDataModule, "trained_image_size", lambda self: sizes.append(own(self)) or sizes[-1]
+        ServingDataModule, "current_image_size", lambda self: sizes.append(own(self)) or sizes[-1]
     )
     stages = [{"epochs": 1, "image_size": 64}]
     fit(cli, tmp_path / "run", thorax, stages)

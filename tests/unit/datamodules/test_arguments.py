@@ -14,13 +14,13 @@ from pydantic import Field
 from callbacks.curriculum_stage import StageConfig
 from datamodules.arguments import (
     ArgumentError,
-    Count,
     Fraction,
     FractionRange,
     Names,
+    PositiveInt,
     check_partial,
-    meaning,
-    plain,
+    describe_annotation,
+    format_config_value,
     validated,
 )
 from datamodules.errors import UserError
@@ -161,7 +161,7 @@ def test_a_value_that_means_nothing_is_refused_and_named(target, name, wrong):
 @pytest.mark.parametrize("name", [*TRAINER, *ROOT])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_keys_of_the_trainer_and_of_the_root_are_checked(name, wrong, cli, steps, export):
-    switch = wrong == "true" and "true or false" in meaning({**TRAINER, **ROOT}[name])
+    switch = wrong == "true" and "true or false" in describe_annotation({**TRAINER, **ROOT}[name])
     text = wrong in ("misspelt", "off") and name in (
         "accelerator",
         "devices",
@@ -177,12 +177,12 @@ def test_keys_of_the_trainer_and_of_the_root_are_checked(name, wrong, cli, steps
     )
     code, said = cli(
         "experiment=unetpp_brain_tumor",
-        f"{new}{key}={plain(WRONG[wrong])}",
+        f"{new}{key}={format_config_value(WRONG[wrong])}",
         f"datamodule.root={export}",
     )
     assert (
         (code, steps) == (2, [])
-        and f"{key}={plain(WRONG[wrong])} is not allowed; it must be " in said
+        and f"{key}={format_config_value(WRONG[wrong])} is not allowed; it must be " in said
         and len(said.strip().splitlines()) == 1
     )
 
@@ -288,7 +288,7 @@ class Example(Base):
         sizes: Annotated[list[int], Field(min_length=1)] = [1],  # noqa: B006
         names: Names = ("a",),
         span: FractionRange | None = None,
-        of: dict[str, Count] | None = None,
+        of: dict[str, PositiveInt] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)

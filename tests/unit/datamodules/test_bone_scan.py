@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datamodules.bone_scan import BoneScanDataModule, join_views, parse_folder
+from datamodules.bone_scan import BoneScanDataModule, group_patients, parse_folder_name
 from datamodules.formats.image_io import read_image
 from datamodules.phantoms import bone_scan
 from tests.conftest import folder_hash
@@ -80,7 +80,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_part_side_and_view_are_read_from_a_folders_name(name):
-    assert parse_folder(name) == NAMES[name]
+    assert parse_folder_name(name) == NAMES[name]
 
 
 def test_the_index_holds_every_folder_that_labels_its_images(tmp_path):
@@ -206,7 +206,7 @@ def test_identical_patients_and_copies_are_one_group(tmp_path):
 @given(st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=3), max_size=6))
 def test_joined_numbers_are_the_connected_ones(together):
     numbers = [str(number) for number in range(10)]
-    group = join_views(numbers, [[str(number) for number in some] for some in together])
+    group = group_patients(numbers, [[str(number) for number in some] for some in together])
     reached = {number: {number} for number in range(10)}
     for _ in range(10):
         for some in together:

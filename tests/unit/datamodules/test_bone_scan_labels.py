@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.bone_scan import read_labels
+from datamodules.bone_scan import read_bone_labels
 from datamodules.errors import ManifestError
 
 WRITTEN = {
@@ -20,21 +20,21 @@ WRITTEN = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_encodings_and_line_ends_make_no_difference(name, tmp_path):
     (tmp_path / "a.txt").write_bytes(WRITTEN[name])
-    labels = read_labels(tmp_path / "a.txt")
+    labels = read_bone_labels(tmp_path / "a.txt")
     assert (
-        labels.of == {"1.jpg": 0, "2.jpg": 1}
-        and labels.line == {"1.jpg": 1, "2.jpg": 2}
-        and labels.blank == 0
+        labels.by_file == {"1.jpg": 0, "2.jpg": 1}
+        and labels.line_numbers == {"1.jpg": 1, "2.jpg": 2}
+        and labels.n_blank == 0
     )
 
 
 def test_blank_lines_and_repeats_are_counted_and_keep_the_line_numbers(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"1.jpg\t0\n\n2.jpg\t1\n1.jpg\t0\n \n")
-    labels = read_labels(tmp_path / "a.txt")
+    labels = read_bone_labels(tmp_path / "a.txt")
     assert (
-        labels.of == {"1.jpg": 0, "2.jpg": 1}
-        and labels.line["2.jpg"] == 3
-        and (labels.blank, labels.repeated) == (2, ["1.jpg"])
+        labels.by_file == {"1.jpg": 0, "2.jpg": 1}
+        and labels.line_numbers["2.jpg"] == 3
+        and (labels.n_blank, labels.repeated) == (2, ["1.jpg"])
     )
 
 
@@ -53,7 +53,7 @@ def test_what_is_written_is_read(tmp_path_factory, numbers, data, end, encoding)
     path.write_bytes(
         "".join(f"{name}\t{label}{end}" for name, label in written.items()).encode(encoding)
     )
-    assert read_labels(path).of == written
+    assert read_bone_labels(path).by_file == written
 
 
 BAD = {
@@ -80,5 +80,5 @@ def test_a_wrong_line_is_refused_in_a_sentence(name, tmp_path):
     content, said = BAD[name]
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(ManifestError, match=said) as error:
-        read_labels(tmp_path / "a.txt")
+        read_bone_labels(tmp_path / "a.txt")
     assert "\n" not in str(error.value)

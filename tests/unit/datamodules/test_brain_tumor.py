@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.brain_tumor import BrainTumorDataModule, original_name
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 
 
 def module(root, tmp_path, **more):
@@ -49,7 +49,7 @@ def test_parts_are_merged_into_one_mask_and_counted(export, tmp_path):
         image["file_name"] for image in content["images"] if image["id"] == first["image_id"]
     )
     with_part, without = (
-        decode(d.table.rles(d.table.rows["id"].tolist().index(f"train/{name}")), 96, 96)[..., 0]
+        decode_rle(d.table.rles(d.table.rows["id"].tolist().index(f"train/{name}")), 96, 96)[..., 0]
         for d in (data, plain)
     )
     assert with_part[2:6, 2:8].all() and np.array_equal(with_part[7:], without[7:])

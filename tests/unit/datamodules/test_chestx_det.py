@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from datamodules.chestx_det import ChestXDetDataModule
-from datamodules.phantoms.chest_findings import KINDS
-from datamodules.phantoms.chestx_det import FIRST, films, write
+from datamodules.phantoms.chest_findings import FINDING_KINDS
+from datamodules.phantoms.chestx_det import FIRST_NUMBER, draw_images, write
 from datamodules.sampling.strata import NO_LESION, compute_strata
 from tests.conftest import folder_hash
 
@@ -36,7 +36,7 @@ def root(tmp_path_factory):
 def data(tmp_path):
     """Makes the datamodule of a folder."""
     fixed = {"cache_dir": str(tmp_path / "cache"), "image_size": DRAWN["size"]}
-    return lambda root, classes=KINDS, **more: ChestXDetDataModule(
+    return lambda root, classes=FINDING_KINDS, **more: ChestXDetDataModule(
         root=str(root), classes=classes, **fixed, **more
     )
 
@@ -50,12 +50,12 @@ def truth_of(film, place: int) -> np.ndarray:
 
     In every fifth image the first consolidation, if any, is also outlined as an effusion.
     """
-    truth = np.zeros((*film.image.shape, len(KINDS)), np.uint8)
+    truth = np.zeros((*film.image.shape, len(FINDING_KINDS)), np.uint8)
     for kind, mask in film.findings:
-        truth[..., KINDS.index(kind)] |= mask
+        truth[..., FINDING_KINDS.index(kind)] |= mask
     patches = [mask for kind, mask in film.findings if kind == "Consolidation"]
     if place % 5 == 0 and patches:
-        truth[..., KINDS.index("Effusion")] |= patches[0]
+        truth[..., FINDING_KINDS.index("Effusion")] |= patches[0]
     return truth
 
 
@@ -67,16 +67,16 @@ def test_every_class_s_mask_is_the_union_of_its_drawn_findings_and_the_folder_is
     made.prepare_data()
     assert (
         folder_hash(root) == before
-        and made.table.classes == KINDS
+        and made.table.classes == FINDING_KINDS
         and made.table.group_is == "image"
         and len(made.table) == 70
     )
-    places = [int(Path(id).stem) - FIRST for id in made.table.rows["id"]]
+    places = [int(Path(id).stem) - FIRST_NUMBER for id in made.table.rows["id"]]
     differing = overlapping = 0
     for row, (place, film) in enumerate(
-        zip(places, films(places, DRAWN["size"], 2.0, 1), strict=True)
+        zip(places, draw_images(places, DRAWN["size"], 2.0, 1), strict=True)
     ):
-        truth, expected = made.cache.truth(row, len(KINDS)), truth_of(film, place)
+        truth, expected = made.cache.truth(row, len(FINDING_KINDS)), truth_of(film, place)
         differing += not np.array_equal(truth, expected)
         overlapping += bool((truth.sum(2) > 1).any())
         assert made.table.rows["label"].iat[row] == expected.any((0, 1)).astype(int).tolist()
@@ -89,7 +89,7 @@ def test_what_was_mended_or_left_out_is_counted(root, data):
     made.manifest()
     assert {reason: case["count"] for reason, case in made.cleaning.as_dict().items()} == WARTS
     missing = made.cleaning.as_dict()["annotated image that is missing: left out"]["examples"]
-    assert missing == [f"train/{FIRST + 70}.png"]
+    assert missing == [f"train/{FIRST_NUMBER + 70}.png"]
 
 
 def test_the_set_s_test_is_kept_and_val_is_made_of_train(root, data):
@@ -102,7 +102,7 @@ def test_the_set_s_test_is_kept_and_val_is_made_of_train(root, data):
     )
     empty = {f"train/{entry['file_name']}" for entry in entries(root, "train") if not entry["syms"]}
     assert set(rows["id"][(rows["stratum"] == NO_LESION) & (rows["split"] != "test")]) == empty - {
-        f"train/{FIRST + 70}.png"
+        f"train/{FIRST_NUMBER + 70}.png"
     }
     anew = data(root, split="group").table.rows
     assert (anew["split"] == "test").sum() == 7 and (anew["split"] != rows["split"]).any()
@@ -140,7 +140,9 @@ def test_a_subset_of_classes_in_its_own_order(root, data):
     assert some.table.classes == ("Mass", "Effusion")
     assert np.array_equal(
         some.cache.areas,
-        np.asarray(whole.cache.areas)[:, [KINDS.index("Mass"), KINDS.index("Effusion")]],
+        np.asarray(whole.cache.areas)[
+            :, [FINDING_KINDS.index("Mass"), FINDING_KINDS.index("Effusion")]
+        ],
     )
     shown = np.asarray(some.cache.areas) > 0
     assert ((some.table.rows["stratum"] == NO_LESION) == ~shown.any(1)).all() and np.array_equal(
@@ -155,6 +157,6 @@ def test_strata_go_by_an_image_s_rarest_class(root, data):
         for split in ("train", "test")
         for e in entries(root, split)
     }
-    often = {name: sum(syms.count(name) for syms in findings.values()) for name in KINDS}
+    often = {name: sum(syms.count(name) for syms in findings.values()) for name in FINDING_KINDS}
     for id, stratum in zip(rows["id"], rows["stratum"], strict=True):
         assert stratum == (min(findings[id], key=often.get) if findings[id] else NO_LESION)

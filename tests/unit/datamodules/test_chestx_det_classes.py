@@ -10,11 +10,11 @@ import yaml
 from PIL import Image
 
 from datamodules.augmentation import chest
-from datamodules.chestx_det import CLASSES, ChestXDetDataModule
+from datamodules.chestx_det import FINDING_CLASSES, ChestXDetDataModule
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.mask_images import read_mask
 from datamodules.image_size import SampleKey
-from datamodules.phantoms.chest_findings import KINDS
+from datamodules.phantoms.chest_findings import FINDING_KINDS
 from datamodules.phantoms.chestx_det import write
 from tests.unit.datamodules.test_chestx_det import DRAWN, entries
 
@@ -44,8 +44,10 @@ def thirteen(root, tmp_path):
     for split in ("train", "test"):
         read = entries(root, split)
         for entry in read:
-            kinds = [KINDS.index(name) for name in entry["syms"]]
-            entry["syms"] = [CLASSES[(kind + more) % 13] for more in (0, 6, 12) for kind in kinds]
+            kinds = [FINDING_KINDS.index(name) for name in entry["syms"]]
+            entry["syms"] = [
+                FINDING_CLASSES[(kind + more) % 13] for more in (0, 6, 12) for kind in kinds
+            ]
             entry["boxes"], entry["polygons"] = entry["boxes"] * 3, entry["polygons"] * 3
         (folder / f"ChestX_Det_{split}.json").write_text(json.dumps(read))
     return folder
@@ -54,7 +56,7 @@ def thirteen(root, tmp_path):
 def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
     made = data(thirteen, classes=None)
     made.prepare_data()
-    assert made.table.classes == CLASSES
+    assert made.table.classes == FINDING_CLASSES
     made.augmentation = chest(flip=0.5, rotate_degrees=10, affine=1.0, elastic=1.0)
     plain, train = made.dataset(evaluation=True), made.dataset(evaluation=False)
     row = int(np.argmax((np.asarray(made.cache.areas) > 0).sum(1)))
@@ -103,8 +105,8 @@ def test_a_masks_picture_cannot_hold_thirteen_classes(tmp_path):
 def test_the_experiment_names_the_classes_as_the_files_do():
     module = yaml.safe_load((CONF / "experiment/upernet_chestx_det.yaml").read_text())["module"]
     demo = yaml.safe_load((CONF / "scale/demo_of/upernet_chestx_det.yaml").read_text())["module"]
-    assert module["classes"] == list(CLASSES) and module["net"]["classes"] == 13
-    assert demo["classes"] == list(KINDS) and demo["net"]["classes"] == len(KINDS)
+    assert module["classes"] == list(FINDING_CLASSES) and module["net"]["classes"] == 13
+    assert demo["classes"] == list(FINDING_KINDS) and demo["net"]["classes"] == len(FINDING_KINDS)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from datamodules.chestx_det import CLASSES, Finding, outline_rle, read_chestx_det
+from datamodules.chestx_det import FINDING_CLASSES, Finding, outline_rle, read_chestx_det
 from datamodules.errors import ManifestError
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 
 HEIGHT, WIDTH = 90, 120
 
@@ -17,7 +17,9 @@ HEIGHT, WIDTH = 90, 120
 def filled(points, height=HEIGHT, width=WIDTH):
     rle, cut = outline_rle(Finding("Mass", None, points), height, width, "a.json: 'a.png'")
     return (
-        np.zeros((height, width), np.uint8) if rle is None else decode([rle], height, width)[..., 0]
+        np.zeros((height, width), np.uint8)
+        if rle is None
+        else decode_rle([rle], height, width)[..., 0]
     ), cut
 
 
@@ -113,7 +115,7 @@ def test_an_outline_without_area_is_no_mask():
     ],
 )
 def test_a_box_agrees_to_within_two_pixels(box, agrees):
-    assert Finding("Mass", box, [(2, 3), (12, 5), (7, 13)]).box_agrees == agrees
+    assert Finding("Mass", box, [(2, 3), (12, 5), (7, 13)]).box_matches_polygon == agrees
 
 
 def test_a_file_is_read_in_its_order(tmp_path):
@@ -130,11 +132,11 @@ def test_a_file_is_read_in_its_order(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(entries))
     found = read_chestx_det(tmp_path / "a.json")
     assert list(found) == ["9.png", "1.png"] and found["1.png"] == []
-    assert [(f.name, f.polygon, f.box_agrees) for f in found["9.png"]] == [
+    assert [(f.name, f.polygon, f.box_matches_polygon) for f in found["9.png"]] == [
         ("Mass", [(1, 1), (5, 1), (5, 6)], True),
         ("Diffuse Nodule", [(1, 1), (5, 1), (5, 6)], False),
     ]
 
 
 def test_there_are_thirteen_classes_in_the_order_of_the_alphabet():
-    assert len(set(CLASSES)) == 13 and sorted(CLASSES) == list(CLASSES)
+    assert len(set(FINDING_CLASSES)) == 13 and sorted(FINDING_CLASSES) == list(FINDING_CLASSES)

@@ -9,8 +9,8 @@ import pytest
 from pydicom import dcmread
 
 from datamodules.errors import ManifestError
-from datamodules.formats.rle import as_siim, from_siim, to_siim
-from datamodules.phantoms.pneumothorax import draw_all
+from datamodules.formats.rle import decode_siim, encode_siim, rle_to_siim
+from datamodules.phantoms.pneumothorax import draw_images
 from datamodules.pneumothorax import PneumothoraxDataModule, read_siim_csv, write_siim_csv
 from tests.conftest import THORAX, folder_hash
 
@@ -30,7 +30,7 @@ def data(tmp_path):
 def drawn():
     return {
         one.name: one
-        for one in draw_all(THORAX["images"], SIZE, THORAX["positive"], True, THORAX["seed"])
+        for one in draw_images(THORAX["images"], SIZE, THORAX["positive"], True, THORAX["seed"])
     }
 
 
@@ -152,12 +152,12 @@ def test_kaggle_s_layout_has_no_split_to_keep(thorax, data):
 def test_absolute_run_lengths_are_read_where_they_are_said_to_be(thorax, data, tmp_path, drawn):
     root = linked(thorax, tmp_path / "absolute")
     texts = {
-        id: as_siim(from_siim(own, SIZE, SIZE), relative=False)
+        id: rle_to_siim(decode_siim(own, SIZE, SIZE), relative=False)
         for id, own in read_siim_csv(thorax / "train-rle.csv").items()
     }
     write_siim_csv(root / "train-rle.csv", texts)
     assert {texts[name] for name, one in drawn.items()} == {
-        to_siim(one.mask, relative=False) for one in drawn.values()
+        encode_siim(one.mask, relative=False) for one in drawn.values()
     }
     made = data(root, relative=False)
     for row, id in enumerate(made.table.rows["id"]):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from datamodules.errors import ManifestError
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
 from datamodules.preparation.validate import validate_dataset
@@ -36,7 +36,7 @@ def root(tmp_path):
 def good(n):
     mask = np.zeros((*SIZE, 1), np.uint8)
     mask[10:20, 10 : 15 + n] = 1
-    return encode(mask)
+    return encode_rle(mask)
 
 
 def write(root, suffix, cell):

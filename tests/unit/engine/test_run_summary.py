@@ -42,7 +42,7 @@ def parts(tmp_path):
         pool=pool,
         plan=lambda epoch: wanted,
     )
-    data.trained_image_size, data.trained_size = (
+    data.current_image_size, data.trained_size = (
         (lambda: ImageSize.from_config(64)),
         ImageSize.from_config(32),
     )

@@ -25,8 +25,8 @@ def test_no_threshold_scores_better_than_the_one_found(pairs):
         found.score == pytest.approx(max(tried)) == pytest.approx(f1_score(y, p >= found.threshold))
     )
     assert (
-        found.trivial == (max(tried) <= f1_score(y, np.ones(len(y))) + 1e-9)
-        and found.missed is None
+        found.no_better_than_constant == (max(tried) <= f1_score(y, np.ones(len(y))) + 1e-9)
+        and found.unmet_bound is None
     )
 
 
@@ -39,7 +39,7 @@ def test_youden_and_accuracy_by_hand():
         p, y, ThresholdObjective("youden", {}, ANY)
     ).score == pytest.approx(2 / 3)
     found = search_classification_rule(p, y, ThresholdObjective("accuracy", {}, ANY))
-    assert found.score == pytest.approx(5 / 6) and found.at_half == pytest.approx(5 / 6)
+    assert found.score == pytest.approx(5 / 6) and found.score_at_half == pytest.approx(5 / 6)
     separated = search_classification_rule(
         np.array([0.1, 0.2, 0.8]), np.array([False, False, True]), ThresholdObjective("f1", {}, ANY)
     )
@@ -58,7 +58,7 @@ def test_a_bound_is_kept_at_the_best_objective_under_it():
     )
     assert (
         recall_score(y, p >= bound.threshold) >= 0.95 > recall_score(y, p >= free.threshold)
-        and bound.missed is None
+        and bound.unmet_bound is None
     )
     kept = [f1_score(y, p >= t) for t in np.unique(p) if recall_score(y, p >= t) >= 0.95]
     assert bound.score == pytest.approx(max(kept))
@@ -75,7 +75,7 @@ def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
     assert (
         found.score == pytest.approx(max(kept))
         and recall_score(y, p >= found.threshold) >= 0.85
-        and not found.trivial
+        and not found.no_better_than_constant
     )
     reverse = search_classification_rule(
         p, y, ThresholdObjective("sensitivity", {"specificity": 0.85}, ANY)
@@ -85,12 +85,12 @@ def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
     useless = search_classification_rule(
         np.full(400, 0.3), y, ThresholdObjective("specificity", {"sensitivity": 0.85}, ANY)
     )
-    assert useless.trivial
+    assert useless.no_better_than_constant
     with pytest.raises(
         UserError,
         match=(
             r"sens_atleast is unknown; take specificity with"
-            r" callbacks\.threshold_search\.at_least\.sensitivity=0\.85"
+            r" callbacks\.threshold_search\.min_metrics\.sensitivity=0\.85"
         ),
     ):
         ThresholdObjective("sens_atleast", {}, ANY)
@@ -103,14 +103,14 @@ def test_a_bound_out_of_reach_says_the_best_that_is_reached():
     )
     assert (
         "reaches specificity >= 0.9 beside sensitivity >= 0.9 on val; the best reachable is 0.5000"
-        in str(both.missed)
+        in str(both.unmet_bound)
     )
     narrow = search_classification_rule(
         p, y, ThresholdObjective("f1", {"sensitivity": 0.9}, (0.5, 0.8))
     )
     assert (
         "no threshold from 0.5 to 0.8 reaches sensitivity >= 0.9 on val; the best reachable is"
-        " 0.5000" in str(narrow.missed)
+        " 0.5000" in str(narrow.unmet_bound)
     )
     assert 0.5 <= narrow.threshold <= 0.8
 
@@ -149,7 +149,7 @@ def test_one_label_alone_leaves_nothing_to_search():
     )
     assert (
         found.threshold == 0.5
-        and found.missed is None
-        and "val shows no other label" in str(found.unsearched)
+        and found.unmet_bound is None
+        and "val shows no other label" in str(found.skip_reason)
     )
     assert fit_temperature(np.array([3.0, 2.0]), np.array([1, 1]), exclusive=False) == 1.0

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from evaluation.evidence import Evidence, SegmentationEvidence, read_evidence, write_evidence
-from evaluation.logit_histogram import logit_histograms, quantize
+from evaluation.logit_histogram import logit_histograms, quantize_logits
 
 
 def counted(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    byte = quantize(torch.from_numpy(logits)).numpy()
+    byte = quantize_logits(torch.from_numpy(logits)).numpy()
     return np.stack([np.bincount(byte[truth == side], minlength=256) for side in (0, 1)])
 
 

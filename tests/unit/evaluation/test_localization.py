@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from datamodules.errors import UserError
-from evaluation.bootstrap import group_weights
+from evaluation.bootstrap import bootstrap_weights
 from evaluation.localization import (
     Detections,
     GroundTruth,
@@ -113,7 +113,7 @@ def test_intervals_are_those_of_a_bootstrap_that_copies_images():
     split = many(40)
     seen = localised(split)
     drawn, found = resample_scores(seen, RULES), estimate_scores(seen, RULES)
-    weights = np.concatenate(list(group_weights(seen.groups, RULES.resamples, RULES.seed)))
+    weights = np.concatenate(list(bootstrap_weights(seen.groups, RULES.resamples, RULES.seed)))
     for r in range(0, 200, 20):
         copies = [
             pair for pair, times in zip(split, weights[r], strict=True) for _ in range(int(times))
@@ -144,7 +144,9 @@ def test_fewer_than_twenty_patients_with_a_lesion_have_no_interval(monkeypatch):
         and found["froc_at_1"].low is not None
         and found["dice"].low is None
     )
-    monkeypatch.setattr("evaluation.localization.BLOCK", 1000)  # a few resamples at a time
+    monkeypatch.setattr(
+        "evaluation.localization.MAX_BLOCK_WEIGHTS", 1000
+    )  # a few resamples at a time
     for name, score in estimate_scores(localised(more), RULES).items():
         assert (score.low, score.high) == pytest.approx((found[name].low, found[name].high))
 

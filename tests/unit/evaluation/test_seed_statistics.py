@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evaluation.bootstrap import bootstrap_metrics, group_weights, seed_statistics
+from evaluation.bootstrap import bootstrap_metrics, bootstrap_weights, seed_statistics
 from tests.factories.fold_runs import TEST, seen
 
 
@@ -15,7 +15,7 @@ def auc(evidence) -> float:
 def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
     arm = [seen(TEST, seed) for seed in (1, 2, 3)]
     found = seed_statistics(arm, resamples=80)["lesion"]["auc"]
-    weights = np.concatenate(list(group_weights(arm[0].groups, 80))).astype(int)
+    weights = np.concatenate(list(bootstrap_weights(arm[0].groups, 80))).astype(int)
     picked = np.random.default_rng([0, 0]).integers(3, size=(3, 80))
     truth = arm[0].labels[:, 0]
     drawn = []

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.logit_histogram import quantize
+from evaluation.logit_histogram import quantize_logits
 from evaluation.rule_search import RuleGrid, rule_scores, search_segmentation_rule
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 
 
 def brute(logits, truth, top, area, bottom, lesions_only=False):
     scores = []
-    for byte, true in zip(quantize(logits)[:, 0].numpy(), truth[:, 0].numpy(), strict=True):
+    for byte, true in zip(quantize_logits(logits)[:, 0].numpy(), truth[:, 0].numpy(), strict=True):
         if lesions_only and not true.any():
             continue
         mask = byte >= bottom if (byte >= top).mean() >= area else np.zeros_like(byte, bool)
@@ -40,7 +40,7 @@ def test_the_coupled_grid_is_a_plain_threshold():
     ]
     best = max(brute(logits, truth, k, 0, k) for k in range(122, 138))
     assert found.score == pytest.approx(best) and found.rule[0] == found.rule[2]
-    assert found.at_half == pytest.approx(brute(logits, truth, 128, 0, 128))
+    assert found.score_at_half == pytest.approx(brute(logits, truth, 128, 0, 128))
 
 
 def test_ties_take_the_middle_of_the_plateau():
@@ -50,7 +50,7 @@ def test_ties_take_the_middle_of_the_plateau():
     found = search_segmentation_rule(
         evidence_of(logits, truth), RuleGrid(None, np.zeros(1), np.arange(97, 160))
     )[0]
-    assert found.score == 1.0 and found.rule[2] == 128 and not found.trivial
+    assert found.score == 1.0 and found.rule[2] == 128 and not found.no_better_than_empty
 
 
 def test_a_rule_no_better_than_predicting_nothing_is_flagged():
@@ -60,4 +60,4 @@ def test_a_rule_no_better_than_predicting_nothing_is_flagged():
         evidence_of(-logits, truth),
         RuleGrid(np.arange(120, 160), np.array([0.0, 0.9]), np.arange(120, 140)),
     )[0]
-    assert found.trivial and found.score == pytest.approx(22 / 24)
+    assert found.no_better_than_empty and found.score == pytest.approx(22 / 24)

@@ -3,7 +3,7 @@
 import json
 import os
 
-from lightning_modules.checkpoint_io import latest_checkpoint
+from lightning_modules.checkpoint_io import latest_run
 
 
 def test_a_damaged_report_is_passed_over_and_named(tmp_path, capsys):
@@ -20,7 +20,7 @@ def test_a_damaged_report_is_passed_over_and_named(tmp_path, capsys):
         (run / "checkpoints/best.ckpt").touch()
         (run / "report.json").write_text(text)
         os.utime(run / "report.json", (number, number))
-    assert latest_checkpoint("a", tmp_path, phantom=True) == tmp_path / "a/0"
+    assert latest_run("a", tmp_path, phantom=True) == tmp_path / "a/0"
     said = capsys.readouterr().err
     assert (
         f"{tmp_path / 'a/1/report.json'} cannot be read" in said

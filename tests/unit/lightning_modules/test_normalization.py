@@ -462,7 +462,7 @@ def test_auto_takes_the_numbers_of_a_checkpoint_in_any_count(way, colored):
     if way == "init_from":
         assert checkpoint_io.load_weights(module, path)
     else:
-        checkpoint_io.check_fit(module, checkpoint_io.read_checkpoint(path), path)
+        checkpoint_io.check_compatible(module, checkpoint_io.read_checkpoint(path), path)
         module.load_state_dict(checkpoint_io.read_checkpoint(path)["state_dict"])
     if way == "members":
         assert len(ensemble.load_members(module, [path, path], "")) == 2
@@ -491,7 +491,7 @@ def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     with pytest.raises(UserError, match=said) as refusal:
         checkpoint_io.load_weights(module, path)
     with pytest.raises(UserError, match=said):
-        checkpoint_io.check_fit(module, checkpoint_io.read_checkpoint(path), path)
+        checkpoint_io.check_compatible(module, checkpoint_io.read_checkpoint(path), path)
     assert numbers(module) == (pytest.approx([0.449]), pytest.approx([0.226]))
     mend = re.search(r"; set (module\.mean=\S+) (module\.std=\S+)$", str(refusal.value))
     assert checkpoint_io.load_weights(

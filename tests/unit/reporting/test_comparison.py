@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from datamodules.errors import UserError
-from evaluation.bootstrap import PairedDifference, group_weights, paired_differences
+from evaluation.bootstrap import PairedDifference, bootstrap_weights, paired_differences
 from evaluation.evidence import write_evidence
 from reporting.comparison import compare_runs
 from reporting.ranking import BEST_ON_VAL, WORSE, significance_label
@@ -29,7 +29,7 @@ def two_runs(patients=50):
 def test_the_interval_of_a_difference_draws_the_same_patients_for_both():
     worse, better = two_runs()
     found = paired_differences([worse], [better], resamples=300)["auc"]
-    weights = np.concatenate(list(group_weights(worse.groups, 300))).astype(int)
+    weights = np.concatenate(list(bootstrap_weights(worse.groups, 300))).astype(int)
     gaps = []
     for w in weights:
         truth, first, second = (

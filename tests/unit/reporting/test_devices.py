@@ -19,7 +19,9 @@ def of(batch_sizes=(4, 4, 4), **words):
         max_epochs=len(batch_sizes),
         **words,
     )
-    trainer.datamodule = SimpleNamespace(plan=lambda epoch: EpochConfig(64, batch_sizes[epoch]))
+    trainer.datamodule = SimpleNamespace(
+        epoch_config=lambda epoch: EpochConfig(64, batch_sizes[epoch])
+    )
     return trainer
 
 

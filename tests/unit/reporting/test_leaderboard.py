@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import MEAN, PairedDifference, bootstrap_metrics, paired_differences
+from evaluation.bootstrap import CLASS_MEAN, PairedDifference, bootstrap_metrics, paired_differences
 from reporting.config_diff import config_diff, flatten_config
 from reporting.leaderboard import build_leaderboard
 from reporting.ranking import (
@@ -50,7 +50,7 @@ def test_a_difference_is_that_of_a_comparison_of_the_two_runs_alone(seen, score,
     wanted = paired_differences([seen[0]], [seen[1]])[score]
     assert found["b"]["gap"] == vars(wanted)
     each = [list(bootstrap_metrics(evidence).values())[-1][score] for evidence in seen]
-    assert len(seen[0].classes) == 1 or MEAN in bootstrap_metrics(seen[0], 2)
+    assert len(seen[0].classes) == 1 or CLASS_MEAN in bootstrap_metrics(seen[0], 2)
     for line, own in zip((found["a"], found["b"]), each, strict=True):
         assert [line["test"][key] for key in ("value", "low", "high")] == pytest.approx(
             [own.value, own.low, own.high], abs=1e-12

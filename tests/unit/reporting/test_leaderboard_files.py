@@ -128,7 +128,7 @@ def test_whatever_goes_wrong_is_one_sentence(tmp_path, capsys, monkeypatch):
 )
 def test_every_run_that_was_tested_comes_on_it(do, more, there, cli, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        tasks, "fits", lambda cfg, judges: left(Path(cfg.paths.run), labels(), 0.5) and None
+        tasks, "run_folds", lambda cfg, judges: left(Path(cfg.paths.run), labels(), 0.5) and None
     )
     code, said = cli(
         *SMALL_LABELS,

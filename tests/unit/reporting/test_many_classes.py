@@ -121,7 +121,7 @@ def test_the_rule_names_what_was_maximised_and_no_score_where_val_shows_no_such_
     numbers = search.search_rule(replace(seen, counts=counts))
     best = search.found[0]["score"]
     lesion = counts[:, 0, 1].sum(1) > 0
-    ruled = replace(seen, counts=counts).with_rule(numbers).decided(0)
+    ruled = replace(seen, counts=counts).with_rule(numbers).decision(0)
     assert (
         best == pytest.approx(dice(ruled.pixels)[lesion].mean())
         and search.found[0]["objective"] == "dice of lesions"

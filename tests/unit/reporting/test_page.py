@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from evaluation.bootstrap import MEAN, bootstrap_metrics
-from evaluation.logit_histogram import HALF, bin_probability, quantize
+from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
+from evaluation.logit_histogram import HALF_BIN, bin_probability, quantize_logits
 from evaluation.threshold_sweep import THRESHOLD_FREE
 from tests.factories.pages import slide
 from tests.unit.reporting.test_page_data import moved
@@ -38,7 +38,7 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
         slide(tab, byte)
         wanted = bootstrap_metrics(moved(seen, channel, byte), resamples=1)
         for c, score, text in tab.evaluate(VALUES):
-            own = MEAN if c == "mean" else seen.classes[int(c)]
+            own = CLASS_MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
         moving = (
@@ -64,7 +64,7 @@ def test_confusion_is_scikit_learn_s(name, made, opened):
         if name == "label":
             says, true = seen.probability[:, 0] >= bin_probability(byte), page.truth[:, 0] > 0
         else:
-            masks = quantize(torch.tensor(page.logits)).numpy()[:, 0] >= byte
+            masks = quantize_logits(torch.tensor(page.logits)).numpy()[:, 0] >= byte
             enough = masks.mean((1, 2)) >= seen.rule[:, 0, 1]
             masks, truth = masks & enough[:, None, None], page.truth[:, 0] > 0
             says, true = masks.any((1, 2)), truth.any((1, 2))
@@ -89,7 +89,7 @@ def test_the_start_is_the_rule_and_says_what_it_is(made, opened):
     assert tab.locator("#byte").input_value() == "124" and "two thresholds" in tab.inner_text(
         "body"
     )
-    slide(tab, HALF)
+    slide(tab, HALF_BIN)
     assert tab.locator("#said").inner_text() == "0.5000, byte 128, away from the rule"
     assert "rule of its own fold" in opened(made("folds").path).inner_text("#said")
     tab = opened(made("exclusive").path)

@@ -11,8 +11,8 @@ import torch
 
 from datamodules.loading.letterbox import ContentBox
 from evaluation import threshold_sweep
-from evaluation.bootstrap import MEAN, bootstrap_metrics
-from evaluation.logit_histogram import bin_probability, quantize
+from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
+from evaluation.logit_histogram import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import dice
 from evaluation.threshold_sweep import AT_RULE, THRESHOLD_FREE, sweep_means, sweep_thresholds
 from reporting import encoding
@@ -48,32 +48,32 @@ def several(kind):
 def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_follows(kind):
     seen = several(kind)
     each = [sweep_thresholds(seen, c, TASK_VIEWS[kind].at_all_thresholds) for c in range(3)]
-    mean = sweep_means(each, seen.scores)
+    mean = sweep_means(each, seen.metrics)
     for byte in (0, 60, 119, 128, 131, 140, 255, AT_RULE):
         ruled = bootstrap_metrics(seen if byte == AT_RULE else moved(seen, 1, byte), resamples=1)
-        for name, found in ((seen.classes[1], each[1].values), (MEAN, mean[1])):
-            wanted = [ruled[name][score.name].value for score in seen.scores]
+        for name, found in ((seen.classes[1], each[1].values), (CLASS_MEAN, mean[1])):
+            wanted = [ruled[name][score.name].value for score in seen.metrics]
             np.testing.assert_allclose(
                 found[:, byte], wanted, rtol=1e-12, err_msg=f"{name} at {byte}"
             )
-    fixed = [s for s, score in enumerate(seen.scores) if score.name in THRESHOLD_FREE]
+    fixed = [s for s, score in enumerate(seen.metrics) if score.name in THRESHOLD_FREE]
     for byte in (90, 128, 150):  # what was taken from the rule alone is so at any threshold
-        decided, once = moved(seen, 1, byte).decided(1), np.ones((1, len(seen)))
+        decided, once = moved(seen, 1, byte).decision(1), np.ones((1, len(seen)))
         np.testing.assert_array_equal(
-            each[1].values[fixed, byte], [seen.scores[s].value(decided, once)[0] for s in fixed]
+            each[1].values[fixed, byte], [seen.metrics[s].compute(decided, once)[0] for s in fixed]
         )
 
 
 def test_an_image_is_silent_from_the_first_threshold_at_which_nothing_is_drawn():
     seen = several("mask")
     found = sweep_thresholds(seen, 1, TASK_VIEWS["mask"].at_all_thresholds, places=[3, 0])
-    says = np.array([moved(seen, 1, byte).decided(1).predicted for byte in range(256)])
+    says = np.array([moved(seen, 1, byte).decision(1).predicted for byte in range(256)])
     assert (found.silent == np.where(says.all(0), 256, says.argmin(0))).all() and (
-        found.predicted == seen.decided(1).predicted
+        found.predicted == seen.decision(1).predicted
     ).all()
     for byte in (100, 130, 150):
         np.testing.assert_allclose(
-            found.dice[:, byte], dice(moved(seen, 1, byte).decided(1).pixels)[[3, 0]]
+            found.dice[:, byte], dice(moved(seen, 1, byte).decision(1).pixels)[[3, 0]]
         )
 
 
@@ -110,7 +110,7 @@ def test_maps_travel_without_loss_and_large_ones_shrink():
     raw = np.frombuffer(zlib.decompress(base64.b64decode(found[0])), np.uint8)
     assert size == (24, 30)
     again = np.cumsum(raw[:720].reshape(24, 30), axis=1, dtype=np.uint8)
-    assert (again == quantize(logits[1, 0, 4:28, 2:32]).numpy()).all()
+    assert (again == quantize_logits(logits[1, 0, 4:28, 2:32]).numpy()).all()
     assert (np.unpackbits(raw[720:])[:720].reshape(24, 30) == truth[1, 0, 4:28, 2:32].numpy()).all()
     large = {
         "mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8),
@@ -138,11 +138,11 @@ def test_numbers_keep_four_decimals_and_json_ends_no_script():
 
 def test_orders_rank_images_with_a_lesion_first():
     seen = evidence_of(*scene())
-    found, lesion = rankings(seen), seen.decided(0).positive
+    found, lesion = rankings(seen), seen.decision(0).positive
     area, values, some = (
         seen.truth[:, 0, 1],
-        dice(seen.decided(0).pixels),
-        int(seen.decided(0).positive.sum()),
+        dice(seen.decision(0).pixels),
+        int(seen.decision(0).positive.sum()),
     )
     assert set(found) == {"random", "worst", "best", "largest", "smallest"}
     for name, key in {"worst": values, "best": -values, "largest": -area, "smallest": area}.items():

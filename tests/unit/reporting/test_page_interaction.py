@@ -22,7 +22,7 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
     for byte in (110, 130, 255):
         slide(tab, byte)
         said = tab.locator(f"{figure} .moving").first.inner_text()
-        assert said == f"Dice {dice(moved(page.seen, 0, byte).decided(0).pixels)[i]:.4f}"
+        assert said == f"Dice {dice(moved(page.seen, 0, byte).decision(0).pixels)[i]:.4f}"
         tab.locator(f"{figure} canvas[data-at='{byte}']").first.wait_for()
         areas.append(orange(tab, first))
     assert areas[0] > 2 * areas[1] > 0 and areas[2] == 0
@@ -82,8 +82,8 @@ def test_keys_open_walk_and_close_a_case(made, opened):
 def test_cases_stand_in_the_order_that_is_asked_for(made, opened):
     page = made("mask")
     tab = opened(page.path)
-    values, area = dice(page.seen.decided(0).pixels), page.seen.truth[:, 0, 1]
-    lesion = page.seen.decided(0).positive
+    values, area = dice(page.seen.decision(0).pixels), page.seen.truth[:, 0, 1]
+    lesion = page.seen.decision(0).positive
     for name, key in (("worst", values), ("best", -values), ("largest", -area), ("smallest", area)):
         tab.locator("#orders button", has_text=name).click()
         shown = tab.evaluate(

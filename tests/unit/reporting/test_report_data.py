@@ -14,13 +14,13 @@ from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 
 def test_best_and_worst_are_ranked_among_images_with_a_lesion():
     seen = evidence_of(*scene())
-    values = dict(zip(seen.ids, dice(seen.decided(0).pixels), strict=True))
+    values = dict(zip(seen.ids, dice(seen.decision(0).pixels), strict=True))
     cases = select_cases(seen, 3)
     by_kind = {
         kind: [case.caption for case in cases if case.kind == kind]
         for kind in ("random", "worst", "best")
     }
-    lesions = sorted(values[name] for name in seen.ids[seen.decided(0).positive])
+    lesions = sorted(values[name] for name in seen.ids[seen.decision(0).positive])
     said = [f"Dice {value:.4f}" for value in lesions]
     assert (
         by_kind["worst"] == said[:3]
@@ -88,7 +88,7 @@ def test_images_that_stand_in_train_too_are_scored_apart(tmp_path):
     rule = [{"top": 0.5, "min_area": 0.0, "bottom": 0.5}]
     found = build_report(ReportInput("t", tmp_path, {"test": seen}, rule, {}), data)
     apart = found["scores"]["test_without_lookalikes"]["lesion"]["dice"]
-    assert apart["n"] == 58 and np.isclose(apart["value"], dice(seen.decided(0).pixels)[2:].mean())
+    assert apart["n"] == 58 and np.isclose(apart["value"], dice(seen.decision(0).pixels)[2:].mean())
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()
     assert (
         "2 of the test images stand in train or val too" in page and f"{apart['value']:.4f}" in page

@@ -11,7 +11,7 @@ from sklearn import metrics
 from datamodules.loading.letterbox import ContentBox
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import bin_probability, logit_histograms, quantize
+from evaluation.logit_histogram import bin_probability, logit_histograms, quantize_logits
 from evaluation.metrics.segmentation import dice
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, segmentation_tables
 from reporting.cases import Case, round_robin
@@ -53,7 +53,7 @@ def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_sci
         flat = {
             s: (
                 truth[:, c].numpy().ravel(),
-                bin_probability(quantize(logits[:, c]).numpy().ravel()),
+                bin_probability(quantize_logits(logits[:, c]).numpy().ravel()),
             )
             for s, (logits, truth, _) in scenes.items()
         }
@@ -101,7 +101,7 @@ def test_the_ring_is_where_the_rule_decides_image_by_image():
     logits, truth = scene()
     rule = (134.0, 0.04, 120.0)
     module = SegmentationRule(1)
-    module.numbers = torch.tensor([rule], dtype=torch.float64)
+    module.values = torch.tensor([rule], dtype=torch.float64)
     says, true = module(logits).numpy().ravel(), truth.numpy().ravel()
     ring = at_operating_point(evidence_of(logits, truth, rule), 0)
     assert ring == pytest.approx(
@@ -115,7 +115,7 @@ def test_the_ring_is_where_the_rule_decides_image_by_image():
 
 def test_several_classes_are_judged_by_those_that_are_there_or_said():
     _, truth, seen = many(3, seed=3)
-    decided = [seen.decided(c) for c in range(3)]
+    decided = [seen.decision(c) for c in range(3)]
     for case in select_cases(seen, 12):
         i = seen.ids.tolist().index(case.id)
         there = [c for c in range(3) if decided[c].positive[i] or decided[c].predicted[i]]

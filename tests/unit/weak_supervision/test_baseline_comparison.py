@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import Estimate, PairedDifference, group_weights
+from evaluation.bootstrap import Estimate, PairedDifference, bootstrap_weights
 from evaluation.localization import (
     Detections,
     GroundTruth,
@@ -36,7 +36,7 @@ def test_differences_are_those_of_the_same_draws_of_patients():
     found = baseline_differences(ours, theirs, RULES)
     assert set(found) == {"pointing_box", "hit_rate_centre_at_1", "hit_rate_iou_at_1", "froc_at_1"}
     gap = ours.means["pointing_box"] - theirs.means["pointing_box"]
-    weights = np.concatenate(list(group_weights(ours.groups, 300)))
+    weights = np.concatenate(list(bootstrap_weights(ours.groups, 300)))
     drawn = weights @ gap / weights.sum(1)
     assert found["pointing_box"].value == pytest.approx(gap.mean())
     assert (found["pointing_box"].low, found["pointing_box"].high) == pytest.approx(

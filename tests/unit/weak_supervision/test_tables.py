@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.formats.rle import decode, encode
+from datamodules.formats.rle import decode_rle, encode_rle
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import Manifest, read_manifest
 from weak_supervision.pipeline import ImageInfo, PseudoLabel
@@ -18,7 +18,7 @@ from weak_supervision.tables import (
 )
 
 BOX = Letterbox(8, 4, (16, 16))
-RLE = encode(np.ones((8, 4, 1), np.uint8))[0]
+RLE = encode_rle(np.ones((8, 4, 1), np.uint8))[0]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_pseudo_masks_train_and_true_masks_judge(table, tmp_path):
     ], "of the one class alone"
     mask = manifest.rows.set_index("id")["mask"]
     assert (
-        decode(mask["train1a"], 8, 4).all()
+        decode_rle(mask["train1a"], 8, 4).all()
         and mask["test0a"] is None
         and manifest.rles(manifest.rows["id"].tolist().index("test1a"))
     )

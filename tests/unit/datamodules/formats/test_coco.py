@@ -4,14 +4,14 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from datamodules.formats.coco import segmentation_rle
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 
 IMAGE = {"file_name": "a.jpg", "height": 20, "width": 30}
 
 
 def mask_of(segmentation, **more):
     rle, clipped = segmentation_rle({"id": 1, "segmentation": segmentation} | more, IMAGE, "a.json")
-    return decode([rle], 20, 30)[..., 0], clipped
+    return decode_rle([rle], 20, 30)[..., 0], clipped
 
 
 def test_a_rectangle_fills_its_pixels():

@@ -24,8 +24,8 @@ from pydicom.uid import (
 
 from datamodules.errors import ManifestError
 from datamodules.formats import dicom as module
-from datamodules.formats.dicom import dicom_size, read_dicom
-from datamodules.formats.image_io import image_size, read_image
+from datamodules.formats.dicom import read_dicom, read_dicom_size
+from datamodules.formats.image_io import read_image, read_image_size
 from tests.unit.datamodules.formats.conftest import RAMP
 
 pytestmark = pytest.mark.filterwarnings(
@@ -49,7 +49,11 @@ def smooth(side=64):
 def test_eight_bits_stay_as_they_are(dicom, syntax):
     path = dicom(syntax=syntax)
     pixels = read_dicom(path)
-    assert pixels.dtype == np.uint8 and np.array_equal(pixels, RAMP) and dicom_size(path) == (6, 8)
+    assert (
+        pixels.dtype == np.uint8
+        and np.array_equal(pixels, RAMP)
+        and read_dicom_size(path) == (6, 8)
+    )
     assert np.array_equal(read_dicom(path, path.read_bytes()), RAMP)
 
 
@@ -158,7 +162,7 @@ def test_images_are_dicoms_by_name_or_content(dicom, tmp_path):
     for name in ("image", "image.IMA", "image.png", "IMAGE.DCM"):
         other = tmp_path / name
         shutil.copy(path, other)
-        assert image_size(other) == (6, 8) and read_image(other, 1).shape == (6, 8, 1)
+        assert read_image_size(other) == (6, 8) and read_image(other, 1).shape == (6, 8, 1)
         assert np.array_equal(
             read_image(other, 3, other.read_bytes()), np.repeat(RAMP[..., None], 3, axis=2)
         )
@@ -167,7 +171,7 @@ def test_images_are_dicoms_by_name_or_content(dicom, tmp_path):
 def test_a_png_called_dcm_or_a_missing_file_is_refused(tmp_path):
     png = tmp_path / "a.dcm"
     png.write_bytes(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
-    for read in (lambda path: read_image(path, 1), image_size):
+    for read in (lambda path: read_image(path, 1), read_image_size):
         with pytest.raises(ManifestError, match=r"a\.dcm is not a DICOM"):
             read(png)
         with pytest.raises(ManifestError, match="does not exist"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from datamodules.errors import ManifestError
-from datamodules.formats.rle import decode
+from datamodules.formats.rle import decode_rle
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
@@ -400,12 +400,12 @@ def test_a_lesion_may_be_large_in_some_images(tmp_path):
 
 
 def test_run_lengths_are_swapped_too_and_no_mask_stays_no_mask(tmp_path):
-    from datamodules.formats.rle import encode
+    from datamodules.formats.rle import encode_rle
 
     root = write_table(tmp_path / "data", grey(255))
     rows = pd.read_csv(root / "manifest.csv").to_dict("records")
     rows = [
-        row | {"mask": encode(1 - disc(n)[..., None]) if n not in (0, 6, 9) else None}
+        row | {"mask": encode_rle(1 - disc(n)[..., None]) if n not in (0, 6, 9) else None}
         for n, row in enumerate(rows)
     ]
     (root / "manifest.json").write_text(json.dumps({"rows": rows}))
@@ -415,7 +415,7 @@ def test_run_lengths_are_swapped_too_and_no_mask_stays_no_mask(tmp_path):
         int(disc(n).sum()) * (n not in (0, 6, 9)) for n in range(N)
     ]
     assert np.array_equal(
-        decode(data.table.rles(1), SIZE, SIZE)[..., 0], disc(1)
+        decode_rle(data.table.rles(1), SIZE, SIZE)[..., 0], disc(1)
     ) and data.table.rles(0) == [None]
 
 

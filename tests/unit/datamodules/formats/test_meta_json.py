@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from datamodules.errors import ManifestError
-from datamodules.formats.meta_json import STRATA, is_meta, is_square, write_meta
-from datamodules.formats.rle import encode
+from datamodules.formats.meta_json import STRATA, is_meta_json, is_valid_crop, write_meta_json
+from datamodules.formats.rle import encode_rle
 from datamodules.manifest.manifest import Manifest, read_manifest
 from datamodules.sampling.epoch_sampler import strata
 
@@ -105,15 +105,20 @@ def test_a_wrong_entry_is_refused_by_name(tmp_path, entry, wrong):
 def test_other_json_is_told_apart(tmp_path):
     rows = pd.DataFrame({"id": ["a"], "image": ["a.png"]})
     written = Manifest(rows).write(tmp_path / "manifest.json")
-    assert not is_meta(json.loads(written.read_text())) and read_manifest(written).rows[
+    assert not is_meta_json(json.loads(written.read_text())) and read_manifest(written).rows[
         "id"
     ].tolist() == ["a"]
-    assert not is_meta([]) and not is_meta(["a"]) and not is_meta(3) and is_meta({"a": ONE})
     assert (
-        is_square([0, -2, 3])
-        and not is_square([0, 0, 0])
-        and not is_square([0, 1.5, 3])
-        and not is_square(None)
+        not is_meta_json([])
+        and not is_meta_json(["a"])
+        and not is_meta_json(3)
+        and is_meta_json({"a": ONE})
+    )
+    assert (
+        is_valid_crop([0, -2, 3])
+        and not is_valid_crop([0, 0, 0])
+        and not is_valid_crop([0, 1.5, 3])
+        and not is_valid_crop(None)
     )
     with pytest.raises(ManifestError, match="is not a manifest that can be read"):
         meta(tmp_path, [])
@@ -124,7 +129,7 @@ def test_what_is_written_reads_back(tmp_path, suffix):
     more = {"group": "p1", "split": "train", "crop": [1, 2, 3], "cropped_mask_path": "crops/a.png"}
     table = meta(tmp_path, [ONE | more, {**NONE, "split": "val", "image_path": "/elsewhere/b.png"}])
     again = read_manifest(
-        write_meta(table.rows, table.group_is == "patient", tmp_path / "again.json")
+        write_meta_json(table.rows, table.group_is == "patient", tmp_path / "again.json")
     )
     assert (
         again.group_is == "patient"
@@ -141,7 +146,7 @@ def test_what_is_written_reads_back(tmp_path, suffix):
 
 def test_an_rle_is_no_file(tmp_path):
     rows = pd.DataFrame(
-        {"id": ["a"], "image": ["a.png"], "mask": [encode(np.ones((2, 2, 1), np.uint8))]}
+        {"id": ["a"], "image": ["a.png"], "mask": [encode_rle(np.ones((2, 2, 1), np.uint8))]}
     )
     with pytest.raises(ManifestError, match=r"mask of 'a' is an RLE.*do=\[export\]"):
-        write_meta(rows, False, tmp_path / "meta.json")
+        write_meta_json(rows, False, tmp_path / "meta.json")

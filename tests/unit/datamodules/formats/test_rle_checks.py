@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from datamodules.errors import ManifestError
 from datamodules.formats.coco import read_coco, segmentation_rle
-from datamodules.formats.rle import decode, encode
+from datamodules.formats.rle import decode_rle, encode_rle
 
 SIZE = [96, 96]
 FULL = coco_mask.frPyObjects({"size": SIZE, "counts": [10, 20, 9186]}, 96, 96)["counts"].decode()
@@ -90,7 +90,7 @@ WRONG = {
 def test_what_does_not_fill_its_image_is_not_decoded(name):
     rle, said = WRONG[name]
     with pytest.raises(ValueError, match=said):
-        decode([rle], 96, 96)
+        decode_rle([rle], 96, 96)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -141,9 +141,9 @@ def test_whole_floats_and_zero_runs_are_right():
         FULL,
         FULL.encode(),
     ):
-        mask = decode([{"size": SIZE, "counts": counts}], 96, 96)[..., 0]
+        mask = decode_rle([{"size": SIZE, "counts": counts}], 96, 96)[..., 0]
         assert mask.sum() == 20 and mask.ravel(order="F")[10:30].all()
-    assert decode([None, {"size": SIZE, "counts": [0, 9216]}], 96, 96).sum((0, 1)).tolist() == [
+    assert decode_rle([None, {"size": SIZE, "counts": [0, 9216]}], 96, 96).sum((0, 1)).tolist() == [
         0,
         9216,
     ]
@@ -156,9 +156,9 @@ masks = array_shapes(min_dims=2, max_dims=2, max_side=40).flatmap(
 
 @given(masks)
 def test_every_string_that_pycocotools_writes_is_accepted_and_means_the_same(mask):
-    rle = encode(mask[..., None])[0]
-    assert np.array_equal(decode([rle], *mask.shape)[..., 0], mask)
-    assert np.array_equal(decode([rle], *mask.shape)[..., 0], coco_mask.decode(rle))
+    rle = encode_rle(mask[..., None])[0]
+    assert np.array_equal(decode_rle([rle], *mask.shape)[..., 0], mask)
+    assert np.array_equal(decode_rle([rle], *mask.shape)[..., 0], coco_mask.decode(rle))
 
 
 @given(
@@ -170,13 +170,13 @@ def test_every_string_that_pycocotools_writes_is_accepted_and_means_the_same(mas
 @example([29_999_999, 1, 30_000_000])
 @example([1, 0, 0, 59_999_999])
 def test_runs_of_any_length_are_read_as_they_were_written(runs):
-    from datamodules.formats.rle import _runs_of_text
+    from datamodules.formats.rle import _parse_compressed_runs
 
     text = coco_mask.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"]
     assert (
-        _runs_of_text(text, sum(runs)).tolist()
+        _parse_compressed_runs(text, sum(runs)).tolist()
         == runs
-        == _runs_of_text(text.decode(), sum(runs)).tolist()
+        == _parse_compressed_runs(text.decode(), sum(runs)).tolist()
     )
 
 
@@ -189,7 +189,7 @@ def test_runs_of_any_length_are_read_as_they_were_written(runs):
 def test_any_text_is_refused_or_is_what_pycocotools_reads(text, height, width):
     rle = {"size": [height, width], "counts": text}
     try:
-        mask = decode([rle], height, width)[..., 0]
+        mask = decode_rle([rle], height, width)[..., 0]
     except ValueError as error:
         assert "RLE" in str(error) or "counts" in str(error)
     else:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.loading import cache_builder as module
 from datamodules.loading.cache_builder import build_cache
 from datamodules.manifest.manifest import Manifest
@@ -20,7 +20,7 @@ def manifest(tmp_path):
         cv2.imwrite(str(tmp_path / f"{i}.png"), image)
         mask = np.zeros((*image.shape, 2), np.uint8)
         mask[2 : 4 + i, 3:9, 0] = 1
-        rows.append({"id": str(i), "image": str(tmp_path / f"{i}.png"), "mask": encode(mask)})
+        rows.append({"id": str(i), "image": str(tmp_path / f"{i}.png"), "mask": encode_rle(mask)})
     return Manifest(pd.DataFrame(rows), classes=("a", "b"))
 
 

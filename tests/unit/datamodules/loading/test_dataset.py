@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules.augmentation import mri
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate, sample_seed
@@ -23,7 +23,7 @@ def manifest(tmp_path):
         cv2.imwrite(str(tmp_path / f"{i}.png"), random.integers(0, 255, shape, np.uint8))
         mask = np.zeros((*shape, 1), np.uint8)
         mask[20:50, 10:40] = 1
-        rows.append({"id": str(i), "image": str(tmp_path / f"{i}.png"), "mask": encode(mask)})
+        rows.append({"id": str(i), "image": str(tmp_path / f"{i}.png"), "mask": encode_rle(mask)})
     return Manifest(pd.DataFrame(rows))
 
 

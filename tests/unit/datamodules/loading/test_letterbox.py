@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.loading.letterbox import Letterbox, evaluation_grid
+from datamodules.loading.letterbox import Letterbox, evaluation_grid_size
 
 sides = st.integers(1, 3000)
 
@@ -101,7 +101,9 @@ def test_half_covered_pixels_belong_to_the_mask():
 
 
 def test_the_grid():
-    assert evaluation_grid(640, 480, "native") == (640, 480) and evaluation_grid(640, 480, 320) == (
+    assert evaluation_grid_size(640, 480, "native") == (640, 480) and evaluation_grid_size(
+        640, 480, 320
+    ) == (
         320,
         240,
     )

@@ -102,19 +102,21 @@ def test_most_are_refused(make, tmp_path):
 
 
 def test_what_is_nearly_one_grey_value():
-    from datamodules.formats.image_io import nearly_one_grey
+    from datamodules.formats.image_io import is_nearly_uniform
 
     picture = np.full((100, 100, 1), 50, np.uint8)
     picture[:50] = 52
-    assert nearly_one_grey(picture)
+    assert is_nearly_uniform(picture)
     picture[0, :9] = 255  # 9 of 10,000: less than 0.1 %
-    assert nearly_one_grey(picture)
+    assert is_nearly_uniform(picture)
     picture[0, :11] = 255
-    assert not nearly_one_grey(picture)
+    assert not is_nearly_uniform(picture)
     picture[0], picture[:50] = 50, 53
-    assert not nearly_one_grey(picture)
-    assert nearly_one_grey(np.dstack([np.full((9, 9), value, np.uint8) for value in (0, 90, 250)]))
-    assert not nearly_one_grey(np.dstack([np.zeros((64, 64), np.uint8), noise(0), noise(0)]))
+    assert not is_nearly_uniform(picture)
+    assert is_nearly_uniform(
+        np.dstack([np.full((9, 9), value, np.uint8) for value in (0, 90, 250)])
+    )
+    assert not is_nearly_uniform(np.dstack([np.zeros((64, 64), np.uint8), noise(0), noise(0)]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -26,7 +26,7 @@ def test_a_group_on_two_sides_is_named():
         check_leakage(
             table(["p1", "p2", "p1"], ["train", "train", "val"]),
             np.array([b"a", b"b", b"c"]),
-            allowed=False,
+            allow_leaks=False,
         )
 
 
@@ -35,9 +35,9 @@ def test_the_same_content_on_two_sides_is_named_or_reported():
     with pytest.raises(
         ManifestError, match=r"the same file content stands in i0 \(train\) and i1 \(test\)"
     ):
-        check_leakage(rows, digest, allowed=False)
-    assert len(check_leakage(rows, digest, allowed=True)) == 1
-    assert check_leakage(table(["1", "1"], ["train", "train"]), digest[:2], allowed=False) == []
+        check_leakage(rows, digest, allow_leaks=False)
+    assert len(check_leakage(rows, digest, allow_leaks=True)) == 1
+    assert check_leakage(table(["1", "1"], ["train", "train"]), digest[:2], allow_leaks=False) == []
 
 
 def test_planted_copies_are_found_and_others_are_not():

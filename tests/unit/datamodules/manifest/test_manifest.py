@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from datamodules.errors import ManifestError
-from datamodules.formats.rle import decode, encode
+from datamodules.formats.rle import decode_rle, encode_rle
 from datamodules.manifest.manifest import Manifest, read_manifest
 
 shapes = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3))
@@ -17,7 +17,7 @@ masks = shapes.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integer
 
 @given(masks)
 def test_rle_gives_the_mask_back(mask):
-    assert np.array_equal(decode(encode(mask), *mask.shape[:2]), mask)
+    assert np.array_equal(decode_rle(encode_rle(mask), *mask.shape[:2]), mask)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
@@ -29,7 +29,7 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
             "id": ["001", "b,2"],
             "image": [str(tmp_path / "001.png"), str(tmp_path / "b.png")],
             "group": ["007", "8"],
-            "mask": pd.Series([encode(mask), None], dtype=object),
+            "mask": pd.Series([encode_rle(mask), None], dtype=object),
             "split": ["train", "val"],
             "age": [61, 40],
         }
@@ -40,7 +40,7 @@ def test_a_written_manifest_reads_back(tmp_path, suffix):
         "007",
         "8",
     ]
-    assert np.array_equal(decode(again.rles(0), 5, 7), mask) and again.rles(1) == [None, None]
+    assert np.array_equal(decode_rle(again.rles(0), 5, 7), mask) and again.rles(1) == [None, None]
     assert again.rows["age"].tolist() == [61, 40]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from datamodules.errors import UserError
 from datamodules.phantoms import bone_scan
-from datamodules.phantoms.bone_anatomy import Lesions
-from datamodules.phantoms.bone_scan import REGION_FOLDERS, Visibility, examine
+from datamodules.phantoms.bone_anatomy import LesionConfig
+from datamodules.phantoms.bone_scan import REGION_FOLDERS, Visibility, simulate_examination
 
 PATIENTS, HEIGHT, COUNTS = 60, 384, (4e5, 1.8e6)
 VIEWS = {"ANT": "wholeBodyANT", "POST": "wholeBodyPOST"}
@@ -126,8 +126,8 @@ def silhouette(image) -> np.ndarray:
 
 def test_the_posterior_view_is_the_same_patient_mirrored():
     patients = [
-        examine(
-            np.random.default_rng(seed), HEIGHT, True, COUNTS, Lesions(3.0), 1.0, Visibility()
+        simulate_examination(
+            np.random.default_rng(seed), HEIGHT, True, COUNTS, LesionConfig(3.0), 1.0, Visibility()
         ).values()
         for seed in range(12)
     ]
@@ -191,7 +191,10 @@ def test_what_is_healthy_is_mostly_hotter_than_lesions(ill):
 
 
 def test_regions_are_labelled_by_the_lesions_in_them_and_twins_are_identical(root):
-    assert bone_scan.twins(PATIENTS) == [(2, PATIENTS)] and bone_scan.twins(3) == []
+    assert (
+        bone_scan.duplicate_patients(PATIENTS) == [(2, PATIENTS)]
+        and bone_scan.duplicate_patients(3) == []
+    )
     for folder in (*VIEWS.values(), *REGION_FOLDERS):
         of_folder = labels(root / folder)
         assert {path.name for path in (root / folder).glob("*.jpg")} == of_folder.keys()
@@ -224,5 +227,5 @@ def test_a_foreign_folder_and_senseless_numbers_are_refused(tmp_path):
         ):
             bone_scan.write(tmp_path / "x", **wrong)
     with pytest.raises(UserError, match=r"raise datamodule\.phantom\.uptake"):
-        bone_scan.write(tmp_path / "y", 4, 128, visible_contrast=1e6)
+        bone_scan.write(tmp_path / "y", 4, 128, min_contrast=1e6)
     assert (tmp_path / "mine.txt").read_text() == "real" and not (tmp_path / "x").exists()

@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from datamodules.formats.image_io import read_image
-from datamodules.manifest.manifest import manifest
+from datamodules.manifest import manifest
 from datamodules.phantoms import chest_findings, chest_xray
-from datamodules.phantoms.chest_findings import FINDINGS, draw_patient, draw_radiograph
+from datamodules.phantoms.chest_findings import FINDINGS, draw_radiograph, sample_patient
 
 PATTERNS = (
     r"(person\d+)_(?:bacteria|virus)_\d+",
@@ -105,7 +105,7 @@ def test_the_marker_goes_with_the_class_but_not_always(tmp_path, monkeypatch):
 
 
 def test_a_marker_brightens_a_corner_and_every_finding_changes_the_image():
-    patient = draw_patient(np.random.default_rng(2))
+    patient = sample_patient(np.random.default_rng(2))
     plain = draw_radiograph(np.random.default_rng(0), 128, 160, patient)
     marked = draw_radiograph(np.random.default_rng(0), 128, 160, patient, marker="AP PORTABLE")
     rows, columns = np.nonzero(marked != plain)
@@ -120,7 +120,7 @@ def test_a_marker_brightens_a_corner_and_every_finding_changes_the_image():
 
 def test_images_of_one_patient_are_alike():
     random = np.random.default_rng(1)
-    shown = [draw_patient(random) for _ in range(40)]
+    shown = [sample_patient(random) for _ in range(40)]
     one, two = (
         [
             cv2.GaussianBlur(draw_radiograph(random, 96, 112, patient), (0, 0), 2).ravel()

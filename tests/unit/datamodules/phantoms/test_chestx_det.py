@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from datamodules.phantoms.chest_findings import KINDS, draw_overlapping, draw_patient
-from datamodules.phantoms.chestx_det import films, outline, write
+from datamodules.phantoms.chest_findings import (
+    FINDING_KINDS,
+    draw_annotated_radiograph,
+    sample_patient,
+)
+from datamodules.phantoms.chestx_det import draw_images, trace_outline, write
 
 
 def test_phantoms_repeat_and_overlap(tmp_path):
@@ -17,7 +21,7 @@ def test_phantoms_repeat_and_overlap(tmp_path):
         for name in ("one", "two")
     ]
     assert contents[0] == contents[1]
-    drawn = list(films(range(40), 48, 1.0, 5))
+    drawn = list(draw_images(range(40), 48, 1.0, 5))
     pairs = {
         (a, b)
         for film in drawn
@@ -28,13 +32,15 @@ def test_phantoms_repeat_and_overlap(tmp_path):
     assert len(pairs) >= 5 and 0.05 < np.mean([not film.findings for film in drawn]) < 0.35
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FINDING_KINDS)
 def test_a_finding_changes_the_image_where_its_mask_is(kind):
     ratios = []
     for seed in range(8):
-        patient = draw_patient(np.random.default_rng(seed))
+        patient = sample_patient(np.random.default_rng(seed))
         plain, film = (
-            draw_overlapping(np.random.default_rng(seed), 96, 96, patient, kinds, contrast=2.0)
+            draw_annotated_radiograph(
+                np.random.default_rng(seed), 96, 96, patient, kinds, contrast=2.0
+            )
             for kinds in ((), (kind,))
         )
         assert not plain.findings and {name for name, _ in film.findings} == {kind}
@@ -50,7 +56,7 @@ def test_a_finding_changes_the_image_where_its_mask_is(kind):
 def test_an_outline_fills_to_its_piece():
     piece = np.zeros((9, 9), np.uint8)
     piece[1:4, 2:5] = piece[3:7, 4:8] = piece[6, 3] = 1
-    corners = outline(piece)
+    corners = trace_outline(piece)
     assert sorted(corners) == [
         [2, 1],
         [2, 4],
@@ -71,14 +77,14 @@ def test_an_outline_fills_to_its_piece():
         piece,
     )
     full = np.ones((3, 4), np.uint8)
-    assert sorted(outline(full)) == [[0, 0], [0, 3], [4, 0], [4, 3]]
+    assert sorted(trace_outline(full)) == [[0, 0], [0, 3], [4, 0], [4, 3]]
 
 
 def test_brightness_does_not_find_the_findings():
     """The best grey band, the same for all images, has a Dice below 0.3 for each kind."""
-    drawn = list(films(range(120), 64, 2.0, 0))
+    drawn = list(draw_images(range(120), 64, 2.0, 0))
     grey = np.stack([film.image for film in drawn]).astype(int)
-    for kind in KINDS:
+    for kind in FINDING_KINDS:
         truth = np.stack(
             [
                 np.any(

@@ -10,15 +10,15 @@ import pytest
 from datamodules.errors import UserError
 from datamodules.formats import rle
 from datamodules.phantoms import pneumothorax
-from datamodules.phantoms.chest_anatomy import Chest
-from datamodules.phantoms.chest_findings import draw_area, draw_patient, draw_pneumothorax
+from datamodules.phantoms.chest_anatomy import ChestRenderer
+from datamodules.phantoms.chest_findings import draw_pneumothorax, sample_area, sample_patient
 
 IMAGES, SIZE = 90, 112
 
 
 def draw(seed, area, size=SIZE, confounders=True):
     random = np.random.default_rng(seed)
-    return draw_pneumothorax(random, size, size, draw_patient(random), area, confounders)
+    return draw_pneumothorax(random, size, size, sample_patient(random), area, confounders)
 
 
 def table(path) -> list[dict[str, str]]:
@@ -33,21 +33,21 @@ def grey(path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pneumothorax")
-    for layout in pneumothorax.LAYOUTS:
+    for layout in pneumothorax.LAYOUT_WRITERS:
         pneumothorax.write(folder / layout, images=IMAGES, size=SIZE, layout=layout, seed=2)
-    return {layout: folder / layout for layout in pneumothorax.LAYOUTS}
+    return {layout: folder / layout for layout in pneumothorax.LAYOUT_WRITERS}
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return {one.name: one for one in pneumothorax.draw_all(IMAGES, SIZE, 0.22, True, 2)}
+    return {one.name: one for one in pneumothorax.draw_images(IMAGES, SIZE, 0.22, True, 2)}
 
 
 def test_the_air_lies_in_one_lung_against_its_wall():
     for seed in range(40):
-        image, mask = draw(seed, draw_area(np.random.default_rng(seed)))
+        image, mask = draw(seed, sample_area(np.random.default_rng(seed)))
         random = np.random.default_rng(seed)
-        chest = Chest(random, SIZE, SIZE, draw_patient(random))
+        chest = ChestRenderer(random, SIZE, SIZE, sample_patient(random))
         chest.body(), chest.heart(enlarged=False)
         lungs = chest.lungs() > 0.25
         assert image.dtype == mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
@@ -57,7 +57,7 @@ def test_the_air_lies_in_one_lung_against_its_wall():
 
 def test_areas_are_the_real_ones_and_as_asked_for():
     random = np.random.default_rng(0)
-    areas = np.array([draw_area(random) for _ in range(4000)]) * 1024**2
+    areas = np.array([sample_area(random) for _ in range(4000)]) * 1024**2
     assert areas.min() >= 55 and areas.max() <= 161421
     assert np.median(areas) == pytest.approx(8630, rel=0.1) and areas.mean() == pytest.approx(
         14331, rel=0.1
@@ -150,8 +150,8 @@ def test_kaggles_layout_holds_the_drawn_images_and_masks(roots, drawn):
             else data.pixel_array
         )
         assert data.SOPInstanceUID == name and np.abs(pixels.astype(int) - one.image).mean() < 3
-        coded = rle.from_siim(texts[name], SIZE, SIZE)
-        assert np.array_equal(rle.decode([coded], SIZE, SIZE)[..., 0], one.mask)
+        coded = rle.decode_siim(texts[name], SIZE, SIZE)
+        assert np.array_equal(rle.decode_rle([coded], SIZE, SIZE)[..., 0], one.mask)
     assert {row["image"]: row["patient"] for row in table(roots["kaggle"] / "patients.csv")} == {
         name: one.patient for name, one in drawn.items()
     }

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from datamodules.formats.rle import encode
+from datamodules.formats.rle import encode_rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.table import TableDataModule
 
@@ -38,7 +38,7 @@ def root(tmp_path):
             {
                 "id": f"a/{n}",
                 "image": f"images/{n}.png",
-                "mask": encode(mask) if n % 3 else None,
+                "mask": encode_rle(mask) if n % 3 else None,
                 "group": f"p{n // 3}",
                 "split": split,
             }

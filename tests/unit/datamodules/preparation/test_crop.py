@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datamodules.errors import ManifestError, UserError
-from datamodules.preparation.crop import Lesion, crop_dataset, square_box
+from datamodules.preparation.crop import LesionBox, crop_dataset, square_around_box
 from datamodules.preparation.export import export_dataset
 from tests.conftest import folder_hash
 from tests.unit.datamodules.preparation.conftest import N, module
@@ -19,7 +19,7 @@ from tests.unit.datamodules.preparation.conftest import N, module
 def lesions(draw):
     height, width = draw(st.integers(4, 90)), draw(st.integers(4, 90))
     top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-    return Lesion(
+    return LesionBox(
         height,
         width,
         0.1,
@@ -29,7 +29,7 @@ def lesions(draw):
 
 @given(lesions(), st.floats(0, 2))
 def test_a_square_holds_the_lesion_and_stays_inside_where_it_fits(lesion, padding):
-    top, left, side = square_box(lesion, padding)
+    top, left, side = square_around_box(lesion, padding)
     row, column, height, width = lesion.box
     assert (
         top <= row

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datamodules.errors import ManifestError, UserError
-from datamodules.preparation.export import export_dataset, file_names
+from datamodules.preparation.export import export_dataset, safe_file_names
 from tests.conftest import folder_hash
 from tests.unit.datamodules.preparation.conftest import N, module
 
@@ -75,7 +75,7 @@ def test_a_tiny_lesion_survives(root, tmp_path):
 
 
 def test_names_are_safe_and_unique():
-    names = file_names(["a/b", "a b", "A_B", "../x", "", "é", "n" * 300])
+    names = safe_file_names(["a/b", "a b", "A_B", "../x", "", "é", "n" * 300])
     assert len({name.lower() for name in names}) == 7 and not any(
         "/" in name or name.startswith(".") or len(name) > 140 for name in names
     )

@@ -15,7 +15,7 @@ def keys(epoch=0, rows=range(20), batches=None, batch_size=3, **more):
     return TrainingSampler(
         **{
             "pool": SamplingPool.unweighted(rows),
-            "plan": lambda _: plan,
+            "epoch_config": lambda _: plan,
             "seed": 1,
             "epoch": lambda: epoch,
         }
@@ -40,7 +40,7 @@ def test_ranks_share_the_same_steps(world_size):
 
 def test_more_batches_than_rows_draw_again():
     drawn = [key for batch in keys(batches=10) for key in batch]
-    assert len(drawn) == 30 == len(set(drawn)) and {key.draw for key in drawn} == {0, 1}
+    assert len(drawn) == 30 == len(set(drawn)) and {key.repeat for key in drawn} == {0, 1}
 
 
 def test_a_skip_holds_for_one_epoch():

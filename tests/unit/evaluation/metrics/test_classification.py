@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torchmetrics.functional.classification import binary_calibration_error
 
-from evaluation.bootstrap import MEAN, bootstrap_metrics, group_weights
+from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics, bootstrap_weights
 from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence
 
@@ -81,10 +81,10 @@ def test_weighted_rankings_are_those_of_repeated_images(pairs, data):
     )
     seen, times = evidence_of(logits, labels), np.repeat(np.arange(len(pairs)), weights)
     repeated = labels[times, 0]
-    for score in seen.scores:
+    for score in seen.metrics:
         if score.name not in ("auc", "average_precision"):
             continue
-        value = score.value(seen.decided(0), weights[None].astype(float))[0]
+        value = score.compute(seen.decision(0), weights[None].astype(float))[0]
         if not repeated.any() or (score.name == "auc" and repeated.all()):
             assert np.isnan(value)
         else:
@@ -101,11 +101,13 @@ def test_several_classes_have_their_own_scores_a_mean_and_exact_match():
     says = seen.probability >= 0.5
     each = [values(seen, f"c{c}") for c in range(3)]
     assert each[1]["auc"] == pytest.approx(metrics.roc_auc_score(labels[:, 1], logits[:, 1]))
-    assert values(seen, MEAN)["f1"] == pytest.approx(
+    assert values(seen, CLASS_MEAN)["f1"] == pytest.approx(
         metrics.f1_score(labels, says, average="macro")
     )
-    assert values(seen, MEAN)["exact_match"] == pytest.approx(metrics.accuracy_score(labels, says))
-    none = bootstrap_metrics(seen, resamples=2)[MEAN]["exact_match"].trivial["all negative"]
+    assert values(seen, CLASS_MEAN)["exact_match"] == pytest.approx(
+        metrics.accuracy_score(labels, says)
+    )
+    none = bootstrap_metrics(seen, resamples=2)[CLASS_MEAN]["exact_match"].trivial["all negative"]
     assert none == pytest.approx((labels.sum(1) == 0).mean())
 
 
@@ -116,9 +118,13 @@ def test_exclusive_classes_are_decided_by_the_most_probable_one():
     seen = evidence_of(logits, np.eye(3)[true], exclusive=True)
     assert np.allclose(seen.probability.sum(1), 1)
     said = logits.argmax(1)
-    assert values(seen, MEAN)["exact_match"] == pytest.approx(metrics.accuracy_score(true, said))
-    assert values(seen, MEAN)["f1"] == pytest.approx(metrics.f1_score(true, said, average="macro"))
-    assert values(seen, MEAN)["auc"] == pytest.approx(
+    assert values(seen, CLASS_MEAN)["exact_match"] == pytest.approx(
+        metrics.accuracy_score(true, said)
+    )
+    assert values(seen, CLASS_MEAN)["f1"] == pytest.approx(
+        metrics.f1_score(true, said, average="macro")
+    )
+    assert values(seen, CLASS_MEAN)["auc"] == pytest.approx(
         metrics.roc_auc_score(true, seen.probability, multi_class="ovr", average="macro")
     )
     assert np.array_equal(
@@ -129,8 +135,8 @@ def test_exclusive_classes_are_decided_by_the_most_probable_one():
 def test_the_rule_of_the_network_is_the_rule_of_the_evidence():
     logits, labels = drawn(classes=2, ties=False)
     rule = ClassificationRule(2)
-    rule.numbers = torch.tensor([[0.3, 1.5, 1.0], [0.62, 0.7, 1.0]], dtype=torch.float64)
-    seen = evidence_of(logits, labels).with_rule(rule.numbers)
+    rule.values = torch.tensor([[0.3, 1.5, 1.0], [0.62, 0.7, 1.0]], dtype=torch.float64)
+    seen = evidence_of(logits, labels).with_rule(rule.values)
     assert np.array_equal(rule(torch.tensor(logits, dtype=torch.float32)).numpy(), seen.predicted)
 
 
@@ -159,7 +165,7 @@ def test_intervals_equal_a_plain_bootstrap_by_patient():
     groups = [f"p{i // 4}" for i in range(200)]
     seen = evidence_of(logits, labels, groups=groups)
     found = bootstrap_metrics(seen, resamples=300)["c0"]["auc"]
-    weights = np.concatenate(list(group_weights(seen.groups, 300))).astype(int)
+    weights = np.concatenate(list(bootstrap_weights(seen.groups, 300))).astype(int)
     by_hand = [
         metrics.roc_auc_score(np.repeat(labels[:, 0], w), np.repeat(logits[:, 0], w))
         for w in weights

@@ -6,10 +6,10 @@ import torch
 from sklearn import metrics
 
 from datamodules.loading.letterbox import ContentBox
-from evaluation.bootstrap import bootstrap_caveat, bootstrap_metrics, group_weights
+from evaluation.bootstrap import bootstrap_caveat, bootstrap_metrics, bootstrap_weights
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import logit_histograms, quantize
+from evaluation.logit_histogram import logit_histograms, quantize_logits
 from evaluation.metrics.segmentation import SEGMENTATION_METRICS, dice
 
 RULES = [(128.0, 0.0, 128.0), (134.0, 0.04, 120.0), (131.0, 0.09, 140.0)]
@@ -46,9 +46,9 @@ def evidence_of(
 def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
     logits, truth = scene()
     module = SegmentationRule(1)
-    module.numbers = torch.tensor([rule], dtype=torch.float64)
+    module.values = torch.tensor([rule], dtype=torch.float64)
     masks = module(logits)
-    decided = evidence_of(logits, truth, rule).decided(0).pixels
+    decided = evidence_of(logits, truth, rule).decision(0).pixels
     for name, brute in {
         "tp": masks & (truth > 0),
         "fp": masks & (truth == 0),
@@ -62,7 +62,7 @@ def test_the_decision_equals_the_mask_rule_on_the_maps(rule):
 def test_every_score_equals_scikit_learn(rule):
     logits, truth = scene()
     module = SegmentationRule(1)
-    module.numbers = torch.tensor([rule], dtype=torch.float64)
+    module.values = torch.tensor([rule], dtype=torch.float64)
     masks, true = module(logits).numpy().reshape(24, -1), truth.numpy().reshape(24, -1)
     found = {
         name: e.value
@@ -77,7 +77,7 @@ def test_every_score_equals_scikit_learn(rule):
     ]
     lesion = true.any(1)
     enough = max(1, int(np.ceil(rule[1] * true.shape[1])))
-    surest = np.sort(quantize(logits).numpy().reshape(24, -1), axis=1)[
+    surest = np.sort(quantize_logits(logits).numpy().reshape(24, -1), axis=1)[
         :, -enough
     ]  # the byte that so many pixels reach
     flat, pooled = true.ravel(), masks.ravel()
@@ -93,7 +93,7 @@ def test_every_score_equals_scikit_learn(rule):
         "f1": metrics.f1_score(flat, pooled),
         "accuracy": metrics.accuracy_score(flat, pooled),
         "average_precision": metrics.average_precision_score(
-            flat, quantize(logits).numpy().ravel()
+            flat, quantize_logits(logits).numpy().ravel()
         ),
         "image_auc": metrics.roc_auc_score(lesion, surest),
         "image_sensitivity": metrics.recall_score(lesion, masks.any(1)),
@@ -136,8 +136,8 @@ def test_intervals_equal_a_plain_bootstrap_by_group():
     logits, truth = scene(images=60)
     groups = [f"p{i // 2}" for i in range(60)]
     seen = evidence_of(logits, truth, groups=groups)
-    each = dice(seen.decided(0).pixels)
-    weights = np.concatenate(list(group_weights(seen.groups, 400)))
+    each = dice(seen.decision(0).pixels)
+    weights = np.concatenate(list(bootstrap_weights(seen.groups, 400)))
     by_hand = [np.repeat(each, w.astype(int)).mean() for w in weights]
     found = bootstrap_metrics(seen, resamples=400)["lesion"]["dice"]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))

@@ -45,7 +45,7 @@ def test_merging_gives_a_plain_network_with_the_same_logits(library, architectur
     before = net(image).detach()
     stir(net)
     after = net(image).detach()
-    merged = net.merged()
+    merged = net.merge_adapters()
     assert set(merged.state_dict()) == names
     assert (merged(image) - after).abs().max() <= 1e-4 and (after - before).abs().max() > 1e-3
     assert torch.equal(net(image), after)  # the adapted one is left as it was

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import SwinConfig, SwinModel, UperNetConfig, UperNetForSemanticSegmentation
 
 from datamodules.errors import UserError
-from lightning_modules.networks.upernet import STAGES, UperNet
+from lightning_modules.networks.upernet import SWIN_STAGES, UperNet
 from lightning_modules.optim import build_param_groups
 
 SWIN = {
@@ -27,7 +27,7 @@ def net(**arguments) -> UperNet:
 
 def of_library(channels=3, labels=150) -> UperNetForSemanticSegmentation:
     torch.manual_seed(1)
-    swin = SwinConfig(**SWIN, num_channels=channels, out_features=STAGES)
+    swin = SwinConfig(**SWIN, num_channels=channels, out_features=SWIN_STAGES)
     return UperNetForSemanticSegmentation(
         UperNetConfig(backbone_config=swin, hidden_size=16, num_labels=labels)
     ).eval()
