@@ -51,8 +51,8 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
         raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
-    holding = {"holding": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
-    run = latest_run(name, runs, phantom, **holding)
+    required = {"required_file": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
+    run = latest_run(name, runs, phantom, **required)
     if run is None and not phantom:
         kind = "" if phantom is None else " on real data"
         raise UserError(

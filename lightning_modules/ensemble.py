@@ -70,7 +70,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
-        mend = f"take average={len(found)}, or " if len(found) > 1 else ""
+        mend = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
         mend += (
             "train with callbacks=[...,top_checkpoints]"
             f" callbacks.top_checkpoints.save_top_k={number}"

@@ -309,7 +309,7 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
         (
             SAM,
             "segmenter.weights=/nowhere is no folder and cannot be fetched",
-            "RandomWalker, which needs none",
+            "RandomWalkerSegmenter, which needs none",
         ),
     ],
 )

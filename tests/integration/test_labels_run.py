@@ -236,7 +236,7 @@ def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
         )
         return own(cfg)
 
-    monkeypatch.setattr(runner, "one_run", shorter)
+    monkeypatch.setattr(runner, "run_experiment", shorter)
     runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"
     words = [
         "experiment=linear_probe_pneumonia",

@@ -158,7 +158,7 @@ def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, mon
             cfg.trainer.max_epochs, cfg.image_size = 1, 32
         return own(cfg)
 
-    monkeypatch.setattr(runner, "one_run", shorter)
+    monkeypatch.setattr(runner, "run_experiment", shorter)
     words = [
         "experiment=curriculum_pnx",
         "scale=demo",

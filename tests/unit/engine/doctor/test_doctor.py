@@ -48,9 +48,9 @@ def test_what_stops_a_run_stands_first_and_once():
 def quick(monkeypatch):
     """No processes are started."""
     child = SimpleNamespace(
-        outcome=lambda seconds, given: ProcessResult(0, "", ""), end=lambda: None
+        result=lambda seconds, given: ProcessResult(0, "", ""), end=lambda: None
     )
-    monkeypatch.setattr(doctor, "started", lambda: child)
+    monkeypatch.setattr(doctor, "start_benchmark", lambda: child)
     monkeypatch.setattr(
         distributed, "run_peers", lambda backend, processes: [ProcessResult(0, "800.0\n", "")] * 2
     )
@@ -72,7 +72,7 @@ def test_what_would_stop_a_run_is_told_and_ends_with_1(word, quick, cli, tmp_pat
     found = json.loads((tmp_path / "run/doctor.json").read_text(encoding="utf-8"))
     assert (
         found["findings"][0]["severity"] == STOPS
-        and "is not a folder" in found["findings"][0]["what"]
+        and "is not a folder" in found["findings"][0]["problem"]
     )
     assert set(found["checks"]) == {*doctor.LOOKING, "speed"}
 

@@ -42,9 +42,9 @@ def test_limits_of_control_groups_are_those_of_the_strictest_group_above(tmp_pat
 
 def test_a_quota_below_the_cores_is_told_unless_torch_keeps_to_it(plain, monkeypatch):
     monkeypatch.setattr(hardware, "allowed_cores", lambda: 16)
-    monkeypatch.setattr(hardware, "limits", lambda: hardware.CgroupLimits(cores=4.0))
+    monkeypatch.setattr(hardware, "cgroup_limits", lambda: hardware.CgroupLimits(cores=4.0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    monkeypatch.setattr(hardware, "automatic_workers", lambda: 3)
+    monkeypatch.setattr(hardware, "default_num_workers", lambda: 3)
     only(
         hardware.check_cores(plain),
         WARNS,
@@ -60,7 +60,7 @@ def test_a_quota_below_the_cores_is_told_unless_torch_keeps_to_it(plain, monkeyp
         "datamodule.num_workers=9 is more than the 4 cores",
         "datamodule.num_workers=3",
     )
-    monkeypatch.setattr(hardware, "limits", hardware.CgroupLimits)
+    monkeypatch.setattr(hardware, "cgroup_limits", hardware.CgroupLimits)
     assert not hardware.check_cores(more).issues
 
 
@@ -71,7 +71,7 @@ def test_memory(free, severity, plain, monkeypatch):
     )
     answer = hardware.check_memory(plain)
     assert [finding.severity for finding in answer.issues] == ([severity] if severity else [])
-    monkeypatch.setattr(hardware, "limits", lambda: hardware.CgroupLimits(memory=int(0.9e9)))
+    monkeypatch.setattr(hardware, "cgroup_limits", lambda: hardware.CgroupLimits(memory=int(0.9e9)))
     only(
         hardware.check_memory(plain),
         STOPS,

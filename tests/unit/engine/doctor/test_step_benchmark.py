@@ -87,7 +87,7 @@ def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypa
     monkeypatch.setattr(throughput, "STEP_SECONDS", {"cpu": 0.0})
     monkeypatch.setattr(throughput, "LOADER_SECONDS", 0.1)
     monkeypatch.setattr(throughput, "available_devices", lambda: [("cpu", 0)])
-    monkeypatch.setattr(throughput, "automatic_workers", lambda: 1)
+    monkeypatch.setattr(throughput, "default_num_workers", lambda: 1)
     small = config(
         "experiment=lora_pneumonia",
         "image_size=64",
