@@ -80,7 +80,7 @@ def instrument() -> None:
             ResourceMonitor,
             ("on_fit_start", "on_train_epoch_start", "on_train_batch_end", "on_fit_end"),
         ),
-        ("plan", runner, ("print_plan",)),
+        ("plan", runner, ("print_summary",)),
     ]
     for name, place, functions in parts:
         for function in functions:

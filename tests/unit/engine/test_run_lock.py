@@ -29,8 +29,8 @@ HOLD = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from callbacks.runs.run_folder import lock
-lock(Path({folder!r}), {overrides!r})
+from engine.run_lock import lock_folder
+lock_folder(Path({folder!r}), {overrides!r})
 {more}
 print("held", flush=True)
 time.sleep({seconds})
@@ -147,9 +147,9 @@ def test_a_lock_within_a_lock_ends_with_the_outer_one(tmp_path, holder):
             pass
         probe = (
             f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from"
-            " callbacks.runs.run_folder import in_use; "
+            " engine.run_lock import is_in_use; "
         )
-        probe += f"print(in_use(Path({str(tmp_path / 'run')!r})) is not None)"
+        probe += f"print(is_in_use(Path({str(tmp_path / 'run')!r})) is not None)"
         assert (
             subprocess.run(
                 [sys.executable, "-c", probe], capture_output=True, text=True

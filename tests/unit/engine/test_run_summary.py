@@ -40,7 +40,7 @@ def parts(tmp_path):
         table=table,
         cache=SimpleNamespace(has_masks=True, areas=AREAS),
         pool=pool,
-        plan=lambda epoch: wanted,
+        epoch_config=lambda epoch: wanted,
     )
     data.current_image_size, data.trained_size = (
         (lambda: ImageSize.from_config(64)),
@@ -126,7 +126,7 @@ def test_it_is_short_and_plain_where_there_is_no_terminal(parts, capfd, monkeypa
 def test_stretches_that_differ_are_left_to_their_own_table(parts, monkeypatch):
     config, trainer, module, data = parts
     plans = {0: data.epoch_config(0), 1: EpochConfig(ImageSize(64, 32), batch_size=4)}
-    data.plan = lambda epoch: plans[min(epoch, 1)]
+    data.epoch_config = lambda epoch: plans[min(epoch, 1)]
     assert "an epoch" not in run_summary.run_summary(config, trainer, module, data)
 
 

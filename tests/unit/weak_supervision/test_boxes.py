@@ -159,8 +159,8 @@ def test_no_heat_gives_no_boxes(size):
         ({"per_image": 2.5}, "per_image=2.5 is not allowed", "a whole number of 1 or more"),
         ({"iou": 1.5}, "iou=1.5 is not allowed", "a number from 0 to 1"),
         (
-            {"adaptive_threshold": "half"},
-            "adaptive_threshold=half is not allowed",
+            {"share": "half"},
+            "share=half is not allowed",
             "a number from 0 to 1",
         ),
         (

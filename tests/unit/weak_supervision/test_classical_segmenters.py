@@ -219,7 +219,7 @@ def test_the_score_is_the_contrast():
     [
         (GrabCutSegmenter, "sigma", -1),
         (GrabCutSegmenter, "iterations", 0),
-        (GrabCutSegmenter, "initial_level", 2),
+        (GrabCutSegmenter, "middle", 2),
         (RandomWalkerSegmenter, "beta", -1),
         (RandomWalkerSegmenter, "reach", 0),
         (RandomWalkerSegmenter, "context", 1.5),

@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from callbacks.runs import outcome
+from reporting import run_folder
 
 def job(cfg):
     folder, asked = Path(HydraConfig.get().runtime.output_dir), []
@@ -42,12 +42,12 @@ os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
     while time.monotonic() < until and not asked:
         time.sleep(0.02)
     if asked and cfg.end == "badly":
-        outcome.write(folder, None, "its processes were killed by SIGTERM")
+        run_folder.write_outcome(folder, None, "its processes were killed by SIGTERM")
     elif asked:
         (folder / "saved").touch()
         sys.exit(outcome.STOPPED)
     else:
-        outcome.write(folder, 0.5)
+        run_folder.write_outcome(folder, 0.5)
 
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()

@@ -184,7 +184,7 @@ def test_a_server_that_is_away_leaves_an_offline_run_and_one_sentence(
 ):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    _, run = finished(folder, mode="online", wait={"start": 1, "end": 1})
+    _, run = finished(folder, mode="online", timeouts={"start": 1, "end": 1})
     said = capfd.readouterr()
     assert (
         run.values("train/loss") == [0.9, 0.7] and len(list((folder / "wandb").glob("*run-*"))) == 1
