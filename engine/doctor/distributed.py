@@ -8,14 +8,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from statistics import median
 
 import psutil
 import torch
 from omegaconf import DictConfig
-from torch import distributed
 
 from engine.doctor.check_result import CheckResult, Issue
 from engine.doctor.hardware import accelerator_kind, n_devices
@@ -107,37 +104,6 @@ class Subprocess:
         self._process.wait(5)
 
 
-N_NUMBERS = 1_000_000  # float32, so 4 MB an exchange
-PEER_SECONDS = 30
-
-
-def main() -> None:
-    """Join the group, add numbers up over it, and print the rate in MB a second."""
-    backend, rank, processes, port = sys.argv[1], *map(int, sys.argv[2:])
-    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    where = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group(
-        backend, where, timedelta(seconds=PEER_SECONDS), rank=rank, world_size=processes
-    )
-    seconds = [_exchange_tensors(device, rank, processes) for _ in range(6)]
-    distributed.destroy_process_group()
-    print(N_NUMBERS * 4 / 1e6 / median(seconds[1:]))
-
-
-def _exchange_tensors(device: torch.device, rank: int, processes: int) -> float:
-    numbers = torch.full((N_NUMBERS,), rank + 1.0, device=device)
-    distributed.barrier()
-    start = time.perf_counter()
-    distributed.all_reduce(numbers)
-    total = float(numbers[0])  # waits for the device
-    seconds = time.perf_counter() - start
-    if total != processes * (processes + 1) / 2:
-        raise RuntimeError(f"the sum over {processes} processes came out as {total:g}")
-    return seconds
-
-
 EXCHANGE_SECONDS = 45.0  # most of it is importing torch on a busy machine
 
 
@@ -199,7 +165,7 @@ def run_peers(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     children = [
-        Subprocess("engine.doctor.distributed", backend, str(rank), str(processes), str(port))
+        Subprocess("engine.doctor.distributed_peer", backend, str(rank), str(processes), str(port))
         for rank in range(processes)
     ]
     end = time.monotonic() + seconds
@@ -265,7 +231,3 @@ def _exchange_result(
     return CheckResult(
         {name: said}, {"tried": True, "works": True, "megabytes_per_second": rate}, found
     )
-
-
-if __name__ == "__main__":
-    main()

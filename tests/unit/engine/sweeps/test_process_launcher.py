@@ -45,7 +45,7 @@ os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
         run_folder.write_outcome(folder, None, "its processes were killed by SIGTERM")
     elif asked:
         (folder / "saved").touch()
-        sys.exit(outcome.STOPPED)
+        sys.exit(run_folder.STOPPED)
     else:
         run_folder.write_outcome(folder, 0.5)
 
