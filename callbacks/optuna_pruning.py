@@ -8,34 +8,10 @@ import optuna
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from optuna.pruners import BasePruner
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL
 
 from callbacks.graceful_shutdown import AnyRankFlag
 from datamodules.errors import UserError
-
-STUDY_FILE = "study.db"
-STUDY_NAME = "sweep"
-DATABASE_TIMEOUT = 60.0  # seconds for another process that writes
-ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-def open_storage(folder: Path, create: bool = False) -> RDBStorage:
-    """The study's file in a sweep's folder; tables are made where it is new."""
-    url = URL.create("sqlite", database=str(folder.absolute() / STUDY_FILE)).render_as_string()
-    arguments = {"connect_args": {"timeout": DATABASE_TIMEOUT}}
-    return RDBStorage(
-        url.replace("{", "{{").replace("}", "}}"),
-        arguments,
-        skip_compatibility_check=not create,
-        skip_table_creation=not create,
-    )
-
-
-def has_ended(trial: FrozenTrial) -> bool:
-    """Whether its outcome is known to the study."""
-    return trial.state in ENDED_STATES
+from reporting.optuna_study import STUDY_FILE, STUDY_NAME, has_ended, open_storage
 
 
 def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:

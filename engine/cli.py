@@ -5,14 +5,14 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
-from engine.run_references import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONF = Path(__file__).parents[1] / "conf"
 
 HELP_LINES = """
   scale=demo                       any of them on phantoms, in minutes on a CPU
@@ -56,6 +56,9 @@ def help_text(conf: Path) -> str:
 
 def user_message(error: BaseException) -> tuple[str, int] | None:
     """Return sentence and exit code of a user error; None for any other error."""
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
     for cause in _causes(error):
         if isinstance(cause, UserError):
             return str(cause), cause.exit_code
@@ -89,12 +92,16 @@ def _override_message(message: str) -> str:
 
 
 def _known_keys() -> list[str]:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
     chosen = [
         word
         for word in sys.argv[1:]
         if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]
     ]
-    with initialize_config_dir(str(EXPERIMENTS.parent)):
+    with initialize_config_dir(str(CONF)):
         try:
             cfg = compose(
                 "run", [word.split(",")[0] for word in chosen]
@@ -102,7 +109,7 @@ def _known_keys() -> list[str]:
         except HydraException:
             return []
 
-    def keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    def keys(node: "DictConfig", prefix: str) -> Iterator[str]:
         for name in map(str, node):
             yield f"{prefix}{name}"
             if (

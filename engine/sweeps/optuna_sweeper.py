@@ -35,11 +35,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbacks.optuna_pruning import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
 from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
 from reporting import run_folder
 from reporting.config_diff import REPLICATE_KEYS, format_value, short_names
+from reporting.optuna_study import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
 
 UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
 EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"

@@ -16,8 +16,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from callbacks.optuna_pruning import STUDY_NAME, open_storage
 from lightning_modules.launch_environment import env_without_rank
+from reporting.optuna_study import STUDY_NAME, open_storage
 from tests.conftest import SMALL
 from tests.integration.test_ranks import WORDS
 

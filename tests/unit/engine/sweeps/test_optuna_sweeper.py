@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from callbacks.optuna_pruning import STUDY_NAME, open_storage
 from reporting import run_folder
+from reporting.optuna_study import STUDY_NAME, open_storage
 from tests.unit.engine.sweeps.conftest import score
 
 
