@@ -52,7 +52,7 @@ def sweep(cli, tmp_path, monkeypatch):
 
         def carry_out(self, jobs, n_jobs, on_trial_end):
             for job in jobs:
-                started[job.number] = said = values(job.words)
+                started[job.number] = said = values(job.overrides)
                 if job.number == killed_at:
                     raise SystemExit(137)
                 ending(job, said)
