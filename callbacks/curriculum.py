@@ -43,7 +43,7 @@ def check_callbacks(trainer: Trainer) -> None:
     """Refuses callbacks that know nothing of stages.
 
     Raises:
-        Refusal: names the callback.
+        UserError: names the callback.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
@@ -67,7 +67,7 @@ def check_stages(
     """Refuse stages that this data or this module cannot provide.
 
     Raises:
-        Refusal: names the stage and the key.
+        UserError: names the stage and the key.
     """
     frozen = [stage.freeze_encoder for stage in stages]
     if world_size > 1 and any(frozen) and not all(frozen):
@@ -197,7 +197,7 @@ class CurriculumState:
         """Restore from the values of `as_dict`.
 
         Raises:
-            Refusal: it is of another curriculum, as far as that was trained.
+            UserError: it is of another curriculum, as far as that was trained.
         """
         found = cls(**state)
         asked = [stage.as_dict() for stage in stages[: len(found.history)]]
@@ -213,7 +213,7 @@ class CurriculumState:
         """Copy the best weights of the stages so far into the folder of the resumed run.
 
         Raises:
-            Refusal: those of the running stage are not there.
+            UserError: those of the running stage are not there.
         """
         if before.resolve() == folder.resolve():
             return

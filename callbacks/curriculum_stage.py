@@ -117,7 +117,7 @@ def parse_stages(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[Stage
         epochs: Those of the whole fit, which the stages must add up to.
 
     Raises:
-        Refusal: an unknown key, a value that cannot be, or other epochs than the fit's.
+        UserError: an unknown key, a value that cannot be, or other epochs than the fit's.
     """
     known = [field.name for field in fields(StageConfig)]
     if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):

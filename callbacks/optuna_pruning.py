@@ -18,7 +18,7 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     """The trial of a run folder, in the process that carries it out.
 
     Raises:
-        Refusal: beside the folder is no study, or the study does not run this trial.
+        UserError: beside the folder is no study, or the study does not run this trial.
     """
     folder = run_dir.absolute().parent
     mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
@@ -86,7 +86,7 @@ class OptunaPruning(Callback):
         """Finds its trial, on the first process alone.
 
         Raises:
-            Refusal: there is no study, or no such trial that runs.
+            UserError: there is no study, or no such trial that runs.
         """
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._trial = load_running_trial(self.run_dir, self.pruner)

@@ -54,7 +54,7 @@ class ReportWriter(Callback):
         cases: Pictures of each kind: at random, worst, best and so on.
 
     Raises:
-        Refusal: `cases` is negative.
+        UserError: `cases` is negative.
     """
 
     def __init__(self, run_dir: FilePath, title: str, cases: NonNegativeInt = 6) -> None:

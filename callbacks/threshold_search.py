@@ -170,7 +170,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         temperature: Calibrate on val.
 
     Raises:
-        Refusal: an unknown objective or a bound that is no share.
+        UserError: an unknown objective or a bound that is no share.
     """
 
     kind = ClassificationEvidence

@@ -113,7 +113,7 @@ def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
     """Check the lists of patient numbers that are one patient, and return them as strings.
 
     Raises:
-        Refusal: something else than lists of two or more numbers.
+        UserError: something else than lists of two or more numbers.
     """
     for together in identical:
         numbers = (

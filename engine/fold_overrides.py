@@ -33,7 +33,7 @@ def infer_n_folds(words: Sequence[str], conf: Path) -> str | None:
         conf: The folder of the configuration, where an experiment may set the number of folds.
 
     Raises:
-        Refusal: The number of folds stays open, or a swept fold does not exist.
+        UserError: The number of folds stays open, or a swept fold does not exist.
     """
     said = _parse_overrides(words) if set(MULTIRUN_FLAGS) & set(words) else {}
     if "fold" not in said or not said["fold"][1].is_sweep_override():

@@ -119,7 +119,7 @@ def check_settings(
         Whether settings differ, which then are to be applied.
 
     Raises:
-        Refusal: Names the settings, both values and what to do.
+        UserError: Names the settings, both values and what to do.
     """
     then = checkpoint.get("settings")
     if not then:

@@ -46,7 +46,7 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
         Its folder; None where there is none yet on phantoms, which can be made.
 
     Raises:
-        Refusal: There is no such experiment, or no such run.
+        UserError: There is no such experiment, or no such run.
     """
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
@@ -66,7 +66,7 @@ def require_run(cfg: DictConfig, key: str) -> Path:
     """Return the run that a key's `latest:EXPERIMENT` means, for a step that makes none.
 
     Raises:
-        Refusal: There is none.
+        UserError: There is none.
     """
     named = str(OmegaConf.select(cfg, key))
     run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))

@@ -41,8 +41,8 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import launched_by_srun, rank
 from lightning_modules.training_record import check_same_task
-from reporting import run_folder
 from reporting.cross_validation import merge_run_folds
+from reporting.outcome import clear_outcome, task_overrides, write_outcome
 
 CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
 
@@ -224,7 +224,7 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         callbacks: Callbacks by their names in conf.
 
     Raises:
-        Refusal: The sentence names the key.
+        UserError: The sentence names the key.
     """
     if "predict" in cfg.do and not any(
         type(callback).on_predict_end is not Callback.on_predict_end
@@ -278,7 +278,7 @@ def run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> flo
     """
     if rank() != 0:
         return _run_experiment(cfg, ensemble)
-    with folder_lock(Path(cfg.paths.run), run_folder.task_overrides() or []):
+    with folder_lock(Path(cfg.paths.run), task_overrides() or []):
         return _run_experiment(cfg, ensemble)
 
 
@@ -333,9 +333,9 @@ def _run_and_record(
     An interrupted run can be resumed and leaves none.
     """
     run = Path(cfg.paths.run)
-    write = run_folder.write_outcome if trainer.is_global_zero else lambda *about, **more: None
+    write = write_outcome if trainer.is_global_zero else lambda *about, **more: None
     if trainer.is_global_zero:
-        run_folder.clear_outcome(run)
+        clear_outcome(run)
     try:
         score = run_stages(cfg, trainer, module, data, ensemble)
         write(run, score)
@@ -455,7 +455,7 @@ def run_folds(cfg: DictConfig, judges: bool) -> float | None:
         The monitored score of a fit, the mean of several.
 
     Raises:
-        Refusal: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
+        UserError: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
     """
     ensemble = load_ensemble(cfg)
     if ensemble is not None:
@@ -488,5 +488,5 @@ def _run_each_fold(cfg: DictConfig) -> float | None:
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known else None
     if rank() == 0:
-        run_folder.write_outcome(folder, mean)
+        write_outcome(folder, mean)
     return mean

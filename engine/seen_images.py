@@ -52,7 +52,7 @@ def check_test_images(
         A note for the title of the page, if leaks are allowed; None if there is nothing to note.
 
     Raises:
-        Refusal: Names the checkpoint and the images.
+        UserError: Names the checkpoint and the images.
     """
     if "test" not in cfg.do:
         return None

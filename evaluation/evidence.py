@@ -308,7 +308,7 @@ def read_evidence(path: Path) -> Evidence:
     """Read what `write_evidence` wrote; files of version 1 hold masks.
 
     Raises:
-        Refusal: missing, damaged or of a later version.
+        UserError: missing, damaged or of a later version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

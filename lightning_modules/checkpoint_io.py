@@ -79,7 +79,7 @@ def find_checkpoint(path: str, which: str) -> Path:
         which: `best` or `last`, where a folder is named.
 
     Raises:
-        Refusal: there is none.
+        UserError: there is none.
     """
     place = Path(path).expanduser()
     for what, inside, such in (
@@ -110,7 +110,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             changes.
 
     Raises:
-        Refusal: The file is damaged, or not a checkpoint.
+        UserError: The file is damaged, or not a checkpoint.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -131,7 +131,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Read what a checkpoint says beside its weights; fast, because no tensor is read.
 
     Raises:
-        Refusal: The file is damaged, or not a checkpoint.
+        UserError: The file is damaged, or not a checkpoint.
     """
     try:
         found = read_checkpoint(path, mmap=True)
@@ -148,7 +148,7 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
-        Refusal: the checkpoint is of another network, or of another normalization than the one that
+        UserError: the checkpoint is of another network, or of another normalization than the one that
             was asked for.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
@@ -185,7 +185,7 @@ def check_same_normalization(normalize: Normalize, stored: dict[str, Any], path:
         path: Of the checkpoint.
 
     Raises:
-        Refusal: they differ. With `auto` the checkpoint's numbers are taken.
+        UserError: they differ. With `auto` the checkpoint's numbers are taken.
     """
     given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
     if normalize.explicit and not all(

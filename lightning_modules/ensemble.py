@@ -66,7 +66,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
         number: How many.
 
     Raises:
-        Refusal: the run did not keep so many.
+        UserError: the run did not keep so many.
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
@@ -91,7 +91,7 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
         hint: What to do where they were trained on images of different sizes.
 
     Raises:
-        Refusal: one is of another network, or they were trained on images of different sizes or on
+        UserError: one is of another network, or they were trained on images of different sizes or on
             other grey values.
     """
     nets: list[nn.Module] = []

@@ -62,7 +62,7 @@ def check_devices(cfg: DictConfig) -> None:
     """Refuse devices that the machine does not have, before anything is read.
 
     Raises:
-        Refusal: Devices are missing; the sentence says what there is.
+        UserError: Devices are missing; the sentence says what there is.
     """
     wanted, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
     there = torch.cuda.device_count()

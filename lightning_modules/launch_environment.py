@@ -46,7 +46,7 @@ def check_multirun_launch() -> None:
     """Refuse a multirun under torchrun or srun, where every rank would run every trial.
 
     Raises:
-        Refusal: The sentence says how to start it.
+        UserError: The sentence says how to start it.
     """
     if launched_by_torchrun() or launched_by_srun():
         raise UserError(

@@ -23,7 +23,7 @@ class WeightedLoss(nn.Module):
         weights: Their weights, by the same names.
 
     Raises:
-        Refusal: terms and weights have other names.
+        UserError: terms and weights have other names.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WeightedLoss(nn.Module):
             weights: One for each term, by its name.
 
         Raises:
-            Refusal: a name is no term's, or a term has no weight.
+            UserError: a name is no term's, or a term has no weight.
         """
         unknown, missing = (
             sorted(set(weights) - set(self.terms)),

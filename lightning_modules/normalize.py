@@ -104,7 +104,7 @@ class Normalize(nn.Module):
         explicit: The user gave the numbers, so that a checkpoint with other numbers is refused.
 
     Raises:
-        Refusal: gamma is not above 0.
+        UserError: gamma is not above 0.
     """
 
     mean: Tensor
@@ -200,7 +200,7 @@ def resolve_normalization(
             them; None for 0 and 1.
 
     Raises:
-        Refusal: One alone is `auto`, or the statistics cannot be used.
+        UserError: One alone is `auto`, or the statistics cannot be used.
     """
     if mean != AUTO and std != AUTO:
         return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]

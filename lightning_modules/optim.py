@@ -94,7 +94,7 @@ def build_param_groups(
         Groups with `params` and `lr_factor`, by which the optimizer's rate is to be multiplied.
 
     Raises:
-        Refusal: `layer_decay` of a network that does not say how deep its layers lie.
+        UserError: `layer_decay` of a network that does not say how deep its layers lie.
     """
     if layer_decay != 1.0 and not hasattr(net, "depth_of"):
         raise UserError(

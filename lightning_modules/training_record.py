@@ -119,7 +119,7 @@ def check_not_seen(
         was seen.
 
     Raises:
-        Refusal: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
+        UserError: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
     """
     if record is None:
         if fit:
@@ -160,7 +160,7 @@ def check_same_task(
         path: Of the checkpoint.
 
     Raises:
-        Refusal: Other classes, another order of them, exclusive classes or not, or another number
+        UserError: Other classes, another order of them, exclusive classes or not, or another number
             of channels.
     """
     if record is None:

@@ -342,7 +342,7 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     Runs that differ only in their seed form one arm.
 
     Raises:
-        Refusal: fewer than two runs, or runs of different tasks, images or groups.
+        UserError: fewer than two runs, or runs of different tasks, images or groups.
     """
     runs = _load_comparable_runs(folders)
     by = choose_common_ranking(runs)

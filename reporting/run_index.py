@@ -24,8 +24,8 @@ from evaluation.bootstrap import (
 )
 from evaluation.evidence import Evidence, read_evidence
 from lightning_modules.checkpoint_io import FOLD_PATTERN
-from reporting import run_folder
 from reporting.config_diff import flatten_config
+from reporting.outcome import read_outcome
 from reporting.ranking import get_monitor
 from reporting.run_folder import EVALUATED_SPLITS, get_score, read_report
 from reporting.yaml_io import read_yaml
@@ -248,7 +248,7 @@ def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, B
 def _load_entry(
     folder: Path, entry: LeaderboardEntry
 ) -> tuple[LeaderboardEntry | None, BootstrapScores]:
-    ended = run_folder.read_outcome(folder) or {}
+    ended = read_outcome(folder) or {}
     if _is_multirun_page(folder):
         entry.status, entry.title = (
             SEVERAL_RUNS,

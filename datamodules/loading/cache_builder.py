@@ -95,7 +95,7 @@ def build_cache(
     Raises:
         ManifestError: an image that is missing, unreadable, or not of the size its mask says; a
             mask that cannot be used.
-        Refusal: not enough space on the disk.
+        UserError: not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     size = ImageSize.from_config(size)

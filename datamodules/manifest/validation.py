@@ -106,7 +106,7 @@ def check_image_size(image_size: Any, where: str) -> None:
         where: The key it was given by.
 
     Raises:
-        Refusal: names the nearest size that works.
+        UserError: names the nearest size that works.
     """
     sides = (
         [image_size]
@@ -135,7 +135,7 @@ def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
     """Return the canvas at which images are kept; refuse another shape than the network's.
 
     Raises:
-        Refusal: names the key to set.
+        UserError: names the key to set.
     """
     if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
         check_image_size(cache_size, "datamodule.cache_size")
@@ -157,7 +157,7 @@ def check_folds(folds: int, fold: int | None) -> None:
     """Refuse an impossible number of folds, or a fold that does not exist.
 
     Raises:
-        Refusal: names values that work.
+        UserError: names values that work.
     """
     if folds == 1:
         raise UserError(

@@ -181,7 +181,7 @@ def simulate_examination(
         visibility: When a lesion, or anything else hot, counts as seen in a view.
 
     Raises:
-        Refusal: Lesions of this uptake are never seen at this visibility.
+        UserError: Lesions of this uptake are never seen at this visibility.
     """
     of_body, of_spots, of_lesions, of_noise = random.spawn(4)
     patient = sample_patient(of_body, counts)
@@ -409,7 +409,7 @@ def write(
         seed: Source of everything random.
 
     Raises:
-        Refusal: An argument is invalid, lesions of this uptake are never seen, or `root` exists
+        UserError: An argument is invalid, lesions of this uptake are never seen, or `root` exists
             and holds no phantoms.
     """
     _check_height(height)

@@ -24,7 +24,7 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
         parameters: What the phantoms depend on.
 
     Raises:
-        Refusal: `root` exists and holds no phantoms.
+        UserError: `root` exists and holds no phantoms.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{root}.lock"):

@@ -217,7 +217,7 @@ def write(
         seed: Source of everything random.
 
     Raises:
-        Refusal: `layout` is none of the three, or `root` exists and holds no phantoms.
+        UserError: `layout` is none of the three, or `root` exists and holds no phantoms.
     """
     numbers = {
         "images": images,

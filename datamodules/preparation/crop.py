@@ -75,7 +75,7 @@ def crop_dataset(
     Raises:
         ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that
             cover most of most images.
-        Refusal: an invalid padding or folder.
+        UserError: an invalid padding or folder.
     """
     if not padding >= 0:
         raise UserError(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")

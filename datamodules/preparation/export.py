@@ -41,7 +41,7 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
         root: The data set's folder, below which nothing is written.
 
     Raises:
-        Refusal: `folder` holds something, is `root` or below it, or cannot be made.
+        UserError: `folder` holds something, is `root` or below it, or cannot be made.
     """
     final = Path(folder).expanduser().absolute()
     if final.resolve().is_relative_to(root.resolve()):
@@ -107,7 +107,7 @@ def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -
     Raises:
         ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks
             that cover most of most images.
-        Refusal: an invalid size or folder.
+        UserError: an invalid size or folder.
     """
     if size is not None and size < 1:
         raise UserError(

@@ -88,7 +88,7 @@ def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str)
         where: The key above `strata_weights`.
 
     Raises:
-        Refusal: Names the key.
+        UserError: Names the key.
     """
     if strata_weights is not None and not any(strata_weights.values()):
         raise UserError(

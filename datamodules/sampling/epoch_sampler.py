@@ -49,7 +49,7 @@ class SamplingPool:
             where: The key that the user wrote it under.
 
         Raises:
-            Refusal: names what is missing.
+            UserError: names what is missing.
         """
         known = sorted(set(self.stratum.tolist()))
         unknown = sorted(set(epoch_config.strata_weights or ()) - set(known))

@@ -27,9 +27,9 @@ from engine.run_lock import (
 )
 from engine.sweeps.process_launcher import run_in_subprocess
 from lightning_modules.launch_environment import rank
-from reporting import run_folder
 from reporting.commands import quote_override
 from reporting.config_diff import REPLICATE_KEYS, varied_overrides
+from reporting.outcome import OUTCOME_FILE, read_outcome
 from reporting.yaml_io import read_yaml
 
 MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
@@ -89,7 +89,7 @@ class SweepSummary(Callback):
         failed = {
             name: said["failure"]
             for name in self._newly_ended_trials(folder)
-            if (said := run_folder.read_outcome(folder / name)) and said["status"] == "failed"
+            if (said := read_outcome(folder / name)) and said["status"] == "failed"
         }
         if failed:
             lines = [f"  {name}: {told}" for name, told in failed.items()]
@@ -204,8 +204,5 @@ def merge_folds_and_seeds(folder: Path) -> None:
 
 def _outcome_times(folder: Path) -> dict[str, int]:
     """Return trial -> when its outcome was written, in the order of their numbers."""
-    found = {
-        path.parent.name: path.stat().st_mtime_ns
-        for path in folder.glob(f"*/{run_folder.OUTCOME_FILE}")
-    }
+    found = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{OUTCOME_FILE}")}
     return dict(sorted(found.items(), key=lambda item: item[0].zfill(9)))

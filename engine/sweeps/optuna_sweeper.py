@@ -37,9 +37,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
-from reporting import run_folder
 from reporting.config_diff import REPLICATE_KEYS, format_value, short_names
 from reporting.optuna_study import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
+from reporting.outcome import STOPPED, read_outcome, write_outcome
 
 UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
 EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
@@ -328,7 +328,7 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
 
 def report_outcome(study: optuna.Study, job: Job) -> None:
     """Report the outcome in a trial's folder to the study, unless the trial was stopped."""
-    said = run_folder.read_outcome(job.folder)
+    said = read_outcome(job.folder)
     if said is None:
         return
     score = said["score"]
@@ -340,7 +340,7 @@ def report_outcome(study: optuna.Study, job: Job) -> None:
         failure = (
             said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
         )
-        run_folder.write_outcome(job.folder, None, failure)
+        write_outcome(job.folder, None, failure)
         study.tell(job.number, state=TrialState.FAIL)
 
 
@@ -474,7 +474,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             self.launcher, jobs, self._requested_jobs, lambda job: report_outcome(study, job)
         ):
             print(stop_message(folder), file=sys.stderr)
-            raise SystemExit(run_folder.STOPPED)
+            raise SystemExit(STOPPED)
 
     def _build_sampler(self, n_trials: int) -> Any:
         """Build a sampler that does not repeat what it sampled for earlier trials."""

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, open_dict
 from datamodules.errors import UserError
 from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
 from lightning_modules.launch_environment import check_multirun_launch, env_without_rank
-from reporting import run_folder
+from reporting.outcome import STOPPED, finalize_outcome, read_outcome, set_duration, write_outcome
 
 VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -252,7 +252,7 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
             for one in returned
         ]
     for job, why in zip(batch, ends, strict=True):
-        run_folder.finalize_outcome(job.folder, 1 if why else 0, why)
+        finalize_outcome(job.folder, 1 if why else 0, why)
         on_trial_end(job)
 
 
@@ -314,12 +314,12 @@ def run_trial(pickled_spec: bytes) -> None:
     try:
         _run_hydra_job(start)
     except KeyboardInterrupt:
-        sys.exit(run_folder.STOPPED)
+        sys.exit(STOPPED)
     except Exception as error:
         from engine.cli import user_message
 
         said = (user_message(error) or (f"{type(error).__name__}: {error}", 1))[0]
-        run_folder.write_outcome(folder, None, said)
+        write_outcome(folder, None, said)
         print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
         sys.exit(1)
 
@@ -457,19 +457,16 @@ class ProcessPool:
                 f"trial {running.job.number} would train in a folder that another run uses; name"
                 " another hydra.sweep.dir"
             )
-        lost = (
-            code != 0
-            or (run_folder.read_outcome(folder) or {"status": "failed"})["status"] == "failed"
-        )
-        said = run_folder.finalize_outcome(
-            folder, run_folder.STOPPED if self._stop_requests and lost else code
+        lost = code != 0 or (read_outcome(folder) or {"status": "failed"})["status"] == "failed"
+        said = finalize_outcome(
+            folder, STOPPED if self._stop_requests and lost else code
         )  # a trial that fails while it is stopped has not failed
         if said is None:
             self._stop_requests = self._stop_requests or 1
             self._stop_trials()
         else:
             if "seconds" not in said:
-                run_folder.set_duration(folder, time.monotonic() - running.started_at)
+                set_duration(folder, time.monotonic() - running.started_at)
             _print_outcome(running.job, said, print_failure=log_to_file or (code or 0) < 0)
             on_trial_end(running.job)
         return running.device_slot

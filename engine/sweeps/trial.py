@@ -25,8 +25,15 @@ from lightning_modules.launch_environment import (
     launched_by_srun,
     rank,
 )
-from reporting import run_folder
 from reporting.commands import quote_override
+from reporting.outcome import (
+    STOPPED,
+    clear_outcome,
+    finalize_outcome,
+    read_outcome,
+    set_duration,
+    write_outcome,
+)
 
 SWEEP_VARIABLES = (
     "hydra.mode",
@@ -59,15 +66,15 @@ def run_trial_job(work: Callable[[DictConfig], float | None], cfg: DictConfig) -
     own = list(HydraConfig.get().overrides.task)
     # a trial of a sweep that was killed may still be running there
     waited = lock_folder(folder, own, wait_for_own=True)
-    meanwhile = run_folder.read_outcome(folder)
+    meanwhile = read_outcome(folder)
     if waited and meanwhile is not None and meanwhile.get("overrides") == own:
         return meanwhile["score"]
     began = time.monotonic()
-    run_folder.clear_outcome(folder)
+    clear_outcome(folder)
     try:
         return _run_and_record(work, cfg, folder)
     finally:
-        run_folder.set_duration(folder, time.monotonic() - began)
+        set_duration(folder, time.monotonic() - began)
         unlock_folder(folder)
 
 
@@ -80,23 +87,21 @@ def _run_and_record(
             return _run_in_own_process(folder)
     try:
         score = _finite_score(work(cfg), cfg, folder)
-        if (
-            rank() == 0 and run_folder.read_outcome(folder) is None
-        ):  # of what is no run, such as do=[validate]
-            run_folder.write_outcome(folder, score)
+        if rank() == 0 and read_outcome(folder) is None:  # of what is no run, such as do=[validate]
+            write_outcome(folder, score)
         return score
     except Exception as error:
         sentence = user_message(error)
-        if sentence is not None and sentence[1] == run_folder.STOPPED:
+        if sentence is not None and sentence[1] == STOPPED:
             print(sentence[0], file=sys.stderr)
             if rank() == 0:
-                run_folder.finalize_outcome(folder, run_folder.STOPPED)
-            sys.exit(run_folder.STOPPED)
+                finalize_outcome(folder, STOPPED)
+            sys.exit(STOPPED)
         if sentence is None:
             traceback.print_exc()
         said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
         if rank() == 0 or launched_by_srun():
-            run_folder.write_outcome(folder, None, said)
+            write_outcome(folder, None, said)
         print(f"trial {folder.name} failed: {said}", file=sys.stderr)
         if launched_by_srun():
             sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
@@ -109,7 +114,7 @@ def _finite_score(score: float | None, cfg: DictConfig, folder: Path) -> float |
         return score
     said = f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
     if rank() == 0:
-        run_folder.write_outcome(folder, None, said)
+        write_outcome(folder, None, said)
     print(f"trial {folder.name} failed: {said}", file=sys.stderr)
     return None
 
@@ -132,9 +137,9 @@ def _run_in_own_process(folder: Path) -> float | None:
     code = wait_forwarding_signals(
         subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=env_without_rank())
     )
-    found = run_folder.finalize_outcome(folder, code)
+    found = finalize_outcome(folder, code)
     if found is None:
-        sys.exit(run_folder.STOPPED)
+        sys.exit(STOPPED)
     return found["score"] if code == 0 else None
 
 

@@ -75,7 +75,7 @@ def init_run(
         monitor: `name` and `mode` of the score that decides.
 
     Raises:
-        Refusal: not even run files can be written.
+        UserError: not even run files can be written.
     """
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # W&B's reports of its own errors name folders
     import wandb
@@ -224,7 +224,7 @@ class PrivateWandbLogger(WandbLogger):
         upload: What may leave the machine besides numbers, as `Upload`.
 
     Raises:
-        Refusal: a mode or an upload that does not exist.
+        UserError: a mode or an upload that does not exist.
     """
 
     def __init__(

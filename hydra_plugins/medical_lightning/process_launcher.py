@@ -50,7 +50,7 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run trials for Hydra's own sweepers."""
         from engine.sweeps.process_launcher import Job, stop_message
-        from reporting import run_folder
+        from reporting.outcome import STOPPED, read_outcome
 
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         jobs = [
@@ -66,8 +66,8 @@ class ProcessLauncher(Launcher):
             iter(jobs), self.n_jobs, lambda job: None, any(map(_several, jobs))
         ):
             print(stop_message(self._sweep, resume=True), file=sys.stderr)
-            raise SystemExit(run_folder.STOPPED)
-        scores = [(run_folder.read_outcome(job.folder) or {}).get("score") for job in jobs]
+            raise SystemExit(STOPPED)
+        scores = [(read_outcome(job.folder) or {}).get("score") for job in jobs]
         return [
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=score)
             for job, score in zip(jobs, scores, strict=True)

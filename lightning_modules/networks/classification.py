@@ -37,7 +37,7 @@ def build_classifier(
         **architecture_arguments: The architecture's own.
 
     Raises:
-        Refusal: unknown name; the weights cannot be fetched or read.
+        UserError: unknown name; the weights cannot be fetched or read.
     """
     fetch = weights == "imagenet"
     net = _build_classifier(

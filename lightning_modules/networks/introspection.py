@@ -67,7 +67,7 @@ def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
     """Refuses a name that the network does not have, or that never gives anything.
 
     Raises:
-        Refusal: names it, and the nearest ones.
+        UserError: names it, and the nearest ones.
     """
     names = dict(net.named_modules())
     if not layers:

@@ -41,7 +41,7 @@ def inject_adapters(
         targets: Names, or ends of names, of the layers to adapt; None for `layers_to_adapt`.
 
     Raises:
-        Refusal: rank below 1, or no layer matches.
+        UserError: rank below 1, or no layer matches.
     """
     if rank < 1:
         raise UserError(
@@ -171,7 +171,7 @@ class FrozenBackboneClassifier(nn.Module):
             checkpoint is only taken back by a network with the same frozen weights.
 
     Raises:
-        Refusal: rank below 1, no layer matches, or a grouped layer is asked for.
+        UserError: rank below 1, no layer matches, or a grouped layer is asked for.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class FrozenBackboneClassifier(nn.Module):
         """Load the body of a plain classifier's state_dict; its head is left out.
 
         Raises:
-            Refusal: it is of another network, or adapted itself.
+            UserError: it is of another network, or adapted itself.
         """
         head = find_head(self.net)[0]
         own = {

@@ -55,7 +55,7 @@ def build_smp_network(
         **architecture_arguments: The architecture's own.
 
     Raises:
-        Refusal: an unknown name, arguments of another architecture, logits that would not have the
+        UserError: an unknown name, arguments of another architecture, logits that would not have the
             image's size, or weights that cannot be fetched or read.
     """
     _check_arguments(architecture, encoder_name, architecture_arguments)

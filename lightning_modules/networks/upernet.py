@@ -42,7 +42,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
         Mean and std that the weights expect; None where a local folder does not state them.
 
     Raises:
-        Refusal: they cannot be fetched or read, or are of another shape.
+        UserError: they cannot be fetched or read, or are of another shape.
     """
     from transformers import AutoConfig, SwinBackbone, UperNetForSemanticSegmentation
 
@@ -224,7 +224,7 @@ class UperNet(nn.Module):
             folder that does not state them.
 
     Raises:
-        Refusal: an impossible shape, weights that cannot be fetched or read, or that are of another
+        UserError: an impossible shape, weights that cannot be fetched or read, or that are of another
             shape.
     """
 

@@ -9,7 +9,7 @@ import yaml
 
 from evaluation.bootstrap import bootstrap_metrics
 from evaluation.evidence import ClassificationEvidence, write_evidence
-from reporting import run_folder
+from reporting.outcome import write_outcome
 from reporting.report_data import write_json
 
 NAMES = np.array([f"i{n:03d}" for n in range(160)])
@@ -76,7 +76,7 @@ def fit(
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
     (folder / "config.yaml").write_text(yaml.safe_dump(told))
-    run_folder.write_outcome(folder, None if failure else 0.5, failure)
+    write_outcome(folder, None if failure else 0.5, failure)
     if failure:
         return folder
     scores = {}

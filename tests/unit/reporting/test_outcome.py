@@ -4,19 +4,26 @@ import json
 
 import pytest
 
-from reporting import run_folder
+from reporting.outcome import (
+    OUTCOME_FILE,
+    STOPPED,
+    finalize_outcome,
+    read_outcome,
+    set_duration,
+    write_outcome,
+)
 
 
 def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
-    run_folder.write_outcome(tmp_path, float("nan"))
-    found = json.loads((tmp_path / run_folder.OUTCOME_FILE).read_text(), parse_constant=pytest.fail)
+    write_outcome(tmp_path, float("nan"))
+    found = json.loads((tmp_path / OUTCOME_FILE).read_text(), parse_constant=pytest.fail)
     assert found == {
         "status": "finished",
         "score": None,
         "failure": None,
         "overrides": None,
     }  # no command line started this test
-    assert [path.name for path in tmp_path.iterdir()] == [run_folder.OUTCOME_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [OUTCOME_FILE]
 
 
 @pytest.mark.parametrize(
@@ -38,25 +45,22 @@ def test_a_score_that_is_no_number_is_none_in_valid_json(tmp_path):
 )
 def test_a_process_that_ended_without_a_word_has_failed(left, code, status, why, tmp_path):
     if left is not None:
-        run_folder.write_outcome(tmp_path, **left)
-    said = run_folder.finalize_outcome(tmp_path, code)
+        write_outcome(tmp_path, **left)
+    said = finalize_outcome(tmp_path, code)
     assert (
-        said == run_folder.read_outcome(tmp_path)
+        said == read_outcome(tmp_path)
         and said["status"] == status
         and (why or "") in (said["failure"] or "")
     )
 
 
 def test_a_run_that_was_stopped_has_no_outcome_and_can_go_on(tmp_path):
-    run_folder.write_outcome(tmp_path, None, "Interrupted: stopped after step 7")
-    assert (
-        run_folder.finalize_outcome(tmp_path, run_folder.STOPPED) is None
-        and run_folder.read_outcome(tmp_path) is None
-    )
+    write_outcome(tmp_path, None, "Interrupted: stopped after step 7")
+    assert finalize_outcome(tmp_path, STOPPED) is None and read_outcome(tmp_path) is None
 
 
 def test_what_cannot_be_read_is_no_outcome(tmp_path):
-    (tmp_path / run_folder.OUTCOME_FILE).write_text('{"status": "fin')
-    assert run_folder.read_outcome(tmp_path) is None
-    run_folder.set_duration(tmp_path, 3.0)
-    assert run_folder.read_outcome(tmp_path) is None
+    (tmp_path / OUTCOME_FILE).write_text('{"status": "fin')
+    assert read_outcome(tmp_path) is None
+    set_duration(tmp_path, 3.0)
+    assert read_outcome(tmp_path) is None

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from reporting import run_folder
 from reporting.config_diff import format_value, short_names
+from reporting.outcome import write_outcome
 from reporting.run_folder import load_trials, rank_trials, select_best_trial
 from reporting.sweep_report import format_duration, write_trials_csv
 from tests.factories.sweep_folder import sweep as drawn
@@ -34,10 +34,10 @@ def sweep(folder, trials: int, failed: tuple[int, ...] = ()):
             "parameters": {"trainable": 41234567},
         }
         if k in failed:
-            run_folder.write_outcome(folder / str(k), None, "out of memory")
+            write_outcome(folder / str(k), None, "out of memory")
         else:
             (folder / f"{k}/report.json").write_text(json.dumps(report))
-            run_folder.write_outcome(folder / str(k), HEADS["dice"] + k / 100)
+            write_outcome(folder / str(k), HEADS["dice"] + k / 100)
 
 
 def printed(folder, monkeypatch, capsys, width: int) -> str:
@@ -108,7 +108,7 @@ def test_failed_trials_stand_last_with_their_words_and_reason(tmp_path, monkeypa
 def test_the_monitored_score_ranks_and_not_the_first_of_the_page(tmp_path):
     sweep(tmp_path, 3)
     for k, score in enumerate((0.2, 0.1, 0.3)):
-        run_folder.write_outcome(tmp_path / str(k), score)
+        write_outcome(tmp_path / str(k), score)
         (tmp_path / f"{k}/config.yaml").write_text("monitor: {name: val/loss, mode: min}")
     assert [trial.name for trial in rank_trials(load_trials(tmp_path))] == [
         "1",

@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from reporting import run_folder
+from reporting.outcome import STOPPED, write_outcome
 
 def job(cfg):
     folder, asked = Path(HydraConfig.get().runtime.output_dir), []
@@ -42,12 +42,12 @@ os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
     while time.monotonic() < until and not asked:
         time.sleep(0.02)
     if asked and cfg.end == "badly":
-        run_folder.write_outcome(folder, None, "its processes were killed by SIGTERM")
+        write_outcome(folder, None, "its processes were killed by SIGTERM")
     elif asked:
         (folder / "saved").touch()
-        sys.exit(run_folder.STOPPED)
+        sys.exit(STOPPED)
     else:
-        run_folder.write_outcome(folder, 0.5)
+        write_outcome(folder, 0.5)
 
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()
@@ -184,4 +184,4 @@ def test_a_trial_whose_sweep_is_killed_saves_and_ends(application, tmp_path):
 )
 def test_numbers_of_trials_that_cannot_be_are_refused(application, tmp_path, words, wrong):
     done, found = carried_out(application("end=well", *words), tmp_path)
-    assert done.returncode != 0 and not found and re.search(rf"Refusal: .*{wrong}", done.stderr)
+    assert done.returncode != 0 and not found and re.search(rf"UserError: .*{wrong}", done.stderr)
