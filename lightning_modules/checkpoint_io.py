@@ -148,8 +148,8 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
-        UserError: the checkpoint is of another network, or of another normalization than the one that
-            was asked for.
+        UserError: the checkpoint is of another network, or of another normalization than the one
+            that was asked for.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]

@@ -91,8 +91,8 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
         hint: What to do where they were trained on images of different sizes.
 
     Raises:
-        UserError: one is of another network, or they were trained on images of different sizes or on
-            other grey values.
+        UserError: one is of another network, or they were trained on images of different sizes or
+            on other grey values.
     """
     nets: list[nn.Module] = []
     seen: list[str] = []

@@ -119,7 +119,8 @@ def check_not_seen(
         was seen.
 
     Raises:
-        UserError: Test images were seen, and neither this run nor the checkpoint's own allows leaks.
+        UserError: Test images were seen, and neither this run nor the checkpoint's own allows
+            leaks.
     """
     if record is None:
         if fit:

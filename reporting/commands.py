@@ -1,13 +1,16 @@
-"""Write command lines that a user can paste, and paths as short as they can be."""
+"""Write command lines that a user can paste, and short paths. Imports nothing heavy."""
 
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
-from reporting.run_folder import FoldRun
 from reporting.yaml_io import read_yaml
+
+if TYPE_CHECKING:
+    from reporting.run_folder import FoldRun
 
 PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what Hydra's grammar takes without quotes
 
@@ -36,7 +39,7 @@ def quote_override(key: str, path: Path) -> str:
 DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
 
 
-def ensemble_test_command(fold_runs: Sequence[FoldRun], folder: Path) -> str:
+def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
     """What to type to test them together, in the words of the first fit.
 
     Args:

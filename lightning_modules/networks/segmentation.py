@@ -55,8 +55,8 @@ def build_smp_network(
         **architecture_arguments: The architecture's own.
 
     Raises:
-        UserError: an unknown name, arguments of another architecture, logits that would not have the
-            image's size, or weights that cannot be fetched or read.
+        UserError: an unknown name, arguments of another architecture, logits that would not have
+            the image's size, or weights that cannot be fetched or read.
     """
     _check_arguments(architecture, encoder_name, architecture_arguments)
     local = encoder_weights is not None and (

@@ -224,8 +224,8 @@ class UperNet(nn.Module):
             folder that does not state them.
 
     Raises:
-        UserError: an impossible shape, weights that cannot be fetched or read, or that are of another
-            shape.
+        UserError: an impossible shape, weights that cannot be fetched or read, or that are of
+            another shape.
     """
 
     def __init__(
