@@ -224,7 +224,9 @@ def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
     assert code == 0, said
     callback = torch.load(tmp_path / "b/checkpoints/last.ckpt", weights_only=True)["callbacks"]
     assert [
-        state["patience"] for name, state in callback.items() if name.startswith("Stopping")
+        state["patience"]
+        for name, state in callback.items()
+        if name.startswith("ResumableEarlyStopping")
     ] == [4]
 
 
@@ -251,7 +253,7 @@ def test_time_and_counters_go_on_from_the_checkpoint_in_the_middle_of_an_epoch(
         code, said = cli(*words, folder=tmp_path / "cut")
     assert code == 130, said
     stored = torch.load(tmp_path / "cut/checkpoints/last.ckpt", weights_only=True)["callbacks"][
-        "Resources"
+        "ResourceMonitor"
     ]
     assert (
         stored["images"] == 12
@@ -288,7 +290,7 @@ def test_costs_are_counted_on_by_hand(monkeypatch):
     second.setup(None, None, "fit")
     second.load_state_dict(state)
     clock = iter([100.0, 100.0, 103.0, 104.0])
-    monkeypatch.setattr("callbacks.resources.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("callbacks.resource_monitor.time.perf_counter", lambda: next(clock))
     second._fit_start = clock.__next__()
     second.on_train_start(None, None)
     from types import SimpleNamespace

@@ -10,7 +10,7 @@ from datamodules.errors import ManifestError
 from datamodules.formats.meta_json import STRATA, is_meta_json, is_valid_crop, write_meta_json
 from datamodules.formats.rle import encode_rle
 from datamodules.manifest.manifest import Manifest, read_manifest
-from datamodules.sampling.epoch_sampler import strata
+from datamodules.sampling import strata
 
 ONE = {
     "image_path": "images/a.png",

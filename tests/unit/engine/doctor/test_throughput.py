@@ -119,7 +119,7 @@ def test_a_step_that_fails_or_does_not_fit(gpus):
 def test_a_measurement_that_ends_early_keeps_what_it_had(outcome, severity, what, plain):
     said = json.dumps(lines(1.0, 2.0)[0])
     child = SimpleNamespace(
-        outcome=lambda seconds, given: ProcessResult(
+        result=lambda seconds, given: ProcessResult(
             outcome.code, f"a library's own words\n{said}\n", outcome.error
         )
     )
