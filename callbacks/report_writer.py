@@ -29,7 +29,7 @@ from reporting.task_view import TASK_VIEWS
 class ReportContributor(Callback):
     """A callback with a section for the page.
 
-    `Report` asks each of them when a test or a prediction ends, in any order.
+    `ReportWriter` asks each of them when a test or a prediction ends, in any order.
     """
 
     @abstractmethod

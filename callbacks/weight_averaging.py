@@ -66,5 +66,5 @@ class SWAWeightAverage(WeightAveraging):
             self._average_model.module.load_state_dict(pl_module.state_dict())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the average, as `Ema` does."""
+        """Forget the average, as `EMAWeightAverage` does."""
         self._average_model = None

@@ -514,7 +514,7 @@ class BoneScanDataModule(ManifestDataModule):
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Every labelled image below `root`, from `index_of`; not only what is trained on."""
+        """Every labelled image below `root`, from `build_index`; not only what is trained on."""
         return build_index(self.root, self.unmatched, self.cleaning)
 
     def manifest(self) -> Manifest:
@@ -539,8 +539,8 @@ class BoneScanDataModule(ManifestDataModule):
         Returns:
             Besides the usual columns `view`, `part`, `side`; `height`, `width` of the image;
             `scale`, `pad_left`, `pad_top` (canvas pixels) of its letterbox; `boxes`,
-            `physiological` as `BoneBoxes.columns`; `true_mask`, a path or None, where there is a
-            folder of them.
+            `physiological` as `BoneScanBoxReader.columns`; `true_mask`, a path or None, where there
+            is a folder of them.
 
         Raises:
             ManifestError: a split without any of them, an image that cannot be read, an XML that

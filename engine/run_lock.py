@@ -124,7 +124,7 @@ def folder_lock(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
     """Hold a run folder's lock for some work; if held before, it is held afterwards too.
 
     Raises:
-        FolderInUse: See `lock`.
+        FolderInUse: See `lock_folder`.
     """
     before = _lock_path(folder) in _held
     lock_folder(folder, overrides)

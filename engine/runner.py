@@ -260,7 +260,7 @@ IGNORED_WARNINGS = (  # warnings of libraries that no user of ours can act on
     ".*does not have many workers.*",
     ".*The dirpath has changed from.*",
     ".*in eval mode at the start of training.*",  # a frozen body is meant to be
-    ".*custom batch sampler `EvaluationKeys`.*",  # which returns every row once
+    ".*custom batch sampler `EvaluationSampler`.*",  # which returns every row once
     # a run on the login node is the user's choice
     ".*`srun` command is available on your system but is not used.*",
     # every rank has the gathered evidence, and the same score

@@ -189,7 +189,7 @@ class SegmentationEvidence(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationEvidence(Evidence):
-    """The evidence of N classified images; `rule` is `LabelRule`'s (threshold, temperature, kept).
+    """Evidence of N classified images; `rule` holds (threshold, temperature, kept) per class.
 
     Attributes:
         logits: float32 `N x classes`.

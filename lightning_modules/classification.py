@@ -72,7 +72,7 @@ class ClassificationModule(EvaluatedModule):
     def setup(self, stage: str) -> None:
         """Refuse data without labels or with labels of another kind, and balance the loss.
 
-        `Bce` with `pos_weight=train` weighs positives by how rare they are.
+        `BCELoss` with `pos_weight=train` weighs positives by how rare they are.
         """
         super().setup(stage)
         if stage == "predict":

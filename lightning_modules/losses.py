@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from datamodules.arguments import Fraction, NonNegativeFloat, PositiveFloat, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.architectures import smp
+from lightning_modules.networks.library_imports import smp
 
 
 @validated
@@ -139,7 +139,7 @@ class BCELoss(nn.Module):
             None
             if pos_weight is None or self.weight_from_train
             else torch.tensor(float(pos_weight))
-        )  # no buffer, as in BalancedBce
+        )  # no buffer, as in ClassBalancedBCELoss
 
     def balance(self, counts: np.ndarray) -> None:
         """Take the weight from the training data, where that was asked for.
@@ -240,13 +240,13 @@ class DiceLoss(nn.Module):
 class TverskyLoss(nn.Module):
     """Tversky loss (Salehi et al. 2017) per image and class: `1 - TP / (TP + alpha FP + beta FN)`.
 
-    It is the mean over classes. With alpha = beta = .5 and half of its smooth it is `Dice`.
+    It is the mean over classes. With alpha = beta = .5 and half of its smooth it is `DiceLoss`.
 
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        smooth: As of `Dice`.
-        lesions_only: As of `Dice`.
+        smooth: As of `DiceLoss`.
+        lesions_only: As of `DiceLoss`.
     """
 
     def __init__(

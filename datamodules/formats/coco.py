@@ -115,7 +115,7 @@ def segmentation_rle(
 
     Raises:
         ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels
-            outside the image; an RLE that `checked_rle` does not accept.
+            outside the image; an RLE that `validate_rle` does not accept.
     """
     height, width = image["height"], image["width"]
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"

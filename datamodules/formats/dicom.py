@@ -194,12 +194,12 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
         data: The file's bytes where they were read already.
 
     Returns:
-        uint8 `H x W`, bright where it is bright on a MONOCHROME2 display; see `displayed`.
+        uint8 `H x W`, bright where it is bright on a MONOCHROME2 display; see `to_display_uint8`.
 
     Raises:
         ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than
             LARGEST_IMAGE, or compressed by a codec that is not installed.
-        ContentError: a window or rescaling that shows no picture, see `refuse_unusable_levels`.
+        ContentError: a window or rescaling that shows no picture, see `check_display_levels`.
     """
     with _translate_errors(path):
         dataset = dcmread(

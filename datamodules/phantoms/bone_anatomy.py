@@ -239,7 +239,8 @@ MAX_PIXEL_SIZE = 0.3  # cm a pixel while shapes are drawn
 class GammaCamera:
     """Collector of a patient's uptake as both camera heads see it.
 
-    Both views are kept in the anterior orientation; `examine` mirrors the posterior one.
+    Both views are kept in the anterior orientation; `simulate_examination` mirrors the
+    posterior one.
 
     Attributes:
         random: Source of what differs between the sides of the body and from bone to bone.

@@ -175,7 +175,7 @@ def simulate_examination(
         random: Source of everything random.
         height: Of the scans in pixels; they are a quarter as wide.
         has_lesions: Whether there are lesions; at least one is then seen in at least one view.
-        counts: See `draw_patient`.
+        counts: See `sample_patient`.
         lesion_config: How hot and how large they are.
         urine: See `draw_hot_spots`.
         visibility: When a lesion, or anything else hot, counts as seen in a view.

@@ -55,7 +55,7 @@ def draw_pneumothorax(
         height: Of the image in pixels.
         width: Of the image in pixels.
         patient: Whose image it is.
-        area: Of the pneumothorax as a share of the image, see `collapsed`; None for none.
+        area: Of the pneumothorax as a share of the image, see `collapse_lung`; None for none.
         confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
         contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of
             real ones, more makes up for few images or few pixels.

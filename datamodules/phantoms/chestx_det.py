@@ -53,7 +53,7 @@ def write(
         train: Images in train, strays not counted; one patient each.
         test: Images in test.
         size: Side of the pictures in pixels.
-        contrast: Of faint findings, see `draw_overlapping`.
+        contrast: Of faint findings, see `draw_annotated_radiograph`.
         seed: Source of everything random.
     """
     numbers = {

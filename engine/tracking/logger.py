@@ -221,7 +221,7 @@ class PrivateWandbLogger(WandbLogger):
         notes: On W&B.
         mode: `online` (offline where there is no login, or no answer), `offline`, `disabled`.
         timeouts: Seconds that the server is waited for, at the `start` and at the `end`.
-        upload: What may leave the machine besides numbers, as `Upload`.
+        upload: What may leave the machine besides numbers, as `UploadPolicy`.
 
     Raises:
         UserError: a mode or an upload that does not exist.
@@ -349,7 +349,7 @@ class PrivateWandbLogger(WandbLogger):
 
 
 def close_loggers(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
-    """End a run's W&B loggers; arguments as of `Dashboard.close`."""
+    """End a run's W&B loggers; arguments as of `PrivateWandbLogger.close`."""
     for logger in loggers:
         if isinstance(logger, PrivateWandbLogger):
             logger.close(code, trainer)

@@ -1,1 +1,1 @@
-"""Metrics. Add a metric here."""
+"""Metrics of masks and of labels. Add a metric here."""

@@ -1,4 +1,4 @@
-"""Networks by name, with published weights."""
+"""Networks by name. Add a network as a file here, and name it in `__init__.pyi`."""
 
 import lazy_loader
 

@@ -87,7 +87,7 @@ def _build_timm(
     in_channels: int,
     architecture_arguments: dict[str, Any],
 ) -> nn.Module:
-    from lightning_modules.networks.architectures import timm
+    from lightning_modules.networks.library_imports import timm
 
     if not timm.is_model(architecture.split(".")[0]):
         raise _unknown_architecture_error("timm", architecture, timm.list_models())

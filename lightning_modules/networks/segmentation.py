@@ -11,7 +11,7 @@ from torch import nn
 
 from datamodules.arguments import Fraction, PositiveInt, check_value, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.architectures import smp
+from lightning_modules.networks.library_imports import smp
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
 from lightning_modules.normalize import PixelStatistics
 

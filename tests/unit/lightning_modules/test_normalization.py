@@ -18,7 +18,7 @@ from datamodules.errors import UserError
 from engine import run_summary
 from lightning_modules import checkpoint_io, ensemble
 from lightning_modules.instantiation import instantiate_config
-from lightning_modules.networks.architectures import smp, timm
+from lightning_modules.networks.library_imports import smp, timm
 from lightning_modules.normalize import Normalize
 from run import CONF
 from tests.unit.lightning_modules.networks.test_upernet import SWIN, of_library

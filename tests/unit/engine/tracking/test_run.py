@@ -60,7 +60,7 @@ def test_each_fold_is_a_run_of_its_own_with_the_numbers_of_its_folder(
 
 def test_networks_are_loaded_without_it():
     asks = (
-        "import sys; import lightning_modules.networks.architectures; sys.exit('wandb' in"
+        "import sys; import lightning_modules.networks.library_imports; sys.exit('wandb' in"
         " sys.modules)"
     )
     assert (
