@@ -249,7 +249,7 @@ class Curriculum(Callback):
 
     Args:
         stages: A list, because Hydra replaces lists and merges dicts; the keys of a stage are those
-            of `Stage`.
+            of `StageConfig`.
         epochs: Those of the whole fit, which the stages must add up to.
         run_dir: The run folder.
     """

@@ -1,4 +1,7 @@
-"""One stage of a curriculum, checked on construction."""
+"""Settings of one curriculum stage (learning rate, image size, sampling), checked on construction.
+
+`curriculum.py` applies them when the stage begins.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,7 @@
-"""Finish the training step, save and stop on SIGINT, SIGTERM or SIGUSR2, on all ranks alike."""
+"""Finish the training step, save and stop on SIGINT, SIGTERM or SIGUSR2, on all ranks alike.
+
+The next start goes on from what was saved; see `engine/resume.py`.
+"""
 
 import signal
 import threading

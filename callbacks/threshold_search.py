@@ -152,10 +152,10 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         callbacks:
           threshold_search:
             run_dir: ${paths.run}
-            objective: f1                    # f1, youden (sensitivity + specificity - 1), accuracy,
-                sensitivity, specificity
-            min_metrics: {sensitivity: 0.85}    # bounds on val; null or absent: none
-            threshold_range: [0.0, 1.0]              # thresholds that may be taken
+            objective: f1  # or youden (sensitivity + specificity - 1), accuracy, sensitivity,
+                           # specificity
+            min_metrics: {sensitivity: 0.85}  # bounds on val; null or absent: none
+            threshold_range: [0.0, 1.0]  # thresholds that may be taken
             temperature: false
 
     After a fit `selected_threshold.json` in the run folder says what was selected, and what it

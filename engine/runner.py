@@ -101,7 +101,7 @@ def run_stages(
     own = resume.find_resume_checkpoint(cfg)
     start = find_start_checkpoint(cfg)
     if start:
-        fits = "fit" in cfg.do  # then the checkpoint was compared before, see one_run.goes_on
+        fits = "fit" in cfg.do  # then the checkpoint was compared before, by `check_resume`
         checkpoint = (
             checkpoint_io.read_metadata(start) if fits else checkpoint_io.read_checkpoint(start)
         )

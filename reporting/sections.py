@@ -1,4 +1,7 @@
-"""Sections that other callbacks add to the page: text, figures, tables and pictures."""
+"""Types of the sections that callbacks add to the page: text, figures, tables and pictures.
+
+Plots of every run's page are in `figures`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

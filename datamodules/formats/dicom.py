@@ -37,7 +37,7 @@ def check_display_levels(dataset: Dataset) -> None:
     be negative.
 
     Raises:
-        UnusableLevels: names the element and its value.
+        InvalidDisplayLevels: names the element and its value.
     """
     for keyword in LEVEL_TAGS:
         value = _first_value(dataset, keyword)
@@ -63,7 +63,7 @@ def to_display_uint8(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         their own range.
 
     Raises:
-        UnusableLevels: see `check_display_levels`; or rescaling makes pixels that are not finite.
+        InvalidDisplayLevels: see `check_display_levels`; or rescaling makes pixels that are not finite.
     """
     check_display_levels(dataset)
     if stored.ndim == 3:
@@ -198,7 +198,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
 
     Raises:
         ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than
-            LARGEST_IMAGE, or compressed by a codec that is not installed.
+            MAX_IMAGE_PIXELS, or compressed by a codec that is not installed.
         ContentError: a window or rescaling that shows no picture, see `check_display_levels`.
     """
     with _translate_errors(path):

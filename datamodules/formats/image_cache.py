@@ -61,7 +61,7 @@ class ImageCache:
 
     @cached_property
     def nearly_uniform(self) -> np.ndarray:
-        """Bool `N`: images of nearly one grey value; see `image_io.nearly_one_grey`."""
+        """Bool `N`: images of nearly one grey value; see `image_io.is_nearly_uniform`."""
         return self._open_array("nearly_one_grey")
 
     @cached_property

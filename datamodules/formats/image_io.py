@@ -35,7 +35,7 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
         are windowed.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE; a DICOM as
+        ManifestError: missing, truncated, not an image, or larger than MAX_IMAGE_PIXELS; a DICOM as
             `read_dicom`.
         ContentError: a float picture with a pixel that is NaN or infinite.
     """
@@ -54,7 +54,7 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     """Decode a png, jpg, bmp or tif with Pillow; modes, palettes and depths stay as they are.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than LARGEST_IMAGE.
+        ManifestError: missing, truncated, not an image, or larger than MAX_IMAGE_PIXELS.
     """
     image = _open_image(path, data)
     try:
@@ -69,7 +69,7 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
 def is_nearly_uniform(pixels: np.ndarray) -> bool:
     """Tell whether uint8 `H x W x C` pixels show nothing.
 
-    In every channel the middle 99.8 % then span at most NEARLY_ONE_GREY levels.
+    In every channel the middle 99.8 % then span at most MAX_UNIFORM_SPREAD levels.
     """
     return all(
         _gray_spread(np.ascontiguousarray(pixels[..., channel])) <= MAX_UNIFORM_SPREAD
@@ -111,7 +111,9 @@ def is_dicom(path: Path, data: bytes | None) -> bool:
 def _open_image(path: Path, data: bytes | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST_IMAGE is ours
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # MAX_IMAGE_PIXELS is ours
             image = Image.open(path if data is None else io.BytesIO(data))
     except FileNotFoundError as error:
         raise ManifestError(

@@ -50,7 +50,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
 
     Raises:
         ContentError: the values do not say what is lesion; several classes without an encoding; a
-            value with more bits than there are classes; more than MOST_BITS classes.
+            value with more bits than there are classes; more than MAX_BITS classes.
         ManifestError: the file is missing or cannot be decoded.
     """
     if classes > MAX_BITS:

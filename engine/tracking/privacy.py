@@ -1,6 +1,6 @@
-"""Content of a run that may leave the machine: numbers, and words that choose a method.
+"""Switches of what W&B may upload, and the settings that keep everything else on the machine.
 
-Names of folders, files, images and machines stay.
+Numbers and words that choose a method leave it; names of folders, files, images and machines stay.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Networks by name. Add a network as a file here, and name it in `__init__.pyi`."""
+"""Networks. Add one as a file here, name it in `__init__.pyi`, and give it conf/module/net/NAME.yaml."""
 
 import lazy_loader
 

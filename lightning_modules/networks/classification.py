@@ -1,4 +1,7 @@
-"""Classifiers of timm and torchvision by name, whose pretrained weights may have to be fetched."""
+"""Classifiers of timm and torchvision, by name.
+
+A network that is in neither library is a file of its own beside this one.
+"""
 
 import difflib
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Segmentation networks by name, whose pretrained weights may have to be fetched."""
+"""Segmentation networks of segmentation-models-pytorch, by name.
+
+A network that is not in that library is a file of its own beside this one; see `upernet.py`.
+"""
 
 import inspect
 from collections.abc import Sequence
