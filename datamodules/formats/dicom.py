@@ -63,7 +63,8 @@ def to_display_uint8(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         their own range.
 
     Raises:
-        InvalidDisplayLevels: see `check_display_levels`; or rescaling makes pixels that are not finite.
+        InvalidDisplayLevels: see `check_display_levels`; or rescaling makes pixels that are not
+            finite.
     """
     check_display_levels(dataset)
     if stored.ndim == 3:

@@ -1,4 +1,4 @@
-"""Networks. Add one as a file here, name it in `__init__.pyi`, and give it conf/module/net/NAME.yaml."""
+"""Networks. Add one as a file here, with its name in `__init__.pyi` and conf/module/net/NAME.yaml."""
 
 import lazy_loader
 
