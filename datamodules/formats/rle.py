@@ -65,8 +65,8 @@ def validate_rle(rle: Any, height: int | None = None, width: int | None = None) 
 
     Raises:
         ValueError: no dict, a size that is not two whole numbers from 1 on, is above
-            MAX_IMAGE_PIXELS or is not the image's; counts that are missing, no whole numbers, negative, or do not
-            add up to height x width. The message is the reason alone.
+            MAX_IMAGE_PIXELS or is not the image's; counts that are missing, no whole
+            numbers, negative, or do not add up to height x width. The message is the reason alone.
     """
     if not isinstance(rle, dict):
         raise ValueError(

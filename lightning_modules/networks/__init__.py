@@ -1,4 +1,4 @@
-"""Networks. Add one as a file here, with its name in `__init__.pyi` and conf/module/net/NAME.yaml."""
+"""Networks. Add one as a file here, named in `__init__.pyi` and in conf/module/net/NAME.yaml."""
 
 import lazy_loader
 
