@@ -103,15 +103,15 @@ def summarize_report(report: dict[str, Any]) -> dict[str, Any]:
     """Collect a run's split, data, cost and settings from its report."""
     config = report.get("config") or {}
     data, parameters = report.get("data") or {}, report.get("parameters") or {}
-    module, place = (
-        str((config.get("datamodule") or {}).get("_target_", "")).split(".")[-2:-1],
-        Path(str(data.get("root", ""))).name,
-    )
+    target = str((config.get("datamodule") or {}).get("_target_", ""))
+    data_set = target.rpartition(".")[2].removesuffix("DataModule")  # BrainTumor
+    folder = Path(str(data.get("root", ""))).name
+    named_after = data_set.lower() == folder.replace("_", "").lower()
     return {
         "judged": report.get("judged", "test"),
         "fold": config.get("fold"),
         "parts": [Path(fold["page"]).parent.as_posix() for fold in report.get("folds", [])],
-        "data": f"{module[0]} ({place})" if module and module[0] != place else place,
+        "data": folder if named_after or not data_set else f"{data_set} ({folder})",
         "phantom": bool(data.get("phantom")),
         "trained": parameters.get("trainable"),
         "parameters": parameters.get("total"),
@@ -316,7 +316,7 @@ def _is_multirun_page(folder: Path) -> bool:
     )
 
 
-CACHE_VERSION = 1  # to be raised when the values kept of a run change
+CACHE_VERSION = 2  # to be raised when the values kept of a run change
 
 
 @dataclass
