@@ -23,6 +23,7 @@ from plain_loop import PlainLoop, mean_dice
 
 from datamodules.brain_tumor import BrainTumorDataModule
 from lightning_modules import checkpoint_io
+from reporting.run_folder import find_checkpoint
 
 COMMON = (
     "experiment=unetpp_brain_tumor",
@@ -63,7 +64,7 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
         )
         if stage:
             checkpoint_io.load_weights(
-                parts.module, checkpoint_io.find_checkpoint(str(folder / "stage0"), "best")
+                parts.module, find_checkpoint(str(folder / "stage0"), "best")
             )
         trainer, callbacks = parts.trainer()
         trainer.fit(parts.module, datamodule=parts.data)

@@ -25,8 +25,8 @@ from evaluation.evidence import (
     SegmentationEvidence,
     write_evidence,
 )
+from reporting.file_io import write_json
 from reporting.leaderboard import CACHE_FOLDER, write_leaderboard
-from reporting.report_data import write_json
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -13,7 +13,7 @@ from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.distributed import all_gather_lists
-from reporting.report_data import write_json
+from reporting.file_io import write_json
 from reporting.sections import Section
 from weak_supervision.boxes import PeakBoxes
 from weak_supervision.cam import ClassActivationMaps

@@ -13,14 +13,10 @@ from evaluation.evidence import Evidence, write_evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
 from reporting.cases import Case
+from reporting.file_io import write_json
+from reporting.live_run import describe_data, describe_devices
 from reporting.page import write_page, write_predicted
-from reporting.report_data import (
-    ReportInput,
-    build_report,
-    describe_data,
-    describe_devices,
-    write_json,
-)
+from reporting.report_data import ReportInput, build_report
 from reporting.sections import Section
 from reporting.tables import print_table
 from reporting.task_view import TASK_VIEWS

@@ -13,7 +13,7 @@ from rich.table import Table
 from datamodules.sampling.config import EpochConfig
 from datamodules.sampling.epoch_sampler import SamplingPool
 from lightning_modules.losses import ClassBalancedBCELoss
-from reporting.report_data import sampling_schedule
+from reporting.live_run import sampling_schedule
 
 POSITIVE = "positive"
 

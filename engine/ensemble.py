@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 from callbacks.report_writer import ReportContributor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.errors import UserError
+from engine.run_references import ensemble_key
 from evaluation.evidence import Evidence
-from lightning_modules import checkpoint_io
 from lightning_modules.base import EvaluatedModule, SupervisedModule
 from reporting.cross_validation import mean_and_sd
 from reporting.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
-from reporting.run_folder import FoldRun, find_fold_run_folders, get_score, load_fold_runs
+from reporting.run_folder import FoldRun, find_checkpoint, get_score, load_fold_runs
 from reporting.sections import Section, Table
 from reporting.tables import format_number
 
@@ -48,7 +48,7 @@ class FoldEnsemble:
     @property
     def checkpoints(self) -> list[Path]:
         """Best checkpoint of each member."""
-        return [checkpoint_io.find_checkpoint(str(fit.folder), "best") for fit in self.members]
+        return [find_checkpoint(str(fit.folder), "best") for fit in self.members]
 
     @property
     def evidence(self) -> Evidence:
@@ -85,21 +85,6 @@ class FoldEnsemble:
     @staticmethod
     def _data_root(fold_run: FoldRun) -> Path:
         return Path(str(fold_run.config.get("datamodule", {}).get("root"))).expanduser().resolve()
-
-
-def ensemble_key(cfg: DictConfig) -> str | None:
-    """Return the key that names several runs, `ckpt_path` or else `init_from`; None if none does.
-
-    It is None for a fit, which starts from one network.
-    """
-    key = "ckpt_path" if cfg.ckpt_path else "init_from"
-    return (
-        key
-        if "fit" not in cfg.do
-        and cfg[key]
-        and find_fold_run_folders(Path(str(cfg[key])).expanduser())
-        else None
-    )
 
 
 def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:

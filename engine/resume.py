@@ -12,19 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.arguments import format_config_value
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
-from lightning_modules.launch_environment import is_requeued
 from lightning_modules.optim import STEP_DEPENDENT_SCHEDULES, total_steps
-
-
-def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
-    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
-    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
-    return (
-        last
-        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
-        else None
-    )
-
 
 SETTING_KEYS = (  # what training follows from, and a checkpoint's own state may override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),

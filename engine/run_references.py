@@ -1,20 +1,20 @@
 """Resolve references to runs: folders, checkpoints and latest:EXPERIMENT."""
 
+import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
-from datamodules.sampling import hard_example_scores
-from engine import resume
-from engine.ensemble import ensemble_key
-from lightning_modules import checkpoint_io
-from lightning_modules.checkpoint_io import latest_run
-from reporting.run_folder import find_fold_run_folders
+from datamodules.sampling.config import SCORES_FILE
+from lightning_modules.launch_environment import is_requeued
+from reporting.run_folder import FOLD_PATTERN, find_checkpoint, find_fold_run_folders
 
 REQUIRED_FILES = {
-    "datamodule.cls_prob": hard_example_scores.SCORES_FILE,
+    "datamodule.cls_prob": SCORES_FILE,
     "datamodule.root": "pseudo_labels/manifest.csv",
 }  # what a run must have left
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
@@ -31,6 +31,48 @@ def uses_phantoms(cfg: DictConfig) -> bool:
         cfg.datamodule.phantom is not None
         or HydraConfig.get().runtime.choices.get("scale") == "demo"
     )
+
+
+def latest_run(
+    experiment: str, runs: Path, phantom: bool | None, required_file: str = "checkpoints/best.ckpt"
+) -> Path | None:
+    """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
+
+    Args:
+        experiment: The experiment.
+        runs: The folder of all runs, one folder an experiment.
+        phantom: Whether the run was on phantoms; None takes either.
+        required_file: File that the folder must hold. A checkpoint may be that of one fold;
+            anything else must be of all folds together.
+    """
+    pages = (runs / experiment).glob("**/report.json")
+    told = {
+        path.parent: report
+        for path in pages
+        if (path.parent / required_file).is_file() and (report := _read_report(path))
+    }
+    alike = [
+        run
+        for run, report in told.items()
+        if phantom is None or (report.get("data") or {}).get("phantom") == phantom
+    ]
+    if not required_file.endswith(".ckpt"):
+        alike = [
+            run
+            for run in alike
+            if not FOLD_PATTERN.fullmatch(run.name)
+            and (told[run].get("config") or {}).get("fold") is None
+        ]
+    return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    """Read a report.json; a damaged one is reported on stderr and gives {}."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        print(f"{path} cannot be read, so its run is passed over", file=sys.stderr)
+    return {}
 
 
 def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
@@ -78,9 +120,19 @@ def require_run(cfg: DictConfig, key: str) -> Path:
     return run
 
 
+def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
+    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
+    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
+    return (
+        last
+        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
+        else None
+    )
+
+
 def find_start_checkpoint(cfg: DictConfig) -> Path | None:
     """Return the checkpoint to resume or test: the run's own, else what `ckpt_path` names."""
-    return resume.find_resume_checkpoint(cfg) or resolve_checkpoint(cfg, "ckpt_path")
+    return find_resume_checkpoint(cfg) or resolve_checkpoint(cfg, "ckpt_path")
 
 
 def resolve_checkpoint(cfg: DictConfig, key: str) -> Path | None:
@@ -90,6 +142,19 @@ def resolve_checkpoint(cfg: DictConfig, key: str) -> Path | None:
     path = cfg[key]
     if ensemble_key(cfg) == key:
         path = str(find_fold_run_folders(Path(path).expanduser())[0][0])
-    return checkpoint_io.find_checkpoint(
-        path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best"
+    return find_checkpoint(path, "last" if "fit" in cfg.do and key == "ckpt_path" else "best")
+
+
+def ensemble_key(cfg: DictConfig) -> str | None:
+    """Return the key that names several runs, `ckpt_path` or else `init_from`; None if none does.
+
+    It is None for a fit, which starts from one network.
+    """
+    key = "ckpt_path" if cfg.ckpt_path else "init_from"
+    return (
+        key
+        if "fit" not in cfg.do
+        and cfg[key]
+        and find_fold_run_folders(Path(str(cfg[key])).expanduser())
+        else None
     )

@@ -20,10 +20,15 @@ from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from engine import resume
-from engine.ensemble import EnsembleReport, FoldEnsemble, ensemble_key, load_ensemble
+from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.resume import check_settings, resume_settings
 from engine.run_lock import folder_lock
-from engine.run_references import find_start_checkpoint, resolve_checkpoint
+from engine.run_references import (
+    ensemble_key,
+    find_resume_checkpoint,
+    find_start_checkpoint,
+    resolve_checkpoint,
+)
 from engine.run_summary import print_summary
 from engine.seen_images import Record, check_test_images, earlier_records, image_size_is_given
 from engine.tracking.logger import close_loggers
@@ -34,12 +39,11 @@ from lightning_modules.hardware import (
     best_precision,
     check_devices,
     ddp_strategy,
-    is_multi_process,
     tune_malloc,
     uses_cuda,
 )
 from lightning_modules.instantiation import instantiate_config
-from lightning_modules.launch_environment import launched_by_srun, rank
+from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.training_record import check_same_task
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import clear_outcome, task_overrides, write_outcome
@@ -98,7 +102,7 @@ def run_stages(
     ensemble: FoldEnsemble | None = None,
 ) -> float | None:
     """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
-    own = resume.find_resume_checkpoint(cfg)
+    own = find_resume_checkpoint(cfg)
     start = find_start_checkpoint(cfg)
     if start:
         fits = "fit" in cfg.do  # then the checkpoint was compared before, by `check_resume`
@@ -483,7 +487,7 @@ def _run_each_fold(cfg: DictConfig) -> float | None:
         before = str(one.title)
         scores.append(run_experiment(one))
         note = note or str(one.title).removeprefix(before)
-    if "test" in cfg.do and not cfg.trainer.fast_dev_run:
+    if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known else None

@@ -11,14 +11,13 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
-from datamodules.sampling import hard_example_scores
+from datamodules.sampling.config import SCORES_FILE
 from engine.doctor.doctor import run_doctor
 from engine.root_keys import check_keys
 from engine.run_lock import claim_folder, claim_time
-from engine.run_references import is_latest, require_run, resolve_run, uses_phantoms
+from engine.run_references import is_latest, latest_run, require_run, resolve_run, uses_phantoms
 from engine.runner import prepare_process, run_folds, save_config
 from engine.sweeps.trial import is_trial
-from lightning_modules.checkpoint_io import latest_run
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import rank, shared_run_name
 from reporting.comparison import compare_runs
@@ -117,7 +116,7 @@ def _run_data_task(cfg: DictConfig) -> None:
             cfg.datamodule.cls_prob[7:],
             Path(cfg.paths.runs),
             cfg.datamodule.phantom is not None,
-            hard_example_scores.SCORES_FILE,
+            SCORES_FILE,
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare_process(cfg)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluation.logit_histogram import HALF_BIN, bin_probability, quantize_logits
+from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
 
 
 class DecisionRule(nn.Module):

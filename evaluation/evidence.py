@@ -8,11 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import expit, softmax
-from torch import Tensor
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
@@ -28,6 +27,9 @@ from evaluation.metrics.segmentation import (
     apply_rule,
     constant_prediction,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class Evidence(ABC):
         digest.update(np.ascontiguousarray(self.truth[order]).tobytes())
         return digest.hexdigest()[:16]
 
-    def with_rule(self, numbers: Tensor) -> Self:
+    def with_rule(self, numbers: "Tensor") -> Self:
         """The same evidence under another rule, `classes x 3`."""
         return replace(self, rule=numbers.numpy()[None].repeat(len(self), axis=0))
 

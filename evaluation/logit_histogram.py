@@ -1,45 +1,12 @@
 """Quantize logits to 256 bins and count them per image and class."""
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datamodules.loading.letterbox import ContentBox
-
-N_BINS = 256
-HALF_BIN = 128  # the byte of probability .5
-BINS_PER_LOGIT = 8.0  # bytes a unit of logit
-LOGIT_OFFSET = 16.0  # the logit of byte 0 is -OFFSET
-
-
-def quantize_logits(logit: Tensor) -> Tensor:
-    """uint8 `clamp(floor((logit + 16) * 8), 0, 255)` of a float tensor of any shape."""
-    return ((logit.float() + LOGIT_OFFSET) * BINS_PER_LOGIT).clamp_(0, N_BINS - 1).to(torch.uint8)
-
-
-def bin_of(probability: float) -> int:
-    """Return the lowest byte of at least this probability; LEVELS if no byte reaches it."""
-    if probability <= 0:
-        return 0
-    if probability >= 1:
-        return N_BINS
-    return min(
-        N_BINS,
-        max(
-            0,
-            math.ceil(
-                (math.log(probability / (1 - probability)) + LOGIT_OFFSET) * BINS_PER_LOGIT - 1e-9
-            ),
-        ),
-    )
-
-
-def bin_probability(byte: np.ndarray | float) -> np.ndarray:
-    """The probability at the lower edge of a byte."""
-    return 1 / (1 + np.exp(LOGIT_OFFSET - np.asarray(byte, np.float64) / BINS_PER_LOGIT))
+from evaluation.logit_bins import N_BINS, quantize_logits
 
 
 def logit_histograms(

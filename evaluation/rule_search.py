@@ -9,7 +9,7 @@ from scipy.special import log_expit, log_softmax
 
 from datamodules.errors import UserError
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import HALF_BIN, N_BINS, bin_of
+from evaluation.logit_bins import HALF_BIN, N_BINS, bin_of
 from evaluation.metrics.segmentation import dice, empty_dice, image_chunks, pixel_counts
 
 

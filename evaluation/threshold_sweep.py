@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.bootstrap import nanmean_classes
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
-from evaluation.logit_histogram import N_BINS, bin_probability
+from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.metrics.base import Decision, Metric, safe_divide
 from evaluation.metrics.classification import ClassificationDecision
 from evaluation.metrics.segmentation import (

@@ -1,9 +1,6 @@
 """Reads checkpoints with weights_only, and says in one sentence when one does not fit."""
 
-import json
 import pickle
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,79 +23,6 @@ NORMALIZATION_KEYS = (
     "mean",
     "std",
 )  # of the normalization; `Normalize` takes them in any number of channels
-FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
-
-
-def latest_run(
-    experiment: str, runs: Path, phantom: bool | None, required_file: str = "checkpoints/best.ckpt"
-) -> Path | None:
-    """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
-
-    Args:
-        experiment: The experiment.
-        runs: The folder of all runs, one folder an experiment.
-        phantom: Whether the run was on phantoms; None takes either.
-        required_file: File that the folder must hold. A checkpoint may be that of one fold;
-            anything else must be of all folds together.
-    """
-    pages = (runs / experiment).glob("**/report.json")
-    told = {
-        path.parent: report
-        for path in pages
-        if (path.parent / required_file).is_file() and (report := _read_report(path))
-    }
-    alike = [
-        run
-        for run, report in told.items()
-        if phantom is None or (report.get("data") or {}).get("phantom") == phantom
-    ]
-    if not required_file.endswith(".ckpt"):
-        alike = [
-            run
-            for run in alike
-            if not FOLD_PATTERN.fullmatch(run.name)
-            and (told[run].get("config") or {}).get("fold") is None
-        ]
-    return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
-
-
-def _read_report(path: Path) -> dict[str, Any]:
-    """Read a report.json; a damaged one is reported on stderr and gives {}."""
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        print(f"{path} cannot be read, so its run is passed over", file=sys.stderr)
-    return {}
-
-
-def find_checkpoint(path: str, which: str) -> Path:
-    """Find a checkpoint file, given itself or its run folder.
-
-    Args:
-        path: A .ckpt file, or a run folder.
-        which: `best` or `last`, where a folder is named.
-
-    Raises:
-        UserError: there is none.
-    """
-    place = Path(path).expanduser()
-    for what, inside, such in (
-        ("a run of several folds", "fold0", "fold0"),
-        ("a multirun", "multirun.yaml", "0"),
-    ):
-        if (place / inside).exists():
-            raise UserError(
-                f"{place} is {what}, each of them with its own checkpoints; name one of them, such"
-                f" as {place / such}"
-            )
-    if place.is_dir():
-        place = place / "checkpoints" / f"{which}.ckpt"
-    if not place.is_file():
-        raise UserError(
-            f"{place} does not exist; name a .ckpt file, or a run folder that holds"
-            f" checkpoints/{which}.ckpt"
-        )
-    return place
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:

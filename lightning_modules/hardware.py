@@ -91,11 +91,6 @@ def uses_cuda(accelerator: str) -> bool:
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def is_multi_process(cfg: DictConfig) -> bool:
-    """Return whether the run will have several ranks, as far as is known before the start."""
-    return cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1
-
-
 def ddp_strategy(net: nn.Module) -> dict[str, Any]:
     """Return what `strategy: auto` means for several processes: DDP as this network needs it.
 

@@ -5,8 +5,12 @@ Imports nothing heavy, because run.py asks first.
 
 import os
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # what a trial with processes of its own must not inherit
 RANK_VARIABLES = (
@@ -84,3 +88,8 @@ def shared_run_name() -> str | None:
 def env_without_rank() -> dict[str, str]:
     """Return the environment without what makes a process a rank of another run."""
     return {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+
+
+def is_multi_process(cfg: "DictConfig") -> bool:
+    """Return whether the run will have several ranks, as far as is known before the start."""
+    return cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1

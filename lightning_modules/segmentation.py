@@ -13,7 +13,8 @@ from evaluation.bootstrap import nanmean_classes
 from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import N_BINS, logit_histograms
+from evaluation.logit_bins import N_BINS
+from evaluation.logit_histogram import logit_histograms
 from evaluation.metrics.segmentation import dice
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss

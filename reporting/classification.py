@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from datamodules.loading.dataset import Sample
-from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import ClassificationEvidence
 from reporting.cases import SIDE, Case, Ranking, choose_cases, enlarge, indices_of, round_robin
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.loading.dataset import Sample
+    from evaluation.decision_rule import DecisionRule
 
 
 def rankings(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Ranking]:
@@ -75,7 +79,7 @@ def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None
     return f"p({evidence.classes[c]}) = {probability[c]:.3f}, truth: {', '.join(true) or 'none'}"
 
 
-def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
     """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
     pixels = (
         batch["image"][i][batch["content"][i].slices].expand(3, -1, -1).numpy().transpose(1, 2, 0)
@@ -84,7 +88,7 @@ def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
 
 
 def render_panes(
-    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
+    batch: "Sample", i: int, logits: "Tensor", rule: "DecisionRule", side: int = SIDE
 ) -> dict[str, np.ndarray]:
     """Return the picture as the only pane."""
     return {"image": render_image(batch, i, side)}

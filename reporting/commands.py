@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
-from reporting.yaml_io import read_yaml
+from reporting.file_io import read_yaml
 
 if TYPE_CHECKING:
     from reporting.run_folder import FoldRun

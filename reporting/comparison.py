@@ -20,9 +20,9 @@ from datamodules.errors import UserError
 from evaluation.bootstrap import bootstrap_caveat, paired_differences
 from reporting.figures.style import PALETTE, figure
 from reporting.figures.training import IMAGES, read_stages
+from reporting.file_io import write_json
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
 from reporting.rendering import render
-from reporting.report_data import write_json
 from reporting.run_folder import (
     FinishedRun,
     group_by_config,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from reporting.yaml_io import read_yaml
+from reporting.file_io import read_yaml
 
 SEED_KEYS = ("seed", "datamodule.seed")
 EXECUTION_KEYS = (

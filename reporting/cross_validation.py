@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from datamodules.sampling.hard_example_scores import merge_fold_scores
@@ -18,6 +16,7 @@ from evaluation.bootstrap import seed_caveat, seed_statistics
 from evaluation.evidence import Evidence, write_evidence
 from evaluation.views import drop_near_duplicates, per_patient
 from reporting.commands import ensemble_test_command, relative_to_cwd
+from reporting.file_io import write_json
 from reporting.out_of_fold import (
     OUT_OF_FOLD,
     TEST,
@@ -28,7 +27,7 @@ from reporting.out_of_fold import (
 from reporting.page import write_page
 from reporting.ranking import Ranking, choose_ranking, get_monitor
 from reporting.rendering import render
-from reporting.report_data import ReportInput, build_report, load_config, write_json
+from reporting.report_data import ReportInput, build_report, load_config
 from reporting.run_folder import FoldRun, get_score, load_fold_run, load_fold_runs, overall_scores
 from reporting.sections import Section
 from reporting.tables import print_table
@@ -363,9 +362,8 @@ def _seed_row(seed_runs: SeedRuns, folder: Path, title: str) -> dict[str, Any]:
 FOLD_SUFFIX = re.compile(r", fold \d+ of \d+(?= \(|$)")  # in a title, before its note on leaks
 
 
-@rank_zero_only
 def merge_run_folds(folder: Path, folds: int, title: str) -> None:
-    """Merge the folds of one run, on the first process alone.
+    """Merge the folds of one run.
 
     It writes `evidence/out_of_fold.npz`, report.json and report.html into the run's folder.
 

@@ -1,15 +1,19 @@
 """Draw masks over images, and encode the logit maps that the page's slider cuts."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from datamodules.loading.dataset import Sample
-from evaluation.logit_histogram import quantize_logits
+from evaluation.logit_bins import quantize_logits
 from reporting import encoding
 from reporting.cases import SIDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.loading.dataset import Sample
 
 Color = tuple[int, int, int]  # BGR
 
@@ -83,7 +87,7 @@ def outline_mask(
 
 
 def encode_logit_maps(
-    batch: Sample, i: int, logits: Tensor, channels: Sequence[int], side: int = SIDE
+    batch: "Sample", i: int, logits: "Tensor", channels: Sequence[int], side: int = SIDE
 ) -> tuple[dict[int, str], tuple[int, int]]:
     """Return class -> packed byte map and true mask, and their height and width.
 
@@ -110,7 +114,7 @@ def encode_logit_maps(
     found = {}
     for channel in channels:
         bytes_ = quantize_logits(
-            Tensor(smaller(logits[content.slices][0, channel].float().numpy()))
+            logits.new_tensor(smaller(logits[content.slices][0, channel].float().numpy()))
         ).numpy()
         truth = smaller(batch["mask"][i][content.slices][channel].float().numpy()) >= 0.5
         found[channel] = encoding.encode_mask(bytes_, truth)

@@ -5,8 +5,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reporting.figures.training import format_fraction, format_lr, format_overrides
-from reporting.tables import format_interval, format_mean, format_number, format_signed
+from reporting.tables import (
+    format_fraction,
+    format_interval,
+    format_lr,
+    format_mean,
+    format_number,
+    format_overrides,
+    format_signed,
+)
 
 FILTERS = {
     "number": format_number,

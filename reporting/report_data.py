@@ -1,94 +1,20 @@
-"""Build report.json: the data, the devices, the scores and the curves of a run."""
+"""Build report.json: the scores, the rule, the versions and the configuration of a run."""
 
-import json
 import platform
 import subprocess
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from lightning import Trainer
-
-from datamodules.base import ManifestDataModule
-from datamodules.formats.atomic_write import atomic_write
-from datamodules.manifest.leakage import find_near_duplicates
-from datamodules.manifest.manifest import present_classes
-from datamodules.sampling.config import EpochConfig
 from evaluation.bootstrap import bootstrap_caveat, bootstrap_metrics
 from evaluation.evidence import Evidence
 from evaluation.views import drop_near_duplicates, per_patient
 from reporting.figures.training import read_stages
+from reporting.file_io import read_yaml
 from reporting.run_folder import SCHEMA
 from reporting.task_view import TASK_VIEWS
-from reporting.yaml_io import read_yaml
-
-
-def sampling_schedule(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
-    """Return stretches of epochs and the plan of each.
-
-    Stages that may end early count with their full length.
-    """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    curriculum = next((each for each in callbacks if hasattr(each, "stages")), None)
-    if curriculum is None:
-        plans = [data.epoch_config(epoch) for epoch in range(max(1, trainer.max_epochs or 1))]
-    else:
-        plans = [
-            stage.epoch_config(data.base_epoch_config, epoch)
-            for stage in curriculum.stages
-            for epoch in range(stage.epochs)
-        ]
-    spans = [list(span) for _, span in groupby(range(len(plans)), lambda epoch: plans[epoch])]
-    return [(range(span[0], span[-1] + 1), plans[span[0]]) for span in spans]
-
-
-def describe_devices(trainer: Trainer) -> dict[str, Any]:
-    """Describe the devices of this run, as its first process knows them.
-
-    Returns:
-        `processes` in all, `nodes`, `devices_per_node`, `device_names` (name -> how many, of the
-        first node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step
-        and device, those of a curriculum in their order) and `accumulated` (steps whose gradients
-        are summed).
-    """
-    plans = sampling_schedule(trainer.datamodule, trainer)  # type: ignore[attr-defined]
-    return {
-        "processes": trainer.world_size,
-        "nodes": trainer.num_nodes,
-        "devices_per_node": trainer.num_devices,
-        "names": device_names(trainer),
-        "accelerator": trainer.strategy.root_device.type,
-        "strategy": type(trainer.strategy).__name__.removesuffix("Strategy"),
-        "precision": str(trainer.precision),
-        "batch_sizes": list(dict.fromkeys(plan.batch_size for _, plan in plans)),
-        "accumulated": trainer.accumulate_grad_batches,
-    }
-
-
-def device_names(trainer: Trainer) -> dict[str, int]:
-    """Return device name -> count for the first node; known before anything runs."""
-    own = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
-    return dict(Counter(_device_name(device) for device in own))
-
-
-def _device_name(device: torch.device) -> str:
-    """Return a GPU's name, a CPU with its number of threads, or the device type."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return (
-        f"CPU ({threads} thread{'s' * (threads > 1)})"
-        if device.type == "cpu"
-        else device.type.upper()
-    )
-
 
 PACKAGES = (
     "torch",
@@ -159,42 +85,6 @@ def report_scores(evidence: Evidence) -> dict[str, dict[str, Any]]:
     }
 
 
-def describe_data(data: ManifestDataModule) -> dict[str, Any]:
-    """Count images, groups and positives per split, and list the problems of the data."""
-    rows, shows = data.table.rows, present_classes(data.table, data.cache)
-    splits = {
-        split: {
-            "images": len(part),
-            "groups": int(part["group"].nunique()),
-            "positive": dict(
-                zip(
-                    data.table.classes,
-                    shows[data.table.where(str(split))].sum(0).tolist(),
-                    strict=True,
-                )
-            ),
-        }
-        for split, part in rows.groupby("split")
-    }
-    pairs = find_near_duplicates(rows, np.asarray(data.cache.thumbnails))
-    alike = {id for pair in pairs for id in (pair.first, pair.second)}
-    return {
-        "root": str(data.root),
-        "phantom": data.phantom is not None or data.table.phantom,
-        "group_is": data.table.group_is,
-        "splits": splits,
-        "cleaning": data.cleaning.as_dict(),
-        "leaks": data.leaks,
-        "split": data.split,
-        "folder_leaks": data.folder_leaks,
-        "near_duplicates": {
-            "pairs": len(pairs),
-            "test_images": sorted(alike & set(rows["id"][rows["split"] == "test"])),
-            "examples": [asdict(pair) for pair in pairs[:20]],
-        },
-    }
-
-
 def package_versions(package: str) -> str:
     """Return a package's version, or `unknown` if it came without metadata."""
     try:
@@ -231,18 +121,3 @@ def load_config(run_dir: Path) -> dict[str, Any] | None:
     """Load the resolved configuration from the run folder; None if config.yaml is missing."""
     path = run_dir / "config.yaml"
     return read_yaml(path) if path.is_file() else None
-
-
-def write_json(found: dict[str, Any], path: Path) -> None:
-    """Write valid JSON; numbers that are not finite become null."""
-    atomic_write(path, json.dumps(_to_plain(found), indent=2, ensure_ascii=False).encode())
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value

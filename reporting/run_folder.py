@@ -7,16 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import yaml
-from pandas.errors import EmptyDataError
 
 from datamodules.errors import UserError
 from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import Evidence, read_evidence
-from lightning_modules.checkpoint_io import FOLD_PATTERN
 from reporting.config_diff import (
     REPLICATE_KEYS,
     SEED_KEYS,
@@ -27,22 +24,28 @@ from reporting.config_diff import (
     short_names,
     varied_overrides,
 )
+from reporting.file_io import read_yaml
 from reporting.outcome import read_outcome
 from reporting.ranking import get_monitor
-from reporting.yaml_io import read_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 2
+FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
 
 
-def read_epochs(path: Path) -> pd.DataFrame:
+def read_epochs(path: Path) -> "pd.DataFrame":
     """Return epoch (from 0) -> logged values, without the validation after the fit.
 
     Args:
         path: metrics.csv; the table is empty if it is missing or nothing was trained.
     """
+    import pandas as pd  # half a second, and a leaderboard needs no curves
+
     try:
         rows = pd.read_csv(path)
-    except (FileNotFoundError, EmptyDataError):
+    except (FileNotFoundError, pd.errors.EmptyDataError):
         return pd.DataFrame()
     if "train/loss" not in rows:
         return pd.DataFrame()
@@ -502,3 +505,33 @@ def _score_or_none(report: dict[str, Any], split: str, name: str) -> float | Non
     except (KeyError, TypeError):
         return None
     return value if value == value else None
+
+
+def find_checkpoint(path: str, which: str) -> Path:
+    """Find a checkpoint file, given itself or its run folder.
+
+    Args:
+        path: A .ckpt file, or a run folder.
+        which: `best` or `last`, where a folder is named.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = Path(path).expanduser()
+    for what, inside, such in (
+        ("a run of several folds", "fold0", "fold0"),
+        ("a multirun", "multirun.yaml", "0"),
+    ):
+        if (place / inside).exists():
+            raise UserError(
+                f"{place} is {what}, each of them with its own checkpoints; name one of them, such"
+                f" as {place / such}"
+            )
+    if place.is_dir():
+        place = place / "checkpoints" / f"{which}.ckpt"
+    if not place.is_file():
+        raise UserError(
+            f"{place} does not exist; name a .ckpt file, or a run folder that holds"
+            f" checkpoints/{which}.ckpt"
+        )
+    return place

@@ -23,12 +23,11 @@ from evaluation.bootstrap import (
     percentile_interval,
 )
 from evaluation.evidence import Evidence, read_evidence
-from lightning_modules.checkpoint_io import FOLD_PATTERN
 from reporting.config_diff import flatten_config
+from reporting.file_io import read_yaml
 from reporting.outcome import read_outcome
 from reporting.ranking import get_monitor
-from reporting.run_folder import EVALUATED_SPLITS, get_score, read_report
-from reporting.yaml_io import read_yaml
+from reporting.run_folder import EVALUATED_SPLITS, FOLD_PATTERN, get_score, read_report
 
 CONFIG_FILE = "config.yaml"  # of a single run; not of folds or of a multirun together
 RUN_MARKERS = (CONFIG_FILE, "report.json")  # one of them at least is in a run folder

@@ -1,15 +1,13 @@
 """Chooses segmented images for the page, and draws image, truth, prediction and overlay."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from datamodules.loading.dataset import Sample
-from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import bin_probability, quantize_logits
+from evaluation.logit_bins import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import PixelCounts, SegmentationDecision, dice
 from reporting.cases import (
     SIDE,
@@ -22,6 +20,12 @@ from reporting.cases import (
     round_robin,
 )
 from reporting.overlays import class_color, fill_mask, fill_masks, outline_mask, outline_masks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.loading.dataset import Sample
+    from evaluation.decision_rule import DecisionRule
 
 TRUTH_COLOR = (70, 200, 60)  # BGR, of a single class
 PREDICTION_COLOR = (50, 130, 250)
@@ -142,14 +146,14 @@ def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
     )
 
 
-def render_image(batch: Sample, i: int, side: int = SIDE) -> np.ndarray:
+def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
     """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
     grey = batch["image"][i][batch["content"][i].slices]
     return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
 
 
 def render_panes(
-    batch: Sample, i: int, logits: Tensor, rule: DecisionRule, side: int = SIDE
+    batch: "Sample", i: int, logits: "Tensor", rule: "DecisionRule", side: int = SIDE
 ) -> dict[str, np.ndarray]:
     """Return the panes of image `i`: BGR, with padding cut off as for the evidence.
 

@@ -160,3 +160,53 @@ def _class_confusion(name: str, decided: SegmentationDecision) -> dict[str, Any]
     tp, fp, fn, tn = (int(part.sum()) for part in decided.pixels)
     counts = [[int((t & s).sum()) for s in (~says, says)] for t in (~truth, truth)]
     return {"names": [f"no {name}", name], "counts": counts, "pixels": [[tn, fp], [fn, tp]]}
+
+
+STAGE_COLUMNS = (
+    "epochs",
+    "lr",
+    "image_size",
+    "batch_size",
+    "positive_fraction",
+)
+
+
+def format_stage(stage: Mapping[str, Any]) -> str:
+    """Return the label of a stage, such as `stage 1 · lr 1e-4 · pos .5`."""
+    asked = stage["asked"]
+    words = [f"stage {stage['stage']}"]
+    words += [f"lr {format_lr(asked['lr'])}"] if "lr" in asked else []
+    words += (
+        [f"pos {format_fraction(asked['positive_fraction'])}"]
+        if "positive_fraction" in asked
+        else []
+    )
+    return " · ".join(words)
+
+
+def format_lr(value: float) -> str:
+    """Format a learning rate without padding: `3e-4`."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def format_fraction(value: float | Mapping[str, float]) -> str:
+    """Format a share without its leading zero, `.5`, or one that changes, `.8→.22`."""
+    if isinstance(value, Mapping):
+        return f"{format_fraction(value['from'])}→{format_fraction(value['to'])}"
+    return f"{value:.3g}".removeprefix("0") or "0"
+
+
+def format_overrides(asked: Mapping[str, Any]) -> str:
+    """Describe the settings of a stage that are not columns of the table."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_plain_value(value)}"
+        for name, value in asked.items()
+        if name not in STAGE_COLUMNS
+    )
+
+
+def _plain_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={number}" for name, number in value.items())
+    return "yes" if value is True else str(value)

@@ -18,10 +18,10 @@ from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import paired_differences
 from evaluation.evidence import Evidence
+from reporting.file_io import write_json
 from reporting.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from reporting.ranking import Ranking, choose_ranking, get_monitor
 from reporting.rendering import render
-from reporting.report_data import write_json
 from reporting.run_folder import get_score, overall_scores
 from reporting.tables import format_number, format_signed
 

@@ -17,6 +17,8 @@ from datamodules.arguments import (
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 
+SCORES_FILE = "cls_prob.csv"  # of a pre-classifier, see hard_example_scores
+
 
 @validated
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from datamodules.errors import ManifestError
 from datamodules.manifest.manifest import Manifest
+from datamodules.sampling.config import SCORES_FILE
 
-SCORES_FILE = "cls_prob.csv"
 SCORE_COLUMNS = ("id", "cls_prob", "seen", "split")
 OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
     "out_of_fold",

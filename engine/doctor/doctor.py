@@ -37,7 +37,7 @@ from engine.doctor.hardware import (
     check_shared_memory,
 )
 from engine.doctor.throughput import SPEED_SECONDS, evaluate_speed, start_benchmark
-from reporting.report_data import write_json
+from reporting.file_io import write_json
 
 STYLES = {"stops a run": "bold red", "warning": "yellow"}
 

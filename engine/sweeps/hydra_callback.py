@@ -29,8 +29,8 @@ from engine.sweeps.process_launcher import run_in_subprocess
 from lightning_modules.launch_environment import rank
 from reporting.commands import quote_override
 from reporting.config_diff import REPLICATE_KEYS, varied_overrides
+from reporting.file_io import read_yaml
 from reporting.outcome import OUTCOME_FILE, read_outcome
-from reporting.yaml_io import read_yaml
 
 MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
     ("reporting.sweep_report", "write_trials_csv"),

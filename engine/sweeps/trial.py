@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 
 from engine.cli import user_message
 from engine.run_lock import lock_folder, unlock_folder
-from lightning_modules.hardware import is_multi_process
 from lightning_modules.launch_environment import (
     check_multirun_launch,
     env_without_rank,
+    is_multi_process,
     launched_by_srun,
     rank,
 )

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from lightning import Trainer
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from callbacks.report_writer import ReportWriter
 from engine.tracking.privacy import UploadPolicy
@@ -23,7 +22,7 @@ from evaluation.evidence import (
     SegmentationEvidence,
     read_evidence,
 )
-from evaluation.logit_histogram import N_BINS, bin_probability
+from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.threshold_sweep import pixel_pr_curve
 from lightning_modules import checkpoint_io, training_record
 from reporting.cases import Case
@@ -80,6 +79,8 @@ def _class_curves(found: dict[str, CurvePanel], name: str, seen: Evidence, chann
             name, points.recall, points.precision
         )
     elif isinstance(seen, ClassificationEvidence):
+        from sklearn.metrics import precision_recall_curve, roc_curve
+
         decided = seen.decision(channel)
         if not 0 < decided.positive.sum() < len(seen):
             return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.logit_histogram import N_BINS
+from evaluation.logit_bins import N_BINS
 from evaluation.metrics.base import Metric, safe_divide
 from evaluation.metrics.classification import roc_auc
 

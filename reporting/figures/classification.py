@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from evaluation.evidence import ClassificationEvidence
 from evaluation.metrics.classification import ClassificationDecision
@@ -55,6 +54,8 @@ def _rate_curve(d: ClassificationDecision) -> tuple[float, float, float]:
 
 
 def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
+    from sklearn.metrics import roc_curve  # a second, which a page of masks does not need
+
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
     for label, style, decided, _ in _draw_curves(evidence):
         false, true, _ = roc_curve(decided.positive, decided.ranking)
@@ -71,6 +72,8 @@ def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
 
 
 def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
+    from sklearn.metrics import precision_recall_curve
+
     for label, style, decided, _ in _draw_curves(evidence):
         precision, recall, _ = precision_recall_curve(decided.positive, decided.ranking)
         axes.step(recall, precision, label=label, where="post", **style)

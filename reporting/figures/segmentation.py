@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from evaluation.evidence import SegmentationEvidence
-from evaluation.logit_histogram import N_BINS, bin_probability
+from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.metrics.segmentation import dice, image_chunks, pixel_counts
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, pixel_pr_curve
 from reporting.figures.style import COLORS, INK, figure, legend

@@ -9,8 +9,8 @@ import yaml
 
 from evaluation.bootstrap import bootstrap_metrics
 from evaluation.evidence import ClassificationEvidence, write_evidence
+from reporting.file_io import write_json
 from reporting.outcome import write_outcome
-from reporting.report_data import write_json
 
 NAMES = np.array([f"i{n:03d}" for n in range(160)])
 LABELS = (np.random.default_rng(7).random((160, 1)) < 0.4).astype(np.uint8)

@@ -11,7 +11,7 @@ import yaml
 
 from evaluation.bootstrap import bootstrap_metrics
 from evaluation.evidence import write_evidence
-from reporting.report_data import write_json
+from reporting.file_io import write_json
 from tests.unit.evaluation.metrics.test_classification import drawn, evidence_of
 
 

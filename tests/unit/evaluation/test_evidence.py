@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from evaluation.evidence import Evidence, SegmentationEvidence, read_evidence, write_evidence
-from evaluation.logit_histogram import logit_histograms, quantize_logits
+from evaluation.logit_bins import quantize_logits
+from evaluation.logit_histogram import logit_histograms
 
 
 def counted(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:

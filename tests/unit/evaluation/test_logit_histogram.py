@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.logit_histogram import HALF_BIN, bin_of, bin_probability, quantize_logits
+from evaluation.logit_bins import HALF_BIN, bin_of, bin_probability, quantize_logits
 
 
 @given(st.floats(-15.9, 15.9))

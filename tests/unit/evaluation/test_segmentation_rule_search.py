@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.logit_histogram import quantize_logits
+from evaluation.logit_bins import quantize_logits
 from evaluation.rule_search import RuleGrid, rule_scores, search_segmentation_rule
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 

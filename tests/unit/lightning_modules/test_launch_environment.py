@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from datamodules.errors import UserError
 from engine.runner import prepare_process
 from lightning_modules import launch_environment
-from lightning_modules.hardware import check_devices, ddp_strategy, is_multi_process
+from lightning_modules.hardware import check_devices, ddp_strategy
 from lightning_modules.networks.upernet import UperNet
 
 TORCHRUN = {
@@ -108,9 +108,9 @@ def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkey
     with pytest.raises(UserError, match=r"finds no GPU.*trainer\.accelerator=cpu"):
         check_devices(config(accelerator="gpu"))
     assert (
-        not is_multi_process(config())
-        and is_multi_process(config(devices=3))
-        and is_multi_process(config(num_nodes=2))
+        not launch_environment.is_multi_process(config())
+        and launch_environment.is_multi_process(config(devices=3))
+        and launch_environment.is_multi_process(config(num_nodes=2))
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from lightning import Trainer
 
 from datamodules.sampling.config import EpochConfig
-from reporting.report_data import describe_devices
+from reporting.live_run import describe_devices
 
 
 def of(batch_sizes=(4, 4, 4), **words):

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
-from evaluation.logit_histogram import HALF_BIN, bin_probability, quantize_logits
+from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
 from evaluation.threshold_sweep import THRESHOLD_FREE
 from tests.factories.pages import slide
 from tests.unit.reporting.test_page_data import moved

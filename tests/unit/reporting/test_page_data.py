@@ -12,7 +12,7 @@ import torch
 from datamodules.loading.letterbox import ContentBox
 from evaluation import threshold_sweep
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
-from evaluation.logit_histogram import bin_probability, quantize_logits
+from evaluation.logit_bins import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import dice
 from evaluation.threshold_sweep import AT_RULE, THRESHOLD_FREE, sweep_means, sweep_thresholds
 from reporting import encoding

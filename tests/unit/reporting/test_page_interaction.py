@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.logit_histogram import bin_probability
+from evaluation.logit_bins import bin_probability
 from evaluation.metrics.segmentation import dice
 from tests.factories import pages
 from tests.factories.pages import slide

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from evaluation.metrics.segmentation import dice
+from reporting.file_io import write_json
 from reporting.page import write_page
-from reporting.report_data import ReportInput, build_report, write_json
+from reporting.report_data import ReportInput, build_report
 from reporting.segmentation import select_cases
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 

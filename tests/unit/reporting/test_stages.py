@@ -19,16 +19,12 @@ from reporting.comparison import (
     plot_curves,
     variants_without_image_count,
 )
-from reporting.figures.training import (
-    format_fraction,
-    format_lr,
-    format_overrides,
-    format_stage,
-    read_stages,
-)
+from reporting.figures.training import read_stages
+from reporting.file_io import write_json
 from reporting.page import write_page
-from reporting.report_data import ReportInput, build_report, write_json
+from reporting.report_data import ReportInput, build_report
 from reporting.run_folder import FinishedRun, group_by_config, read_epochs
+from reporting.tables import format_fraction, format_lr, format_overrides, format_stage
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 
 ASKED = [

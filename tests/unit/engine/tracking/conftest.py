@@ -14,7 +14,8 @@ from callbacks.report_writer import ReportWriter
 from engine.tracking.logger import PrivateWandbLogger
 from evaluation.evidence import ClassificationEvidence, SegmentationEvidence, write_evidence
 from reporting.cases import Case, data_url
-from reporting.report_data import report_scores, write_json
+from reporting.file_io import write_json
+from reporting.report_data import report_scores
 from reporting.task_view import TASK_VIEWS
 
 ID, PATIENT, DATA = "secret-scan-", "secret-patient-", "/mnt/secret-hospital/films"

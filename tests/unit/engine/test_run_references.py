@@ -3,7 +3,7 @@
 import json
 import os
 
-from lightning_modules.checkpoint_io import latest_run
+from engine.run_references import latest_run
 
 
 def test_a_damaged_report_is_passed_over_and_named(tmp_path, capsys):
