@@ -1,4 +1,7 @@
-"""Search the decision rule on val after each validation epoch, for masks and for labels."""
+"""Search the decision rule on val after each validation epoch, for masks and for labels.
+
+The search itself, over evidence, is in `evaluation/rule_search.py`.
+"""
 
 import json
 from abc import abstractmethod

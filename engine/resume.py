@@ -1,18 +1,36 @@
-"""resume=auto: continues a restarted run, such as a requeued job, from its last checkpoint."""
+"""Resume a run that was stopped: find its last checkpoint, compare settings, keep metrics.csv.
+
+A run that got SIGINT or SIGTERM left `checkpoints/last.ckpt` (callbacks/graceful_shutdown.py).
+`ckpt_path=RUN` goes on from it in a new folder; `resume=auto`, and a requeued Slurm job, in its
+own. Imports nothing heavy.
+"""
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning import Trainer
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.arguments import format_config_value
-from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
-from lightning_modules.optim import STEP_DEPENDENT_SCHEDULES, total_steps
+from lightning_modules.launch_environment import is_requeued
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from datamodules.base import ManifestDataModule
+
+
+def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
+    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
+    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
+    return (
+        last
+        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
+        else None
+    )
+
 
 SETTING_KEYS = (  # what training follows from, and a checkpoint's own state may override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
@@ -54,14 +72,18 @@ FIXED_KEYS = (
 )  # states would not fit
 
 
-def resume_settings(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> dict[str, Any]:
+def resume_settings(
+    cfg: DictConfig, trainer: "Trainer", data: "ManifestDataModule"
+) -> dict[str, Any]:
     """Return key -> plain value of all that a resumed fit must share with its checkpoint.
 
     Args:
         cfg: Configuration of the run.
-        trainer: Trainer of the fit.
+        trainer: "Trainer" of the fit.
         data: Counts the steps of an epoch.
     """
+    from lightning_modules.optim import STEP_DEPENDENT_SCHEDULES, total_steps
+
     found: dict[str, Any] = {}
     for key in SETTING_KEYS:
         value = OmegaConf.select(cfg, key)
@@ -158,7 +180,7 @@ def _iter_leaves(key: str, value: Any) -> dict[str, Any]:
     return {key: value}
 
 
-def restore_metrics_csv(trainer: Trainer, run_dir: Path, step: int | None) -> None:
+def restore_metrics_csv(trainer: "Trainer", run_dir: Path, step: int | None) -> None:
     """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
 
     Args:
@@ -167,6 +189,8 @@ def restore_metrics_csv(trainer: Trainer, run_dir: Path, step: int | None) -> No
         step: Optimizer steps of the run's own checkpoint that it resumes from; None if nothing is
             trained, which keeps all rows.
     """
+    from lightning.pytorch.loggers import CSVLogger
+
     path = run_dir / "metrics.csv"
     if not path.is_file() or not trainer.is_global_zero:
         return

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from lightning_modules.launch_environment import is_requeued
+from engine.resume import find_resume_checkpoint
 from reporting.run_folder import FOLD_PATTERN, find_checkpoint, find_fold_run_folders
 
 REQUIRED_FILES = {
@@ -118,16 +118,6 @@ def require_run(cfg: DictConfig, key: str) -> Path:
             f" experiment={named[7:]} scale=demo"
         )
     return run
-
-
-def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
-    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
-    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
-    return (
-        last
-        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
-        else None
-    )
 
 
 def find_start_checkpoint(cfg: DictConfig) -> Path | None:

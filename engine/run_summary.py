@@ -18,7 +18,8 @@ from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from datamodules.manifest.manifest import is_multiclass, present_classes
 from datamodules.sampling.config import EpochConfig
-from engine.run_references import find_resume_checkpoint, find_start_checkpoint, resolve_checkpoint
+from engine.resume import find_resume_checkpoint
+from engine.run_references import find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
 from reporting.commands import relative_to_cwd

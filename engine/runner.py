@@ -21,11 +21,10 @@ from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from engine import resume
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
-from engine.resume import check_settings, resume_settings
+from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
     ensemble_key,
-    find_resume_checkpoint,
     find_start_checkpoint,
     resolve_checkpoint,
 )

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from datamodules.base import ManifestDataModule
 from engine.ensemble import FoldEnsemble
-from engine.run_references import find_resume_checkpoint, find_start_checkpoint, resolve_checkpoint
+from engine.resume import find_resume_checkpoint
+from engine.run_references import find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.training_record import RECORD_KEY, check_not_seen
 

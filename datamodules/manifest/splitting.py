@@ -1,4 +1,4 @@
-"""Stratified splits by group into three parts or k folds; no group is in two of them."""
+"""Stratified splits by group (patient) into three parts or k folds; no group is in two of them."""
 
 import warnings
 

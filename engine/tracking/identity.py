@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from engine.run_references import find_resume_checkpoint
+from engine.resume import find_resume_checkpoint
 
 ID_FILE = "wandb_run.txt"  # in the run folder
 OWN = re.compile(
