@@ -138,7 +138,10 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     try:
         TypeAdapter(annotation, config=VALIDATION_CONFIG).validate_python(value)
     except ValidationError as error:
-        raise ArgumentError("", key.split("."), _describe_problem(value, annotation), "") from error
+        path, value, annotation = _find_wrong_item(value, annotation, error.errors()[0]["loc"])
+        raise ArgumentError(
+            "", [*key.split("."), *path], _describe_problem(value, annotation), ""
+        ) from error
 
 
 def check_partial(argument: str, call: Any) -> None:
@@ -225,15 +228,27 @@ def _to_argument_error(
         if isinstance(place, int)
         else first["input"]
     )
-    path, annotation = [name], hints.get(name, Any)
-    for key in first["loc"][
-        1:
-    ]:  # into mappings, whose keys a user writes; a list is refused as a whole
+    path, value, annotation = _find_wrong_item(value, hints.get(name, Any), first["loc"][1:])
+    return ArgumentError(owner, [name, *path], _describe_problem(value, annotation))
+
+
+def _find_wrong_item(
+    value: Any, annotation: Any, location: Sequence[str | int]
+) -> tuple[list[str], Any, Any]:
+    """Follow pydantic's location of an error into mappings, whose keys a user writes.
+
+    A list is refused as a whole.
+
+    Returns:
+        The keys below the argument, the wrong value, and what it should be.
+    """
+    path: list[str] = []
+    for key in location:
         inner = _mapping_value_type(annotation)
         if inner is None or not isinstance(value, Mapping) or key not in value:
             break
         path, value, annotation = [*path, str(key)], value[key], inner
-    return ArgumentError(owner, path, _describe_problem(value, annotation))
+    return path, value, annotation
 
 
 def _mapping_value_type(annotation: Any) -> Any:

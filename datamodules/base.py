@@ -26,6 +26,7 @@ from datamodules.arguments import (
     check_partial,
     validated,
 )
+from datamodules.data_root import check_root
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.cache_builder import build_cache
@@ -39,7 +40,6 @@ from datamodules.manifest.validation import (
     check_folds,
     check_image_size,
     check_images,
-    check_root,
     check_splits,
 )
 from datamodules.sampling.config import EpochConfig, SamplingConfig

@@ -7,11 +7,11 @@ import pandas as pd
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
+from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.manifest.manifest import Manifest
-from datamodules.manifest.validation import check_root
 
 IGNORED_KEYS = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
 

@@ -1,4 +1,8 @@
-"""Carries out `do`: fit, test and predict of one run or its folds, or a standalone step."""
+"""Carries out `do`: fit, test and predict of one run or its folds, or a standalone step.
+
+The configuration is checked first. Each step imports what it needs itself, because PyTorch alone
+takes seconds that a refusal or a leaderboard need not wait for.
+"""
 
 import json
 import sys
@@ -10,21 +14,24 @@ from hydra import compose
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.doctor.doctor import run_doctor
-from engine.root_keys import check_keys
+from engine.config_check import check_arguments, check_keys
+from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
-from engine.run_references import is_latest, latest_run, require_run, resolve_run, uses_phantoms
-from engine.runner import prepare_process, run_folds, save_config
+from engine.run_references import (
+    is_latest,
+    latest_run,
+    require_run,
+    resolve_checkpoint,
+    resolve_run,
+    uses_phantoms,
+)
 from engine.sweeps.trial import is_trial
-from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import rank, shared_run_name
-from reporting.comparison import compare_runs
-from reporting.leaderboard import update_leaderboard
 
 RUN_TASKS = ("fit", "test", "predict")  # together, in this order
-STANDALONE_TASKS = ("compare", "validate", "export", "crop", "doctor", "wandb_sweep")
 CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
 RUN_REFERENCE_KEYS = (
     "init_from",
@@ -40,36 +47,13 @@ def run_task(cfg: DictConfig) -> float | None:
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     check_keys(cfg)
     _check_tasks(cfg)
-    if cfg.do[0] in STANDALONE_TASKS and is_latest(cfg.datamodule.get("root")):
-        cfg.datamodule.root = str(require_run(cfg, "datamodule.root"))
-    if cfg.do[0] == "doctor":
-        run_doctor(cfg, Path(cfg.paths.run))
-        return None
-    if cfg.do[0] == "compare":
-        runs = [
-            str(resolve_run(run, Path(cfg.paths.runs), "runs", phantom=None))
-            if is_latest(run)
-            else run
-            for run in cfg.runs
-        ]
-        compare_runs(runs, Path(cfg.paths.run))
-        update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
-        return None
-    if cfg.do[0] == "wandb_sweep":
-        from engine.sweeps.wandb_sweep import (
-            write_wandb_sweep,  # imports Optuna, which no other step wants
-        )
-
-        write_wandb_sweep(cfg, Path(cfg.paths.run))
-        return None
     if cfg.do[0] in STANDALONE_TASKS:
-        _run_data_task(cfg)
+        if is_latest(cfg.datamodule.get("root")):
+            cfg.datamodule.root = str(require_run(cfg, "datamodule.root"))
+        STANDALONE_TASKS[cfg.do[0]](cfg)
         return None
-    if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
-        raise UserError(
-            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with"
-            " ckpt_path=..."
-        )
+    check_arguments(cfg)
+    _check_paths(cfg)
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:
         raise UserError(
@@ -77,10 +61,59 @@ def run_task(cfg: DictConfig) -> float | None:
             " datamodule=table with masks or labels"
         )
     _resolve_references(cfg)
+    from engine.runner import run_folds
+    from reporting.leaderboard import update_leaderboard
+
     score = run_folds(cfg, judges)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
     return score
+
+
+def _check_paths(cfg: DictConfig) -> None:
+    """Refuse a data folder, a run or a checkpoint that is not there.
+
+    What `latest:` names is looked up later.
+    """
+    if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
+        raise UserError(
+            f"do=[{cfg.do[0]}] needs a trained network; name a run folder or a checkpoint with"
+            " ckpt_path=..."
+        )
+    _check_data_root(cfg)
+    if find_resume_checkpoint(cfg) is None:
+        for key in ("ckpt_path", "init_from"):
+            if not is_latest(cfg[key]):
+                resolve_checkpoint(cfg, key)
+
+
+def _check_data_root(cfg: DictConfig) -> None:
+    if cfg.datamodule.get("phantom") is None and not is_latest(cfg.datamodule.root):
+        check_root(Path(str(cfg.datamodule.root)).expanduser())
+
+
+def _run_doctor(cfg: DictConfig) -> None:
+    from engine.doctor.doctor import run_doctor
+
+    run_doctor(cfg, Path(cfg.paths.run))
+
+
+def _compare_runs(cfg: DictConfig) -> None:
+    from reporting.comparison import compare_runs
+    from reporting.leaderboard import update_leaderboard
+
+    runs = [
+        str(resolve_run(run, Path(cfg.paths.runs), "runs", phantom=None)) if is_latest(run) else run
+        for run in cfg.runs
+    ]
+    compare_runs(runs, Path(cfg.paths.run))
+    update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
+
+
+def _write_wandb_sweep(cfg: DictConfig) -> None:
+    from engine.sweeps.wandb_sweep import write_wandb_sweep
+
+    write_wandb_sweep(cfg, Path(cfg.paths.run))
 
 
 def _check_tasks(cfg: DictConfig) -> None:
@@ -106,9 +139,13 @@ def _check_tasks(cfg: DictConfig) -> None:
 
 def _run_data_task(cfg: DictConfig) -> None:
     """Run a step that needs the data set and no network."""
+    check_arguments(cfg.datamodule)
+    _check_data_root(cfg)
     from datamodules.preparation.crop import crop_dataset
     from datamodules.preparation.export import META_FILE, export_dataset
     from datamodules.preparation.validate import validate_dataset
+    from engine.runner import prepare_process, save_config
+    from lightning_modules.instantiation import instantiate_config
 
     # probabilities are written if known; only training needs them
     if is_latest(cfg.datamodule.cls_prob):
@@ -213,3 +250,13 @@ def _run_demo(cfg: DictConfig, name: str) -> Path:
         other.trainer[key] = cfg.trainer[key]
     run_task(other)
     return run
+
+
+STANDALONE_TASKS = {
+    "compare": _compare_runs,
+    "validate": _run_data_task,
+    "export": _run_data_task,
+    "crop": _run_data_task,
+    "doctor": _run_doctor,
+    "wandb_sweep": _write_wandb_sweep,
+}

@@ -31,7 +31,7 @@ def instantiate_config(part: Any, **more: Any) -> Any:
     try:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
     except ArgumentError as error:
-        raise error.with_key(_user_key(part, _failed_key(error), error.key())) from error
+        raise error.with_key(user_key(part, _failed_key(error), error.key())) from error
 
 
 def _failed_key(error: Exception) -> str:
@@ -40,12 +40,12 @@ def _failed_key(error: Exception) -> str:
     return next(filter(None, notes), "")
 
 
-def _user_key(part: Any, place: str, argument: str) -> str:
+def user_key(part: Any, place: str, argument: str) -> str:
     """Return the key under which the user writes an argument.
 
     `evaluation_size=64` is written at the root and reaches `datamodule` by an interpolation.
     """
-    root, keys = part._get_root(), [*place.split("."), *argument.split(".")]
+    root, keys = part._get_root(), [*filter(None, place.split(".")), *argument.split(".")]
     for number in range(1, len(keys) + 1):
         parent = OmegaConf.select(root, ".".join(keys[: number - 1])) if number > 1 else root
         name = keys[number - 1]

@@ -170,24 +170,6 @@ def check_folds(folds: int, fold: int | None) -> None:
         )
 
 
-def check_root(root: Path) -> None:
-    """Refuse a data folder that does not exist or is empty.
-
-    Raises:
-        ManifestError: names the key.
-    """
-    if not root.is_dir():
-        raise ManifestError(
-            f"datamodule.root={root} is not a folder; set DATA_ROOT, or datamodule.root=... on the"
-            " command line"
-        )
-    if not any(root.iterdir()):
-        raise ManifestError(
-            f"datamodule.root={root} is an empty folder; put the data set there, or set"
-            " datamodule.root=..."
-        )
-
-
 def check_images(
     root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
 ) -> None:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from datamodules.data_root import check_root
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.image_io import is_nearly_uniform, read_image
 from datamodules.formats.rle import decode_rle
@@ -24,7 +25,6 @@ from datamodules.manifest.validation import (
     CleaningReport,
     check_blank_images,
     check_inverted_masks,
-    check_root,
     count_irregular_images,
 )
 from datamodules.sampling.strata import area_quartiles

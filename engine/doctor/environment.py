@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from packaging.requirements import Requirement
 
+from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
-from datamodules.manifest.validation import check_root
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices

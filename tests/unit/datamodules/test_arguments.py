@@ -24,7 +24,7 @@ from datamodules.arguments import (
     validated,
 )
 from datamodules.errors import UserError
-from engine.root_keys import ROOT, TRAINER
+from engine.config_check import ROOT, TRAINER
 from lightning_modules.optim import check_optimizer
 
 CONF = Path(__file__).parents[3] / "conf"

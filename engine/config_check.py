@@ -1,0 +1,304 @@
+"""Check a configuration before anything heavy is imported.
+
+The keys at its root and of Lightning's Trainer are checked against the tables below, those of our
+own classes against the annotations of their constructors. These are read from the source, because
+importing a module of ours imports torch; the constructors check them again.
+"""
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
+
+from datamodules.arguments import (
+    AllowedValues,
+    ArgumentError,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    check_value,
+)
+from lightning_modules.instantiation import user_key
+
+Limit = NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")] | None
+Length = Annotated[
+    int, Field(ge=-1), AllowedValues("a whole number of 0 or more, or -1 for no limit")
+]
+Precision = (
+    Literal[
+        "auto",
+        "32-true",
+        "16-mixed",
+        "bf16-mixed",
+        "16-true",
+        "bf16-true",
+        "64-true",
+        "transformer-engine",
+        "transformer-engine-float16",
+    ]
+    | Literal["16", "bf16", "32", "64", 16, 32, 64]
+)
+
+MISSING = object()  # null is a value
+TRAINER: dict[str, Any] = {
+    "accelerator": str,
+    "devices": PositiveInt | Literal["auto", -1] | str | Sequence[NonNegativeInt],
+    "num_nodes": PositiveInt,
+    "sync_batchnorm": bool | Literal["auto"],
+    "precision": Precision,
+    "max_epochs": Length | None,
+    "min_epochs": NonNegativeInt | None,
+    "max_steps": Length,
+    "min_steps": NonNegativeInt | None,
+    "accumulate_grad_batches": PositiveInt,
+    "gradient_clip_val": NonNegativeFloat | None,
+    "gradient_clip_algorithm": Literal["norm", "value"] | None,
+    "limit_train_batches": Limit,
+    "limit_val_batches": Limit,
+    "limit_test_batches": Limit,
+    "limit_predict_batches": Limit,
+    "overfit_batches": NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")],
+    "check_val_every_n_epoch": PositiveInt | None,
+    "fast_dev_run": bool | NonNegativeInt,
+    "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
+    "log_every_n_steps": NonNegativeInt | None,
+    "deterministic": bool | Literal["warn"] | None,
+    "benchmark": bool | None,
+    "inference_mode": bool,
+    "enable_progress_bar": bool,
+    "enable_model_summary": bool,
+    "use_distributed_sampler": bool,
+}
+ROOT: dict[str, Any] = {
+    "seed": NonNegativeInt,
+    "folds": NonNegativeInt,
+    "fold": NonNegativeInt | None,
+    "tta": Literal["none", "hflip"],
+    "average_checkpoints": PositiveInt,
+    "resume": Literal["auto"] | None,
+    "changed_settings": Literal["refuse", "apply"],
+    "monitor.name": str,
+    "monitor.mode": Literal["max", "min"],
+}
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Refuse values that would be taken for something else, before anything is made or written.
+
+    Args:
+        cfg: The configuration of a run.
+
+    Raises:
+        ArgumentError: A value is not allowed; the sentence names its key.
+    """
+    for place, annotations in ((cfg.trainer, TRAINER), (cfg, ROOT)):
+        for name, annotation in annotations.items():
+            if OmegaConf.select(place, name.split(".")[0], default=MISSING) is MISSING:
+                continue
+            value = OmegaConf.select(place, name)
+            key = f"trainer.{name}" if place is cfg.trainer else name
+            check_value(
+                key,
+                OmegaConf.to_container(value) if OmegaConf.is_config(value) else value,
+                annotation,
+            )
+
+
+ROOT_FOLDER = Path(__file__).parents[1]
+# Modules that annotations may be taken from, because they import nothing heavy.
+LIGHT_MODULES = (
+    "collections.abc",
+    "datamodules.arguments",
+    "datamodules.image_size",
+    "pathlib",
+    "pydantic",
+    "typing",
+)
+
+
+class _HeavyNameError(Exception):
+    """A name in an annotation that only a heavy import could tell."""
+
+
+class _Names(Mapping[str, Any]):
+    """Names of a module that annotations use, each evaluated when it is asked for.
+
+    Args:
+        module: Dotted name of the module.
+        tree: Its syntax tree.
+    """
+
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        self._module = module
+        self._imports = {
+            alias.asname or alias.name: (node.module, alias.name)
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        self._assigned = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        self._builtins = vars(sys.modules["builtins"])
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._imports:
+            module, original = self._imports[name]
+            if module not in LIGHT_MODULES:
+                raise _HeavyNameError(name)
+            return getattr(importlib.import_module(str(module)), original)
+        if name in self._assigned:
+            return self.evaluate(self._assigned[name])
+        if name in self._builtins:
+            return self._builtins[name]
+        raise _HeavyNameError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._imports, *self._assigned))
+
+    def __len__(self) -> int:
+        return len(self._imports) + len(self._assigned)
+
+    def evaluate(self, node: ast.expr) -> Any:
+        """Evaluate an annotation.
+
+        Raises:
+            _HeavyNameError: It needs a module that is not light.
+        """
+        code = compile(ast.Expression(node), "<annotation>", "eval")
+        return eval(code, {"__builtins__": {}}, self)
+
+    def qualified(self, name: str) -> str:
+        """Return the dotted path of a class that this module imports or defines."""
+        module, original = self._imports.get(name, (self._module, name))
+        return f"{module}.{original}"
+
+
+def read_annotations(target: str) -> dict[str, Any]:
+    """Read what a function or constructor of ours takes, without importing it.
+
+    Args:
+        target: Dotted path, as in `_target_`.
+
+    Returns:
+        Argument -> annotation, of what `validated` enforces and light modules can tell; empty for
+        the targets of other libraries.
+    """
+    found = _find_definition(*target.rpartition(".")[::2])
+    if found is None:
+        return {}
+    definition, names = found
+    marks = definition.decorator_list
+    if not any(isinstance(mark, ast.Name) and mark.id == "validated" for mark in marks):
+        return {}
+    return {
+        argument: annotation
+        for argument, node in _iter_arguments(definition)
+        if (annotation := _try_evaluate(names, node)) is not None
+    } | _base_annotations(definition, names)
+
+
+def _try_evaluate(names: _Names, node: ast.expr) -> Any:
+    try:
+        return names.evaluate(node)
+    except _HeavyNameError:
+        return None
+
+
+def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(definition, ast.ClassDef):
+        own = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+        constructor = next((node for node in own if node.name == "__init__"), None)
+        if constructor is None:  # a dataclass
+            for node in definition.body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    yield node.target.id, node.annotation
+            return
+        definition = constructor
+    for argument in (*definition.args.args, *definition.args.kwonlyargs):
+        if argument.annotation is not None:
+            yield argument.arg, argument.annotation
+
+
+def _base_annotations(definition: ast.ClassDef | ast.FunctionDef, names: _Names) -> dict[str, Any]:
+    """Return the annotations that a class inherits, of which its own constructor may say more."""
+    found: dict[str, Any] = {}
+    own = dict(_iter_arguments(definition))
+    for base in definition.bases if isinstance(definition, ast.ClassDef) else ():
+        if isinstance(base, ast.Name):
+            inherited = read_annotations(names.qualified(base.id))
+            found |= {name: value for name, value in inherited.items() if name not in own}
+    return found
+
+
+@lru_cache
+def _find_definition(
+    module: str, name: str
+) -> tuple[ast.ClassDef | ast.FunctionDef, _Names] | None:
+    """Find a class or function in the source of this repository; None if it is not there."""
+    place = ROOT_FOLDER.joinpath(*module.split("."))
+    package = place / "__init__.pyi"  # names that a package exports
+    for path in (place.with_suffix(".py"), package):
+        if not path.is_file():
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+                return node, _Names(module, tree)
+            if path == package and isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if name == (alias.asname or alias.name):
+                        return _find_definition(f"{module}.{node.module}", alias.name)
+    return None
+
+
+def check_arguments(part: Any) -> None:
+    """Check all arguments of our classes in a part of the configuration.
+
+    Args:
+        part: The configuration, or one of its groups.
+
+    Raises:
+        ArgumentError: A value is not allowed; the sentence names its key as the user writes it.
+    """
+    if OmegaConf.is_list(part):
+        for item in part:
+            check_arguments(item)
+    if not OmegaConf.is_dict(part):
+        return
+    annotations = read_annotations(str(part.get("_target_", "")))
+    for name in part:
+        if OmegaConf.is_missing(part, name):
+            continue
+        try:
+            value = part[name]
+            check_arguments(value)
+            if OmegaConf.is_config(value) and name in annotations:
+                value = OmegaConf.to_container(value, resolve=True)
+        except OmegaConfBaseException:  # such as an interpolation that only a run can resolve
+            continue
+        if name in annotations and not _makes_objects(value):
+            try:
+                check_value(name, value, annotations[name])
+            except ArgumentError as error:
+                place = part._get_full_key(name).rpartition(".")[0]
+                raise error.with_key(user_key(part, place, error.key())) from error
+
+
+def _makes_objects(value: Any) -> bool:
+    """Return whether a value holds a `_target_`, so that the argument becomes something else."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_makes_objects, value.values()))
+    return isinstance(value, list) and any(map(_makes_objects, value))
