@@ -1,5 +1,6 @@
 """Compose one experiment and carry out what `do` says: python run.py experiment=NAME."""
 
+import io
 import os
 import sys
 import warnings
@@ -57,6 +58,16 @@ def share_run_folder() -> None:
             )
 
 
+def prepare_command_line() -> None:
+    """Quote existing paths, and refuse words that are no overrides."""
+    from engine.overrides import prepare_overrides
+
+    sys.argv[1:] = prepare_overrides(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # for symbols that a terminal's encoding lacks
+
+
 def add_folds_override() -> None:
     """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
     from engine.fold_overrides import infer_n_folds
@@ -78,6 +89,7 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra
 
+    run_or_exit(prepare_command_line)
     share_run_folder()
     run_or_exit(add_folds_override)
     # Hydra makes its own callbacks without a whitelist; this one is ours

@@ -82,12 +82,36 @@ def _override_message(message: str) -> str:
         for line in message.splitlines()
         if line.strip() and "full_key" not in line and "object_type" not in line
     )
+    option = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", message)
+    if option:
+        return _option_message(*option.groups())
+    several = re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'", message)
+    if several:
+        key, values = several.groups()
+        return (
+            f"{key}={values} has several values; write {key}=[{values}] for a list, or add -m for a"
+            " sweep over them"
+        )
+    appended = re.search(r"Could not append .* already at '([^']+)'", message)
+    if appended:
+        return f"{appended[1]} is there already; write {appended[1]}=... without +"
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
         return said
     near = difflib.get_close_matches(wrong[1], _known_keys(), n=1, cutoff=0.6)
     return f"{wrong[1]} is not a key of this experiment; " + (
         f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
+    )
+
+
+def _option_message(group: str, name: str) -> str:
+    """Name the choices of a group, and the one that was probably meant."""
+    there = sorted(
+        path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")
+    )
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
+    return f"{group}={name} is not there; " + (
+        f"did you mean {near[0]}?" if near else f"take one of {', '.join(there)}"
     )
 
 

@@ -186,28 +186,39 @@ class _Names(Mapping[str, Any]):
         return f"{module}.{original}"
 
 
-def read_annotations(target: str) -> dict[str, Any]:
+def read_annotations(target: str, enforced: bool = False) -> dict[str, Any]:
     """Read what a function or constructor of ours takes, without importing it.
 
     Args:
         target: Dotted path, as in `_target_`.
+        enforced: Count the arguments of a class that is not marked `validated`, as where it is the
+            base of a dataclass that is.
 
     Returns:
         Argument -> annotation, of what `validated` enforces and light modules can tell; empty for
         the targets of other libraries.
     """
-    found = _find_definition(*target.rpartition(".")[::2])
-    if found is None:
+    source = _find_definition(*target.rpartition(".")[::2])
+    if source is None:
         return {}
-    definition, names = found
-    marks = definition.decorator_list
-    if not any(isinstance(mark, ast.Name) and mark.id == "validated" for mark in marks):
-        return {}
-    return {
+    definition, names = source
+    enforced = enforced or any(
+        isinstance(mark, ast.Name) and mark.id == "validated" for mark in definition.decorator_list
+    )
+    own = dict(_iter_arguments(definition))
+    found: dict[str, Any] = {}
+    for base in definition.bases if isinstance(definition, ast.ClassDef) else ():
+        if isinstance(base, ast.Name):
+            merged = enforced and not _has_constructor(definition)
+            inherited = read_annotations(names.qualified(base.id), merged)
+            found |= {name: value for name, value in inherited.items() if name not in own}
+    if not enforced:
+        return found
+    return found | {
         argument: annotation
-        for argument, node in _iter_arguments(definition)
+        for argument, node in own.items()
         if (annotation := _try_evaluate(names, node)) is not None
-    } | _base_annotations(definition, names)
+    }
 
 
 def _try_evaluate(names: _Names, node: ast.expr) -> Any:
@@ -215,6 +226,12 @@ def _try_evaluate(names: _Names, node: ast.expr) -> Any:
         return names.evaluate(node)
     except _HeavyNameError:
         return None
+
+
+def _has_constructor(definition: ast.ClassDef | ast.FunctionDef) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "__init__" for node in definition.body
+    )
 
 
 def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
@@ -230,17 +247,6 @@ def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tupl
     for argument in (*definition.args.args, *definition.args.kwonlyargs):
         if argument.annotation is not None:
             yield argument.arg, argument.annotation
-
-
-def _base_annotations(definition: ast.ClassDef | ast.FunctionDef, names: _Names) -> dict[str, Any]:
-    """Return the annotations that a class inherits, of which its own constructor may say more."""
-    found: dict[str, Any] = {}
-    own = dict(_iter_arguments(definition))
-    for base in definition.bases if isinstance(definition, ast.ClassDef) else ():
-        if isinstance(base, ast.Name):
-            inherited = read_annotations(names.qualified(base.id))
-            found |= {name: value for name, value in inherited.items() if name not in own}
-    return found
 
 
 @lru_cache

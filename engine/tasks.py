@@ -81,7 +81,8 @@ def _check_paths(cfg: DictConfig) -> None:
             " ckpt_path=..."
         )
     _check_data_root(cfg)
-    if find_resume_checkpoint(cfg) is None:
+    several_fits = cfg.folds and cfg.fold is None  # which take no checkpoint, see run_folds
+    if find_resume_checkpoint(cfg) is None and not several_fits:
         for key in ("ckpt_path", "init_from"):
             if not is_latest(cfg[key]):
                 resolve_checkpoint(cfg, key)

@@ -43,7 +43,19 @@ def rank() -> int:
     """Return the rank of this process from the environment, 0 if it says nothing."""
     if launched_by_srun():
         return int(os.environ["SLURM_PROCID"])
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+    given = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    return int(given) if given.isdecimal() else 0
+
+
+def forget_foreign_ranks(cfg: "DictConfig") -> None:
+    """Delete the rank variables of another program's launcher from the environment.
+
+    A run of one process that neither torchrun nor srun started is the first and only one, whatever
+    a scheduler wrote for programs of its own.
+    """
+    if not (is_multi_process(cfg) or launched_by_torchrun() or launched_by_srun()):
+        for name in RANK_VARIABLES:
+            os.environ.pop(name, None)
 
 
 def check_multirun_launch() -> None:

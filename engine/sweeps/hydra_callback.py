@@ -26,7 +26,7 @@ from engine.run_lock import (
     unlock_folder,
 )
 from engine.sweeps.process_launcher import run_in_subprocess
-from lightning_modules.launch_environment import rank
+from lightning_modules.launch_environment import forget_foreign_ranks, rank
 from reporting.commands import quote_override
 from reporting.config_diff import REPLICATE_KEYS, varied_overrides
 from reporting.file_io import read_yaml
@@ -56,6 +56,7 @@ class SweepSummary(Callback):
 
         Only a folder whose name comes from the clock is claimed.
         """
+        forget_foreign_ranks(config)
         if rank() == 0:
             with _exit_on_user_error():
                 lock_folder(_claim_folder(config, "run"), _task_overrides(config))

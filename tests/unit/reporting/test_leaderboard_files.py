@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engine import tasks
+from engine import runner
 from reporting import leaderboard
 from reporting.run_index import RunIndex
 from tests.conftest import SMALL_LABELS
@@ -127,13 +127,15 @@ def test_whatever_goes_wrong_is_one_sentence(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_every_run_that_was_tested_comes_on_it(do, more, there, cli, tmp_path, monkeypatch):
+    (tmp_path / "data/train").mkdir(parents=True)
     monkeypatch.setattr(
-        tasks, "run_folds", lambda cfg, judges: left(Path(cfg.paths.run), labels(), 0.5) and None
+        runner, "run_folds", lambda cfg, judges: left(Path(cfg.paths.run), labels(), 0.5) and None
     )
     code, said = cli(
         *SMALL_LABELS,
         f"do={do}",
         "init_from=null",
+        f"datamodule.root={tmp_path / 'data'}",
         *more,
         f"paths.runs={tmp_path}/runs",
         folder=tmp_path / "runs/x/1",

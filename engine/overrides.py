@@ -1,0 +1,135 @@
+"""Read the overrides of the command line before Hydra does, and say what is wrong with one.
+
+Imports nothing heavy.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.errors import UserError
+from reporting.commands import quote_override
+
+# Hydra's own options that take a value in the word after them.
+OPTIONS_WITH_VALUE = (
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"),
+    *("-cd", "--config-dir", "-i", "--info", "--experimental-rerun"),
+)
+PLAIN_OVERRIDE = re.compile(r"(?:[+~]|\+\+)?[\w./@:-]+=[\w./:+-]*", re.ASCII)
+KEY = re.compile(r"\s*(?:[+~]|\+\+)?[\w./@:-]+")
+TYPOGRAPHIC_QUOTES = str.maketrans("“”„‟«»‘’‚‛", '""""""\'\'\'\'')
+PATH_KEY = re.compile(r"(?:^|\.)(?:root|\w*dir|\w*path|folder|init_from|cls_prob|data|runs)$")
+
+
+def prepare_overrides(words: Sequence[str]) -> list[str]:
+    """Return the words of the command line as Hydra takes them.
+
+    The value of a key that is the path of an existing file or folder is quoted, whatever
+    characters it has: `datamodule.root=archive (1)`.
+
+    Args:
+        words: As the shell passes them on, options of Hydra included.
+
+    Raises:
+        UserError: A word is no override; the sentence shows the right one.
+    """
+    found, is_value = [], False
+    for word in words:
+        option = word.startswith("-") and not is_value
+        found.append(word if is_value or _is_option(word) else _prepare_override(word))
+        is_value = option and word in OPTIONS_WITH_VALUE
+    return found
+
+
+def _is_option(word: str) -> bool:
+    """Return whether a word is an option of Hydra; an override with dashes before it is none."""
+    if not word.startswith("-"):
+        return False
+    name, equals, _ = word.partition("=")
+    if equals and name not in OPTIONS_WITH_VALUE:
+        raise UserError(
+            f"{word} is no option; write an override without dashes: {word.lstrip('-')}"
+        )
+    return True
+
+
+def _prepare_override(word: str) -> str:
+    if "=" in word and not PLAIN_OVERRIDE.fullmatch(word):
+        _check_spelling(word)
+    key, equals, value = word.partition("=")
+    if not equals:
+        if word.startswith("~"):
+            return word  # takes a key away
+        raise UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")
+    if PLAIN_OVERRIDE.fullmatch(word) and not (PATH_KEY.search(key) and _is_number(value)):
+        return word
+    if _is_path(key, value):
+        return quote_override(key, Path(value))
+    problem = _grammar_problem(word)
+    if problem is not None and PATH_KEY.search(key) and value:
+        return quote_override(key, Path(value))  # a path that is not there, which is said later
+    if problem is not None:
+        raise problem
+    return word
+
+
+def _check_spelling(word: str) -> None:
+    """Refuse what editors, chats and Windows add to a word that was pasted."""
+    right = word.strip().translate(TYPOGRAPHIC_QUOTES)
+    if right.endswith('"') and right.startswith('"'):
+        right = right.strip('"')
+    key, _, value = right.partition("=")
+    right = f"{key.strip()}={value.strip()}"
+    if "\r" in word:
+        raise UserError(
+            f"{word.strip()} ends with a carriage return, as in a script with the line ends of"
+            f" Windows; convert the script (dos2unix), or type {right}"
+        )
+    if right == word or Path(word.partition("=")[2]).expanduser().exists():
+        return
+    problem = "has typographic quotes" if _has_typographic_quotes(word) else "has blanks around ="
+    raise UserError(f"{word.strip()} {problem}; write {right}")
+
+
+def _has_typographic_quotes(word: str) -> bool:
+    return word.translate(TYPOGRAPHIC_QUOTES) != word
+
+
+def _is_number(value: str) -> bool:
+    """Return whether Hydra would take a value for a number, such as a folder that is called 1e5."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_path(key: str, value: str) -> bool:
+    """Return whether a value is meant as a path: a key of paths, and it exists or is a number."""
+    if PATH_KEY.search(key) and _is_number(value):
+        return True
+    if not ("/" in value or PATH_KEY.search(key)) or value[:1] in ("'", '"'):
+        return False
+    try:
+        return Path(value).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, no such user
+        return False
+
+
+def _grammar_problem(word: str) -> UserError | None:
+    """Return what is wrong with a word that Hydra's grammar cannot read, and the word quoted."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        key, _, value = word.partition("=")
+        if not KEY.fullmatch(key):
+            return UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")
+        return UserError(
+            f"{word} cannot be read: {value} has characters with a meaning in Hydra's grammar; as"
+            f" plain text it is written '{quote_override(key, Path(value))}', with both kinds of"
+            " quotes"
+        )
+    return None

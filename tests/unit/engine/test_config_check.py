@@ -1,0 +1,128 @@
+"""Tests of checks before any heavy import: annotations read from source, keys, a fresh process."""
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from omegaconf import OmegaConf
+
+from datamodules.arguments import ArgumentError
+from engine.config_check import check_arguments, read_annotations
+
+ROOT = Path(__file__).parents[3]
+OURS = re.compile(
+    r"_target_: ?((?:datamodules|lightning_modules|callbacks|evaluation|weak_supervision)\.[\w.]+)"
+)
+TARGETS = sorted(
+    {
+        name
+        for path in (ROOT / "conf").rglob("*.yaml")
+        for name in OURS.findall(path.read_text(encoding="utf-8"))
+    }
+)
+# Annotations that only PyTorch, Lightning or another heavy module could tell.
+HEAVY = re.compile(
+    r"torch|Compose|Decision|Collector|Net|Module|Callable|Config|Boxes|Maps|Filter|Segmenter|Scorer"
+)
+
+
+def _make(target):
+    module, _, name = target.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _enforced(target):
+    """Return argument -> annotation of what a constructor enforces, by importing it."""
+    made, found = _make(target), {}
+    for owner in reversed(made.__mro__) if isinstance(made, type) else [made]:
+        function = vars(owner).get("__init__") if isinstance(made, type) else made
+        if hasattr(function, "__wrapped__"):
+            function = inspect.unwrap(function)
+            hints = get_type_hints(function, include_extras=True)
+            named = inspect.getfullargspec(function)
+            found |= {name: hints[name] for name in named.args + named.kwonlyargs if name in hints}
+    return found
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_annotations_read_from_source_are_those_that_the_constructor_enforces(target):
+    read, enforced = read_annotations(target), _enforced(target)
+    assert {name: repr(value) for name, value in read.items()} == {
+        name: repr(enforced[name]) for name in read
+    }
+    unread = {name: repr(value) for name, value in enforced.items() if name not in read}
+    assert {name: hint for name, hint in unread.items() if not HEAVY.search(hint)} == {}
+
+
+def test_the_sentence_names_the_key_where_the_user_writes_it():
+    cfg = OmegaConf.create(
+        {
+            "evaluation_size": "small",
+            "datamodule": {
+                "_target_": "datamodules.BrainTumorDataModule",
+                "evaluation_size": "${evaluation_size}",
+                "sampling": {"_target_": "datamodules.SamplingConfig", "hard_negative": 2.0},
+            },
+        }
+    )
+    with pytest.raises(ArgumentError, match=r"^evaluation_size=small is not allowed; it must be"):
+        check_arguments(cfg)
+    cfg.evaluation_size, cfg.datamodule.sampling.negative_fraction = 64, 1.5
+    with pytest.raises(
+        ArgumentError, match=r"^datamodule\.sampling\.negative_fraction=1\.5 is not allowed"
+    ):
+        check_arguments(cfg)
+
+
+def test_a_value_in_a_mapping_and_one_in_a_list_of_objects():
+    dice = {"_target_": "lightning_modules.DiceLoss", "smooth": 1.0}
+    loss = {
+        "_target_": "lightning_modules.WeightedLoss",
+        "terms": {"dice": dice},
+        "weights": {"dice": -1.0},
+    }
+    with pytest.raises(ArgumentError, match=r"^module\.loss\.weights\.dice=-1\.0 is not allowed"):
+        check_arguments(OmegaConf.create({"module": {"loss": loss}}))
+    loss["weights"]["dice"], dice["smooth"] = 1.0, float("nan")
+    with pytest.raises(ArgumentError, match=r"^module\.loss\.terms\.dice\.smooth=nan"):
+        check_arguments(OmegaConf.create({"module": {"loss": loss}}))
+
+
+def test_what_other_libraries_take_is_left_to_them():
+    assert read_annotations("torch.optim.AdamW") == {}
+    assert read_annotations("datamodules.NoSuchClass") == {}
+    check_arguments(OmegaConf.create({"_target_": "torch.optim.AdamW", "lr": "a lot"}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["datamodule.batch_siz=4"], "did you mean datamodule.batch_size?"),
+        (["experiment=unetpp_brain_tumour"], "did you mean unetpp_brain_tumor?"),
+        (["scale=full", "datamodule.root=/nowhere"], "datamodule.root=/nowhere is not a folder"),
+        (["datamodule.batch_size=four"], "datamodule.batch_size=four is not allowed"),
+        (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
+        (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
+        (["do=[tset]"], "do=[tset] is not"),
+    ],
+)
+def test_a_refusal_imports_neither_torch_nor_lightning(overrides, sentence, tmp_path):
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('heavy', *{'torch', 'lightning'} & set(sys.modules)))\n"
+        "import run\n"
+        "run.main()"
+    )
+    words = ["experiment=unetpp_brain_tumor", "scale=demo", f"hydra.run.dir={tmp_path}"]
+    if overrides[0].startswith(("experiment=", "scale=")):
+        words = [word for word in words if word.split("=")[0] != overrides[0].split("=")[0]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, *overrides], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (2, ["heavy"]), done.stderr
+    assert sentence in done.stderr and "Traceback" not in done.stderr
