@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.errors import UserError
-from reporting.commands import quote_override
+from reporting.commands import is_typed, quote_override
 
 # Hydra's own options that take a value in the word after them.
 OPTIONS_WITH_VALUE = (
@@ -61,7 +61,7 @@ def _prepare_override(word: str) -> str:
         if word.startswith("~"):
             return word  # takes a key away
         raise UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")
-    if PLAIN_OVERRIDE.fullmatch(word) and not (PATH_KEY.search(key) and _is_number(value)):
+    if PLAIN_OVERRIDE.fullmatch(word) and not (PATH_KEY.search(key) and _is_misread(value)):
         return word
     if _is_path(key, value):
         return quote_override(key, Path(value))
@@ -95,18 +95,14 @@ def _has_typographic_quotes(word: str) -> bool:
     return word.translate(TYPOGRAPHIC_QUOTES) != word
 
 
-def _is_number(value: str) -> bool:
-    """Return whether Hydra would take a value for a number, such as a folder that is called 1e5."""
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+def _is_misread(value: str) -> bool:
+    """Return whether Hydra would take a path for a number, such as a folder that is called 1e5."""
+    return is_typed(value) and value != "null"
 
 
 def _is_path(key: str, value: str) -> bool:
     """Return whether a value is meant as a path: a key of paths, and it exists or is a number."""
-    if PATH_KEY.search(key) and _is_number(value):
+    if PATH_KEY.search(key) and _is_misread(value):
         return True
     if not ("/" in value or PATH_KEY.search(key)) or value[:1] in ("'", '"'):
         return False

@@ -21,7 +21,7 @@ def relative_to_cwd(path: Path) -> Path:
 
 
 def quote_override(key: str, path: Path) -> str:
-    """Return `KEY=PATH`, with the path quoted where Hydra's grammar requires it.
+    """Return `KEY=PATH`, quoted where Hydra's grammar would not read the path as that text.
 
     A shell needs the word quoted once more.
 
@@ -29,11 +29,22 @@ def quote_override(key: str, path: Path) -> str:
         key: Dotted key.
         path: Path of a file or folder.
     """
-    if PLAIN.fullmatch(str(path)):
+    if PLAIN.fullmatch(str(path)) and not is_typed(str(path)):
         return f"{key}={path}"
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return f"{key}={QuotedString(str(path), Quote.double).with_quotes()}"
+
+
+def is_typed(value: str) -> bool:
+    """Return whether Hydra reads a value as a number, a boolean or null instead of text."""
+    if value.lower() in ("null", "true", "false"):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
