@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from datamodules.arguments import FilePath, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.lora import FrozenBackboneClassifier
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 
 
 @validated

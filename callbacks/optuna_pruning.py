@@ -12,6 +12,7 @@ from optuna.pruners import BasePruner
 from callbacks.graceful_shutdown import AnyRankFlag
 from datamodules.errors import UserError
 from reporting.optuna_study import STUDY_FILE, STUDY_NAME, has_ended, open_storage
+from reporting.outcome import TrialPruned
 
 
 def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
@@ -44,18 +45,6 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
             f" {'has ended' if found else 'is unknown'}; {mend}"
         )
     return optuna.Trial(study, found._trial_id)
-
-
-class TrialPruned(Exception):
-    """The trial ends here; it has not failed.
-
-    Attributes:
-        score: Its best so far.
-    """
-
-    def __init__(self, said: str, score: float | None) -> None:
-        super().__init__(said)
-        self.score = score
 
 
 class OptunaPruning(Callback):

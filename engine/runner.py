@@ -14,7 +14,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig, OmegaConf
 
 from callbacks.graceful_shutdown import RunInterrupted
-from callbacks.optuna_pruning import TrialPruned
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
@@ -45,7 +44,7 @@ from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.training_record import check_same_task
 from reporting.cross_validation import merge_run_folds
-from reporting.outcome import clear_outcome, task_overrides, write_outcome
+from reporting.outcome import TrialPruned, clear_outcome, task_overrides, write_outcome
 
 CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
 

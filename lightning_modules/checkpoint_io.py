@@ -13,7 +13,7 @@ from datamodules.image_size import ImageSize
 from lightning_modules import training_record
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.classification import find_head
-from lightning_modules.networks.lora import FrozenBackboneClassifier
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.normalize import SOURCE_CHECKPOINT, Normalize, same_statistics
 
 GAMMA_BUFFER = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1

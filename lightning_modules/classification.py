@@ -16,7 +16,7 @@ from evaluation.evidence import ClassificationEvidence, Evidence
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import find_head
-from lightning_modules.networks.lora import FrozenBackboneClassifier
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 
 
 @validated

@@ -17,6 +17,18 @@ STOPPED = 130  # exit code of a run that was asked to stop and has saved
 Status = Literal["finished", "failed", "pruned"]
 
 
+class TrialPruned(Exception):
+    """The trial ends here; it has not failed.
+
+    Attributes:
+        score: Its best so far.
+    """
+
+    def __init__(self, said: str, score: float | None) -> None:
+        super().__init__(said)
+        self.score = score
+
+
 def write_outcome(
     run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None
 ) -> None:

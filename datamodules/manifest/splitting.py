@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from datamodules.errors import ManifestError
 
@@ -23,6 +22,8 @@ def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
         )
     by = next((name for name in ("stratum", "label") if name in rows), None)
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
+    from sklearn.model_selection import StratifiedGroupKFold  # a second, for who splits
+
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), int)
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
 from .classification import build_classifier
-from .lora import FrozenBackboneClassifier
+from .frozen_backbone import FrozenBackboneClassifier
 from .segmentation import build_smp_network
 from .upernet import UperNet
 

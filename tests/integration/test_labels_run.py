@@ -15,7 +15,7 @@ from datamodules.phantoms import chest_findings
 from engine import runner
 from evaluation import evidence
 from lightning_modules.networks.classification import build_classifier
-from lightning_modules.networks.lora import FrozenBackboneClassifier
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from tests.conftest import LABELS, SMALL_LABELS, folder_hash, refused
 
 

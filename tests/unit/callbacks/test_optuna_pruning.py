@@ -7,9 +7,10 @@ import pytest
 from optuna.pruners import MedianPruner
 from optuna.samplers import RandomSampler
 
-from callbacks.optuna_pruning import OptunaPruning, TrialPruned
+from callbacks.optuna_pruning import OptunaPruning
 from datamodules.errors import UserError
 from reporting.optuna_study import STUDY_NAME, open_storage
+from reporting.outcome import TrialPruned
 
 OTHERS = ([0.2, 0.5, 0.7], [0.3, 0.4, 0.6], [0.1, 0.6, 0.8])
 PRUNER = {"n_startup_trials": 3, "n_warmup_steps": 1}

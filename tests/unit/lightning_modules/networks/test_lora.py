@@ -6,7 +6,8 @@ from torch import nn
 
 from datamodules.errors import UserError
 from lightning_modules.networks.classification import build_classifier, find_head
-from lightning_modules.networks.lora import FrozenBackboneClassifier, layers_to_adapt
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
+from lightning_modules.networks.lora import layers_to_adapt
 
 NETS = {
     ("timm", "tf_efficientnetv2_b0"): 64,

@@ -1,0 +1,166 @@
+"""A classifier whose body is frozen, with or without LoRA adapters in it."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.arguments import ArgumentError, validated
+from datamodules.errors import UserError
+from lightning_modules.networks.classification import find_head
+from lightning_modules.normalize import PixelStatistics
+
+
+@validated
+class FrozenBackboneClassifier(nn.Module):
+    """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
+
+    BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is
+    left in evaluation mode.
+
+    Args:
+        net: The classifier.
+        lora: `rank`, `alpha`, `dropout`, and `targets`: names (or ends of names) of the layers to
+            adapt, None for every Conv2d that is not grouped and every layer of an attention. None
+            trains the head alone.
+        checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a
+            checkpoint is only taken back by a network with the same frozen weights.
+
+    Raises:
+        UserError: rank below 1, no layer matches, or a grouped layer is asked for.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        lora: Mapping[str, Any] | None,
+        checkpoint: Literal["whole", "adapter"] = "whole",
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.checkpoint = checkpoint
+        self.has_adapters = lora is not None
+        self._fingerprint: str | None = None
+        head, module = find_head(net)
+        net.requires_grad_(False)
+        if lora is not None:
+            from lightning_modules.networks.lora import inject_adapters  # peft takes a second
+
+            try:
+                inject_adapters(net, head, **lora)
+            except ArgumentError as error:
+                raise error.nested_in("lora") from error
+        module.requires_grad_(True)
+        self._register_state_dict_hook(_drop_frozen_keys)
+        self.register_load_state_dict_pre_hook(_restore_frozen_keys)
+        self.train()  # Lightning takes a module's modes as it finds them
+
+    @property
+    def statistics(self) -> PixelStatistics | None:
+        """Mean and std that the wrapped network's pretrained weights expect; None if unknown."""
+        return getattr(self.net, "statistics", None)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images to logits."""
+        return self.net(image)
+
+    def train(self, mode: bool = True) -> "FrozenBackboneClassifier":
+        """Set training mode for what is trained; frozen BatchNorm stays as it is."""
+        super().train(mode)
+        if not self.has_adapters:
+            self.net.eval()
+            find_head(self.net)[1].train(mode)
+        for layer in self.net.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(
+                p.requires_grad for p in layer.parameters()
+            ):
+                layer.eval()
+        return self
+
+    def frozen_parameters(self) -> dict[str, Tensor]:
+        """Return the frozen parameters by their names below `net`; buffers are not among them."""
+        return {
+            name: value for name, value in self.net.named_parameters() if not value.requires_grad
+        }
+
+    def fingerprint(self) -> str:
+        """Hash the frozen weights; computed once, because training never changes them."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for name, value in sorted(self.frozen_parameters().items()):
+                digest.update(
+                    name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes()
+                )
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def get_extra_state(self) -> dict[str, str]:
+        """Return the hash of the frozen weights and whether a checkpoint holds them."""
+        return {"frozen": self.fingerprint(), "checkpoint": self.checkpoint}
+
+    def set_extra_state(self, state: dict[str, str]) -> None:
+        """Refuse a checkpoint of adapters alone that were trained on other frozen weights."""
+        if state["checkpoint"] == "whole":
+            self._fingerprint = None  # other frozen weights come with it
+        elif state["frozen"] != self.fingerprint():
+            raise UserError(
+                "the checkpoint holds an adapter alone, and its frozen weights were others than"
+                " those here; give it the backbone it was trained on, by the same init_from or"
+                " module.net.net.weights and the same seed (they stand in its run's config.yaml)"
+            )
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Load the body of a plain classifier's state_dict; its head is left out.
+
+        Raises:
+            UserError: it is of another network, or adapted itself.
+        """
+        head = find_head(self.net)[0]
+        own = {
+            _name_without_adapter(name): value
+            for name, value in self.net.state_dict().items()
+            if "lora_" not in name and not name.startswith(f"{head}.")
+        }
+        wrong = [
+            name
+            for name, value in own.items()
+            if name not in state or state[name].shape != value.shape
+        ]
+        if wrong:
+            raise UserError(
+                f"it lacks {len(wrong)} of the {len(own)} weights of the frozen network, the first"
+                f" is {wrong[0]}"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+        self._fingerprint = None
+
+    def merge_adapters(self) -> nn.Module:
+        """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
+        from lightning_modules.networks.lora import merge_adapters
+
+        return merge_adapters(self.net)
+
+
+def _name_without_adapter(name: str) -> str:
+    return name.replace(".base_layer.", ".")
+
+
+def _drop_frozen_keys(
+    module: FrozenBackboneClassifier, state: dict[str, Any], prefix: str, local_metadata: Any
+) -> None:
+    if module.checkpoint == "adapter":
+        for name in module.frozen_parameters():
+            state.pop(f"{prefix}net.{name}", None)
+
+
+def _restore_frozen_keys(
+    module: FrozenBackboneClassifier, state: dict[str, Any], prefix: str, *rest: Any
+) -> None:
+    stored = state.get(f"{prefix}_extra_state", {})
+    if stored.get("checkpoint") == "adapter":
+        for name, value in module.frozen_parameters().items():
+            state.setdefault(f"{prefix}net.{name}", value.detach().clone())
