@@ -68,15 +68,6 @@ def prepare_command_line() -> None:
             stream.reconfigure(errors="replace")  # for symbols that a terminal's encoding lacks
 
 
-def add_folds_override() -> None:
-    """Add folds=5 to `-m fold=range(5)`, unless the number of folds is given elsewhere."""
-    from engine.fold_overrides import infer_n_folds
-
-    word = infer_n_folds(sys.argv[1:], CONF)
-    if word:
-        sys.argv.append(word)
-
-
 def main() -> None:
     """Run the command line."""
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -91,7 +82,6 @@ def main() -> None:
 
     run_or_exit(prepare_command_line)
     share_run_folder()
-    run_or_exit(add_folds_override)
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings(
         "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='engine\.sweeps\.hydra_callback"

@@ -74,7 +74,9 @@ def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
     return Evidence.merge([fit.evidence["val"] for fit in fold_runs])
 
 
-SAME_MULTIRUN_HINT = "make all folds by one multirun with 'fold=range(5)', in the same words"
+SAME_MULTIRUN_HINT = (
+    "make all folds by one multirun with folds=5 'fold=range(5)', in the same words"
+)
 
 
 def _evaluation_key(fold_run: FoldRun) -> tuple[Any, ...]:

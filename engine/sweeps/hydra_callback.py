@@ -16,7 +16,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from datamodules.errors import UserError
-from engine.fold_overrides import warn_split_changes
 from engine.run_lock import (
     FolderInUse,
     claim_folder,
@@ -68,6 +67,7 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, note the outcomes in it, and print warnings."""
         with _exit_on_user_error():
+            _check_folds(config)
             folder = _claim_folder(config, "sweep")
             _check_no_running_sweep(folder, _task_overrides(config))
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
@@ -75,9 +75,8 @@ class SweepSummary(Callback):
                 config.hydra.overrides
             ):  # from which Hydra composes the configuration of each trial
                 config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
-        said = warn_split_changes(config.hydra.overrides.task, config.datamodule.split)
-        if said:
-            print(said, file=sys.stderr)
+        if _splits_follow_seeds(config):
+            print(SPLIT_WARNING, file=sys.stderr)
         self._outcome_times_before = _outcome_times(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -110,6 +109,40 @@ class SweepSummary(Callback):
             for name, time in _outcome_times(folder).items()
             if self._outcome_times_before.get(name) != time
         ]
+
+
+SPLIT_WARNING = (
+    "each seed also splits the data anew, so the test sets may differ and are then not merged;"
+    " datamodule.seed=0 keeps one split"
+)
+
+
+def _overridden(config: DictConfig) -> dict[str, str]:
+    """Return key -> value of the sweep's overrides, as they were written."""
+    words = (word.lstrip("+") for word in config.hydra.overrides.task)
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def _check_folds(config: DictConfig) -> None:
+    """Refuse a sweep over `fold` without a number of folds, before its first trial."""
+    given = _overridden(config)
+    swept = "," in given.get("experiment", "")
+    if (
+        "fold" in given and "folds" not in given and not config.folds and not swept
+    ):  # else each says
+        raise UserError(f"fold={given['fold']} needs the number of folds; add folds=5")
+
+
+def _splits_follow_seeds(config: DictConfig) -> bool:
+    """Return whether seeds are swept, and each would split the data differently."""
+    given = _overridden(config)
+    seeds = given.get("seed", "")
+    if "datamodule.seed" in given or not ("," in seeds or "(" in seeds):
+        return False
+    swept = any(
+        "," in given.get(key, "") for key in ("experiment", "datamodule", "datamodule.split")
+    )
+    return swept or config.datamodule.split != "folders"
 
 
 def _claim_folder(config: DictConfig, kind: str) -> Path:

@@ -14,7 +14,6 @@ LIGHT = [
     "datamodules.image_size",
     "datamodules.sampling.config",
     "engine.cli",
-    "engine.fold_overrides",
     "engine.config_check",
     "engine.overrides",
     "engine.resume",
