@@ -22,6 +22,7 @@ from datamodules.sampling.hard_example_scores import HELD_OUT, IN_SAMPLE, OUT_OF
 from evaluation.evidence import ClassificationEvidence
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.classification import ClassificationModule
+from lightning_modules.distributed import all_gather_lists
 from lightning_modules.segmentation import SegmentationModule
 
 
@@ -110,11 +111,7 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the tables of all processes."""
-        rows = self._rows
-        if trainer.world_size > 1:
-            parts: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, rows)
-            rows = [row for part in parts for row in part]
+        (rows,) = all_gather_lists(self._rows)
         if not trainer.is_global_zero or not rows:
             return
         place = {id: number for number, id in enumerate(self._sizes)}

@@ -238,7 +238,6 @@ class PseudoLabelWriter(StageTimer):
         """Gather the results of all processes, and write them on the first."""
         self._stack.close()
         found, measured, shown = all_gather_lists(
-            trainer.world_size,
             self._pseudo_labels,
             self.localization.image_stats,
             self.overlay_writer.examples,

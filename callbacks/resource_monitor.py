@@ -5,6 +5,7 @@ import time
 from statistics import median
 from typing import Any
 
+import joblib
 import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -59,7 +60,7 @@ class ResourceMonitor(Callback):
 
     def _sample(self) -> None:
         process = psutil.Process()
-        cores = psutil.cpu_count() or 1
+        cores = joblib.cpu_count()
         process.cpu_percent()
         while not self._stop.wait(self.every_seconds):
             self._cpu.append(process.cpu_percent() / cores)

@@ -1,8 +1,6 @@
 """ManifestDataModule: from a data set's manifest to batches."""
 
-import os
 import signal
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import albumentations as A
+import joblib
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
@@ -131,7 +130,7 @@ def default_num_workers() -> int:
 
     There are none on a CPU of up to two cores, where the training step needs them.
     """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = joblib.cpu_count()
     devices = max(1, torch.cuda.device_count())
     return (
         0 if cores <= 2 and not torch.cuda.is_available() else max(1, min(8, cores // devices - 1))

@@ -21,6 +21,7 @@ from engine.config_check import check_arguments, check_keys
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
+    ensemble_key,
     is_latest,
     latest_run,
     require_run,
@@ -81,8 +82,8 @@ def _check_paths(cfg: DictConfig) -> None:
             " ckpt_path=..."
         )
     _check_data_root(cfg)
-    several_fits = cfg.folds and cfg.fold is None  # which take no checkpoint, see run_folds
-    if find_resume_checkpoint(cfg) is None and not several_fits:
+    several = (cfg.folds and cfg.fold is None) or ensemble_key(cfg)  # see run_folds
+    if find_resume_checkpoint(cfg) is None and not several:
         for key in ("ckpt_path", "init_from"):
             if not is_latest(cfg[key]):
                 resolve_checkpoint(cfg, key)

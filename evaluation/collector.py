@@ -1,9 +1,8 @@
 """Collection of evidence, batch by batch on the device and of all processes at the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from evaluation.evidence import Evidence
@@ -40,7 +39,7 @@ class EvidenceCollector:
             _append_rows(self.blocks[name], start, part.detach())
 
     def collect(self, make_evidence: Callable[..., Evidence]) -> Evidence:
-        """The evidence of all processes; the collector is empty afterwards.
+        """The evidence of this process; the collector is empty afterwards.
 
         Args:
             make_evidence: Called with ids, groups and the arrays by name.
@@ -49,18 +48,19 @@ class EvidenceCollector:
             name: _concatenate(blocks, len(self.ids), self.empty[name])
             for name, blocks in self.blocks.items()
         }
-        mine = make_evidence(
+        evidence = make_evidence(
             ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays
         )
         self._reset()
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return mine
-        parts: list[Evidence] = [mine] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, mine)
-        dealt = np.argsort(
-            np.concatenate([np.arange(len(part)) for part in parts]), kind="stable"
-        )  # as rows were dealt out, in turn
-        return Evidence.merge(parts, dealt)
+        return evidence
+
+
+def merge_ranks(parts: Sequence[Evidence]) -> Evidence:
+    """Merge the evidence of all ranks, in the order in which the sampler dealt out the images."""
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate([np.arange(len(part)) for part in parts]), kind="stable")
+    return Evidence.merge(parts, order)
 
 
 def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:

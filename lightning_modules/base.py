@@ -24,7 +24,7 @@ from datamodules.arguments import (
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
-from evaluation.collector import EvidenceCollector
+from evaluation.collector import EvidenceCollector, merge_ranks
 from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import Evidence
 from lightning_modules import distributed, training_record
@@ -269,7 +269,7 @@ class EvaluatedModule(SupervisedModule):
                 ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts
             )
 
-        self.evidence[stage] = self._collector.collect(make)
+        self.evidence[stage] = merge_ranks(distributed.all_gather(self._collector.collect(make)))
         return self.evidence[stage]
 
     def on_validation_epoch_start(self) -> None:

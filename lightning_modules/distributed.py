@@ -1,18 +1,30 @@
 """Random states, BatchNorm statistics and lists of all ranks."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+Gathered = TypeVar("Gathered")
 
-def all_gather_lists(world_size: int, *mine: list[Any]) -> list[list[Any]]:
-    """Gather each of several lists over all processes."""
-    parts: list[Any] = [mine] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(parts, mine)
+
+def all_gather(mine: Gathered) -> list[Gathered]:
+    """Return the object of each rank, in their order; all ranks call it at once.
+
+    It is pickled, so that lists of any length may differ between ranks, and be empty.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [mine]
+    parts = [mine] * distributed.get_world_size()
+    distributed.all_gather_object(parts, mine)
+    return parts
+
+
+def all_gather_lists(*mine: list[Any]) -> list[list[Any]]:
+    """Gather each of several lists over all ranks, and concatenate it."""
+    parts = all_gather(mine)
     return [[each for part in parts for each in part[number]] for number in range(len(mine))]
 
 
@@ -37,11 +49,7 @@ def gather_rng_states(device: torch.device) -> list[RNGState]:
     own = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(device)
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [own]
-    states: list[RNGState] = [{}] * distributed.get_world_size()
-    distributed.all_gather_object(states, own)
-    return states
+    return all_gather(own)
 
 
 def restore_rng_state(states: Sequence[RNGState], rank: int, device: torch.device) -> None:

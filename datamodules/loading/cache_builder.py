@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from filelock import FileLock
 from rich.progress import track
@@ -198,7 +199,7 @@ def _fill_cache(
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or joblib.cpu_count()) as pool:
         done = track(pool.map(one, range(n)), "decoding images", total=n, transient=True)
         counts = [text for texts in done for text in texts]
     if classes:

@@ -16,15 +16,8 @@ from omegaconf import DictConfig
 
 from engine.doctor.check_result import CheckResult, Issue
 from engine.doctor.hardware import accelerator_kind, n_devices
+from lightning_modules.launch_environment import env_without_rank
 
-RANK_VARIABLES = (
-    "SLURM_",
-    "TORCHELASTIC_",
-    "LOCAL_RANK",
-    "RANK",
-    "WORLD_SIZE",
-    "MASTER_",
-)  # beginnings of names that would make it one of a group
 REPOSITORY_ROOT = Path(__file__).parents[2]
 
 
@@ -56,14 +49,11 @@ class Subprocess:
         self._said, self._error = (
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2)
         )
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(RANK_VARIABLES)
-        }
         streams = {"stdin": subprocess.PIPE, "stdout": self._said, "stderr": self._error}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=REPOSITORY_ROOT,
-            env=environment,
+            env=env_without_rank(),
             text=True,
             **streams,
         )  # type: ignore[call-overload]

@@ -73,11 +73,13 @@ def device_slots(
             )
         return [DeviceSlot()]
     gpus = _visible_gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
+    import joblib  # half a second, which only a sweep of trials needs
+
     wanted = n_jobs or max(1, len(gpus))
     if gpus:
         return [DeviceSlot(gpu=gpus[number % len(gpus)]) for number in range(wanted)]
     return [
-        DeviceSlot(threads=max(1, _available_cores() // wanted) if wanted > 1 else None)
+        DeviceSlot(threads=max(1, joblib.cpu_count() // wanted) if wanted > 1 else None)
         for _ in range(wanted)
     ]
 
@@ -97,10 +99,6 @@ def _visible_gpus() -> list[str]:
         except pynvml.NVMLError:
             found = []
     return found
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
