@@ -189,9 +189,13 @@ class GracefulShutdown(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, unless Lightning has restored its own after a whole fit.
+
+        Those that were found here are Lightning's, and would keep this trainer and its network.
+        """
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, handler)
         self._before = {}
 
 

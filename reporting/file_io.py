@@ -1,11 +1,11 @@
 """Read YAML and write JSON of run folders. Imports nothing heavy."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from datamodules.formats.atomic_write import atomic_write
@@ -32,6 +32,6 @@ def _to_plain(value: Any) -> Any:
         return {str(key): _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_to_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+    item = getattr(value, "item", None)  # of a number of NumPy or PyTorch
+    value = item() if callable(item) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
