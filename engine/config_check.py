@@ -6,8 +6,8 @@ importing a module of ours imports torch; the constructors check them again.
 """
 
 import ast
+import builtins
 import importlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -151,7 +151,7 @@ class _Names(Mapping[str, Any]):
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        self._builtins = vars(sys.modules["builtins"])
+        self._builtins = vars(builtins)
 
     def __getitem__(self, name: str) -> Any:
         if name in self._imports:
@@ -207,11 +207,12 @@ def read_annotations(target: str, enforced: bool = False) -> dict[str, Any]:
     )
     own = dict(_iter_arguments(definition))
     found: dict[str, Any] = {}
-    for base in definition.bases if isinstance(definition, ast.ClassDef) else ():
-        if isinstance(base, ast.Name):
-            merged = enforced and not _has_constructor(definition)
-            inherited = read_annotations(names.qualified(base.id), merged)
-            found |= {name: value for name, value in inherited.items() if name not in own}
+    if isinstance(definition, ast.ClassDef):
+        merged = enforced and _constructor(definition) is None
+        for base in definition.bases:
+            if isinstance(base, ast.Name):
+                inherited = read_annotations(names.qualified(base.id), merged)
+                found |= {name: value for name, value in inherited.items() if name not in own}
     if not enforced:
         return found
     return found | {
@@ -228,16 +229,15 @@ def _try_evaluate(names: _Names, node: ast.expr) -> Any:
         return None
 
 
-def _has_constructor(definition: ast.ClassDef | ast.FunctionDef) -> bool:
-    return any(
-        isinstance(node, ast.FunctionDef) and node.name == "__init__" for node in definition.body
-    )
+def _constructor(definition: ast.ClassDef) -> ast.FunctionDef | None:
+    """Return the `__init__` that a class defines itself; a dataclass has none."""
+    own = (node for node in definition.body if isinstance(node, ast.FunctionDef))
+    return next((node for node in own if node.name == "__init__"), None)
 
 
 def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(definition, ast.ClassDef):
-        own = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
-        constructor = next((node for node in own if node.name == "__init__"), None)
+        constructor = _constructor(definition)
         if constructor is None:  # a dataclass
             for node in definition.body:
                 if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
