@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 import parts  # noqa: F401  (puts the repository on the path)
 
 from evaluation.bootstrap import paired_differences
-from reporting.run_folder import load_finished_run
+from reporting.run_folder import RunFolder
 
 RUN = Path(__file__).parent.parent / "run.py"
 LOCATED = (
@@ -98,7 +98,7 @@ def main() -> None:
             *(f"{name} {said([score[name]['value'] for score in of_test])};" for name in there),
         )
     read_runs = {
-        kind: [load_finished_run(args.runs / f"{kind}{seed}").evidence for seed in args.seeds]
+        kind: [RunFolder(args.runs / f"{kind}{seed}").evidence for seed in args.seeds]
         for kind in MANIFESTS
     }
     gaps = paired_differences(read_runs["true"], read_runs["pseudo"])

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from datamodules.arguments import FilePath, validated
-from datamodules.errors import UserError
+from reporting.outcome import RunInterrupted
 
 
 class AnyRankFlag:
@@ -74,12 +74,6 @@ REQUEUE_TIMEOUT = 60  # seconds within which a requeued job is ended
 REQUEUE = getattr(
     signal, "SIGUSR2", None
 )  # by which submitit tells a job that its time is over; Windows has no such signal
-
-
-class RunInterrupted(UserError):
-    """Training was stopped by the user after saving; the message says how to resume."""
-
-    exit_code = 130
 
 
 @validated

@@ -9,14 +9,14 @@ from lightning import Callback, LightningModule, Trainer
 from callbacks.resource_monitor import ResourceMonitor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.arguments import FilePath, NonNegativeInt, validated
-from evaluation.evidence import Evidence, write_evidence
+from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
 from reporting.cases import Case
-from reporting.file_io import write_json
 from reporting.live_run import describe_data, describe_devices
 from reporting.page import write_page, write_predicted
 from reporting.report_data import ReportInput, build_report
+from reporting.run_folder import RunFolder
 from reporting.sections import Section
 from reporting.tables import print_table
 from reporting.task_view import TASK_VIEWS
@@ -55,6 +55,7 @@ class ReportWriter(Callback):
 
     def __init__(self, run_dir: FilePath, title: str, cases: NonNegativeInt = 6) -> None:
         self.run_dir = Path(run_dir)
+        self._run = RunFolder(self.run_dir)
         self.title = title
         self.cases = cases
         self._written: tuple[dict[str, Any], Path] | None = None
@@ -67,7 +68,7 @@ class ReportWriter(Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for split, evidence in pl_module.evidence.items():
-            write_evidence(evidence, self.run_dir / "evidence" / f"{split}.npz")
+            self._run.write_evidence(split, evidence)
         test = pl_module.evidence["test"]
         pictures = render_cases(
             trainer,
@@ -116,7 +117,7 @@ class ReportWriter(Callback):
             found |= (
                 callback.extra_report_fields() if isinstance(callback, ReportContributor) else {}
             )
-        write_json(found, self.run_dir / "report.json")
+        self._run.write_report(found)
         return found, write_page(found, evidence, pictures, self.run_dir, sections)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -15,8 +15,9 @@ from engine.run_references import ensemble_key
 from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule, SupervisedModule
 from reporting.cross_validation import mean_and_sd
+from reporting.fold_runs import FoldRun, load_fold_runs
 from reporting.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
-from reporting.run_folder import FoldRun, find_checkpoint, get_score, load_fold_runs
+from reporting.run_folder import RunFolder, get_score
 from reporting.sections import Section, Table
 from reporting.tables import format_number
 
@@ -48,7 +49,7 @@ class FoldEnsemble:
     @property
     def checkpoints(self) -> list[Path]:
         """Best checkpoint of each member."""
-        return [find_checkpoint(str(fit.folder), "best") for fit in self.members]
+        return [RunFolder(fit.folder).checkpoint("best") for fit in self.members]
 
     @property
     def evidence(self) -> Evidence:

@@ -1,6 +1,5 @@
 """Resolve references to runs: folders, checkpoints and latest:EXPERIMENT."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
 from engine.resume import find_resume_checkpoint
-from reporting.run_folder import FOLD_PATTERN, find_checkpoint, find_fold_run_folders
+from reporting.fold_runs import find_fold_run_folders
+from reporting.run_folder import FOLD_PATTERN, REPORT_FILE, RunFolder, find_checkpoint
 
 REQUIRED_FILES = {
     "datamodule.cls_prob": SCORES_FILE,
@@ -45,11 +45,10 @@ def latest_run(
         required_file: File that the folder must hold. A checkpoint may be that of one fold;
             anything else must be of all folds together.
     """
-    pages = (runs / experiment).glob("**/report.json")
     told = {
         path.parent: report
-        for path in pages
-        if (path.parent / required_file).is_file() and (report := _read_report(path))
+        for path in (runs / experiment).glob(f"**/{REPORT_FILE}")
+        if (path.parent / required_file).is_file() and (report := _read_report(path.parent))
     }
     alike = [
         run
@@ -63,16 +62,16 @@ def latest_run(
             if not FOLD_PATTERN.fullmatch(run.name)
             and (told[run].get("config") or {}).get("fold") is None
         ]
-    return max(alike, key=lambda run: (run / "report.json").stat().st_mtime, default=None)
+    return max(alike, key=lambda run: (run / REPORT_FILE).stat().st_mtime, default=None)
 
 
-def _read_report(path: Path) -> dict[str, Any]:
+def _read_report(folder: Path) -> dict[str, Any]:
     """Read a report.json; a damaged one is reported on stderr and gives {}."""
     try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        print(f"{path} cannot be read, so its run is passed over", file=sys.stderr)
-    return {}
+        return RunFolder(folder).report
+    except UserError as refusal:
+        print(f"{folder} is passed over: {refusal}", file=sys.stderr)
+        return {}
 
 
 def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from callbacks.graceful_shutdown import RunInterrupted
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
@@ -44,7 +44,8 @@ from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.training_record import check_same_task
 from reporting.cross_validation import merge_run_folds
-from reporting.outcome import TrialPruned, clear_outcome, task_overrides, write_outcome
+from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
+from reporting.run_folder import CONFIG_FILE, RunFolder
 
 CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
 
@@ -330,29 +331,25 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
 def _run_and_record(
     cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: FoldEnsemble | None
 ) -> float | None:
-    """Run the steps and write how they ended to outcome.json.
-
-    An interrupted run can be resumed and leaves none.
-    """
-    run = Path(cfg.paths.run)
-    write = write_outcome if trainer.is_global_zero else lambda *about, **more: None
-    if trainer.is_global_zero:
-        clear_outcome(run)
-    try:
-        score = run_stages(cfg, trainer, module, data, ensemble)
-        write(run, score)
+    """Run the stages and record the outcome; return the monitored score of a fit."""
+    with _record_on_first_rank(Path(cfg.paths.run)) as recorder:
+        try:
+            score = run_stages(cfg, trainer, module, data, ensemble)
+        except TrialPruned as pruned:
+            recorder.prune(pruned.score)
+            return pruned.score
+        except Exception as error:
+            refusal = oom_error(error, cfg, trainer)
+            if refusal is not None:
+                raise refusal from error
+            raise
+        recorder.finish(score)
         return score
-    except TrialPruned as pruned:
-        write(run, pruned.score, status="pruned")
-        return pruned.score
-    except RunInterrupted:
-        raise
-    except Exception as error:
-        write(run, None, f"{type(error).__name__}: {error}")
-        refusal = oom_error(error, cfg, trainer)
-        if refusal is not None:
-            raise refusal from error
-        raise
+
+
+def _record_on_first_rank(run_dir: Path) -> AbstractContextManager[OutcomeRecorder]:
+    """Return a recorder of the outcome, which on further ranks writes nothing."""
+    return record_outcome(run_dir) if rank() == 0 else nullcontext(OutcomeRecorder())
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
@@ -388,7 +385,7 @@ def prepare_process(cfg: DictConfig) -> None:
     if cfg.trainer.sync_batchnorm == "auto":
         cfg.trainer.sync_batchnorm = uses_cuda(cfg.trainer.accelerator)
     Path(cfg.paths.run).mkdir(parents=True, exist_ok=True)
-    if not (Path(cfg.paths.run) / "config.yaml").is_file():
+    if not (Path(cfg.paths.run) / CONFIG_FILE).is_file():
         save_config(cfg)
 
 
@@ -434,7 +431,7 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
 def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration into the run folder, once for all ranks."""
     if rank() == 0:
-        OmegaConf.save(cfg, Path(cfg.paths.run) / "config.yaml", resolve=True)
+        RunFolder(cfg.paths.run).write_config(cfg)
 
 
 def trainer_plugins() -> list[Any]:
@@ -474,7 +471,16 @@ def run_folds(cfg: DictConfig, judges: bool) -> float | None:
 
 
 def _run_each_fold(cfg: DictConfig) -> float | None:
-    scores, folder, note = [], Path(cfg.paths.run), ""
+    folder = Path(cfg.paths.run)
+    with _record_on_first_rank(folder) as recorder:
+        mean = _fit_folds(cfg, folder)
+        recorder.finish(mean)
+        return mean
+
+
+def _fit_folds(cfg: DictConfig, folder: Path) -> float | None:
+    """Fit each fold, merge what they tested, and return the mean of their scores."""
+    scores, note = [], ""
     for fold in range(cfg.folds):
         one = cfg.copy()
         one.fold, one.paths.run, one.title = (
@@ -488,7 +494,4 @@ def _run_each_fold(cfg: DictConfig) -> float | None:
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")
     known = [score for score in scores if score is not None]
-    mean = sum(known) / len(known) if known else None
-    if rank() == 0:
-        write_outcome(folder, mean)
-    return mean
+    return sum(known) / len(known) if known else None

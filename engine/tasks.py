@@ -4,7 +4,6 @@ The configuration is checked first. Each step imports what it needs itself, beca
 takes seconds that a refusal or a leaderboard need not wait for.
 """
 
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +30,7 @@ from engine.run_references import (
 )
 from engine.sweeps.trial import is_trial
 from lightning_modules.launch_environment import rank, shared_run_name
+from reporting.run_folder import RunFolder
 
 RUN_TASKS = ("fit", "test", "predict")  # together, in this order
 CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
@@ -227,7 +227,7 @@ def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
     Always True for real data, which its split distinguishes.
     """
     place = run / "fold0" if (run / "fold0").is_dir() else run
-    seen = json.loads((place / "report.json").read_text(encoding="utf-8"))["config"]["datamodule"]
+    seen = RunFolder(place).config["datamodule"]
     own = OmegaConf.to_container(cfg.datamodule, resolve=True)
     return (
         all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))  # type: ignore[union-attr]

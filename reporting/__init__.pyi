@@ -1,15 +1,15 @@
 from .comparison import compare_runs
 from .leaderboard import update_leaderboard
 from .report_data import build_report
-from .run_folder import FinishedRun, load_finished_runs
+from .run_folder import RunFolder, find_evaluated_runs
 from .sections import Section, Table
 
 __all__ = [
-    "FinishedRun",
+    "RunFolder",
     "Section",
     "Table",
     "build_report",
     "compare_runs",
-    "load_finished_runs",
+    "find_evaluated_runs",
     "update_leaderboard",
 ]

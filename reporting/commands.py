@@ -10,7 +10,7 @@ from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
 from reporting.file_io import read_yaml
 
 if TYPE_CHECKING:
-    from reporting.run_folder import FoldRun
+    from reporting.fold_runs import FoldRun
 
 PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what Hydra's grammar takes without quotes
 

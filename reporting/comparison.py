@@ -24,11 +24,10 @@ from reporting.file_io import write_json
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
 from reporting.rendering import render
 from reporting.run_folder import (
-    FinishedRun,
+    RunFolder,
+    find_evaluated_runs,
     group_by_config,
-    load_finished_runs,
     overall_scores,
-    read_epochs,
 )
 from reporting.tables import format_number, format_signed
 
@@ -64,14 +63,14 @@ class TrainingCurve:
         return found
 
 
-def load_curve(run: FinishedRun) -> TrainingCurve:
+def load_curve(run: RunFolder) -> TrainingCurve:
     """Read the course of a run; it has no epochs if metrics.csv is missing."""
-    table = read_epochs(run.folder / "metrics.csv")
+    table = run.epochs()
     if len(table):
         table = table.assign(epoch=table.index.to_numpy() + 1).assign(
             **{IMAGES_SEEN: count_images_seen(table, run.report)}
         )
-    return TrainingCurve(table, read_stages(run.folder))
+    return TrainingCurve(table, read_stages(run))
 
 
 def count_images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
@@ -91,7 +90,7 @@ def count_images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Seri
     return each.cumsum()
 
 
-def load_curves(variants: Mapping[str, Sequence[FinishedRun]]) -> dict[str, list[TrainingCurve]]:
+def load_curves(variants: Mapping[str, Sequence[RunFolder]]) -> dict[str, list[TrainingCurve]]:
     """Map each arm to its courses."""
     return {name: [load_curve(run) for run in runs] for name, runs in variants.items()}
 
@@ -111,9 +110,9 @@ def mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return by_epoch.mean()[by_epoch.size() == len(curves)]
 
 
-def summarize_stages(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
+def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Summarize each stage over the runs that entered it; empty where there was no curriculum."""
-    each = [read_stages(run.folder) for run in runs]
+    each = [read_stages(run) for run in runs]
     return [
         _summarize_stage([run[n] for run in each if len(run) > n])
         for n in range(max(map(len, each)))
@@ -155,14 +154,14 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def common_stage_score(runs: Sequence[FinishedRun]) -> str:
+def common_stage_score(runs: Sequence[RunFolder]) -> str:
     """The score that the best epochs of stages were chosen by, where all runs share it."""
     names = {name for name, _ in (run.monitor for run in runs)}
     return names.pop() if len(names) == 1 else "monitored score (it differs between the arms)"
 
 
 def best_per_stage(
-    variant_stages: Sequence[list[dict[str, Any]]], runs: Sequence[FinishedRun]
+    variant_stages: Sequence[list[dict[str, Any]]], runs: Sequence[RunFolder]
 ) -> list[float | None]:
     """Stage -> the best score of an arm; None where nothing or no single score was monitored."""
     monitors = {run.monitor for run in runs}
@@ -280,7 +279,7 @@ def _mark_stage_starts(axes: Axes, starts: Sequence[float], color: str, height: 
 CLASSIFICATION_SCORES = ("auc", "recall", "specificity")
 
 
-def choose_common_ranking(runs: Sequence[FinishedRun]) -> Ranking:
+def choose_common_ranking(runs: Sequence[RunFolder]) -> Ranking:
     """Return the score that ranks, with its direction.
 
     It is the score that all runs monitored on val, where evidence has it; else the first of their
@@ -294,7 +293,7 @@ def choose_common_ranking(runs: Sequence[FinishedRun]) -> Ranking:
     )
 
 
-def val_score(run: FinishedRun, score: str) -> float:
+def val_score(run: RunFolder, score: str) -> float:
     """Return the score that ranks a run.
 
     Of merged folds it is the score out of fold, which is val of the fit that did not see the image.
@@ -302,7 +301,7 @@ def val_score(run: FinishedRun, score: str) -> float:
     return run.score("val" if run.evaluated_split == "test" else run.evaluated_split, score)
 
 
-def comparison_table(runs: Sequence[FinishedRun]) -> pd.DataFrame:
+def comparison_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     """Tabulate the runs, one a line, the best on val first.
 
     Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and
@@ -317,10 +316,10 @@ def comparison_table(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _table_row(run: FinishedRun, score: str) -> dict[str, Any]:
+def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
     told = run.report
     labels = run.evidence.kind == "label"
-    line: dict[str, Any] = {"run": str(run.folder), "title": told["title"]}
+    line: dict[str, Any] = {"run": str(run.path), "title": told["title"]}
     for name in dict.fromkeys((score, *(CLASSIFICATION_SCORES if labels else ()))):
         line[f"val {name}"] = val_score(run, name)
     if labels:
@@ -377,7 +376,7 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     return found
 
 
-def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
+def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
     """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
         raise UserError(
@@ -386,9 +385,9 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
         )
     runs = list(
         {
-            run.folder.resolve(): run
+            run.path.resolve(): run
             for folder in folders
-            for run in load_finished_runs(Path(folder))
+            for run in find_evaluated_runs(Path(folder))
         }.values()
     )
     if len(runs) < 2:
@@ -399,27 +398,23 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[FinishedRun]:
     first = runs[0]
     for run in runs[1:]:
         if run.evidence.kind != first.evidence.kind:
-            said = (
-                f"{first.folder} tells {first.evidence.kind}s and {run.folder} {run.evidence.kind}s"
-            )
+            said = f"{first.path} tells {first.evidence.kind}s and {run.path} {run.evidence.kind}s"
             raise UserError(f"{said}, which no score measures alike; compare runs of one task")
         if run.evidence.identity != first.evidence.identity:
             mend = "compare runs on one test set, with the same datamodule.seed"
-            raise UserError(
-                f"{first.folder} and {run.folder} were judged on different images; {mend}"
-            )
+            raise UserError(f"{first.path} and {run.path} were judged on different images; {mend}")
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(
             zip(first.evidence.ids, first.evidence.groups, strict=True)
         ):
             raise UserError(
-                f"{first.folder} and {run.folder} group the same images differently; evaluate both"
+                f"{first.path} and {run.path} group the same images differently; evaluate both"
                 " with the same datamodule.group"
             )
     return runs
 
 
 def _variant_row(
-    name: str, runs: list[FinishedRun], reference_runs: list[FinishedRun], ranking: Ranking
+    name: str, runs: list[RunFolder], reference_runs: list[RunFolder], ranking: Ranking
 ) -> dict[str, Any]:
     reports = [run.report for run in runs]
     judged, heads = runs[0].evaluated_split, runs[0].evidence.headline_metrics
@@ -435,7 +430,7 @@ def _variant_row(
     )
     return {
         "title": name,
-        "runs": [str(run.folder) for run in runs],
+        "runs": [str(run.path) for run in runs],
         "val": fmean(val_score(run, ranking.score) for run in runs),
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
@@ -467,7 +462,7 @@ _COST_KEYS = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
 def _render_page(
-    comparison: dict[str, Any], variants: dict[str, list[FinishedRun]], table: pd.DataFrame
+    comparison: dict[str, Any], variants: dict[str, list[RunFolder]], table: pd.DataFrame
 ) -> str:
     gone = load_curves(variants)
     words = {

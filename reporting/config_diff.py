@@ -3,12 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
-from pathlib import Path
 from typing import Any
-
-import yaml
-
-from reporting.file_io import read_yaml
 
 SEED_KEYS = ("seed", "datamodule.seed")
 EXECUTION_KEYS = (
@@ -150,43 +145,6 @@ REPLICATE_KEYS = (
     "fold",
     "seed",
 )  # replicates of one training: they make no other variant, and the best is the luckiest
-
-
-def load_trial_overrides(sweep_dir: Path) -> dict[str, list[str]]:
-    """Load trial -> all its overrides, in the order of numbers; none if the file was cut off."""
-    paths = sorted(
-        sweep_dir.glob("*/.hydra/overrides.yaml"),
-        key=lambda path: (not path.parents[1].name.isdecimal(), path.parents[1].name.zfill(9)),
-    )
-    return {path.parents[1].name: _read_overrides(path) for path in paths}
-
-
-def _read_overrides(path: Path) -> list[str]:
-    try:
-        found = read_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
-    return [str(word) for word in found] if isinstance(found, list) else []
-
-
-def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
-    """Return trial -> key -> value of the overrides that differ between a multirun's trials.
-
-    Trials that failed are included; a single trial has no differences.
-    """
-    words = {
-        name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
-        for name, said in load_trial_overrides(sweep_dir).items()
-    }
-    keys = [
-        key
-        for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial)
-        if not key.startswith(SWEEP_OVERRIDE_PREFIXES)
-    ]
-    differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
-    return {
-        name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()
-    }
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

@@ -13,10 +13,10 @@ from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from datamodules.sampling.hard_example_scores import merge_fold_scores
 from evaluation.bootstrap import seed_caveat, seed_statistics
-from evaluation.evidence import Evidence, write_evidence
+from evaluation.evidence import Evidence
 from evaluation.views import drop_near_duplicates, per_patient
 from reporting.commands import ensemble_test_command, relative_to_cwd
-from reporting.file_io import write_json
+from reporting.fold_runs import FoldRun, load_fold_run, load_fold_runs
 from reporting.out_of_fold import (
     OUT_OF_FOLD,
     TEST,
@@ -27,8 +27,8 @@ from reporting.out_of_fold import (
 from reporting.page import write_page
 from reporting.ranking import Ranking, choose_ranking, get_monitor
 from reporting.rendering import render
-from reporting.report_data import ReportInput, build_report, load_config
-from reporting.run_folder import FoldRun, get_score, load_fold_run, load_fold_runs, overall_scores
+from reporting.report_data import ReportInput, build_report
+from reporting.run_folder import RunFolder, get_score, overall_scores
 from reporting.sections import Section
 from reporting.tables import print_table
 from reporting.variant_comparison import compare_variants
@@ -114,7 +114,8 @@ def merge_folds(
         Contents of report.json, and the page.
     """
     evidence, fits = seed_runs.evidence, list(seed_runs.fold_runs.values())
-    write_evidence(evidence, folder / "evidence" / f"{OUT_OF_FOLD}.npz")
+    output = RunFolder(folder)
+    output.write_evidence(OUT_OF_FOLD, evidence)
     by = common_monitor(fits, evidence).score
     rows = [_fold_row(fit, by, folder) for fit in fits]
     over = {split: mean_and_sd(row[split] for row in rows) for split in ("val", "test")}
@@ -133,13 +134,13 @@ def merge_folds(
         evaluated_split=OUT_OF_FOLD,
     )
     found = build_report(run, common_data(fits[0]))
-    found["config"] = load_config(folder) or common_config(fits[0])
+    found["config"] = output.config or common_config(fits[0])
     if missing:
         found["caveat"] = {
             split: f"{said}; only of {len(fits)} of {whole} folds"
             for split, said in found["caveat"].items()
         }
-    write_json(found, folder / "report.json")
+    output.write_report(found)
     return found, write_page(
         found, run.evidence, [], folder, _seed_sections(seed_runs, missing, is_one_of_several)
     )
@@ -276,7 +277,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
     )
     folder.mkdir(parents=True, exist_ok=True)
     found = build_report(run, data) | {"config": common_config(first)}
-    write_json(found, folder / "report.json")
+    RunFolder(folder).write_report(found)
     return found, _write_seeds_page(
         found,
         folder,

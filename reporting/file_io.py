@@ -24,14 +24,15 @@ def read_yaml(path: Path) -> Any:
 
 def write_json(found: dict[str, Any], path: Path) -> None:
     """Write valid JSON; numbers that are not finite become null."""
-    atomic_write(path, json.dumps(_to_plain(found), indent=2, ensure_ascii=False).encode())
+    atomic_write(path, json.dumps(to_plain(found), indent=2, ensure_ascii=False).encode())
 
 
-def _to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Convert nested values to JSON's own types; numbers that are not finite become None."""
     if isinstance(value, Mapping):
-        return {str(key): _to_plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     item = getattr(value, "item", None)  # of a number of NumPy or PyTorch
     value = item() if callable(item) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

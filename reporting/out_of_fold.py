@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from evaluation.evidence import Evidence
-from reporting.run_folder import FoldRun
+from reporting.fold_runs import FoldRun
 
 OUT_OF_FOLD, TEST = "out_of_fold", "test"
 

@@ -1,20 +1,30 @@
-"""outcome.json: how a run ended and with which score. Imports nothing heavy."""
+"""The outcome of a run, outcome.json: running, then finished, pruned, failed or interrupted.
+
+The process that trains writes it (`record_outcome`). Once that process has ended, the process that
+started it settles what it could not write itself, such as a kill (`settle_outcome`). Imports
+nothing heavy.
+"""
 
 import json
 import math
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 
 OUTCOME_FILE = "outcome.json"
-
-
 STOPPED = 130  # exit code of a run that was asked to stop and has saved
 
-
-Status = Literal["finished", "failed", "pruned"]
+Status = Literal["running", "finished", "pruned", "failed", "interrupted"]
+END_STATES = ("finished", "pruned", "failed")  # an interrupted run can be resumed
 
 
 class TrialPruned(Exception):
@@ -29,67 +39,186 @@ class TrialPruned(Exception):
         self.score = score
 
 
-def write_outcome(
-    run_dir: Path, score: float | None, failure: str | None = None, status: Status | None = None
-) -> None:
-    """Write `outcome.json` into a run folder.
+class RunInterrupted(UserError):
+    """The run was asked to stop, and has saved a checkpoint to resume from."""
 
-    Args:
-        run_dir: The run folder.
-        score: The monitored score of a fit, if there was one.
-        failure: Why the run failed, None if it did not.
-        status: None means `failed` with a failure, else `finished`.
+    exit_code = STOPPED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """State of a run, as outcome.json holds it.
+
+    Attributes:
+        status: A run begins as `running`. What still says so after its process has gone was cut
+            off.
+        score: Monitored score of a fit, if there is a finite one.
+        failure: Reason why it failed.
+        overrides: Overrides of the process that wrote it; None outside Hydra.
+        seconds: Seconds from its start, or from where it was resumed, to its end.
     """
-    known = score if score is not None and math.isfinite(score) else None
-    said = {
-        "status": status or ("finished" if failure is None else "failed"),
-        "score": known,
-        "failure": failure,
-    }
-    _write_outcome(run_dir, said | {"overrides": task_overrides()})
+
+    status: Status
+    score: float | None = None
+    failure: str | None = None
+    overrides: list[str] | None = None
+    seconds: float | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the run is over and is not to be resumed."""
+        return self.status in END_STATES
 
 
-def read_outcome(run_dir: Path) -> dict[str, Any] | None:
-    """Load outcome.json; None if it is missing or cannot be read."""
+_SCHEMA = TypeAdapter(Outcome)
+
+
+def read_outcome(run_dir: Path) -> Outcome | None:
+    """Load outcome.json of a run folder; None if there is none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = run_dir / OUTCOME_FILE
     try:
-        said = json.loads((run_dir / OUTCOME_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _SCHEMA.validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
         return None
-    return said if isinstance(said, dict) and "status" in said else None
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UserError(
+            f"{path} is not an outcome that can be read ({reason}); delete the file, or run again"
+        ) from error
 
 
-def clear_outcome(run_dir: Path) -> None:
-    """Delete the outcome of an earlier run in this folder, which starts again or can resume."""
-    (run_dir / OUTCOME_FILE).unlink(missing_ok=True)
+def read_outcome_if_valid(run_dir: Path) -> Outcome | None:
+    """Load outcome.json for a process that writes it anew; None if missing or damaged."""
+    try:
+        return read_outcome(run_dir)
+    except UserError:
+        return None
 
 
-def set_duration(run_dir: Path, seconds: float) -> None:
-    """Add the duration of a run to its outcome, if there is one."""
-    said = read_outcome(run_dir)
-    if said is not None:
-        _write_outcome(run_dir, said | {"seconds": round(seconds, 1)})
+def write_outcome(run_dir: Path, outcome: Outcome) -> None:
+    """Write outcome.json into a run folder; a score that is not finite becomes None."""
+    if outcome.score is not None and not math.isfinite(outcome.score):
+        outcome = replace(outcome, score=None)
+    atomic_write(run_dir / OUTCOME_FILE, json.dumps(asdict(outcome), indent=2).encode())
 
 
-def finalize_outcome(
-    run_dir: Path, code: int | None, why: str | None = None
-) -> dict[str, Any] | None:
-    """Return the outcome of a run whose process has ended; write a failure if it left none.
+class OutcomeRecorder:
+    """Holds how a run is about to end, until `record_outcome` writes it."""
+
+    def __init__(self) -> None:
+        self.status: Status = "finished"
+        self.score: float | None = None
+        self.failure: str | None = None
+
+    def finish(self, score: float | None) -> None:
+        """Note the monitored score of a run that has finished."""
+        self.status, self.score = "finished", score
+
+    def prune(self, score: float | None) -> None:
+        """Note that the trial was pruned, and its best score by then."""
+        self.status, self.score = "pruned", score
+
+    def fail(self, reason: str) -> None:
+        """Note the reason why the run failed."""
+        self.status, self.score, self.failure = "failed", None, reason
+
+    def adopt(self, outcome: Outcome) -> None:
+        """Note the outcome that a process of its own has left."""
+        self.status, self.score, self.failure = outcome.status, outcome.score, outcome.failure
+
+    def interrupt(self) -> None:
+        """Note that the run was stopped and can be resumed."""
+        self.status, self.score = "interrupted", None
+
+
+_recording: dict[Path, OutcomeRecorder] = {}  # run folders that this process records
+
+
+@contextmanager
+def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
+    """Write `running` into a run folder, and after the work how it ended.
+
+    An exception counts as a failure, `RunInterrupted` and Ctrl-C as an interruption; all are raised
+    again. A recorder within another one of the same folder is the same one, so that there is one
+    writer: a trial records its run, which records itself too.
+
+    Args:
+        run_dir: The run folder, which exists.
+    """
+    key = run_dir.resolve()
+    if key in _recording:
+        yield _recording[key]
+        return
+    recorder = _recording[key] = OutcomeRecorder()
+    overrides, began = task_overrides(), time.monotonic()
+    write_outcome(run_dir, Outcome(status="running", overrides=overrides))
+    try:
+        yield recorder
+    except (RunInterrupted, KeyboardInterrupt):
+        recorder.interrupt()
+        raise
+    except SystemExit as error:
+        if error.code == STOPPED:
+            recorder.interrupt()
+        elif recorder.status == "finished":
+            recorder.fail(f"its process ended with exit code {error.code}")
+        raise
+    except BaseException as error:
+        if recorder.status == "finished":
+            recorder.fail(failure_message(error))
+        raise
+    finally:
+        del _recording[key]
+        write_outcome(
+            run_dir,
+            Outcome(
+                status=recorder.status,
+                score=recorder.score,
+                failure=recorder.failure,
+                overrides=overrides,
+                seconds=round(time.monotonic() - began, 1),
+            ),
+        )
+
+
+def failure_message(error: BaseException) -> str:
+    """Return the sentence of a user error, and type and message of any other error."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def settle_outcome(
+    run_dir: Path, code: int | None, failure: str | None = None, seconds: float | None = None
+) -> Outcome:
+    """Return the outcome of a run whose process has ended; write what it could not write itself.
 
     Args:
         run_dir: The run folder.
-        code: Its exit code, negative for a signal.
-        why: Why it ended so, if more is known than its code.
-
-    Returns:
-        The outcome, None for a run that was stopped and can be resumed.
+        code: Exit code of the process, negative for a signal.
+        failure: Reason why it failed, if more is known than the code; a reason that the process
+            wrote itself is kept.
+        seconds: Seconds that the process ran.
     """
-    said = read_outcome(run_dir)
+    found = read_outcome_if_valid(run_dir)
+    succeeded = code == 0 and failure is None
     if code == STOPPED:
-        clear_outcome(run_dir)
-        return None
-    if said is None or (code != 0 and said["status"] != "failed"):
-        write_outcome(run_dir, None, why or _exit_reason(code))
-    return read_outcome(run_dir)
+        settled = Outcome(status="interrupted")
+    elif found is not None and found.has_ended and (succeeded or found.status == "failed"):
+        settled = found
+    else:
+        settled = Outcome(status="failed", failure=failure or _exit_reason(code))
+    if found is not None:
+        settled = replace(settled, overrides=found.overrides, seconds=found.seconds)
+    else:
+        settled = replace(settled, overrides=task_overrides())
+    if settled.seconds is None and seconds is not None:
+        settled = replace(settled, seconds=round(seconds, 1))
+    if settled != found:
+        write_outcome(run_dir, settled)
+    return settled
 
 
 def task_overrides() -> list[str] | None:
@@ -117,7 +246,3 @@ def _exit_reason(code: int | None) -> str:
     return f"its process was killed by {name}" + (
         ", which is what the system sends where memory runs out" if name == "SIGKILL" else ""
     )
-
-
-def _write_outcome(run_dir: Path, said: dict[str, Any]) -> None:
-    atomic_write(run_dir / OUTCOME_FILE, json.dumps(said, indent=2).encode())

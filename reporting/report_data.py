@@ -12,8 +12,7 @@ from evaluation.bootstrap import bootstrap_caveat, bootstrap_metrics
 from evaluation.evidence import Evidence
 from evaluation.views import drop_near_duplicates, per_patient
 from reporting.figures.training import read_stages
-from reporting.file_io import read_yaml
-from reporting.run_folder import SCHEMA
+from reporting.run_folder import SCHEMA, RunFolder
 from reporting.task_view import TASK_VIEWS
 
 PACKAGES = (
@@ -43,7 +42,7 @@ class ReportInput:
 
 def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
     """Return report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
-    stages = read_stages(run.run_dir)
+    stages = read_stages(RunFolder(run.run_dir))
     judged = (
         run.evidence
         | drop_near_duplicates(run.evidence, set(data["near_duplicates"]["test_images"]))
@@ -73,7 +72,7 @@ def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
             | {name: package_versions(name) for name in PACKAGES}
         ),
         "commit": git_commit(),
-        "config": load_config(run.run_dir),
+        "config": RunFolder(run.run_dir).config or None,
     }
 
 
@@ -115,9 +114,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")
-
-
-def load_config(run_dir: Path) -> dict[str, Any] | None:
-    """Load the resolved configuration from the run folder; None if config.yaml is missing."""
-    path = run_dir / "config.yaml"
-    return read_yaml(path) if path.is_file() else None

@@ -22,22 +22,27 @@ from evaluation.bootstrap import (
     n_effective_groups,
     percentile_interval,
 )
-from evaluation.evidence import Evidence, read_evidence
+from evaluation.evidence import Evidence
 from reporting.config_diff import flatten_config
-from reporting.file_io import read_yaml
-from reporting.outcome import read_outcome
+from reporting.outcome import OUTCOME_FILE, Outcome
 from reporting.ranking import get_monitor
-from reporting.run_folder import EVALUATED_SPLITS, FOLD_PATTERN, get_score, read_report
+from reporting.run_folder import (
+    CONFIG_FILE,
+    EVALUATED_SPLITS,
+    FOLD_PATTERN,
+    METRICS_FILE,
+    REPORT_FILE,
+    RunFolder,
+    get_score,
+)
 
-CONFIG_FILE = "config.yaml"  # of a single run; not of folds or of a multirun together
-RUN_MARKERS = (CONFIG_FILE, "report.json")  # one of them at least is in a run folder
+RUN_MARKERS = (CONFIG_FILE, REPORT_FILE)  # one of them at least is in a run folder
 WATCHED_FILES = (
     *RUN_MARKERS,
-    "outcome.json",
-    "metrics.csv",
+    OUTCOME_FILE,
+    METRICS_FILE,
     "checkpoints/last.ckpt",
-    "evidence/test.npz",
-    "evidence/out_of_fold.npz",
+    *(f"evidence/{split}.npz" for split in EVALUATED_SPLITS),
 )  # what is looked at
 
 FileSignature = list[list[int] | None]
@@ -247,39 +252,33 @@ def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, B
 def _load_entry(
     folder: Path, entry: LeaderboardEntry
 ) -> tuple[LeaderboardEntry | None, BootstrapScores]:
-    ended = read_outcome(folder) or {}
+    run = RunFolder(folder)
     if _is_multirun_page(folder):
-        entry.status, entry.title = (
-            SEVERAL_RUNS,
-            str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"]),
-        )
+        entry.status, entry.title = SEVERAL_RUNS, run.title
         return entry, {}
-    if (folder / "report.json").is_file() and ended.get("status") in (None, FINISHED):
-        report = read_report(folder)
+    outcome = run.outcome
+    if run.has_report and (outcome is None or outcome.status == FINISHED):
         entry.title, entry.timestamp, entry.summary = (
-            report["title"],
-            report.get("finished", entry.timestamp),
-            summarize_report(report),
+            run.title,
+            run.report.get("finished", entry.timestamp),
+            summarize_report(run.report),
         )
-        if entry.summary["judged"] == "test" and entry.summary["fold"] is not None:
+        if run.evaluated_split == "test" and entry.summary["fold"] is not None:
             entry.status = ONE_FOLD
             return entry, {}
-        evidence = read_evidence(folder / "evidence" / f"{entry.summary['judged']}.npz")
-        if not len(evidence):
+        if not len(run.evidence):
             raise UserError(
                 f"{folder / 'evidence'} holds no image; test the run again with do=[test]"
                 f" ckpt_path={folder}"
             )
-        more, draws = summarize_predictions(report, evidence)
+        more, draws = summarize_predictions(run.report, run.evidence)
         entry.summary |= more
         return entry, draws
-    config = read_yaml(folder / CONFIG_FILE)
-    if not RANKED_TASKS & set(config.get("do", RANKED_TASKS)) or (config.get("trainer") or {}).get(
-        "fast_dev_run"
-    ):
+    tasks, trainer = run.config.get("do", RANKED_TASKS), run.config.get("trainer") or {}
+    if not RANKED_TASKS & set(tasks) or trainer.get("fast_dev_run"):
         return None, {}
-    entry.title = str(config.get("title", ""))
-    entry.status, entry.reason = _unranked_reason(folder, ended)
+    entry.title = str(run.config.get("title", ""))
+    entry.status, entry.reason = _unranked_reason(folder, outcome)
     return entry, {}
 
 
@@ -292,27 +291,26 @@ def _last_modified(folder: Path) -> str:
     return datetime.fromtimestamp(last).astimezone().isoformat(timespec="seconds")
 
 
-def _unranked_reason(folder: Path, run_outcome: dict[str, Any]) -> tuple[str, str]:
-    status = run_outcome.get("status")
-    if status == "pruned":
-        best = run_outcome.get("score")
-        return "pruned", "stopped early by the sweep" + ("" if best is None else f", at {best:.4f}")
-    if status == "failed":
-        return "failed", " ".join(str(run_outcome.get("failure") or "no reason was left").split())
+def _unranked_reason(folder: Path, outcome: Outcome | None) -> tuple[str, str]:
+    status = None if outcome is None else outcome.status
+    if outcome is not None and status == "pruned":
+        score = "" if outcome.score is None else f", at {outcome.score:.4f}"
+        return "pruned", f"stopped early by the sweep{score}"
+    if outcome is not None and status == "failed":
+        return "failed", " ".join((outcome.failure or "no reason was left").split())
     if status == FINISHED:
         return "not tested", "it was trained and not tested; do=[test] ckpt_path=ITS_FOLDER"
+    said = "it was stopped" if status == "interrupted" else "it is running, or was cut off"
     last = (folder / "checkpoints" / "last.ckpt").is_file()
-    return "not ended", "it is running, or was cut off" + (
+    return "not ended", said + (
         "; ckpt_path=ITS_FOLDER goes on with it" if last else " before anything was saved"
     )
 
 
 def _is_multirun_page(folder: Path) -> bool:
     """Return whether the folder is a page over several runs, which keeps no evidence of its own."""
-    return not any(
-        (folder / name).is_file()
-        for name in (CONFIG_FILE, *(f"evidence/{judged}.npz" for judged in EVALUATED_SPLITS))
-    )
+    run = RunFolder(folder)
+    return not (folder / CONFIG_FILE).is_file() and not any(map(run.has_evidence, EVALUATED_SPLITS))
 
 
 CACHE_VERSION = 2  # to be raised when the values kept of a run change
@@ -363,9 +361,7 @@ class RunIndex:
         """Return a score's bootstrap replicates, from evidence if the run did not monitor it."""
         known = self._runs[entry.run]
         if score not in known.bootstrap_scores:
-            evidence = read_evidence(
-                self.runs_dir / entry.run / "evidence" / f"{entry.summary['judged']}.npz"
-            )
+            evidence = RunFolder(self.runs_dir / entry.run).read_evidence(entry.summary["judged"])
             found, draws = score_with_interval(evidence, score)
             entry.summary["test"] |= found
             known.bootstrap_scores |= draws

@@ -22,11 +22,12 @@ from datamodules.formats.atomic_write import atomic_write
 from reporting.config_diff import REPLICATE_KEYS, format_value, parse_finite_number, short_names
 from reporting.figures.style import INK, PALETTE, figure, legend_below
 from reporting.rendering import render
-from reporting.run_folder import (
+from reporting.run_folder import RunFolder
+from reporting.trials import (
+    STATE_ORDER,
     TrialResult,
     load_trials,
     rank_trials,
-    read_epochs,
     select_best_trial,
     trial_sort_key,
 )
@@ -209,7 +210,7 @@ def plot_training_curves(
 
 
 def _load_score_curve(trial: TrialResult) -> tuple[np.ndarray, np.ndarray]:
-    table = read_epochs(trial.folder / "metrics.csv")
+    table = RunFolder(trial.folder).epochs()
     if trial.monitor not in table:
         return np.empty(0), np.empty(0)
     known = table[trial.monitor].dropna()
@@ -494,11 +495,7 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
         monitor=monitor,
         lower=trials[0].mode == "min",
         mixed=sorted({trial.monitor for trial in trials if trial.monitor != "–"}),
-        counted={
-            state: counted[state]
-            for state in ("finished", "pruned", "failed", "stopped")
-            if counted[state]
-        },
+        counted={state: counted[state] for state in STATE_ORDER if counted[state]},
         total=len(trials),
         keys=keys,
         figures={title: svg for title, svg in figures.items() if svg},

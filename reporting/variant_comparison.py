@@ -18,11 +18,10 @@ from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import paired_differences
 from evaluation.evidence import Evidence
-from reporting.file_io import write_json
 from reporting.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from reporting.ranking import Ranking, choose_ranking, get_monitor
 from reporting.rendering import render
-from reporting.run_folder import get_score, overall_scores
+from reporting.run_folder import RunFolder, get_score, overall_scores
 from reporting.tables import format_number, format_signed
 
 MergedReport = dict[str, Any]
@@ -92,7 +91,7 @@ def compare_variants(
             f"{arm}: {sentence}" for arm in ordered for sentence in reports[arm]["lacking"]
         ],
     }
-    write_json(found, folder / "report.json")
+    RunFolder(folder).write_report(found)
     page = folder / "report.html"
     words = {"title": found["title"], "phantom": found["data"]["phantom"]}
     atomic_write(page, render("variants.html", found=found, **words).encode())

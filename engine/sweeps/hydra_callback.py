@@ -27,9 +27,10 @@ from engine.run_lock import (
 from engine.sweeps.process_launcher import run_in_subprocess
 from lightning_modules.launch_environment import forget_foreign_ranks, rank
 from reporting.commands import quote_override
-from reporting.config_diff import REPLICATE_KEYS, varied_overrides
+from reporting.config_diff import REPLICATE_KEYS
 from reporting.file_io import read_yaml
-from reporting.outcome import OUTCOME_FILE, read_outcome
+from reporting.outcome import OUTCOME_FILE, read_outcome_if_valid
+from reporting.trials import varied_overrides
 
 MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
     ("reporting.sweep_report", "write_trials_csv"),
@@ -87,9 +88,9 @@ class SweepSummary(Callback):
         folder = Path(config.hydra.sweep.dir).absolute()
         run_in_subprocess(run_multirun_end_steps, folder)
         failed = {
-            name: said["failure"]
+            name: outcome.failure
             for name in self._newly_ended_trials(folder)
-            if (said := read_outcome(folder / name)) and said["status"] == "failed"
+            if (outcome := read_outcome_if_valid(folder / name)) and outcome.status == "failed"
         }
         if failed:
             lines = [f"  {name}: {told}" for name, told in failed.items()]

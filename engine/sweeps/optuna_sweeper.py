@@ -39,7 +39,7 @@ from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
 from reporting.config_diff import REPLICATE_KEYS, format_value, short_names
 from reporting.optuna_study import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
-from reporting.outcome import STOPPED, read_outcome, write_outcome
+from reporting.outcome import STOPPED, read_outcome_if_valid, settle_outcome
 
 UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
 EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
@@ -328,19 +328,16 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
 
 def report_outcome(study: optuna.Study, job: Job) -> None:
     """Report the outcome in a trial's folder to the study, unless the trial was stopped."""
-    said = read_outcome(job.folder)
-    if said is None:
+    outcome = read_outcome_if_valid(job.folder)
+    if outcome is None or not outcome.has_ended:
         return
-    score = said["score"]
-    if said["status"] == "pruned":
+    if outcome.status == "pruned":
         study.tell(job.number, state=TrialState.PRUNED)
-    elif said["status"] == "finished" and score is not None:
-        study.tell(job.number, score)
+    elif outcome.status == "finished" and outcome.score is not None:
+        study.tell(job.number, outcome.score)
     else:
-        failure = (
-            said["failure"] or "it has no score; do= must contain fit, and monitor.name be logged"
-        )
-        write_outcome(job.folder, None, failure)
+        reason = "it has no score; do= must contain fit, and monitor.name be logged"
+        settle_outcome(job.folder, 0, reason)
         study.tell(job.number, state=TrialState.FAIL)
 
 

@@ -26,7 +26,13 @@ from omegaconf import DictConfig, open_dict
 from datamodules.errors import UserError
 from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
 from lightning_modules.launch_environment import check_multirun_launch, env_without_rank
-from reporting.outcome import STOPPED, finalize_outcome, read_outcome, set_duration, write_outcome
+from reporting.outcome import (
+    STOPPED,
+    Outcome,
+    read_outcome_if_valid,
+    record_outcome,
+    settle_outcome,
+)
 
 VISIBLE_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -250,7 +256,7 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
             for one in returned
         ]
     for job, why in zip(batch, ends, strict=True):
-        finalize_outcome(job.folder, 1 if why else 0, why)
+        settle_outcome(job.folder, 1 if why else 0, why)
         on_trial_end(job)
 
 
@@ -317,7 +323,8 @@ def run_trial(pickled_spec: bytes) -> None:
         from engine.cli import user_message
 
         said = (user_message(error) or (f"{type(error).__name__}: {error}", 1))[0]
-        write_outcome(folder, None, said)
+        with record_outcome(folder) as recorder:  # the job itself did not begin
+            recorder.fail(said)
         print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
         sys.exit(1)
 
@@ -399,7 +406,7 @@ class ProcessPool:
                 machine.
 
         Returns:
-            True if it was stopped; trials that were running have saved and left no outcome.
+            True if it was stopped; trials that were running have saved and are `interrupted`.
         """
         check_multirun_launch()
         free = device_slots(self.config, n_jobs, multi_process)
@@ -455,17 +462,18 @@ class ProcessPool:
                 f"trial {running.job.number} would train in a folder that another run uses; name"
                 " another hydra.sweep.dir"
             )
-        lost = code != 0 or (read_outcome(folder) or {"status": "failed"})["status"] == "failed"
-        said = finalize_outcome(
-            folder, STOPPED if self._stop_requests and lost else code
+        left = read_outcome_if_valid(folder)
+        lost = code != 0 or left is None or not left.has_ended or left.status == "failed"
+        outcome = settle_outcome(
+            folder,
+            STOPPED if self._stop_requests and lost else code,
+            seconds=time.monotonic() - running.started_at,
         )  # a trial that fails while it is stopped has not failed
-        if said is None:
+        if outcome.status == "interrupted":
             self._stop_requests = self._stop_requests or 1
             self._stop_trials()
         else:
-            if "seconds" not in said:
-                set_duration(folder, time.monotonic() - running.started_at)
-            _print_outcome(running.job, said, print_failure=log_to_file or (code or 0) < 0)
+            _print_outcome(running.job, outcome, print_failure=log_to_file or (code or 0) < 0)
             on_trial_end(running.job)
         return running.device_slot
 
@@ -497,19 +505,13 @@ class ProcessPool:
             running.process.kill() if kill else running.process.terminate()
 
 
-def _print_outcome(job: Job, run_outcome: dict[str, Any], print_failure: bool) -> None:
+def _print_outcome(job: Job, outcome: Outcome, print_failure: bool) -> None:
     """Print one line for a trial that has ended.
 
     Its failure is left out if the trial has already printed it to the terminal.
     """
-    if run_outcome["status"] == "failed":
-        (
-            print(
-                f"trial {job.number} failed: {run_outcome['failure']}", file=sys.stderr, flush=True
-            )
-            if print_failure
-            else None
-        )
-    else:
-        score = "no score" if run_outcome["score"] is None else f"{run_outcome['score']:.4f}"
-        print(f"trial {job.number} {run_outcome['status']}: {score}", flush=True)
+    if outcome.status != "failed":
+        score = "no score" if outcome.score is None else f"{outcome.score:.4f}"
+        print(f"trial {job.number} {outcome.status}: {score}", flush=True)
+    elif print_failure:
+        print(f"trial {job.number} failed: {outcome.failure}", file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +27,12 @@ from lightning_modules.launch_environment import (
 from reporting.commands import quote_override
 from reporting.outcome import (
     STOPPED,
-    clear_outcome,
-    finalize_outcome,
-    read_outcome,
-    set_duration,
+    Outcome,
+    OutcomeRecorder,
+    failure_message,
+    read_outcome_if_valid,
+    record_outcome,
+    settle_outcome,
     write_outcome,
 )
 
@@ -62,65 +63,94 @@ def run_trial_job(work: Callable[[DictConfig], float | None], cfg: DictConfig) -
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if rank() != 0:
-        return _run_and_record(work, cfg, folder)
+        return _run_on_further_rank(work, cfg, folder)
     own = list(HydraConfig.get().overrides.task)
     # a trial of a sweep that was killed may still be running there
     waited = lock_folder(folder, own, wait_for_own=True)
-    meanwhile = read_outcome(folder)
-    if waited and meanwhile is not None and meanwhile.get("overrides") == own:
-        return meanwhile["score"]
-    began = time.monotonic()
-    clear_outcome(folder)
+    meanwhile = read_outcome_if_valid(folder)
+    if waited and meanwhile is not None and meanwhile.has_ended and meanwhile.overrides == own:
+        return meanwhile.score
     try:
-        return _run_and_record(work, cfg, folder)
+        return _run_recorded(work, cfg, folder)
     finally:
-        set_duration(folder, time.monotonic() - began)
         unlock_folder(folder)
 
 
-def _run_and_record(
+def _run_recorded(
     work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path
 ) -> float | None:
-    if "submitit" not in HydraConfig.get().launcher._target_:  # which starts all ranks itself
-        check_multirun_launch()
-        if is_multi_process(cfg):
-            return _run_in_own_process(folder)
     try:
-        score = _finite_score(work(cfg), cfg, folder)
-        if rank() == 0 and read_outcome(folder) is None:  # of what is no run, such as do=[validate]
-            write_outcome(folder, score)
-        return score
+        with record_outcome(folder) as recorder:
+            try:
+                if not _launched_by_submitit():
+                    check_multirun_launch()
+                    if is_multi_process(cfg):
+                        return _run_in_own_process(folder, recorder)
+                score = work(cfg)
+                if recorder.status == "finished":
+                    recorder.finish(score)
+                return _finite_score(score, cfg, recorder)
+            except Exception as error:
+                sentence, code = user_message(error) or (failure_message(error), 1)
+                if code == STOPPED:
+                    recorder.interrupt()
+                else:
+                    recorder.fail(sentence)
+                raise
     except Exception as error:
-        sentence = user_message(error)
-        if sentence is not None and sentence[1] == STOPPED:
-            print(sentence[0], file=sys.stderr)
-            if rank() == 0:
-                finalize_outcome(folder, STOPPED)
-            sys.exit(STOPPED)
-        if sentence is None:
-            traceback.print_exc()
-        said = f"{type(error).__name__}: {error}" if sentence is None else sentence[0]
-        if rank() == 0 or launched_by_srun():
-            write_outcome(folder, None, said)
-        print(f"trial {folder.name} failed: {said}", file=sys.stderr)
-        if launched_by_srun():
-            sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
+        _report_failure(error, folder)
         return None
 
 
-def _finite_score(score: float | None, cfg: DictConfig, folder: Path) -> float | None:
+def _launched_by_submitit() -> bool:
+    """Return whether a job of a cluster runs the trial, all ranks of which submitit starts."""
+    return "submitit" in HydraConfig.get().launcher._target_
+
+
+def _run_on_further_rank(
+    work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path
+) -> float | None:
+    """Run a rank that srun started beside the first, which records the outcome of all."""
+    try:
+        if not _launched_by_submitit():
+            check_multirun_launch()
+        return work(cfg)
+    except Exception as error:
+        sentence, code = user_message(error) or (failure_message(error), 1)
+        if launched_by_srun() and code != STOPPED:  # srun may end the first rank before it notices
+            write_outcome(folder, Outcome(status="failed", failure=sentence))
+        _report_failure(error, folder)
+        return None
+
+
+def _report_failure(error: Exception, folder: Path) -> None:
+    """Print why a trial failed, and return so that the sweep goes on; exit if it was stopped."""
+    known = user_message(error)
+    sentence, code = known or (failure_message(error), 1)
+    if code == STOPPED:
+        print(sentence, file=sys.stderr)
+        sys.exit(STOPPED)
+    if known is None:
+        traceback.print_exc()
+    print(f"trial {folder.name} failed: {sentence}", file=sys.stderr)
+    if launched_by_srun():
+        sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
+
+
+def _finite_score(score: float | None, cfg: DictConfig, recorder: OutcomeRecorder) -> float | None:
     """Return the score; one that is not finite fails the trial, as it can choose nothing."""
     if score is None or math.isfinite(score):
         return score
-    said = f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
-    if rank() == 0:
-        write_outcome(folder, None, said)
-    print(f"trial {folder.name} failed: {said}", file=sys.stderr)
+    reason = (
+        f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
+    )
+    recorder.fail(reason)
+    print(f"trial failed: {reason}", file=sys.stderr)
     return None
 
 
-def _run_in_own_process(folder: Path) -> float | None:
-    """Run the trial in a process of its own.
+def _run_in_own_process(folder: Path, recorder: OutcomeRecorder) -> float | None:
+    """Run the trial in a process of its own, which records the outcome; settle it afterwards.
 
     Lightning starts further ranks from the command line, which in this process is the sweep's.
     """
@@ -137,10 +167,11 @@ def _run_in_own_process(folder: Path) -> float | None:
     code = wait_forwarding_signals(
         subprocess.Popen(command, cwd=HydraConfig.get().runtime.cwd, env=env_without_rank())
     )
-    found = finalize_outcome(folder, code)
-    if found is None:
+    found = settle_outcome(folder, code)
+    recorder.adopt(found)
+    if found.status == "interrupted":
         sys.exit(STOPPED)
-    return found["score"] if code == 0 else None
+    return found.score if code == 0 else None
 
 
 def wait_forwarding_signals(child: subprocess.Popen) -> int:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +19,13 @@ from evaluation.evidence import (
     ClassificationEvidence,
     Evidence,
     SegmentationEvidence,
-    read_evidence,
 )
 from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.threshold_sweep import pixel_pr_curve
 from lightning_modules import checkpoint_io, training_record
 from reporting.cases import Case
 from reporting.figures.segmentation import mean_dice_curve
+from reporting.run_folder import RunFolder
 from reporting.task_view import TASK_VIEWS
 
 MAX_POINTS = 500  # of a curve at most
@@ -162,11 +161,13 @@ def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer |
         upload: What the user allows besides numbers.
         trainer: Whose callbacks hold the pictures.
     """
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    stored = {
-        split: folder / "evidence" / f"{split}.npz" for split in found["scores"]
-    }  # val, then test
-    evidence = {split: read_evidence(path) for split, path in stored.items() if path.is_file()}
+    finished = RunFolder(folder)
+    found = finished.report
+    evidence = {
+        split: finished.read_evidence(split)
+        for split in found["scores"]  # val, then test
+        if finished.has_evidence(split)
+    }
     run.summary.update(dict(build_summary(found)))
     tables = {"scores": ([*SCORE_COLUMNS, *_baseline_values(found)], list(_table_rows(found)))}
     if upload.ids:

@@ -50,7 +50,7 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run trials for Hydra's own sweepers."""
         from engine.sweeps.process_launcher import Job, stop_message
-        from reporting.outcome import STOPPED, read_outcome
+        from reporting.outcome import STOPPED, read_outcome_if_valid
 
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         jobs = [
@@ -67,7 +67,8 @@ class ProcessLauncher(Launcher):
         ):
             print(stop_message(self._sweep, resume=True), file=sys.stderr)
             raise SystemExit(STOPPED)
-        scores = [(read_outcome(job.folder) or {}).get("score") for job in jobs]
+        outcomes = [read_outcome_if_valid(job.folder) for job in jobs]
+        scores = [None if outcome is None else outcome.score for outcome in outcomes]
         return [
             JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=score)
             for job, score in zip(jobs, scores, strict=True)

@@ -1,6 +1,5 @@
 """Figures of training: learning curves, strata and curriculum stages."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from reporting.figures.style import COLORS, INK, PALETTE, figure, legend, legend_below, line_style
-from reporting.run_folder import read_epochs
+from reporting.run_folder import RunFolder
 from reporting.tables import format_stage
 
 IMAGES, POSITIVE = "sampling/images", "sampling/positive_fraction"
 # columns of the table of stages; all else are other settings
 
 
-def read_stages(run_dir: Path) -> list[dict[str, Any]]:
-    """Load stages.json with `last_epoch` and `sampled` of each stage; empty without a curriculum.
+def read_stages(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the stages of a run with the `last_epoch` and the `sampled` images of each.
 
-    Epochs count from 0. `sampled` holds the number of images sampled in the stage and their
-    shares.
+    The list is empty without a curriculum. Epochs count from 0. `sampled` holds the number of
+    images sampled in the stage and their shares.
     """
-    path = run_dir / "stages.json"
-    if not path.is_file():
+    if not run.stages:
         return []
-    table = read_epochs(run_dir / "metrics.csv")
-    return [_add_sampling(stage, table) for stage in json.loads(path.read_text(encoding="utf-8"))]
+    table = run.epochs()
+    return [_add_sampling(stage, table) for stage in run.stages]
 
 
 def _add_sampling(stage: dict[str, Any], table: pd.DataFrame) -> dict[str, Any]:
@@ -84,7 +82,7 @@ def strata_table(run_dir: Path, stages: Sequence[dict[str, Any]]) -> dict[str, d
         stages: Stages from `read_stages`, a column each; without any, the first and the last epoch
             have a column.
     """
-    table = read_epochs(run_dir / "metrics.csv")
+    table = RunFolder(run_dir).epochs()
     if not _enough_strata(stratum_fractions(table)):
         return {}
     ends = {
@@ -119,7 +117,7 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
         score: A second score to plot, such as `val/dice`.
         stages: Stages from `read_stages`.
     """
-    table = read_epochs(run_dir / "metrics.csv")
+    table = RunFolder(run_dir).epochs()
     wanted = {
         name: table[name].dropna()
         for name in dict.fromkeys((*LOSSES, monitor, score))

@@ -10,7 +10,7 @@ import yaml
 from evaluation.bootstrap import bootstrap_metrics
 from evaluation.evidence import ClassificationEvidence, write_evidence
 from reporting.file_io import write_json
-from reporting.outcome import write_outcome
+from reporting.outcome import Outcome, write_outcome
 
 NAMES = np.array([f"i{n:03d}" for n in range(160)])
 LABELS = (np.random.default_rng(7).random((160, 1)) < 0.4).astype(np.uint8)
@@ -76,7 +76,9 @@ def fit(
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
     (folder / "config.yaml").write_text(yaml.safe_dump(told))
-    write_outcome(folder, None if failure else 0.5, failure)
+    status = "failed" if failure else "finished"
+    score = None if failure else 0.5
+    write_outcome(folder, Outcome(status=status, score=score, failure=failure))
     if failure:
         return folder
     scores = {}

@@ -7,11 +7,11 @@ import json
 from dataclasses import asdict, replace
 
 import numpy as np
-import yaml
+from omegaconf import OmegaConf
 
 from evaluation.bootstrap import bootstrap_metrics
-from evaluation.evidence import write_evidence
-from reporting.file_io import write_json
+from reporting.outcome import Outcome, write_outcome
+from reporting.run_folder import RunFolder
 from tests.unit.evaluation.metrics.test_classification import drawn, evidence_of
 
 
@@ -73,14 +73,12 @@ def left(
         "resources": {"train_seconds": 3.0},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(report, folder / "report.json")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "outcome.json").write_text(
-        json.dumps(
-            {"status": status, "score": val, "failure": "it broke" if status == "failed" else None}
-        )
-    )
-    write_evidence(evidence, folder / f"evidence/{judged}.npz")
+    run = RunFolder(folder)
+    run.write_report(report)
+    run.write_config(OmegaConf.create(config))
+    failure = "it broke" if status == "failed" else None
+    write_outcome(folder, Outcome(status=status, score=val, failure=failure))
+    run.write_evidence(judged, evidence)
     return folder
 
 

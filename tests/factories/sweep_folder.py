@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from reporting.outcome import set_duration, write_outcome
+from reporting.outcome import Outcome, write_outcome
 
 HEADS = ("f1", "auc", "recall")
 COMMON = [
@@ -33,8 +33,9 @@ def trial(
         yaml.safe_dump({"monitor": {"name": "val/f1", "mode": "max"}})
     )
     if status is not None:
-        write_outcome(folder, score, why, status)
-        set_duration(folder, 60 + number)
+        write_outcome(
+            folder, Outcome(status=status, score=score, failure=why, seconds=60.0 + number)
+        )
     reached = [(score or 0.5) * (k + 1) / epochs for k in range(epochs)]
     rows = [f"{k},{k * 3},,{value}\n{k},{k * 3},0.5," for k, value in enumerate(reached)]
     (folder / "metrics.csv").write_text("\n".join(["epoch,step,train/loss,val/f1", *rows]))
@@ -43,6 +44,7 @@ def trial(
             name: {"value": 0.4 + place / 10 - number / 1000} for place, name in enumerate(HEADS)
         }
         report = {
+            "title": "t",
             "heads": list(HEADS),
             "scores": {"val": {"PNEUMONIA": other}, "test": {"PNEUMONIA": other}},
             "parameters": {"trainable": 495177},

@@ -20,7 +20,7 @@ from engine.ensemble import FoldEnsemble
 from evaluation import evidence
 from evaluation.rule_search import fit_temperature
 from reporting.commands import ensemble_test_command
-from reporting.run_folder import load_fold_runs
+from reporting.fold_runs import load_fold_runs
 from tests.conftest import SMALL, refused
 from tests.factories.fold_runs import NAMES, POOL, TEST, sweep
 from tests.integration.test_preclassify_run import LABELS, trained

@@ -13,7 +13,7 @@ from evaluation.bootstrap import PairedDifference, bootstrap_weights, paired_dif
 from evaluation.evidence import write_evidence
 from reporting.comparison import compare_runs
 from reporting.ranking import BEST_ON_VAL, WORSE, significance_label
-from reporting.run_folder import FinishedRun, group_by_config
+from reporting.run_folder import RunFolder, group_by_config
 from tests.unit.evaluation.metrics.test_classification import drawn, evidence_of
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of as masks_of
 from tests.unit.evaluation.metrics.test_segmentation import scene
@@ -77,7 +77,7 @@ def finished(folder, title="t", seed=0, rank=8, evidence=None):
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(report))
     write_evidence(evidence, folder / "evidence/test.npz")
-    return FinishedRun(folder, report, evidence)
+    return RunFolder(folder)
 
 
 def test_arms_are_told_apart_by_what_they_differ_in(tmp_path):
@@ -114,7 +114,7 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
-    a = finished(tmp_path / "a").folder
+    a = finished(tmp_path / "a").path
     finished(tmp_path / "mask", evidence=masks_of(*scene()))
     for runs, wrong in {
         (): "no runs to compare; name their folders with runs=",
@@ -128,7 +128,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
         (tmp_path / "b").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=wrong):
             compare_runs([str(run) for run in runs], tmp_path / "no")
-    (finished(tmp_path / "cut").folder / "report.json").write_text('{"title": "t", "sc')
+    (finished(tmp_path / "cut").path / "report.json").write_text('{"title": "t", "sc')
     with pytest.raises(
         UserError,
         match=(
@@ -146,11 +146,11 @@ def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
         ("b", better, 0.2),
     ):
         run = finished(tmp_path / name, name, evidence=seen)
-        told = json.loads((run.folder / "report.json").read_text())
+        told = json.loads((run.path / "report.json").read_text())
         told["config"]["monitor"] = {"name": "val/brier", "mode": "min"}
         told["scores"]["val"]["c"] |= {score: {"value": brier} for score in ("brier", "auc")}
         told["scores"]["test"]["c"] |= {"brier": {"value": brier}}
-        (run.folder / "report.json").write_text(json.dumps(told))
+        (run.path / "report.json").write_text(json.dumps(told))
     found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
     assert [arm["title"] for arm in found["arms"]] == ["b", "a"]
     gap = found["arms"][1]["differences"]["brier"]

@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from evaluation.bootstrap import paired_differences
 from evaluation.evidence import read_evidence
 from reporting.cross_validation import merge_run_folds, merge_sweep_runs
+from reporting.fold_runs import load_fold_runs
 from reporting.out_of_fold import group_by_seed, merge_out_of_fold, stack_seeds
-from reporting.run_folder import load_fold_runs
 from tests.factories.fold_runs import NAMES, POOL, TEST, cut, fit, report_of, seen, sweep
 
 

@@ -14,8 +14,8 @@ from engine.ensemble import FoldEnsemble
 from evaluation import evidence
 from reporting.commands import ensemble_test_command, quote_override
 from reporting.cross_validation import merge_run_folds, merge_sweep_runs
+from reporting.fold_runs import load_fold_runs
 from reporting.out_of_fold import group_by_seed
-from reporting.run_folder import load_fold_runs
 from tests.factories.fold_runs import NAMES, POOL, TEST, fit, report_of, seen, sweep
 
 
@@ -31,7 +31,7 @@ def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
     assert f"fold 0 of seed 1 is missing: {tmp_path / '0/evidence/val.npz'} is not evidence" in said
     assert (
         "fold 1 of seed 1 is missing: it was cut off" in said
-        and f"{tmp_path / '2/report.json'} cannot be read" in said
+        and f"{tmp_path / '2/report.json'} is not a report that can be read" in said
     )
     assert f"fold 4 of seed 1 is missing: {tmp_path / '4/config.yaml'} cannot be read" in said
     assert "1 of 5 folds" in report_of(tmp_path)["title"]

@@ -20,10 +20,9 @@ from reporting.comparison import (
     variants_without_image_count,
 )
 from reporting.figures.training import read_stages
-from reporting.file_io import write_json
 from reporting.page import write_page
 from reporting.report_data import ReportInput, build_report
-from reporting.run_folder import FinishedRun, group_by_config, read_epochs
+from reporting.run_folder import RunFolder, group_by_config
 from reporting.tables import format_fraction, format_lr, format_overrides, format_stage
 from tests.unit.evaluation.metrics.test_segmentation import evidence_of, scene
 
@@ -94,9 +93,11 @@ def trained(folder, shift=0.0, curriculum=True, drawn=True, seed=0, net="a"):
         ReportInput("t", folder, {"val": seen, "test": seen}, rule, beside),
         data | {"folder_leaks": {}, "split": "folders"},
     )
-    write_json(found, folder / "report.json")
+    RunFolder(folder).write_report(found)
     write_page(found, {"test": seen}, [], folder)
-    return FinishedRun(folder, json.loads((folder / "report.json").read_text()), seen)
+    run = RunFolder(folder)
+    run.write_evidence("test", seen)
+    return run
 
 
 def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
@@ -144,13 +145,13 @@ def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
         and "prefers-color-scheme" in page
         and "{%" not in page
     )
-    assert read_epochs(tmp_path / "none.csv").empty and read_stages(tmp_path) == []
+    assert RunFolder(tmp_path).epochs().empty and read_stages(RunFolder(tmp_path)) == []
     trained(tmp_path / "blind", drawn=False)
-    assert [stage["sampled"] for stage in read_stages(tmp_path / "blind")] == [{}, {}]
+    assert [stage["sampled"] for stage in read_stages(RunFolder(tmp_path / "blind"))] == [{}, {}]
 
 
 def test_an_epoch_is_one_row_and_the_validation_after_the_fit_is_none(tmp_path):
-    table = read_epochs(trained(tmp_path / "r").folder / "metrics.csv")
+    table = trained(tmp_path / "r").epochs()
     assert (
         list(table.index) == [0, 1, 2, 3]
         and list(table["val/dice"]) == DICE
@@ -178,7 +179,7 @@ def test_images_seen_are_those_drawn_else_an_equal_share_else_unknown(tmp_path):
     )
     assert count_images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
     assert count_images_seen(known.table.drop(columns="sampling/images"), {}).isna().all()
-    nothing = load_curve(FinishedRun(tmp_path, {}, evidence_of(*scene())))
+    nothing = load_curve(RunFolder(tmp_path))
     assert (
         nothing.metric_points("val/dice", IMAGES_SEEN).empty
         and variants_without_image_count({"n": [nothing], "k": [known]}) == []
@@ -249,7 +250,10 @@ def test_the_lower_score_leads_where_the_monitor_falls(tmp_path):
 def test_curricula_name_an_arm_briefly(tmp_path):
     def run(name, stages, rank=1):
         config = {"rank": rank, "callbacks": {"curriculum": {"stages": stages}} if stages else {}}
-        return FinishedRun(tmp_path / name, {"title": "t", "config": config}, evidence_of(*scene()))
+        found = RunFolder(tmp_path / name)
+        found.path.mkdir(exist_ok=True)
+        found.write_report({"title": "t", "config": config})
+        return found
 
     slow = [ASKED[0], ASKED[1] | {"lr": 1e-5}]
     assert set(group_by_config([run("a", ASKED), run("b", slow)])) == {

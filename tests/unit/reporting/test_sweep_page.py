@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from reporting.run_folder import load_trials, select_best_trial
 from reporting.sweep_report import (
     MIN_TRIALS,
     compute_importances,
@@ -15,6 +14,7 @@ from reporting.sweep_report import (
     trial_command,
     write_sweep_page,
 )
+from reporting.trials import load_trials, select_best_trial
 from tests.factories.sweep_folder import sweep, trial
 
 
@@ -31,7 +31,7 @@ def test_the_page_tells_of_every_trial_and_escapes_what_they_said(drawn, capsys)
         name for link, name in rows if not link
     } == {"2", "4", "6"}
     assert "Invalid rate: &lt;b&gt;-1&lt;/b&gt;" in said and "<b>-1</b>" not in said
-    assert "21 finished, 1 pruned, 1 failed, 1 stopped" in said and said.count("<svg") == 4
+    assert "21 finished, 1 pruned, 1 failed, 1 interrupted" in said and said.count("<svg") == 4
     assert (
         shlex.split(trial_command(select_best_trial(trials)))[2:]
         == select_best_trial(trials).overrides

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from reporting.config_diff import format_value, short_names
-from reporting.outcome import write_outcome
-from reporting.run_folder import load_trials, rank_trials, select_best_trial
+from reporting.outcome import Outcome, write_outcome
 from reporting.sweep_report import format_duration, write_trials_csv
+from reporting.trials import load_trials, rank_trials, select_best_trial
 from tests.factories.sweep_folder import sweep as drawn
 
 HEADS = {"dice": 0.71234, "dice_lesions": 0.61234, "image_auc": 0.81234}
@@ -29,15 +29,18 @@ def sweep(folder, trials: int, failed: tuple[int, ...] = ()):
         (folder / f"{k}/.hydra/overrides.yaml").write_text(yaml.safe_dump(WORDS + own))
         scores = {name: {"value": value + k / 100} for name, value in HEADS.items()}
         report = {
+            "title": "t",
             "heads": list(HEADS),
             "scores": {s: {"lesion": scores} for s in ("val", "test")},
             "parameters": {"trainable": 41234567},
         }
         if k in failed:
-            write_outcome(folder / str(k), None, "out of memory")
+            write_outcome(folder / str(k), Outcome(status="failed", failure="out of memory"))
         else:
             (folder / f"{k}/report.json").write_text(json.dumps(report))
-            write_outcome(folder / str(k), HEADS["dice"] + k / 100)
+            write_outcome(
+                folder / str(k), Outcome(status="finished", score=HEADS["dice"] + k / 100)
+            )
 
 
 def printed(folder, monkeypatch, capsys, width: int) -> str:
@@ -108,7 +111,7 @@ def test_failed_trials_stand_last_with_their_words_and_reason(tmp_path, monkeypa
 def test_the_monitored_score_ranks_and_not_the_first_of_the_page(tmp_path):
     sweep(tmp_path, 3)
     for k, score in enumerate((0.2, 0.1, 0.3)):
-        write_outcome(tmp_path / str(k), score)
+        write_outcome(tmp_path / str(k), Outcome(status="finished", score=score))
         (tmp_path / f"{k}/config.yaml").write_text("monitor: {name: val/loss, mode: min}")
     assert [trial.name for trial in rank_trials(load_trials(tmp_path))] == [
         "1",
@@ -128,13 +131,13 @@ def test_every_state_is_told_and_the_best_is_one_that_finished(tmp_path, capsys)
         "finished",
         "pruned",
         "finished",
-        "stopped",
+        "interrupted",
     ]
     order = rank_trials(trials)
     assert [trial.state for trial in order[-3:]] == [
         "pruned",
         "failed",
-        "stopped",
+        "interrupted",
     ] and select_best_trial(trials) is order[0]
     scores = [trial.score for trial in order[:-3]]
     assert scores == sorted(scores, reverse=True)

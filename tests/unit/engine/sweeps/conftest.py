@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from engine.sweeps import hydra_callback
 from hydra_plugins.medical_lightning.process_launcher import ProcessLauncher
-from reporting.outcome import write_outcome
+from reporting.outcome import Outcome, write_outcome
 
 SPACE = ["module.optimizer.lr=tag(log,interval(1e-4,1e-2))", "module.net.lora.rank=choice(4,8)"]
 WORDS = [
@@ -45,7 +45,9 @@ def sweep(cli, tmp_path, monkeypatch):
 
     def call(
         *words,
-        ending=lambda job, said: write_outcome(job.folder, score(said)),
+        ending=lambda job, said: write_outcome(
+            job.folder, Outcome(status="finished", score=score(said))
+        ),
         killed_at=None,
     ):
         started = {}

@@ -6,7 +6,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs
-from reporting.outcome import read_outcome, write_outcome
+from reporting.outcome import Outcome, read_outcome, write_outcome
 
 
 class Cluster:
@@ -23,7 +23,7 @@ class Cluster:
             if isinstance(error, OSError):
                 raise error
             if error is None:
-                write_outcome(self.sweep / str(number), 0.5)
+                write_outcome(self.sweep / str(number), Outcome(status="finished", score=0.5))
             returned.append(
                 JobReturn(
                     status=JobStatus.FAILED if error else JobStatus.COMPLETED, _return_value=error
@@ -36,7 +36,7 @@ def ended(launcher, sweep, numbers, n_jobs=None) -> dict[int, str]:
     told: list[Job] = []
     jobs = iter([Job(number, ["a=1"], sweep) for number in numbers])
     assert launch_jobs(launcher, jobs, n_jobs, told.append) is False
-    return {job.number: (read_outcome(job.folder) or {})["failure"] for job in told}
+    return {job.number: read_outcome(job.folder).failure for job in told}
 
 
 def test_trials_that_follow_on_one_another_are_launched_together_and_others_alone(tmp_path):
@@ -52,7 +52,7 @@ def test_a_job_that_fails_or_dies_is_told_and_the_next_is_launched(tmp_path):
         1: "OSError: the node is gone",
         2: None,
     }
-    assert read_outcome(tmp_path / "2")["score"] == 0.5
+    assert read_outcome(tmp_path / "2").score == 0.5
 
 
 def test_hydras_own_launcher_carries_out_one_at_a_time(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from reporting.optuna_study import STUDY_NAME, open_storage
-from reporting.outcome import write_outcome
+from reporting.outcome import Outcome, write_outcome
 from tests.unit.engine.sweeps.conftest import score
 
 
@@ -53,11 +53,14 @@ def test_the_first_trials_are_those_that_optuna_itself_draws(sweep):
 def test_failed_and_pruned_trials_and_scores_that_are_none_do_not_end_it(sweep, tmp_path):
     def ending(job, said):
         if job.number == 1:
-            write_outcome(job.folder, None, "the loss was not a finite number")
+            write_outcome(
+                job.folder, Outcome(status="failed", failure="the loss was not a finite number")
+            )
         elif job.number == 3:
-            write_outcome(job.folder, math.nan)
+            write_outcome(job.folder, Outcome(status="finished", score=math.nan))
         else:
-            write_outcome(job.folder, score(said), status="pruned" if job.number == 2 else None)
+            status = "pruned" if job.number == 2 else "finished"
+            write_outcome(job.folder, Outcome(status=status, score=score(said)))
 
     code, said, _ = sweep("hydra.sweeper.n_trials=5", ending=ending)
     states = [trial.state for trial in study(tmp_path).trials]
@@ -82,7 +85,7 @@ def test_failed_and_pruned_trials_and_scores_that_are_none_do_not_end_it(sweep, 
 
 def test_a_trial_that_had_ended_when_the_sweep_was_killed_is_not_run_again(sweep, tmp_path):
     sweep("hydra.sweeper.n_trials=2", killed_at=1)
-    write_outcome(tmp_path / "sweep/1", 0.25)
+    write_outcome(tmp_path / "sweep/1", Outcome(status="finished", score=0.25))
     code, _, started = sweep("hydra.sweeper.n_trials=2")
     assert code == 0 and not started and study(tmp_path).trials[1].value == 0.25
 

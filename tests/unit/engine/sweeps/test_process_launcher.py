@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from reporting.outcome import STOPPED, write_outcome
+from reporting.outcome import STOPPED, Outcome, read_outcome, write_outcome
 
 def job(cfg):
     folder, asked = Path(HydraConfig.get().runtime.output_dir), []
@@ -42,12 +42,14 @@ os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules]))
     while time.monotonic() < until and not asked:
         time.sleep(0.02)
     if asked and cfg.end == "badly":
-        write_outcome(folder, None, "its processes were killed by SIGTERM")
+        write_outcome(
+            folder, Outcome(status="failed", failure="its processes were killed by SIGTERM")
+        )
     elif asked:
         (folder / "saved").touch()
         sys.exit(STOPPED)
     else:
-        write_outcome(folder, 0.5)
+        write_outcome(folder, Outcome(status="finished", score=0.5))
 
 if __name__ == "__main__":
     hydra.main(config_path={conf!r}, config_name="toy")(job)()
@@ -139,7 +141,7 @@ def test_a_stop_lets_the_trial_save_and_says_how_to_go_on(application, tmp_path,
     assert process.returncode == 130 and "hydra.sweep.dir=" in said and "resume=auto" in said
     assert (
         (tmp_path / "sweep/0/saved").exists()
-        and not (tmp_path / "sweep/0/outcome.json").exists()
+        and read_outcome(tmp_path / "sweep/0").status == "interrupted"
         and not (tmp_path / "sweep/1").exists()
     )
 
@@ -158,7 +160,7 @@ def test_a_trial_that_fails_because_it_is_stopped_can_go_on(application, tmp_pat
     assert (
         process.returncode == 130
         and "failed" not in said
-        and not (tmp_path / "sweep/0/outcome.json").exists()
+        and read_outcome(tmp_path / "sweep/0").status == "interrupted"
     )
 
 
