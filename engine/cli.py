@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +54,15 @@ def help_text(conf: Path) -> str:
     return "\n".join([*lines, HELP_LINES])
 
 
-def user_message(error: BaseException) -> tuple[str, int] | None:
-    """Return sentence and exit code of a user error; None for any other error."""
+def user_message(
+    error: BaseException, overrides: Sequence[str] | None = None
+) -> tuple[str, int] | None:
+    """Return sentence and exit code of a user error; None for any other error.
+
+    Args:
+        error: The error.
+        overrides: Overrides that were composed; None takes those of the command line.
+    """
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -66,7 +73,7 @@ def user_message(error: BaseException) -> tuple[str, int] | None:
         error, HydraException | OmegaConfBaseException
     ):
         return None
-    return _override_message(str(error)), 2
+    return _override_message(str(error), sys.argv[1:] if overrides is None else overrides), 2
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -75,7 +82,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _override_message(message: str) -> str:
+def _override_message(message: str, overrides: Sequence[str]) -> str:
     """Return Hydra's message as one sentence, with the key that was probably meant."""
     said = " ".join(
         line.strip()
@@ -98,7 +105,7 @@ def _override_message(message: str) -> str:
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
         return said
-    near = difflib.get_close_matches(wrong[1], _known_keys(), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(wrong[1], _known_keys(overrides), n=1, cutoff=0.6)
     return f"{wrong[1]} is not a key of this experiment; " + (
         f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
     )
@@ -115,14 +122,14 @@ def _option_message(group: str, name: str) -> str:
     )
 
 
-def _known_keys() -> list[str]:
+def _known_keys(overrides: Sequence[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     chosen = [
         word
-        for word in sys.argv[1:]
+        for word in overrides
         if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]
     ]
     with initialize_config_dir(str(CONF)):

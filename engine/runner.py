@@ -488,6 +488,9 @@ def _fit_folds(cfg: DictConfig, folder: Path) -> float | None:
             str(folder / f"fold{fold}"),
             f"{cfg.title}, fold {fold} of {cfg.folds}",
         )
+        if rank() == 0:
+            words = [*(task_overrides() or []), f"fold={fold}"]
+            RunFolder(one.paths.run).write_composition(one, words)
         before = str(one.title)
         scores.append(run_experiment(one))
         note = note or str(one.title).removeprefix(before)

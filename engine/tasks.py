@@ -4,19 +4,22 @@ The configuration is checked first. Each step imports what it needs itself, beca
 takes seconds that a refusal or a leaderboard need not wait for.
 """
 
+import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import FileLock
-from hydra import compose
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
+from engine.composition import compose_run, composed_run, plain_config
 from engine.config_check import check_arguments, check_keys
+from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
@@ -28,8 +31,8 @@ from engine.run_references import (
     resolve_run,
     uses_phantoms,
 )
-from engine.sweeps.trial import is_trial
-from lightning_modules.launch_environment import rank, shared_run_name
+from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
+from reporting.commands import quote_value, to_override
 from reporting.run_folder import RunFolder
 
 RUN_TASKS = ("fit", "test", "predict")  # together, in this order
@@ -210,7 +213,7 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
     with (
         FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
     ):  # a further rank is waited for in that run
-        run = resolve_run(named, runs, key, phantom=True) if is_trial() else None
+        run = resolve_run(named, runs, key, phantom=True)  # another trial may have made it
         if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
             return run
         print(
@@ -237,21 +240,57 @@ def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
 
 
 def _run_demo(cfg: DictConfig, name: str) -> Path:
+    """Run another experiment on phantoms, on the images of this one where it has the same."""
     shared = shared_run_name()  # of ranks that torchrun or srun started: all of them take this one
-    run = Path(cfg.paths.runs) / name / (shared or claim_time())
-    run = run if shared or rank() else claim_folder(run)
-    other = compose("run", [f"experiment={name}", "scale=demo", "title=made first", "paths.run=."])
-    other.title, other.paths = name, {**cfg.paths, "run": str(run)}
-    if (
-        cfg.datamodule.phantom
-        and other.datamodule.phantom._target_ == cfg.datamodule.phantom._target_
-    ):  # of the same images in the same split
-        for key in ("phantom", "root", "seed"):
-            other.datamodule[key] = cfg.datamodule[key]
-    for key in ("accelerator", "enable_progress_bar"):
-        other.trainer[key] = cfg.trainer[key]
-    run_task(other)
-    return run
+    folder = Path(cfg.paths.runs) / name / (shared or claim_time())
+    folder = folder if shared or rank() else claim_folder(folder)
+    keys = ["paths.data", "paths.cache", "paths.runs"]
+    keys += ["trainer.accelerator", "trainer.enable_progress_bar"]
+    words = [f"experiment={name}", "scale=demo"]
+    words += [to_override(key, plain_config(cfg, key)) for key in keys]
+    phantom = plain_config(cfg, "datamodule.phantom")
+    own = plain_config(compose_run(words), "datamodule.phantom")
+    if phantom and own and phantom["_target_"] == own["_target_"]:  # the same images and split
+        words.append(f"datamodule.phantom={quote_value(phantom)}")
+        for key in ("datamodule.root", "datamodule.seed"):
+            words.append(to_override(key, plain_config(cfg, key)))
+    with composed_run(compose_run(words), words, folder) as other:
+        run_task(other)
+    return folder
+
+
+def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
+    """Train from Python, in a notebook too, as `python run.py experiment=NAME ...` does.
+
+    Example:
+        >>> import engine
+        >>> run = engine.run("demo", overrides=["trainer.max_epochs=2"])  # doctest: +SKIP
+        >>> run.score("test", "dice")  # doctest: +SKIP
+        0.83
+
+    Args:
+        experiment: Name of a file in conf/experiment.
+        overrides: Overrides as on the command line.
+
+    Returns:
+        The run folder: its report, evidence, configuration, checkpoints and outcome.
+
+    Raises:
+        UserError: An override is wrong, or the run would need several processes, which only the
+            command line can start.
+    """
+    words = prepare_overrides([f"experiment={experiment}", *overrides])
+    composed = compose_run(words)
+    if is_multi_process(composed):
+        trainer = composed.trainer
+        raise UserError(
+            f"trainer.devices={trainer.devices} with trainer.num_nodes={trainer.num_nodes} needs"
+            " several processes, and engine.run has this one alone; type:"
+            f" {shlex.join(['python', 'run.py', *words])}"
+        )
+    with composed_run(composed, words) as cfg:
+        run_task(cfg)
+        return RunFolder(str(cfg.paths.run))
 
 
 STANDALONE_TASKS = {

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
-from reporting.file_io import read_yaml
+from reporting.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from reporting.fold_runs import FoldRun
@@ -47,6 +47,45 @@ def is_typed(value: str) -> bool:
     return True
 
 
+def to_override(key: str, value: Any) -> str:
+    """Return `KEY=value` of a sampled value, quoted where Hydra's grammar would misread it.
+
+    Lists and mappings come as text already.
+    """
+    plain = f"{key}={value}"
+    if not isinstance(value, str):
+        return (
+            plain
+            if value is not None and not isinstance(value, bool)
+            else f"{key}={quote_value(value)}"
+        )
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        read = OverridesParser.create().parse_override(plain).value()
+    except HydraException:
+        read = None
+    return (
+        plain if read == value or isinstance(read, list | dict) else f"{key}={quote_value(value)}"
+    )
+
+
+def quote_value(value: Any) -> str:
+    """Quote a value so that Hydra's grammar reads it back; interpolations stay as they are."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{quote_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(quote_value, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and not (value.startswith("${") and value.endswith("}")):
+        from hydra.core.override_parser.types import Quote, QuotedString
+
+        return QuotedString(value, Quote.single).with_quotes()
+    return str(value)
+
+
 DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
 
 
@@ -57,14 +96,9 @@ def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
         fold_runs: All finished.
         folder: That holds them.
     """
-    of_fit = fold_runs[0].folder / ".hydra" / "overrides.yaml"
-    path = (
-        of_fit if of_fit.is_file() else fold_runs[0].folder.parent / ".hydra" / "overrides.yaml"
-    )  # of a run of folds
-    said = read_yaml(path) if path.is_file() else []
     words = [
         word
-        for word in said
+        for word in RunFolder(fold_runs[0].folder).overrides
         if _override_key(word) not in DROPPED_KEYS
         and not _override_key(word).startswith(SWEEP_OVERRIDE_PREFIXES)
     ]

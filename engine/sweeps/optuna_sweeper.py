@@ -13,8 +13,7 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import (
@@ -37,6 +36,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
+from reporting.commands import quote_value, to_override
 from reporting.config_diff import REPLICATE_KEYS, format_value, short_names
 from reporting.optuna_study import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_ended, open_storage
 from reporting.outcome import STOPPED, read_outcome_if_valid, settle_outcome
@@ -147,40 +147,6 @@ def describe_distribution(distribution: BaseDistribution) -> str:
             + (f", in steps of {step:g}" if step else "")
         )
     return str(distribution)
-
-
-def to_override(key: str, value: Any) -> str:
-    """Return `KEY=value` of a sampled value, quoted where Hydra's grammar would misread it.
-
-    Lists and mappings come as text already.
-    """
-    plain = f"{key}={value}"
-    if not isinstance(value, str):
-        return (
-            plain
-            if value is not None and not isinstance(value, bool)
-            else f"{key}={quote_value(value)}"
-        )
-    try:
-        read = OverridesParser.create().parse_override(plain).value()
-    except HydraException:
-        read = None
-    return (
-        plain if read == value or isinstance(read, list | dict) else f"{key}={quote_value(value)}"
-    )
-
-
-def quote_value(value: Any) -> str:
-    """Quote a value so that Hydra's grammar reads it back; interpolations stay as they are."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{quote_value(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(quote_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and not (value.startswith("${") and value.endswith("}")):
-        return QuotedString(value, Quote.single).with_quotes()
-    return str(value)
 
 
 SIGNATURE_ATTRIBUTE = "searches"

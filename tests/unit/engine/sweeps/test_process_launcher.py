@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reporting.outcome import read_outcome
+
 ROOT = Path(__file__).parents[4]
 CONF = """
 defaults: [_self_, {override hydra/launcher: processes}]
@@ -28,7 +30,7 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from reporting.outcome import STOPPED, Outcome, read_outcome, write_outcome
+from reporting.outcome import STOPPED, Outcome, write_outcome
 
 def job(cfg):
     folder, asked = Path(HydraConfig.get().runtime.output_dir), []

@@ -1,0 +1,89 @@
+"""Compose a run from Python as the command line does, in a folder of its own.
+
+Imports nothing heavy.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.errors import UserError
+from engine.cli import user_message
+from engine.run_lock import claim_folder
+from lightning_modules.launch_environment import rank
+from reporting.run_folder import RunFolder
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def compose_run(overrides: Sequence[str]) -> DictConfig:
+    """Compose a run, Hydra's own configuration included; nothing is written.
+
+    Args:
+        overrides: Overrides as on the command line, the experiment among them.
+
+    Raises:
+        UserError: The overrides cannot be composed; the sentence is that of the command line.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return compose("run", list(overrides), return_hydra_config=True)
+        with initialize_config_dir(str(CONF)):
+            return compose("run", list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        sentence, _ = user_message(error, overrides) or (str(error), 2)
+        raise UserError(sentence) from error
+
+
+@contextmanager
+def composed_run(
+    composed: DictConfig, overrides: Sequence[str], folder: Path | None = None
+) -> Iterator[DictConfig]:
+    """Make the folder of a composed run, with its overrides and configuration in it.
+
+    While the context lasts, `${hydra:...}` and Hydra's own configuration are those of this run,
+    also within another run that Hydra started.
+
+    Args:
+        composed: As `compose_run` returned it.
+        overrides: Its overrides.
+        folder: The run folder; None takes what `hydra.run.dir` says, by default the next free one
+            below `paths.runs`, named by the clock.
+
+    Yields:
+        The configuration without Hydra's, `paths.run` being the folder.
+    """
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    instance.set_config(composed)
+    try:
+        if folder is None:
+            folder = Path(composed.hydra.run.dir)
+            if not any(word.startswith("hydra.run.dir=") for word in overrides):
+                folder = claim_folder(folder)
+        folder = folder.absolute()
+        with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
+            composed.hydra.runtime.output_dir = str(folder)
+        instance.set_config(composed)
+        cfg = composed.copy()
+        with open_dict(cfg):
+            del cfg["hydra"]
+        if rank() == 0:
+            RunFolder(folder).write_composition(cfg, overrides)
+        yield cfg
+    finally:
+        instance.cfg = before
+
+
+def plain_config(cfg: DictConfig, key: str) -> Any:
+    """Return the value of a key as plain data, interpolations resolved."""
+    value = OmegaConf.select(cfg, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
