@@ -89,7 +89,7 @@ class Data(LightningDataModule):
 class Marked(SegmentationModule):
     """Segmentation module that records the peak memory so far at each step of an evaluation."""
 
-    def collect(self, stage):
+    def collect_evidence(self, stage):
         """Collect as usual, then record the peak."""
         found = super().collect_evidence(stage)
         self.peaks["collected"] = peak()

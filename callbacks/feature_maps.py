@@ -358,7 +358,7 @@ class FeatureMaps(ReportContributor):
             rows.append(
                 replace(case, panes={title: data_url(pixels) for title, pixels in tiles.items()})
             )
-        image = Column("image", kind.overlay[len(evidence.classes) > 1])
+        image = Column("image", kind.OVERLAY[len(evidence.classes) > 1])
         silent = [
             title
             for title in self._layers(module)

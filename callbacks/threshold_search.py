@@ -44,7 +44,7 @@ class ThresholdSearchCallback(Callback):
         """Return the rule's numbers, `classes x 3`, and set `self.found`."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Search before the module logs its scores, so that they are scores at the new rule."""
+        """Search the rule and hand it to the module, which then logs its scores at it."""
         if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
             return
         evidence = pl_module.collect_evidence("val")
@@ -53,8 +53,7 @@ class ThresholdSearchCallback(Callback):
                 f"callbacks.threshold_search is one for {self.kind.kind}s; take"
                 f" callbacks=[...,{CONFIG_KEY[evidence.kind]},...] for this module"
             )
-        pl_module.rule.values = self.search_rule(evidence)
-        pl_module.evidence["val"] = evidence.with_rule(pl_module.rule.values)
+        pl_module.set_rule(self.search_rule(evidence))
         self.on_rule_found(trainer, pl_module)
         self._store_in_checkpoint(trainer, pl_module)
 

@@ -1,6 +1,6 @@
 """Collection of evidence, batch by batch on the device and of all processes at the end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -38,21 +38,15 @@ class EvidenceCollector:
         for name, part in parts.items():
             _append_rows(self.blocks[name], start, part.detach())
 
-    def collect(self, make_evidence: Callable[..., Evidence]) -> Evidence:
-        """The evidence of this process; the collector is empty afterwards.
-
-        Args:
-            make_evidence: Called with ids, groups and the arrays by name.
-        """
+    def collect(self) -> dict[str, np.ndarray]:
+        """Return `ids`, `groups` and the arrays by name; the collector is empty afterwards."""
         arrays = {
             name: _concatenate(blocks, len(self.ids), self.empty[name])
             for name, blocks in self.blocks.items()
         }
-        evidence = make_evidence(
-            ids=np.array(self.ids, dtype=str), groups=np.array(self.groups, dtype=str), **arrays
-        )
+        names = {"ids": np.array(self.ids, dtype=str), "groups": np.array(self.groups, dtype=str)}
         self._reset()
-        return evidence
+        return names | arrays
 
 
 def merge_ranks(parts: Sequence[Evidence]) -> Evidence:

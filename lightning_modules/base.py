@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from pydantic import ConfigDict, Field
@@ -260,17 +259,29 @@ class EvaluatedModule(SupervisedModule):
             )
 
     def collect_evidence(self, stage: StageName) -> Evidence:
-        """Closes an evaluation: the evidence of all processes, also left in `self.evidence`."""
-        group_is = self.trainer.datamodule.table.group_is  # type: ignore[attr-defined]
+        """Return the evidence of an evaluation from all ranks, at the rule in force.
 
-        def make(ids: np.ndarray, **parts: Any) -> Evidence:
-            rule = self.rule.values.numpy()[None].repeat(len(ids), axis=0)
-            return self.make_evidence(
-                ids=ids, rule=rule, classes=self.classes, group_is=group_is, **parts
+        The first call of an epoch collects it, from all ranks at the same time.
+        """
+        if stage not in self.evidence:
+            arrays = self._collector.collect()
+            own = self.make_evidence(
+                rule=self.rule.values.numpy()[None].repeat(len(arrays["ids"]), axis=0),
+                classes=self.classes,
+                group_is=self.trainer.datamodule.table.group_is,  # type: ignore[attr-defined]
+                **arrays,
             )
-
-        self.evidence[stage] = merge_ranks(distributed.all_gather(self._collector.collect(make)))
+            self.evidence[stage] = merge_ranks(distributed.all_gather(own))
         return self.evidence[stage]
+
+    def set_rule(self, values: Tensor) -> None:
+        """Decide by a new rule from here on; the evidence of this validation is at it too.
+
+        Args:
+            values: Numbers of the rule, `classes x 3`.
+        """
+        self.rule.values = values
+        self.evidence["val"] = self.collect_evidence("val").with_rule(values)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation."""
@@ -290,8 +301,7 @@ class EvaluatedModule(SupervisedModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: StageName) -> None:
-        evidence = self.evidence[stage] if stage in self.evidence else self.collect_evidence(stage)
-        for name, value in self.monitored_metrics(evidence).items():
+        for name, value in self.monitored_metrics(self.collect_evidence(stage)).items():
             self.log(
                 f"{stage}/{name}",
                 value,

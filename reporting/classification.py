@@ -1,19 +1,79 @@
-"""Chooses classified images for the page: random ones and the most confident errors."""
+"""The parts of a page on labels: random cases and the most confident errors, curves, tables.
 
-from collections.abc import Sequence
+The names are those of `reporting.task_view.TaskView`.
+"""
+
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evaluation.evidence import ClassificationEvidence
-from reporting.cases import SIDE, Case, Ranking, choose_cases, enlarge, indices_of, round_robin
+from evaluation.threshold_sweep import classification_at_thresholds as at_all_thresholds
+from evaluation.threshold_sweep import classification_slider_start as slider_start
+from reporting.cases import (
+    SIDE,
+    Case,
+    ClassTag,
+    Ranking,
+    choose_cases,
+    enlarge,
+    indices_of,
+    round_robin,
+)
+from reporting.figures.classification import classification_figures as figures
+from reporting.image_table import classification_columns as image_columns
+from reporting.tables import classification_tables as tables
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from datamodules.loading.dataset import Sample
     from evaluation.decision_rule import DecisionRule
+
+__all__ = [
+    "LEGEND",
+    "OVERLAY",
+    "RULE",
+    "at_all_thresholds",
+    "class_tags",
+    "encode_logit_maps",
+    "figures",
+    "image_columns",
+    "panels",
+    "rankings",
+    "render_image",
+    "render_panes",
+    "select_cases",
+    "select_examples",
+    "slider_start",
+    "tables",
+]
+
+LEGEND = ("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2
+OVERLAY = ("as the network saw it",) * 2
+RULE = (
+    "An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes"
+    " that exclude one another the most probable is said. Searched on val, frozen, applied to test."
+)
+
+
+def panels(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, dict[str, str]]:
+    """Return no figures by class: those of labels show all classes together."""
+    return {}
+
+
+def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
+    """Return no tags: nothing on an image has the color of a class."""
+    return ()
+
+
+def encode_logit_maps(
+    batch: "Sample", i: int, logits: "Tensor", channels: Sequence[int], side: int
+) -> tuple[dict[int, str], tuple[int, int]]:
+    """Return no maps: an image has one logit a class."""
+    return {}, (0, 0)
 
 
 def rankings(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Ranking]:

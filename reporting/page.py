@@ -160,7 +160,7 @@ def write_page(
         "panels": kind.panels(evidence),
         "strata": strata_table(run_dir, stages),
         "chips": kind.class_tags(classes),
-        "legend": kind.legend[len(classes) > 1],
+        "legend": kind.LEGEND[len(classes) > 1],
         "colours": COLORS,
     }
     words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}

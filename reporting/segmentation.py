@@ -1,7 +1,10 @@
-"""Chooses segmented images for the page, and draws image, truth, prediction and overlay."""
+"""The parts of a page on masks: cases with image, truth, prediction and overlay, curves, tables.
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+The names are those of `reporting.task_view.TaskView`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -9,6 +12,9 @@ import numpy as np
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import PixelCounts, SegmentationDecision, dice
+from evaluation.threshold_sweep import segmentation_at_thresholds as at_all_thresholds
+from evaluation.threshold_sweep import segmentation_slider_start as slider_start
+from evaluation.threshold_sweep import segmentation_tables
 from reporting.cases import (
     SIDE,
     Case,
@@ -19,7 +25,18 @@ from reporting.cases import (
     indices_of,
     round_robin,
 )
-from reporting.overlays import class_color, fill_mask, fill_masks, outline_mask, outline_masks
+from reporting.figures.segmentation import segmentation_figures as figures
+from reporting.figures.segmentation import segmentation_panels as panels
+from reporting.image_table import segmentation_columns as image_columns
+from reporting.overlays import (
+    class_color,
+    encode_logit_maps,
+    fill_mask,
+    fill_masks,
+    outline_mask,
+    outline_masks,
+)
+from reporting.tables import segmentation_confusion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +44,47 @@ if TYPE_CHECKING:
     from datamodules.loading.dataset import Sample
     from evaluation.decision_rule import DecisionRule
 
+__all__ = [
+    "LEGEND",
+    "OVERLAY",
+    "RULE",
+    "at_all_thresholds",
+    "class_tags",
+    "encode_logit_maps",
+    "figures",
+    "image_columns",
+    "panels",
+    "rankings",
+    "render_image",
+    "render_panes",
+    "select_cases",
+    "select_examples",
+    "slider_start",
+    "tables",
+]
+
+LEGEND = (
+    "Truth green, prediction orange. Best and worst are told among the images that show a lesion,"
+    " as largest and smallest are by its area.",
+    "Truth as outlines, prediction filled, a colour a class. The Dice of an image is the mean of"
+    " the classes that it shows or is said to, by which best and worst are told among the images"
+    " that show a lesion, as largest and smallest are by its area; beyond six classes the rest is"
+    " counted.",
+)
+OVERLAY = ("truth green, prediction orange", "truth outlined, prediction filled")
+RULE = (
+    "An image shows the class if at least min area of it reaches top; then the mask is drawn at"
+    " bottom. Searched on val, frozen, applied to test."
+)
 TRUTH_COLOR = (70, 200, 60)  # BGR, of a single class
 PREDICTION_COLOR = (50, 130, 250)
 MAX_TAGS = 6  # of one image
+
+
+def tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
+    """Return the tables of report.json for masks: curves by threshold and confusion by split."""
+    confusion = {split: segmentation_confusion(seen) for split, seen in evidence.items()}
+    return segmentation_tables(evidence) | {"confusion": confusion}
 
 
 def rankings(evidence: SegmentationEvidence, seed: int = 0) -> dict[str, Ranking]:
