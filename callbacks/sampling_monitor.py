@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from datamodules.sampling.config import EpochConfig
 from datamodules.sampling.epoch_sampler import SamplingPool
 from lightning_modules.losses import ClassBalancedBCELoss
 from reporting.live_run import sampling_schedule
+from reporting.tables import terminal_table
 
 POSITIVE = "positive"
 
@@ -102,7 +102,7 @@ def _schedule_table(
         f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of"
         " them positive"
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = terminal_table(title)
     for column in (
         "epochs",
         "size",

@@ -11,10 +11,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from datamodules.errors import UserError
 from evaluation.bootstrap import bootstrap_caveat, paired_differences
@@ -29,7 +27,7 @@ from reporting.run_folder import (
     group_by_config,
     overall_scores,
 )
-from reporting.tables import format_number, format_signed
+from reporting.tables import format_number, format_with_sd, print_differences, terminal_table
 
 EPOCH, IMAGES_SEEN = "epoch", "images seen"
 
@@ -482,40 +480,24 @@ def _render_page(
 
 def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
     console = Console()
-    table = Table(
-        "score",
-        title=f"test, n = {comparison['n']}; ranked by val",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    table = terminal_table(f"test, n = {comparison['n']}; ranked by val")
+    table.add_column("score")
     for arm in comparison["arms"]:
         table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
     table.add_row(
         f"val {comparison['ranked_by']}", *(format_number(arm["val"]) for arm in comparison["arms"])
     )
     for name in comparison["heads"]:
-        spread = [
-            f" ± {arm['sd'][name]:.4f}" if arm["sd"][name] is not None else ""
-            for arm in comparison["arms"]
-        ]
-        table.add_row(
-            name,
-            *(
-                format_number(arm["test"][name]) + sd
-                for arm, sd in zip(comparison["arms"], spread, strict=True)
-            ),
-        )
+        cells = (format_with_sd(arm["test"][name], arm["sd"][name]) for arm in comparison["arms"])
+        table.add_row(name, *cells)
     console.print(table)
     for arm in comparison["arms"][1:]:
-        said = "; ".join(
-            f"{name} {format_signed(arm['differences'][name])}" for name in comparison["compared"]
-        )
-        about = f"{arm['verdict']} by test {comparison['ranked_by']}; {said}"
-        console.print(
-            f"{escape(arm['title'])} minus {escape(comparison['arms'][0]['title'])}:"
-            f" {escape(about)}",
-            soft_wrap=True,
+        print_differences(
+            console,
+            arm["title"],
+            comparison["arms"][0]["title"],
+            {name: arm["differences"][name] for name in comparison["compared"]},
+            f"{arm['verdict']} by test {comparison['ranked_by']}; ",
         )
     console.print(comparison["caveat"], style="dim")
     console.print(f"page: {page}", soft_wrap=True)

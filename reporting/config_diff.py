@@ -1,6 +1,5 @@
 """Tell what differs between runs, in short labels."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -90,7 +89,7 @@ def _describe_differences(
         if any(one.get(key) != first for one in settings):
             stems.setdefault(key.split("[")[0], []).append(key)
     found: list[dict[str, str]] = [{} for _ in settings]
-    names = _shorten_stems(stems)
+    names = short_names(stems)
     for stem, unequal in stems.items():
         name = names[stem]
         letters = (
@@ -109,15 +108,6 @@ def _describe_differences(
             elif words:
                 found[n][stem] = ", ".join(words)
     return found
-
-
-def _shorten_stems(stems: Iterable[str]) -> dict[str, str]:
-    """Shorten each key to its last part, or to its last two where last parts collide."""
-    last = Counter(stem.rsplit(".", 1)[-1] for stem in stems)
-    return {
-        stem: ".".join(stem.split(".")[-1 - (last[stem.rsplit(".", 1)[-1]] > 1) :])
-        for stem in stems
-    }
 
 
 def _format_rounded(value: Any, digits: int | None) -> str:

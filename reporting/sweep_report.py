@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,6 +22,7 @@ from reporting.config_diff import REPLICATE_KEYS, format_value, parse_finite_num
 from reporting.figures.style import INK, PALETTE, figure, legend_below
 from reporting.rendering import render
 from reporting.run_folder import RunFolder
+from reporting.tables import terminal_table
 from reporting.trials import (
     STATE_ORDER,
     TrialResult,
@@ -441,7 +441,7 @@ def format_duration(seconds: float | None) -> str:
 
 def build_trials_table(title: str, rows: list[dict[str, str]], folded_columns: list[str]) -> Table:
     """Build the terminal's table, where numbers keep their width and long values are folded."""
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = terminal_table(title)
     for name in rows[0]:
         if name in folded_columns:
             table.add_column(escape(name), overflow="fold")

@@ -15,6 +15,17 @@ from evaluation.evidence import ClassificationEvidence, SegmentationEvidence
 from evaluation.metrics.segmentation import SegmentationDecision
 
 
+def terminal_table(title: str = "", show_header: bool = True) -> Table:
+    """Return an empty table in the style of all tables on the terminal."""
+    return Table(
+        title=escape(title) or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_header=show_header,
+        padding=(0, 1, 0, 0),
+    )
+
+
 def print_table(found: dict[str, Any], page: Path) -> None:
     """Print the test scores with intervals, trivial baselines, and the path of the page."""
     console = Console()
@@ -44,7 +55,7 @@ def print_table(found: dict[str, Any], page: Path) -> None:
 
 def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
     baselines = list(next(iter(scores.values()))["trivial"])
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = terminal_table(title)
     for column in ("score", "value", "95 % interval", "n", *baselines):
         whole = column in ("score", "95 % interval")
         longest = max(map(len, [column] if whole else column.split()))
@@ -68,6 +79,27 @@ def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
 def format_number(value: float | None) -> str:
     """Format with four decimals, or a dash if undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
+
+
+def format_with_sd(value: float | None, sd: float | None) -> str:
+    """Format a mean with its standard deviation, if it has one."""
+    return format_number(value) + ("" if sd is None else f" ± {sd:.4f}")
+
+
+def print_differences(
+    console: Console, name: str, reference: str, differences: Mapping[str, Any], verdict: str = ""
+) -> None:
+    """Print one line: how a variant differs from the first one, by score.
+
+    Args:
+        console: The terminal.
+        name: The variant.
+        reference: The variant that it is compared with.
+        differences: Score -> paired difference with its interval.
+        verdict: Words in front of the differences.
+    """
+    said = "; ".join(f"{score} {format_signed(gap)}" for score, gap in differences.items())
+    console.print(escape(f"{name} minus {reference}: {verdict}{said}"), soft_wrap=True)
 
 
 def format_interval(value: dict[str, Any]) -> str:

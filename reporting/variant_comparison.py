@@ -9,10 +9,8 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
@@ -22,7 +20,7 @@ from reporting.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from reporting.ranking import Ranking, choose_ranking, get_monitor
 from reporting.rendering import render
 from reporting.run_folder import RunFolder, get_score, overall_scores
-from reporting.tables import format_number, format_signed
+from reporting.tables import format_with_sd, print_differences, terminal_table
 
 MergedReport = dict[str, Any]
 
@@ -182,34 +180,26 @@ def _print_variants(comparison: MergedReport, page: Path) -> None:
         f"{comparison['title']}; ranked by {comparison['ranked_on'].replace('_', ' ')}"
         f" {comparison['ranked_by']}"
     )
-    table = Table(
-        "arm",
-        "fits",
-        title=escape(title),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    table = terminal_table(title)
+    for name in ("arm", "fits"):
+        table.add_column(name)
     heads = comparison["heads"][:3]
     for name in heads:
         table.add_column(
             f"{comparison['judged'].replace('_', ' ')}\n{name}", justify="right", no_wrap=True
         )
     for row in comparison["arms"]:
-        cells = (
-            format_number(row["scores"][name]["value"])
-            + (f" ± {sd:.4f}" if (sd := row["scores"][name]["sd"]) is not None else "")
-            for name in heads
-        )
+        scores = (row["scores"][name] for name in heads)
+        cells = (format_with_sd(score["value"], score["sd"]) for score in scores)
         table.add_row(escape(row["arm"]), f"{row['fits']} of {row['of']}", *cells)
     console.print(table)
     for row in comparison["arms"][1:]:
         if row["differences"]:
-            said = "; ".join(f"{name} {format_signed(row['differences'][name])}" for name in heads)
-            console.print(
-                f"{escape(row['arm'])} minus {escape(comparison['arms'][0]['arm'])}:"
-                f" {escape(said)}",
-                soft_wrap=True,
+            print_differences(
+                console,
+                row["arm"],
+                comparison["arms"][0]["arm"],
+                {name: row["differences"][name] for name in heads},
             )
     console.print(comparison["caveat"], style="dim", soft_wrap=True)
     for sentence in comparison["lacking"]:

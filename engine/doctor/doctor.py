@@ -10,10 +10,8 @@ from threading import Thread
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from datamodules.errors import UserError
 from engine.doctor.check_result import Check, CheckResult, Issue, sort_by_severity
@@ -38,6 +36,7 @@ from engine.doctor.hardware import (
 )
 from engine.doctor.throughput import SPEED_SECONDS, evaluate_speed, start_benchmark
 from reporting.file_io import write_json
+from reporting.tables import terminal_table
 
 STYLES = {"stops a run": "bold red", "warning": "yellow"}
 
@@ -59,13 +58,7 @@ def print_report(
         file: The JSON file with the same content.
     """
     console = Console()
-    table = Table(
-        title=f"doctor · {escape(title)}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_header=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = terminal_table(f"doctor · {title}", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for answer in answers.values():
