@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
-from reporting.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from reporting.fold_runs import FoldRun
@@ -96,6 +95,8 @@ def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
         fold_runs: All finished.
         folder: That holds them.
     """
+    from reporting.run_folder import RunFolder  # NumPy, which a word of the command line needs not
+
     words = [
         word
         for word in RunFolder(fold_runs[0].folder).overrides

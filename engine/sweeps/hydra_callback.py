@@ -30,7 +30,6 @@ from reporting.commands import quote_override
 from reporting.config_diff import REPLICATE_KEYS
 from reporting.file_io import read_yaml
 from reporting.outcome import OUTCOME_FILE, read_outcome_if_valid
-from reporting.trials import varied_overrides
 
 MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
     ("reporting.sweep_report", "write_trials_csv"),
@@ -227,6 +226,8 @@ def run_multirun_end_steps(folder: Path) -> None:
 
 def merge_folds_and_seeds(folder: Path) -> None:
     """Merge folds and seeds and update the leaderboard; without any, nothing heavy is imported."""
+    from reporting.trials import varied_overrides
+
     if set(REPLICATE_KEYS) & set(next(iter(varied_overrides(folder).values()), {})) or any(
         folder.glob("*/fold0")
     ):
