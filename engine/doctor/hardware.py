@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from datamodules.base import default_num_workers
 from datamodules.image_size import ImageSize
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
+from engine.gpus import nvidia_gpus
 from lightning_modules.hardware import best_precision, cpu_has_fast_bf16
 
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -285,17 +286,6 @@ def _describe_gpu(index: int) -> dict[str, Any]:
         "free": free,
         "total": total,
     }
-
-
-def nvidia_gpus() -> int:
-    """Count the GPUs that the driver knows, whatever torch says."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
-    except Exception:  # no driver, no library: every way says none
-        return 0
 
 
 def _hidden_gpus(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Issue]:

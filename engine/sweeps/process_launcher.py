@@ -24,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from datamodules.errors import UserError
+from engine.gpus import nvidia_gpus
 from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
 from lightning_modules.launch_environment import check_multirun_launch, env_without_rank
 from reporting.outcome import (
@@ -93,18 +94,9 @@ def device_slots(
 def _visible_gpus() -> list[str]:
     """List the GPUs as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get(VISIBLE_DEVICES_VARIABLE)
-    if named is not None:
-        found = [gpu.strip() for gpu in named.split(",") if gpu.strip()]
-    else:
-        import pynvml
-
-        try:
-            pynvml.nvmlInit()
-            found = [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
-            pynvml.nvmlShutdown()
-        except pynvml.NVMLError:
-            found = []
-    return found
+    if named is None:
+        return [str(number) for number in range(nvidia_gpus())]
+    return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
 
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
