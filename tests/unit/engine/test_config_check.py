@@ -27,7 +27,7 @@ TARGETS = sorted(
 )
 # Annotations that only PyTorch, Lightning or another heavy module could tell.
 HEAVY = re.compile(
-    r"torch|Compose|Decision|Collector|Net|Module|Callable|Config|Boxes|Maps|Filter|Segmenter|Scorer"
+    r"torch|Transform|Pipeline|Decision|Collector|Net|Module|Callable|Config|Boxes|Maps|Filter|Segmenter|Scorer"
 )
 
 
