@@ -49,6 +49,12 @@ def _ascending(values: Sequence[float]) -> Sequence[float]:
     return values
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("an even number")
+    return value
+
+
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -68,6 +74,18 @@ PositiveRange = Annotated[
     Field(min_length=2, max_length=2),
     AfterValidator(_ascending),
     AllowedValues("two numbers above 0, the smaller one first"),
+]
+PositiveFractionRange = Annotated[
+    Sequence[Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ascending),
+    AllowedValues("two numbers above 0 and at most 1, the smaller one first"),
+]
+OddRange = Annotated[
+    Sequence[Annotated[int, Field(ge=1), AfterValidator(_odd)]],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ascending),
+    AllowedValues("two odd whole numbers above 0, the smaller one first"),
 ]
 Names = Annotated[Sequence[str], Field(min_length=1), AllowedValues("a list of names")]
 

@@ -1,196 +1,274 @@
-"""Augmentation pipelines for uint8 images `H x W x C` and their masks; conf sets the numbers."""
+"""Random transforms of uint8 images `H x W x C` and their masks; conf puts them into a pipeline.
+
+This file alone knows the library that carries them out (albumentations): another one is a change
+of this file. Masks are resampled with nearest neighbor, so that they stay 0 or 1, and what a
+transform moves into the picture is black and outside the mask.
+"""
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
-import albumentations as A
+import numpy as np
 from pydantic import Field
 
 from datamodules.arguments import (
     FiniteFloat,
     Fraction,
     NonNegativeFloat,
-    PositiveFloat,
+    OddRange,
+    PositiveFractionRange,
+    PositiveInt,
     PositiveRange,
     validated,
 )
 from datamodules.image_size import ImageSize, ImageSizeLike
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
+import albumentations as A
 
-
-ScaleChange = Annotated[FiniteFloat, Field(ge=0, lt=1)]  # of a size; 1 would leave nothing
+# Relative, to either side; 1 would leave nothing.
+Change = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+GammaChange = Annotated[FiniteFloat, Field(ge=0, le=0.9)]
+# The library wants a field of displacements that is smooth over at least one pixel: alpha / 12.
+ElasticStrength = Annotated[FiniteFloat, Field(ge=12)]
+ClipLimit = Annotated[FiniteFloat, Field(ge=1)]
 
 
 @validated
-def mri(
-    flip: Fraction = 0.5,
-    rotate_degrees: NonNegativeFloat = 15.0,
-    scale: ScaleChange = 0.0,
-    affine: Fraction = 0.5,
-    elastic: Fraction = 0.2,
-    elastic_alpha: PositiveFloat = 60.0,
-    blur: Fraction = 0.1,
-    brightness: Fraction = 0.2,
-    contrast: Fraction = 0.2,
-    intensity: Fraction = 0.3,
-) -> A.Compose:
-    """Build the published brain-tumour pipeline of flips, rotations, elastic, blur and intensity.
+class Transform:
+    """Change an image and its masks at random.
+
+    It is the base class of the transforms below. It also takes any other transform of the library:
+    `{_target_: datamodules.augmentation.Transform, transform: {_target_: albumentations.Blur}}`.
 
     Args:
-        flip: Probability of each of the horizontal and the vertical flip.
-        rotate_degrees: Largest rotation to either side.
-        scale: Largest relative change of size to either side.
-        affine: Probability of rotating and scaling.
-        elastic: Probability of the elastic deformation.
-        elastic_alpha: Its strength; its smoothness is a twelfth of that, in pixels.
-        blur: Probability of a Gaussian blur of 3 to 5 pixels.
-        brightness: Largest relative change.
-        contrast: Largest relative change.
-        intensity: Probability of changing brightness and contrast.
+        transform: A transform of albumentations.
     """
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=flip),
-            A.VerticalFlip(p=flip),
-            A.Affine(
-                rotate=(-rotate_degrees, rotate_degrees),
-                scale=(1 - scale, 1 + scale),
-                border_mode=0,
-                p=affine,
-            ),
-            A.ElasticTransform(
-                alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic
-            ),
-            A.GaussianBlur(blur_limit=(3, 5), p=blur),
-            A.RandomBrightnessContrast(
-                brightness_limit=brightness, contrast_limit=contrast, p=intensity
-            ),
-        ]
-    )
+
+    def __init__(self, transform: A.BasicTransform) -> None:
+        self.transform = transform
 
 
 @validated
-def radiograph(
-    image_size: ImageSizeLike,
-    crop: PositiveRange = (0.08, 1.0),
-    aspect: PositiveRange = (0.75, 1.33),
-    flip: Fraction = 0.5,
-    rotate_degrees: NonNegativeFloat = 15.0,
-    rotate: Fraction = 1.0,
-    brightness: Fraction = 0.0,
-    contrast: Fraction = 0.0,
-) -> A.Compose:
-    """Build the published pneumonia pipeline: random resized crop, horizontal flip, rotation.
-
-    A change of brightness and contrast can be added; the published recipe has none.
+class Pipeline:
+    """Apply random transforms to an image and its masks, one after the other.
 
     Args:
-        image_size: Size of the resized crop in pixels: the side of a square, or [height, width].
-        crop: Smallest and largest share of the picture's area that a crop takes; the default is
-            torchvision's.
-        aspect: Smallest and largest width : height of a crop.
-        flip: Probability of the horizontal flip.
-        rotate_degrees: Largest rotation to either side.
-        rotate: Probability of rotating.
-        brightness: Largest relative change.
-        contrast: Largest relative change.
+        transforms: Name -> transform, in the order in which they are applied. The names are the
+            user's own; a transform that is None is left out.
     """
-    return A.Compose(
-        [
-            A.RandomResizedCrop(
-                size=ImageSize.from_config(image_size), scale=tuple(crop), ratio=tuple(aspect)
-            ),
-            A.HorizontalFlip(p=flip),
-            A.Affine(rotate=(-rotate_degrees, rotate_degrees), border_mode=0, p=rotate),
-            A.RandomBrightnessContrast(
-                brightness_limit=brightness,
-                contrast_limit=contrast,
-                p=1.0 if brightness or contrast else 0.0,
-            ),
-        ]
-    )
+
+    def __init__(self, transforms: Mapping[str, Transform | None]) -> None:
+        self.transforms = {name: each for name, each in transforms.items() if each is not None}
+        self._compose = A.Compose([each.transform for each in self.transforms.values()])
+
+    def __call__(self, planes: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """Return the planes augmented; the same seed gives the same result.
+
+        Args:
+            planes: `image`, uint8 `H x W x C`, and optionally `mask`, uint8 `H x W x classes`.
+            seed: Seed of everything random.
+        """
+        self._compose.set_random_seed(seed)
+        return self._compose(**planes)
 
 
 @validated
-def chest(
-    flip: Fraction = 0.5,
-    vertical_flip: Fraction = 0.0,
-    rotate_degrees: NonNegativeFloat = 10.0,
-    scale: ScaleChange = 0.1,
-    affine: Fraction = 0.7,
-    elastic: Fraction = 0.2,
-    elastic_alpha: PositiveFloat = 60.0,
-    brightness: Fraction = 0.2,
-    contrast: Fraction = 0.2,
-    intensity: Fraction = 0.5,
-) -> A.Compose:
-    """Build the published pneumothorax pipeline of flips, rotations, elastic and intensity.
+class HorizontalFlip(Transform):
+    """Mirror left and right.
 
     Args:
-        flip: Probability of the horizontal flip.
-        vertical_flip: Probability of the vertical flip; none by default, because a chest has an
-            upper end.
-        rotate_degrees: Largest rotation to either side.
-        scale: Largest relative change of size to either side.
-        affine: Probability of rotating and scaling.
-        elastic: Probability of the elastic deformation.
-        elastic_alpha: Its strength; its smoothness is a twelfth of that, in pixels.
-        brightness: Largest relative change.
-        contrast: Largest relative change.
-        intensity: Probability of changing brightness and contrast.
+        p: Probability.
     """
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=flip),
-            A.VerticalFlip(p=vertical_flip),
-            A.Affine(
-                rotate=(-rotate_degrees, rotate_degrees),
-                scale=(1 - scale, 1 + scale),
-                border_mode=0,
-                p=affine,
-            ),
-            A.ElasticTransform(
-                alpha=elastic_alpha, sigma=elastic_alpha / 12, border_mode=0, p=elastic
-            ),
-            A.RandomBrightnessContrast(
-                brightness_limit=brightness, contrast_limit=contrast, p=intensity
-            ),
-        ]
-    )
+
+    def __init__(self, p: Fraction = 0.5) -> None:
+        super().__init__(A.HorizontalFlip(p=p))
 
 
 @validated
-def bone_scan(
-    rotate_degrees: NonNegativeFloat = 5.0,
-    translate: Fraction = 0.02,
-    affine: Fraction = 1.0,
-    brightness: Fraction = 0.1,
-    contrast: Fraction = 0.1,
-    intensity: Fraction = 1.0,
-) -> A.Compose:
-    """Build the published bone-scan pipeline: small rotations and shifts, light intensity changes.
-
-    There are no flips.
+class VerticalFlip(Transform):
+    """Mirror top and bottom.
 
     Args:
-        rotate_degrees: Largest rotation to either side.
+        p: Probability.
+    """
+
+    def __init__(self, p: Fraction = 0.5) -> None:
+        super().__init__(A.VerticalFlip(p=p))
+
+
+@validated
+class Affine(Transform):
+    """Rotate, scale and shift, resampled once.
+
+    Args:
+        degrees: Largest rotation to either side.
+        scale: Largest relative change of size to either side, of each axis by itself.
         translate: Largest shift along each axis, as a share of the canvas.
-        affine: Probability of rotating and shifting.
-        brightness: Largest relative change.
-        contrast: Largest relative change.
-        intensity: Probability of changing brightness and contrast.
+        p: Probability.
     """
-    return A.Compose(
-        [
+
+    def __init__(
+        self,
+        degrees: NonNegativeFloat = 0.0,
+        scale: Change = 0.0,
+        translate: Fraction = 0.0,
+        p: Fraction = 0.5,
+    ) -> None:
+        shift = {"x": (-translate, translate), "y": (-translate, translate)}
+        super().__init__(
             A.Affine(
-                rotate=(-rotate_degrees, rotate_degrees),
-                translate_percent={"x": (-translate, translate), "y": (-translate, translate)},
+                rotate=(-degrees, degrees),
+                scale=(1 - scale, 1 + scale),
+                translate_percent=shift if translate else None,
                 border_mode=0,
-                p=affine,
-            ),
-            A.RandomBrightnessContrast(
-                brightness_limit=brightness, contrast_limit=contrast, p=intensity
-            ),
-        ]
-    )
+                p=p,
+            )
+        )
+
+
+@validated
+class RandomResizedCrop(Transform):
+    """Cut out a random part and resize it.
+
+    Args:
+        size: Size of the result in pixels: the side of a square, or [height, width].
+        scale: Smallest and largest share of the picture's area that a crop takes; the default is
+            torchvision's.
+        ratio: Smallest and largest width : height of a crop.
+        p: Probability.
+    """
+
+    def __init__(
+        self,
+        size: ImageSizeLike,
+        scale: PositiveFractionRange = (0.08, 1.0),
+        ratio: PositiveRange = (0.75, 1.33),
+        p: Fraction = 1.0,
+    ) -> None:
+        size = ImageSize.from_config(size)
+        super().__init__(A.RandomResizedCrop(size, scale=tuple(scale), ratio=tuple(ratio), p=p))
+
+
+@validated
+class ElasticTransform(Transform):
+    """Deform the image by a smooth random field of displacements.
+
+    Args:
+        alpha: Strength; the smoothness of the field is a twelfth of it, in pixels.
+        p: Probability.
+    """
+
+    def __init__(self, alpha: ElasticStrength = 60.0, p: Fraction = 0.5) -> None:
+        super().__init__(A.ElasticTransform(alpha=alpha, sigma=alpha / 12, border_mode=0, p=p))
+
+
+@validated
+class GridDistortion(Transform):
+    """Stretch and compress the cells of a grid.
+
+    Args:
+        steps: Cells along each axis.
+        distort: Largest relative change of a cell's size.
+        p: Probability.
+    """
+
+    def __init__(self, steps: PositiveInt = 5, distort: Change = 0.3, p: Fraction = 0.5) -> None:
+        super().__init__(
+            A.GridDistortion(num_steps=steps, distort_limit=distort, border_mode=0, p=p)
+        )
+
+
+@validated
+class GaussianBlur(Transform):
+    """Blur with a Gaussian.
+
+    Args:
+        kernel_size: Smallest and largest size of the kernel in pixels; odd sizes are drawn.
+        p: Probability.
+    """
+
+    def __init__(self, kernel_size: OddRange = (3, 5), p: Fraction = 0.5) -> None:
+        super().__init__(A.GaussianBlur(blur_limit=tuple(kernel_size), p=p))
+
+
+@validated
+class GaussNoise(Transform):
+    """Add Gaussian noise.
+
+    Args:
+        std: Largest standard deviation, as a share of the range of gray values.
+        p: Probability.
+    """
+
+    def __init__(self, std: Fraction = 0.05, p: Fraction = 0.5) -> None:
+        super().__init__(A.GaussNoise(std_range=(0.0, std), p=p))
+
+
+@validated
+class RandomBrightnessContrast(Transform):
+    """Change brightness and contrast.
+
+    Args:
+        brightness: Largest change to either side, as a share of the range of gray values.
+        contrast: Largest relative change to either side.
+        p: Probability.
+    """
+
+    def __init__(
+        self, brightness: Fraction = 0.2, contrast: Fraction = 0.2, p: Fraction = 0.5
+    ) -> None:
+        super().__init__(
+            A.RandomBrightnessContrast(brightness_limit=brightness, contrast_limit=contrast, p=p)
+        )
+
+
+@validated
+class RandomGamma(Transform):
+    """Raise gray values, as shares of their range, to a random power.
+
+    Args:
+        gamma: Largest change of the exponent 1 to either side.
+        p: Probability.
+    """
+
+    def __init__(self, gamma: GammaChange = 0.2, p: Fraction = 0.5) -> None:
+        super().__init__(A.RandomGamma(gamma_limit=(100 * (1 - gamma), 100 * (1 + gamma)), p=p))
+
+
+@validated
+class CLAHE(Transform):
+    """Equalize the histogram of each tile, with its contrast limited.
+
+    Args:
+        clip_limit: Largest limit of the contrast; 1 to this is drawn.
+        tiles: Tiles along each axis.
+        p: Probability.
+    """
+
+    def __init__(
+        self, clip_limit: ClipLimit = 4.0, tiles: PositiveInt = 8, p: Fraction = 0.5
+    ) -> None:
+        super().__init__(A.CLAHE(clip_limit=(1.0, clip_limit), tile_grid_size=(tiles, tiles), p=p))
+
+
+@validated
+class CoarseDropout(Transform):
+    """Black out rectangles of the image; masks stay as they are.
+
+    Args:
+        holes: Largest number of rectangles; 1 to this are drawn.
+        size: Largest side of one, as a share of the canvas's.
+        p: Probability.
+    """
+
+    def __init__(self, holes: PositiveInt = 4, size: Change = 0.2, p: Fraction = 0.5) -> None:
+        super().__init__(
+            A.CoarseDropout(
+                num_holes_range=(1, holes),
+                hole_height_range=(0.0, size),
+                hole_width_range=(0.0, size),
+                p=p,
+            )
+        )

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import albumentations as A
 import joblib
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from datamodules.arguments import (
     check_partial,
     validated,
 )
+from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, ImageSizeLike
@@ -147,7 +147,7 @@ class ServingDataModule(LightningDataModule):
     batch_size: int
     eval_batch_size: int
     batches_per_epoch: int | None
-    augmentation: A.Compose | None
+    augmentation: Pipeline | None
     sampling: SamplingConfig
     seed: int
     predict_splits: tuple[str, ...]
@@ -286,7 +286,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         batches_per_epoch: Training steps per epoch; as many full batches as there are images if
             None.
         channels: 1 keeps images grey, 3 makes them RGB.
-        augmentation: An albumentations pipeline for training.
+        augmentation: Random transforms for training; none if None.
         sampling: The way an epoch samples images; all alike if None.
         cls_prob: A pre-classifier's run folder, or its cls_prob.csv: the probabilities by which
             hard images are recognised.
@@ -317,7 +317,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         eval_batch_size: PositiveInt | None = None,
         batches_per_epoch: PositiveInt | None = None,
         channels: Channels = 1,
-        augmentation: A.Compose | None = None,
+        augmentation: Pipeline | None = None,
         sampling: SamplingConfig | None = None,
         cls_prob: str | None = None,
         split: Literal["folders", "group"] = "folders",

@@ -9,6 +9,7 @@ import ast
 import builtins
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -254,20 +255,46 @@ def _find_definition(
     module: str, name: str
 ) -> tuple[ast.ClassDef | ast.FunctionDef, _Names] | None:
     """Find a class or function in the source of this repository; None if it is not there."""
-    place = ROOT_FOLDER.joinpath(*module.split("."))
-    package = place / "__init__.pyi"  # names that a package exports
-    for path in (place.with_suffix(".py"), package):
-        if not path.is_file():
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-                return node, _Names(module, tree)
-            if path == package and isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if name == (alias.asname or alias.name):
-                        return _find_definition(f"{module}.{node.module}", alias.name)
+    tree = _parse_module(module)
+    if tree is None:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node, _Names(module, tree)
+        if isinstance(node, ast.ImportFrom) and node.level:  # that a package exports
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    return _find_definition(f"{module}.{node.module}", alias.name)
     return None
+
+
+@lru_cache
+def _parse_module(module: str) -> ast.Module | None:
+    """Parse a module of this repository, or the list of names that a package exports."""
+    place = ROOT_FOLDER.joinpath(*module.split("."))
+    for path in (place.with_suffix(".py"), place / "__init__.pyi"):
+        if path.is_file():
+            return ast.parse(path.read_text(encoding="utf-8"))
+    return None
+
+
+def _check_target(part: DictConfig, target: str) -> None:
+    """Refuse a `_target_` that a module of this repository does not have."""
+    module, _, name = target.rpartition(".")
+    tree = _parse_module(module) if module else None
+    if tree is None:
+        return
+    names = {
+        node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    } | set(_Names(module, tree))
+    if name not in names:
+        near = get_close_matches(name, names, n=1)
+        raise ArgumentError(
+            "",
+            [part._get_full_key("_target_")],
+            f"={target} is not there" + (f"; did you mean {module}.{near[0]}?" if near else ""),
+            "",
+        )
 
 
 def check_arguments(part: Any) -> None:
@@ -277,14 +304,17 @@ def check_arguments(part: Any) -> None:
         part: The configuration, or one of its groups.
 
     Raises:
-        ArgumentError: A value is not allowed; the sentence names its key as the user writes it.
+        ArgumentError: A value is not allowed, or a `_target_` of ours is not there; the sentence
+            names the key as the user writes it.
     """
     if OmegaConf.is_list(part):
         for item in part:
             check_arguments(item)
     if not OmegaConf.is_dict(part):
         return
-    annotations = read_annotations(str(part.get("_target_", "")))
+    target = str(part.get("_target_", ""))
+    _check_target(part, target)
+    annotations = read_annotations(target)
     for name in part:
         if OmegaConf.is_missing(part, name):
             continue

@@ -20,6 +20,8 @@ EXECUTION_KEY_PREFIXES = (
     "trainer.enable_progress_bar",
     "datamodule.num_workers",
 )
+TARGET = "_target_"  # last part of the key of a class
+UNCLEAR_NAMES = ("p",)  # last parts of keys that say nothing alone: `flip.p`
 SIGNIFICANT_DIGITS = 4  # of a number
 MAX_LISTED_DIFFERENCES = (
     2  # places in which a list of settings may differ before its variants are called by letters
@@ -65,8 +67,10 @@ def config_diff(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Name each run's settings that not all share: stem of the key -> words.
 
     Words are such as `rank=8` or `stages[1].lr=0.0001`. A list that differs in more than two places
-    has a letter for each of its variants: `stages=B`. Numbers are rounded unless different runs
-    would then look alike.
+    has a letter for each of its variants: `stages=B`. An object that not all runs have is named
+    once, `elastic=ElasticTransform`, without arguments that are the same wherever it is. Numbers
+    are rounded, and classes are named without their module, unless different runs would then look
+    alike.
 
     Args:
         settings: One mapping a run.
@@ -86,7 +90,7 @@ def _describe_differences(
     stems: dict[str, list[str]] = {}
     for key in keys:
         first = settings[0].get(key)
-        if any(one.get(key) != first for one in settings):
+        if any(one.get(key) != first for one in settings) and not _is_implied(settings, key):
             stems.setdefault(key.split("[")[0], []).append(key)
     found: list[dict[str, str]] = [{} for _ in settings]
     names = short_names(stems)
@@ -99,7 +103,7 @@ def _describe_differences(
         )
         for n, one in enumerate(settings):
             words = [
-                f"{name}{key.removeprefix(stem)}={_format_rounded(one[key], digits)}"
+                f"{name}{key.removeprefix(stem)}={_format_rounded(key, one[key], digits)}"
                 for key in unequal
                 if key in one
             ]
@@ -110,7 +114,24 @@ def _describe_differences(
     return found
 
 
-def _format_rounded(value: Any, digits: int | None) -> str:
+def _is_implied(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Return whether a key is an argument that goes without saying where its object is named.
+
+    Not all runs have the object, and those that have it share this argument.
+    """
+    target = f"{key.rpartition('.')[0]}.{TARGET}"
+    having = [one for one in settings if target in one]
+    return (
+        key != target
+        and 0 < len(having) < len(settings)
+        and all(key in one and one[key] == having[0].get(key) for one in having)
+        and len({one[target] for one in having}) == 1
+    )
+
+
+def _format_rounded(key: str, value: Any, digits: int | None) -> str:
+    if digits and key.endswith(f".{TARGET}"):
+        return str(value).rpartition(".")[2]
     return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
 
 
@@ -138,18 +159,24 @@ REPLICATE_KEYS = (
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """Shorten keys to as many last parts as distinguish them: `lr`, `loss.alpha`."""
+    """Shorten keys to as many last parts as distinguish them: `lr`, `loss.alpha`, `flip.p`.
+
+    The class of an object has the object's name: `elastic` of `elastic._target_`.
+    """
+    paths = {key: key.removesuffix(f".{TARGET}") for key in keys}
+    distinct = set(paths.values())
     names = {}
-    for key in (found := list(keys)):
-        parts = key.split(".")
-        ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+    for key, path in paths.items():
+        parts = path.split(".")
+        shortest = 2 if parts[-1] in UNCLEAR_NAMES else 1
+        ends = [".".join(parts[-length:]) for length in range(shortest, len(parts) + 1)]
         names[key] = next(
             (
                 end
                 for end in ends
-                if sum(other == end or other.endswith(f".{end}") for other in found) == 1
+                if sum(other == end or other.endswith(f".{end}") for other in distinct) == 1
             ),
-            key,
+            path,
         )
     return names
 

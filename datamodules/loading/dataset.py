@@ -2,13 +2,13 @@
 
 from typing import Any, TypedDict
 
-import albumentations as A
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from datamodules.augmentation import Pipeline
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, SampleKey
 from datamodules.loading.letterbox import ContentBox, Letterbox, evaluation_grid_size, resize_image
@@ -48,7 +48,7 @@ class ManifestDataset(Dataset[Sample]):
         cache: Decoded images and, where the manifest has some, masks.
         manifest: Its rows, in the cache's order.
         seed: Seed of the augmentation.
-        augmentation: An albumentations pipeline for uint8 images and masks, or None.
+        augmentation: Transforms for training, or None.
         evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
         weights: Weight of each row in the loss; None weighs all alike.
     """
@@ -58,7 +58,7 @@ class ManifestDataset(Dataset[Sample]):
         cache: ImageCache,
         manifest: Manifest,
         seed: int,
-        augmentation: A.Compose | None = None,
+        augmentation: Pipeline | None = None,
         evaluation_size: int | str | None = None,
         weights: np.ndarray | None = None,
     ) -> None:
@@ -111,8 +111,7 @@ class ManifestDataset(Dataset[Sample]):
         if self.cache.has_masks:
             planes["mask"] = self.cache.mask(key.row, self.classes)
         if self.augmentation is not None:
-            self.augmentation.set_random_seed(sample_seed(self.seed, key))
-            planes = self.augmentation(**planes)
+            planes = self.augmentation(planes, sample_seed(self.seed, key))
         size = ImageSize.from_config(key.image_size)
         if planes["image"].shape[:2] != size:
             planes["image"] = resize_image(planes["image"], *size)

@@ -83,6 +83,18 @@ CHANGED = {
             " trainer.devices as they were"
         ),
     ),
+    "an augmentation": (
+        [*SAME, "datamodule.augmentation.transforms.rotate.degrees=5"],
+        (
+            "datamodule.augmentation.transforms.rotate.degrees=15, and here"
+            " datamodule.augmentation.transforms.rotate.degrees=5; set"
+            " datamodule.augmentation.transforms.rotate.degrees=15"
+        ),
+    ),
+    "a transform less": (
+        [*SAME, "datamodule.augmentation.transforms.blur=null"],
+        "datamodule.augmentation.transforms.blur._target_=datamodules.augmentation.GaussianBlur",
+    ),
     "the split": ([*SAME, "seed=1"], "datamodule.seed=0, and here datamodule.seed=1"),
 }
 

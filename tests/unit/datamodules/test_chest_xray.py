@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.augmentation import radiograph
+from datamodules.augmentation import Pipeline, RandomResizedCrop
 from datamodules.chest_xray import ChestXrayDataModule
 from datamodules.errors import ManifestError
 from tests.conftest import folder_hash
@@ -92,9 +92,8 @@ def test_what_the_folder_split_leaks_is_counted_and_keeping_it_is_a_choice(radio
 
 
 def test_a_sample_has_its_label_and_crops_come_from_the_larger_cache(radiographs, tmp_path):
-    data = module(
-        radiographs, tmp_path, cache_size=96, augmentation=radiograph(64, crop=(0.3, 0.6))
-    )
+    crop = Pipeline({"crop": RandomResizedCrop(64, scale=(0.3, 0.6))})
+    data = module(radiographs, tmp_path, cache_size=96, augmentation=crop)
     data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     names = [id.split("/")[1] for id in batch["id"]]

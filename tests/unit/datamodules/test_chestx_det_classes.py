@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from datamodules.augmentation import chest
+from datamodules.augmentation import Affine, ElasticTransform, Pipeline
 from datamodules.chestx_det import FINDING_CLASSES, ChestXDetDataModule
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.mask_images import read_mask
@@ -57,7 +57,9 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
     made = data(thirteen, classes=None)
     made.prepare_data()
     assert made.table.classes == FINDING_CLASSES
-    made.augmentation = chest(flip=0.5, rotate_degrees=10, affine=1.0, elastic=1.0)
+    made.augmentation = Pipeline(
+        {"rotate": Affine(degrees=10, scale=0.1, p=1.0), "elastic": ElasticTransform(p=1.0)}
+    )
     plain, train = made.dataset(evaluation=True), made.dataset(evaluation=False)
     row = int(np.argmax((np.asarray(made.cache.areas) > 0).sum(1)))
     truth, sample = plain[SampleKey(row, 0, 0, 64)], train[SampleKey(row, 0, 0, 64)]

@@ -27,7 +27,7 @@ TARGETS = sorted(
 )
 # Annotations that only PyTorch, Lightning or another heavy module could tell.
 HEAVY = re.compile(
-    r"torch|Compose|Decision|Collector|Net|Module|Callable|Config|Boxes|Maps|Filter|Segmenter|Scorer"
+    r"torch|Transform|Pipeline|Decision|Collector|Net|Module|Callable|Config|Boxes|Maps|Filter|Segmenter|Scorer"
 )
 
 
@@ -93,6 +93,62 @@ def test_a_value_in_a_mapping_and_one_in_a_list_of_objects():
         check_arguments(OmegaConf.create({"module": {"loss": loss}}))
 
 
+TRANSFORMS = "datamodule.augmentation.transforms"
+
+
+@pytest.mark.parametrize(
+    ("name", "transform", "sentence"),
+    [
+        (
+            "rotate",
+            {"_target_": "datamodules.augmentation.Affine", "degrees": -5},
+            "rotate.degrees=-5 is not allowed; it must be a number of 0 or more",
+        ),
+        (
+            "noise",
+            {"_target_": "datamodules.augmentation.GaussNoise", "p": 1.5},
+            "noise.p=1.5 is not allowed; it must be a number from 0 to 1",
+        ),
+        (
+            "noise",
+            {"_target_": "datamodules.augmentation.GausNoise", "p": 0.5},
+            "noise._target_=datamodules.augmentation.GausNoise is not there; did you mean"
+            " datamodules.augmentation.GaussNoise?",
+        ),
+        (
+            "other",
+            {
+                "_target_": "datamodules.augmentation.Transform",
+                "transform": {"_target_": "albumentations.Blur", "p": 7},
+            },
+            None,  # the library's own
+        ),
+        ("elastic", None, None),
+    ],
+)
+def test_each_transform_of_a_pipeline_is_checked_under_its_full_key(name, transform, sentence):
+    flip = {"_target_": "datamodules.augmentation.HorizontalFlip", "p": 0.5}
+    pipeline = {
+        "_target_": "datamodules.augmentation.Pipeline",
+        "transforms": {"flip": flip, name: transform},
+    }
+    cfg = OmegaConf.create({"datamodule": {"augmentation": pipeline}})
+    if sentence is None:
+        check_arguments(cfg)
+        return
+    with pytest.raises(ArgumentError, match=f"^{re.escape(f'{TRANSFORMS}.{sentence}')}"):
+        check_arguments(cfg)
+
+
+def test_a_target_that_a_package_does_not_export_is_refused():
+    loss = {"_target_": "lightning_modules.DiseLoss"}
+    with pytest.raises(
+        ArgumentError, match=r"^loss\._target_=.* mean lightning_modules\.DiceLoss\?"
+    ):
+        check_arguments(OmegaConf.create({"loss": loss}))
+    check_arguments(OmegaConf.create({"_target_": "albumentations.NoSuchClass"}))
+
+
 def test_what_other_libraries_take_is_left_to_them():
     assert read_annotations("torch.optim.AdamW") == {}
     assert read_annotations("datamodules.NoSuchClass") == {}
@@ -106,6 +162,12 @@ def test_what_other_libraries_take_is_left_to_them():
         (["experiment=unetpp_brain_tumour"], "did you mean unetpp_brain_tumor?"),
         (["scale=full", "datamodule.root=/nowhere"], "datamodule.root=/nowhere is not a folder"),
         (["datamodule.batch_size=four"], "datamodule.batch_size=four is not allowed"),
+        ([f"{TRANSFORMS}.rotate.p=1.5"], f"{TRANSFORMS}.rotate.p=1.5 is not allowed; it must be a"),
+        (
+            [f"+{TRANSFORMS}.noise={{_target_:datamodules.augmentation.GaussNoise,std:2}}"],
+            f"{TRANSFORMS}.noise.std=2 is not allowed; it must be a number from 0 to 1",
+        ),
+        ([f"{TRANSFORMS}.rotate.degres=5"], f"did you mean {TRANSFORMS}.rotate.degrees?"),
         (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
         (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
         (["do=[tset]"], "do=[tset] is not"),

@@ -219,6 +219,27 @@ def test_keys_that_end_alike_are_told_apart_and_how_a_run_was_carried_out_is_no_
     ]
 
 
+def test_variants_of_an_augmentation_have_short_labels():
+    def variant(p=0.5, **transforms):
+        flip = {"_target_": "datamodules.augmentation.HorizontalFlip", "p": p}
+        elastic = {"_target_": "datamodules.augmentation.ElasticTransform", "alpha": 60, "p": 0.2}
+        pipeline = {"transforms": {"flip": flip, "elastic": elastic} | transforms}
+        return flatten_config({"datamodule": {"augmentation": pipeline}})
+
+    def labels(*variants):
+        return [", ".join(words.values()) for words in config_diff(variants)]
+
+    noise = {"_target_": "datamodules.augmentation.GaussNoise", "std": 0.1, "p": 0.2}
+    assert labels(variant(), variant(p=0.3)) == ["flip.p=0.5", "flip.p=0.3"]
+    assert labels(variant(), variant(elastic=None)) == ["elastic=ElasticTransform", ""]
+    assert labels(variant(), variant(noise=noise)) == ["", "noise=GaussNoise"]
+    assert labels(variant(), variant(noise=noise), variant(noise=noise | {"std": 0.2})) == [
+        "",
+        "noise=GaussNoise, std=0.1",
+        "noise=GaussNoise, std=0.2",
+    ]
+
+
 def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):
     for arm in range(2):
         whole = tmp_path / f"sweep/merged/arm{arm}"

@@ -154,6 +154,8 @@ def test_every_state_is_told_and_the_best_is_one_that_finished(tmp_path, capsys)
 def test_names_are_as_short_as_they_can_be():
     keys = ["module.net.lora.alpha", "module.loss.alpha", "module.optimizer.lr", "seed"]
     assert list(short_names(keys).values()) == ["lora.alpha", "loss.alpha", "lr", "seed"]
+    flip = ["datamodule.augmentation.transforms.flip.p"]
+    assert list(short_names(flip).values()) == ["flip.p"]
     assert [
         format_value(value) for value in ("0.00037561961444998357", "8", "upernet_swin", "0.0001")
     ] == ["0.0003756", "8", "upernet_swin", "0.0001"]

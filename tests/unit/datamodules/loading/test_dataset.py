@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from datamodules.augmentation import mri
+from datamodules.augmentation import ElasticTransform, HorizontalFlip, Pipeline
 from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
 from datamodules.loading.cache_builder import build_cache
@@ -32,11 +32,14 @@ def dataset(manifest, **more):
     return ManifestDataset(cache, manifest, seed=5, **more)
 
 
+ELASTIC = Pipeline({"flip": HorizontalFlip(), "elastic": ElasticTransform(p=1.0)})
+
+
 def test_a_key_always_gives_the_same_sample_and_others_give_others(manifest):
-    augmented = dataset(manifest, augmentation=mri(elastic=1.0))
+    augmented = dataset(manifest, augmentation=ELASTIC)
     one, other_order = (
         augmented[SampleKey(0, 0, 0, 64)],
-        dataset(manifest, augmentation=mri(elastic=1.0)),
+        dataset(manifest, augmentation=ELASTIC),
     )
     _ = other_order[SampleKey(1, 3, 0, 64)]
     assert torch.equal(one["image"], other_order[SampleKey(0, 0, 0, 64)]["image"])
