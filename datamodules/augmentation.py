@@ -8,6 +8,7 @@ transform moves into the picture is black and outside the mask.
 import os
 from collections.abc import Mapping
 from typing import Annotated
+from zlib import crc32
 
 import numpy as np
 from pydantic import Field
@@ -50,13 +51,23 @@ class Transform:
         self.transform = transform
 
 
+def transform_seed(seed: int, name: str) -> int:
+    """Return the seed of one transform of a pipeline.
+
+    The library gives all transforms the same one, and so the same random numbers: two flips of
+    p=0.5 would either both happen or neither.
+    """
+    return seed ^ crc32(name.encode()) << 32
+
+
 @validated
 class Pipeline:
     """Apply random transforms to an image and its masks, one after the other.
 
     Args:
         transforms: Name -> transform, in the order in which they are applied. The names are the
-            user's own; a transform that is None is left out.
+            user's own; a transform that is None is left out. Each draws its random numbers from
+            the seed and its name, so that adding or dropping one leaves the others as they were.
     """
 
     def __init__(self, transforms: Mapping[str, Transform | None]) -> None:
@@ -70,7 +81,8 @@ class Pipeline:
             planes: `image`, uint8 `H x W x C`, and optionally `mask`, uint8 `H x W x classes`.
             seed: Seed of everything random.
         """
-        self._compose.set_random_seed(seed)
+        for name, each in self.transforms.items():
+            each.transform.set_random_seed(transform_seed(seed, name))
         return self._compose(**planes)
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from datamodules import augmentation as ours
 from datamodules.arguments import ArgumentError
-from datamodules.augmentation import Pipeline, Transform
+from datamodules.augmentation import Pipeline, Transform, transform_seed
 from lightning_modules.instantiation import instantiate_config
 
 CONF = Path(__file__).parents[3] / "conf/datamodule/augmentation"
@@ -98,7 +98,7 @@ def test_a_transform_does_what_the_library_does_with_the_same_numbers(name, chan
     before, differ = planes(channels, classes), 0
     for seed in range(20):
         found = pipeline(planes(channels, classes), seed)
-        plain.set_random_seed(seed)
+        plain.set_random_seed(transform_seed(seed, "one"))
         expected = plain(**planes(channels, classes))
         for key in ("image", "mask"):
             assert found[key].dtype == np.uint8 and np.array_equal(found[key], expected[key])
@@ -154,6 +154,25 @@ def test_transforms_are_applied_in_the_order_in_which_they_are_written():
     second = Pipeline({"flip": flip, "crop": crop})({"image": image}, 0)["image"]
     assert np.array_equal(first, image[:, :16][:, ::-1])
     assert np.array_equal(second, image[:, ::-1][:, :16])
+
+
+def test_transforms_are_drawn_independently_of_each_other():
+    """Chi-square of two flips: all four combinations are equally likely."""
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    pipeline = Pipeline({"across": ours.HorizontalFlip(), "down": ours.VerticalFlip()})
+    counts = np.zeros((2, 2))
+    for seed in range(800):
+        found = pipeline({"image": image}, seed)["image"]
+        across = (found.argmin() % 4) == 3
+        counts[int(across), int(found.argmin() >= 8)] += 1
+    assert ((counts - 200) ** 2 / 200).sum() < 16.3  # 3 degrees of freedom, p = .001
+
+
+def test_dropping_a_transform_leaves_the_others_as_they_were():
+    flip, blur = ours.HorizontalFlip(), ours.GaussianBlur(kernel_size=[1, 1], p=1.0)
+    both, alone = Pipeline({"blur": blur, "flip": flip}), Pipeline({"flip": flip})
+    for seed in range(20):
+        assert np.array_equal(both(planes(), seed)["image"], alone(planes(), seed)["image"])
 
 
 def test_a_seed_decides_everything_and_an_empty_pipeline_changes_nothing():
