@@ -50,8 +50,8 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
         return (
             {},
             (
-                f"{len(scored)} finished trials are too few to tell which key matters; {MIN_TRIALS}"
-                " are the least."
+                f"Which key matters can be told from {MIN_TRIALS} finished trials on; this sweep"
+                f" has {len(scored)}."
             ),
         )
     if not drawn or len({trial.score for trial in scored}) == 1:
@@ -218,7 +218,7 @@ def _load_score_curve(trial: TrialResult) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
-    """Plot each trial as a line through its values and its score; None without scores or values.
+    """Plot each trial as a line through its values and its score; None below two such trials.
 
     Better trials have stronger lines.
     """
@@ -226,7 +226,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
         (trial for trial in trials if trial.score is not None), key=trial_sort_key, reverse=True
     )
     drawn = infer_distributions(scored)
-    if not scored or not drawn:
+    if len(scored) < 2 or not drawn:
         return None
     short = short_names(drawn)
 
