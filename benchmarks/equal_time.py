@@ -34,7 +34,8 @@ COMMON = (
     "datamodule.augmentation.transforms.blur=null",
     "module.optimizer.lr=1e-3",
     "module/scheduler=warmup_cosine",
-    "callbacks=[checkpoint,threshold_search/segmentation,ema,resources,report]",
+    "callbacks=[checkpoint,threshold_search/segmentation,resources,report]",
+    "extra=ema",
     "callbacks.ema.decay=0.98",
 )
 SMALL_FIRST = (

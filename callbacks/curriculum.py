@@ -53,7 +53,7 @@ def check_callbacks(trainer: Trainer) -> None:
             )
         if isinstance(callback, WeightAveraging):
             raise UserError(
-                "averaged weights know nothing of stages; take ema and swa out of callbacks=[...],"
+                "averaged weights know nothing of stages; take ema and swa out of extra=[...],"
                 " or train without a curriculum"
             )
 

@@ -18,7 +18,7 @@ class LoRAMergedExport(Callback):
     pixels; report.json has them as `normalization`.
 
     Example:
-        callbacks: {merged_weights: {path: "${paths.run}/checkpoints/merged.pt"}}
+        callbacks: {lora_export: {path: "${paths.run}/checkpoints/merged.pt"}}
 
     Args:
         path: Where to.
@@ -31,7 +31,7 @@ class LoRAMergedExport(Callback):
         """Write the file once, from the weights that were tested."""
         if not isinstance(pl_module.net, FrozenBackboneClassifier):
             raise UserError(
-                "callbacks.merged_weights needs an adapted network; take module/net=lora, or leave"
+                "callbacks.lora_export needs an adapted network; take module/net=lora, or leave"
                 " the callback out"
             )
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]

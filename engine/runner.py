@@ -247,7 +247,7 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
     if "fit" in cfg.do and cfg.average_checkpoints > 1 and kept != cfg.average_checkpoints:
         mend = (
-            "take callbacks=[...,top_checkpoints]"
+            "take extra=top_checkpoints"
             f" callbacks.top_checkpoints.save_top_k={cfg.average_checkpoints}"
         )
         raise UserError(

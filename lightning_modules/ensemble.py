@@ -72,7 +72,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     if len(found) != number:
         mend = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
         mend += (
-            "train with callbacks=[...,top_checkpoints]"
+            "train with extra=top_checkpoints"
             f" callbacks.top_checkpoints.save_top_k={number}"
         )
         raise UserError(

@@ -22,11 +22,12 @@ from tests.conftest import SMALL_PNX, refused
 
 CALLBACKS = (
     "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,finite_loss,predictions,"
-    "top_checkpoints,report]"
+    "report]"
 )
 WORDS = [
     *SMALL_PNX[:-1],
     CALLBACKS,
+    "extra=top_checkpoints",
     # another size than image_size
     "callbacks.curriculum.stages=[{epochs:3,lr:3e-3,image_size:96,positive_fraction:0.7}]",
     "callbacks.threshold_search={top:null,bottom:[0.05,0.95],min_area:[0.0,0.01],lesions_only:true}",

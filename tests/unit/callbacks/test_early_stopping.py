@@ -34,9 +34,9 @@ def test_a_run_that_had_stopped_early_stays_so_when_it_is_resumed(cli, export, t
 
 def test_the_loss_of_averaged_weights_is_weighed_as_that_of_the_others(cli, thorax, tmp_path):
     """An average is kept of every buffer; the weights of classes were one."""
-    ema = (
+    callbacks = (
         "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,interrupt,"
-        "finite_loss,resources,report,ema]"
+        "finite_loss,resources,report]"
     )
     words = [
         *[word for word in WORDS if not word.startswith("callbacks=")],
@@ -44,7 +44,12 @@ def test_the_loss_of_averaged_weights_is_weighed_as_that_of_the_others(cli, thor
         "trainer.max_epochs=1",
     ]
     code, said = cli(
-        *words, ema, "callbacks.ema.decay=0.0", "module.optimizer.lr=1e-12", folder=tmp_path / "ema"
+        *words,
+        callbacks,
+        "extra=ema",
+        "callbacks.ema.decay=0.0",
+        "module.optimizer.lr=1e-12",
+        folder=tmp_path / "ema",
     )
     assert code == 0, said
     code, said = cli(*words, WORDS[-1], "module.optimizer.lr=1e-12", folder=tmp_path / "plain")
