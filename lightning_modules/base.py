@@ -14,7 +14,6 @@ from torchmetrics import MeanMetric
 from typing_extensions import TypedDict
 
 from datamodules.arguments import (
-    FiniteFloat,
     Names,
     NonNegativeFloat,
     PositiveFloat,
@@ -79,14 +78,14 @@ class SupervisedModule(LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
         monitor: MonitorConfig | None = None,
-        mean: Sequence[FiniteFloat] | Literal["auto"] | None = None,
+        mean: Sequence[float] | Literal["auto"] | None = None,
         std: Sequence[PositiveFloat] | Literal["auto"] | None = None,
-        scratch_normalization: Mapping[str, Sequence[FiniteFloat]] | None = None,
+        scratch_normalization: Mapping[str, Sequence[float]] | None = None,
         gamma: PositiveFloat = 1.0,
         channels_last: bool = True,
         compile: bool = False,
         encoder_lr_mult: NonNegativeFloat = 1.0,
-        layer_decay: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0,
+        layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         auxiliary_weight: NonNegativeFloat = 0.4,
     ) -> None:
         super().__init__()
