@@ -357,7 +357,7 @@ class Curriculum(Callback):
         metrics = metrics if self._validated == epoch else {}
         saved = not trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.progress.update_best(
-            epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics
+            epoch, metrics.get(monitor.name) if saved else None, monitor.mode, metrics
         ):
             trainer.save_checkpoint(self._checkpoint_folder / self.progress.file, weights_only=True)
         self.progress.maybe_advance(epoch, self.stages)

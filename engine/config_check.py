@@ -124,6 +124,7 @@ LIGHT_MODULES = (
     "datamodules.image_size",
     "datamodules.sampling.config",
     "evaluation.rule_search",
+    "lightning_modules.module_config",
     "lightning_modules.networks.lora_config",
     "pathlib",
     "pydantic",

@@ -164,7 +164,7 @@ def plateau(
     patience: NonNegativeInt = 5,
 ) -> dict[str, Any]:
     """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
-    mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
+    mode: Literal["min", "max"] = "max" if monitor.mode == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     # once an epoch, but counted in steps: Lightning then steps it before it writes the epoch's
     # checkpoint, not after
@@ -172,7 +172,7 @@ def plateau(
         "interval": "step",
         "frequency": batches_per_epoch(trainer, span.start if span else None),
     }
-    return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
+    return {"scheduler": scheduler, "monitor": monitor.name, "strict": False, **counted}
 
 
 @validated

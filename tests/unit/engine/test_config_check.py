@@ -132,6 +132,12 @@ def test_what_other_libraries_take_is_left_to_them():
             ["datamodule.sampling={positive_fraction: 0.5, oversample_positives: 2.0}"],
             "take oversample_positives=1.0 with it",
         ),
+        (["monitor.mode=maxx"], "monitor.mode=maxx is not allowed"),
+        (["+monitor.mod=max"], "monitor.mod is not a key of MonitorConfig; did you mean mode?"),
+        (
+            ["module.scratch_normalization.std=[0]"],
+            "module.scratch_normalization.std=[0] is not allowed; it must be a list of numbers",
+        ),
         (["image_size=50"], "image_size=50 is not a multiple of 32"),
         (
             ["experiment=curriculum_pnx", "callbacks.curriculum.stages.1.lr=-1"],

@@ -36,6 +36,7 @@ LIGHT = [
     "hydra_plugins.medical_lightning.process_launcher",
     "lightning_modules.instantiation",
     "lightning_modules.launch_environment",
+    "lightning_modules.module_config",
     "lightning_modules.networks.lora_config",
     "reporting.commands",
     "reporting.comparison",
