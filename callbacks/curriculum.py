@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.curriculum_stage import StageConfig, parse_stages
+from callbacks.curriculum_stage import StageConfig, Stages, check_total_epochs
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
@@ -254,8 +254,9 @@ class Curriculum(Callback):
         run_dir: The run folder.
     """
 
-    def __init__(self, stages: Any, epochs: int, run_dir: FilePath) -> None:
-        self.stages = parse_stages(stages, epochs)
+    def __init__(self, stages: Stages, epochs: int, run_dir: FilePath) -> None:
+        check_total_epochs(stages, epochs)
+        self.stages = stages
         self.run_dir = Path(run_dir)
         self.progress = CurriculumState()
         self._trainer: Trainer | None = None  # in a fit
@@ -356,7 +357,7 @@ class Curriculum(Callback):
         metrics = metrics if self._validated == epoch else {}
         saved = not trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.progress.update_best(
-            epoch, metrics.get(monitor["name"]) if saved else None, monitor["mode"], metrics
+            epoch, metrics.get(monitor.name) if saved else None, monitor.mode, metrics
         ):
             trainer.save_checkpoint(self._checkpoint_folder / self.progress.file, weights_only=True)
         self.progress.maybe_advance(epoch, self.stages)

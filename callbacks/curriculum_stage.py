@@ -4,25 +4,24 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
 from datamodules.arguments import (
     AllowedValues,
-    ArgumentError,
     Fraction,
+    FromMapping,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     check_partial,
-    validated,
+    config_dataclass,
 )
 from datamodules.errors import UserError
-from datamodules.image_size import ImageSize, ImageSizeLike
-from datamodules.manifest.validation import check_image_size
-from datamodules.sampling.config import EpochConfig, check_strata_weights
+from datamodules.image_size import ImageSize, NetworkInputSize
+from datamodules.sampling.config import EpochConfig, StrataWeights
 
 
 def _parse_range(change: Mapping[str, float]) -> Mapping[str, float]:
@@ -36,8 +35,7 @@ FromTo = Annotated[
 ]
 
 
-@validated
-@dataclass(frozen=True)
+@config_dataclass
 class StageConfig:
     """Settings of some epochs; what is None stays as the experiment has it.
 
@@ -57,10 +55,10 @@ class StageConfig:
 
     epochs: PositiveInt
     lr: PositiveFloat | None = None
-    image_size: ImageSizeLike | None = None
+    image_size: NetworkInputSize | None = None
     batch_size: PositiveInt | None = None
     positive_fraction: Fraction | FromTo | None = None
-    strata_weights: Mapping[str, NonNegativeFloat] | None = None
+    strata_weights: StrataWeights | None = None
     scheduler: Callable[..., Any] | None = None
     loss_weights: Mapping[str, NonNegativeFloat] | None = None
     freeze_encoder: bool = False
@@ -112,49 +110,26 @@ class StageConfig:
         }
 
 
-def parse_stages(wanted: Sequence[Mapping[str, Any]], epochs: int) -> list[StageConfig]:
-    """Make and check the stages of the configuration.
+Stages = Annotated[
+    Sequence[Annotated[StageConfig, FromMapping()]],
+    AllowedValues("a list of stages, such as [{epochs: 10, lr: 1e-3}]"),
+]
+
+
+def check_total_epochs(stages: Sequence[StageConfig], epochs: int) -> None:
+    """Refuse stages that do not add up to the fit.
 
     Args:
-        wanted: One mapping a stage.
-        epochs: Those of the whole fit, which the stages must add up to.
+        stages: All of them.
+        epochs: Epochs of the whole fit.
 
     Raises:
-        UserError: an unknown key, a value that cannot be, or other epochs than the fit's.
+        UserError: Names the number of epochs to set.
     """
-    known = [field.name for field in fields(StageConfig)]
-    if not isinstance(wanted, Sequence) or not all(isinstance(stage, Mapping) for stage in wanted):
-        raise UserError(
-            f"callbacks.curriculum.stages={wanted} is no list of stages; write [{{epochs: 10, lr:"
-            " 1e-3}, ...]"
-        )
-    for number, stage in enumerate(wanted):
-        where = f"callbacks.curriculum.stages[{number}]"
-        unknown = [key for key in stage if key not in known]
-        if unknown:
-            raise UserError(
-                f"{where} has the key {unknown[0]}, which no stage knows; the keys are"
-                f" {', '.join(known)}"
-            )
-    stages = [_parse_stage(number, stage) for number, stage in enumerate(wanted)]
     total = sum(stage.epochs for stage in stages)
-    if not wanted or total != epochs:
+    if not stages or total != epochs:
         said = " + ".join(str(stage.epochs) for stage in stages)
         raise UserError(
             f"the curriculum's stages have {said or 0} = {total} epochs, but"
             f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
         )
-    return stages
-
-
-def _parse_stage(number: int, wanted: Mapping[str, Any]) -> StageConfig:
-    """One stage, made and checked; an error names its place in the list."""
-    try:
-        stage = StageConfig(**wanted)
-    except ArgumentError as error:
-        raise error.nested_in("stages", number) from error
-    where = f"callbacks.curriculum.stages[{number}]"
-    if stage.image_size is not None:
-        check_image_size(stage.image_size, f"{where}.image_size")
-    check_strata_weights(stage.strata_weights, where)
-    return stage

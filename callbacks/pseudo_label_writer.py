@@ -141,13 +141,11 @@ class PseudoLabelWriter(StageTimer):
         self.heat_maps, self.target_class, self._image_limit = (
             heat_maps,
             target_class,
-            PerSplitLimit(max_images, f"{CONFIG_KEY}.max_images"),
+            PerSplitLimit(max_images),
         )
         self.localization = localization or NullScorer()
         self.pipeline = PseudoLabelPipeline(heat_maps, boxes, segmenter, quality, self.timer)
-        self.overlay_writer = OverlayWriter(
-            self.folder, heat_maps, PerSplitLimit(overlays, f"{CONFIG_KEY}.overlays")
-        )
+        self.overlay_writer = OverlayWriter(self.folder, heat_maps, PerSplitLimit(overlays))
         self._stack, self._report_fields = ExitStack(), dict[str, Any]()
         self._section: Section | None = None
 

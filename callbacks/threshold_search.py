@@ -20,7 +20,7 @@ from datamodules.errors import UserError
 from evaluation import rule_search
 from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
-from evaluation.rule_search import fit_temperature
+from evaluation.rule_search import BoundedMetric, LowerBound, Objective, fit_temperature
 from lightning_modules.base import EvaluatedModule
 
 CONFIG_KEY = {
@@ -180,8 +180,8 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
     def __init__(
         self,
         run_dir: FilePath,
-        objective: str = "f1",
-        min_metrics: Mapping[str, Fraction | None] | None = None,
+        objective: Objective = "f1",
+        min_metrics: Mapping[BoundedMetric, LowerBound | None] | None = None,
         threshold_range: FractionRange = (0.0, 1.0),
         temperature: bool = False,
     ) -> None:
@@ -189,7 +189,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         self.path = Path(run_dir) / SELECTED_FILE
         bounds = {name: least for name, least in (min_metrics or {}).items() if least is not None}
         self.demand = rule_search.ThresholdObjective(
-            objective, bounds, (float(threshold_range[0]), float(threshold_range[1]))
+            objective=objective, min_metrics=bounds, threshold_range=threshold_range
         )
         self.temperature = temperature
         self._missed: str | None = None

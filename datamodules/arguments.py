@@ -1,27 +1,44 @@
 """Checks of constructor arguments against their annotations; an error says what is allowed.
 
-`validated` enforces `Literal`s and bounds with pydantic in strict mode: `true` is not 1, `off` is
-not false, NaN is not a number. An error names the configuration key where it is known.
+`validated` enforces the annotations of a function or a constructor, `config_dataclass` those of a
+nested mapping of the configuration, with pydantic in strict mode: `true` is not 1, `off` is not
+false, infinity and NaN are no numbers. NumPy's floats are taken as numbers, and so are its whole
+numbers where a fraction is allowed too; as whole numbers they are refused, because the
+configuration never holds them. An error names the configuration key where it is known.
 """
 
 import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from datamodules.errors import UserError
 
 Target = TypeVar("Target", bound=Callable[..., Any])
+Config = TypeVar("Config")
 
-VALIDATION_CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
+VALIDATION_CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
@@ -55,10 +72,10 @@ def _odd(value: int) -> int:
     return value
 
 
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+FiniteFloat = float  # VALIDATION_CONFIG refuses infinity and NaN
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Channels = Literal[1, 3]
@@ -90,8 +107,11 @@ OddRange = Annotated[
 Names = Annotated[Sequence[str], Field(min_length=1), AllowedValues("a list of names")]
 
 
-class ArgumentError(UserError):
+class ArgumentError(UserError, ValueError):
     """An argument of a constructor that its annotation does not allow.
+
+    It is a ValueError, so that pydantic takes it from a validator or a `__post_init__`, which need
+    not know under which key their value stands: `ArgumentError("", (), "=7 is no power of two")`.
 
     Args:
         owner: Name of the class or function.
@@ -114,10 +134,6 @@ class ArgumentError(UserError):
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path]
         return f"{where or ''}{''.join(parts)}".removeprefix(".")
 
-    def nested_in(self, *outer: str | int) -> "ArgumentError":
-        """Return the same error for an argument nested below `outer`, such as `stages`, 0."""
-        return ArgumentError(self.owner, (*outer, *self.path), self.problem)
-
     def with_key(self, key: str) -> "ArgumentError":
         """Return the same error with a configuration key in place of the argument's name."""
         return ArgumentError(self.owner, (key,), self.problem, "")
@@ -137,9 +153,51 @@ def validated(target: Target) -> Target:
         argument is not allowed.
     """
     if isinstance(target, type):
-        target.__init__ = _raise_argument_errors(target.__init__, target.__name__)  # type: ignore[misc]
+        target.__init__ = _enforce_annotations(target.__init__, target.__name__)  # type: ignore[misc]
         return target
-    return _raise_argument_errors(target, target.__name__)  # type: ignore[return-value]
+    return _enforce_annotations(target, target.__name__)  # type: ignore[return-value]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
+def config_dataclass(cls: type[Config]) -> type[Config]:
+    """Make a frozen, keyword-only dataclass of a nested mapping of the configuration.
+
+    The fields are the keys of the mapping; an unknown one is refused. A base class needs the
+    decorator too. Bounds that concern several keys stand in a `__post_init__`, which raises
+    `ArgumentError` with the key in its path.
+
+    Example:
+        @config_dataclass
+        class StageConfig:
+            epochs: PositiveInt
+            lr: PositiveFloat | None = None
+    """
+    made: Any = pydantic_dataclass(
+        frozen=True, kw_only=True, config=ConfigDict(**VALIDATION_CONFIG, extra="forbid")
+    )(cls)
+    made.__init__ = _raise_argument_errors(made.__init__, made, made.__name__)
+    return made
+
+
+@dataclass(frozen=True)
+class FromMapping:
+    """Makes a `config_dataclass` of the mapping that a user writes in its place.
+
+    Example:
+        def __init__(self, stages: Sequence[Annotated[StageConfig, FromMapping()]]) -> None: ...
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """Return the schema of pydantic for the annotated class."""
+
+        def make(value: Any) -> Any:
+            if isinstance(value, source):
+                return value
+            if not isinstance(value, Mapping):
+                raise ValueError("it is no mapping")
+            return source(**{str(key): item for key, item in value.items()})
+
+        return core_schema.no_info_plain_validator_function(make)
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
@@ -156,10 +214,9 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     try:
         TypeAdapter(annotation, config=VALIDATION_CONFIG).validate_python(value)
     except ValidationError as error:
-        path, value, annotation = _find_wrong_item(value, annotation, error.errors()[0]["loc"])
-        raise ArgumentError(
-            "", [*key.split("."), *path], _describe_problem(value, annotation), ""
-        ) from error
+        first: Any = error.errors()[0]
+        path, problem = _explain(first, value, annotation, first["loc"])
+        raise ArgumentError("", [*key.split("."), *path], problem, "") from error
 
 
 def check_partial(argument: str, call: Any) -> None:
@@ -193,52 +250,65 @@ def check_partial(argument: str, call: Any) -> None:
             ) from error
 
 
-def _raise_argument_errors(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+def _enforce_annotations(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
     check = validate_call(config=VALIDATION_CONFIG)(function)
-    title = getattr(function, "__name__", owner)
+    return _raise_argument_errors(check, function, owner)
 
-    @wraps(function)
+
+def _raise_argument_errors(
+    check: Callable[..., Any], target: Callable[..., Any], owner: str
+) -> Callable[..., Any]:
+    """Wrap a call that pydantic checks, so that it raises `ArgumentError`.
+
+    Args:
+        check: What is called.
+        target: The function or dataclass that has the annotations.
+        owner: Its name in the sentence.
+    """
+
+    @wraps(check)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return check(*args, **kwargs)
         except ValidationError as error:
-            if error.title.split(".")[-1] != title:
+            if error.title.split(".")[-1] != target.__name__:
                 raise  # of another library that the function calls
-            raise _to_argument_error(error, function, owner, args, kwargs) from None
+            raise _to_argument_error(error, target, owner, args, kwargs) from None
 
     return call
 
 
 def _to_argument_error(
     error: ValidationError,
-    function: Callable[..., Any],
+    target: Callable[..., Any],
     owner: str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> ArgumentError:
     problems = error.errors()
-    first = next(
+    first: Any = next(
         (problem for problem in problems if "missing" not in problem["type"]), problems[0]
     )  # a wrong value says more than a missing one
-    place, kind = first["loc"][0], first["type"]
-    names = list(inspect.signature(function).parameters)
-    name = names[place] if isinstance(place, int) and place < len(names) else str(place)
-    if kind in (
-        "missing_argument",
-        "missing_positional_only_argument",
-        "missing_keyword_only_argument",
-    ):
+    kind, location = first["type"], first["loc"]
+    if not location:  # of a `__post_init__`
+        path, problem = _explain(first, kwargs, Any, ())
+        return ArgumentError(owner, path, problem)
+    place = location[0]
+    names = [name for name in inspect.signature(target).parameters if name != "self"]
+    positional = names if isinstance(target, type) else list(inspect.signature(target).parameters)
+    name = positional[place] if isinstance(place, int) and place < len(positional) else str(place)
+    if kind.startswith("missing"):
         return ArgumentError(owner, (name,), " is missing; set it")
+    if kind == "unexpected_positional_argument" and name in names:
+        return ArgumentError(owner, (name,), f" must be given by its name: {name}=...")
     if kind in (
         "unexpected_keyword_argument",
         "unexpected_positional_argument",
         "multiple_argument_values",
     ):
-        known = [known for known in names if known != "self"]
-        near = get_close_matches(name, known, n=1)
-        said = f"did you mean {near[0]}?" if near else f"the arguments are {', '.join(known)}"
-        return ArgumentError(owner, (name,), f" is not an argument of {owner}; {said}")
-    hints = get_type_hints(function, include_extras=True)
+        noun = "key" if isinstance(target, type) else "argument"
+        return ArgumentError(owner, (name,), describe_unknown(name, noun, owner, names))
+    hints = get_type_hints(target, include_extras=True)
     value = (
         kwargs[name]
         if name in kwargs
@@ -246,8 +316,39 @@ def _to_argument_error(
         if isinstance(place, int)
         else first["input"]
     )
-    path, value, annotation = _find_wrong_item(value, hints.get(name, Any), first["loc"][1:])
-    return ArgumentError(owner, [name, *path], _describe_problem(value, annotation))
+    path, problem = _explain(first, value, hints.get(name, Any), location[1:])
+    return ArgumentError(owner, [name, *path], problem)
+
+
+def describe_unknown(name: str, noun: str, owner: str, known: Sequence[str]) -> str:
+    """Say that something has no such key or argument, and which it has instead."""
+    near = get_close_matches(name, known, n=1)
+    said = f"did you mean {near[0]}?" if near else f"the {noun}s are {', '.join(known)}"
+    return f" is not {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {owner}; {said}"
+
+
+def _explain(
+    problem: Mapping[str, Any], value: Any, annotation: Any, location: Sequence[str | int]
+) -> tuple[list[str | int], str]:
+    """Say what is wrong with a value.
+
+    Args:
+        problem: One of pydantic's errors.
+        value: The argument.
+        annotation: What it should be.
+        location: Where in the argument pydantic found the problem.
+
+    Returns:
+        The keys below the argument, and the end of the sentence.
+    """
+    inner = problem.get("ctx", {}).get("error")
+    if isinstance(inner, ArgumentError):
+        return [*location, *inner.path], inner.problem
+    path, value, annotation = _find_wrong_item(value, annotation, location)
+    if location[len(path) + 1 :] == ("[key]",) and isinstance(value, Mapping):
+        keys = describe_annotation(get_args(_find_mapping(annotation))[0])
+        return [*path, str(location[-2])], f" is not a key of it; the keys are {keys}"
+    return [*path], _describe_problem(value, annotation)
 
 
 def _find_wrong_item(
@@ -261,27 +362,26 @@ def _find_wrong_item(
         The keys below the argument, the wrong value, and what it should be.
     """
     path: list[str] = []
-    for key in location:
-        inner = _mapping_value_type(annotation)
-        if inner is None or not isinstance(value, Mapping) or key not in value:
+    for number, key in enumerate(location):
+        mapping = _find_mapping(annotation)
+        of_key = location[number + 1 :] == ("[key]",)
+        if mapping is None or of_key or not isinstance(value, Mapping) or key not in value:
             break
-        path, value, annotation = [*path, str(key)], value[key], inner
+        path, value, annotation = [*path, str(key)], value[key], get_args(mapping)[1]
     return path, value, annotation
 
 
-def _mapping_value_type(annotation: Any) -> Any:
-    """Return the value annotation of a mapping; None unless it is a plain or optional mapping."""
-    parts = (
-        [part for part in get_args(annotation) if part is not type(None)]
-        if get_origin(annotation) in (Union, types.UnionType)
-        else [annotation]
-    )
-    mappings = [
-        part
-        for part in parts
-        if isinstance(get_origin(part), type) and issubclass(get_origin(part), Mapping)
-    ]
-    return get_args(mappings[0])[1] if len(parts) == len(mappings) == 1 else None
+def _find_mapping(annotation: Any) -> Any:
+    """Return the annotation of a mapping within `Annotated` or `| None`; else None."""
+    if get_origin(annotation) is Annotated:
+        base, *about = get_args(annotation)
+        described = any(isinstance(part, AllowedValues) for part in about)
+        return None if described else _find_mapping(base)
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return _find_mapping(parts[0]) if len(parts) == 1 else None
+    origin = get_origin(annotation)
+    return annotation if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
 def _describe_problem(value: Any, annotation: Any) -> str:
@@ -302,7 +402,9 @@ def describe_annotation(annotation: Any) -> str:
     """Say in words what an annotation allows: `a number from 0 to 1, or null`."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
-        said = next((part for part in about if isinstance(part, AllowedValues)), None)
+        said = next((str(part) for part in about if isinstance(part, AllowedValues)), None)
+        if is_dataclass(base) and any(isinstance(part, FromMapping) for part in about):
+            said = said or f"a mapping of {', '.join(each.name for each in fields(base))}"
         return said or describe_annotation(base) + _describe_bounds(about)
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [

@@ -27,7 +27,7 @@ from datamodules.arguments import (
 from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
 from datamodules.formats.image_cache import ImageCache
-from datamodules.image_size import ImageSize, ImageSizeLike
+from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
@@ -37,7 +37,6 @@ from datamodules.manifest.validation import (
     CleaningReport,
     check_cache_size,
     check_folds,
-    check_image_size,
     check_images,
     check_splits,
 )
@@ -310,7 +309,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self,
         root: FilePath,
         cache_dir: FilePath,
-        image_size: ImageSizeLike,
+        image_size: NetworkInputSize,
         evaluation_size: PositiveInt | Literal["native"] = "native",
         cache_size: ImageSizeLike | None = None,
         batch_size: PositiveInt = 16,
@@ -337,7 +336,6 @@ class ManifestDataModule(ServingDataModule, ABC):
         super().__init__()
         check_partial("phantom", phantom)
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
-        check_image_size(image_size, "image_size")
         self.image_size = ImageSize.from_config(image_size)
         self._cache_size_follows_image_size = cache_size is None
         self.cache_size = (

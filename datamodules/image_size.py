@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from datamodules.arguments import AllowedValues
+from datamodules.arguments import AllowedValues, ArgumentError, format_config_value
 
 ImageSizeLike = Annotated[  # of a canvas, as a user writes it
     int | Sequence[int],
@@ -16,6 +16,25 @@ ImageSizeLike = Annotated[  # of a canvas, as a user writes it
         "the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
     ),
 ]
+
+
+def _check_halvings(size: int | Sequence[int]) -> int | Sequence[int]:
+    """Refuse sides that the networks cannot halve five times, and more sides than two."""
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(sides) not in (1, 2):
+        raise ValueError("an image has two sides")
+    if any(side % 32 or side <= 0 for side in sides):
+        nearest = [max(32, round(side / 32) * 32) for side in sides]
+        raise ArgumentError(
+            "",
+            (),
+            f"={format_config_value(size)} is not a multiple of 32, which the networks need; try"
+            f" {format_config_value(nearest[0] if isinstance(size, int) else nearest)}",
+        )
+    return size
+
+
+NetworkInputSize = Annotated[ImageSizeLike, AfterValidator(_check_halvings)]
 
 
 class ImageSize(NamedTuple):

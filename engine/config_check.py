@@ -2,13 +2,15 @@
 
 The keys at its root and of Lightning's Trainer are checked against the tables below, those of our
 own classes against the annotations of their constructors. These are read from the source, because
-importing a module of ours imports torch; the constructors check them again.
+importing a module of ours imports torch; the constructors check them again. Nested mappings that
+are a `config_dataclass` of a light module are made, so that bounds between keys are checked too.
 """
 
 import ast
 import builtins
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +28,7 @@ from datamodules.arguments import (
     NonNegativeInt,
     PositiveInt,
     check_value,
+    describe_unknown,
 )
 from lightning_modules.instantiation import user_key
 
@@ -116,12 +119,18 @@ def check_keys(cfg: DictConfig) -> None:
 ROOT_FOLDER = Path(__file__).parents[1]
 # Modules that annotations may be taken from, because they import nothing heavy.
 LIGHT_MODULES = (
+    "callbacks.curriculum_stage",
     "collections.abc",
     "datamodules.arguments",
     "datamodules.image_size",
+    "datamodules.sampling.config",
+    "evaluation.rule_search",
+    "lightning_modules.module_config",
+    "lightning_modules.networks.lora_config",
     "pathlib",
     "pydantic",
     "typing",
+    "weak_supervision.quality",
 )
 
 
@@ -138,7 +147,7 @@ class _Names(Mapping[str, Any]):
     """
 
     def __init__(self, module: str, tree: ast.Module) -> None:
-        self._module = module
+        self.module = module
         self._imports = {
             alias.asname or alias.name: (node.module, alias.name)
             for node in tree.body
@@ -155,6 +164,8 @@ class _Names(Mapping[str, Any]):
         self._builtins = vars(builtins)
 
     def __getitem__(self, name: str) -> Any:
+        if self.module in LIGHT_MODULES and name not in self._builtins:
+            return getattr(importlib.import_module(self.module), name)
         if name in self._imports:
             module, original = self._imports[name]
             if module not in LIGHT_MODULES:
@@ -183,44 +194,55 @@ class _Names(Mapping[str, Any]):
 
     def qualified(self, name: str) -> str:
         """Return the dotted path of a class that this module imports or defines."""
-        module, original = self._imports.get(name, (self._module, name))
+        module, original = self._imports.get(name, (self.module, name))
         return f"{module}.{original}"
 
 
-def read_annotations(target: str, enforced: bool = False) -> dict[str, Any]:
+def read_annotations(target: str) -> dict[str, Any]:
     """Read what a function or constructor of ours takes, without importing it.
 
     Args:
         target: Dotted path, as in `_target_`.
-        enforced: Count the arguments of a class that is not marked `validated`, as where it is the
-            base of a dataclass that is.
 
     Returns:
-        Argument -> annotation, of what `validated` enforces and light modules can tell; empty for
-        the targets of other libraries.
+        Argument -> annotation, of what `validated` or `config_dataclass` enforces and light modules
+        can tell; empty for the targets of other libraries.
     """
     source = _find_definition(*target.rpartition(".")[::2])
     if source is None:
         return {}
     definition, names = source
-    enforced = enforced or any(
-        isinstance(mark, ast.Name) and mark.id == "validated" for mark in definition.decorator_list
-    )
     own = dict(_iter_arguments(definition))
     found: dict[str, Any] = {}
     if isinstance(definition, ast.ClassDef):
-        merged = enforced and _constructor(definition) is None
         for base in definition.bases:
             if isinstance(base, ast.Name):
-                inherited = read_annotations(names.qualified(base.id), merged)
+                inherited = read_annotations(names.qualified(base.id))
                 found |= {name: value for name, value in inherited.items() if name not in own}
-    if not enforced:
+    if not _has_decorator(definition, "validated", "config_dataclass"):
         return found
     return found | {
         argument: annotation
         for argument, node in own.items()
         if (annotation := _try_evaluate(names, node)) is not None
     }
+
+
+def _has_decorator(definition: ast.ClassDef | ast.FunctionDef, *names: str) -> bool:
+    return any(
+        isinstance(mark, ast.Name) and mark.id in names for mark in definition.decorator_list
+    )
+
+
+def read_config_keys(target: str) -> list[str]:
+    """Read the keys of a `config_dataclass`, without importing it; empty for anything else."""
+    source = _find_definition(*target.rpartition(".")[::2])
+    if source is None or not _has_decorator(source[0], "config_dataclass"):
+        return []
+    definition, names = source
+    bases = [base.id for base in getattr(definition, "bases", ()) if isinstance(base, ast.Name)]
+    inherited = [key for base in bases for key in read_config_keys(names.qualified(base))]
+    return [*inherited, *(name for name, _ in _iter_arguments(definition))]
 
 
 def _try_evaluate(names: _Names, node: ast.expr) -> Any:
@@ -314,27 +336,73 @@ def check_arguments(part: Any) -> None:
         return
     target = str(part.get("_target_", ""))
     _check_target(part, target)
-    annotations = read_annotations(target)
+    annotations, known, values = read_annotations(target), read_config_keys(target), {}
     for name in part:
         if OmegaConf.is_missing(part, name):
             continue
         try:
             value = part[name]
             check_arguments(value)
-            if OmegaConf.is_config(value) and name in annotations:
+            if OmegaConf.is_config(value) and (name in annotations or known):
                 value = OmegaConf.to_container(value, resolve=True)
         except OmegaConfBaseException:  # such as an interpolation that only a run can resolve
             continue
-        if name in annotations and not _makes_objects(value):
-            try:
-                check_value(name, value, annotations[name])
-            except ArgumentError as error:
-                place = part._get_full_key(name).rpartition(".")[0]
-                raise error.with_key(user_key(part, place, error.key())) from error
+        values[str(name)] = value
+        if name in annotations and not _makes_object(value):
+            with _naming_user_keys(part):
+                check_value(str(name), _without_objects(value), annotations[name])
+    if known:
+        with _naming_user_keys(part):
+            _check_config(target, known, values, complete=len(values) == len(part))
 
 
-def _makes_objects(value: Any) -> bool:
-    """Return whether a value holds a `_target_`, so that the argument becomes something else."""
+def _check_config(
+    target: str, known: Sequence[str], values: Mapping[str, Any], complete: bool
+) -> None:
+    """Refuse unknown keys of a `config_dataclass`; make it if all values and a light module allow.
+
+    Args:
+        target: Dotted path of the class.
+        known: Its keys.
+        values: Those of the configuration that could be resolved.
+        complete: All could.
+    """
+    name = target.rpartition(".")[2]
+    given = {key: value for key, value in values.items() if not key.startswith("_")}
+    for key in given:
+        if key not in known:
+            raise ArgumentError(name, (key,), describe_unknown(key, "key", name, known))
+    definition, names = _find_definition(*target.rpartition(".")[::2]) or (None, None)
+    if definition is None or names is None or names.module not in LIGHT_MODULES:
+        return
+    if complete and not any(map(_makes_object, given.values())):
+        getattr(importlib.import_module(names.module), definition.name)(**given)
+
+
+@contextmanager
+def _naming_user_keys(part: DictConfig) -> Iterator[None]:
+    """Name the key as the user writes it in errors about the arguments of a part."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise error.with_key(user_key(part, part._get_full_key(None), error.key())) from error
+
+
+def _makes_object(value: Any) -> bool:
+    """Return whether a value becomes something else, because it has a `_target_`."""
+    if isinstance(value, list):
+        return any(map(_makes_object, value))
+    return isinstance(value, Mapping) and (
+        "_target_" in value or (bool(value) and all(map(_makes_object, value.values())))
+    )
+
+
+def _without_objects(value: Any) -> Any:
+    """Leave out of mappings what becomes something else, such as the scheduler of a stage."""
+    if isinstance(value, list):
+        return [_without_objects(item) for item in value]
     if isinstance(value, Mapping):
-        return "_target_" in value or any(map(_makes_objects, value.values()))
-    return isinstance(value, list) and any(map(_makes_objects, value))
+        return {
+            key: _without_objects(item) for key, item in value.items() if not _makes_object(item)
+        }
+    return value

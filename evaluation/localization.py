@@ -11,12 +11,11 @@ from scipy import ndimage
 from torchvision.ops import box_iou
 
 from datamodules.arguments import (
-    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    validated,
+    config_dataclass,
 )
 from datamodules.loading.letterbox import Letterbox
 from evaluation.bootstrap import (
@@ -483,8 +482,7 @@ def froc_curve(events: FROCEvents, n_lesions: np.ndarray, weights: np.ndarray) -
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 
-@validated
-@dataclass(frozen=True)
+@config_dataclass
 class LocalizationConfig:
     """Rules of localization scoring, which are the same for all methods that are compared.
 
@@ -509,7 +507,7 @@ class LocalizationConfig:
     """
 
     tolerance: NonNegativeFloat = 0.0
-    iou: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.1
+    iou: Annotated[float, Field(gt=0, le=1)] = 0.1
     max_boxes: PositiveInt = 5
     rates: Annotated[Sequence[PositiveFloat], Field(min_length=1)] = FROC_RATES
     froc_auc_limit: PositiveFloat = 1.0

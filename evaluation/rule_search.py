@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from datamodules.errors import UserError
+from datamodules.arguments import ArgumentError, FractionRange, config_dataclass
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import HALF_BIN, N_BINS, bin_of
 from evaluation.metrics.segmentation import dice, empty_dice, image_chunks, pixel_counts
@@ -36,8 +38,6 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> f
     )
 
 
-OBJECTIVES = ("f1", "youden", "accuracy", "sensitivity", "specificity")
-THRESHOLD_METRICS = ("sensitivity", "specificity", "precision")
 OBJECTIVE_HINTS = {  # names that other repositories use
     "sens_atleast": "take specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
     "spec_atleast": "take sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
@@ -45,7 +45,22 @@ OBJECTIVE_HINTS = {  # names that other repositories use
 CLASSIFICATION_TIE = 1e-9
 
 
-@dataclass(frozen=True)
+def _explain_foreign_name(objective: Any) -> Any:
+    """Refuse a name that other repositories use, and say what it is called here."""
+    if isinstance(objective, str) and objective in OBJECTIVE_HINTS:
+        raise ArgumentError("", (), f"={objective} is unknown; {OBJECTIVE_HINTS[objective]}")
+    return objective
+
+
+Objective = Annotated[
+    Literal["f1", "youden", "accuracy", "sensitivity", "specificity"],
+    BeforeValidator(_explain_foreign_name),
+]
+BoundedMetric = Literal["sensitivity", "specificity", "precision"]
+LowerBound = Annotated[float, Field(gt=0, le=1)]
+
+
+@config_dataclass
 class ThresholdObjective:
     """Demand on a threshold: the objective to maximise, and bounds to keep.
 
@@ -56,37 +71,27 @@ class ThresholdObjective:
         threshold_range: Smallest and largest threshold that may be taken.
     """
 
-    objective: str
-    min_metrics: Mapping[str, float]
-    threshold_range: tuple[float, float]
+    objective: Objective
+    min_metrics: Mapping[BoundedMetric, LowerBound]
+    threshold_range: FractionRange
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            told = OBJECTIVE_HINTS.get(self.objective, f"take {', '.join(OBJECTIVES)}")
-            raise UserError(
-                f"callbacks.threshold_search.objective={self.objective} is unknown; {told}"
-            )
-        for name, value in self.min_metrics.items():
-            if name not in THRESHOLD_METRICS or not 0 < value <= 1:
-                bounds = f"bound {', '.join(THRESHOLD_METRICS)} by a number from 0 to 1"
-                raise UserError(
-                    f"callbacks.threshold_search.min_metrics={{{name}: {value}}} cannot be kept;"
-                    f" {bounds}"
-                )
         if self.objective in ("sensitivity", "specificity") and not self.min_metrics.keys() - {
             self.objective
         }:
             other = {"sensitivity": "specificity", "specificity": "sensitivity"}[self.objective]
-            mend = f"set callbacks.threshold_search.min_metrics.{other}=0.85"
-            raise UserError(
-                f"callbacks.threshold_search.objective={self.objective} alone is best where always"
-                f" the same is said; {mend}"
+            raise ArgumentError(
+                "",
+                ("objective",),
+                f"={self.objective} alone is best where always the same is said; set"
+                f" callbacks.threshold_search.min_metrics.{other}=0.85",
             )
         low, high = self.threshold_range
-        if not 0 <= low < high <= 1:
-            raise UserError(
-                f"callbacks.threshold_search.threshold_range=[{low},{high}] is no range of"
-                " probabilities; take two numbers from 0 to 1"
+        if low == high:
+            raise ArgumentError(
+                "",
+                ("threshold_range",),
+                f"=[{low},{high}] holds one threshold; take two different numbers from 0 to 1",
             )
 
 
@@ -179,9 +184,7 @@ def _unmet_bounds(goal: ThresholdObjective, number: int, best: float) -> str:
     )
 
 
-def _candidate_thresholds(
-    probability: np.ndarray, threshold_range: tuple[float, float]
-) -> np.ndarray:
+def _candidate_thresholds(probability: np.ndarray, threshold_range: Sequence[float]) -> np.ndarray:
     """Return falling thresholds: between neighbouring probabilities, and on either side of all.
 
     With `threshold_range`, those inside it and its two ends.
@@ -191,7 +194,7 @@ def _candidate_thresholds(
     inside = middles[(middles >= threshold_range[0]) & (middles <= threshold_range[1])]
     return (
         np.unique(np.concatenate([inside, threshold_range]))[::-1]
-        if threshold_range != (0.0, 1.0)
+        if tuple(threshold_range) != (0.0, 1.0)
         else middles
     )
 

@@ -1,19 +1,18 @@
 """Base modules: one step for train, val and test, and evidence for evaluation."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from lightning import LightningModule
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
-from typing_extensions import TypedDict
 
 from datamodules.arguments import (
-    FiniteFloat,
+    FromMapping,
     Names,
     NonNegativeFloat,
     PositiveFloat,
@@ -27,19 +26,11 @@ from evaluation.collector import EvidenceCollector, merge_ranks
 from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import Evidence
 from lightning_modules import distributed, training_record
+from lightning_modules.module_config import MonitorConfig, ScratchNormalization
 from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
 
 StageName = Literal["train", "val", "test"]
-
-
-class MonitorConfig(TypedDict):
-    """The score that decides what is best."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    name: str
-    mode: Literal["max", "min"]
 
 
 @validated
@@ -77,15 +68,15 @@ class SupervisedModule(LightningModule):
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
-        monitor: MonitorConfig | None = None,
-        mean: Sequence[FiniteFloat] | Literal["auto"] | None = None,
+        monitor: Annotated[MonitorConfig, FromMapping()] | None = None,
+        mean: Sequence[float] | Literal["auto"] | None = None,
         std: Sequence[PositiveFloat] | Literal["auto"] | None = None,
-        scratch_normalization: Mapping[str, Sequence[FiniteFloat]] | None = None,
+        scratch_normalization: Annotated[ScratchNormalization, FromMapping()] | None = None,
         gamma: PositiveFloat = 1.0,
         channels_last: bool = True,
         compile: bool = False,
         encoder_lr_mult: NonNegativeFloat = 1.0,
-        layer_decay: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0,
+        layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         auxiliary_weight: NonNegativeFloat = 0.4,
     ) -> None:
         super().__init__()
@@ -98,7 +89,7 @@ class SupervisedModule(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.monitor: dict[str, Any] = {**(monitor or {"name": "val/loss", "mode": "min"})}
+        self.monitor = monitor or MonitorConfig(name="val/loss", mode="min")
         self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
         self.auxiliary_weight = auxiliary_weight
         self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
@@ -305,7 +296,7 @@ class EvaluatedModule(SupervisedModule):
             self.log(
                 f"{stage}/{name}",
                 value,
-                prog_bar=f"{stage}/{name}" == self.monitor["name"],
+                prog_bar=f"{stage}/{name}" == self.monitor.name,
                 rank_zero_only=False,
             )
 

@@ -71,10 +71,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
         mend = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
-        mend += (
-            "train with extra=top_checkpoints"
-            f" callbacks.top_checkpoints.save_top_k={number}"
-        )
+        mend += f"train with extra=top_checkpoints callbacks.top_checkpoints.save_top_k={number}"
         raise UserError(
             f"average_checkpoints={number} needs {number} checkpoints, and the run kept"
             f" {len(found)} of its best ones; {mend}"

@@ -1,6 +1,6 @@
 """uint8 images become floats around zero; the numbers are saved with the weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from lightning_modules.module_config import ScratchNormalization
 
 AUTO = "auto"
 SOURCE_USER = "module.mean and module.std"
@@ -102,9 +103,6 @@ class Normalize(nn.Module):
 
     Attributes:
         explicit: The user gave the numbers, so that a checkpoint with other numbers is refused.
-
-    Raises:
-        UserError: gamma is not above 0.
     """
 
     mean: Tensor
@@ -118,11 +116,6 @@ class Normalize(nn.Module):
         source: str = SOURCE_USER,
     ) -> None:
         super().__init__()
-        if not gamma > 0:
-            raise UserError(
-                f"module.gamma={gamma} is no exponent of grey values; take a number above 0, 1 for"
-                " none"
-            )
         self.gamma = float(gamma)
         self.source = source
         self.explicit = source == SOURCE_USER
@@ -183,7 +176,7 @@ def resolve_normalization(
     std: Sequence[float] | str | None,
     gamma: float,
     statistics: PixelStatistics | None,
-    scratch: Mapping[str, Sequence[float]] | None,
+    scratch: ScratchNormalization | None,
 ) -> Normalize:
     """Make the normalization of a network.
 
@@ -210,10 +203,8 @@ def resolve_normalization(
             " or give numbers for both"
         )
     if statistics is None:
-        given = scratch or {}
-        return Normalize(
-            given.get("mean") or [0.0], given.get("std") or [1.0], gamma, SOURCE_SCRATCH
-        )
+        given = scratch or ScratchNormalization()
+        return Normalize(given.mean or [0.0], given.std or [1.0], gamma, SOURCE_SCRATCH)
     if statistics.problem:
         raise UserError(
             f"module.mean=auto cannot be resolved, because {statistics.problem}; give numbers for"

@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from datamodules.arguments import (
-    FiniteFloat,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
@@ -59,7 +58,7 @@ def check_optimizer(optimizer: Callable[..., Any]) -> None:
             else None
         )
         kind = (
-            FiniteFloat
+            float
             if isinstance(kind, type(NonNegativeFloat))
             and isinstance(default, int | float)
             and default < 0
@@ -152,7 +151,7 @@ STEP_DEPENDENT_SCHEDULES = (
     "one_cycle",
 )  # schedules whose course depends on the number of steps of the fit
 Unchecked = Any  # by the module: what is not of the user needs no check
-PositiveFraction = Annotated[FiniteFloat, Field(gt=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 @validated
@@ -161,11 +160,11 @@ def plateau(
     trainer: Unchecked,
     monitor: Unchecked,
     span: Unchecked = None,
-    factor: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.1,
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1,
     patience: NonNegativeInt = 5,
 ) -> dict[str, Any]:
     """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
-    mode: Literal["min", "max"] = "max" if monitor["mode"] == "max" else "min"
+    mode: Literal["min", "max"] = "max" if monitor.mode == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     # once an epoch, but counted in steps: Lightning then steps it before it writes the epoch's
     # checkpoint, not after
@@ -173,7 +172,7 @@ def plateau(
         "interval": "step",
         "frequency": batches_per_epoch(trainer, span.start if span else None),
     }
-    return {"scheduler": scheduler, "monitor": monitor["name"], "strict": False, **counted}
+    return {"scheduler": scheduler, "monitor": monitor.name, "strict": False, **counted}
 
 
 @validated

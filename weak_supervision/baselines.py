@@ -10,8 +10,8 @@ from skimage.util import img_as_float32
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from datamodules.arguments import PositiveFloat, validated
 from datamodules.base import ManifestDataModule
-from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from evaluation.localization import Proposals
 from lightning_modules.base import SupervisedModule
@@ -19,6 +19,7 @@ from weak_supervision.boxes import PeakBoxes
 from weak_supervision.cam import ClassActivationMaps, compute_cam
 
 
+@validated
 class BrightestBlobBaseline:
     """Baseline that takes the smoothed image for a heat map and boxes its highest local maxima.
 
@@ -41,12 +42,7 @@ class BrightestBlobBaseline:
         UserError: sigma is not above 0.
     """
 
-    def __init__(self, sigma: float = 4.0, boxes: PeakBoxes | None = None) -> None:
-        if not sigma > 0:
-            raise UserError(
-                f"the brightest blob has sigma={sigma}, which is not a number of pixels above 0;"
-                " write sigma=4, for instance"
-            )
+    def __init__(self, sigma: PositiveFloat = 4.0, boxes: PeakBoxes | None = None) -> None:
         self.sigma, self.boxes = sigma, boxes or PeakBoxes(at_least=0.0)
 
     def __call__(self, image: np.ndarray, content: ContentBox | None = None) -> Proposals:

@@ -9,8 +9,13 @@ from scipy import ndimage
 from skimage.morphology import local_maxima
 from torchvision.ops import nms
 
-from datamodules.arguments import FiniteFloat, Fraction, NonNegativeFloat, PositiveInt, validated
-from datamodules.errors import UserError
+from datamodules.arguments import (
+    ArgumentError,
+    Fraction,
+    NonNegativeFloat,
+    PositiveInt,
+    config_dataclass,
+)
 from datamodules.loading.letterbox import ContentBox
 from evaluation.localization import Proposals
 
@@ -75,10 +80,10 @@ def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: floa
     return np.array([columns.start, rows.start, columns.stop, rows.stop], float)
 
 
-BoxSide = Annotated[FiniteFloat, Field(ge=1)]  # of a box, in canvas pixels
+BoxSide = Annotated[float, Field(ge=1)]  # of a box, in canvas pixels
 
 
-@validated
+@config_dataclass
 class PeakBoxes:
     """Boxes around the strongest peaks of a heat map, with little overlap.
 
@@ -102,45 +107,30 @@ class PeakBoxes:
             higher is kept.
         iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
             is kept.
-        key: Configuration key that errors name.
 
     Raises:
         UserError: an unknown size, a number out of its range.
     """
 
-    def __init__(
-        self,
-        size: Literal["fixed", "adaptive"] = "fixed",
-        width: BoxSide = 48,
-        height: BoxSide = 48,
-        share: Fraction = 0.5,
-        smallest: BoxSide = 24,
-        largest: BoxSide = 192,
-        per_image: PositiveInt = 5,
-        at_least: Fraction = 0.2,
-        min_distance: NonNegativeFloat = 16,
-        iou: Fraction = 0.15,
-        key: str = "callbacks.pseudo_labels.boxes",
-    ) -> None:
-        if largest < smallest:
-            raise UserError(
-                f"{key}.largest={largest:g} is below {key}.smallest={smallest:g}; raise it, or"
-                " lower the other"
+    size: Literal["fixed", "adaptive"] = "fixed"
+    width: BoxSide = 48
+    height: BoxSide = 48
+    share: Fraction = 0.5
+    smallest: BoxSide = 24
+    largest: BoxSide = 192
+    per_image: PositiveInt = 5
+    at_least: Fraction = 0.2
+    min_distance: NonNegativeFloat = 16
+    iou: Fraction = 0.15
+
+    def __post_init__(self) -> None:
+        if self.largest < self.smallest:
+            raise ArgumentError(
+                "",
+                ("largest",),
+                f"={self.largest:g} is below smallest={self.smallest:g}; raise it, or lower the"
+                " other",
             )
-        self.size, self.width, self.height, self.share, self.smallest, self.largest = (
-            size,
-            width,
-            height,
-            share,
-            smallest,
-            largest,
-        )
-        self.per_image, self.at_least, self.min_distance, self.iou = (
-            per_image,
-            at_least,
-            min_distance,
-            iou,
-        )
 
     def __call__(self, heat: np.ndarray, content: ContentBox) -> Proposals:
         """Propose the boxes of one image; none if the heat is all zero, or the same everywhere.

@@ -1,8 +1,7 @@
 """Score pseudo labels against lesions and compare them with baselines."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -265,10 +264,9 @@ class LocalizationScorer:
             lookup,
             self.split in data.predict_splits and lookup.has_known_lesions(self.split),
         )
-        self._boxes, self._brightest_blob.boxes = boxes, copy.copy(boxes)
-        self._brightest_blob.boxes.at_least = (
-            0.0  # beside a full bladder nothing else would be left
-        )
+        self._boxes = boxes
+        self._brightest_blob.boxes = replace(boxes, at_least=0.0)
+        # beside a full bladder nothing else would be left
         self.image_stats = []
         if self._active:
             self._randomized_networks.initialize(module, data)

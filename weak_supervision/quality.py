@@ -10,15 +10,14 @@ from pydantic import Field
 from scipy import ndimage
 
 from datamodules.arguments import (
-    FiniteFloat,
+    ArgumentError,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    validated,
+    config_dataclass,
 )
-from datamodules.errors import UserError
-from weak_supervision.segmenters.base import CONFIG_KEY, Masks, Segmenter, box_to_slices
+from weak_supervision.segmenters.base import Masks, Segmenter, box_to_slices
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch by a corner are one piece
 
@@ -172,8 +171,7 @@ class MaskCheck:
     reason: str | None
 
 
-@validated
-@dataclass(frozen=True, kw_only=True)
+@config_dataclass
 class QualityFilter:
     """Bounds that a mask has to satisfy; a value on a bound passes.
 
@@ -203,18 +201,20 @@ class QualityFilter:
     min_largest: Fraction = 0.8
     max_distance: NonNegativeFloat = 0.25
     min_probability: Fraction = 0.0
-    min_agreement: Annotated[FiniteFloat, Field(ge=-1, le=1)] = 0.0
+    min_agreement: Annotated[float, Field(ge=-1, le=1)] = 0.0
     min_score: NonNegativeFloat = 0.1
     min_stability: Fraction = 0.8
     jitters: Annotated[int, Field(ge=0, le=1000)] = 4
-    jitter: Annotated[FiniteFloat, Field(ge=0, le=0.49)] = 0.1
+    jitter: Annotated[float, Field(ge=0, le=0.49)] = 0.1
     seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if self.min_area > self.max_area:
-            raise UserError(
-                f"{CONFIG_KEY}.quality.min_area={self.min_area} is above"
-                f" max_area={self.max_area}, so no mask could pass; correct one of them"
+            raise ArgumentError(
+                "",
+                ("min_area",),
+                f"={self.min_area} is above max_area={self.max_area}, so no mask could pass;"
+                " correct one of them",
             )
 
     def segment(

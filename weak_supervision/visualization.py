@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from datamodules.base import ManifestDataModule
-from datamodules.errors import UserError
 from datamodules.formats.rle import decode_rle
 from datamodules.preparation.export import safe_file_names
 from evaluation.localization import GroundTruth, froc_score_name
@@ -30,17 +29,9 @@ class PerSplitLimit:
 
     Args:
         limit: Number of images; None for all.
-        key: Configuration key that errors name.
-
-    Raises:
-        UserError: the limit is no number of images.
     """
 
-    def __init__(self, limit: int | None, key: str) -> None:
-        if limit is not None and not (isinstance(limit, int) and limit >= 0):
-            raise UserError(
-                f"{key}={limit} is no number of images; take 0 or more, or null for all"
-            )
+    def __init__(self, limit: int | None) -> None:
         self.limit, self._taken = limit, Counter[str]()
 
     def reset(self) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.arguments import check_value
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import read_image_size
-from datamodules.image_size import ImageSize
+from datamodules.image_size import ImageSize, NetworkInputSize
 from datamodules.manifest.leakage import check_leakage
 from datamodules.manifest.manifest import (
     SPLITS,
@@ -98,39 +99,6 @@ BLANK_REASON = "image of nearly one grey value"
 SOFT_EDGES_REASON = "mask with soft edges: cut at 127"
 
 
-def check_image_size(image_size: Any, where: str) -> None:
-    """Refuse a canvas whose sides the networks cannot halve five times.
-
-    Args:
-        image_size: The side of a square in pixels, or [height, width].
-        where: The key it was given by.
-
-    Raises:
-        UserError: names the nearest size that works.
-    """
-    sides = (
-        [image_size]
-        if isinstance(image_size, int)
-        else list(image_size)
-        if isinstance(image_size, list | tuple)
-        else []
-    )
-    if not sides or len(sides) > 2 or not all(type(side) is int for side in sides):
-        raise UserError(
-            f"{where}={image_size} is no size; write the side of a square in pixels, such as 512,"
-            " or [height,width], such as [1024,512]"
-        )
-    if any(side % 32 or side <= 0 for side in sides):
-        nearest = [max(32, round(side / 32) * 32) for side in sides]
-        said, near = (
-            str(numbers[0]) if len(sides) == 1 else f"[{','.join(map(str, numbers))}]"
-            for numbers in (sides, nearest)
-        )
-        raise UserError(
-            f"{where}={said} is not a multiple of 32, which the networks need; try {where}={near}"
-        )
-
-
 def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
     """Return the canvas at which images are kept; refuse another shape than the network's.
 
@@ -138,7 +106,7 @@ def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
         UserError: names the key to set.
     """
     if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
-        check_image_size(cache_size, "datamodule.cache_size")
+        check_value("datamodule.cache_size", cache_size, NetworkInputSize)
     kept = ImageSize.from_config(cache_size)
     if kept.height * image_size.width != kept.width * image_size.height:
         like = (

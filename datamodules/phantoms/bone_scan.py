@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from datamodules.arguments import (
+    AllowedValues,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
@@ -362,13 +365,16 @@ def _add_object(root: ElementTree.Element, kind: str, box: Box) -> None:
 
 
 MIN_HEIGHT = 128  # rows below which ribs can no longer be told apart
+ScanHeight = Annotated[
+    int, Field(ge=MIN_HEIGHT, multiple_of=4), AllowedValues("a multiple of 4 from 128 on, as 384")
+]
 
 
 @validated
 def write(
     root: Path,
     patients: PositiveInt = 300,
-    height: PositiveInt = 384,
+    height: ScanHeight = 384,
     abnormal: Fraction = 0.5,
     counts: PositiveRange = (4e5, 1.8e6),
     uptake: NonNegativeFloat = 1.0,
@@ -412,7 +418,6 @@ def write(
         UserError: An argument is invalid, lesions of this uptake are never seen, or `root` exists
             and holds no phantoms.
     """
-    _check_height(height)
     numbers = {
         "patients": patients,
         "height": height,
@@ -455,12 +460,3 @@ def duplicate_patients(patients: int) -> list[tuple[int, int]]:
     There is one pair (the real set has four), and none among fewer than four patients.
     """
     return [(2, patients)] if patients >= 4 else []
-
-
-def _check_height(height: int) -> None:
-    place = "datamodule.phantom"
-    if height < MIN_HEIGHT or height % 4:
-        raise UserError(
-            f"{place}.height={height} is no height of a scan four times as high as wide; set a"
-            f" multiple of 4 from {MIN_HEIGHT} on, as 384"
-        )

@@ -14,7 +14,8 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
-from datamodules.errors import ManifestError, UserError
+from datamodules.arguments import NonNegativeFloat, check_value
+from datamodules.errors import ManifestError
 from datamodules.formats.image_io import read_image_size
 from datamodules.formats.meta_json import write_meta_json
 from datamodules.formats.rle import decode_rle
@@ -77,8 +78,7 @@ def crop_dataset(
             cover most of most images.
         UserError: an invalid padding or folder.
     """
-    if not padding >= 0:
-        raise UserError(f"a padding of {padding} would cut lesions; take 0 or more, such as 0.25")
+    check_value("preparation.padding", padding, NonNegativeFloat)
     with publish_folder(folder, data.root) as place:
         manifest = data.table
         check_has_masks(manifest, "crop")

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
+from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.image_io import read_image
 from datamodules.formats.meta_json import write_meta_json
@@ -109,11 +110,7 @@ def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -
             that cover most of most images.
         UserError: an invalid size or folder.
     """
-    if size is not None and size < 1:
-        raise UserError(
-            f"a longest side of {size} pixels cannot be written; take a number above 0, or null for"
-            " each image's own"
-        )
+    check_value("preparation.size", size, PositiveInt | None)
     with publish_folder(folder, data.root) as place:
         manifest = data.table
         check_has_masks(manifest, "export")

@@ -4,24 +4,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from datamodules.arguments import (
-    FiniteFloat,
+    ArgumentError,
     Fraction,
     NonNegativeFloat,
     PositiveFloat,
+    config_dataclass,
     format_config_value,
-    validated,
 )
-from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 
 SCORES_FILE = "cls_prob.csv"  # of a pre-classifier, see hard_example_scores
 
 
-@validated
-@dataclass(frozen=True)
+def _check_any_positive(weights: Mapping[str, float]) -> Mapping[str, float]:
+    """Refuse weights of which none is above 0, because no row could be sampled."""
+    if not any(weights.values()):
+        raise ArgumentError(
+            "",
+            (),
+            f"={format_config_value(weights)} must hold a number above 0, such as"
+            " {1_q4: 0.8, 1_q1: 0.6}",
+        )
+    return weights
+
+
+StrataWeights = Annotated[Mapping[str, NonNegativeFloat], AfterValidator(_check_any_positive)]
+
+
+@config_dataclass
 class SamplingConfig:
     """The way an epoch samples the training rows.
 
@@ -40,8 +53,8 @@ class SamplingConfig:
     """
 
     positive_fraction: Fraction | None = None
-    strata_weights: Mapping[str, NonNegativeFloat] | None = None
-    hard_threshold: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.5
+    strata_weights: StrataWeights | None = None
+    hard_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     hard_negative: PositiveFloat = 1.0
     hard_positive: PositiveFloat = 1.0
     hard_in_loss: bool = False
@@ -49,11 +62,12 @@ class SamplingConfig:
     oversample_positives: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
-        check_strata_weights(self.strata_weights, "datamodule.sampling")
         if self.positive_fraction is not None and self.oversample_positives != 1.0:
-            raise UserError(
-                "datamodule.sampling.positive_fraction already says how many positives there are;"
-                " take oversample_positives=1.0 with it"
+            raise ArgumentError(
+                "",
+                ("positive_fraction",),
+                f"={self.positive_fraction} already says how many positives there are; take"
+                " oversample_positives=1.0 with it",
             )
 
     @property
@@ -80,20 +94,3 @@ class EpochConfig:
     batches: int | None = None
     positive_fraction: float | None = None
     strata_weights: Mapping[str, float] | None = None
-
-
-def check_strata_weights(strata_weights: Mapping[str, float] | None, where: str) -> None:
-    """Refuse strata weights of which none is above 0, because no row could be sampled.
-
-    Args:
-        strata_weights: Weight of each stratum by its name, 0 or more each; None weighs all alike.
-        where: The key above `strata_weights`.
-
-    Raises:
-        UserError: Names the key.
-    """
-    if strata_weights is not None and not any(strata_weights.values()):
-        raise UserError(
-            f"{where}.strata_weights={format_config_value(strata_weights)} must hold a number above"
-            " 0, such as {1_q4: 0.8, 1_q1: 0.6}"
-        )

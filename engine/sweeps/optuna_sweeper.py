@@ -34,6 +34,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import UserError
 from engine.sweeps.process_launcher import Job, launch_jobs, stop_message
 from reporting.commands import quote_value, to_override
@@ -363,15 +364,8 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             ) from None
 
     def _check_config(self) -> None:
-        if self.n_trials < 1:
-            raise UserError(
-                f"hydra.sweeper.n_trials={self.n_trials} is no number of trials; take 1 or more"
-            )
-        if self._requested_jobs is not None and self._requested_jobs < 1:
-            raise UserError(
-                f"hydra.sweeper.n_jobs={self._requested_jobs} is no number of trials at a"
-                " time; take 1 or more, or null"
-            )
+        check_value("hydra.sweeper.n_trials", self.n_trials, PositiveInt)
+        check_value("hydra.sweeper.n_jobs", self._requested_jobs, PositiveInt | None)
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != TRIAL_SUBDIR:
             raise UserError(

@@ -23,6 +23,7 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import UserError
 from engine.gpus import nvidia_gpus
 from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
@@ -67,11 +68,7 @@ def device_slots(
         UserError: `n_jobs` is no number of trials, or several trials of several processes would run
             at a time.
     """
-    if n_jobs is not None and n_jobs < 1:
-        raise UserError(
-            f"hydra.launcher.n_jobs={n_jobs} is no number of trials at a time; take 1 or more, or"
-            " null"
-        )
+    check_value("hydra.launcher.n_jobs", n_jobs, PositiveInt | None)
     if multi_process or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
             raise UserError(

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from datamodules.arguments import ArgumentError, validated
+from datamodules.arguments import FromMapping, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.lora_config import AdapterConfig
 from lightning_modules.normalize import PixelStatistics
 
 
@@ -22,20 +23,18 @@ class FrozenBackboneClassifier(nn.Module):
 
     Args:
         net: The classifier.
-        lora: `rank`, `alpha`, `dropout`, and `targets`: names (or ends of names) of the layers to
-            adapt, None for every Conv2d that is not grouped and every layer of an attention. None
-            trains the head alone.
+        lora: Adapters, or their settings as a mapping; None trains the head alone.
         checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a
             checkpoint is only taken back by a network with the same frozen weights.
 
     Raises:
-        UserError: rank below 1, no layer matches, or a grouped layer is asked for.
+        UserError: no layer matches, or a grouped layer is asked for.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        lora: Mapping[str, Any] | None,
+        lora: Annotated[AdapterConfig, FromMapping()] | None,
         checkpoint: Literal["whole", "adapter"] = "whole",
     ) -> None:
         super().__init__()
@@ -48,10 +47,7 @@ class FrozenBackboneClassifier(nn.Module):
         if lora is not None:
             from lightning_modules.networks.lora import inject_adapters  # peft takes a second
 
-            try:
-                inject_adapters(net, head, **lora)
-            except ArgumentError as error:
-                raise error.nested_in("lora") from error
+            inject_adapters(net, head, lora)
         module.requires_grad_(True)
         self._register_state_dict_hook(_drop_frozen_keys)
         self.register_load_state_dict_pre_hook(_restore_frozen_keys)

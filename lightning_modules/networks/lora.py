@@ -2,53 +2,36 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Conv2d, Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
-from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-from datamodules.arguments import FiniteFloat, PositiveFloat, validated
 from datamodules.errors import UserError
+from lightning_modules.networks.lora_config import AdapterConfig
 
 
-@validated
-def inject_adapters(
-    net: nn.Module,
-    head: str,
-    rank: int,
-    alpha: PositiveFloat,
-    dropout: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0,
-    targets: Sequence[str] | None = None,
-) -> None:
+def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
     """Put adapters into a network, in place; everything else in it is frozen.
 
     Args:
         net: A network of timm or torchvision.
         head: Name of its head, which is left alone.
-        rank: Of the two factors of an adapter.
-        alpha: An adapter counts alpha / rank times.
-        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et
-            al. 2015).
-        targets: Names, or ends of names, of the layers to adapt; None for `layers_to_adapt`.
+        adapters: Size and place of the adapters; without `targets`, in `layers_to_adapt`.
 
     Raises:
-        UserError: rank below 1, or no layer matches.
+        UserError: no layer matches.
     """
-    if rank < 1:
-        raise UserError(
-            f"module.net.lora.rank={rank} leaves nothing to train; take 4 to 32, or"
-            " module.net.lora=null for a linear probe"
-        )
+    targets = adapters.targets
     names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
     config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=dropout,
+        r=adapters.rank,
+        lora_alpha=adapters.alpha,  # type: ignore[arg-type]
+        lora_dropout=adapters.dropout,
         bias="none",
         target_modules=names,
     )

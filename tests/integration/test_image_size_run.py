@@ -52,9 +52,9 @@ def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):
         (
             ["image_size=[100,64]"],
             "image_size=[100,64] is not a multiple of 32",
-            "image_size=[96,64]",
+            "try [96,64]",
         ),
-        (["image_size=[64,64,64]"], "is no size", "[height,width]"),
+        (["image_size=[64,64,64]"], "image_size=[64,64,64] is not allowed", "[height,width]"),
         (["image_size=tall"], "image_size=tall is not allowed", "[1024,512]"),
         (
             ["image_size=[96,64]", "datamodule.cache_size=128"],

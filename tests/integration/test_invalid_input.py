@@ -209,7 +209,7 @@ BAD_WORDS = {
         "did you mean trainer.max_epochs?",
     ),
     "unknown experiment": (["experiment=unet"], "unet", "unetpp_brain_tumor"),
-    "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "image_size=96"),
+    "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "try 96"),
     "order": (["do=[test,fit]"], "do=[test,fit]", "take do=[fit,test]"),
     "test of nothing": (["do=[test]"], "do=[test] needs a trained network", "ckpt_path"),
     "folds from one checkpoint": (["folds=2", "ckpt_path=x"], "folds=2 makes 2 fits", "fold=i"),

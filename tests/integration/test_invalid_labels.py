@@ -47,7 +47,7 @@ BAD_WORDS = {
     ),
     "rank": (
         ["module.net.lora.rank=0"],
-        "module.net.lora.rank=0 leaves nothing to train",
+        "module.net.lora.rank=0 is not allowed",
         "module.net.lora=null",
     ),
     "targets": (
@@ -67,13 +67,13 @@ BAD_WORDS = {
     ),
     "objective": (
         ["callbacks.threshold_search.objective=f2"],
-        "objective=f2 is unknown",
+        "objective=f2 is not allowed",
         "f1, youden",
     ),
     "bound": (
         ["callbacks.threshold_search.min_metrics.sensitivity=1.5"],
         "threshold_search.min_metrics.sensitivity=1.5",
-        "a number from 0 to 1, or null",
+        "a number above 0 and of at most 1, or null",
     ),
     "exclusive": (
         ["module.exclusive=true"],

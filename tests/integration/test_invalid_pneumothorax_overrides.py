@@ -110,7 +110,7 @@ BAD_WORDS = {
         "datamodule.cls_prob=/nowhere holds no cls_prob.csv",
         "name a finished run",
     ),
-    "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "try image_size=96"),
+    "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "try 96"),
     "share": (
         ["datamodule.sampling.positive_fraction=1.5"],
         "datamodule.sampling.positive_fraction=1.5 is not allowed",

@@ -11,7 +11,7 @@ CASES = {
     "a size that Swin cannot window": (
         ["image_size=100"],
         "image_size=100 is not a multiple of 32",
-        "image_size=96",
+        "try 96",
     ),
     "weights that cannot be fetched": (
         ["module.net.weights=openmmlab/upernet-swin-base"],

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
-from datamodules.arguments import FiniteFloat, Fraction, NonNegativeFloat, validated
+from datamodules.arguments import Fraction, NonNegativeFloat, config_dataclass
 from weak_supervision.segmenters.base import Masks, box_to_slices
 
 MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
@@ -152,10 +152,10 @@ def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
     return max(0.0, (within - without) / max(within + without, 1e-6))
 
 
-ContrastFraction = Annotated[FiniteFloat, Field(ge=0.01, le=1)]  # of the contrast
+ContrastFraction = Annotated[float, Field(ge=0.01, le=1)]  # of the contrast
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_dataclass
 class ClassicalSegmenter(ABC):
     """Base class of segmenters without weights, which segment one bright blob in each box.
 
@@ -185,13 +185,13 @@ class ClassicalSegmenter(ABC):
         UserError: a number that is impossible.
     """
 
-    sigma: Annotated[FiniteFloat, Field(ge=0, le=100)] = 1.5
-    reach: Annotated[FiniteFloat, Field(ge=0.01, le=100)] = 0.35
-    blob: Annotated[FiniteFloat, Field(ge=1.1, le=100)] = 4.0
+    sigma: Annotated[float, Field(ge=0, le=100)] = 1.5
+    reach: Annotated[float, Field(ge=0.01, le=100)] = 0.35
+    blob: Annotated[float, Field(ge=1.1, le=100)] = 4.0
     context: Annotated[int, Field(ge=0, le=1000)] = 8
     background: Fraction = 0.4
     sure: ContrastFraction = 0.8
-    margin: Annotated[FiniteFloat, Field(ge=0, le=10)] = 0.0
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.0
     working_size: Annotated[int, Field(ge=8, le=2048)] = 64
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
@@ -230,8 +230,7 @@ class ClassicalSegmenter(ABC):
         return compute_contrast(grey, found)
 
 
-@validated
-@dataclass(frozen=True, kw_only=True)
+@config_dataclass
 class GrabCutSegmenter(ClassicalSegmenter):
     """GrabCut segmenter (Rother et al. 2004) by OpenCV.
 
@@ -271,8 +270,7 @@ class GrabCutSegmenter(ClassicalSegmenter):
         return np.isin(kind, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
-@validated
-@dataclass(frozen=True, kw_only=True)
+@config_dataclass
 class RandomWalkerSegmenter(ClassicalSegmenter):
     """Random walker segmenter (Grady 2006) by scikit-image.
 

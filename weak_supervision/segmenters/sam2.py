@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from datamodules.arguments import FiniteFloat, validated
+from datamodules.arguments import validated
 from datamodules.errors import UserError
 from lightning_modules.networks.pretrained import is_hub_error
 from weak_supervision.segmenters.base import CONFIG_KEY, Masks, box_to_slices, empty_masks
@@ -67,7 +67,7 @@ class SAM2Segmenter:
         autocast: Literal["bf16", "fp16"] | None = None,
         multimask: bool = False,
         peaks: bool = False,
-        margin: Annotated[FiniteFloat, Field(ge=0, le=10)] = 0.0,
+        margin: Annotated[float, Field(ge=0, le=10)] = 0.0,
     ) -> None:
         self.device = _resolve_device(device)
         self.autocast = None if autocast is None else AUTOCAST_DTYPES[autocast]

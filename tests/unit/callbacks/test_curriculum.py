@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from callbacks.curriculum import Curriculum, CurriculumState
-from callbacks.curriculum_stage import StageConfig, parse_stages
+from callbacks.curriculum_stage import StageConfig, check_total_epochs
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
@@ -335,7 +335,7 @@ WRONG = {
     "an unknown key": (
         [{"epochs": 1, "learning_rate": 1}],
         [],
-        "has the key learning_rate",
+        "stages[0].learning_rate is not a key of StageConfig",
         "the keys are epochs, lr, image_size",
     ),
     "a size no network takes": (
@@ -415,9 +415,9 @@ def test_a_curriculum_that_cannot_be_is_refused_before_any_step(case, cli, thora
 
 def test_a_stage_overrides_what_it_names_and_nothing_else():
     base = EpochConfig(256, 8, None, 0.3, {"0_none": 1.0})
-    assert StageConfig(3).epoch_config(base, 0) == base
-    assert StageConfig(5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2).epoch_config(
-        base, 2
-    ) == EpochConfig(256, 2, None, pytest.approx(0.6), {"0_none": 1.0})
+    assert StageConfig(epochs=3).epoch_config(base, 0) == base
+    assert StageConfig(
+        epochs=5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2
+    ).epoch_config(base, 2) == EpochConfig(256, 2, None, pytest.approx(0.6), {"0_none": 1.0})
     with pytest.raises(UserError, match="0 epochs"):
-        parse_stages([], 3)
+        check_total_epochs([], 3)

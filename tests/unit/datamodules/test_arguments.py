@@ -239,7 +239,7 @@ STAGES = {
         "callbacks.curriculum.stages[0].loss_weights.dice=-1 is not allowed"
     ),
     "[{epochs: 100, lrr: 1}]": (
-        "callbacks.curriculum.stages[0] has the key lrr, which no stage knows"
+        "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?"
     ),
 }
 

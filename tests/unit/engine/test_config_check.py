@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
@@ -39,6 +40,9 @@ def _make(target):
 def _enforced(target):
     """Return argument -> annotation of what a constructor enforces, by importing it."""
     made, found = _make(target), {}
+    if is_dataclass(made):
+        hints = get_type_hints(made, include_extras=True)
+        return {field.name: hints[field.name] for field in fields(made)}
     for owner in reversed(made.__mro__) if isinstance(made, type) else [made]:
         function = vars(owner).get("__init__") if isinstance(made, type) else made
         if hasattr(function, "__wrapped__"):
@@ -57,6 +61,22 @@ def test_annotations_read_from_source_are_those_that_the_constructor_enforces(ta
     }
     unread = {name: repr(value) for name, value in enforced.items() if name not in read}
     assert {name: hint for name, hint in unread.items() if not HEAVY.search(hint)} == {}
+
+
+def test_a_scheduler_of_a_stage_is_left_to_the_run_and_the_other_keys_are_checked():
+    scheduler = {"_target_": "lightning_modules.one_cycle", "_partial_": True}
+    stages = [{"epochs": 1, "scheduler": scheduler}, {"epochs": 1, "lr": 0.1}]
+    cfg = OmegaConf.create(
+        {"curriculum": {"_target_": "callbacks.Curriculum", "stages": stages, "epochs": 2}}
+    )
+    check_arguments(cfg)
+    cfg.curriculum.stages[0].patience = 0
+    with pytest.raises(ArgumentError, match=r"^curriculum\.stages\[0\]\.patience=0 is not allowed"):
+        check_arguments(cfg)
+    cfg.curriculum.stages[0].patience = 1
+    cfg.curriculum.stages[0].scheduler.warmup = 2
+    with pytest.raises(ArgumentError, match=r"^curriculum\.stages\[0\]\.scheduler\.warmup=2"):
+        check_arguments(cfg)
 
 
 def test_the_sentence_names_the_key_where_the_user_writes_it():
@@ -168,6 +188,47 @@ def test_what_other_libraries_take_is_left_to_them():
             f"{TRANSFORMS}.noise.std=2 is not allowed; it must be a number from 0 to 1",
         ),
         ([f"{TRANSFORMS}.rotate.degres=5"], f"did you mean {TRANSFORMS}.rotate.degrees?"),
+        (["datamodule.sampling.negative_fraction=1.5"], "must be a number from 0 to 1"),
+        (["+datamodule.sampling.fraction=1"], "is not a key of SamplingConfig; did you mean"),
+        (
+            ["datamodule.sampling={positive_fraction: 0.5, oversample_positives: 2.0}"],
+            "take oversample_positives=1.0 with it",
+        ),
+        (["monitor.mode=maxx"], "monitor.mode=maxx is not allowed"),
+        (["+monitor.mod=max"], "monitor.mod is not a key of MonitorConfig; did you mean mode?"),
+        (
+            ["module.scratch_normalization.std=[0]"],
+            "module.scratch_normalization.std=[0] is not allowed; it must be a list of numbers",
+        ),
+        (["image_size=50"], "image_size=50 is not a multiple of 32"),
+        (
+            ["experiment=curriculum_pnx", "callbacks.curriculum.stages.1.lr=-1"],
+            "callbacks.curriculum.stages[1].lr=-1 is not allowed",
+        ),
+        (
+            ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 12, lrr: 1}]"],
+            "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?",
+        ),
+        (
+            ["experiment=lora_pneumonia", "module.net.lora.rank=0"],
+            "module.net.lora.rank=0 is not allowed",
+        ),
+        (
+            ["experiment=weak_bone_scan", "callbacks.pseudo_labels.quality.min_area=0.5"],
+            "callbacks.pseudo_labels.quality.min_area=0.5 is above max_area=0.03",
+        ),
+        (
+            ["experiment=weak_bone_scan", "+callbacks.pseudo_labels.boxes.widht=4"],
+            "callbacks.pseudo_labels.boxes.widht is not a key of PeakBoxes; did you mean width?",
+        ),
+        (
+            ["experiment=weak_bone_scan", "callbacks.threshold_search.objective=sens_atleast"],
+            "callbacks.threshold_search.objective=sens_atleast is unknown; take specificity",
+        ),
+        (
+            ["experiment=weak_bone_scan", "+callbacks.threshold_search.min_metrics.recall=0.5"],
+            "min_metrics.recall is not a key of it; the keys are sensitivity, specificity",
+        ),
         (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
         (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
         (["do=[tset]"], "do=[tset] is not"),

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 LIGHT = [
     "run",
+    "callbacks.curriculum_stage",
     "datamodules.arguments",
     "datamodules.errors",
     "datamodules.image_size",
@@ -35,6 +36,8 @@ LIGHT = [
     "hydra_plugins.medical_lightning.process_launcher",
     "lightning_modules.instantiation",
     "lightning_modules.launch_environment",
+    "lightning_modules.module_config",
+    "lightning_modules.networks.lora_config",
     "reporting.commands",
     "reporting.comparison",
     "reporting.config_diff",
@@ -45,6 +48,8 @@ LIGHT = [
     "reporting.run_index",
     "reporting.sweep_report",
     "reporting.variant_comparison",
+    "weak_supervision.quality",
+    "weak_supervision.segmenters.classical",
 ]
 
 

@@ -93,7 +93,5 @@ def test_what_lies_on_a_canvas_is_said_in_the_picture_s_own_pixels():
 def test_what_it_cannot_use_is_refused():
     with pytest.raises(ValueError, match="give one grey image"):
         BLOB(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(
-        UserError, match="sigma=0, which is not a number of pixels above 0; write sigma=4"
-    ):
+    with pytest.raises(UserError, match="sigma=0 is not allowed; it must be a number above 0"):
         BrightestBlobBaseline(0)

@@ -52,7 +52,7 @@ def separated(draw) -> list[tuple[float, float]]:
 @example([(24.5, 8.5), (135.5, 8.5), (24.5, 247.5), (135.5, 247.5)], "fixed")
 @example([(80.0, 10.0), (80.0, 86.0), (80.0, 162.0), (80.0, 238.0)], "adaptive")
 def test_every_separated_blob_is_found_once(places, size):
-    finder = PeakBoxes(size, width=40, height=48, smallest=12, largest=48)
+    finder = PeakBoxes(size=size, width=40, height=48, smallest=12, largest=48)
     found = finder(blobs(places), CONTENT)
     assert len(found) == len(places) == len(found.peaks) == len(found.heights)
     distances = np.abs(found.peaks[:, None] - np.array(places)).max(2)
@@ -79,7 +79,7 @@ def test_every_separated_blob_is_found_once(places, size):
     st.sampled_from(["fixed", "adaptive"]),
 )
 def test_boxes_keep_to_their_number_distance_height_and_overlap(blobs_of, number, size):
-    finder = PeakBoxes(size, per_image=number, at_least=0.3, min_distance=10, iou=0.2)
+    finder = PeakBoxes(size=size, per_image=number, at_least=0.3, min_distance=10, iou=0.2)
     found = finder(
         blobs([place for place, _ in blobs_of], heights=[high for _, high in blobs_of]), CONTENT
     )
@@ -108,18 +108,18 @@ def test_an_adaptive_box_encloses_its_region_and_keeps_its_bounds():
     heat[100:103, 40:130] = np.linspace(0.6, 1, 90)
     heat[101, 60] = 1.5
     (box, *_), (peak, *_) = (
-        getattr(PeakBoxes("adaptive", share=0.4, smallest=24)(heat, CONTENT), name)
+        getattr(PeakBoxes(size="adaptive", share=0.4, smallest=24)(heat, CONTENT), name)
         for name in ("boxes", "peaks")
     )
     assert box.tolist() == [40, 89.5, 130, 113.5] and peak.tolist() == [
         60.5,
         101.5,
     ]  # 3 rows grow to 24 about their middle
-    cut = PeakBoxes("adaptive", share=0.4, smallest=2, largest=30)(heat, CONTENT)
+    cut = PeakBoxes(size="adaptive", share=0.4, smallest=2, largest=30)(heat, CONTENT)
     assert cut.boxes[0].tolist() == [45.5, 100, 75.5, 103]  # about the peak
-    narrow = PeakBoxes("adaptive", share=0.4, smallest=2, largest=60)(heat, CONTENT)
+    narrow = PeakBoxes(size="adaptive", share=0.4, smallest=2, largest=60)(heat, CONTENT)
     assert narrow.boxes[0].tolist() == [40, 100, 100, 103]  # about the peak, but within the region
-    alone = PeakBoxes("adaptive", share=0.9, smallest=2)(heat, CONTENT)
+    alone = PeakBoxes(size="adaptive", share=0.9, smallest=2)(heat, CONTENT)
     assert alone.boxes[0].tolist() == [59.5, 100.5, 61.5, 102.5]  # one pixel grows to 2 x 2
 
 
@@ -137,7 +137,7 @@ def test_a_cell_of_a_coarse_map_is_one_peak_at_its_centre():
 
 @pytest.mark.parametrize("size", ["fixed", "adaptive"])
 def test_no_heat_gives_no_boxes(size):
-    found = PeakBoxes(size)(np.zeros((HEIGHT, WIDTH), np.float32), CONTENT)
+    found = PeakBoxes(size=size)(np.zeros((HEIGHT, WIDTH), np.float32), CONTENT)
     assert (
         len(found) == 0
         and found.boxes.shape == (0, 4)
@@ -155,7 +155,7 @@ def test_no_heat_gives_no_boxes(size):
             "it must be fixed or adaptive (did you mean fixed?)",
         ),
         ({"width": 0}, "width=0 is not allowed", "it must be a number of 1 or more"),
-        ({"smallest": 50, "largest": 40}, "largest=40 is below key.smallest=50", "raise it"),
+        ({"smallest": 50, "largest": 40}, "largest=40 is below smallest=50", "raise it"),
         ({"per_image": 2.5}, "per_image=2.5 is not allowed", "a whole number of 1 or more"),
         ({"iou": 1.5}, "iou=1.5 is not allowed", "a number from 0 to 1"),
         (
@@ -172,5 +172,5 @@ def test_no_heat_gives_no_boxes(size):
 )
 def test_wrong_numbers_are_refused_with_a_mend(words, wrong, mend):
     with pytest.raises(UserError) as refusal:
-        PeakBoxes(key="key", **words)
+        PeakBoxes(**words)
     assert wrong in str(refusal.value) and mend in str(refusal.value)

@@ -113,7 +113,7 @@ def test_masks_that_are_files_are_named_and_not_copied(root, tmp_path):
 
 
 def test_what_cannot_be_is_refused(root, tmp_path):
-    with pytest.raises(UserError, match="padding of -1"):
+    with pytest.raises(UserError, match=r"preparation\.padding=-1 is not allowed"):
         crop_dataset(module(root), tmp_path / "out", padding=-1)
     with pytest.raises(UserError, match="where nothing is ever written"):
         crop_dataset(module(root), root / "crops")

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_is_refused(root, tmp_path):
             export_dataset(module(root), folder, 32)
     with pytest.raises(UserError, match="cannot be made"):
         export_dataset(module(root), tmp_path / "full" / "file" / "out", 32)
-    with pytest.raises(UserError, match="0 pixels"):
+    with pytest.raises(UserError, match=r"preparation\.size=0 is not allowed"):
         export_dataset(module(root), tmp_path / "out", 0)
     (tmp_path / "empty").mkdir()
     assert (

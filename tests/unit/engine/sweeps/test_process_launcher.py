@@ -188,4 +188,8 @@ def test_a_trial_whose_sweep_is_killed_saves_and_ends(application, tmp_path):
 )
 def test_numbers_of_trials_that_cannot_be_are_refused(application, tmp_path, words, wrong):
     done, found = carried_out(application("end=well", *words), tmp_path)
-    assert done.returncode != 0 and not found and re.search(rf"UserError: .*{wrong}", done.stderr)
+    assert (
+        done.returncode != 0
+        and not found
+        and re.search(rf"(User|Argument)Error: .*{wrong}", done.stderr)
+    )

@@ -1,0 +1,32 @@
+"""Settings of LoRA adapters, apart from them so that they are checked without loading PyTorch."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from datamodules.arguments import AllowedValues, PositiveFloat, PositiveInt, config_dataclass
+
+
+@config_dataclass
+class AdapterConfig:
+    """Adapters of low rank (Hu et al. 2022) that are put into a network.
+
+    Attributes:
+        rank: Of the two factors of an adapter.
+        alpha: An adapter counts alpha / rank times.
+        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et
+            al. 2015).
+        targets: Names, or ends of names, of the layers to adapt; None for every Conv2d that is not
+            grouped and every layer of an attention.
+    """
+
+    rank: Annotated[
+        PositiveInt,
+        AllowedValues(
+            "a whole number of 1 or more, such as 8 (module.net.lora=null trains the head alone)"
+        ),
+    ]
+    alpha: PositiveFloat
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Sequence[str] | None = None
