@@ -127,7 +127,8 @@ def _strip_prefix(key: str) -> str:
 
 def _parse_distribution(override: Override, text: str) -> BaseDistribution:
     if override.is_choice_sweep():
-        return CategoricalDistribution(list(override.sweep_iterator(transformer=_to_choice)))
+        choices: list[Any] = list(override.sweep_iterator(transformer=_to_choice))
+        return CategoricalDistribution(choices)
     try:
         return create_optuna_distribution_from_override(override)
     except (AssertionError, ValueError, NotImplementedError) as error:
