@@ -397,11 +397,12 @@ def check_ranks(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> 
     Raises:
         UserError: The sentence names the split and how many processes it is enough for.
     """
-    splits = {"val": data.can_validate and cfg.do != ["predict"], "test": "test" in cfg.do}
+    searches = cfg.do != ["predict"] or cfg.tta != "none" or cfg.average_checkpoints > 1
     evaluated: list[tuple[str, ...]] = [
-        (name,) for name, is_evaluated in splits.items() if is_evaluated
+        *([("val",)] if searches and data.can_validate else []),  # for the rule
+        *([("test",)] if "test" in cfg.do else []),
+        *([data.predict_splits] if "predict" in cfg.do else []),
     ]
-    evaluated += [data.predict_splits] * ("predict" in cfg.do)
     for names in evaluated:
         images = int(data.table.rows["split"].isin(names).sum())
         if 0 < images < trainer.world_size:
