@@ -397,7 +397,7 @@ def check_ranks(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> 
     Raises:
         UserError: The sentence names the split and how many processes it is enough for.
     """
-    searches = cfg.do != ["predict"] or cfg.tta != "none" or cfg.average_checkpoints > 1
+    searches = "fit" in cfg.do or cfg.tta != "none" or cfg.average_checkpoints > 1
     evaluated: list[tuple[str, ...]] = [
         *([("val",)] if searches and data.can_validate else []),  # for the rule
         *([("test",)] if "test" in cfg.do else []),
