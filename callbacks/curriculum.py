@@ -94,6 +94,12 @@ def check_stages(
                 f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
                 " stage"
             )
+        first = stage.epoch_config(data.base_epoch_config, 0)
+        if first.batch_size == 1 or first.image_size != data.image_size:
+            try:
+                module.check_input(first.image_size, first.batch_size)
+            except UserError as refusal:
+                raise UserError(f"{where}: {refusal}") from refusal
 
 
 def _check_loss_terms(stage: StageConfig, module: SupervisedModule, where: str) -> None:

@@ -30,6 +30,7 @@ from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
+from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
 from datamodules.manifest.manifest import SPLITS, Manifest, present_classes
 from datamodules.manifest.splitting import assign_fold, assign_split
@@ -106,7 +107,7 @@ def get_rank(trainer: Trainer | None) -> tuple[int, int]:
 
 
 def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
-    workers = default_num_workers() if num_workers == "auto" else num_workers
+    workers = resolve_num_workers(num_workers)
     return {
         "collate_fn": collate,
         "num_workers": workers,
@@ -115,13 +116,18 @@ def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
         "generator": (
             torch.Generator().manual_seed(seed)
         ),  # else a loader consumes the global random stream
-        "prefetch_factor": 4 if workers else None,
+        "prefetch_factor": PREFETCH_FACTOR if workers else None,
         "worker_init_fn": _ignore_sigint,
     }
 
 
 def _ignore_sigint(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def resolve_num_workers(num_workers: NumWorkers) -> int:
+    """Return the number of loader processes that `auto` or a number stands for."""
+    return default_num_workers() if num_workers == "auto" else num_workers
 
 
 def default_num_workers() -> int:
@@ -142,6 +148,7 @@ class ServingDataModule(LightningDataModule):
     table: Any  # a Manifest
     cache: Any  # an ImageCache
     image_size: ImageSize
+    channels: int
     evaluation_size: int | str
     batch_size: int
     eval_batch_size: int
@@ -196,6 +203,12 @@ class ServingDataModule(LightningDataModule):
         return np.stack(
             [np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1
         )
+
+    def check_workers(self) -> None:
+        """Refuse loader processes for whose batches this machine has no shared memory."""
+        images = min(self.batch_size, self.eval_batch_size)
+        pixels = self.image_size.height * self.image_size.width * self.channels
+        check_shared_memory(resolve_num_workers(self.num_workers), images * pixels)
 
     def dataset(self, evaluation: bool) -> ManifestDataset:
         """All rows, augmented for training or with their truth for evaluation."""

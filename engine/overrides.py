@@ -119,8 +119,13 @@ def _grammar_problem(word: str) -> UserError | None:
 
     try:
         OverridesParser.create().parse_override(word)
-    except HydraException:
+    except HydraException as error:
         key, _, value = word.partition("=")
+        if "NoneType" in str(error.__cause__):  # its functions take no null, its lists do
+            return UserError(
+                f"{word} cannot be read: Hydra's functions, such as choice(), take no null; write"
+                f" the values alone, {key}=null,..."
+            )
         if not KEY.fullmatch(key):
             return UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")
         return UserError(

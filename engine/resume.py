@@ -95,6 +95,7 @@ def resume_settings(
         key: value
         for key, value in found.items()
         if key.rpartition(".")[2] not in IGNORED_KEYS or key.startswith("module.loss")
+        if not (key.startswith("module.net") and key.endswith(".image_size"))  # that of the data
     }
     # two devices of half the batch take the same steps
     found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch.trainer.states import TrainerFn
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
@@ -20,6 +19,8 @@ from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from engine import resume
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
+from engine.error_messages import explain_error
+from engine.pretrained_weights import drop_replaced_weights
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
@@ -42,55 +43,11 @@ from lightning_modules.hardware import (
 )
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
+from lightning_modules.normalize import SOURCE_CHECKPOINT
 from lightning_modules.training_record import check_same_task
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
-
-CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
-
-
-def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
-    """Return a refusal with the batch size to try for an out-of-memory error, else None.
-
-    Args:
-        error: The error that ended the run.
-        cfg: Configuration of the run.
-        trainer: The trainer, in the state that it stopped in.
-    """
-    if not (
-        isinstance(error, torch.OutOfMemoryError)
-        or (isinstance(error, RuntimeError) and CPU_MESSAGES in str(error))
-    ):
-        return None
-    training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
-    name, own = (
-        ("datamodule.batch_size", None)
-        if training
-        else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
-    )
-    plan = getattr(trainer.datamodule, "epoch_config", None) if training else None  # type: ignore[attr-defined]
-    size = plan(trainer.current_epoch).batch_size if plan else own or cfg.datamodule.batch_size
-    where = (
-        "a training step"
-        if training
-        else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
-    )
-    said = f"out of memory in {where} of {size} images"
-    if size == 1:
-        return UserError(
-            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
-            " device with more memory"
-        )
-    more = (
-        f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}"
-        if training
-        else ""
-    )
-    where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
-    return UserError(
-        f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
-    )
 
 
 def run_stages(
@@ -299,18 +256,20 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
         checkpoint_io.adopt_image_size(
             data, judged
         )  # no image is kept smaller than the network wants it
+    data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)
     note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
         _ = data.pool  # and so is what is to be drawn from it
-    module = instantiate_config(cfg.module)
+    module = build_module(cfg, data, [path for _, path, _ in records[: 1 if ensemble else None]])
     _check_same_task(cfg, records, module, data)
     if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
         cfg.trainer.strategy = ddp_strategy(module)
     trainer = instantiate_config(
         cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=trainer_plugins()
     )
+    check_ranks(cfg, trainer, data)
     if "fit" in cfg.do:
         module.settings = resume_settings(cfg, trainer, data)
         module.parent_records = [record for _, _, record in records if record is not None]
@@ -328,6 +287,25 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
         close_loggers(loggers, code, trainer)  # else the next fit would write into the same W&B run
 
 
+def build_module(
+    cfg: DictConfig, data: ManifestDataModule, checkpoints: list[Path]
+) -> SupervisedModule:
+    """Build the module for the image size of the data, without weights that will be replaced.
+
+    Args:
+        cfg: Configuration of the run.
+        data: Its image size may be a checkpoint's.
+        checkpoints: What all weights, or the frozen ones, are loaded from later.
+    """
+    own = cfg.copy()
+    OmegaConf.update(own, "datamodule.image_size", data.image_size.as_config)
+    replaced = drop_replaced_weights(own, checkpoints)
+    module: SupervisedModule = instantiate_config(own.module)
+    if replaced and not module.normalize.explicit:
+        module.normalize.source = SOURCE_CHECKPOINT
+    return module
+
+
 def _run_and_record(
     cfg: DictConfig, trainer: Trainer, module: Any, data: Any, ensemble: FoldEnsemble | None
 ) -> float | None:
@@ -339,7 +317,7 @@ def _run_and_record(
             recorder.prune(pruned.score)
             return pruned.score
         except Exception as error:
-            refusal = oom_error(error, cfg, trainer)
+            refusal = explain_error(error, cfg, trainer, module)
             if refusal is not None:
                 raise refusal from error
             raise
@@ -408,6 +386,30 @@ def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) 
         for callback in callbacks.values():
             if isinstance(callback, ReportWriter):
                 callback.title = str(cfg.title)
+
+
+def check_ranks(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> None:
+    """Refuse an evaluation of fewer images than processes; one without images would stop the rest.
+
+    Raises:
+        UserError: The sentence names the split and how many processes it is enough for.
+    """
+    searches = "fit" in cfg.do or cfg.tta != "none" or cfg.average_checkpoints > 1
+    evaluated: list[tuple[str, ...]] = [
+        *([("val",)] if searches and data.can_validate else []),  # for the rule
+        *([("test",)] if "test" in cfg.do else []),
+        *([data.predict_splits] if "predict" in cfg.do else []),
+    ]
+    for names in evaluated:
+        images = int(data.table.rows["split"].isin(names).sum())
+        if 0 < images < trainer.world_size:
+            raise UserError(
+                f"{' and '.join(names)} has {images} image{'s' * (images > 1)} for"
+                f" {trainer.world_size} processes (trainer.devices={cfg.trainer.devices}), and each"
+                f" needs one; set trainer.devices={images}"
+                + " trainer.num_nodes=1"
+                * (cfg.trainer.num_nodes > 1)
+            )
 
 
 def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:

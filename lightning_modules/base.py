@@ -21,12 +21,14 @@ from datamodules.arguments import (
 )
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
+from datamodules.image_size import ImageSize
 from datamodules.loading.dataset import Sample
 from evaluation.collector import EvidenceCollector, merge_ranks
 from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import Evidence
 from lightning_modules import distributed, training_record
 from lightning_modules.module_config import MonitorConfig, ScratchNormalization
+from lightning_modules.networks.input_size import check_input
 from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
 
@@ -168,9 +170,35 @@ class SupervisedModule(LightningModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Seed every rank for its own dropout; the weights of all are those of the first."""
-        if stage == "fit":
-            distributed.decorrelate_ranks(self.global_rank)
+        """Seed every rank for its own dropout; the weights of all are those of the first.
+
+        Raises:
+            UserError: A batch of one image is too small for the network.
+        """
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ServingDataModule):
+            first = data.epoch_config(0)
+            if first.batch_size == 1:
+                self.check_input(first.image_size, 1)
+        distributed.decorrelate_ranks(self.global_rank)
+
+    def check_input(self, image_size: ImageSize, batch_size: int) -> None:
+        """Refuse a size of images or of batches that the network, in its mode, cannot take.
+
+        Args:
+            image_size: Size of the images.
+            batch_size: Images per device.
+
+        Raises:
+            UserError: The sentence says what works.
+        """
+        trainer = self._trainer  # None outside of a run
+        synchronized = getattr(getattr(trainer, "strategy", None), "_layer_sync", None) is not None
+        together = batch_size * (trainer.world_size if trainer and synchronized else 1)
+        channels = getattr(getattr(trainer, "datamodule", None), "channels", 1)
+        check_input(self.net, channels, image_size, together)
 
     def on_train_start(self) -> None:
         """Apply this configuration's optimizer and schedule if a resumed fit changed them."""

@@ -68,6 +68,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
     }
 
 
+def holds_all_weights(path: Path) -> bool:
+    """Return whether a checkpoint holds all weights; one of an adapter lacks the frozen ones."""
+    try:
+        state = read_checkpoint(path, mmap=True)["state_dict"]
+    except UserError:  # a file in torch's older format cannot be mapped into memory
+        state = read_checkpoint(path)["state_dict"]
+    return not any(
+        isinstance(value, dict) and value.get("checkpoint") == "adapter" for value in state.values()
+    )
+
+
 def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
@@ -94,7 +105,7 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
         said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
         raise UserError(
             f"{path} is of another network ({said}); set module.net as it was when the checkpoint"
-            " was made"
+            " was made, and image_size for a network that is built for one size"
         )
     if isinstance(module, SupervisedModule):
         check_same_normalization(module.normalize, _strip_prefix(stored, "normalize."), path)

@@ -4,11 +4,13 @@ import ctypes
 import sys
 from typing import Any
 
+import joblib
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
 from datamodules.errors import UserError
+from lightning_modules.launch_environment import rank
 
 
 def best_precision(accelerator: str) -> str:
@@ -61,6 +63,8 @@ GRADIENT_BUCKETS = 6  # about so many, of at most 25 MB
 def check_devices(cfg: DictConfig) -> None:
     """Refuse devices that the machine does not have, before anything is read.
 
+    More processes than CPU cores are possible, and a message says that they are slow.
+
     Raises:
         UserError: Devices are missing; the sentence says what there is.
     """
@@ -75,6 +79,19 @@ def check_devices(cfg: DictConfig) -> None:
         raise UserError(
             "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take"
             " trainer=auto, or run do=doctor"
+        )
+    cores = joblib.cpu_count()
+    if (
+        not uses_cuda(accelerator)
+        and str(wanted).isdecimal()
+        and int(wanted) > cores
+        and not rank()
+    ):
+        print(
+            f"trainer.devices={wanted} starts {wanted} processes on"
+            f" {cores} core{'s' * (cores > 1)}, which share them and slow each other down;"
+            f" trainer.devices={cores} or fewer is faster",
+            file=sys.stderr,
         )
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return

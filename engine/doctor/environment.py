@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 from datamodules.data_root import check_root
@@ -16,6 +16,7 @@ from datamodules.errors import ManifestError
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices
+from engine.pretrained_weights import weight_keys
 from engine.tracking.logger import is_logged_in
 from reporting.report_data import git_commit as commit_here
 
@@ -189,23 +190,13 @@ def check_hub(cfg: DictConfig) -> CheckResult:
 
 
 def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yield the network's keys that name weights of a hub, and their values.
+    """Return the network's keys that name weights of a hub, and their values.
 
     Local files and folders are left out.
     """
-
-    def below(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
-        for name, value in node.items():
-            if OmegaConf.is_dict(value):
-                yield from below(value, f"{prefix}{name!s}.")
-            elif (
-                str(name).split("_")[-1] == "weights"
-                and isinstance(value, str)
-                and not Path(value).expanduser().exists()
-            ):
-                yield f"{prefix}{name!s}", value
-
-    yield from below(cfg.module.net, "module.net.")
+    return (
+        (key, value) for key, value in weight_keys(cfg) if not Path(value).expanduser().exists()
+    )
 
 
 def check_slurm(cfg: DictConfig) -> CheckResult:

@@ -14,8 +14,9 @@ import psutil
 import torch
 from omegaconf import DictConfig
 
-from datamodules.base import default_num_workers
+from datamodules.base import resolve_num_workers
 from datamodules.image_size import ImageSize
+from datamodules.loading.shared_memory import PREFETCH_FACTOR, SHARED_MEMORY
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.gpus import nvidia_gpus
 from lightning_modules.hardware import best_precision, cpu_has_fast_bf16
@@ -90,10 +91,6 @@ def _read_words(file: Path) -> list[str]:
         return []
 
 
-SHARED_MEMORY = Path("/dev/shm")
-PREFETCH_FACTOR = 4  # batches a worker holds ready, see datamodules/base.py
-
-
 def check_cores(cfg: DictConfig) -> CheckResult:
     """Check the cores seen, allowed by affinity and in the cgroup's quota, and torch's threads."""
     seen, allowed = os.cpu_count() or 1, allowed_cores()
@@ -135,8 +132,7 @@ def allowed_cores() -> int:
 
 def n_workers(cfg: DictConfig) -> int:
     """Loader processes that a run would start for each loader."""
-    asked = cfg.datamodule.num_workers
-    return default_num_workers() if asked == "auto" else int(asked)
+    return resolve_num_workers(cfg.datamodule.num_workers)
 
 
 def check_memory(cfg: DictConfig) -> CheckResult:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ParsedElementType, QuotedString, Transformer
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import (
@@ -121,6 +121,9 @@ def _strip_prefix(key: str) -> str:
 
 
 def _parse_distribution(override: Override, text: str) -> BaseDistribution:
+    if override.is_choice_sweep():
+        choices: list[Any] = list(override.sweep_iterator(transformer=_to_choice))
+        return CategoricalDistribution(choices)
     try:
         return create_optuna_distribution_from_override(override)
     except (AssertionError, ValueError, NotImplementedError) as error:
@@ -131,10 +134,17 @@ def _parse_distribution(override: Override, text: str) -> BaseDistribution:
         ) from error
 
 
+def _to_choice(value: ParsedElementType) -> Any:
+    """Return a value as Optuna stores it; Hydra's own conversion makes the text "null" of null."""
+    if isinstance(value, QuotedString):
+        return value.text
+    return None if value is None else Transformer.encode(value)
+
+
 def describe_distribution(distribution: BaseDistribution) -> str:
     """Describe a distribution in words: `0.0001 to 0.01, log` or `4, 8, 16`."""
     if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
+        return ", ".join("null" if one is None else str(one) for one in distribution.choices)
     if isinstance(distribution, FloatDistribution | IntDistribution):
         step = (
             distribution.step

@@ -11,6 +11,11 @@ from torch import nn
 
 from datamodules.arguments import PositiveInt, validated
 from datamodules.errors import UserError
+from datamodules.image_size import ImageSizeLike
+from lightning_modules.networks.input_size import (
+    timm_size_arguments,
+    torchvision_size_arguments,
+)
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
 from lightning_modules.normalize import PixelStatistics
 
@@ -22,6 +27,7 @@ def build_classifier(
     weights: str | None = "imagenet",
     classes: PositiveInt = 1,
     in_channels: PositiveInt = 1,
+    image_size: ImageSizeLike | None = None,
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
@@ -36,6 +42,8 @@ def build_classifier(
             None for scratch.
         classes: Logits.
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
+        image_size: Size of the images, for which networks with windows or position embeddings are
+            built; None takes the architecture's own.
         key: Configuration key of `weights`, for errors.
         **architecture_arguments: The architecture's own.
 
@@ -43,6 +51,14 @@ def build_classifier(
         UserError: unknown name; the weights cannot be fetched or read.
     """
     fetch = weights == "imagenet"
+    if library == "timm" and _is_timm_model(architecture):
+        architecture_arguments |= timm_size_arguments(
+            architecture, image_size, architecture_arguments
+        )
+    elif library == "torchvision" and not fetch:  # whose pretrained weights have one size
+        architecture_arguments |= torchvision_size_arguments(
+            architecture, image_size, architecture_arguments
+        )
     net = _build_classifier(
         library, architecture, fetch, classes, in_channels, architecture_arguments, key
     )
@@ -92,7 +108,7 @@ def _build_timm(
 ) -> nn.Module:
     from lightning_modules.networks.library_imports import timm
 
-    if not timm.is_model(architecture.split(".")[0]):
+    if not _is_timm_model(architecture):
         raise _unknown_architecture_error("timm", architecture, timm.list_models())
     return timm.create_model(
         architecture,
@@ -101,6 +117,12 @@ def _build_timm(
         in_chans=in_channels,
         **architecture_arguments,
     )
+
+
+def _is_timm_model(architecture: str) -> bool:
+    from lightning_modules.networks.library_imports import timm
+
+    return bool(timm.is_model(architecture.split(".")[0]))
 
 
 def _build_torchvision(

@@ -14,6 +14,8 @@ from torch import nn
 
 from datamodules.arguments import Fraction, PositiveInt, check_value, validated
 from datamodules.errors import UserError
+from datamodules.image_size import ImageSizeLike
+from lightning_modules.networks.input_size import timm_size_arguments
 from lightning_modules.networks.library_imports import smp
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
 from lightning_modules.normalize import PixelStatistics
@@ -44,6 +46,7 @@ def build_smp_network(
     architecture: str,
     encoder_name: str,
     encoder_weights: str | None = "imagenet",
+    image_size: ImageSizeLike | None = None,
     **architecture_arguments: Any,
 ) -> nn.Module:
     """Build a network of segmentation-models-pytorch by name.
@@ -55,6 +58,8 @@ def build_smp_network(
         encoder_name: As in smp, `resnet34` for one.
         encoder_weights: A name that smp knows (fetched from the hub), a local file with the
             encoder's state_dict, or None to start from scratch.
+        image_size: Size of the images, for which encoders of timm (`tu-...`) with windows or
+            position embeddings are built; None takes the encoder's own.
         **architecture_arguments: The architecture's own.
 
     Raises:
@@ -62,6 +67,10 @@ def build_smp_network(
             the image's size, or weights that cannot be fetched or read.
     """
     _check_arguments(architecture, encoder_name, architecture_arguments)
+    if encoder_name.startswith("tu-"):
+        architecture_arguments |= timm_size_arguments(
+            encoder_name.removeprefix("tu-"), image_size, architecture_arguments
+        )
     local = encoder_weights is not None and (
         "/" in encoder_weights or Path(encoder_weights).exists()
     )

@@ -54,6 +54,7 @@ def test_a_folder_that_is_called_like_a_value_changes_no_other_key(tmp_path, mon
         ("seed= 3", "seed= 3 has blanks around =; write seed=3"),
         ("seed =3", "seed =3 has blanks around =; write seed=3"),
         ("seed", "seed is no override; write KEY=VALUE"),
+        ("seed=choice(null,4)", "take no null; write the values alone, seed=null,..."),
         ("monitor.name=a#b", "as plain text it is written 'monitor.name=\"a#b\"'"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_quota_below_the_cores_is_told_unless_torch_keeps_to_it(plain, monkeyp
     monkeypatch.setattr(hardware, "allowed_cores", lambda: 16)
     monkeypatch.setattr(hardware, "cgroup_limits", lambda: hardware.CgroupLimits(cores=4.0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
-    monkeypatch.setattr(hardware, "default_num_workers", lambda: 3)
+    monkeypatch.setattr("datamodules.base.default_num_workers", lambda: 3)
     only(
         hardware.check_cores(plain),
         WARNS,

@@ -140,6 +140,31 @@ def _quoted(value):
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ("null,4", [None, 4]),
+        ("'null',null", ["null", None]),
+        ("true,null,1e-3,adam", [True, None, 1e-3, "adam"]),
+        ("'a,b',null", ["a,b", None]),
+        ("[null,1],[2]", [[None, 1], [2]]),
+    ],
+)
+def test_a_choice_of_the_command_line_reaches_its_trial_as_it_was(values, read):
+    (choices,) = (
+        drawn.choices for drawn in parse_space({}, [f"a={values}"]).distributions.values()
+    )
+    words = [to_override("a", choice) for choice in choices]
+    assert [_quoted(read_override(word)) for word in words] == read
+    assert "None" not in describe_distribution(CategoricalDistribution(choices))
+
+
+def read_override(word):
+    """Return the value of a word as Hydra reads it, text without its quotes."""
+    value = OverridesParser.create().parse_override(word).value()
+    return getattr(value, "text", value)
+
+
 def test_every_space_searches_keys_of_its_experiment_at_either_scale():
     for path in sorted((CONF / "sweep").glob("*.yaml")):
         drawn = parse_space(yaml.safe_load(path.read_text()), []).distributions

@@ -1,0 +1,97 @@
+"""Say in one sentence what ended a run, where an error of the system or a library says little."""
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig
+
+from datamodules.base import ServingDataModule
+from datamodules.errors import UserError
+from datamodules.loading.shared_memory import shared_memory_error
+from lightning_modules.base import SupervisedModule
+from lightning_modules.networks.input_size import REFUSALS
+
+CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
+
+
+def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+    """Return a refusal with the batch size to try for an out-of-memory error, else None.
+
+    Args:
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: The trainer, in the state that it stopped in.
+    """
+    if not (
+        isinstance(error, torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and CPU_MESSAGES in str(error))
+    ):
+        return None
+    training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+    name, own = (
+        ("datamodule.batch_size", None)
+        if training
+        else ("datamodule.eval_batch_size", cfg.datamodule.get("eval_batch_size"))
+    )
+    plan = getattr(trainer.datamodule, "epoch_config", None) if training else None  # type: ignore[attr-defined]
+    size = plan(trainer.current_epoch).batch_size if plan else own or cfg.datamodule.batch_size
+    where = (
+        "a training step"
+        if training
+        else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
+    )
+    said = f"out of memory in {where} of {size} images"
+    if size == 1:
+        return UserError(
+            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
+            " device with more memory"
+        )
+    more = (
+        f" and trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches * 2}"
+        if training
+        else ""
+    )
+    where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
+    return UserError(
+        f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
+    )
+
+
+def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) -> UserError | None:
+    """Return a refusal if the network cannot take images of this size at all, else None.
+
+    Args:
+        error: The error that ended the run.
+        trainer: The trainer, in the state that it stopped in.
+        module: Its network, in the mode that it stopped in.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(error, REFUSALS) or not isinstance(data, ServingDataModule):
+        return None
+    training = trainer.state.fn == TrainerFn.FITTING and module.net.training
+    batch_size = data.epoch_config(trainer.current_epoch).batch_size if training else 1
+    try:
+        module.check_input(data.current_image_size(), batch_size)
+    except UserError as refusal:
+        return refusal
+    return None
+
+
+def explain_error(
+    error: Exception, cfg: DictConfig, trainer: Trainer, module: SupervisedModule
+) -> UserError | None:
+    """Return a sentence with the fix for an error that is none of ours, None if nothing is known.
+
+    Args:
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: The trainer, in the state that it stopped in.
+        module: The module, likewise.
+    """
+    if isinstance(error, UserError):
+        return None
+    return (
+        oom_error(error, cfg, trainer)
+        or shared_memory_error(error)
+        or input_error(error, trainer, module)
+    )
