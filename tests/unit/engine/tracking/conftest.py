@@ -66,6 +66,7 @@ def reported(folder: Path, evidence: dict) -> dict:
     for split, seen in evidence.items():
         write_evidence(seen, folder / "evidence" / f"{split}.npz")
     found = {
+        "title": "secret title",
         "judged": "test",
         "scores": {split: report_scores(seen) for split, seen in evidence.items()},
         "rule": {test.classes[0]: {"threshold": 0.5}},
