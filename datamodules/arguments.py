@@ -28,7 +28,15 @@ from typing import (
 )
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    validate_call,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
@@ -66,13 +74,19 @@ def _ascending(values: Sequence[float]) -> Sequence[float]:
     return values
 
 
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true equals 1, which pydantic takes for the literal")
+    return value
+
+
 FiniteFloat = float  # VALIDATION_CONFIG refuses infinity and NaN
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Channels = Literal[1, 3]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_refuse_bool)]
 FilePath = str | Path
 FractionRange = Annotated[
     Sequence[Fraction],
@@ -128,7 +142,8 @@ def validated(target: Target) -> Target:
     checked when it is called.
 
     Args:
-        target: A function, or a class with an `__init__` of its own (a dataclass has one).
+        target: A function, or a class with an `__init__` of its own. Settings that only hold values
+            are a `config_dataclass` instead.
 
     Returns:
         The same class, or a function with the same signature; calls raise `ArgumentError` where an
@@ -225,11 +240,9 @@ def check_partial(argument: str, call: Any) -> None:
                 f"={format_config_value(value)} is no argument of {function.__name__}",
             )
         try:
-            TypeAdapter(hints[name], config=VALIDATION_CONFIG).validate_python(value)
-        except ValidationError as error:
-            raise ArgumentError(
-                function.__name__, (argument, name), _describe_problem(value, hints[name])
-            ) from error
+            check_value(f"{argument}.{name}", value, hints[name])
+        except ArgumentError as error:
+            raise ArgumentError(function.__name__, error.path, error.problem) from error
 
 
 def _enforce_annotations(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
