@@ -28,7 +28,15 @@ from typing import (
 )
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    validate_call,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
@@ -54,7 +62,7 @@ class AllowedValues(str):
     """The values that an annotation allows, in words, where its types alone do not say them.
 
     Example:
-        Annotated[Sequence[float], Meaning("two numbers")]
+        Annotated[Sequence[float], AllowedValues("two numbers")]
     """
 
     __slots__ = ()
@@ -72,13 +80,19 @@ def _odd(value: int) -> int:
     return value
 
 
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true equals 1, which pydantic takes for the literal")
+    return value
+
+
 FiniteFloat = float  # VALIDATION_CONFIG refuses infinity and NaN
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Channels = Literal[1, 3]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_refuse_bool)]
 FilePath = str | Path
 FractionRange = Annotated[
     Sequence[Fraction],
@@ -93,7 +107,7 @@ PositiveRange = Annotated[
     AllowedValues("two numbers above 0, the smaller one first"),
 ]
 PositiveFractionRange = Annotated[
-    Sequence[Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]],
+    Sequence[Annotated[float, Field(gt=0, le=1)]],
     Field(min_length=2, max_length=2),
     AfterValidator(_ascending),
     AllowedValues("two numbers above 0 and at most 1, the smaller one first"),
@@ -146,7 +160,8 @@ def validated(target: Target) -> Target:
     checked when it is called.
 
     Args:
-        target: A function, or a class with an `__init__` of its own (a dataclass has one).
+        target: A function, or a class with an `__init__` of its own. Settings that only hold values
+            are a `config_dataclass` instead.
 
     Returns:
         The same class, or a function with the same signature; calls raise `ArgumentError` where an
@@ -243,11 +258,9 @@ def check_partial(argument: str, call: Any) -> None:
                 f"={format_config_value(value)} is no argument of {function.__name__}",
             )
         try:
-            TypeAdapter(hints[name], config=VALIDATION_CONFIG).validate_python(value)
-        except ValidationError as error:
-            raise ArgumentError(
-                function.__name__, (argument, name), _describe_problem(value, hints[name])
-            ) from error
+            check_value(f"{argument}.{name}", value, hints[name])
+        except ArgumentError as error:
+            raise ArgumentError(function.__name__, error.path, error.problem) from error
 
 
 def _enforce_annotations(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
