@@ -3,16 +3,16 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluation.evidence import Evidence
 from evaluation.metrics.base import Decision, Metric
 
-MIN_GROUPS = 20
+MIN_GROUPS = 20  # fewer have no interval
 N_RESAMPLES = 1000
-MAX_BLOCK_WEIGHTS = 8_000_000  # weights that are held at once
+MAX_BLOCK_NUMBERS = 8_000_000  # numbers that are held at once
 CLASS_MEAN = "mean of classes"
 
 
@@ -39,30 +39,44 @@ class Estimate:
     definition: str
 
 
-def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+def bootstrap_weights(
+    groups: np.ndarray, resamples: int, seed: int = 0, numbers_per_replicate: int = 0
+) -> Iterator[np.ndarray]:
     """Yield how often each image counts in each bootstrap replicate, in blocks `replicates x N`.
 
-    The numbers are the same however large the blocks are.
+    The weights are the same however large the blocks are.
+
+    Args:
+        groups: Group (patient) of each image, `N`.
+        resamples: Number of bootstrap replicates.
+        seed: Seed of the replicates.
+        numbers_per_replicate: Numbers that the caller holds for each replicate of a block, where
+            they are more than one an image.
     """
     names, member = np.unique(groups, return_inverse=True)
-    most = max(1, MAX_BLOCK_WEIGHTS // max(1, len(groups)))
-    if resamples <= most:
-        yield resample_counts(len(names), resamples, seed)[:, member].astype(np.float64)
+    block = max(1, MAX_BLOCK_NUMBERS // max(1, len(groups), numbers_per_replicate))
+    for counts in _group_counts(len(names), resamples, seed, block):
+        yield counts[:, member].astype(np.float64)
+
+
+def _group_counts(groups: int, resamples: int, seed: int, block: int) -> Iterator[np.ndarray]:
+    """Sample as many groups as there are, with replacement: counts `replicates x groups`."""
+    if groups * resamples <= MAX_BLOCK_NUMBERS:
+        counts = _cached_group_counts(groups, resamples, seed)
+        yield from (counts[start : start + block] for start in range(0, resamples, block))
         return
     random = np.random.default_rng(seed)
-    for start in range(0, resamples, most):
-        yield _sample_multinomial(random, len(names), min(most, resamples - start))[
-            :, member
-        ].astype(np.float64)
+    for start in range(0, resamples, block):
+        yield _sample_groups(random, groups, min(block, resamples - start))
 
 
 @lru_cache(maxsize=2)
-def resample_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """Count each group in each replicate; cached, as all runs on one test set share the counts."""
-    return _sample_multinomial(np.random.default_rng(seed), groups, resamples)
+def _cached_group_counts(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """Sample all replicates at once; cached, as all runs on one test set share them."""
+    return _sample_groups(np.random.default_rng(seed), groups, resamples)
 
 
-def _sample_multinomial(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+def _sample_groups(random: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
     return random.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
@@ -93,11 +107,11 @@ def bootstrap_metrics(
             score.name: _make_estimate(
                 score,
                 evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
-                nanmean_classes(np.atleast_2d(point[c, s])),
-                nanmean_classes(np.atleast_2d(drawn[c, s])),
+                mean_where_defined(np.atleast_2d(point[c, s])),
+                mean_where_defined(np.atleast_2d(drawn[c, s])),
                 int(np.atleast_2d(counting[c, s]).any(0).sum()),
                 {
-                    name: float(nanmean_classes(values[c, s].reshape(-1, 1))[0])
+                    name: float(mean_where_defined(values[c, s].reshape(-1, 1))[0])
                     for name, values in baseline.items()
                 },
             )
@@ -129,8 +143,8 @@ def resample_scores(
     return np.concatenate([_metric_values(scores, decided, block) for block in blocks], axis=-1)
 
 
-def nanmean_classes(values: np.ndarray) -> np.ndarray:
-    """Average `classes x ...` over the classes on which a score is defined."""
+def mean_where_defined(values: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Average `classes x ...` over the classes on which a score is defined, or over runs alike."""
     defined = np.isfinite(values)
     return np.where(
         defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan
@@ -144,16 +158,38 @@ def _metric_values(
     return np.array([[score.compute(d, weights) for score in scores] for d in decided])
 
 
-def percentile_interval(replicates: np.ndarray, enough: bool) -> tuple[float | None, float | None]:
-    """Return the ends of 95 % of the replicates on which a score is defined.
+class BootstrapInterval(NamedTuple):
+    """95 % percentile interval of a bootstrap.
 
-    They are None where it is defined on none, or there are not `enough` groups.
+    Attributes:
+        low: Lower end, None where there is no interval.
+        high: Upper end.
+        degenerate: Bootstrap replicates on which the score was undefined.
     """
+
+    low: float | None
+    high: float | None
+    degenerate: int
+
+
+def percentile_interval(replicates: np.ndarray, n_groups: int) -> BootstrapInterval:
+    """Compute the interval that holds 95 % of the replicates on which a score is defined.
+
+    There is none for fewer than `MIN_GROUPS` groups, whose replicates count as neither defined nor
+    degenerate, and none for a score that is defined on no replicate.
+
+    Args:
+        replicates: The score on each bootstrap replicate, `R`.
+        n_groups: Groups (patients) that count for the score.
+    """
+    if n_groups < MIN_GROUPS:
+        return BootstrapInterval(None, None, 0)
     defined = replicates[np.isfinite(replicates)]
-    if not enough or not len(defined):
-        return None, None
+    degenerate = len(replicates) - len(defined)
+    if not len(defined):
+        return BootstrapInterval(None, None, degenerate)
     low, high = map(float, np.quantile(defined, [0.025, 0.975]))
-    return low, high
+    return BootstrapInterval(low, high, degenerate)
 
 
 def _make_estimate(
@@ -164,9 +200,7 @@ def _make_estimate(
     n: int,
     trivial: dict[str, float],
 ) -> Estimate:
-    enough = len(np.unique(groups)) >= MIN_GROUPS
-    low, high = percentile_interval(replicates, enough)
-    degenerate = int(np.isnan(replicates).sum()) if enough else 0
+    low, high, degenerate = percentile_interval(replicates, len(np.unique(groups)))
     return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
 
 
@@ -251,7 +285,7 @@ def bootstrap_scores(
     The same seed samples the same patients for every run that was evaluated on the same images.
     `resamples=None` takes the images as they are (R = 1).
     """
-    return nanmean_classes(resample_scores(evidence, resamples, seed, score_names))
+    return mean_where_defined(resample_scores(evidence, resamples, seed, score_names))
 
 
 def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
@@ -286,14 +320,15 @@ def paired_difference(
     """Return the difference of one score from its bootstrap replicates.
 
     Args:
-        first: R values of the first arm, as `bootstrap_scores` gives them.
+        first: R values of the first arm, as `bootstrap_scores` gives them; none where too few
+            groups were not resampled at all.
         second: R values of the second arm, of the same replicates.
         value: On the images as they are, second minus first.
         n_groups: How many count.
     """
     gap = second - first
+    low, high, _ = percentile_interval(gap, n_groups)
     gap = gap[np.isfinite(gap)]
-    low, high = percentile_interval(gap, n_groups >= MIN_GROUPS)
     return PairedDifference(
         value, low, high, float((gap > TIE_TOLERANCE).mean()) if len(gap) else float("nan")
     )
@@ -325,16 +360,16 @@ def seed_statistics(
             else [seed_evidence[0].classes.index(name)]
         )
         drawn = resample_runs(
-            np.array([nanmean_classes(run[classes]) for run in each]), [seed, 0]
+            np.array([mean_where_defined(run[classes]) for run in each]), [seed, 0]
         )  # scores x R
-        point = np.array([nanmean_classes(run[classes])[:, 0] for run in once])  # seeds x scores
+        point = np.array([mean_where_defined(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
             score.name: (
                 asdict(of_class[score.name])
                 | _seed_estimate(
                     point[:, s],
                     drawn[s],
-                    n_effective_groups(seed_evidence[0], score, classes) >= MIN_GROUPS,
+                    n_effective_groups(seed_evidence[0], score, classes),
                 )
             )
             for s, score in enumerate(seed_evidence[0].metrics)
@@ -343,17 +378,12 @@ def seed_statistics(
 
 
 def _seed_estimate(
-    seed_scores: np.ndarray, replicates: np.ndarray, enough_groups: bool
+    seed_scores: np.ndarray, replicates: np.ndarray, n_groups: int
 ) -> dict[str, Any]:
-    low, high = percentile_interval(replicates, enough_groups)
-    undefined = len(replicates) - int(np.isfinite(replicates).sum()) if enough_groups else 0
-    sd = float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None
     return {
         "value": float(seed_scores.mean()),
-        "low": low,
-        "high": high,
-        "degenerate": undefined,
-        "sd": sd,
+        **percentile_interval(replicates, n_groups)._asdict(),
+        "sd": float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None,
     }
 
 

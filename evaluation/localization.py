@@ -19,11 +19,11 @@ from datamodules.arguments import (
 )
 from datamodules.loading.letterbox import Letterbox
 from evaluation.bootstrap import (
-    MAX_BLOCK_WEIGHTS,
     MIN_GROUPS,
     N_RESAMPLES,
     Estimate,
     bootstrap_weights,
+    mean_where_defined,
     percentile_interval,
 )
 from evaluation.metrics.base import safe_divide
@@ -690,8 +690,11 @@ class LocalizationResults:
         """
         first = runs[0]
         check_same_images(first, *runs[1:])
-        means = {name: _mean_over_runs([run.means[name] for run in runs]) for name in first.means}
-        sums = {name: _mean_over_runs([run.sums[name] for run in runs]) for name in first.sums}
+        # an image that does not count in a run (it has no pseudo mask) is left out of its mean
+        means = {
+            name: mean_where_defined([run.means[name] for run in runs]) for name in first.means
+        }
+        sums = {name: mean_where_defined([run.sums[name] for run in runs]) for name in first.sums}
         return cls(
             first.ids,
             first.groups,
@@ -714,14 +717,6 @@ def check_same_images(first: LocalizationResults, *others: LocalizationResults) 
             "these methods were measured on different images; measure all of them on the same"
             " images, in the same order"
         )
-
-
-def _mean_over_runs(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Average over runs, without those in which an image does not count (it has no pseudo mask)."""
-    counts = np.isfinite(columns)
-    return np.where(
-        counts.any(0), np.where(counts, columns, 0).sum(0) / np.maximum(1, counts.sum(0)), np.nan
-    )
 
 
 BLIND_GUESSES = {"a random pixel": "random", "the centre": "centre"}
@@ -770,13 +765,10 @@ def resample_scores(
     """
     if count_patients(results, results.n_lesions > 0) < MIN_GROUPS:
         return {}
-    few = max(
-        1, MAX_BLOCK_WEIGHTS // (4 * max(1, len(results.events.score)))
-    )  # resamples of a FROC, which holds several arrays of that size
+    numbers = 4 * len(results.events.score)  # a FROC holds several arrays of that size
     blocks = [
-        _weighted_scores(results, rules, block[start : start + few])
-        for block in bootstrap_weights(results.groups, rules.resamples, rules.seed)
-        for start in range(0, len(block), few)
+        _weighted_scores(results, rules, weights)
+        for weights in bootstrap_weights(results.groups, rules.resamples, rules.seed, numbers)
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
@@ -842,10 +834,9 @@ def _build_estimate(
     bootstrap_values: dict[str, np.ndarray],
 ) -> Estimate:
     counts = counted_images(results, score_name)
-    enough = score_name in bootstrap_values and count_patients(results, counts) >= MIN_GROUPS
-    draws = bootstrap_values[score_name] if enough else np.zeros(0)
-    low, high = percentile_interval(draws, enough)
-    degenerate = int(np.isnan(draws).sum())
+    low, high, degenerate = percentile_interval(
+        bootstrap_values.get(score_name, np.zeros(0)), count_patients(results, counts)
+    )
     blind = {
         words: point_values[f"{score_name}_{kind}"]
         for words, kind in BLIND_GUESSES.items()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.bootstrap import nanmean_classes
+from evaluation.bootstrap import mean_where_defined
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
 from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.metrics.base import Decision, Metric, safe_divide
@@ -304,5 +304,5 @@ def sweep_means(each: Sequence[ThresholdSweep], scores: Sequence[Metric]) -> lis
     for channel, moving in enumerate(each):
         of_all = np.repeat(ruled, AT_RULE + 1, axis=2)
         of_all[channel] = moving.values
-        found.append(np.where(shared[:, None], moving.values, nanmean_classes(of_all)))
+        found.append(np.where(shared[:, None], moving.values, mean_where_defined(of_all)))
     return found

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.arguments import Names, PositiveInt, validated
 from datamodules.loading.dataset import Sample
-from evaluation.bootstrap import nanmean_classes
+from evaluation.bootstrap import mean_where_defined
 from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
@@ -88,7 +88,7 @@ class SegmentationModule(EvaluatedModule):
             for score in evidence.metrics
             if score.name in ("dice_lesions", "average_precision")
         ):
-            values = nanmean_classes(
+            values = mean_where_defined(
                 np.array([score.compute(of_class, once) for of_class in decided])
             )
             found[score.name] = float(np.nan_to_num(values[0]))

@@ -16,7 +16,6 @@ import numpy as np
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import (
-    MIN_GROUPS,
     N_RESAMPLES,
     bootstrap_scores,
     n_effective_groups,
@@ -172,7 +171,7 @@ def score_with_interval(
         evidence, next(score for score in evidence.metrics if score.name == name)
     )
     found = {"value": float(bootstrap_scores(evidence, [name], None)[0, 0]), "groups": groups}
-    low, high = percentile_interval(draws, groups >= MIN_GROUPS)
+    low, high, _ = percentile_interval(draws, groups)
     if low is not None and high is not None:
         found |= {"low": low, "high": high}
     return {name: found}, {name: draws}

@@ -12,10 +12,9 @@ from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode_rle
 from evaluation.bootstrap import (
     MIN_GROUPS,
-    TIE_TOLERANCE,
     Estimate,
     PairedDifference,
-    percentile_interval,
+    paired_difference,
 )
 from evaluation.localization import (
     Detections,
@@ -67,25 +66,18 @@ def baseline_differences(
         ValueError: the two saw different images.
     """
     check_same_images(method, baseline)
-    points, draws = (
-        [compute_scores(each, rules) for each in (method, baseline)],
-        [resample_scores(each, rules) for each in (method, baseline)],
-    )
-    found = {}
-    for name in score_names:
-        if name not in points[0]:
-            continue
-        gap = draws[0][name] - draws[1][name] if draws[0] else np.zeros(0)
-        gap = gap[np.isfinite(gap)]
-        enough = len(gap) and count_patients(method, counted_images(method, name)) >= MIN_GROUPS
-        low, high = percentile_interval(gap, bool(enough))
-        found[name] = PairedDifference(
-            points[0][name] - points[1][name],
-            low,
-            high,
-            float((gap > TIE_TOLERANCE).mean()) if enough else float("nan"),
+    points = [compute_scores(each, rules) for each in (baseline, method)]
+    replicates = [resample_scores(each, rules) for each in (baseline, method)]
+    return {
+        name: paired_difference(
+            replicates[0].get(name, np.zeros(0)),
+            replicates[1].get(name, np.zeros(0)),
+            points[1][name] - points[0][name],
+            count_patients(method, counted_images(method, name)),
         )
-    return found
+        for name in score_names
+        if name in points[1]
+    }
 
 
 def summary_sentence(

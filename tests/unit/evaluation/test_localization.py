@@ -144,9 +144,7 @@ def test_fewer_than_twenty_patients_with_a_lesion_have_no_interval(monkeypatch):
         and found["froc_at_1"].low is not None
         and found["dice"].low is None
     )
-    monkeypatch.setattr(
-        "evaluation.localization.MAX_BLOCK_WEIGHTS", 1000
-    )  # a few resamples at a time
+    monkeypatch.setattr("evaluation.bootstrap.MAX_BLOCK_NUMBERS", 1000)  # a few resamples at a time
     for name, score in estimate_scores(localised(more), RULES).items():
         assert (score.low, score.high) == pytest.approx((found[name].low, found[name].high))
 
