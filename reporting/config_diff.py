@@ -90,7 +90,8 @@ def _describe_differences(
     stems: dict[str, list[str]] = {}
     for key in keys:
         first = settings[0].get(key)
-        if any(one.get(key) != first for one in settings) and not _is_implied(settings, key):
+        differs = any(one.get(key) != first for one in settings)
+        if differs and not _is_implied(settings, key) and not _repeats_root_key(settings, key):
             stems.setdefault(key.split("[")[0], []).append(key)
     found: list[dict[str, str]] = [{} for _ in settings]
     names = short_names(stems)
@@ -112,6 +113,14 @@ def _describe_differences(
             elif words:
                 found[n][stem] = ", ".join(words)
     return found
+
+
+def _repeats_root_key(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Return whether a key has the value of the root key of its name, as `module.net.image_size`."""
+    root = key.rpartition(".")[2]
+    return key != root and all(
+        root in one and one.get(key, one[root]) == one[root] for one in settings
+    )
 
 
 def _is_implied(settings: Sequence[Mapping[str, Any]], key: str) -> bool:

@@ -219,6 +219,17 @@ def test_keys_that_end_alike_are_told_apart_and_how_a_run_was_carried_out_is_no_
     ]
 
 
+def test_a_key_that_follows_a_root_key_is_named_once():
+    def run(size, own=None):
+        return {"image_size": size, "datamodule.image_size": own or size, "net.image_size": size}
+
+    assert config_diff([run(64), run(128)]) == [
+        {"image_size": "image_size=64"},
+        {"image_size": "image_size=128"},
+    ]
+    assert config_diff([run(64), run(64, own=96)])[1] == {"datamodule.image_size": "image_size=96"}
+
+
 def test_variants_of_an_augmentation_have_short_labels():
     def variant(p=0.5, **transforms):
         flip = {"_target_": "datamodules.augmentation.HorizontalFlip", "p": p}
