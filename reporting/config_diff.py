@@ -116,7 +116,7 @@ def _describe_differences(
 
 
 def _repeats_root_key(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
-    """Return whether a key has the value of the root key of its name, as `module.net.image_size`."""
+    """Return whether a key follows the root key of its name, as `module.net.image_size`."""
     root = key.rpartition(".")[2]
     return key != root and all(
         root in one and one.get(key, one[root]) == one[root] for one in settings
