@@ -20,7 +20,13 @@ from datamodules.errors import UserError
 from evaluation import rule_search
 from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
-from evaluation.rule_search import BoundedMetric, LowerBound, Objective, fit_temperature
+from evaluation.rule_search import fit_temperature
+from evaluation.threshold_objective import (
+    BoundedMetric,
+    LowerBound,
+    Objective,
+    ThresholdObjective,
+)
 from lightning_modules.base import EvaluatedModule
 
 CONFIG_KEY = {
@@ -188,7 +194,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         super().__init__()
         self.path = Path(run_dir) / SELECTED_FILE
         bounds = {name: least for name, least in (min_metrics or {}).items() if least is not None}
-        self.demand = rule_search.ThresholdObjective(
+        self.demand = ThresholdObjective(
             objective=objective, min_metrics=bounds, threshold_range=threshold_range
         )
         self.temperature = temperature

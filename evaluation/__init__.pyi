@@ -8,7 +8,7 @@ from .evidence import (
     write_evidence,
 )
 from .localization import LocalizationConfig
-from .rule_search import ThresholdObjective
+from .threshold_objective import ThresholdObjective
 
 __all__ = [
     "ClassificationEvidence",

@@ -214,8 +214,8 @@ def test_what_other_libraries_take_is_left_to_them():
             "module.net.lora.rank=0 is not allowed",
         ),
         (
-            ["experiment=weak_bone_scan", "callbacks.pseudo_labels.quality.min_area=0.5"],
-            "callbacks.pseudo_labels.quality.min_area=0.5 is above max_area=0.03",
+            ["experiment=weak_bone_scan", "callbacks.pseudo_labels.quality.min_area=2"],
+            "callbacks.pseudo_labels.quality.min_area=2 is not allowed",
         ),
         (
             ["experiment=weak_bone_scan", "+callbacks.pseudo_labels.boxes.widht=4"],

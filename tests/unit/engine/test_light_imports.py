@@ -31,6 +31,7 @@ LIGHT = [
     "evaluation.metrics.classification",
     "evaluation.metrics.segmentation",
     "evaluation.rule_search",
+    "evaluation.threshold_objective",
     "evaluation.threshold_sweep",
     "hydra_plugins.medical_lightning.optuna_sweeper",
     "hydra_plugins.medical_lightning.process_launcher",

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
 from datamodules.errors import UserError
-from evaluation.rule_search import ThresholdObjective, fit_temperature, search_classification_rule
+from evaluation.rule_search import fit_temperature, search_classification_rule
+from evaluation.threshold_objective import ThresholdObjective
 
 ANY = (0.0, 1.0)
 
