@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from lightning import LightningModule, Trainer
 from scipy.linalg import eigh
-from torch import Tensor, nn
+from torch import Tensor
 
 from callbacks.report_writer import ReportContributor
 from datamodules.arguments import FilePath, NonNegativeInt, PositiveInt, validated
@@ -21,7 +20,7 @@ from datamodules.loading.letterbox import ContentBox
 from datamodules.manifest.manifest import Manifest
 from datamodules.preparation.export import safe_file_names, write_png
 from lightning_modules.base import EvaluatedModule
-from lightning_modules.ensemble import Ensemble
+from lightning_modules.ensemble import first_network
 from lightning_modules.networks.introspection import (
     check_layer_names,
     find_stage_layers,
@@ -33,12 +32,6 @@ from reporting.sections import Column, Section
 from reporting.task_view import TASK_VIEWS
 
 FEATURE_MAPS_KEY = "callbacks.feature_maps"
-
-
-def first_network(module: LightningModule) -> nn.Module:
-    """Return the module's network, the first where it is several together."""
-    net: Any = module.net
-    return net.nets[0] if isinstance(net, Ensemble) else net
 
 
 def check_images(ids: Sequence[str], table: Manifest) -> None:
@@ -302,11 +295,13 @@ class FeatureMaps(ReportContributor):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse before training layers and images that cannot be shown after it."""
         if stage in ("fit", "test"):
-            check_layer_names(first_network(pl_module), self._layers(pl_module))
+            check_layer_names(first_network(pl_module.net), self._layers(pl_module))  # type: ignore[arg-type]
             check_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
 
     def _layers(self, module: LightningModule) -> Mapping[str, str]:
-        return find_stage_layers(first_network(module)) if self.layers is None else self.layers
+        if self.layers is None:
+            return find_stage_layers(first_network(module.net))  # type: ignore[arg-type]
+        return self.layers
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets an earlier test."""
@@ -379,7 +374,7 @@ class FeatureMaps(ReportContributor):
         logits, maps = [], []
         canvas, contents = ImageSize(*batch["image"].shape[-2:]), batch["content"]
         with record_activations(
-            first_network(module), self._layers(module), aspect=canvas.height / canvas.width
+            first_network(module.net), self._layers(module), aspect=canvas.height / canvas.width
         ) as heard:
             for image in batch["image"]:
                 heard.clear()

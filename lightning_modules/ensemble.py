@@ -58,6 +58,11 @@ class Ensemble(nn.Module):
                 yield logits.flip(-1) if logits.ndim == 4 else logits
 
 
+def first_network(net: nn.Module) -> nn.Module:
+    """Return the first member of an `Ensemble`, and any other network itself."""
+    return net.nets[0] if isinstance(net, Ensemble) else net
+
+
 def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     """Return the best few checkpoints of a run.
 

@@ -12,8 +12,14 @@ from torch.nn import functional as F
 
 from datamodules.arguments import validated
 from datamodules.errors import UserError
-from lightning_modules.ensemble import Ensemble
-from lightning_modules.networks.introspection import frozen_eval_mode, resolve_layers, to_chw
+from lightning_modules.ensemble import first_network
+from lightning_modules.networks.introspection import (
+    frozen_eval_mode,
+    hook_forward,
+    hook_layers,
+    resolve_layers,
+    to_chw,
+)
 
 METHODS_WITHOUT_SVD = (
     "GradCAM",
@@ -34,7 +40,9 @@ MAX_SVD_CELLS = 4096  # cells; the library takes a full SVD, of cells x cells nu
 class CAMMethod:
     """A CAM method, computed by the grad-cam library's class of that name.
 
-    It listens to no network.
+    Only the class's formula, `get_cam_image`, is used, and not its hooks and its `forward`. Those
+    go forward a second time and back to the input, keep activations that the network overwrites in
+    place, refuse bfloat16, leave the network in evaluation mode, and subtract each map's minimum.
 
     Args:
         method: One of `CAM_METHODS`.
@@ -399,25 +407,18 @@ class ClassActivationMaps:
             UserError: a layer that the network does not have; in the forward: under inference mode,
                 or a layer that gives no map.
         """
-        listened = net.nets[0] if isinstance(net, Ensemble) else net
+        listened = first_network(net)
         names = resolve_layers(listened, self.layers, f"{self.key}.layers")
         listener = ActivationRecorder(CAMMethod(self.method, self.key, self.cam_alignment), names)
-        handles = [
-            listened.get_submodule(name).register_forward_hook(listener.make_layer_hook(name))
-            for name in names
-        ]
-        handles.append(net.register_forward_pre_hook(listener.network_pre_hook, with_kwargs=True))
-        handles.append(net.register_forward_hook(listener.network_hook, always_call=True))
-        try:
-            with (
-                frozen_eval_mode(net),
-                torch.compiler.set_stance("force_eager"),
-            ):  # what was compiled before does not know the hooks
+        with (
+            hook_layers(listened, [(name, listener.make_layer_hook(name)) for name in names]),
+            hook_forward(net, listener.network_pre_hook, listener.network_hook),
+            frozen_eval_mode(net),
+        ):
+            try:
                 yield listener
-        finally:
-            listener.restore_grad_mode()
-            for handle in handles:
-                handle.remove()
+            finally:
+                listener.restore_grad_mode()
 
 
 def compute_cam(

@@ -1,6 +1,6 @@
-"""Find the layers of a network by name or by stage, and record what they compute."""
+"""Find the layers of a network by name or by stage, hook them, and record what they compute."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import sqrt
@@ -21,7 +21,21 @@ def find_stage_layers(net: nn.Module) -> dict[str, str]:
     """Return title -> layer: the body whose output holds all stages, and the layer that fuses them.
 
     Of a timm network without either its stages.
+
+    Raises:
+        UserError: the network has neither.
     """
+    found = _search_stage_layers(net)
+    if not found:
+        mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {_outer_layers(net)}"
+        raise UserError(
+            f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with"
+            f" a decoder; {mend}"
+        )
+    return found
+
+
+def _search_stage_layers(net: nn.Module) -> dict[str, str]:
     names = dict(net.named_modules())
     for path in names:
         body = next(
@@ -51,12 +65,12 @@ def find_stage_layers(net: nn.Module) -> dict[str, str]:
         )
         if stages and all(stage in names for stage in stages):
             return {f"stage {number}": stage for number, stage in enumerate(stages, 1)}
-    known = ", ".join([name for name in names if name and name.count(".") < 2][:6])
-    mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {known}"
-    raise UserError(
-        f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with a"
-        f" decoder; {mend}"
-    )
+    return {}
+
+
+def _outer_layers(net: nn.Module) -> str:
+    """List the first layers, for an error that asks for a name."""
+    return ", ".join([name for name, _ in net.named_modules() if name and name.count(".") < 2][:6])
 
 
 def _layers_below(path: str, name: str) -> str:
@@ -64,32 +78,79 @@ def _layers_below(path: str, name: str) -> str:
 
 
 def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
-    """Refuses a name that the network does not have, or that never gives anything.
+    """Refuse a name that the network does not have, or that never gives anything.
+
+    Args:
+        net: The network.
+        layers: Title -> name.
 
     Raises:
         UserError: names it, and the nearest ones.
     """
-    names = dict(net.named_modules())
     if not layers:
         raise UserError(
             f"{LAYERS_KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
         )
-    for name in map(str, layers.values()):
-        if name not in names or not name:
-            near = (
-                get_close_matches(name, names, n=3, cutoff=0.4)
-                or [known for known in names if known][:3]
-            )
+    _refuse_silent_layers(net, map(str, layers.values()), LAYERS_KEY)
+
+
+def _refuse_silent_layers(net: nn.Module, layer_names: Iterable[str], key: str) -> None:
+    modules = {name: module for name, module in net.named_modules() if name}
+    for name in layer_names:
+        if name not in modules:
+            near = get_close_matches(name, modules, n=3, cutoff=0.4) or list(modules)[:3]
             raise UserError(
-                f"{LAYERS_KEY} names {name or 'nothing'}, which the network does not have; did you"
-                f" mean {' or '.join(near)}?"
+                f"{key} names {name or 'nothing'}, which the network does not have; did you mean"
+                f" {' or '.join(near)}?"
             )
-        if isinstance(names[name], nn.ModuleList | nn.ModuleDict):
-            parts = [_layers_below(name, part) for part, _ in names[name].named_children()][:3]
+        if isinstance(modules[name], nn.ModuleList | nn.ModuleDict):
+            parts = [_layers_below(name, part) for part, _ in modules[name].named_children()][:3]
             raise UserError(
-                f"{LAYERS_KEY} names {name}, a list of layers that gives nothing itself; name one"
-                f" of them, such as {' or '.join(parts)}"
+                f"{key} names {name}, a list of layers that gives nothing itself; name one of them,"
+                f" such as {' or '.join(parts)}"
             )
+
+
+@contextmanager
+def hook_layers(net: nn.Module, hooks: Iterable[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Call hooks after the forward of layers, without torch.compile, and remove them afterwards.
+
+    Args:
+        net: The network.
+        hooks: Name of a layer and its hook; a hook that returns a value replaces the output.
+    """
+    handles = [net.get_submodule(name).register_forward_hook(hook) for name, hook in hooks]
+    try:
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # what was compiled before does not know the hooks
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def hook_forward(
+    net: nn.Module, before: Callable[..., Any], after: Callable[..., Any]
+) -> Iterator[None]:
+    """Call hooks before and after each forward, and remove them afterwards.
+
+    Args:
+        net: The network.
+        before: Takes the network, its arguments and its keyword arguments.
+        after: Takes the network, its arguments and its output, None where the forward failed; a
+            value that it returns replaces the output.
+    """
+    handles = [
+        net.register_forward_pre_hook(before, with_kwargs=True),
+        net.register_forward_hook(after, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -122,16 +183,8 @@ def record_activations(
 
         return hook
 
-    names = dict(net.named_modules())
-    handles = [names[name].register_forward_hook(hook_of(title)) for title, name in layers.items()]
-    try:
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # what was compiled before does not know the hooks
-            yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hook_layers(net, [(name, hook_of(title)) for title, name in layers.items()]):
+        yield heard
 
 
 def _to_maps(output: Any, given: Any) -> list[Tensor]:
@@ -180,8 +233,8 @@ def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str)
         key: Configuration key of `layers`, which errors name.
 
     Raises:
-        UserError: a name that the network does not have, with the nearest ones; no name; a network
-            without a stage that could be found.
+        UserError: a name that the network does not have, with the nearest ones, or that gives
+            nothing; no name; a network without a stage that could be found.
     """
     if layers is None:
         return [find_last_stage(net, key)]
@@ -190,14 +243,7 @@ def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str)
         raise UserError(
             f"{key}=[] names no layer; write null to have the last stage found, or names"
         )
-    known = [name for name, _ in net.named_modules() if name]
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-            raise UserError(
-                f"{key} names {name or 'nothing'}, which the network does not have; did you mean"
-                f" {' or '.join(near)}?"
-            )
+    _refuse_silent_layers(net, names, key)
     return list(dict.fromkeys(names))
 
 
@@ -214,10 +260,9 @@ def find_last_stage(net: nn.Module, key: str) -> str:
     Raises:
         UserError: there is no such layer.
     """
-    try:
-        return list(find_stage_layers(net).values())[-1]
-    except UserError:  # says it of the feature maps
-        path, body = "", net
+    if stages := _search_stage_layers(net):
+        return list(stages.values())[-1]
+    path, body = "", net
     while len(children := dict(body.named_children())) == 1:
         name, body = next(iter(children.items()))
         path += f"{name}."
@@ -227,12 +272,9 @@ def find_last_stage(net: nn.Module, key: str) -> str:
         if any(isinstance(part, nn.Conv2d) for part in child.modules())
     ]
     if not holding:
-        known = ", ".join(
-            [name for name, _ in net.named_modules() if name and name.count(".") < 2][:6]
-        )
         raise UserError(
             f"{key}=null finds no stage in {type(net).__name__}, which has no convolution; write"
-            f" {key}=[NAME] with names such as {known}"
+            f" {key}=[NAME] with names such as {_outer_layers(net)}"
         )
     return path + holding[-1]
 

@@ -14,14 +14,13 @@ from sklearn.decomposition import PCA
 from callbacks.feature_maps import (
     FeatureMaps,
     LayerActivations,
-    first_network,
     principal_components,
     top_variance_channels,
 )
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.loading.letterbox import ContentBox
-from lightning_modules.ensemble import Ensemble
+from lightning_modules.ensemble import Ensemble, first_network
 from lightning_modules.networks.introspection import find_stage_layers, record_activations, to_chw
 from lightning_modules.networks.upernet import UperNet
 from tests.conftest import CALLBACKS, SMALL, refused
@@ -95,9 +94,9 @@ def test_layers_are_found_in_a_classifier_and_of_mirrored_views_the_first_is_hea
             heard["stage 5"][0], last[0], atol=1e-5
         )
         several = SimpleNamespace(net=Ensemble([net], flip=True))
-        with record_activations(first_network(several), find_stage_layers(net)) as mirrored:
+        with record_activations(first_network(several.net), find_stage_layers(net)) as mirrored:
             several.net(image)
-    assert first_network(several) is net and torch.equal(
+    assert first_network(several.net) is net and torch.equal(
         mirrored["stage 5"][0], heard["stage 5"][0]
     )
 

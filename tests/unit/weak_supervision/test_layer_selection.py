@@ -1,5 +1,7 @@
 """Tests of choosing the mapped layers: a default is found and unknown layers are refused."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,7 @@ def test_a_network_without_a_stage_is_refused():
             "did you mean layer",
         ),
         ({"layers": []}, "names no layer", "write null"),
+        ({"layers": "lists"}, "names lists, a list of layers that gives nothing", "lists.0"),
         ({"layers": "global_pool"}, "names global_pool, which gives no map", "name a stage"),
         (
             {"layers": "layer4.0.drop_path"},
@@ -59,6 +62,8 @@ def test_a_network_without_a_stage_is_refused():
     ],
 )
 def test_wrong_words_are_refused_with_a_mend(net, images, words, wrong, mend):
+    net = deepcopy(net)
+    net.lists = nn.ModuleList([nn.Identity()])
     with pytest.raises(UserError) as refusal:
         compute_cam(ClassActivationMaps(**words), net, images)
     assert (
