@@ -392,6 +392,12 @@ WRONG = {
         "are not those of module.loss",
         "dice, focal, tversky",
     ),
+    "a batch of one image": (
+        [{"epochs": 1}, {"epochs": 1, "batch_size": 1}],
+        ["module.net.encoder_depth=5", "module.net.decoder_channels=[16,8,8,8,8]"],
+        "stages[1]: batch_size=1 gives BatchNorm",
+        "batch_size of each stage",
+    ),
     "no epochs": ([{"epochs": 0}], ["trainer.max_epochs=1"], "stages[0].epochs=0", "1 or more"),
     "early stopping": (
         [{"epochs": 1}],
@@ -419,5 +425,5 @@ def test_a_stage_overrides_what_it_names_and_nothing_else():
     assert StageConfig(
         epochs=5, positive_fraction={"from": 0.8, "to": 0.4}, batch_size=2
     ).epoch_config(base, 2) == EpochConfig(256, 2, None, pytest.approx(0.6), {"0_none": 1.0})
-    with pytest.raises(UserError, match="0 epochs"):
-        check_total_epochs([], 3)
+    with pytest.raises(UserError, match=r"2 \+ 4 = 6 epochs.*set trainer\.max_epochs=6"):
+        check_total_epochs([2, 4], 3)
