@@ -1,26 +1,21 @@
 """Compare runs on the same test set: do=[compare] writes comparison.html and comparison.csv."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import count
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator
 from rich.console import Console
 from rich.markup import escape
 
 from datamodules.errors import UserError
+from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import bootstrap_caveat, paired_differences
-from reporting.figures.style import PALETTE, figure
-from reporting.figures.training import IMAGES, read_stages
 from reporting.file_io import write_json
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
-from reporting.rendering import render
 from reporting.run_folder import (
     RunFolder,
     find_evaluated_runs,
@@ -29,87 +24,13 @@ from reporting.run_folder import (
 )
 from reporting.tables import format_number, format_with_sd, print_differences, terminal_table
 
-EPOCH, IMAGES_SEEN = "epoch", "images seen"
-
-
-@dataclass(frozen=True)
-class TrainingCurve:
-    """One run.
-
-    Attributes:
-        table: Epoch (from 0) -> what was logged, `epoch` (from 1) and `images seen` at its end; the
-            latter NaN where it is not known.
-        stages: As `read_stages` gives them.
-    """
-
-    table: pd.DataFrame
-    stages: list[dict[str, Any]]
-
-    def metric_points(self, score: str, x_axis: str) -> pd.DataFrame:
-        """Return x (`epoch` or `images seen`) and y (a score) of the epochs with both known."""
-        if score not in self.table:
-            return pd.DataFrame({"x": [], "y": []})
-        return pd.DataFrame({"x": self.table[x_axis], "y": self.table[score]}).dropna()
-
-    def stage_starts(self, x_axis: str) -> list[float]:
-        """Return where each stage after the first begins; for `epoch` halfway between two."""
-        found = []
-        for stage in self.stages[1:]:
-            before = stage["first_epoch"] - 1
-            if before in self.table.index and pd.notna(self.table[x_axis][before]):
-                found.append(float(self.table[x_axis][before]) + (0.5 if x_axis == EPOCH else 0.0))
-        return found
-
-
-def load_curve(run: RunFolder) -> TrainingCurve:
-    """Read the course of a run; it has no epochs if metrics.csv is missing."""
-    table = run.epochs()
-    if len(table):
-        table = table.assign(epoch=table.index.to_numpy() + 1).assign(
-            **{IMAGES_SEEN: count_images_seen(table, run.report)}
-        )
-    return TrainingCurve(table, read_stages(run))
-
-
-def count_images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Series:
-    """Count the images trained on by the end of each epoch.
-
-    Adds up the images that were logged as sampled; without that log each epoch has an equal share
-    of all images trained on. NaN where the table does not begin with the first epoch, as after
-    resuming from another run.
-    """
-    trained = (report.get("resources") or {}).get("images_trained")
-    if list(table.index) != list(range(len(table))):
-        each = pd.Series(float("nan"), table.index)
-    elif IMAGES in table and table[IMAGES].notna().all():
-        each = table[IMAGES]
-    else:
-        each = pd.Series(float("nan") if trained is None else trained / len(table), table.index)
-    return each.cumsum()
-
-
-def load_curves(variants: Mapping[str, Sequence[RunFolder]]) -> dict[str, list[TrainingCurve]]:
-    """Map each arm to its courses."""
-    return {name: [load_curve(run) for run in runs] for name, runs in variants.items()}
-
-
-def variants_without_image_count(variants: Mapping[str, Sequence[TrainingCurve]]) -> list[str]:
-    """List the arms with a run that was trained here on an unknown number of images."""
-    return [
-        name
-        for name, runs in variants.items()
-        if any(len(run.table) and run.table[IMAGES_SEEN].isna().any() for run in runs)
-    ]
-
-
-def mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Average x and y over all curves, in the epochs that all of them have."""
-    by_epoch = pd.concat(curves).groupby(level=0)
-    return by_epoch.mean()[by_epoch.size() == len(curves)]
-
 
 def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Summarize each stage over the runs that entered it; empty where there was no curriculum."""
+    if not any(run.stages for run in runs):
+        return []
+    from reporting.figures.training import read_stages  # pandas, which other runs need not
+
     each = [read_stages(run) for run in runs]
     return [
         _summarize_stage([run[n] for run in each if len(run) > n])
@@ -173,107 +94,6 @@ def best_per_stage(
     return found
 
 
-DASHES = (
-    (),
-    (6, 2),
-    (2, 1.5),
-    (7, 2, 1.5, 2),
-    (9, 2, 3, 2),
-    (4, 1.5, 1.5, 1.5, 1.5, 1.5),
-)  # on, off, ... in widths of the line
-COLORS = PALETTE[:6]
-VariantCurves = Mapping[str, Sequence[TrainingCurve]]
-
-
-def line_style(variant: int) -> tuple[str, tuple[float, ...]]:
-    """Return an arm's colour and dashes; beyond six arms the colours repeat with other dashes."""
-    return COLORS[variant % 6], DASHES[(variant + variant // 6) % 6]
-
-
-def legend_entries(variants: VariantCurves) -> list[dict[str, str]]:
-    """Describe each trained arm for the page's key: title, colour and dashes."""
-    found = []
-    for number, (name, runs) in enumerate(variants.items()):
-        colour, dashes = line_style(number)
-        if any(len(run.table) for run in runs):
-            found.append(
-                {
-                    "title": name,
-                    "color": colour,
-                    "dashes": " ".join(f"{2.5 * length:g}" for length in dashes) or "none",
-                }
-            )
-    return found
-
-
-def plot_curves(variants: VariantCurves, score: str) -> dict[str, str]:
-    """Draw the figures: title -> SVG; a score that no arm logged has none.
-
-    Args:
-        variants: Arm -> courses of its runs.
-        score: Such as `val/dice`.
-    """
-    found = {}
-    for over in (EPOCH, IMAGES_SEEN):
-        for name in (score, "val/loss", "train/loss"):
-            if any(
-                len(run.metric_points(name, over)) for runs in variants.values() for run in runs
-            ):
-                found[f"{name} against {'epochs' if over == EPOCH else over}"] = figure(
-                    partial(_draw_curves, variants=variants, score=name, x_axis=over)
-                )
-    return found
-
-
-def _draw_curves(axes: Axes, variants: VariantCurves, score: str, x_axis: str) -> None:
-    rows = count()
-    for number, runs in enumerate(variants.values()):
-        colour, dashes = line_style(number)
-        curves = [
-            curve for curve in (run.metric_points(score, x_axis) for run in runs) if len(curve)
-        ]
-        dots = "." if max((len(curve) for curve in curves), default=0) < 15 else ""
-        for curve in curves if len(curves) > 1 else []:
-            axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.6, alpha=0.45)
-        if curves:
-            mean = mean_curve(curves)
-            axes.plot(
-                mean["x"],
-                mean["y"],
-                color=colour,
-                linewidth=2.2 if len(curves) > 1 else 1.8,
-                dashes=dashes,
-                marker=dots,
-            )
-            starts = sorted({start for run in runs for start in run.stage_starts(x_axis)})
-            if starts:
-                _mark_stage_starts(axes, starts, colour, 1.02 + 0.035 * next(rows))
-    axes.set(xlabel=x_axis, ylabel=score)
-    axes.margins(x=0.03)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    if x_axis == IMAGES_SEEN:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def _mark_stage_starts(axes: Axes, starts: Sequence[float], color: str, height: float) -> None:
-    """Mark starts by dotted lines and by ticks above the frame.
-
-    Each arm has its own row of ticks, because arms often start together.
-    """
-    for start in starts:
-        axes.axvline(start, color=color, linewidth=0.8, linestyle=":", alpha=0.6)
-        axes.plot(
-            [start],
-            [height],
-            "|",
-            color=color,
-            markersize=6,
-            markeredgewidth=2,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-        )
-
-
 CLASSIFICATION_SCORES = ("auc", "recall", "specificity")
 
 
@@ -299,7 +119,7 @@ def val_score(run: RunFolder, score: str) -> float:
     return run.score("val" if run.evaluated_split == "test" else run.evaluated_split, score)
 
 
-def comparison_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
+def comparison_table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Tabulate the runs, one a line, the best on val first.
 
     Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and
@@ -307,11 +127,21 @@ def comparison_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     of each head on test `SCORE`, `SCORE low`, `SCORE high`.
     """
     by = choose_common_ranking(runs)
-    lines = sorted(
+    return sorted(
         (_table_row(run, by.score) for run in runs),
         key=lambda line: by.sort_key(line[f"val {by.score}"]),
     )
-    return pd.DataFrame(lines)
+
+
+def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the rows; a cell is empty where a value is missing or undefined."""
+    file = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if value != value else value for name, value in row.items()})
+    atomic_write(path, file.getvalue().encode())
 
 
 def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
@@ -366,11 +196,13 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(found, run_dir / "comparison.json")
     board = comparison_table(runs)
-    board.to_csv(run_dir / "comparison.csv", index=False)
-    (run_dir / "comparison.html").write_text(
-        _render_page(found, dict(ranked), board), encoding="utf-8"
-    )
-    _print_comparison(found, run_dir / "comparison.html")
+    _write_csv(board, run_dir / "comparison.csv")
+    _print_comparison(found)
+    from reporting.comparison_page import render_comparison  # pandas and matplotlib: two seconds
+
+    page = run_dir / "comparison.html"
+    atomic_write(page, render_comparison(found, dict(ranked), board).encode())
+    Console().print(f"page: {page}", soft_wrap=True)
     return found
 
 
@@ -459,26 +291,7 @@ def _variant_row(
 _COST_KEYS = ("images_per_second", "peak_memory_gb", "train_seconds")
 
 
-def _render_page(
-    comparison: dict[str, Any], variants: dict[str, list[RunFolder]], table: pd.DataFrame
-) -> str:
-    gone = load_curves(variants)
-    words = {
-        "title": "Comparison",
-        "phantom": comparison["phantom"],
-        "key": legend_entries(gone),
-        "uncounted": variants_without_image_count(gone),
-        "board": table.to_dict("records"),
-    }
-    return render(
-        "comparison.html",
-        found=comparison,
-        figures=plot_curves(gone, f"val/{comparison['ranked_by']}"),
-        **words,
-    )
-
-
-def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
+def _print_comparison(comparison: dict[str, Any]) -> None:
     console = Console()
     table = terminal_table(f"test, n = {comparison['n']}; ranked by val")
     table.add_column("score")
@@ -500,4 +313,3 @@ def _print_comparison(comparison: dict[str, Any], page: Path) -> None:
             f"{arm['verdict']} by test {comparison['ranked_by']}; ",
         )
     console.print(comparison["caveat"], style="dim")
-    console.print(f"page: {page}", soft_wrap=True)

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 
 from evaluation import evidence
-from reporting.comparison import (
+from reporting.comparison import best_per_stage, compare_runs
+from reporting.comparison_page import (
     EPOCH,
     IMAGES_SEEN,
-    best_per_stage,
-    compare_runs,
     count_images_seen,
     line_style,
     load_curve,
