@@ -25,6 +25,7 @@ COMMANDS = {
     "--help": ["--help"],
     "--cfg job": [*TASK, "--cfg", "job"],
 }
+COMPARE = "do=[compare] of two runs"
 FIRST_STEP = [*TASK, "trainer.max_steps=1", "do=[fit]", "trainer.num_sanity_val_steps=0"]
 BARE = "import torch, lightning, segmentation_models_pytorch, albumentations, pandas"
 
@@ -34,6 +35,16 @@ def seconds(command: list[str], **environment: str) -> float:
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, capture_output=True, env=os.environ | environment)
     return time.perf_counter() - start
+
+
+def seconds_to_line(command: list[str], words: str) -> float:
+    """Return how long a command takes until it prints a line with some words."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        found = [time.perf_counter() - start for line in process.stdout or () if words in line]
+    return found[0]
 
 
 def seconds_to_first_step(folder: Path) -> float:
@@ -65,7 +76,7 @@ def main() -> None:
         commands = dict(COMMANDS)
         if asked.runs:
             runs = [path.parent for path in sorted(asked.runs.glob("*/*/report.json"))][:2]
-            commands["do=[compare] of two runs"] = [
+            commands[COMPARE] = [
                 "do=[compare]",
                 f"runs=[{','.join(map(str, runs))}]",
                 f"paths.runs={asked.runs}",
@@ -74,7 +85,10 @@ def main() -> None:
         for _ in range(asked.rounds):
             found["bare import"].append(seconds([sys.executable, "-c", BARE]))
             for name, words in commands.items():
-                found[name].append(seconds([sys.executable, "run.py", *words]))
+                command = [sys.executable, "run.py", *words]
+                found[name].append(seconds(command))
+                if name == COMPARE:
+                    found["its table"].append(seconds_to_line(command, " minus "))
             found["first step"].append(seconds_to_first_step(place))
     bare = statistics.median(found["bare import"])
     for name, values in found.items():
