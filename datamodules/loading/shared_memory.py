@@ -45,7 +45,12 @@ def shared_memory_error(error: Exception) -> UserError | None:
     Args:
         error: The error that ended the run.
     """
-    if not isinstance(error, RuntimeError) or not FAILURE.search(str(error)):
+    said = str(error)
+    if (
+        not isinstance(error, RuntimeError)
+        or not FAILURE.search(said)
+        or "Too many open files" in said  # which another limit mends
+    ):
         return None
     return UserError(
         "the loader processes (datamodule.num_workers) ran out of shared memory, or may not use"

@@ -96,6 +96,8 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     refused(
         code, said, steps, "its frozen weights were others than those here", "the same init_from"
     )
+    code, said = cli(*SMALL_LABELS, *words, *other, "module.net.net.weights=imagenet")
+    refused(code, said, steps, "cannot be fetched", "module.net.net.weights=null")
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.lora.rank=4")
     refused(code, said, steps, "is of another network", "set module.net as it was")
 
@@ -183,7 +185,8 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 
     start = "init_from=latest:pretrain_chest"
     fit(cli, tmp_path / "lora", radiographs, start)
-    fit(cli, tmp_path / "probe", radiographs, start, "experiment=linear_probe_pneumonia")
+    named = "module.net.net.weights=imagenet"  # which nobody asks for: the body comes from the run
+    fit(cli, tmp_path / "probe", radiographs, start, "experiment=linear_probe_pneumonia", named)
     source, probe = (
         torch.load(tmp_path / name / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
         for name in ("pretrain_chest/a", "probe")

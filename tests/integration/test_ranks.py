@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from evaluation.evidence import read_evidence
-from tests.conftest import DEMO, SMALL_PNX
+from tests.conftest import DEMO, SMALL, SMALL_PNX
 from tests.factories.distributed import ranks, start
 
 SWIN = (
@@ -152,6 +153,37 @@ def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the
         one["step"].tolist() == two["step"].tolist()
         and one["train/loss"].dropna().iloc[0] == two["train/loss"].dropna().iloc[0]
     )
+
+
+def keep_images(root, split, number):
+    """Leave the first few images of a COCO split."""
+    path = root / split / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["images"] = content["images"][:number]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_two_ranks_evaluate_three_images_and_refuse_to_share_one(images, export, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(export, root)
+    for split in ("valid", "test"):
+        keep_images(root, split, images)
+    words = [*SMALL, f"datamodule.root={root}", f"paths.cache={tmp_path / 'cache'}"]
+    words += ["trainer.max_epochs=1", "trainer.devices=2", "datamodule.eval_batch_size=1"]
+    if images == 3:
+        ranks(2, words, tmp_path / "run")
+        evidence = read_evidence(tmp_path / "run/evidence/test.npz")
+        assert len(set(evidence.ids)) == len(evidence) == 3
+        return
+    processes = start(2, [*words, f"hydra.run.dir={tmp_path / 'run'}"], tmp_path / "logs")
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [2, 2]
+    for path in (tmp_path / "logs").iterdir():
+        assert "val has 1 image for 2 processes (trainer.devices=2)" in path.read_text()
 
 
 def test_a_curriculum_on_two_ranks_keeps_every_stages_length_and_rate_and_writes_once(

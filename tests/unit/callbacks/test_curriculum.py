@@ -392,6 +392,12 @@ WRONG = {
         "are not those of module.loss",
         "dice, focal, tversky",
     ),
+    "a batch of one image": (
+        [{"epochs": 1}, {"epochs": 1, "batch_size": 1}],
+        ["module.net.encoder_depth=5", "module.net.decoder_channels=[16,8,8,8,8]"],
+        "stages[1]: batch_size=1 gives BatchNorm",
+        "batch_size of each stage",
+    ),
     "no epochs": ([{"epochs": 0}], ["trainer.max_epochs=1"], "stages[0].epochs=0", "1 or more"),
     "early stopping": (
         [{"epochs": 1}],

@@ -114,6 +114,17 @@ def test_without_a_gpu_processes_on_the_cpu_are_fine_and_a_gpu_is_refused(monkey
     )
 
 
+@pytest.mark.parametrize(("devices", "rank", "warned"), [(9, 0, 1), (9, 3, 0), (2, 0, 0)])
+def test_more_processes_than_cores_are_let_through_with_a_warning(
+    devices, rank, warned, monkeypatch, capfd, environment
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setenv("RANK", str(rank))
+    check_devices(config(devices=devices))
+    assert capfd.readouterr().err.count("starts 9 processes on 2 cores") == warned
+
+
 @pytest.mark.parametrize("cuda", [True, False])
 def test_what_follows_from_the_devices_is_written_into_the_configuration(
     cuda, monkeypatch, tmp_path, environment
