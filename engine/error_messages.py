@@ -1,5 +1,7 @@
 """Say in one sentence what ended a run, where an error of the system or a library says little."""
 
+import re
+
 import torch
 from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -73,8 +75,17 @@ def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) ->
     try:
         module.check_input(data.current_image_size(), batch_size)
     except UserError as refusal:
-        return refusal
+        return refusal if _is_same_error(refusal.__cause__, error) else None
+    except Exception:  # the copy that is tried cannot be made of every network
+        return None
     return None
+
+
+def _is_same_error(one: BaseException | None, other: Exception) -> bool:
+    """Return whether two errors are of one kind; sizes in their words may differ."""
+    return type(one) is type(other) and re.sub(r"\d+", "", str(one)) == re.sub(
+        r"\d+", "", str(other)
+    )
 
 
 def explain_error(

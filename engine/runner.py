@@ -407,8 +407,7 @@ def check_ranks(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> 
                 f"{' and '.join(names)} has {images} image{'s' * (images > 1)} for"
                 f" {trainer.world_size} processes (trainer.devices={cfg.trainer.devices}), and each"
                 f" needs one; set trainer.devices={images}"
-                + " trainer.num_nodes=1"
-                * (cfg.trainer.num_nodes > 1)
+                f"{' trainer.num_nodes=1' if cfg.trainer.num_nodes > 1 else ''}"
             )
 
 

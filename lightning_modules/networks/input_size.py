@@ -31,7 +31,10 @@ def timm_size_arguments(
     """
     from lightning_modules.networks.library_imports import timm
 
-    known = timm.get_pretrained_cfg(architecture)
+    try:
+        known = timm.get_pretrained_cfg(architecture)
+    except RuntimeError:  # a tag of weights that there is not, of which the constructor says more
+        return {}
     if image_size is None or "img_size" in given or known is None or not known.fixed_input_size:
         return {}
     size = ImageSize.from_config(image_size)
@@ -96,8 +99,9 @@ def _forward_error(net: nn.Module, shape: tuple[int, ...]) -> Exception | None:
     try:
         _forward(_copy(net, meta=True), torch.empty(shape, device="meta"))
     except Exception:
+        own = _copy(net, meta=False)
         try:
-            _forward(_copy(net, meta=False), torch.zeros(shape))
+            _forward(own, torch.zeros(shape))
         except torch.OutOfMemoryError:
             raise
         except REFUSALS as error:

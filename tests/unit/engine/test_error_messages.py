@@ -1,0 +1,63 @@
+"""Tests of errors of libraries that end a run: the sentence, or the error as it is."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from datamodules.base import ServingDataModule
+from datamodules.errors import UserError
+from datamodules.image_size import ImageSize
+from datamodules.sampling.config import EpochConfig
+from engine.error_messages import explain_error
+from lightning_modules.base import SupervisedModule
+from lightning_modules.losses import BCELoss
+from lightning_modules.networks.classification import build_classifier
+
+
+@pytest.fixture
+def module():
+    """A network for images of 224 pixels alone."""
+    net = build_classifier("timm", "vit_tiny_patch16_224", None)
+    return SupervisedModule(net, BCELoss(), optimizer=torch.optim.SGD)
+
+
+def explain(error, module, side=160):
+    data = ServingDataModule()
+    data.image_size, data.channels = ImageSize(side, side), 1
+    data.epoch_config = lambda epoch: EpochConfig(data.image_size, 4, None, None, None)
+    trainer = SimpleNamespace(
+        datamodule=data,
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        current_epoch=0,
+        world_size=1,
+        validating=False,
+    )
+    return explain_error(error, None, trainer, module)
+
+
+def error_of(module, side):
+    with pytest.raises(AssertionError) as caught:
+        module.net(torch.zeros(3, 1, side, side))
+    return caught.value
+
+
+def test_a_size_that_the_network_does_not_take_is_named_with_one_that_it_takes(module):
+    refusal = explain(error_of(module, 160), module)
+    assert isinstance(refusal, UserError) and str(refusal).endswith("set image_size=224")
+
+
+def test_another_error_stays_as_it_is_though_the_size_is_wrong_too(module):
+    assert explain(RuntimeError("CUDA error: device-side assert triggered"), module) is None
+    assert explain(AssertionError("another"), module) is None
+    assert explain(KeyError("weight"), module) is None
+
+
+def test_an_error_in_spite_of_a_size_that_fits_stays_as_it_is(module):
+    assert explain(error_of(module, 160), module, side=224) is None
+
+
+def test_shared_memory_is_named(module):
+    refusal = explain(RuntimeError("unable to allocate shared memory(shm) for file </t>"), module)
+    assert "datamodule.num_workers=0" in str(refusal)
