@@ -255,7 +255,7 @@ class Curriculum(Callback):
     """
 
     def __init__(self, stages: Stages, epochs: int, run_dir: FilePath) -> None:
-        check_total_epochs(stages, epochs)
+        check_total_epochs([stage.epochs for stage in stages], epochs)
         self.stages = stages
         self.run_dir = Path(run_dir)
         self.progress = CurriculumState()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from datamodules.arguments import (
     AllowedValues,
@@ -112,24 +112,25 @@ class StageConfig:
 
 Stages = Annotated[
     Sequence[Annotated[StageConfig, FromMapping()]],
+    Field(min_length=1),
     AllowedValues("a list of stages, such as [{epochs: 10, lr: 1e-3}]"),
 ]
 
 
-def check_total_epochs(stages: Sequence[StageConfig], epochs: int) -> None:
+def check_total_epochs(stage_epochs: Sequence[int], epochs: int) -> None:
     """Refuse stages that do not add up to the fit.
 
     Args:
-        stages: All of them.
+        stage_epochs: Epochs of each stage.
         epochs: Epochs of the whole fit.
 
     Raises:
         UserError: Names the number of epochs to set.
     """
-    total = sum(stage.epochs for stage in stages)
-    if not stages or total != epochs:
-        said = " + ".join(str(stage.epochs) for stage in stages)
+    total = sum(stage_epochs)
+    if total != epochs:
+        said = " + ".join(map(str, stage_epochs))
         raise UserError(
-            f"the curriculum's stages have {said or 0} = {total} epochs, but"
+            f"the curriculum's stages have {said} = {total} epochs, but"
             f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
         )

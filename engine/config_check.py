@@ -326,6 +326,23 @@ def check_arguments(part: Any) -> None:
             _check_config(target, known, values, complete=len(values) == len(part))
 
 
+def check_curriculum(cfg: DictConfig) -> None:
+    """Refuse stages that do not add up to the fit, before another run is made for it.
+
+    Args:
+        cfg: The configuration of a run, whose arguments are checked.
+
+    Raises:
+        UserError: Names the number of epochs to set.
+    """
+    curriculum = OmegaConf.select(cfg, "callbacks.curriculum")
+    if curriculum is None or OmegaConf.is_missing(curriculum, "stages"):
+        return
+    from callbacks.curriculum_stage import check_total_epochs
+
+    check_total_epochs([stage.epochs for stage in curriculum.stages], curriculum.epochs)
+
+
 def _check_config(
     target: str, known: Sequence[str], values: Mapping[str, Any], complete: bool
 ) -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.config_check import check_arguments, check_keys
+from engine.config_check import check_arguments, check_curriculum, check_keys
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
@@ -54,6 +54,7 @@ def run_task(cfg: DictConfig) -> float | None:
         STANDALONE_TASKS[cfg.do[0]](cfg)
         return None
     check_arguments(cfg)
+    check_curriculum(cfg)
     _check_paths(cfg)
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:

@@ -235,6 +235,7 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     ),
 }
 STAGES = {
+    "[]": "callbacks.curriculum.stages=[] is not allowed; it must be a list of stages",
     "[{epochs: 100, lr: -1}]": (
         "callbacks.curriculum.stages[0].lr=-1 is not allowed; it must be a number above 0, or null"
     ),

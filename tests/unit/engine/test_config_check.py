@@ -148,6 +148,10 @@ def test_what_other_libraries_take_is_left_to_them():
             "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?",
         ),
         (
+            ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 3}]"],
+            "stages have 3 = 3 epochs, but trainer.max_epochs=12; set trainer.max_epochs=3",
+        ),
+        (
             ["experiment=lora_pneumonia", "module.net.lora.rank=0"],
             "module.net.lora.rank=0 is not allowed",
         ),
