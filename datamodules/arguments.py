@@ -86,7 +86,6 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
-FiniteFloat = float  # VALIDATION_CONFIG refuses infinity and NaN
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

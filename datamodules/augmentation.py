@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field
 
 from datamodules.arguments import (
-    FiniteFloat,
     Fraction,
     NonNegativeFloat,
     OddRange,
@@ -29,11 +28,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 import albumentations as A
 
 # Relative, to either side; 1 would leave nothing.
-Change = Annotated[FiniteFloat, Field(ge=0, lt=1)]
-GammaChange = Annotated[FiniteFloat, Field(ge=0, le=0.9)]
+Change = Annotated[float, Field(ge=0, lt=1)]
+GammaChange = Annotated[float, Field(ge=0, le=0.9)]
 # The library wants a field of displacements that is smooth over at least one pixel: alpha / 12.
-ElasticStrength = Annotated[FiniteFloat, Field(ge=12)]
-ClipLimit = Annotated[FiniteFloat, Field(ge=1)]
+ElasticStrength = Annotated[float, Field(ge=12)]
+ClipLimit = Annotated[float, Field(ge=1)]
 
 
 @validated

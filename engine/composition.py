@@ -6,22 +6,19 @@ Imports nothing heavy.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from engine.cli import user_message
+from engine.cli import CONF, user_message
 from engine.run_lock import claim_folder
 from lightning_modules.launch_environment import rank
 from reporting.run_folder import RunFolder
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -81,9 +78,3 @@ def composed_run(
         yield cfg
     finally:
         instance.cfg = before
-
-
-def plain_config(cfg: DictConfig, key: str) -> Any:
-    """Return the value of a key as plain data, interpolations resolved."""
-    value = OmegaConf.select(cfg, key)
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

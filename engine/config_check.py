@@ -272,6 +272,7 @@ def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tupl
 
 
 @lru_cache
+@lru_cache
 def _find_definition(
     module: str, name: str
 ) -> tuple[ast.ClassDef | ast.FunctionDef, _Names] | None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.arguments import format_config_value
 from datamodules.errors import UserError
+from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_requeued
 
 if TYPE_CHECKING:
@@ -86,11 +87,7 @@ def resume_settings(
 
     found: dict[str, Any] = {}
     for key in SETTING_KEYS:
-        value = OmegaConf.select(cfg, key)
-        found |= _iter_leaves(
-            key,
-            OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value,
-        )
+        found |= _iter_leaves(key, plain_config(cfg, key))
     found = {
         key: value
         for key, value in found.items()

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.composition import compose_run, composed_run, plain_config
+from engine.composition import compose_run, composed_run
 from engine.config_check import check_arguments, check_curriculum, check_keys
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
@@ -31,6 +31,7 @@ from engine.run_references import (
     resolve_run,
     uses_phantoms,
 )
+from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
 from reporting.commands import quote_value, to_override
 from reporting.run_folder import RunFolder
@@ -232,12 +233,8 @@ def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
     """
     place = run / "fold0" if (run / "fold0").is_dir() else run
     seen = RunFolder(place).config["datamodule"]
-    own = OmegaConf.to_container(cfg.datamodule, resolve=True)
-    return (
-        all(seen.get(key) == own.get(key) for key in ("phantom", "seed"))  # type: ignore[union-attr]
-        if own["phantom"]  # type: ignore[index,call-overload]
-        else True
-    )
+    own = plain_config(cfg, "datamodule")
+    return not own["phantom"] or all(seen.get(key) == own[key] for key in ("phantom", "seed"))
 
 
 def _run_demo(cfg: DictConfig, name: str) -> Path:

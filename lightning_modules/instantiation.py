@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from datamodules.arguments import ArgumentError
 
@@ -59,3 +59,9 @@ def user_key(part: Any, place: str, argument: str) -> str:
         if re.fullmatch(r"\$\{[\w.]+\}", origin):
             return ".".join([origin[2:-1], *keys[number:]])
     return ".".join(keys)
+
+
+def plain_config(cfg: DictConfig, key: str) -> Any:
+    """Return the value of a key as plain data, interpolations resolved; None if it is not there."""
+    value = OmegaConf.select(cfg, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

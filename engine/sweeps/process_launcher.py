@@ -31,6 +31,7 @@ from lightning_modules.launch_environment import check_multirun_launch, env_with
 from reporting.outcome import (
     STOPPED,
     Outcome,
+    failure_message,
     read_outcome_if_valid,
     record_outcome,
     settle_outcome,
@@ -311,7 +312,7 @@ def run_trial(pickled_spec: bytes) -> None:
     except Exception as error:
         from engine.cli import user_message
 
-        said = (user_message(error) or (f"{type(error).__name__}: {error}", 1))[0]
+        said, _ = user_message(error) or (failure_message(error), 1)
         with record_outcome(folder) as recorder:  # the job itself did not begin
             recorder.fail(said)
         print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
@@ -452,7 +453,7 @@ class ProcessPool:
                 " another hydra.sweep.dir"
             )
         left = read_outcome_if_valid(folder)
-        lost = code != 0 or left is None or not left.has_ended or left.status == "failed"
+        lost = code != 0 or left is None or left.status not in ("finished", "pruned")
         outcome = settle_outcome(
             folder,
             STOPPED if self._stop_requests and lost else code,

@@ -89,9 +89,9 @@ def _run_recorded(
                 score = work(cfg)
                 if recorder.status == "finished":
                     recorder.finish(score)
-                return _finite_score(score, cfg, recorder)
+                return _finite_score(score, cfg, folder, recorder)
             except Exception as error:
-                sentence, code = user_message(error) or (failure_message(error), 1)
+                sentence, code = _describe_failure(error)
                 if code == STOPPED:
                     recorder.interrupt()
                 else:
@@ -100,6 +100,11 @@ def _run_recorded(
     except Exception as error:
         _report_failure(error, folder)
         return None
+
+
+def _describe_failure(error: Exception) -> tuple[str, int]:
+    """Return the sentence of a user error with its exit code, of others type and message with 1."""
+    return user_message(error) or (failure_message(error), 1)
 
 
 def _launched_by_submitit() -> bool:
@@ -116,7 +121,7 @@ def _run_on_further_rank(
             check_multirun_launch()
         return work(cfg)
     except Exception as error:
-        sentence, code = user_message(error) or (failure_message(error), 1)
+        sentence, code = _describe_failure(error)
         if launched_by_srun() and code != STOPPED:  # srun may end the first rank before it notices
             write_outcome(folder, Outcome(status="failed", failure=sentence))
         _report_failure(error, folder)
@@ -125,19 +130,20 @@ def _run_on_further_rank(
 
 def _report_failure(error: Exception, folder: Path) -> None:
     """Print why a trial failed, and return so that the sweep goes on; exit if it was stopped."""
-    known = user_message(error)
-    sentence, code = known or (failure_message(error), 1)
+    sentence, code = _describe_failure(error)
     if code == STOPPED:
         print(sentence, file=sys.stderr)
         sys.exit(STOPPED)
-    if known is None:
+    if user_message(error) is None:
         traceback.print_exc()
     print(f"trial {folder.name} failed: {sentence}", file=sys.stderr)
     if launched_by_srun():
         sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
 
 
-def _finite_score(score: float | None, cfg: DictConfig, recorder: OutcomeRecorder) -> float | None:
+def _finite_score(
+    score: float | None, cfg: DictConfig, folder: Path, recorder: OutcomeRecorder
+) -> float | None:
     """Return the score; one that is not finite fails the trial, as it can choose nothing."""
     if score is None or math.isfinite(score):
         return score
@@ -145,7 +151,7 @@ def _finite_score(score: float | None, cfg: DictConfig, recorder: OutcomeRecorde
         f"the monitored score {cfg.monitor.name} is {score}; its page says where it is undefined"
     )
     recorder.fail(reason)
-    print(f"trial failed: {reason}", file=sys.stderr)
+    print(f"trial {folder.name} failed: {reason}", file=sys.stderr)
     return None
 
 
