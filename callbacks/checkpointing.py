@@ -24,8 +24,8 @@ class BestCheckpoint(ModelCheckpoint):
     Args:
         dirpath: The folder of the checkpoints.
         monitor: Name of the score that decides.
-        mode: Whether the highest or the lowest score is the best.
-        save_top_k: How many of the best are kept.
+        mode: `max` if the highest score is the best, `min` if the lowest is.
+        save_top_k: Number of best checkpoints to keep.
         save_weights_only: Leave optimizer and schedule out.
         **checkpoint: As Lightning's ModelCheckpoint.
     """
@@ -106,10 +106,10 @@ class ResumableEarlyStopping(EarlyStopping):
 
     Args:
         monitor: Name of the score that decides.
-        mode: Whether the highest or the lowest score is the best.
+        mode: `max` if the highest score is the best, `min` if the lowest is.
         patience: Validations without a better score after which training stops.
-        strict: Whether a score that was not logged is an error.
-        min_delta: What counts as better, as a difference of the score.
+        strict: True to raise an error if the score was not logged.
+        min_delta: Smallest change of the score that counts as an improvement.
         **stopping: As Lightning's EarlyStopping.
     """
 

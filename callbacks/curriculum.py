@@ -122,12 +122,12 @@ class CurriculumState:
 
     Attributes:
         starts: First epoch of every stage that was decided on.
-        entered: How many of them the optimizer knows of.
+        entered: Number of stages whose settings the optimizer already has.
         score: The best score of the running stage, None before its first.
         epoch: When that was.
         worse: Validations since.
-        ended: Whether the last stage is over.
-        history: Of every stage that was entered, what it asked for and its scores.
+        ended: True if the last stage is over.
+        history: Settings and scores of every stage that was entered.
     """
 
     starts: list[int] = field(default_factory=lambda: [0])
@@ -166,7 +166,7 @@ class CurriculumState:
         """Record an epoch's score; return whether it is the stage's best.
 
         Args:
-            epoch: Which.
+            epoch: Number of the epoch.
             score: The monitored one, None where the epoch was not validated.
             mode: `max` or `min`.
             metrics: All scores of the validation, by name.

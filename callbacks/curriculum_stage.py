@@ -40,13 +40,13 @@ class StageConfig:
     """Settings of some epochs; what is None stays as the experiment has it.
 
     Attributes:
-        epochs: How many.
+        epochs: Number of epochs of the stage.
         lr: Learning rate at which the stage's own optimizer starts, of all but the encoder.
         image_size: The network's input in pixels: the side of a square, or [height, width].
         batch_size: Images a step and device.
         positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly
             from the first epoch to the last.
-        strata_weights: How often a row of a stratum is wanted.
+        strata_weights: Relative sampling weight of the rows of each stratum.
         scheduler: A schedule of its own, as in conf/module/scheduler.
         loss_weights: Weights of the loss's terms.
         freeze_encoder: Train all but `net.encoder`.
@@ -81,7 +81,7 @@ class StageConfig:
 
         Args:
             base: The plan without a curriculum.
-            epoch: Of the stage.
+            epoch: Number of the epoch within the stage.
         """
         fraction = self.positive_fraction_at(epoch)
         return EpochConfig(

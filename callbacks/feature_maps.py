@@ -161,7 +161,7 @@ class RenderedLayer:
 
     Attributes:
         about: Size of its map, and the channels that are shown below.
-        components: Of each image, uint8 BGR `height x width x 3`.
+        components: Component image of each input image, uint8 BGR `height x width x 3`.
         channels: Channel -> its picture of each image, in the same format.
     """
 
@@ -225,7 +225,7 @@ def write_pictures(
 
     Args:
         folder: Made where it is missing.
-        ids: Of the images.
+        ids: Ids of the images.
         outlines: BGR, each image with truth and prediction.
         layers: Title -> its pictures.
     """

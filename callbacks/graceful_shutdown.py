@@ -38,7 +38,7 @@ class AnyRankFlag:
         """Return whether any rank said yes up to the last step; all ranks call it at every step.
 
         Args:
-            mine: What this rank says.
+            mine: Answer of this rank.
         """
         if self._group is None:
             return mine
@@ -53,7 +53,7 @@ class AnyRankFlag:
         """Return whether any rank said yes up to now; all ranks call it, and wait for each other.
 
         Args:
-            mine: What this rank says.
+            mine: Answer of this rank.
         """
         if self._group is None:
             return mine
@@ -87,7 +87,7 @@ class GracefulShutdown(Callback):
         callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
 
     Args:
-        dirpath: Where last.ckpt is written.
+        dirpath: Folder in which last.ckpt is written.
     """
 
     def __init__(self, dirpath: FilePath) -> None:

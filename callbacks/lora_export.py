@@ -21,7 +21,7 @@ class LoRAMergedExport(Callback):
         callbacks: {lora_export: {path: "${paths.run}/checkpoints/merged.pt"}}
 
     Args:
-        path: Where to.
+        path: File to write.
     """
 
     def __init__(self, path: FilePath) -> None:

@@ -60,7 +60,7 @@ class OptunaPruning(Callback):
     Args:
         run_dir: A numbered folder beside study.db.
         monitor: The score, such as `val/dice`.
-        pruner: Of Optuna.
+        pruner: Pruner of Optuna.
     """
 
     def __init__(self, run_dir: str, monitor: str, pruner: "optuna.pruners.BasePruner") -> None:

@@ -171,8 +171,8 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
 
     Args:
         run_dir: The run folder.
-        objective: What is maximised; `specificity` under `min_metrics: {sensitivity: .85}`, and the
-            reverse, is what others call sens_atleast.
+        objective: Quantity to maximise; `specificity` under `min_metrics: {sensitivity: .85}`, and
+            the reverse, is what others call sens_atleast.
         min_metrics: Lower bounds of sensitivity, specificity or precision.
         threshold_range: Smallest and largest threshold.
         temperature: Calibrate on val.

@@ -27,7 +27,7 @@ def drop_replaced_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> bool:
 
     Args:
         cfg: Configuration of the network; it is changed.
-        checkpoints: What the run starts from.
+        checkpoints: Checkpoints that the run starts from.
 
     Returns:
         True if some were dropped.

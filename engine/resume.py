@@ -120,7 +120,7 @@ def check_settings(
         now: Settings of this run, from `resume_settings`.
         checkpoint: The checkpoint that the fit resumes from.
         path: Its file.
-        apply: Whether the new settings are to be applied.
+        apply: True to apply the new settings.
         epochs: Epochs of the fit; if none is left to train, the schedule's steps are not compared.
 
     Returns:

@@ -69,7 +69,7 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
         folder: The folder, made if it is missing.
         overrides: Overrides of the run; another run with the same ones is this very trial, left
             over from a sweep that was killed.
-        wait_for_own: Whether to wait for such a run; any other is refused.
+        wait_for_own: True to wait for such a run; any other run is refused.
 
     Returns:
         Whether another run had to be waited for.

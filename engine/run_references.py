@@ -41,7 +41,7 @@ def latest_run(
     Args:
         experiment: The experiment.
         runs: The folder of all runs, one folder an experiment.
-        phantom: Whether the run was on phantoms; None takes either.
+        phantom: True for runs on phantoms, False for others; None takes either.
         required_file: File that the folder must hold. A checkpoint may be that of one fold;
             anything else must be of all folds together.
     """
@@ -81,7 +81,7 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
         named: `latest:EXPERIMENT`.
         runs: The folder of all runs.
         key: The key under which the user named it.
-        phantom: Whether the run is on phantoms; None takes either.
+        phantom: True for runs on phantoms, False for others; None takes either.
 
     Returns:
         Its folder; None where there is none yet on phantoms, which can be made.

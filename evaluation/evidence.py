@@ -195,7 +195,7 @@ class ClassificationEvidence(Evidence):
     Attributes:
         logits: float32 `N x classes`.
         labels: uint8 `N x classes`, 0 or 1.
-        exclusive: Whether exactly one class holds: then a softmax and the most probable class, else
+        exclusive: True if exactly one class holds: then a softmax and the most probable class, else
             a sigmoid and a threshold each.
     """
 

@@ -44,7 +44,7 @@ class ClassificationRuleResult:
     """The best threshold of one class.
 
     Attributes:
-        threshold: Of the probability.
+        threshold: Threshold of the probability.
         score: The objective there.
         score_at_half: The objective at .5.
         no_better_than_constant: True if a constant answer scores as well.
@@ -206,7 +206,7 @@ class SegmentationRuleResult:
         rule: (top, min_area, bottom), bytes and a fraction.
         score: Mean Dice there.
         score_at_half: Mean Dice at a plain threshold of .5.
-        no_better_than_empty: Whether predicting nothing scores as well.
+        no_better_than_empty: True if predicting nothing scores as well.
     """
 
     rule: tuple[float, float, float]
@@ -221,7 +221,7 @@ def search_segmentation_rule(
     """Find the best rule of each class.
 
     Args:
-        evidence: Of the images to search on; never test.
+        evidence: Evidence of the images to search on; never test.
         grid: The rules to try.
         lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of
             all images, with empty/empty = 1, otherwise and where no image shows the class.

@@ -38,7 +38,7 @@ class SliderStart(NamedTuple):
     Attributes:
         byte: The nearest threshold.
         words: The rule in words.
-        plain: Whether the rule decides exactly like this threshold.
+        plain: True if the rule decides exactly like this threshold.
         note: A further remark on the rule.
     """
 

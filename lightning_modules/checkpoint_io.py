@@ -30,7 +30,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
 
     Args:
         path: The file.
-        mmap: Whether tensors stay on disk until they are used, which must be before the file
+        mmap: True to leave tensors on disk until they are used, which must be before the file
             changes.
 
     Raises:
@@ -115,9 +115,9 @@ def check_same_normalization(normalize: Normalize, stored: dict[str, Any], path:
     """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
 
     Args:
-        normalize: Of the module that is to take the checkpoint.
+        normalize: Normalization of the module that is to take the checkpoint.
         stored: The checkpoint's `mean` and `std`.
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
 
     Raises:
         UserError: they differ. With `auto` the checkpoint's numbers are taken.
@@ -142,7 +142,7 @@ def read_normalization(path: Path) -> Normalize | None:
     """Read the normalization that a checkpoint holds; None where it holds none.
 
     Args:
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
     """
     stored = _strip_prefix(read_checkpoint(path)["state_dict"], "normalize.")
     if "mean" not in stored or "std" not in stored:
@@ -200,7 +200,7 @@ def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
     Args:
         data: Not prepared yet, or prepared for this very training. Where the user gave it another
             size, that one stays.
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
     """
     checkpoint = read_metadata(path)
     data.trained_size = training_record.trained_image_size(checkpoint)

@@ -68,7 +68,7 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
 
     Args:
         best: The best of all; the others lie beside it as top-*.ckpt.
-        number: How many.
+        number: Number of networks.
 
     Raises:
         UserError: the run did not keep so many.
@@ -89,8 +89,8 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
 
     Args:
         module: Whose network it is.
-        paths: Of the checkpoints.
-        hint: What to do where they were trained on images of different sizes.
+        paths: Paths of the checkpoints.
+        hint: Advice for checkpoints that were trained on images of different sizes.
 
     Raises:
         UserError: one is of another network, or they were trained on images of different sizes or

@@ -71,7 +71,7 @@ class FocalLoss(nn.Module):
     It is the mean over pixels and classes.
 
     Args:
-        gamma: How much what is easy is discounted; 0 is cross-entropy.
+        gamma: Exponent that lowers the weight of easy pixels or images; 0 is cross-entropy.
         alpha: alpha_t, the weight of positives, and 1 - alpha of negatives; None weighs both 1.
     """
 

@@ -99,7 +99,7 @@ class Normalize(nn.Module):
         std: In the same form.
         gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a
             scintigram (Anscombe 1948); 1 changes nothing.
-        source: Where the numbers come from.
+        source: Source of the numbers.
 
     Attributes:
         explicit: The user gave the numbers, so that a checkpoint with other numbers is refused.
@@ -188,7 +188,7 @@ def resolve_normalization(
         gamma: Exponent of the pixels. The statistics of pretrained weights hold for 1 alone. The
             numbers of `scratch` are a fixed scaling that fits no particular images, so they are
             taken as they are at any gamma.
-        statistics: What the network's pretrained weights expect; None where that is not known.
+        statistics: Statistics that the network's pretrained weights expect; None if unknown.
         scratch: `mean` and `std` of a network from scratch, or from a file that does not state
             them; None for 0 and 1.
 

@@ -33,7 +33,7 @@ class SeenImages:
         ids: Their names in the data at hand.
         n_same_file: How many of them are the same file, byte by byte; the others have an id that
             was trained on.
-        n_images: How many test images there are.
+        n_images: Number of test images.
     """
 
     ids: list[str]
@@ -87,7 +87,7 @@ def find_seen_images(
     """Compare the images to test on with those a checkpoint has seen; None if it has seen none.
 
     Args:
-        record: Of the checkpoint.
+        record: Record of the checkpoint.
         data: A data module with `table` and `cache`.
         splits: Whose images are tested on.
     """
@@ -107,9 +107,9 @@ def check_not_seen(
     """Refuse a test on images that the weights were trained on or chosen by.
 
     Args:
-        record: Of the checkpoint; None where it holds none.
+        record: Record of the checkpoint; None if it holds none.
         data: The data module at hand.
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
         key: By which the user named it.
         fit: Whether the weights are only what a training starts from; as of other pretrained
             weights, nothing has to be known of them.
@@ -155,10 +155,10 @@ def check_same_task(
     """Refuse a checkpoint whose outputs or inputs mean something else than those of this run.
 
     Args:
-        record: Of the checkpoint; None where it holds none.
+        record: Record of the checkpoint; None if it holds none.
         module: The module that takes the weights.
-        channels: Of the images at hand, 1 or 3.
-        path: Of the checkpoint.
+        channels: Channels of the images at hand, 1 or 3.
+        path: Path of the checkpoint.
 
     Raises:
         UserError: Other classes, another order of them, exclusive classes or not, or another number

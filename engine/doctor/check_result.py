@@ -16,8 +16,8 @@ class Issue:
     Attributes:
         severity: Whether a run would stop by it, or only be slow, cut off from something or at
             risk.
-        problem: What is wrong, and where.
-        fix: What to do about it.
+        problem: Description of the problem and its place.
+        fix: Instruction that fixes it.
     """
 
     severity: Severity
@@ -38,7 +38,7 @@ class CheckResult:
         summary: Lines of the table, by their titles.
         values: The same as values for doctor.json: configured paths at most, no other names of
             files, no secrets.
-        issues: What is wrong.
+        issues: The problems found.
     """
 
     summary: Mapping[str, str] = field(default_factory=dict)

@@ -148,7 +148,7 @@ def run_peers(
 
     Args:
         backend: `gloo` or `nccl`.
-        processes: How many.
+        processes: Number of processes.
         seconds: Until all are ended.
     """
     with socket.socket() as probe:

@@ -117,7 +117,7 @@ def run_doctor(cfg: DictConfig, run_dir: Path) -> None:
     """Print a table, and write doctor.json into `run_dir`.
 
     Args:
-        cfg: Of the run that is meant; it is left as it is.
+        cfg: Configuration of the run; it is not changed.
         run_dir: Made if missing.
 
     Raises:
@@ -152,7 +152,7 @@ def run_checks(
 
     Args:
         checks: By their names.
-        cfg: Of the run.
+        cfg: Configuration of the run.
         seconds: Until all must have answered.
     """
     answers: dict[str, CheckResult] = {}

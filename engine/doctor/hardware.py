@@ -29,7 +29,7 @@ class CgroupLimits:
     """Limits of a control group; None where it sets none.
 
     Attributes:
-        cores: How many cores' worth of time it may use.
+        cores: Number of cores whose time it may use.
         memory: Bytes.
     """
 
@@ -43,7 +43,7 @@ def cgroup_limits(root: Path = CGROUPS, own: Path = OWN) -> CgroupLimits:
     A limit of any of them holds.
 
     Args:
-        root: Where the groups are mounted.
+        root: Folder in which the groups are mounted.
         own: The file that names those of this process, one line a hierarchy:
             `number:controllers:path`.
     """

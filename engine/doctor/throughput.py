@@ -47,7 +47,7 @@ def build_network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[
     """Make the module to be measured, and describe it.
 
     Args:
-        cfg: Of the experiment; left as it is.
+        cfg: Configuration of the experiment; it is not changed.
         device: `cpu`, `cuda` or `mps`, on which it is to be measured.
 
     Returns:
@@ -114,7 +114,7 @@ def loader_images_per_second(
 
     Args:
         cfg: Whose augmentation, channels, batch and size of cached images are taken.
-        size: Of the images.
+        size: Size of the images.
         workers: Numbers of loader processes.
         seconds: For each, after the first batch.
     """
@@ -178,7 +178,7 @@ class StepBenchmark:
         precision: As the Trainer's.
         images: A batch.
         image_size: Their canvas.
-        channels: Of the images.
+        channels: Channels of the images.
     """
 
     device: str
@@ -418,7 +418,7 @@ def evaluate_benchmark(
     """Describe the measured lines, and find what is wrong.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         lines: As the subprocess prints them.
     """
     of: dict[str, BenchmarkLines] = {

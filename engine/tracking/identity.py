@@ -27,7 +27,7 @@ class RunIdentity:
 
     Attributes:
         group: Of the trials of a sweep or the folds of a run; None for a single run.
-        name: Of the run.
+        name: Name of the run.
         job_type: `train`, or what is done instead.
     """
 
@@ -40,7 +40,7 @@ def run_identity(cfg: DictConfig, experiment: str) -> RunIdentity:
     """Derive the identity from the run folder; folder names given by a user are hashed.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         experiment: Its name in the menu.
     """
     folder, parts = Path(cfg.paths.run).absolute(), []
@@ -88,7 +88,7 @@ def wandb_init_kwargs(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]
     Below a W&B agent its sweep decides group, name and job type.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         experiment: Its name in the menu.
         asked: The user's keys; None means not set.
     """

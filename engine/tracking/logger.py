@@ -167,7 +167,7 @@ def finish_run(run: Any, code: int, wait: float) -> None:
     """End a run, and print where its files are if they are not on the server.
 
     Args:
-        run: Of W&B.
+        run: The W&B run.
         code: Its exit code.
         wait: Seconds that the server is waited for.
     """
@@ -214,7 +214,7 @@ class PrivateWandbLogger(WandbLogger):
         experiment: Its name in the menu; None for the one that was chosen.
         project: On W&B.
         entity: User or team on W&B; None for the login's own.
-        name: Of the run; None for one made from the trial, the fold and the time.
+        name: Name of the run; None makes one from the trial, the fold and the time.
         group: None for the sweep or the run of several folds that it belongs to.
         job_type: None for `train`, or what is done instead.
         tags: On W&B.

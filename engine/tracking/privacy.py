@@ -69,7 +69,7 @@ def redact_config(config: dict[str, Any], upload: UploadPolicy) -> dict[str, Any
 
     Args:
         config: Plain and resolved.
-        upload: What the user allows.
+        upload: What the user allows to leave the machine.
     """
     return _redact_value(config, (), upload) or {}
 

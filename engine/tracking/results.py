@@ -36,7 +36,7 @@ class CurvePanel:
     """One panel.
 
     Attributes:
-        title: Of the panel.
+        title: Title of the panel.
         x_label: Name of its x axis.
         lines: Name of a line -> its x and y.
     """
@@ -112,7 +112,7 @@ def log_model_artifact(run: Any, folder: Path) -> None:
     `init_from`, and `ckpt_path` of a test, read it.
 
     Args:
-        run: Of W&B.
+        run: The W&B run.
         folder: The run folder.
     """
     import wandb
@@ -156,9 +156,9 @@ def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer |
     """Send all results that `upload` allows.
 
     Args:
-        run: Of W&B.
+        run: The W&B run.
         folder: The run folder, with report.json and evidence.
-        upload: What the user allows besides numbers.
+        upload: What the user allows to leave the machine besides numbers.
         trainer: Whose callbacks hold the pictures.
     """
     finished = RunFolder(folder)

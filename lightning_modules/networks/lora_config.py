@@ -13,7 +13,7 @@ class AdapterConfig:
     """Adapters of low rank (Hu et al. 2022) that are put into a network.
 
     Attributes:
-        rank: Of the two factors of an adapter.
+        rank: Rank of the two factors of an adapter.
         alpha: An adapter counts alpha / rank times.
         dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et
             al. 2015).

@@ -31,8 +31,8 @@ def download_error(
         key: The config key that asked for the weights.
         weights: Its value.
         network: The network.
-        error: What the library said.
-        local_kind: What a local path may name.
+        error: Error that the library raised.
+        local_kind: Description of what a local path may name.
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return UserError(

@@ -35,7 +35,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
     """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
 
     Args:
-        net: What is filled.
+        net: Network that is filled.
         weights: A name on the hub, or a local folder.
 
     Returns:
@@ -213,7 +213,7 @@ class UperNet(nn.Module):
         classes: Logits.
         in_channels: 1 for grey: pretrained weights of three channels are then summed.
         hidden_size: Channels of the fused map.
-        auxiliary: Whether training also has a small head on the third stage.
+        auxiliary: True to train a small auxiliary head on the third stage too.
         norm: `batch`, as published, or `group` (up to 32 groups), which does not depend on the
             number of images per device.
         gradient_checkpointing: Recompute the backbone's blocks in the backward pass: less memory,

@@ -327,14 +327,14 @@ SEGMENTER = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", *DEMO[:2
         (
             None,
             ["datamodule.split=group"],
-            "datamodule.split=group would mix",
-            "take datamodule.split=folders",
+            "datamodule.split=group would make a new split",
+            "set datamodule.split=folders",
         ),
         (
             "masks",
             [],
             "no image of split train has a mask",
-            "loosen callbacks.pseudo_labels.quality",
+            "relax callbacks.pseudo_labels.quality",
         ),
         ("folds", [], "is a run of several folds", "such as"),
         (

@@ -112,7 +112,7 @@ BAD_DATA = {
     ),
     "decompression bomb": (
         bomb,
-        "{first} claims to be larger than the 100,000,000 pixels",
+        "{first} has a header size above the limit of 100,000,000 pixels",
         "remove",
     ),
     "other size than annotated": (
@@ -161,12 +161,12 @@ BAD_DATA = {
     ),
     "duplicate image id": (
         lambda r: edit(r, lambda c: c["images"][1].update(id=0)),
-        "id 0 stands twice in 'images'",
+        "id 0 occurs twice in 'images'",
         "renumber",
     ),
     "duplicate annotation id": (
         lambda r: edit(r, lambda c: c["annotations"][1].update(id=0)),
-        "id 0 stands twice in 'annotations'",
+        "id 0 occurs twice in 'annotations'",
         "renumber",
     ),
     "unknown category": (
@@ -186,7 +186,7 @@ BAD_DATA = {
     ),
     "same file on two sides": (
         same_file_twice,
-        "the same file content stands in",
+        "the same file content is in",
         "datamodule.allow_leaks=true",
     ),
 }

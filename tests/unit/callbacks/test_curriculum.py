@@ -371,8 +371,8 @@ WRONG = {
             }
         ],
         [],
-        "needs positive images, and train has none of any weight",
-        "take another share",
+        "needs positive images, but train has none with a weight above 0",
+        "set another fraction",
     ),
     "a share that is none": (
         [{"epochs": 1, "positive_fraction": 70}],
