@@ -32,7 +32,7 @@ from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
 from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
-from datamodules.manifest.manifest import SPLITS, Manifest, present_classes
+from datamodules.manifest.manifest import SPLITS, Manifest, present_classes, spacing_matrix
 from datamodules.manifest.splitting import assign_fold, assign_split
 from datamodules.manifest.validation import (
     CleaningReport,
@@ -212,11 +212,34 @@ class ServingDataModule(LightningDataModule):
         pixels = self.image_size.height * self.image_size.width * self.channels
         check_shared_memory(resolve_num_workers(self.num_workers), images * pixels)
 
-    def dataset(self, evaluation: bool) -> ManifestDataset:
-        """Return the dataset of all rows, augmented or with the ground truth for evaluation."""
+    @cached_property
+    def test_spacing(self) -> np.ndarray | None:
+        """Pixel spacing of all rows in mm, `N x 2` (row, column); NaN outside of test.
+
+        None if the spacing of a test image is unknown.
+        """
+        rows = self.table.where("test")
+        found = spacing_matrix(self.table, rows)
+        if found is None or not len(rows):
+            return None
+        spacing = np.full((len(self.table), 2), np.nan)
+        spacing[rows] = found
+        return spacing
+
+    def dataset(self, evaluation: bool, spacing: np.ndarray | None = None) -> ManifestDataset:
+        """Return the dataset of all rows, augmented or with the ground truth for evaluation.
+
+        Args:
+            evaluation: True for evaluation, False for training.
+            spacing: Pixel spacing of all rows in mm, `N x 2`, for measurements on the masks.
+        """
         if evaluation:
             return ManifestDataset(
-                self.cache, self.table, self.seed, evaluation_size=self.evaluation_size
+                self.cache,
+                self.table,
+                self.seed,
+                evaluation_size=self.evaluation_size,
+                spacing=spacing,
             )
         return ManifestDataset(
             self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights()
@@ -260,19 +283,19 @@ class ServingDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         """Return the loader of every test image once, with its ground truth."""
-        return self._evaluation_dataloader("test")
+        return self._evaluation_dataloader("test", spacing=self.test_spacing)
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of every image of `predict_splits` once."""
         return self._evaluation_dataloader(*self.predict_splits)
 
-    def _evaluation_dataloader(self, *splits: str) -> DataLoader:
+    def _evaluation_dataloader(self, *splits: str, spacing: np.ndarray | None = None) -> DataLoader:
         rows, sizes = (
             np.flatnonzero(self.table.rows["split"].isin(splits)),
             (self.eval_batch_size, self.current_image_size),
         )
         return build_evaluation_loader(
-            self.dataset(evaluation=True), rows, self.trainer, *sizes, self.num_workers
+            self.dataset(True, spacing), rows, self.trainer, *sizes, self.num_workers
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -124,6 +124,7 @@ LIGHT_MODULES = (
     "datamodules.arguments",
     "datamodules.image_size",
     "datamodules.sampling.config",
+    "evaluation.metrics.measurement",
     "evaluation.threshold_objective",
     "lightning_modules.module_config",
     "lightning_modules.networks.lora_config",

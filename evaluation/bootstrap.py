@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.evidence import Evidence
+from evaluation.evidence import Evidence, align_measurements
 from evaluation.metrics.base import Decision, Metric
 
 MIN_GROUPS = 20  # fewer have no interval
@@ -254,6 +254,8 @@ def paired_differences(
             of each arm.
         seed: Of the bootstrap.
     """
+    aligned = align_measurements([*first, *second])
+    first, second = aligned[: len(first)], aligned[len(first) :]
     scores = first[0].metrics
     of_arms, point = [], []
     for number, arm in enumerate((first, second)):
@@ -348,6 +350,7 @@ def seed_statistics(
         resamples: Bootstrap replicates.
         seed: Seed of the bootstrap.
     """
+    seed_evidence = align_measurements(seed_evidence)
     each = np.array(
         [resample_scores(run, resamples, seed) for run in seed_evidence]
     )  # seeds x classes x scores x R

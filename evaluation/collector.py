@@ -39,10 +39,14 @@ class EvidenceCollector:
             _append_rows(self.blocks[name], start, part.detach())
 
     def collect(self) -> dict[str, np.ndarray]:
-        """Return `ids`, `groups` and the arrays by name; the collector is empty afterwards."""
+        """Return `ids`, `groups` and the arrays by name; the collector is empty afterwards.
+
+        An array that was never added to is left out.
+        """
         arrays = {
             name: _concatenate(blocks, len(self.ids), self.empty[name])
             for name, blocks in self.blocks.items()
+            if blocks or not self.ids
         }
         names = {"ids": np.array(self.ids, dtype=str), "groups": np.array(self.groups, dtype=str)}
         self._reset()

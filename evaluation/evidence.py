@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,6 +20,11 @@ from evaluation.metrics.classification import (
     CLASSIFICATION_METRICS,
     EXACT_MATCH,
     ClassificationDecision,
+)
+from evaluation.metrics.measurement import (
+    MaskMeasurement,
+    parse_measurements,
+    shared_measurements,
 )
 from evaluation.metrics.segmentation import (
     SEGMENTATION_METRICS,
@@ -116,6 +122,7 @@ class Evidence(ABC):
             parts: One or more.
             order: Order of the merged images, as row numbers of the concatenated `parts`.
         """
+        parts = align_measurements([part for part in parts if len(part)] or parts[:1])
         names = ("ids", "groups", "rule", *parts[0].arrays)
         ids = np.concatenate([part.ids for part in parts])
         rows = np.arange(len(ids)) if order is None else order
@@ -127,6 +134,9 @@ class Evidence(ABC):
         return replace(parts[0], **joined)
 
 
+NO_MEASUREMENTS = "{}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentationEvidence(Evidence):
     """The evidence of N segmented images; `rule` holds (top, min_area, bottom).
@@ -135,16 +145,50 @@ class SegmentationEvidence(Evidence):
         counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the
             true mask.
         grid: The evaluation size they were taken at, `native` or pixels.
+        measured: float64 `N x classes x columns`: what was measured on the masks at `rule`; without
+            columns on val, and under any other rule.
+        measurements: Measurements that the columns belong to, as `describe_measurements` writes
+            them.
     """
 
     kind = "mask"
-    arrays = ("counts",)
+    arrays = ("counts", "measured")
     counts: np.ndarray
     grid: str
+    measured: np.ndarray = None  # type: ignore[assignment]  # without columns, see __post_init__
+    measurements: str = NO_MEASUREMENTS
+
+    def __post_init__(self) -> None:
+        if self.measured is None:
+            object.__setattr__(self, "measured", np.zeros((*self.counts.shape[:2], 0)))
+
+    @property
+    def used_measurements(self) -> list[MaskMeasurement]:
+        """Measurements whose columns are there."""
+        return [each for each, _ in parse_measurements(self.measurements) if each is not None]
+
+    def with_measurements(self, names: Collection[str]) -> Self:
+        """Return the evidence without the columns of all other measurements."""
+        stored = json.loads(self.measurements)
+        owners = [name for name, each in stored.items() for _ in each["columns"]]
+        return replace(
+            self,
+            measured=self.measured[..., [owner in names for owner in owners]],
+            measurements=json.dumps({name: stored[name] for name in stored if name in names}),
+        )
+
+    def with_rule(self, numbers: "Tensor") -> Self:
+        """Return the same evidence under another rule, at which nothing was measured."""
+        return super(SegmentationEvidence, self.with_measurements(())).with_rule(numbers)
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:
         """Names of the leading scores; image-level ones are among them if images show no lesion."""
+        measured = [name for each in self.used_measurements for name in each.headline_scores]
+        return (*self._overlap_headlines, *measured)
+
+    @property
+    def _overlap_headlines(self) -> tuple[str, ...]:
         if (self.truth[:, :, 1] == 0).any():
             return (
                 "dice",
@@ -158,8 +202,9 @@ class SegmentationEvidence(Evidence):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Overlap, and precision and recall of pixels."""
-        return SEGMENTATION_METRICS
+        """Overlap, precision and recall of pixels, and what was measured on the masks."""
+        measured = (score for each in self.used_measurements for score in each.metrics)
+        return (*SEGMENTATION_METRICS, *measured)
 
     @property
     def truth(self) -> np.ndarray:
@@ -177,7 +222,21 @@ class SegmentationEvidence(Evidence):
 
     def decision(self, channel: int) -> SegmentationDecision:
         """One class after the mask rule."""
-        return apply_rule(self.counts[:, channel], self.rule[:, channel])
+        decision = apply_rule(self.counts[:, channel], self.rule[:, channel])
+        columns = (name for _, names in parse_measurements(self.measurements) for name in names)
+        measured = dict(zip(columns, self.measured[:, channel].T, strict=True))
+        return replace(decision, columns=measured)
+
+    def empty_mask_notes(self, channel: int) -> list[str]:
+        """Say how images of one class without a predicted or a true mask were scored."""
+        decision = self.decision(channel)
+        missed = int((decision.positive & ~decision.predicted).sum())
+        invented = int((~decision.positive & decision.predicted).sum())
+        neither = int((~decision.positive & ~decision.predicted).sum())
+        notes = [
+            each.describe_empty_masks(missed, invented, neither) for each in self.used_measurements
+        ]
+        return [note for note in notes if note]
 
     def baselines(self, channel: int) -> dict[str, Decision]:
         """Return the empty mask and the full mask as predictions."""
@@ -293,7 +352,16 @@ class ClassificationEvidence(Evidence):
         }
 
 
-EVIDENCE_VERSION = 2
+def align_measurements(parts: Sequence[Evidence]) -> list[Evidence]:
+    """Keep what was measured in all of the evidence, with equal settings; other kinds stay."""
+    masks = [part for part in parts if isinstance(part, SegmentationEvidence)]
+    if len(masks) < len(parts) or len({part.measurements for part in masks}) < 2:
+        return list(parts)
+    shared = shared_measurements([part.measurements for part in masks])
+    return [part.with_measurements(shared) for part in masks]
+
+
+EVIDENCE_VERSION = 3
 EVIDENCE_KINDS: dict[str, type[Evidence]] = {
     kind.kind: kind for kind in (SegmentationEvidence, ClassificationEvidence)
 }
@@ -308,7 +376,7 @@ def write_evidence(evidence: Evidence, path: Path) -> None:
 
 
 def read_evidence(path: Path) -> Evidence:
-    """Read what `write_evidence` wrote; files of version 1 hold masks.
+    """Read what `write_evidence` wrote; files of version 1 hold masks, of 1 and 2 no measurement.
 
     Raises:
         UserError: missing, damaged or of a later version.

@@ -1,6 +1,6 @@
 """Quantize logits to 256 bins and count them per image and class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,25 @@ def logit_histograms(
     Returns:
         int32 `B x C x 2 x 256`.
     """
+    return torch.cat([_count_logit_bins(*group) for group in group_by_grid(logits, truth, content)])
+
+
+def group_by_grid(
+    logits: Tensor, truth: Tensor | Sequence[Tensor], content: Sequence[ContentBox]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits on the grid of their truth, and that truth, in the order of the images.
+
+    The arguments are those of `logit_histograms`. All images together are one group where their
+    grids are the same, else each is a group of its own.
+
+    Yields:
+        Logits float `b x C x h x w` and truth `b x C x h x w`.
+    """
     if isinstance(truth, Tensor) and len(set(content)) == 1:
-        return _count_logit_bins(_resize_to_grid(logits, truth.shape[-2:], content[0]), truth)
-    one_by_one = [
-        _count_logit_bins(
-            _resize_to_grid(logits[i : i + 1], truth[i].shape[-2:], content[i]), truth[i][None]
-        )
-        for i in range(len(content))
-    ]
-    return torch.cat(one_by_one)
+        yield _resize_to_grid(logits, truth.shape[-2:], content[0]), truth
+        return
+    for i, box in enumerate(content):
+        yield _resize_to_grid(logits[i : i + 1], truth[i].shape[-2:], box), truth[i][None]
 
 
 def _resize_to_grid(logits: Tensor, size: Sequence[int], content: ContentBox) -> Tensor:

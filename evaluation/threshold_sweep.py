@@ -205,14 +205,6 @@ def _class_table(evidence: Mapping[str, SegmentationEvidence], channel: int) -> 
 
 
 AT_RULE = N_BINS  # the place behind the thresholds, of the rule in force
-THRESHOLD_FREE = (
-    "average_precision",
-    "auc",
-    "image_auc",
-    "brier",
-    "ece",
-    "nll",
-)  # scores that no threshold changes
 PER_IMAGE = ("exact_match",)  # scores of an image, the same for all its classes
 
 
@@ -259,7 +251,7 @@ def sweep_thresholds(
     fixed = {
         score.name: float(score.compute(decided, once)[0])
         for score in evidence.metrics
-        if score.name in THRESHOLD_FREE
+        if score.threshold_free
     }
     silent = np.zeros(len(evidence), int)
     values, images, pixels, each = [], [], [], []

@@ -14,7 +14,13 @@ from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import N_BINS
-from evaluation.logit_histogram import logit_histograms
+from evaluation.logit_histogram import group_by_grid, logit_histograms
+from evaluation.metrics.measurement import (
+    MaskMeasurement,
+    Measurements,
+    describe_measurements,
+    make_measurements,
+)
 from evaluation.metrics.segmentation import dice
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
@@ -31,6 +37,8 @@ class SegmentationModule(EvaluatedModule):
     Args:
         classes: Names of the classes, in channel order.
         evaluation_size: The grid on which evidence is taken; it is written into it.
+        measurements: Settings of what is measured on each mask of the test images, by the file's
+            name in `evaluation/metrics`; null in place of the settings leaves one out.
         **supervised: As `SupervisedModule`.
     """
 
@@ -41,33 +49,89 @@ class SegmentationModule(EvaluatedModule):
         self,
         classes: Names,
         evaluation_size: PositiveInt | Literal["native"] = "native",
+        measurements: Measurements = None,
         **supervised: Any,
     ) -> None:
-        empty = {"counts": torch.zeros((0, len(classes), 2, N_BINS), dtype=torch.int32)}
+        measuring: dict[str, MaskMeasurement] = (
+            make_measurements(None) if measurements is None else dict(measurements)
+        )
+        columns = sum(len(each.columns) for each in measuring.values())
+        empty = {
+            "counts": torch.zeros((0, len(classes), 2, N_BINS), dtype=torch.int32),
+            "measured": torch.zeros((0, len(classes), columns), dtype=torch.float64),
+        }
         super().__init__(
             classes, SegmentationRule(len(classes)), EvidenceCollector(empty), **supervised
         )
         self.evaluation_size = evaluation_size
+        self.measurements = measuring
 
     def setup(self, stage: str) -> None:
-        """Weigh classes by how rare their pixels are in train, where the loss asks for it."""
+        """Weigh classes by how rare their pixels are in train, where the loss asks for it.
+
+        Raises:
+            UserError: A measurement of the test needs the pixel spacing, which is not known.
+        """
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if any(each.needs_spacing for each in self.measurements.values()):
+            self._choose_units()  # refused before a fit rather than after it
         for term in self.loss.modules():
             if isinstance(term, BCELoss | ClassBalancedBCELoss) and data.cache.has_masks:
                 term.balance(data.pixels)
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
-        """Adds the batch's histograms to the evidence."""
+        """Adds the batch's histograms to the evidence, and in a test what its masks measure."""
+        measured = {"measured": self._measure(logits, batch)} if stage == "test" else {}
         self._collector.add(
             batch["id"],
             batch["group"],
             counts=logit_histograms(logits, batch["truth"], batch["content"]),
+            **measured,
+        )
+
+    def on_test_epoch_start(self) -> None:
+        """Choose the unit of what is measured: mm where the spacing of every image is known."""
+        super().on_test_epoch_start()
+        self._choose_units()
+
+    def _choose_units(self) -> None:
+        known = getattr(self.trainer.datamodule, "test_spacing", None) is not None  # type: ignore[attr-defined]
+        self.measurements = {
+            name: each.at_spacing(known) for name, each in self.measurements.items()
+        }
+
+    def _measure(self, logits: Tensor, batch: Sample) -> Tensor:
+        """Return what is measured on the masks at the rule in force, `B x classes x columns`."""
+        spacing = batch.get("spacing") or [None] * len(batch["id"])
+        masks = (
+            (predicted, true)
+            for group in group_by_grid(logits, batch["truth"], batch["content"])
+            for predicted, true in zip(
+                self.rule(group[0]).cpu().numpy(), group[1].bool().cpu().numpy(), strict=True
+            )
+        )
+        return torch.tensor(
+            [
+                [
+                    [
+                        number
+                        for each in self.measurements.values()
+                        for number in each.measure(predicted[c], true[c], step)
+                    ]
+                    for c in range(len(self.classes))
+                ]
+                for (predicted, true), step in zip(masks, spacing, strict=True)
+            ],
+            dtype=torch.float64,
         )
 
     def make_evidence(self, **parts: Any) -> SegmentationEvidence:
-        """Histograms at the mask rule in force."""
-        return SegmentationEvidence(grid=str(self.evaluation_size), **parts)
+        """Histograms at the mask rule in force, and what was measured on the masks at it."""
+        measurements = describe_measurements(self.measurements if "measured" in parts else {})
+        return SegmentationEvidence(
+            grid=str(self.evaluation_size), measurements=measurements, **parts
+        )
 
     def monitored_metrics(self, evidence: Any) -> dict[str, float]:
         """Return means over classes: Dice at the rule and at .5, lesion Dice, average precision.

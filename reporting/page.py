@@ -54,6 +54,7 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
         "classes": list(evidence.classes),
         "colours": [class_color(c) for c in range(len(evidence.classes))] if several else None,
         "scores": [score.name for score in evidence.metrics],
+        "fixed": [score.name for score in evidence.metrics if score.threshold_free],
         "shared": [score.name for score in evidence.metrics if score.name in PER_IMAGE],
         "of": [_class_data(*parts) for parts in zip(each, mean, starts, strict=True)],
         "cases": [
@@ -155,6 +156,7 @@ def write_page(
         "cases": cases,
         "classes": classes,
         "moves": has_threshold(judged),
+        "fixed": script["fixed"],
         "notes": dict.fromkeys(of_class["note"] for of_class in script["of"] if of_class["note"]),
         "embedded": as_json(script),
         "panels": kind.panels(evidence),

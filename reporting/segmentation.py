@@ -84,7 +84,11 @@ MAX_TAGS = 6  # of one image
 def tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for masks: curves by threshold and confusion by split."""
     confusion = {split: segmentation_confusion(seen) for split, seen in evidence.items()}
-    return segmentation_tables(evidence) | {"confusion": confusion}
+    notes = {
+        split: {name: seen.empty_mask_notes(c) for c, name in enumerate(seen.classes)}
+        for split, seen in evidence.items()
+    }
+    return segmentation_tables(evidence) | {"confusion": confusion, "empty_mask_notes": notes}
 
 
 def rankings(evidence: SegmentationEvidence, seed: int = 0) -> dict[str, Ranking]:

@@ -235,6 +235,26 @@ def read_dicom_size(path: Path) -> tuple[int, int]:
         return int(dataset.Rows), int(dataset.Columns)
 
 
+def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
+    """Return PixelSpacing, the distance of rows and of columns in mm, from the file's header.
+
+    ImagerPixelSpacing is not taken in its place: it is the spacing on the detector, where the body
+    is magnified.
+
+    Returns:
+        None if the element is missing or is no spacing.
+
+    Raises:
+        ManifestError: not a DICOM.
+    """
+    with _translate_errors(path):
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["PixelSpacing"])
+        values = [float(value) for value in dataset.get("PixelSpacing") or ()]
+        if len(values) != 2 or not all(0 < value <= MAX_LEVEL for value in values):
+            return None
+        return values[0], values[1]
+
+
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
     """Convert any error in the block into a ManifestError that names the file."""

@@ -99,6 +99,19 @@ def read_image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def read_pixel_spacing(path: Path) -> tuple[float, float] | None:
+    """Return the distance of rows and of columns in mm from a DICOM's header; None without one.
+
+    Raises:
+        ManifestError: as `read_image`.
+    """
+    if not is_dicom(path, None):
+        return None
+    from datamodules.formats.dicom import read_dicom_spacing
+
+    return read_dicom_spacing(path)
+
+
 def is_dicom(path: Path, data: bytes | None) -> bool:
     """Return True if name or content is that of a DICOM; exports often have no suffix."""
     if path.suffix.lower() == ".dcm":

@@ -1,5 +1,6 @@
 """Dataset of cached images: samples, augmentation and collation."""
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import cv2
@@ -27,6 +28,8 @@ class Sample(TypedDict, total=False):
         mask: uint8 `classes x H x W`, 0 or 1, on the canvas of `image`.
         truth: Ground truth, uint8 `classes x h x w` on the evaluation grid (padding removed);
             absent in training.
+        spacing: Pixel spacing of that grid in mm, from row to row and from column to column; only
+            in a test, if it is known for every test image.
         content: Position of the image on the canvas.
         label: int or multi-hot float `classes`.
         weight: float, weight of this sample in the loss.
@@ -37,6 +40,7 @@ class Sample(TypedDict, total=False):
     image: Tensor
     mask: Tensor
     truth: Any
+    spacing: Any
     content: Any
     label: Tensor
     weight: Tensor
@@ -52,6 +56,7 @@ class ManifestDataset(Dataset[Sample]):
         augmentation: Transforms for training, or None.
         evaluation_size: `native`, a number of pixels, or None if no truth is needed (training).
         weights: Weight of each row in the loss; None weighs all rows equally.
+        spacing: Pixel spacing of each row at its own size in mm, `N x 2` (row, column), or None.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ManifestDataset(Dataset[Sample]):
         augmentation: Pipeline | None = None,
         evaluation_size: int | str | None = None,
         weights: np.ndarray | None = None,
+        spacing: np.ndarray | None = None,
     ) -> None:
         self.cache = cache
         self.ids = np.array(
@@ -74,6 +80,7 @@ class ManifestDataset(Dataset[Sample]):
         self.augmentation = augmentation
         self.evaluation_size = evaluation_size
         self.weights = None if weights is None else weights.astype(np.float32)
+        self.spacing = spacing
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,6 +103,8 @@ class ManifestDataset(Dataset[Sample]):
             sample["content"] = Letterbox(*self._native_size(key.row), key.image_size).content
             if "mask" in planes:
                 sample["truth"] = self._load_truth(key.row, planes["mask"], sample["content"])
+                if self.spacing is not None:
+                    sample["spacing"] = self._grid_spacing(key.row, sample["truth"].shape[-2:])
         return sample
 
     def batch(self, ids: list[str], image_size: ImageSize) -> Sample:
@@ -126,6 +135,12 @@ class ManifestDataset(Dataset[Sample]):
         height, width = self.cache.sizes[row].tolist()
         return height, width
 
+    def _grid_spacing(self, row: int, grid: Sequence[int]) -> tuple[float, float]:
+        """Return the pixel spacing in mm of an evaluation grid (height, width)."""
+        native = zip(self.spacing[row].tolist(), self._native_size(row), grid, strict=True)  # type: ignore[index]
+        height, width = (step * pixels / cells for step, pixels, cells in native)
+        return height, width
+
     def _load_truth(self, row: int, mask: np.ndarray, content: ContentBox) -> torch.Tensor:
         size = evaluation_grid_size(*self._native_size(row), self.evaluation_size or "native")
         if size == (content.height, content.width):
@@ -154,8 +169,9 @@ def collate(samples: list[Sample]) -> Sample:
     for name in ("image", "mask", "label", "weight"):
         if name in samples[0]:
             batch[name] = default_collate([s[name] for s in samples])  # type: ignore[literal-required]
-    if "content" in samples[0]:
-        batch["content"] = [s["content"] for s in samples]
+    for name in ("content", "spacing"):
+        if name in samples[0]:
+            batch[name] = [s[name] for s in samples]  # type: ignore[literal-required]
     if "truth" in samples[0]:
         truths = [s["truth"] for s in samples]
         batch["truth"] = (

@@ -1,6 +1,7 @@
 """Manifest of a data set: one row per image, with its split, group, labels and masks."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,14 @@ import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.image_io import read_pixel_spacing
 from datamodules.formats.mask_images import MASK_ENCODINGS, read_mask
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
 
 MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
+NUMBER = re.compile(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?")
 REQUIRED_COLUMNS = ("id", "image")
 FILE_COLUMNS = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
 LIST_COLUMNS = {
@@ -24,6 +27,7 @@ LIST_COLUMNS = {
     "crop",
     "boxes",
     "physiological",
+    "spacing_mm",
 }  # columns that may hold lists, which are JSON in a CSV
 
 
@@ -47,8 +51,9 @@ class Manifest:
         rows: One row per image with the columns `id` and `image` (a path), and if known `group`
             (the patient), `mask` (a path, or one compressed RLE or None per class at the image's
             own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
-            `spacing_mm`, `crop` ([top, left, side] in pixels: the square of the image that is used
-            in its place); further columns are kept.
+            `spacing_mm` (the pixel spacing in mm: one number, or [row, column]), `crop` ([top,
+            left, side] in pixels: the square of the image that is used in its place); further
+            columns are kept.
         classes: Names of the mask's or label's classes, in channel order.
         group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
         phantom: True for synthetic images.
@@ -308,6 +313,48 @@ def get_crop(manifest: Manifest, row: int) -> list[int] | None:
     """Return a row's crop [top, left, side] in pixels of the image, or None for the whole image."""
     crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
     return list(crop) if isinstance(crop, list | tuple) else None
+
+
+def spacing_matrix(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+    """Return the pixel spacing of some images in mm, `rows x 2` (row, column).
+
+    It is the column `spacing_mm`, and without that column the header of a DICOM.
+
+    Returns:
+        None if the spacing of any of the images is not known.
+
+    Raises:
+        ManifestError: A spacing is not one positive number or two.
+    """
+    found = np.zeros((len(rows), 2))
+    for n, row in enumerate(rows.tolist()):
+        spacing = _row_spacing(manifest, row)
+        if spacing is None:
+            return None
+        found[n] = spacing
+    return found
+
+
+def _row_spacing(manifest: Manifest, row: int) -> tuple[float, float] | None:
+    if "spacing_mm" not in manifest.rows:
+        return read_pixel_spacing(Path(str(manifest.rows["image"].iat[row])))
+    value: Any = manifest.rows["spacing_mm"].iat[row]
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    numbers = value if isinstance(value, list | tuple) else [value, value]
+    if isinstance(value, str) and NUMBER.fullmatch(value):  # of a column that also holds pairs
+        numbers = [float(value)] * 2
+    if len(numbers) != 2 or not all(_is_length(number) for number in numbers):
+        raise ManifestError(
+            f"the spacing_mm of '{manifest.rows['id'].iat[row]}' is {value!r}; write one positive"
+            " number, or [row, column], in mm"
+        )
+    return float(numbers[0]), float(numbers[1])
+
+
+def _is_length(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value)) and value > 0
 
 
 def label_matrix(manifest: Manifest) -> np.ndarray | None:

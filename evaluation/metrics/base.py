@@ -23,18 +23,25 @@ class Metric:
         name: As it stands in report.json.
         definition: One sentence.
         population: Which images count: all, or those that truly show the class, or those that do
-            not.
+            not; or a function from the decision to bool `N`.
         compute: From the decision and weights `R x N` (how often each image counts) to `R` values,
             NaN where undefined.
+        lower_is_better: True for errors and distances.
+        threshold_free: True if the score has one value, whatever threshold the page's slider shows:
+            it needs none, or is measured at the frozen rule alone.
     """
 
     name: str
     definition: str
-    population: Literal["all", "positive", "negative"]
+    population: Literal["all", "positive", "negative"] | Callable[[Any], np.ndarray]
     compute: Callable[[Any, np.ndarray], np.ndarray]
+    lower_is_better: bool = False
+    threshold_free: bool = False
 
     def counted_images(self, decided: Decision) -> np.ndarray:
         """Bool `N`: which images the score is made of."""
+        if callable(self.population):
+            return self.population(decided)
         return {
             "all": np.ones(len(decided.positive), bool),
             "positive": decided.positive,

@@ -133,12 +133,14 @@ CLASSIFICATION_METRICS = (
         " half",
         "all",
         roc_auc,
+        threshold_free=True,
     ),
     Metric(
         "average_precision",
         "area under the precision-recall curve, sum of (R_k - R_k-1) P_k",
         "all",
         label_average_precision,
+        threshold_free=True,
     ),
     Metric(
         "accuracy",
@@ -175,6 +177,8 @@ CLASSIFICATION_METRICS = (
         "mean squared difference of probability and label; lower is better",
         "all",
         _fraction_of_images(lambda d: (d.probability - d.positive) ** 2),
+        lower_is_better=True,
+        threshold_free=True,
     ),
     Metric(
         "ece",
@@ -182,12 +186,16 @@ CLASSIFICATION_METRICS = (
         " probability; lower is better",
         "all",
         calibration_error,
+        lower_is_better=True,
+        threshold_free=True,
     ),
     Metric(
         "nll",
         "mean of -log of the probability given to what is true; lower is better",
         "all",
         negative_log_likelihood,
+        lower_is_better=True,
+        threshold_free=True,
     ),
 )
 EXACT_MATCH = Metric(

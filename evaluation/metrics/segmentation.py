@@ -1,7 +1,7 @@
 """Segmentation metrics from histograms: Dice, IoU, precision, recall, average precision."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -65,11 +65,14 @@ class SegmentationDecision:
         histogram: `N x 2 x levels`, pixels of each certainty outside and inside the truth.
         ranking: `N`, the highest byte that would still call the image positive at the rule's
             min_area.
+        columns: Numbers measured on the masks at the frozen rule, name -> `N`; see
+            `MaskMeasurement`. Empty where nothing was measured.
     """
 
     pixels: PixelCounts
     histogram: np.ndarray
     ranking: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def positive(self) -> np.ndarray:
@@ -229,6 +232,7 @@ SEGMENTATION_METRICS = (
         "area under the precision-recall curve of all pixels together, at 256 thresholds",
         "all",
         average_precision,
+        threshold_free=True,
     ),
     Metric(
         "image_auc",
@@ -236,6 +240,7 @@ SEGMENTATION_METRICS = (
         " reaches; ties half",
         "all",
         roc_auc,
+        threshold_free=True,
     ),
     Metric(
         "image_sensitivity",

@@ -1,7 +1,7 @@
 // The numbers that a threshold decides: scores, their intervals, confusion.
 const cells = [...document.querySelectorAll("[data-s]")].map((element) => {
   const { s, c, part } = element.dataset;
-  return { element, score: data.scores.indexOf(s), shared: data.shared.includes(s), c, part, own: element.textContent };
+  return { element, score: data.scores.indexOf(s), fixed: data.fixed.includes(s), shared: data.shared.includes(s), c, part, own: element.textContent };
 });
 const counted = [...document.querySelectorAll("[data-cell]")].map((element) => ({ element, ...element.dataset, own: element.textContent }));
 const unpacked = data.of.map((of) => ({ values: of.values.map(series), mean: of.mean && of.mean.map(series) }));
@@ -13,9 +13,9 @@ function quadrant(counts, cell, place) {
 
 function showNumbers() {
   const { channel, byte } = state;
-  for (const { element, score, shared, c, part, own } of cells) {
+  for (const { element, score, fixed, shared, c, part, own } of cells) {
     const found = unpacked[channel][c === "mean" ? "mean" : "values"][score]; // nothing of a score that no threshold changes
-    const moved = found && byte !== RULE && (c === "mean" || shared || Number(c) === channel);
+    const moved = found && byte !== RULE && !fixed && (c === "mean" || shared || Number(c) === channel);
     if (!moved) element.textContent = own;
     else if (part === "interval") element.textContent = "–";
     else element.textContent = decimals(found[byte]);
