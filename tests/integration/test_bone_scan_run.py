@@ -375,7 +375,7 @@ def test_a_checkpoint_of_other_grey_values_is_refused(bone_chain, bone_words, cl
         code,
         said,
         steps,
-        "was trained with module.gamma=1, and here module.gamma=0.5",
+        "was trained with module.gamma=1, but this run has module.gamma=0.5",
         "set module.gamma=1",
     )
 

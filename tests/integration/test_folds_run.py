@@ -194,7 +194,7 @@ def test_folds_of_other_sizes_or_with_damaged_evidence_are_refused(cli, export, 
     refused(
         *cli(*words),
         steps,
-        f"{folder / '0/evidence/val.npz'} is not evidence that can be read",
+        f"{folder / '0/evidence/val.npz'} cannot be read as evidence",
         "fold=0 seed=1",
     )
 

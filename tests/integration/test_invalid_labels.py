@@ -77,7 +77,7 @@ BAD_WORDS = {
     ),
     "exclusive": (
         ["module.exclusive=true"],
-        "module.exclusive=true needs two classes",
+        "module.exclusive=true needs two or more classes",
         "exclusive=false",
     ),
     "classes": (

@@ -94,12 +94,12 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     other = [f"datamodule.root={radiographs}", "do=[test]", f"ckpt_path={tmp_path / 'a'}", "seed=1"]
     code, said = cli(*SMALL_LABELS, *words, *other)
     refused(
-        code, said, steps, "its frozen weights were others than those here", "the same init_from"
+        code, said, steps, "its frozen weights differ from those of this run", "the same init_from"
     )
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.net.weights=imagenet")
     refused(code, said, steps, "cannot be fetched", "module.net.net.weights=null")
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.lora.rank=4")
-    refused(code, said, steps, "is of another network", "set module.net as it was")
+    refused(code, said, steps, "belongs to another network", "set module.net as in the run")
 
 
 def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path):

@@ -261,7 +261,7 @@ REFUSED = {
     ),
     "more than a run kept": (
         ["average_checkpoints=3", "do=[test]", "ckpt_path={trained}"],
-        "needs 3 checkpoints, and the run kept 2",
+        "needs 3 checkpoints, but the run kept 2",
         "take average_checkpoints=2",
     ),
 }

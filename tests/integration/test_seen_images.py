@@ -283,11 +283,11 @@ def test_predictions_on_training_images_are_allowed(cli, radiographs, trained, t
 OTHER = {
     "another class": (
         ["module.classes=[mass]", "datamodule.classes=[mass]"],
-        "module.classes=[lesion], and here module.classes=['mass']",
+        "module.classes=[lesion], but this run has module.classes=['mass']",
     ),
     "channels": (
         ["datamodule.channels=3"],
-        "datamodule.channels=1, and here datamodule.channels=3",
+        "datamodule.channels=1, but this run has datamodule.channels=3",
     ),
 }
 

@@ -227,7 +227,7 @@ def test_what_other_libraries_take_is_left_to_them():
         ),
         (
             ["experiment=weak_bone_scan", "callbacks.threshold_search.objective=sens_atleast"],
-            "callbacks.threshold_search.objective=sens_atleast is unknown; take specificity",
+            "callbacks.threshold_search.objective=sens_atleast is unknown; set specificity",
         ),
         (
             ["experiment=weak_bone_scan", "+callbacks.threshold_search.min_metrics.recall=0.5"],

@@ -349,7 +349,7 @@ REFUSED = {
         ["module.gamma=0.5"],
         IMAGENET,
         (
-            "module.gamma=0.5 does not go with module.mean=auto, because pretrained weights expect"
+            "cannot be combined with module.mean=auto, because pretrained weights expect"
             " gamma 1 .*resnet18.*=1"
         ),
     ),
@@ -546,9 +546,7 @@ def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored
         own.load_state_dict(module.state_dict())
         with pytest.raises(
             UserError,
-            match=(
-                r"other\.ckpt was trained with another module\.mean of grey values than the others"
-            ),
+            match=(r"other\.ckpt was trained with another module\.mean than the others"),
         ):
             ensemble.load_members(own, [path, tmp_path / "other.ckpt"], "")
 
