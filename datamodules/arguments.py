@@ -416,10 +416,10 @@ def describe_annotation(annotation: Any) -> str:
     """Describe what an annotation allows, such as `a number from 0 to 1, or null`."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
-        said = next((str(part) for part in about if isinstance(part, AllowedValues)), None)
+        message = next((str(part) for part in about if isinstance(part, AllowedValues)), None)
         if is_dataclass(base) and any(isinstance(part, FromMapping) for part in about):
-            said = said or f"a mapping of {', '.join(each.name for each in fields(base))}"
-        return said or describe_annotation(base) + _describe_bounds(about)
+            message = message or f"a mapping of {', '.join(each.name for each in fields(base))}"
+        return message or describe_annotation(base) + _describe_bounds(about)
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [
             describe_annotation(part) for part in get_args(annotation) if part is not type(None)
@@ -462,35 +462,35 @@ def _describe_bounds(about: Sequence[Any]) -> str:
     high = next((part for part in found if isinstance(part, Le | Lt)), None)
     if isinstance(low, Ge) and isinstance(high, Le):
         return f" from {low.ge:g} to {high.le:g}"
-    said = (
+    message = (
         [f"above {low.gt:g}"]
         if isinstance(low, Gt)
         else [f"of {low.ge:g} or more"]
         if isinstance(low, Ge)
         else []
     )
-    said += (
+    message += (
         [f"below {high.lt:g}"]
         if isinstance(high, Lt)
         else [f"of at most {high.le:g}"]
         if isinstance(high, Le)
         else []
     )
-    return f" {' and '.join(said)}" if said else ""
+    return f" {' and '.join(message)}" if message else ""
 
 
 def format_config_value(value: Any) -> str:
     """Format a value as a user writes it on the command line; long values are cut."""
     if value is None or isinstance(value, bool):
-        said = {None: "null", True: "true", False: "false"}[value]
+        message = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, Mapping):
-        said = (
+        message = (
             "{"
             + ",".join(f"{key}:{format_config_value(item)}" for key, item in value.items())
             + "}"
         )
     elif isinstance(value, list | tuple):
-        said = "[" + ",".join(map(format_config_value, value)) + "]"
+        message = "[" + ",".join(map(format_config_value, value)) + "]"
     else:
-        said = str(value)
-    return said if len(said) <= 120 else f"{said[:117]}..."
+        message = str(value)
+    return message if len(message) <= 120 else f"{message[:117]}..."

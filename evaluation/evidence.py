@@ -336,17 +336,21 @@ class ClassificationEvidence(Evidence):
 
         def constant_decision(probability: np.ndarray) -> ClassificationDecision:
             """Return the decision that predicts the same probability for every image."""
-            said = (
+            decision = (
                 np.arange(len(share)) == share.argmax()
                 if self.exclusive and 0 < probability.max() < 1
                 else probability >= 0.5
             )
-            says, same = (
-                np.broadcast_to(said, truth.shape),
+            predicted, probabilities = (
+                np.broadcast_to(decision, truth.shape),
                 np.full(len(truth), probability[channel]),
             )
             return ClassificationDecision(
-                same, same, truth[:, channel], says[:, channel], (says == truth).all(1)
+                probabilities,
+                probabilities,
+                truth[:, channel],
+                predicted[:, channel],
+                (predicted == truth).all(1),
             )
 
         return {

@@ -142,11 +142,11 @@ class PRPoint(NamedTuple):
 
 
 def _make_point(counts: PixelCounts) -> PRPoint:
-    tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
+    tp, predicted, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
     return PRPoint(
-        safe_divide(tp, said),
+        safe_divide(tp, predicted),
         safe_divide(tp, true),
-        np.where(true > 0, safe_divide(2 * tp, said + true), np.nan),
+        np.where(true > 0, safe_divide(2 * tp, predicted + true), np.nan),
     )
 
 

@@ -90,9 +90,9 @@ class ClassificationModule(EvaluatedModule):
                 if self.exclusive
                 else "one class number per image"
             )
-            given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
+            given, fix = str(self.exclusive).lower(), str(not self.exclusive).lower()
             raise UserError(
-                f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}"
+                f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={fix}"
             )
         for term in self.loss.modules():
             if isinstance(term, BCELoss):

@@ -78,11 +78,11 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
-        mend = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
-        mend += f"train with extra=top_checkpoints callbacks.top_checkpoints.save_top_k={number}"
+        fix = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
+        fix += f"train with extra=top_checkpoints callbacks.top_checkpoints.save_top_k={number}"
         raise UserError(
             f"average_checkpoints={number} needs {number} checkpoints, but the run kept"
-            f" {len(found)} of its best ones; {mend}"
+            f" {len(found)} of its best ones; {fix}"
         )
     return found
 

@@ -96,10 +96,10 @@ def check_devices(cfg: DictConfig) -> None:
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return
     if wanted > there:
-        mend = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
+        fix = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
         raise UserError(
             f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''};"
-            f" {mend}"
+            f" {fix}"
         )
 
 

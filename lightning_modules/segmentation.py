@@ -81,7 +81,7 @@ class SegmentationModule(EvaluatedModule):
                 term.balance(data.pixels)
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
-        """Add the batch to the evidence: histograms, and in a test the measurements of its masks."""
+        """Add the batch to the evidence: histograms, and in a test measurements of its masks."""
         measured = {"measured": self._measure(logits, batch)} if stage == "test" else {}
         self._collector.add(
             batch["id"],

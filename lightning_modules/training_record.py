@@ -125,10 +125,12 @@ def check_not_seen(
     if record is None:
         if fit:
             return None
-        said = "does not record which images it was trained on, so a test may be on the same ones"
+        message = (
+            "does not record which images it was trained on, so a test may be on the same ones"
+        )
         if not data.allow_leaks:
             raise UserError(
-                f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true"
+                f"{key}={path} {message}; train it again, or set datamodule.allow_leaks=true"
             )
         return "unknown whether test images were trained on"
     out_of_fold = (

@@ -168,7 +168,7 @@ def render_panes(
     warm = np.clip(box.back(heat), 0, 1)
     colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
     true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
-    said = grey
+    canvas = grey
     for i, one in enumerate(
         pseudo_label.boxes
     ):  # of an image known to be normal no masks are drawn
@@ -179,16 +179,16 @@ def render_panes(
             if pseudo_label.mask_checks[i].reason is None
             else REJECTED_COLOR
         )
-        said = draw_boxes(said, [one], colour, factor)
+        canvas = draw_boxes(canvas, [one], colour, factor)
     if pseudo_label.mask is not None:
         mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
-        said = outline_mask(fill_mask(said, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
+        canvas = outline_mask(fill_mask(canvas, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
-        said = outline_mask(said, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
+        canvas = outline_mask(canvas, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
         "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
-        "boxes and masks": said,
+        "boxes and masks": canvas,
     }
 
 
@@ -317,9 +317,9 @@ def build_section(
 
 def findings(summary: Mapping[str, Any], localization: LocalizationReport | None) -> list[str]:
     """Return the sentences that a user has to read."""
-    said = [] if localization is None else [localization.summary]
+    sentences = [] if localization is None else [localization.summary]
     if not any(counts["above the threshold"] for counts in summary["images"].values()):
-        said.append(
+        sentences.append(
             "No image reaches the threshold, so there are no boxes and no masks: the tables are"
             " empty but for their heads."
         )
@@ -328,12 +328,12 @@ def findings(summary: Mapping[str, Any], localization: LocalizationReport | None
         for counts in summary["images"].values()
     )
     if cold:
-        mend = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
-        said.append(
+        fix = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
+        sentences.append(
             f"The heat maps of {cold} images above the threshold are all zero, and give no box;"
-            f" {mend}."
+            f" {fix}."
         )
-    return said
+    return sentences
 
 
 def _funnel_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
@@ -362,11 +362,11 @@ def _score_table(localization: LocalizationReport) -> Table:
         )
         for name in names
     }
-    said = "; ".join(
+    definitions = "; ".join(
         f"{SCORE_TITLES[name]}: {score['definition']} (n = {score['n']})"
         for name, score in of.items()
     )
-    note = f"{said}. In brackets: 95 % bootstrap intervals over patients. {RANKING_NOTE}"
+    note = f"{definitions}. In brackets: 95 % bootstrap intervals over patients. {RANKING_NOTE}"
     return Table(
         "Where it points to", ("method", *(SCORE_TITLES[name] for name in names)), rows, note
     )

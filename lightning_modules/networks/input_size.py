@@ -72,9 +72,9 @@ def check_input(net: nn.Module, channels: int, size: ImageSize, batch_size: int)
     error = _forward_error(net, (min(batch_size, 2), channels, *size))
     if error is None:
         return
-    said = " ".join(str(error).split()).rstrip(".")[:120]
+    message = " ".join(str(error).split()).rstrip(".")[:120]
     name = type(net).__name__
-    if ONE_VALUE in said:
+    if ONE_VALUE in message:
         raise UserError(
             f"batch_size=1 gives BatchNorm in {name} a single value per channel at"
             f" image_size={size.as_config}, so it cannot be trained; set"
@@ -82,14 +82,14 @@ def check_input(net: nn.Module, channels: int, size: ImageSize, batch_size: int)
             " network without BatchNorm"
         ) from error
     fitting = list(_sides_that_fit(net, channels, size, batch_size))
-    mend = (
+    fix = (
         f"set image_size={' or image_size='.join(map(str, fitting))}"
         if fitting
         else "correct module.net, or datamodule.channels"
     )
     raise UserError(
-        f"{name} cannot take {channels}-channel images of image_size={size.as_config} ({said});"
-        f" {mend}"
+        f"{name} cannot take {channels}-channel images of image_size={size.as_config} ({message});"
+        f" {fix}"
     ) from error
 
 

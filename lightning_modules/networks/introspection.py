@@ -27,10 +27,10 @@ def find_stage_layers(net: nn.Module) -> dict[str, str]:
     """
     found = _search_stage_layers(net)
     if not found:
-        mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {_outer_layers(net)}"
+        fix = f"write {LAYERS_KEY}={{title: NAME}} with names such as {_outer_layers(net)}"
         raise UserError(
             f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with"
-            f" a decoder; {mend}"
+            f" a decoder; {fix}"
         )
     return found
 

@@ -50,8 +50,10 @@ def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
             if targets is None
             else f"named {', '.join(targets)}"
         )
-        said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
-        raise UserError(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
+        message = f"no layer of {type(net).__name__} is {asked} (it has {there})"
+        raise UserError(
+            f"module.net.lora: {message}; name some in module.net.lora.targets"
+        ) from error
     _patch_adapted_layers(net)
 
 

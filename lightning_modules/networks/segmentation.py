@@ -183,15 +183,15 @@ def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, 
             f"module.net: {architecture} does not accept {', '.join(unknown)}; remove"
             f" {_pronoun(unknown)}, it accepts {', '.join(known)}"
         )
-    depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
-    if not isinstance(depth, int) or said is None:
+    depth, upsampling = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
+    if not isinstance(depth, int) or upsampling is None:
         return  # the library raises its own error
     coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(
-        architecture, said
+        architecture, upsampling
     )  # image pixels per logit before upsampling
-    if said != coarseness:
+    if upsampling != coarseness:
         raise UserError(
-            f"module.net.upsampling={said} gives logits of another size than the image; set"
+            f"module.net.upsampling={upsampling} gives logits of another size than the image; set"
             f" module.net.upsampling={coarseness}"
         )
 

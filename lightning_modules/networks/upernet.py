@@ -148,9 +148,9 @@ def _per_channel(value: Any) -> list[float]:
 def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
     differ = [key for key in SHAPE_KEYS if getattr(other, key, None) != getattr(own, key)]
     if differ:
-        said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
+        values = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
         raise UserError(
-            f"module.net.weights={weights} belongs to a Swin with {said}; set module.net.backbone"
+            f"module.net.weights={weights} belongs to a Swin with {values}; set module.net.backbone"
             " to these values, or choose the module/net of its size"
         )
 
@@ -316,9 +316,9 @@ def _check_window_size(backbone: Mapping[str, Any]) -> None:
         or len(heads) != 4
         or any(width * 2**stage % number for stage, number in enumerate(heads))
     ):
-        said = f"embed_dim={width} num_heads={heads} depths={depths}"
+        shape = f"embed_dim={width} num_heads={heads} depths={depths}"
         raise UserError(
-            f"module.net.backbone: {said} is not a Swin of four stages whose channels are divisible"
+            f"module.net.backbone: {shape} is not a Swin of four stages with channels divisible"
             " by the heads; correct one of them"
         )
 

@@ -164,7 +164,7 @@ BAD = {
         "several networks, which need one rule",
         "threshold_search",
     ),
-    "a fold of none": (["fold=1"], {}, "fold=1 is one of no folds", "folds=5"),
+    "a fold of none": (["fold=1"], {}, "fold=1 needs the number of folds", "folds=5"),
 }
 
 

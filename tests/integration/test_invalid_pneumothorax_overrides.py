@@ -123,12 +123,12 @@ BAD_WORDS = {
     ),
     "another net's key": (
         ["+module.net.upsampling=4"],
-        "module.net: Unet does not take upsampling",
+        "module.net: Unet does not accept upsampling",
         "remove it",
     ),
     "two of another net": (
         ["+module.net.psp_dropout=0.1", "+module.net.upsampling=4"],
-        "does not take psp_dropout, upsampling",
+        "does not accept psp_dropout, upsampling",
         "remove them",
     ),
     "no depth": (

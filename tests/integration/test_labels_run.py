@@ -219,7 +219,7 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
         "do=[test]",
         folder=tmp_path / "untrained",
     )
-    assert code == 2 and "gives its body alone" in said and "ckpt_path" in said
+    assert code == 2 and "gives only its backbone" in said and "ckpt_path" in said
     code, said = cli(
         "do=[compare]",
         f"runs=[{tmp_path / 'lora'},latest:pretrain_chest]",
@@ -271,7 +271,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
     ]
     code, said = cli(*SMALL_LABELS, *hard, folder=tmp_path / "a")
     assert (
-        code == 2 and "the best reachable is 0." in said and "go on with ckpt_path=RUN" in said
+        code == 2 and "the best reachable is 0." in said and "continue with ckpt_path=RUN" in said
     ), said
     code, said = cli(
         *SMALL_LABELS,
@@ -280,7 +280,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
         f"ckpt_path={tmp_path / 'a'}",
         folder=tmp_path / "b",
     )
-    assert code == 2 and "does not keep the bounds" in said
+    assert code == 2 and "does not satisfy the bounds" in said
     easy = "callbacks.threshold_search.min_metrics.sensitivity=0.9"
     steps.clear()
     report = fit(cli, tmp_path / "c", radiographs, easy, f"ckpt_path={tmp_path / 'a'}")

@@ -363,7 +363,7 @@ def test_the_order_of_classes_must_be_that_of_the_training(cli, steps, radiograp
         assert (
             code == 2
             and not steps
-            and "module.classes=[ill, well], and here" in said
+            and "module.classes=[ill, well], but this run has" in said
             and "(the same classes in another order)" in said
         )
 

@@ -484,7 +484,7 @@ OTHER = ["module.mean=[0.449]", "module.std=[0.226]"]
 def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     _, path = colored
     said = (
-        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, and here"
+        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this"
         r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
     )
     module = scratch(*OTHER)
@@ -528,7 +528,7 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
     with pytest.raises(
         UserError,
         match=(
-            r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], and here"
+            r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], but this run has"
             r" module\.mean=\[0\.5\]"
         ),
     ):
