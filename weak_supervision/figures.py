@@ -85,7 +85,7 @@ def _draw_froc_curves(
     axes.set_xscale("log", base=2)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.set(
-        xlabel="false positives an image (dot: no box is left)",
+        xlabel="false positives per image (dot: all boxes used)",
         ylabel="share of lesions found",
         xlim=(grid[0], grid[-1]),
         ylim=(0, 1.02),

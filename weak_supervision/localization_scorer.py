@@ -1,4 +1,4 @@
-"""Score pseudo labels against lesions and compare them with baselines."""
+"""Scorer of pseudo labels against lesions, with baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -59,11 +59,11 @@ def baseline_differences(
     Args:
         method: Results on the same images as the baseline's.
         baseline: Results on the same images as the method's.
-        rules: Scoring rules, whose `resamples` and `seed` the bootstrap has.
-        score_names: Scores; those that the rules do not define are left out.
+        rules: Scoring rules, with `resamples` and `seed` of the bootstrap.
+        score_names: Names of scores; those that the rules do not define are left out.
 
     Raises:
-        ValueError: the two saw different images.
+        ValueError: The two have different images.
     """
     check_same_images(method, baseline)
     points = [compute_scores(each, rules) for each in (baseline, method)]
@@ -86,16 +86,16 @@ def summary_sentence(
     differences: Mapping[str, PairedDifference] | None = None,
     score_name: str = "the pointing game",
 ) -> str:
-    """State in one sentence whether the method's interval lies above those of all baselines.
+    """Return a sentence that states if the method's interval is above those of all baselines.
 
-    That is above their upper ends.
+    Its lower end is then above their upper ends.
 
     Args:
         method: The method's estimate of a score, `estimates(...)["pointing_box"]`.
-        baselines: Words -> a baseline's estimate of the same score.
-        differences: Words -> paired difference from that baseline. The sentence ends with them if
-            they are given: two intervals may overlap while the difference is clear.
-        score_name: Words for the score.
+        baselines: Description -> a baseline's estimate of the same score.
+        differences: Description -> paired difference from that baseline. If given, they end the
+            sentence, because two intervals may overlap although the difference is significant.
+        score_name: Description of the score.
     """
     if not np.isfinite(method.value):
         return (
@@ -169,7 +169,7 @@ class LocalizationReport:
     Attributes:
         table: Method -> score -> value, low, high, n, definition, ...
         differences: Baseline -> score -> difference of the heat maps from it, with its interval.
-        summary: One sentence on whether the heat maps point better than the baselines.
+        summary: Sentence that compares the heat maps with the baselines.
         figures: Title -> SVG.
     """
 
@@ -188,7 +188,7 @@ class NullScorer:
         """Do nothing."""
 
     def wants(self, info: ImageInfo) -> bool:
-        """Return False: no image is scored."""
+        """Return False, because no image is scored."""
         return False
 
     def update(self, *_: Any) -> None:
@@ -250,7 +250,7 @@ class LocalizationScorer:
             module: Trained module, which has no hooks yet.
             data: Data that will be predicted.
             lookup: Lookup of its images.
-            boxes: Makes boxes from peaks.
+            boxes: Function that makes boxes from peaks.
         """
         self._lookup, self._active = (
             lookup,
@@ -258,13 +258,13 @@ class LocalizationScorer:
         )
         self._boxes = boxes
         self._brightest_blob.boxes = replace(boxes, at_least=0.0)
-        # beside a full bladder nothing else would be left
+        # otherwise a full bladder would exclude all other peaks
         self.image_stats = []
         if self._active:
             self._randomized_networks.initialize(module, data)
 
     def wants(self, info: ImageInfo) -> bool:
-        """Return True if an image is scored, and so needs a heat map whatever its probability."""
+        """Return True if an image is scored and therefore needs a heat map for any probability."""
         return self._active and info.split == self.split
 
     def update(
@@ -309,7 +309,7 @@ class LocalizationScorer:
             }
             if (
                 pseudo_label.has_cam or not pseudo_label.predicted_positive
-            ):  # else max_images left it out, and nothing can be said of the chain
+            ):  # otherwise max_images left it out, and the pipeline cannot be scored on it
                 ways[METHOD_PIPELINE] = (
                     Detections.from_proposals(own, box, mask)
                     if pseudo_label.predicted_positive

@@ -1,4 +1,4 @@
-"""Draw pseudo labels and write the localization section of the report."""
+"""Images of pseudo labels and the localization section of the report."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class PerSplitLimit:
 
 
 REJECTED_COLOR, FALSE_POSITIVE_COLOR = (150, 150, 150), (230, 120, 200)
-MIN_OVERLAY_SIDE = 512  # pixels of a picture's longer side at least
+MIN_OVERLAY_SIDE = 512  # smallest longer side of an overlay in pixels
 EXAMPLES_PER_KIND, EXAMPLE_SIDE = (
     3,
     420,
@@ -60,7 +60,7 @@ EXAMPLE_KINDS = (
 
 
 class OverlayWriter:
-    """Writer of heat maps, overlays and masks, which keeps a few cases for the page.
+    """Writer of heat maps, overlays and masks, which keeps some examples for the page.
 
     Files are `heat/*.npy` (float32 `h x w` on the layer's grid), `overlays/*.png` and
     `masks/*.png`.
@@ -68,7 +68,7 @@ class OverlayWriter:
     Args:
         folder: Output folder.
         heat_maps: Class activation maps, which upsample heat maps.
-        overlays: Most overlays of each split.
+        overlays: Limit on the overlays of each split.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class OverlayWriter:
         self.examples: list[Case] = []
 
     def reset(self, data: ManifestDataModule, write_files: bool) -> None:
-        """Set the file names, make the folders, and forget earlier cases.
+        """Set the file names, create the folders, and clear earlier examples.
 
-        Names are of whole ids, so that images of one name in several folders never collide.
+        File names contain complete ids, so that images of one name in several folders never
+        collide.
 
         Args:
             data: Prepared data.
@@ -161,17 +162,18 @@ def render_panes(
     box = pseudo_label.info.letterbox
     factor = max(1, -(-MIN_OVERLAY_SIDE // max(image.shape)))
 
-    def large(pixels: np.ndarray) -> np.ndarray:
+    def enlarge(pixels: np.ndarray) -> np.ndarray:
+        """Enlarge pixels by the integer factor, without interpolation."""
         return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
-    grey = cv2.cvtColor(large(image), cv2.COLOR_GRAY2BGR)
+    grey = cv2.cvtColor(enlarge(image), cv2.COLOR_GRAY2BGR)
     warm = np.clip(box.back(heat), 0, 1)
-    colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
+    colours = cv2.applyColorMap(enlarge((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
     true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
     canvas = grey
     for i, one in enumerate(
         pseudo_label.boxes
-    ):  # of an image known to be normal no masks are drawn
+    ):  # masks of an image that is known to be normal are not shown
         colour = (
             FALSE_POSITIVE_COLOR
             if not pseudo_label.mask_checks
@@ -181,10 +183,10 @@ def render_panes(
         )
         canvas = draw_boxes(canvas, [one], colour, factor)
     if pseudo_label.mask is not None:
-        mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
+        mask = enlarge(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
         canvas = outline_mask(fill_mask(canvas, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
-        canvas = outline_mask(canvas, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
+        canvas = outline_mask(canvas, enlarge(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
         "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
@@ -212,17 +214,17 @@ def draw_boxes(
 
 
 SECTION_LEGEND = (
-    "Of the images above the threshold the heat map's peaks become boxes and the boxes masks, all"
-    " in the images' own pixels. A row of pictures: image with true boxes (green, where known),"
-    " heat map, boxes with masks (orange: kept, grey: rejected, violet: of an image known to be"
-    " normal, where none is wanted) and, where known, the true mask's outline (green)."
+    "For images above the threshold, the peaks of the heat map are converted to boxes and the boxes"
+    " to masks, all in the images' own pixels. Each row shows the image with true boxes (green, if"
+    " known), the heat map, and boxes with masks (orange: accepted, gray: rejected, violet: in an"
+    " image that is known to be normal) and the true mask's outline (green, if known)."
 )
 SCORE_TITLES = {
     "pointing_box": "pointing, box",
     "pointing_mask": "pointing, mask",
     "hit_rate_centre_at_1": "lesions hit by the first box",
     "hit_rate_centre_at_5": "by five boxes",
-    froc_score_name(1): "FROC at 1 false positive an image",
+    froc_score_name(1): "FROC at 1 false positive per image",
     "dice": "Dice of masks",
 }
 PANE_COLUMNS = (
@@ -232,7 +234,7 @@ PANE_COLUMNS = (
 )
 RANKING_NOTE = (
     "Boxes are ranked by the probability of their image times their peak; random networks and the"
-    " weighed blob have the trained classifier's probability, so that only the place differs."
+    " weighted blob use the trained classifier's probability, so that only the position differs."
 )
 IMAGE_FUNNEL_STEPS = (
     *("images", "above the threshold", "heat map made", "heat map not all zero"),
@@ -292,13 +294,13 @@ def build_section(
     """Build the section of the page.
 
     Args:
-        summary: As `build_summary` gives it.
-        localization: Scores of localization; None without any.
-        cases: Cases with pictures.
+        summary: Result of `build_summary`.
+        localization: Scores of localization, or None.
+        cases: Example images.
     """
     tables = [
         _funnel_table("Images", summary["images"]),
-        _funnel_table("Masks, and what they were rejected for", summary["masks"]),
+        _funnel_table("Masks and reasons of rejection", summary["masks"]),
     ]
     if localization is not None:
         tables.insert(0, _score_table(localization))
@@ -316,12 +318,12 @@ def build_section(
 
 
 def findings(summary: Mapping[str, Any], localization: LocalizationReport | None) -> list[str]:
-    """Return the sentences that a user has to read."""
+    """Return the sentences with the main findings."""
     sentences = [] if localization is None else [localization.summary]
     if not any(counts["above the threshold"] for counts in summary["images"].values()):
         sentences.append(
-            "No image reaches the threshold, so there are no boxes and no masks: the tables are"
-            " empty but for their heads."
+            "No image reaches the threshold, so there are no boxes and no masks, and the tables"
+            " contain only their column headings."
         )
     cold = sum(
         counts["heat map made"] - counts["heat map not all zero"]
@@ -330,7 +332,7 @@ def findings(summary: Mapping[str, Any], localization: LocalizationReport | None
     if cold:
         fix = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
         sentences.append(
-            f"The heat maps of {cold} images above the threshold are all zero, and give no box;"
+            f"The heat maps of {cold} images above the threshold are all zero and give no box;"
             f" {fix}."
         )
     return sentences
@@ -367,9 +369,7 @@ def _score_table(localization: LocalizationReport) -> Table:
         for name, score in of.items()
     )
     note = f"{definitions}. In brackets: 95 % bootstrap intervals over patients. {RANKING_NOTE}"
-    return Table(
-        "Where it points to", ("method", *(SCORE_TITLES[name] for name in names)), rows, note
-    )
+    return Table("Localization", ("method", *(SCORE_TITLES[name] for name in names)), rows, note)
 
 
 def _format_with_interval(score: dict[str, Any]) -> str:
@@ -387,15 +387,15 @@ def _timing_table(seconds: Mapping[str, float], heat_maps_per_second: float | No
         ""
         if heat_maps_per_second is None
         else (
-            f"{heat_maps_per_second:.1f} heat maps a second, beside the classifier's forward, which"
-            " they share. "
+            f"{heat_maps_per_second:.1f} heat maps per second, without the classifier's forward"
+            " pass, which they share. "
         )
     )
     return Table(
         "Time of each step",
         ("step", "seconds", "share"),
         rows,
-        f"{note}Of several processes the first one's.",
+        f"{note}With several processes, the times are those of the first.",
     )
 
 
