@@ -6,7 +6,6 @@ from sklearn.metrics import confusion_matrix
 
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
 from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
-from evaluation.threshold_sweep import THRESHOLD_FREE
 from tests.factories.pages import slide
 from tests.unit.reporting.test_page_data import moved
 
@@ -41,10 +40,8 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
             own = CLASS_MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
-        moving = (
-            f"['mean', '{channel}'].includes(e.dataset.c) &&"
-            f" !{list(THRESHOLD_FREE)}.includes(e.dataset.s)"
-        )
+        free = [score.name for score in seen.metrics if score.threshold_free]
+        moving = f"['mean', '{channel}'].includes(e.dataset.c) && !{free}.includes(e.dataset.s)"
         assert set(tab.evaluate(INTERVALS % moving)) == {"–"}
         others = [
             row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"
