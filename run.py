@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,6 +59,14 @@ def share_run_folder() -> None:
             )
 
 
+def name_comparison_folder() -> None:
+    """Write a comparison to `runs/comparisons`, unless an experiment or a folder is named."""
+    keys = {word.partition("=")[0].lstrip("+") for word in sys.argv[1:]}
+    compares = any(re.fullmatch(r"do=\[?compare\]?", word) for word in sys.argv[1:])
+    if compares and not keys & {"experiment", "hydra.run.dir"}:
+        sys.argv.append("hydra.run.dir=${paths.runs}/comparisons/${now:%Y-%m-%d_%H-%M-%S}")
+
+
 def prepare_command_line() -> None:
     """Quote existing paths, and refuse words that are no overrides."""
     from engine.overrides import prepare_overrides
@@ -81,6 +90,7 @@ def main() -> None:
     import hydra
 
     run_or_exit(prepare_command_line)
+    name_comparison_folder()
     share_run_folder()
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings(

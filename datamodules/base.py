@@ -158,6 +158,7 @@ class ServingDataModule(LightningDataModule):
     seed: int
     predict_splits: tuple[str, ...]
     num_workers: NumWorkers
+    image_kind = ""  # plural, for the headings of pages; empty: the name of the folder stands there
     can_validate = True  # False where nothing is known of the images
 
     def __init__(self) -> None:

@@ -215,9 +215,9 @@ class SegmentationEvidence(Evidence):
     def evaluation_grid(self) -> str:
         """The grid, in words."""
         return (
-            "judged at each image's own size"
+            "evaluated at each image's own size"
             if self.grid == "native"
-            else f"judged at {self.grid} px"
+            else f"evaluated at {self.grid} px"
         )
 
     def decision(self, channel: int) -> SegmentationDecision:
@@ -286,7 +286,7 @@ class ClassificationEvidence(Evidence):
     @property
     def evaluation_grid(self) -> str:
         """Labels have no grid."""
-        return "one label an image"
+        return "one label per image"
 
     @property
     def probability(self) -> np.ndarray:

@@ -21,14 +21,14 @@ from evaluation.metrics.segmentation import (
 )
 
 THRESHOLD_BLOCK = 32  # thresholds whose pixel counts are held at once
-OWN_RULE_NOTE = "each image at the rule of its own fold"
+OWN_RULE_NOTE = "each image has the decision rule of its own fold"
 FOLD_RULES_NOTE = (
-    "At first each image is decided by the rule of its own fold; a moved slider is one threshold"
-    " for all of them."
+    "At first, each image has the decision rule of its own fold; the slider sets one threshold for"
+    " all images."
 )
 TWO_THRESHOLDS_NOTE = (
-    "The rule has two thresholds, one from which an image shows the class and one at which its mask"
-    " is drawn; a moved slider is both of them."
+    "The decision rule has two thresholds, one for whether the image shows the class and one for"
+    " the pixels of the mask; the slider sets both."
 )
 
 
@@ -94,7 +94,7 @@ def classification_at_thresholds(
 
 
 def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> SliderStart:
-    """Return the start at the byte where the mask is drawn."""
+    """Return the start at the byte from which the pixels of the mask count."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
     byte = (
         int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, N_BINS - 1))
@@ -108,7 +108,7 @@ def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> S
     if top != bottom:
         return SliderStart(
             byte,
-            f"{share} above {bin_probability(top):.4f}, drawn at {bin_probability(bottom):.4f}",
+            f"{share} above {bin_probability(top):.4f}, mask from {bin_probability(bottom):.4f}",
             plain=False,
             note=TWO_THRESHOLDS_NOTE,
         )

@@ -18,12 +18,12 @@ def drop_near_duplicates(evidence: Mapping[str, Evidence], ids: set[str]) -> dic
     return {"test_without_lookalikes": rest} if len(rest) else {}
 
 
-def per_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evidence]:
+def per_patient(evidence: Mapping[str, Evidence], evaluated_split: str) -> dict[str, Evidence]:
     """Return the evaluated split with one decision per patient.
 
     Empty unless labels are not exclusive, groups are patients and some patient has several images.
     """
-    seen = evidence[judged]
+    seen = evidence[evaluated_split]
     if (
         not isinstance(seen, ClassificationEvidence)
         or seen.exclusive
@@ -31,4 +31,4 @@ def per_patient(evidence: Mapping[str, Evidence], judged: str) -> dict[str, Evid
         or len(np.unique(seen.groups)) == len(seen)
     ):
         return {}
-    return {f"{judged}_by_patient": seen.by_group()}
+    return {f"{evaluated_split}_by_patient": seen.by_group()}

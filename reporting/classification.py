@@ -17,7 +17,9 @@ from reporting.cases import (
     Case,
     ClassTag,
     Ranking,
+    apply_gamma,
     choose_cases,
+    display_gamma,
     enlarge,
     indices_of,
     round_robin,
@@ -36,6 +38,7 @@ __all__ = [
     "LEGEND",
     "OVERLAY",
     "RULE",
+    "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
@@ -51,6 +54,7 @@ __all__ = [
     "tables",
 ]
 
+TASK = "Classification"
 LEGEND = ("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2
 OVERLAY = ("as the network saw it",) * 2
 RULE = (
@@ -140,10 +144,14 @@ def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None
 
 
 def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
-    """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
+    """Return image `i` at the network's input size: BGR, no padding, longest side `side` pixels.
+
+    A dark image is shown with the display gamma.
+    """
     pixels = (
         batch["image"][i][batch["content"][i].slices].expand(3, -1, -1).numpy().transpose(1, 2, 0)
     )
+    pixels = apply_gamma(pixels, display_gamma(pixels))
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 
 

@@ -76,19 +76,21 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
 def common_stage_score(runs: Sequence[RunFolder]) -> str:
     """The score that the best epochs of stages were chosen by, where all runs share it."""
     names = {name for name, _ in (run.monitor for run in runs)}
-    return names.pop() if len(names) == 1 else "monitored score (it differs between the arms)"
+    return names.pop() if len(names) == 1 else "monitored score (it differs between the variants)"
 
 
 def best_per_stage(
     variant_stages: Sequence[list[dict[str, Any]]], runs: Sequence[RunFolder]
 ) -> list[float | None]:
-    """Stage -> the best score of an arm; None where nothing or no single score was monitored."""
+    """Stage -> the best score of a variant; None where nothing or no single score was monitored."""
     monitors = {run.monitor for run in runs}
     better = min if monitors == {(next(iter(monitors))[0], "min")} else max
     found: list[float | None] = []
     for n in range(max(map(len, variant_stages))):
         scores = [
-            arm[n]["best"] for arm in variant_stages if len(arm) > n and arm[n]["best"] is not None
+            variant[n]["best"]
+            for variant in variant_stages
+            if len(variant) > n and variant[n]["best"] is not None
         ]
         found.append(better(scores) if scores and len(monitors) == 1 else None)
     return found
@@ -166,7 +168,7 @@ def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
 def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     """Write comparison.json, comparison.csv and comparison.html into `run_dir`; print the table.
 
-    Runs that differ only in their seed form one arm.
+    Runs that differ only in their seed form one variant.
 
     Raises:
         UserError: fewer than two runs, or runs of different tasks, images or groups.
@@ -174,18 +176,23 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     runs = _load_comparable_runs(folders)
     by = choose_common_ranking(runs)
     by_name = group_by_config(runs)
-    val = {name: fmean(val_score(run, by.score) for run in arm) for name, arm in by_name.items()}
+    val = {
+        name: fmean(val_score(run, by.score) for run in variant)
+        for name, variant in by_name.items()
+    }
     ranked = sorted(
         by_name.items(), key=lambda named: by.sort_key(val[named[0]])
     )  # without val scores: last
-    rows = [_variant_row(name, arm, ranked[0][1], by) for name, arm in ranked]
+    rows = [_variant_row(name, variant, ranked[0][1], by) for name, variant in ranked]
     evidence = runs[0].evidence
     found = {
-        "heads": evidence.headline_metrics,
+        "headline_metrics": evidence.headline_metrics,
         "ranked_by": by.score,
         "compared": list(dict.fromkeys((by.score, *evidence.headline_metrics))),
         "monitored": by.monitored,
-        "arms": rows,
+        "variants": rows,
+        "heading": runs[0].report.get("heading", runs[0].title),
+        "definitions": {score.name: score.definition for score in evidence.metrics},
         "identity": evidence.identity,
         "n": len(evidence),
         "caveat": bootstrap_caveat(evidence),
@@ -232,7 +239,9 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
             raise UserError(f"{said}, which no score measures alike; compare runs of one task")
         if run.evidence.identity != first.evidence.identity:
             mend = "compare runs on one test set, with the same datamodule.seed"
-            raise UserError(f"{first.path} and {run.path} were judged on different images; {mend}")
+            raise UserError(
+                f"{first.path} and {run.path} were evaluated on different images; {mend}"
+            )
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(
             zip(first.evidence.ids, first.evidence.groups, strict=True)
         ):
@@ -247,10 +256,10 @@ def _variant_row(
     name: str, runs: list[RunFolder], reference_runs: list[RunFolder], ranking: Ranking
 ) -> dict[str, Any]:
     reports = [run.report for run in runs]
-    judged, heads = runs[0].evaluated_split, runs[0].evidence.headline_metrics
-    test = {score: [run.score(judged, score) for run in runs] for score in heads}
+    evaluated_split, headline = runs[0].evaluated_split, runs[0].evidence.headline_metrics
+    test = {score: [run.score(evaluated_split, score) for run in runs] for score in headline}
     config = reports[0].get("config") or {}
-    single = overall_scores(reports[0]["scores"][judged])
+    single = overall_scores(reports[0]["scores"][evaluated_split])
     gaps = (
         None
         if runs is reference_runs
@@ -265,7 +274,7 @@ def _variant_row(
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
         "interval": (
-            {score: {end: single[score][end] for end in ("low", "high")} for score in heads}
+            {score: {end: single[score][end] for end in ("low", "high")} for score in headline}
             if len(runs) == 1
             else None
         ),
@@ -295,21 +304,27 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
     console = Console()
     table = terminal_table(f"test, n = {comparison['n']}; ranked by val")
     table.add_column("score")
-    for arm in comparison["arms"]:
-        table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
+    for variant in comparison["variants"]:
+        table.add_column(
+            f"{escape(variant['title'])}\n{len(variant['runs'])} run(s)", justify="right"
+        )
     table.add_row(
-        f"val {comparison['ranked_by']}", *(format_number(arm["val"]) for arm in comparison["arms"])
+        f"val {comparison['ranked_by']}",
+        *(format_number(variant["val"]) for variant in comparison["variants"]),
     )
-    for name in comparison["heads"]:
-        cells = (format_with_sd(arm["test"][name], arm["sd"][name]) for arm in comparison["arms"])
+    for name in comparison["headline_metrics"]:
+        cells = (
+            format_with_sd(variant["test"][name], variant["sd"][name])
+            for variant in comparison["variants"]
+        )
         table.add_row(name, *cells)
     console.print(table)
-    for arm in comparison["arms"][1:]:
+    for variant in comparison["variants"][1:]:
         print_differences(
             console,
-            arm["title"],
-            comparison["arms"][0]["title"],
-            {name: arm["differences"][name] for name in comparison["compared"]},
-            f"{arm['verdict']} by test {comparison['ranked_by']}; ",
+            variant["title"],
+            comparison["variants"][0]["title"],
+            {name: variant["differences"][name] for name in comparison["compared"]},
+            f"{variant['verdict']} by test {comparison['ranked_by']}; ",
         )
     console.print(comparison["caveat"], style="dim")

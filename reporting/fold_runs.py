@@ -50,7 +50,7 @@ class FoldRun:
 
 def load_fold_runs(folder: Path) -> list[FoldRun]:
     """Load the fits of a run of folds, a multirun or a merged page; empty for other folders."""
-    return [load_fold_run(path, arm) for path, arm in find_fold_run_folders(folder)]
+    return [load_fold_run(path, variant) for path, variant in find_fold_run_folders(folder)]
 
 
 def find_fold_run_folders(folder: Path) -> list[tuple[Path, str]]:
@@ -103,11 +103,11 @@ def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[
     for trial in trials:
         own = words.get(trial.name, {})
         names = short_names(own)  # the seed of the split has a longer name than that of the fit
-        arm = ", ".join(
+        variant = ", ".join(
             f"{names[key]}={value}" for key, value in own.items() if key not in REPLICATE_KEYS
         )
         for fit in _list_fold_folders(trial) or [trial]:
-            yield fit, arm
+            yield fit, variant
 
 
 def _read_requested_fold(run: RunFolder) -> tuple[dict[str, Any], str | None]:
@@ -151,7 +151,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
         if missing:
             return replace(found, missing_reason=missing)
         report = run.report
-        _ = report["heads"], report["data"]["near_duplicates"]
+        _ = report["headline_metrics"], report["data"]["near_duplicates"]
         evidence = {
             split: run.read_evidence(split)
             for split in ("val", "test")

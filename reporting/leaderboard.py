@@ -40,7 +40,7 @@ def build_leaderboard(run_index: RunIndex) -> dict[str, Any]:
         if entry.status == FINISHED:
             told = entry.summary
             groups.setdefault(
-                (told["judged"], told["kind"], told["identity"], told["grouped"]), []
+                (told["evaluated_split"], told["kind"], told["identity"], told["grouped"]), []
             ).append(entry)
     latest = sorted(
         groups.values(), key=lambda alike: max(map(_timestamp_seconds, alike)), reverse=True
@@ -121,13 +121,22 @@ def _build_group(
         line["parts"] = of_run.get(line["run"], [])
     return {
         "by": by,
-        "out_of_fold": told["judged"] != "test",
+        "out_of_fold": told["evaluated_split"] != "test",
         "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < MIN_GROUPS,
         "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
         **{
             name: told[name]
-            for name in ("kind", "identity", "group_is", "judged_at", "n", "data", "phantom")
+            for name in (
+                "kind",
+                "heading",
+                "definitions",
+                "identity",
+                "group_is",
+                "evaluation_grid",
+                "n",
+                "phantom",
+            )
         },
     }
 
@@ -205,7 +214,7 @@ CSV_COLUMNS = (
         "differs",
         "images",
         "kind",
-        "judged",
+        "evaluated_split",
         "ranked_by",
         "val",
         "test",
@@ -280,6 +289,7 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
         page = render(
             "leaderboard.html",
             title="Leaderboard",
+            heading=None,
             phantom=False,
             found=found,
         )
@@ -299,7 +309,7 @@ def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
             "kind": group["kind"],
             "ranked_by": group["by"].score,
         }
-        shared["judged"] = "out of fold" if group["out_of_fold"] else "test"
+        shared["evaluated_split"] = "out of fold" if group["out_of_fold"] else "test"
         writer.writerows(line | shared | _flatten_row(line) for line in group["lines"])
     writer.writerows(
         line | {"finished": line["when"]} for line in (*leaderboard["parts"], *leaderboard["rest"])

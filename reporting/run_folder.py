@@ -33,7 +33,7 @@ CONFIG_FILE = "config.yaml"  # resolved; a single run has one, a multirun's fold
 METRICS_FILE, STAGES_FILE = "metrics.csv", "stages.json"
 HYDRA_CONFIG = ".hydra/config.yaml"  # with interpolations, as it was composed
 OVERRIDES_FILE = ".hydra/overrides.yaml"
-SCHEMA = 2
+SCHEMA = 3
 FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
 EVALUATED_SPLITS = ("test", "out_of_fold")  # the splits that a page may lead with
 
@@ -55,17 +55,18 @@ class FitEntry(TypedDict):
 
 
 class Report(TypedDict):
-    """What readers of report.json rely on. Further keys are kept as they are.
+    """Keys of report.json that its readers rely on; further keys are kept as they are.
 
-    `scores` maps split -> class -> score; `heads` lists the scores that a page leads with, `judged`
-    is the split that it leads with.
+    `title` names the run, `heading` its task and data. `scores` maps split -> class -> score. The
+    page shows the `headline_metrics` of the `evaluated_split` first.
     """
 
     title: str
+    heading: NotRequired[str]
     schema: NotRequired[int]
     kind: NotRequired[str]
-    heads: NotRequired[list[str]]
-    judged: NotRequired[str]
+    headline_metrics: NotRequired[list[str]]
+    evaluated_split: NotRequired[str]
     finished: NotRequired[str]
     identity: NotRequired[str]
     commit: NotRequired[str | None]
@@ -77,7 +78,7 @@ class Report(TypedDict):
     config: NotRequired[dict[str, Any] | None]
     folds: NotRequired[list[dict[str, Any]]]
     fits: NotRequired[list[FitEntry]]
-    lacking: NotRequired[list[str]]
+    missing_fits: NotRequired[list[str]]
 
 
 _REPORT_SCHEMA = TypeAdapter(Report)
@@ -199,7 +200,7 @@ class RunFolder:
     @property
     def evaluated_split(self) -> str:
         """The split whose scores its page leads with."""
-        return str(self.report.get("judged", "test"))
+        return str(self.report.get("evaluated_split", "test"))
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -335,7 +336,7 @@ def overall_scores(class_scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_by_config(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Group runs that differ only in their seed; name arms by title and, if needed, differences."""
+    """Group runs that differ only in their seed; name them by title and, if needed, differences."""
     by_title: dict[str, list[RunFolder]] = {}
     for run in runs:
         by_title.setdefault(run.title, []).append(run)

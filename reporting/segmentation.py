@@ -20,7 +20,9 @@ from reporting.cases import (
     Case,
     ClassTag,
     Ranking,
+    apply_gamma,
     choose_cases,
+    display_gamma,
     enlarge,
     indices_of,
     round_robin,
@@ -48,6 +50,7 @@ __all__ = [
     "LEGEND",
     "OVERLAY",
     "RULE",
+    "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
@@ -63,6 +66,7 @@ __all__ = [
     "tables",
 ]
 
+TASK = "Segmentation"
 LEGEND = (
     "Truth green, prediction orange. Best and worst are told among the images that show a lesion,"
     " as largest and smallest are by its area.",
@@ -206,9 +210,14 @@ def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
 
 
 def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
-    """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
-    grey = batch["image"][i][batch["content"][i].slices]
-    return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
+    """Return image `i` in gray: BGR, no padding, longest side `side` pixels.
+
+    A dark image is shown with the display gamma.
+    """
+    channels = batch["image"][i][batch["content"][i].slices]
+    gray = channels.float().mean(0).byte().numpy()
+    gray = apply_gamma(gray, display_gamma(channels.numpy()))
+    return enlarge(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), side=side)
 
 
 def render_panes(

@@ -29,17 +29,17 @@ def terminal_table(title: str = "", show_header: bool = True) -> Table:
 def print_table(found: dict[str, Any], page: Path) -> None:
     """Print the test scores with intervals, trivial baselines, and the path of the page."""
     console = Console()
-    judged = found["judged"]
-    classes = found["scores"][judged]
+    evaluated_split = found["evaluated_split"]
+    classes = found["scores"][evaluated_split]
     for name, scores in (
         classes.items() if len(classes) == 1 else [(CLASS_MEAN, classes[CLASS_MEAN])]
     ):
-        console.print(_build_score_table(f"{found['title']} · {judged} · {name}", scores))
-    console.print(found["caveat"][judged], style="dim")
+        console.print(_build_score_table(f"{found['title']} · {evaluated_split} · {name}", scores))
+    console.print(found["caveat"][evaluated_split], style="dim")
     alike = found["data"]["near_duplicates"]["test_images"]
     if alike:
         rest = found["scores"].get("test_without_lookalikes", {})
-        head = found["heads"][0]
+        head = found["headline_metrics"][0]
         last = list(rest.values())[-1:]  # of several classes their mean
         scored = "".join(
             f"on the others {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
@@ -74,6 +74,11 @@ def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
             *map(format_number, value["trivial"].values()),
         )
     return table
+
+
+def first_upper(text: str) -> str:
+    """Return text with its first letter in upper case, to begin a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def format_number(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """The parts of a page that differ between masks and labels: one module for each."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 
 
 class TaskView(Protocol):
-    """What `reporting/segmentation.py` and `reporting/classification.py` both define.
+    """Interface of `reporting/segmentation.py` and `reporting/classification.py`.
 
-    Evidence and batches are of their own kind.
+    Evidence and batches are of the kind that the module handles.
 
     Attributes:
+        TASK: Name of the task in the heading of a page.
         LEGEND: Describes the panes, for a single class and for several.
         OVERLAY: Describes the pane `overlay` alone, for a single class and for several.
         RULE: Explains how the rule decides.
     """
 
+    TASK: str
     LEGEND: tuple[str, str]
     OVERLAY: tuple[str, str]
     RULE: str
@@ -74,6 +77,28 @@ class TaskView(Protocol):
 
     def class_tags(self, classes: Sequence[str]) -> tuple[ClassTag, ...]:
         """Return the tags that explain the colors of the classes."""
+
+
+MAX_NAMED_CLASSES = 3  # classes that a heading names; more are counted
+
+
+def page_heading(kind: str, classes: Sequence[str], data: Mapping[str, Any]) -> str:
+    """Return the heading of a page, which names task and data.
+
+    An example is `Segmentation of brain MRI: tumor (brain_tumor, phantom data)`. Data sets without
+    a kind of image, such as a table of the user's own, are named by their folder.
+
+    Args:
+        kind: `mask` or `label`.
+        classes: Names of the classes.
+        data: Description of the data, as `describe_data` gives it.
+    """
+    folder, images = Path(data.get("root", "")).name, data.get("image_kind", "")
+    named = ", ".join(classes) if len(classes) <= MAX_NAMED_CLASSES else f"{len(classes)} classes"
+    notes = [folder] * bool(folder and images) + ["phantom data"] * bool(data["phantom"])
+    return f"{TASK_VIEWS[kind].TASK} of {images or folder or 'images'}: {named}" + (
+        f" ({', '.join(notes)})" if notes else ""
+    )
 
 
 TASK_VIEWS: dict[str, TaskView] = {"mask": segmentation, "label": classification}

@@ -146,11 +146,11 @@ BAD = {
         "init_from=",
         "fold=1 seed=1",
     ),
-    "several arms": (
+    "several variants": (
         ["do=[test]", "ckpt_path={folder}"],
-        {"arms": ("m.lr=1", "m.lr=2")},
-        "holds 2 arms (lr=1; lr=2)",
-        "merged/arm0",
+        {"variants": ("m.lr=1", "m.lr=2")},
+        "holds 2 variants (lr=1; lr=2)",
+        "merged/variant0",
     ),
     "several checkpoints of each": (
         ["do=[test]", "ckpt_path={folder}", "average_checkpoints=2"],

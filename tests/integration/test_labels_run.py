@@ -199,15 +199,15 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
     )
     assert code == 0, said
     found = json.loads((tmp_path / "both/comparison.json").read_text())
-    arms = {arm["title"]: arm for arm in found["arms"]}
+    variants = {variant["title"]: variant for variant in found["variants"]}
     assert (
-        set(arms) == {"lora_pneumonia", "linear_probe_pneumonia"}
-        and arms["linear_probe_pneumonia"]["parameters"]["trainable"] == 1281
+        set(variants) == {"lora_pneumonia", "linear_probe_pneumonia"}
+        and variants["linear_probe_pneumonia"]["parameters"]["trainable"] == 1281
     )
-    auc = {name: arm["test"]["auc"] for name, arm in arms.items()}
-    gap = found["arms"][1]["differences"]["auc"]
+    auc = {name: variant["test"]["auc"] for name, variant in variants.items()}
+    gap = found["variants"][1]["differences"]["auc"]
     assert gap["value"] == pytest.approx(
-        auc[found["arms"][1]["title"]] - auc[found["arms"][0]["title"]]
+        auc[found["variants"][1]["title"]] - auc[found["variants"][0]["title"]]
     )
     assert "pretrain_chest" in (tmp_path / "both/comparison.html").read_text()
 
@@ -226,7 +226,7 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
         more[0],
         folder=tmp_path / "wrong",
     )
-    assert code == 2 and "were judged on different images" in said
+    assert code == 2 and "were evaluated on different images" in said
 
 
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):

@@ -197,12 +197,12 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
     pd.testing.assert_frame_equal(
         whole[whole.epoch >= 3].reset_index(drop=True), rest[rest.epoch >= 3].reset_index(drop=True)
     )
-    judged = fit(
+    evaluated_split = fit(
         cli, tmp_path / "part", export, "do=[test]", f"ckpt_path={tmp_path / 'part'}"
     )  # in its own folder, whose curves stay
     assert (
-        sorted(judged.epoch[judged["train/loss"].notna()]) == [0, 1, 2]
-        and judged["test/dice"].notna().sum() == 1
+        sorted(evaluated_split.epoch[evaluated_split["train/loss"].notna()]) == [0, 1, 2]
+        and evaluated_split["test/dice"].notna().sum() == 1
     )
     best = [
         torch.load(tmp_path / name / "checkpoints/best.ckpt", weights_only=True)
@@ -276,9 +276,9 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
         json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"]
         for k in (0, 1)
     ]
-    judged = report["scores"]["out_of_fold"]["tumour"]["dice"]["n"]
+    evaluated_split = report["scores"]["out_of_fold"]["tumour"]["dice"]["n"]
     assert (
-        judged
+        evaluated_split
         == parts[0]["val"]["images"] + parts[1]["val"]["images"]
         == parts[0]["train"]["images"] + parts[0]["val"]["images"]
     )
@@ -307,7 +307,7 @@ def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
         drawn = write_phantom(tmp_path, i)
         lines += [
             f"{split}{i},{drawn},{split}" for split in ("train", "val", "test")
-        ]  # judged on what it learned from
+        ]  # evaluated_split on what it learned from
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     hard = [
         "trainer.max_epochs=120",

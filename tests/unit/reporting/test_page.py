@@ -80,16 +80,19 @@ def table(tab, of):
 def test_the_start_is_the_rule_and_says_what_it_is(made, opened):
     tab = opened(made("mask").path)
     assert (
-        tab.locator("#said").inner_text()
-        == "at the rule: at least 1 % of the image above 0.6225, drawn at 0.3775"
+        tab.locator("#position").inner_text()
+        == "at the decision rule: at least 1 % of the image above 0.6225, mask from 0.3775"
     )
     assert tab.locator("#byte").input_value() == "124" and "two thresholds" in tab.inner_text(
         "body"
     )
     slide(tab, HALF_BIN)
-    assert tab.locator("#said").inner_text() == "0.5000, byte 128, away from the rule"
-    assert "rule of its own fold" in opened(made("folds").path).inner_text("#said")
+    assert (
+        tab.locator("#position").inner_text()
+        == "threshold 0.5000 (byte 128 of 255), not the decision rule"
+    )
+    assert "decision rule of its own fold" in opened(made("folds").path).inner_text("#position")
     tab = opened(made("exclusive").path)
-    assert not tab.locator("#byte").count() and "No threshold can be moved here" in tab.inner_text(
+    assert not tab.locator("#byte").count() and "There is no threshold to change" in tab.inner_text(
         "body"
     )

@@ -89,6 +89,11 @@ def test_a_split_of_its_own_is_kept_and_one_anew_is_not():
         assign_split(rows.assign(split="test"), False, 0)
 
 
-def test_too_few_groups_are_refused():
+def test_too_few_groups_are_refused_by_what_was_asked_for():
     with pytest.raises(ManifestError, match="2 groups cannot make 3 folds"):
         stratified_folds(pd.DataFrame({"group": ["a", "b"]}), 3, 0)
+    few = pd.DataFrame({"group": list("abcde")})
+    for rows in (few, few.assign(split=["test", *4 * ["train"]])):
+        with pytest.raises(ManifestError, match="groups cannot be split into train") as refusal:
+            assign_split(rows, False, 0)
+        assert "fold" not in str(refusal.value)
