@@ -1,4 +1,4 @@
-"""Compose one experiment and carry out what `do` says: python run.py experiment=NAME."""
+"""Command line: python run.py experiment=NAME composes an experiment and runs the steps in `do`."""
 
 import io
 import os
@@ -38,7 +38,7 @@ def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def rank_prefix() -> str:
-    """Return a prefix with the rank of this process, empty for the first."""
+    """Return a prefix with the rank of this process; it is empty for the first rank."""
     from lightning_modules.launch_environment import rank
 
     return f"[rank {rank()}] " if rank() else ""
@@ -84,7 +84,7 @@ def main() -> None:
 
         print(help_text(CONF))
         return
-    # errors reach us whole, and we say them in one sentence
+    # Hydra passes complete errors, and main prints them as one sentence
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import hydra

@@ -107,12 +107,12 @@ def main() -> None:
             "--steps",
             str(args.steps),
         ]
-        said = subprocess.run(
+        message = subprocess.run(
             words, check=True, capture_output=True, text=True
         ).stdout.splitlines()[-1]
         print(
             f"{name:<22}"
-            + "  ".join(f"{key} {value:,.2f}" for key, value in json.loads(said).items()),
+            + "  ".join(f"{key} {value:,.2f}" for key, value in json.loads(message).items()),
             flush=True,
         )
 

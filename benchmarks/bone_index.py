@@ -51,11 +51,11 @@ def main() -> None:
             indexed = time.perf_counter()
             index.to_csv(Path(folder) / "index.csv", index=False)
             written = time.perf_counter()
-            said = (
+            message = (
                 f"{len(index):,} rows of {index['folder'].nunique()} folders indexed in"
                 f" {indexed - start:.2f} s"
             )
-            print(f"{said}, written as CSV in {written - indexed:.2f} s more")
+            print(f"{message}, written as CSV in {written - indexed:.2f} s more")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Link:
     """Nominal speed of a link.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         rate: Bytes per second in one direction, of a GPU (NVLink) or of a whole node.
         latency: Seconds of a message (assumed).
     """
@@ -61,7 +61,7 @@ class Work:
     """A step on one GPU.
 
     Attributes:
-        seconds: Of forward, loss, backward and optimizer.
+        seconds: Seconds for forward, loss, backward and optimizer.
         backward: Share of that which is the backward pass; gradients become ready evenly over it.
         gradients: Bytes to all-reduce.
         images: That one GPU sees.

@@ -13,21 +13,21 @@ from datamodules.arguments import FilePath, NonNegativeFloat, PositiveInt, valid
 
 @validated
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, except that a resumed run still knows the best it had.
+    """Lightning's ModelCheckpoint, except that a resumed run keeps its best score.
 
-    Lightning forgets the best score when the folder is another one, and the first epoch after the
-    interruption would become the best, however bad.
+    Lightning drops the best score if the folder changes, and the first epoch after the interruption
+    would then become the best, however bad it is.
 
     Example:
         callbacks: {checkpoint: {dirpath: "${paths.run}/checkpoints", monitor: val/dice, mode: max}}
 
     Args:
-        dirpath: The folder of the checkpoints.
-        monitor: Name of the score that decides.
-        mode: Whether the highest or the lowest score is the best.
-        save_top_k: How many of the best are kept.
-        save_weights_only: Leave optimizer and schedule out.
-        **checkpoint: As Lightning's ModelCheckpoint.
+        dirpath: Folder of the checkpoints.
+        monitor: Name of the monitored score.
+        mode: `max` if the highest score is the best, `min` if the lowest is.
+        save_top_k: Number of best checkpoints to keep.
+        save_weights_only: True to leave out optimizer and schedule.
+        **checkpoint: Arguments of Lightning's ModelCheckpoint.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BestCheckpoint(ModelCheckpoint):
         ):
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
-            _copy_file(copies)  # the other ranks only have to know the names
+            _copy_file(copies)  # the other ranks only need the names
             paths = {
                 key: copies.get(state_dict.get(key, ""), "")
                 for key in ("best_model_path", "kth_best_model_path")
@@ -87,9 +87,9 @@ def _copy_file(copies: dict[str, str]) -> None:
 
 
 class TopKCheckpoint(BestCheckpoint):
-    """The best few checkpoints of a run, beside the best one.
+    """Checkpoint callback that keeps the best k checkpoints of a run, in addition to the best one.
 
-    A class of its own, because Lightning tells callbacks apart by class and monitor.
+    It is a class of its own, because Lightning distinguishes callbacks by class and monitor.
 
     Example:
         callbacks: {top_checkpoints: {dirpath: "${paths.run}/checkpoints", filename:
@@ -105,12 +105,12 @@ class ResumableEarlyStopping(EarlyStopping):
         callbacks: {early_stopping: {monitor: val/dice, mode: max, patience: 15}}
 
     Args:
-        monitor: Name of the score that decides.
-        mode: Whether the highest or the lowest score is the best.
-        patience: Validations without a better score after which training stops.
-        strict: Whether a score that was not logged is an error.
-        min_delta: What counts as better, as a difference of the score.
-        **stopping: As Lightning's EarlyStopping.
+        monitor: Name of the monitored score.
+        mode: `max` if the highest score is the best, `min` if the lowest is.
+        patience: Number of validations without improvement after which training stops.
+        strict: True to raise an error if the score was not logged.
+        min_delta: Smallest change of the score that counts as an improvement.
+        **stopping: Arguments of Lightning's EarlyStopping.
     """
 
     def __init__(

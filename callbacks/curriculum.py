@@ -24,10 +24,10 @@ from lightning_modules.optim import batches_per_epoch
 
 
 def set_epoch_length(trainer: Trainer) -> None:
-    """Tell Lightning how many batches the running epoch has.
+    """Set the number of batches of the running epoch in Lightning.
 
-    Lightning counts them once a fit, but stages have epochs of their own length, and so has a share
-    of positives that changes.
+    Lightning counts them once per fit, but the length of an epoch changes with the stage and with
+    the fraction of positives.
     """
     length = batches_per_epoch(trainer)
     loop = trainer.fit_loop
@@ -40,20 +40,21 @@ def set_epoch_length(trainer: Trainer) -> None:
 
 
 def check_callbacks(trainer: Trainer) -> None:
-    """Refuses callbacks that know nothing of stages.
+    """Refuse callbacks that cannot be combined with stages.
 
     Raises:
-        UserError: names the callback.
+        UserError: There is such a callback; the message names it.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping):
             raise UserError(
-                "early_stopping would cut a curriculum short; take it out of callbacks=[...], and"
-                " give stages a patience instead"
+                "early_stopping would end a curriculum early; remove it from callbacks=[...], and"
+                " set the patience of stages instead"
             )
         if isinstance(callback, WeightAveraging):
             raise UserError(
-                "averaged weights know nothing of stages; take ema and swa out of extra=[...],"
+                "weight averaging cannot be combined with stages; remove ema and swa from"
+                " extra=[...],"
                 " or train without a curriculum"
             )
 
@@ -67,13 +68,13 @@ def check_stages(
     """Refuse stages that this data or this module cannot provide.
 
     Raises:
-        UserError: names the stage and the key.
+        UserError: A stage is refused; the message names the stage and the key.
     """
     frozen = [stage.freeze_encoder for stage in stages]
     if world_size > 1 and any(frozen) and not all(frozen):
         raise UserError(
-            "freeze_encoder in some stages alone works on one device, because DDP fixes what it"
-            " averages at the start; freeze all or none"
+            "freeze_encoder in only some stages works on one device only, because DDP selects the"
+            " parameters at the start; freeze it in all stages or in none"
         )
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
@@ -84,14 +85,14 @@ def check_stages(
         ):
             kept = f"datamodule.cache_size={data.cache_size}"
             raise UserError(
-                f"{where}.image_size={stage.image_size} is more than {kept} keeps; set"
+                f"{where}.image_size={stage.image_size} is larger than {kept}; set"
                 f" datamodule.cache_size={stage.image_size}"
             )
         if stage.loss_weights is not None:
             _check_loss_terms(stage, module, where)
         if stage.freeze_encoder and not hasattr(module.net, "encoder"):
             raise UserError(
-                f"{where}.freeze_encoder=true, but the network has no encoder; take it out of the"
+                f"{where}.freeze_encoder=true, but the network has no encoder; remove it from the"
                 " stage"
             )
         first = stage.epoch_config(data.base_epoch_config, 0)
@@ -105,29 +106,29 @@ def check_stages(
 def _check_loss_terms(stage: StageConfig, module: SupervisedModule, where: str) -> None:
     terms = sorted(getattr(module.loss, "weights", {}))
     if sorted(stage.loss_weights or ()) != terms:
-        mend = (
-            f"give a weight to each of {', '.join(terms)}"
+        hint = (
+            f"set one weight for each of {', '.join(terms)}"
             if terms
-            else "take a sum of losses, such as module/loss=dice_focal_tversky"
+            else "choose a sum of losses, such as module/loss=dice_focal_tversky"
         )
         raise UserError(
             f"{where}.loss_weights={dict(stage.loss_weights or {})} are not those of module.loss;"
-            f" {mend}"
+            f" {hint}"
         )
 
 
 @dataclass
 class CurriculumState:
-    """All that a resumed fit must know.
+    """State of a curriculum, from which a fit can be resumed.
 
     Attributes:
-        starts: First epoch of every stage that was decided on.
-        entered: How many of them the optimizer knows of.
-        score: The best score of the running stage, None before its first.
-        epoch: When that was.
-        worse: Validations since.
-        ended: Whether the last stage is over.
-        history: Of every stage that was entered, what it asked for and its scores.
+        starts: First epoch of every stage that is known so far.
+        entered: Number of stages whose settings the optimizer already has.
+        score: Best score of the running stage; None before the first validation.
+        epoch: Epoch of the best score.
+        worse: Number of validations since then.
+        ended: True if the last stage is over.
+        history: Settings and scores of every stage that was entered.
     """
 
     starts: list[int] = field(default_factory=lambda: [0])
@@ -144,12 +145,12 @@ class CurriculumState:
         return f"stage{self.entered - 1}.ckpt"
 
     def enter_stage(self) -> None:
-        """Enter the stage that was decided on last."""
+        """Enter the latest stage."""
         self.entered = len(self.starts)
         self.score, self.epoch, self.worse = None, None, 0
 
     def record_stage(self, stage: StageConfig) -> None:
-        """Begin the history of a stage that was just entered."""
+        """Start the history of a stage that was just entered."""
         if len(self.history) < self.entered:
             self.history.append(
                 {
@@ -163,11 +164,11 @@ class CurriculumState:
     def update_best(
         self, epoch: int, score: float | None, mode: str, metrics: dict[str, float]
     ) -> bool:
-        """Record an epoch's score; return whether it is the stage's best.
+        """Record an epoch's score, and return True if it is the best of the stage.
 
         Args:
-            epoch: Which.
-            score: The monitored one, None where the epoch was not validated.
+            epoch: Number of the epoch.
+            score: Monitored score; None if the epoch was not validated.
             mode: `max` or `min`.
             metrics: All scores of the validation, by name.
         """
@@ -183,7 +184,7 @@ class CurriculumState:
         return better
 
     def maybe_advance(self, epoch: int, stages: Sequence[StageConfig]) -> None:
-        """Stay in the stage, decide on the next, or end; called at the end of an epoch."""
+        """Decide at the end of an epoch to stay in the stage, to start the next one, or to end."""
         stage = stages[self.entered - 1]
         if epoch + 1 < self.starts[-1] + stage.epochs and not (
             stage.patience is not None and self.worse >= stage.patience
@@ -195,7 +196,7 @@ class CurriculumState:
             self.ended = True
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Return the state as plain values, for a checkpoint."""
         return asdict(self)
 
     @classmethod
@@ -203,15 +204,15 @@ class CurriculumState:
         """Restore from the values of `as_dict`.
 
         Raises:
-            UserError: it is of another curriculum, as far as that was trained.
+            UserError: The stages trained so far belong to another curriculum.
         """
         found = cls(**state)
         asked = [stage.as_dict() for stage in stages[: len(found.history)]]
         if len(found.starts) > len(stages) or [stage["asked"] for stage in found.history] != asked:
-            mend = "go on with the same stages, or start from its weights with init_from=..."
+            fix = "continue with the same stages, or start from its weights with init_from=..."
             raise UserError(
-                f"the checkpoint is of another curriculum in its first {len(found.history)}"
-                f" stage(s); {mend}"
+                f"the checkpoint belongs to another curriculum: its first {len(found.history)}"
+                f" stage(s) differ; {fix}"
             )
         return found
 
@@ -219,15 +220,15 @@ class CurriculumState:
         """Copy the best weights of the stages so far into the folder of the resumed run.
 
         Raises:
-            UserError: those of the running stage are not there.
+            UserError: Those of the running stage are missing.
         """
         if before.resolve() == folder.resolve():
             return
         if self.score is not None and not (before / self.file).is_file():
             missing = before / self.file
             raise UserError(
-                f"{missing}, the best weights of the stage to go on with, does not exist; bring it"
-                " back, or start with init_from=..."
+                f"{missing}, the best weights of the stage to continue, does not exist; restore it,"
+                " or start with init_from=..."
             )
         _copy_stages(before, folder)
 
@@ -241,9 +242,9 @@ def _copy_stages(before: Path, folder: Path) -> None:
 
 @validated
 class Curriculum(Callback):
-    """Stages within one fit.
+    """Curriculum of several stages within one fit.
 
-    Leaves `checkpoints/stage<i>.ckpt`, the best weights of each, and `stages.json`.
+    It writes `checkpoints/stage<i>.ckpt`, the best weights of each stage, and `stages.json`.
 
     Example:
         callbacks:
@@ -254,10 +255,10 @@ class Curriculum(Callback):
                   patience: 10}
 
     Args:
-        stages: A list, because Hydra replaces lists and merges dicts; the keys of a stage are those
-            of `StageConfig`.
-        epochs: Those of the whole fit, which the stages must add up to.
-        run_dir: The run folder.
+        stages: List of stages with the keys of `StageConfig` (a list, because Hydra replaces lists
+            but merges dicts).
+        epochs: Number of epochs of the whole fit, which must be the sum over stages.
+        run_dir: Run folder.
     """
 
     def __init__(self, stages: Stages, epochs: int, run_dir: FilePath) -> None:
@@ -265,11 +266,11 @@ class Curriculum(Callback):
         self.stages = stages
         self.run_dir = Path(run_dir)
         self.progress = CurriculumState()
-        self._trainer: Trainer | None = None  # in a fit
-        self._validated = -1  # the epoch that was validated last
+        self._trainer: Trainer | None = None  # set during a fit
+        self._validated = -1  # the last epoch that was validated
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check every stage against the data, and let the sampler ask here for its plan."""
+        """Check every stage against the data, and give the sampler the configuration of epochs."""
         if stage != "fit" or not isinstance(pl_module, SupervisedModule):
             return
         check_callbacks(trainer)
@@ -286,7 +287,7 @@ class Curriculum(Callback):
         self._apply_stage()
 
     def epoch_config(self, epoch: int) -> EpochConfig:
-        """Return the plan of an epoch of the fit; the sampler asks at its start."""
+        """Return the configuration of an epoch; the sampler calls this at its start."""
         starts = self.progress.starts
         number = max(i for i, start in enumerate(starts) if start <= epoch)
         return self.stages[number].epoch_config(
@@ -295,7 +296,7 @@ class Curriculum(Callback):
 
     @property
     def stage(self) -> StageConfig:
-        """The stage that was entered last."""
+        """Stage that was entered last."""
         return self.stages[self.progress.entered - 1]
 
     def _apply_stage(self) -> None:
@@ -318,18 +319,20 @@ class Curriculum(Callback):
         return any(stage.freeze_encoder for stage in self.stages)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin an epoch that is resumed in its middle; a fit that was over stays so."""
+        """Prepare an epoch that is resumed in its middle; a finished curriculum stays finished."""
         self._begin_epoch(trainer)
         trainer.should_stop = trainer.should_stop or self.progress.ended
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Enter the next stage where it begins, and tell Lightning the length of this epoch."""
+        """Enter the next stage at its first epoch, and set the length of this epoch."""
         if self.progress.entered < len(self.progress.starts):
             self._enter_stage(trainer, pl_module)
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        if self._freezes_encoder:  # the BatchNorm statistics of a frozen encoder stay too
+        if (
+            self._freezes_encoder
+        ):  # the BatchNorm statistics of a frozen encoder do not change either
             self._module.net.encoder.train(not self.stage.freeze_encoder)  # type: ignore[union-attr,operator]
         set_epoch_length(trainer)
 
@@ -349,11 +352,11 @@ class Curriculum(Callback):
         return self.run_dir / "checkpoints"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch was validated, so that the scores are its own."""
+        """Record that this epoch was validated, so that the scores belong to it."""
         self._validated = -1 if trainer.sanity_checking else trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the stage's best weights and decide whether it ends; before last.ckpt is written."""
+        """Save the stage's best weights and decide if it ends, before last.ckpt is written."""
         epoch, monitor = trainer.current_epoch, self._module.monitor
         metrics = {
             name: float(value)
@@ -374,13 +377,13 @@ class Curriculum(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed fit must know."""
+        """Return the state from which a fit is resumed."""
         return self.progress.as_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume in the checkpoint's stage; copy the stages' best weights into a new run folder."""
         if self._trainer is None:
-            return  # a test asks for no stage
+            return  # a test has no stage
         self.progress = CurriculumState.restore(state_dict, self.stages)
         if self._trainer.ckpt_path:
             self.progress.copy_stage_checkpoints(

@@ -37,20 +37,21 @@ FromTo = Annotated[
 
 @config_dataclass
 class StageConfig:
-    """Settings of some epochs; what is None stays as the experiment has it.
+    """Settings of one stage; None keeps the value of the experiment.
 
     Attributes:
-        epochs: How many.
-        lr: Learning rate at which the stage's own optimizer starts, of all but the encoder.
-        image_size: The network's input in pixels: the side of a square, or [height, width].
-        batch_size: Images a step and device.
-        positive_fraction: Share of images with a lesion; `{from: .8, to: .22}` changes it linearly
-            from the first epoch to the last.
-        strata_weights: How often a row of a stratum is wanted.
-        scheduler: A schedule of its own, as in conf/module/scheduler.
+        epochs: Number of epochs of the stage.
+        lr: Initial learning rate of the stage's own optimizer, for all parameters but the
+            encoder's.
+        image_size: Size of the network's input in pixels: the side of a square, or [height, width].
+        batch_size: Images per step and device.
+        positive_fraction: Fraction of images with a lesion; `{from: .8, to: .22}` changes it
+            linearly from the first epoch to the last.
+        strata_weights: Relative sampling weight of the rows of each stratum.
+        scheduler: Learning-rate schedule of the stage, as in conf/module/scheduler.
         loss_weights: Weights of the loss's terms.
-        freeze_encoder: Train all but `net.encoder`.
-        patience: Go on to the next stage after so many epochs without a better score.
+        freeze_encoder: True to train all parameters but those of `net.encoder`.
+        patience: Number of epochs without improvement after which the next stage starts.
     """
 
     epochs: PositiveInt
@@ -68,7 +69,7 @@ class StageConfig:
         check_partial("scheduler", self.scheduler)
 
     def positive_fraction_at(self, epoch: int) -> float | None:
-        """Return the share of positives in the stage's epoch number `epoch` (from 0)."""
+        """Return the fraction of positives in the stage's epoch number `epoch` (from 0)."""
         if not isinstance(self.positive_fraction, Mapping):
             return self.positive_fraction
         way = min(1.0, epoch / max(1, self.epochs - 1))
@@ -77,11 +78,11 @@ class StageConfig:
         )
 
     def epoch_config(self, base: EpochConfig, epoch: int) -> EpochConfig:
-        """Return the plan of the stage's epoch number `epoch` (from 0).
+        """Return the configuration of the stage's epoch number `epoch` (from 0).
 
         Args:
-            base: The plan without a curriculum.
-            epoch: Of the stage.
+            base: Configuration without a curriculum.
+            epoch: Number of the epoch within the stage.
         """
         fraction = self.positive_fraction_at(epoch)
         return EpochConfig(
@@ -94,16 +95,16 @@ class StageConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the given settings as plain values."""
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
         made = getattr(self.scheduler, "func", None)
-        said["scheduler"] = (
+        settings["scheduler"] = (
             None
             if made is None
             else {"name": made.__name__} | dict(getattr(self.scheduler, "keywords", {}))
         )
         plain = {
             name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in said.items()
+            for name, value in settings.items()
         }
         return {
             name: value for name, value in plain.items() if value is not None and value is not False
@@ -125,12 +126,12 @@ def check_total_epochs(stage_epochs: Sequence[int], epochs: int) -> None:
         epochs: Epochs of the whole fit.
 
     Raises:
-        UserError: Names the number of epochs to set.
+        UserError: They do not add up; the message names the number of epochs to set.
     """
     total = sum(stage_epochs)
     if total != epochs:
-        said = " + ".join(map(str, stage_epochs))
+        terms = " + ".join(map(str, stage_epochs))
         raise UserError(
-            f"the curriculum's stages have {said} = {total} epochs, but"
+            f"the curriculum's stages have {terms} = {total} epochs, but"
             f" trainer.max_epochs={epochs}; set trainer.max_epochs={total}"
         )

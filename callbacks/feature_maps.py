@@ -1,4 +1,4 @@
-"""Show what each layer of a network responds to, as PNG files and as a section of the report."""
+"""Feature maps of a network's layers, as PNG files and as a section of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,32 +35,32 @@ FEATURE_MAPS_KEY = "callbacks.feature_maps"
 
 
 def check_images(ids: Sequence[str], table: Manifest) -> None:
-    """Refuses an image that test does not have, and names the nearest ones."""
+    """Refuse an image that is not in test, with a message that names similar ids."""
     known = table.rows["id"][table.rows["split"] == "test"].tolist()
     for id in ids:
         if id not in known:
             near = get_close_matches(id, known, n=3, cutoff=0.4) or known[:3]
             raise UserError(
-                f"{FEATURE_MAPS_KEY}.ids names {id}, which is no image of test; did you mean"
+                f"{FEATURE_MAPS_KEY}.ids names {id}, which is not an image of test; did you mean"
                 f" {' or '.join(near)}?"
             )
 
 
-PERCENTILES = (1, 99)  # percentiles of the cells that become the darkest and the brightest
+PERCENTILES = (1, 99)  # percentiles of the cells that become black and white
 N_COMPONENTS = 3  # principal components
 
 
 @dataclass(frozen=True)
 class LayerActivations:
-    """The maps of one layer for all images that are shown.
+    """Feature maps of one layer for all displayed images.
 
-    Colours are fitted over all images together, so that they compare.
+    Colors are fitted over all images together, so that they can be compared.
 
     Attributes:
-        maps: Float32 `C x h x w` each.
-        canvas: The network's input.
-        contents: The picture's place on the canvas, each; what is outside is padding and does not
-            count.
+        maps: Map of each image, float32 `C x h x w`.
+        canvas: Size of the network's input.
+        contents: Position of each image on the canvas; everything outside is padding and is
+            ignored.
     """
 
     maps: Sequence[np.ndarray]
@@ -68,7 +68,7 @@ class LayerActivations:
     contents: Sequence[ContentBox]
 
     def flatten_cells(self) -> np.ndarray:
-        """Return float32 `N x C`: the cells of all maps that the pictures touch."""
+        """Return the cells of all maps that overlap their image, float32 `N x C`."""
         parts = [self._inside(i) for i in range(len(self.maps))]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).T
 
@@ -84,9 +84,9 @@ class LayerActivations:
         ]
 
     def components(self, cells: np.ndarray) -> list[np.ndarray]:
-        """Return the content of each image as uint8 RGB `height x width x 3`.
+        """Return the principal components of each image as uint8 RGB `height x width x 3`.
 
-        Fewer than three components leave blue, then green dark.
+        With fewer than three components, blue and then green are 0.
         """
         centre, axes = principal_components(cells)
         low, high = np.percentile((cells - centre) @ axes, PERCENTILES, axis=0)
@@ -111,7 +111,7 @@ class LayerActivations:
         ]
 
     def _place_on_canvas(self, pixels: np.ndarray, i: int) -> np.ndarray:
-        """Cells as squares on the canvas, padding cut off."""
+        """Return the cells as squares on the canvas, without padding."""
         top, left, height, width = self.contents[i]
         canvas = cv2.resize(pixels, self.canvas[::-1], interpolation=cv2.INTER_NEAREST)
         return canvas[top : top + height, left : left + width]
@@ -120,7 +120,7 @@ class LayerActivations:
 def principal_components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the (up to three) axes of greatest variance.
 
-    Each axis points where its largest loading is positive.
+    The sign of each axis makes its largest loading positive.
 
     Args:
         cells: Float32 `N x C`.
@@ -140,9 +140,9 @@ def principal_components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def top_variance_channels(cells: np.ndarray, number: int) -> list[int]:
-    """Return the channels that vary most over `N x C` cells.
+    """Return the channels with the greatest variance over `N x C` cells.
 
-    One that is high everywhere would tell no place from another.
+    A channel that is high everywhere would not distinguish positions.
     """
     return np.argsort(-cells.var(0), kind="stable")[:number].tolist()
 
@@ -157,12 +157,12 @@ GAP = 4  # pixels between the pictures of a tile
 
 @dataclass(frozen=True)
 class RenderedLayer:
-    """One layer, painted.
+    """Rendered images of one layer.
 
     Attributes:
-        about: Size of its map, and the channels that are shown below.
-        components: Of each image, uint8 BGR `height x width x 3`.
-        channels: Channel -> its picture of each image, in the same format.
+        about: Size of its map, and the displayed channels.
+        components: Component image of each input image, uint8 BGR `height x width x 3`.
+        channels: Channel -> its image for each input image, in the same format.
     """
 
     about: str
@@ -170,7 +170,7 @@ class RenderedLayer:
     channels: dict[int, list[np.ndarray]]
 
     def tile(self, i: int) -> np.ndarray:
-        """Image `i` for the page: the components, below them the channels, two a row."""
+        """Return the tile of image `i` for the page: the components and below them the channels."""
         above = enlarge(self.components[i], cv2.INTER_NEAREST)
         height, width = above.shape[:2]
         half = (width - GAP) // 2, max(1, (height - GAP) // 2)
@@ -183,7 +183,7 @@ class RenderedLayer:
 
 
 def render(layer: LayerActivations, channels: int) -> RenderedLayer:
-    """The principal components and the strongest channels of a layer."""
+    """Render the principal components and the strongest channels of a layer."""
     cells = layer.flatten_cells()
     count, rows, columns = layer.maps[0].shape
     shown = {
@@ -199,7 +199,7 @@ def render(layer: LayerActivations, channels: int) -> RenderedLayer:
 
 
 def vstack(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """One below the other, with a black gap; all of the same width."""
+    """Stack images of equal width vertically, with a black gap."""
     black = np.zeros((GAP, pictures[0].shape[1], 3), np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, black)][:-1])
 
@@ -218,16 +218,16 @@ def write_pictures(
     outlines: Sequence[np.ndarray],
     layers: Mapping[str, RenderedLayer],
 ) -> None:
-    """Write PNG files of each image, as large as the network saw the picture.
+    """Write PNG files of each image, in the size of the network's input.
 
     The files are `<image>/image.png`, `<image>/<layer>.png` and `<image>/<layer>_channels.png`
     (side by side).
 
     Args:
-        folder: Made where it is missing.
-        ids: Of the images.
-        outlines: BGR, each image with truth and prediction.
-        layers: Title -> its pictures.
+        folder: Output folder, which is created if it is missing.
+        ids: Ids of the images.
+        outlines: Image with truth and prediction for each id, BGR.
+        layers: Title -> rendered images of the layer.
     """
     titles = safe_file_names(list(layers))
     for i, name in enumerate(safe_file_names(list(ids))):
@@ -245,19 +245,19 @@ def write_pictures(
 
 
 LEGEND = (
-    "Each column is a layer; each square of a picture is a cell of its map. Above: the first three"
+    "Each column is a layer; each square of an image is a cell of its map. Above: the first three"
     " principal components of the channels as red, green and blue, fitted over these images"
-    " together, so that a colour means the same in every row of a column, and nothing across"
-    " columns. Below: the channels that vary most over these images, dark low, bright high, the"
-    " same ones in every row."
+    " together, so that a color has the same meaning in every row of a column; colors of"
+    " different columns are unrelated. Below: the channels that vary most over these images (dark"
+    " is low, bright is high), the same ones in every row."
 )
 
 
 @validated
 class FeatureMaps(ReportContributor):
-    """Section of the page, and `feature_maps/<image>/*.png` in the run folder, after test.
+    """Callback that adds feature maps to the page and writes `feature_maps/<image>/*.png`.
 
-    Costs nothing in training.
+    It runs after test and costs nothing in training.
 
     Example:
         callbacks:
@@ -270,13 +270,12 @@ class FeatureMaps(ReportContributor):
     Args:
         run_dir: The run folder.
         layers: Title -> name of a layer of the net, as in `named_modules`; None finds the stages
-            and the map that fuses them. A layer that gives several maps has a column for each. Of
-            several networks together (tta, average) the first is shown.
-        images: How many. Of masks the best, the worst and the largest lesion, in turn; of labels
-            the surest errors, then random ones.
-        ids: Instead, images of test by name.
-        channels: Of each layer the number of strongest channels, those of the greatest variance,
-            that are shown.
+            and the map that fuses them. A layer with several maps has a column for each. For
+            several networks together (tta, average) the first one is shown.
+        images: Number of images. For masks these are the best, the worst and the largest lesion, in
+            turn; for labels the most confident errors, then random images.
+        ids: Names of test images to use instead.
+        channels: Number of channels to show for each layer, those of the greatest variance.
     """
 
     def __init__(
@@ -293,7 +292,7 @@ class FeatureMaps(ReportContributor):
         self._section: Section | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse before training layers and images that cannot be shown after it."""
+        """Refuse, before training, layers and images that cannot be shown after it."""
         if stage in ("fit", "test"):
             check_layer_names(first_network(pl_module.net), self._layers(pl_module))  # type: ignore[arg-type]
             check_images(self.ids or (), trainer.datamodule.table)  # type: ignore[attr-defined]
@@ -304,17 +303,17 @@ class FeatureMaps(ReportContributor):
         return self.layers
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test."""
+        """Clear the section of an earlier test."""
         self._section = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the section, unless the page has asked already."""
+        """Make the section, unless the report has requested it already."""
         self.section(trainer, pl_module)
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """Return the pictures of this test, drawn once, on the first process alone.
+        """Return the section of this test, rendered once, on the first process only.
 
-        None on other processes, and where no process holds the whole network.
+        It is None on other processes, and if no process holds the whole network.
         """
         if not trainer.is_global_zero or trainer.fast_dev_run or not can_run_locally(trainer):  # type: ignore[attr-defined]
             return None
@@ -330,7 +329,7 @@ class FeatureMaps(ReportContributor):
         evidence, data = module.evidence["test"], trainer.datamodule  # type: ignore[attr-defined]
         kind = TASK_VIEWS[evidence.kind]
         cases = kind.select_examples(evidence, self.images, self.ids)
-        if not cases:  # the test was cut short, and none of the named images was evaluated
+        if not cases:  # the test was limited, and none of the named images was evaluated
             return None
         batch = data.dataset(evaluation=True).batch(
             [case.id for case in cases], data.current_image_size()
@@ -338,15 +337,18 @@ class FeatureMaps(ReportContributor):
         logits, layers = self._compute_layers(trainer, module, batch)
         painted = {title: render(layer, self.channels) for title, layer in layers.items()}
 
-        def panes(i: int, side: int) -> dict[str, np.ndarray]:
-            found = kind.render_panes(batch, i, logits[i], module.rule, side)
-            return {"image": found["image"], "outlines": found.get("overlay", found["image"])}
+        def render_image(i: int, side: int) -> dict[str, np.ndarray]:
+            """Render image `i`, plain and with the outlines of truth and prediction."""
+            panes = kind.render_panes(batch, i, logits[i], module.rule, side)
+            return {"image": panes["image"], "outlines": panes.get("overlay", panes["image"])}
 
-        large = [panes(i, max(batch["content"][i][2:]))["outlines"] for i in range(len(cases))]
+        large = [
+            render_image(i, max(batch["content"][i][2:]))["outlines"] for i in range(len(cases))
+        ]
         write_pictures(self.folder, [case.id for case in cases], large, painted)
         rows = []
         for i, case in enumerate(cases):
-            small = panes(i, SIDE)
+            small = render_image(i, SIDE)
             tiles = {"image": vstack([small["outlines"], small["image"]])} | {
                 title: layer.tile(i) for title, layer in painted.items()
             }
@@ -375,21 +377,21 @@ class FeatureMaps(ReportContributor):
         canvas, contents = ImageSize(*batch["image"].shape[-2:]), batch["content"]
         with record_activations(
             first_network(module.net), self._layers(module), aspect=canvas.height / canvas.width
-        ) as heard:
+        ) as recorded:
             for image in batch["image"]:
-                heard.clear()
+                recorded.clear()
                 logits.append(predict_logits(trainer, module, image))
-                maps.append(_layer_title(heard))
+                maps.append(_layer_title(recorded))
         return logits, {
             title: LayerActivations([of_image[title] for of_image in maps], canvas, contents)
             for title in maps[0]
         }
 
 
-def _layer_title(heard: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
-    """A title for each map: that of its layer, numbered where a layer gives several."""
+def _layer_title(recorded: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    """Return a title for each map: that of its layer, numbered if a layer has several."""
     found = {}
-    for title, maps in heard.items():
+    for title, maps in recorded.items():
         for number, each in enumerate(maps, 1):
             found[f"{title} {number}" if len(maps) > 1 else title] = each.numpy()
     return found

@@ -1,6 +1,6 @@
-"""Finish the training step, save and stop on SIGINT, SIGTERM or SIGUSR2, on all ranks alike.
+"""Clean stop on SIGINT, SIGTERM or SIGUSR2: all ranks finish the step, save and stop.
 
-The next start goes on from what was saved; see `engine/resume.py`.
+The next start continues from the saved state; see `engine/resume.py`.
 """
 
 import signal
@@ -20,13 +20,14 @@ from reporting.outcome import RunInterrupted
 
 
 class AnyRankFlag:
-    """Agreement of all ranks on whether any of them said yes.
+    """Asynchronous flag that is True on all ranks once it is set on any rank.
 
-    All ranks get the answer at the same step, one step later; with one process at once. The flags
-    travel over the CPUs (gloo) while the next step computes, so that no GPU has to be waited for.
+    All ranks get the result at the same step, one step later; with one process immediately. The
+    flags are exchanged between CPUs (gloo) while the next step computes, so that no GPU has to
+    wait.
 
     Args:
-        world_size: Number of processes; each makes one of these at the same time.
+        world_size: Number of processes; all of them must create the flag together.
     """
 
     def __init__(self, world_size: int) -> None:
@@ -35,25 +36,25 @@ class AnyRankFlag:
         self._work: Any = None
 
     def poll(self, mine: bool) -> bool:
-        """Return whether any rank said yes up to the last step; all ranks call it at every step.
+        """Return True if the flag was set on any rank by the last step; call it at every step.
 
         Args:
-            mine: What this rank says.
+            mine: Answer of this rank.
         """
         if self._group is None:
             return mine
-        said = self._collect()
+        result = self._collect()
         self._flag = torch.tensor([float(mine)])
         self._work = distributed.all_reduce(
             self._flag, distributed.ReduceOp.MAX, group=self._group, async_op=True
         )
-        return said
+        return result
 
     def sync(self, mine: bool) -> bool:
-        """Return whether any rank said yes up to now; all ranks call it, and wait for each other.
+        """Return True if the flag is set on any rank; all ranks call it and wait for each other.
 
         Args:
-            mine: What this rank says.
+            mine: Answer of this rank.
         """
         if self._group is None:
             return mine
@@ -70,61 +71,65 @@ class AnyRankFlag:
         return bool(self._flag)
 
 
-REQUEUE_TIMEOUT = 60  # seconds within which a requeued job is ended
+REQUEUE_TIMEOUT = 60  # seconds within which a requeued job ends
 REQUEUE = getattr(
     signal, "SIGUSR2", None
-)  # by which submitit tells a job that its time is over; Windows has no such signal
+)  # signal of submitit at the end of a job's time; Windows does not have it
 
 
 @validated
 class GracefulShutdown(Callback):
-    """Turn SIGINT and SIGTERM into a clean stop at the end of the same step on all ranks.
+    """Callback that stops all ranks cleanly at the end of the same step after SIGINT or SIGTERM.
 
-    A job of Slurm that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
-    submitit, which owns that.
+    A Slurm job that submitit is about to requeue (SIGUSR2) saves first, and is then requeued by
+    submitit's own handler.
 
     Example:
         callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
 
     Args:
-        dirpath: Where last.ckpt is written.
+        dirpath: Folder in which last.ckpt is written.
     """
 
     def __init__(self, dirpath: FilePath) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self._asked = 0  # the signal that was heard
+        self._asked = 0  # the signal that was received
         self._before: dict[int, Any] = {}
         self._ranks = AnyRankFlag(1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Create the agreement here, where all ranks are at the same time."""
+        """Create the flag here, because all ranks must create it together."""
         self._ranks = AnyRankFlag(trainer.world_size)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers.
 
-        Lightning has set its own by now, and its one for SIGTERM would wait for the other ranks.
+        They replace Lightning's, because its handler of SIGTERM would wait for the other ranks.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._on_signal)
-        if REQUEUE is not None and callable(signal.getsignal(REQUEUE)):  # somebody will requeue us
+        if REQUEUE is not None and callable(
+            signal.getsignal(REQUEUE)
+        ):  # a handler will requeue this job
             self._before[REQUEUE] = signal.signal(REQUEUE, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = self._asked or number
-        by_hand = "\nCtrl-C: finishing this step and saving; once more stops at once"
+        by_hand = "\nCtrl-C: finishing this step and saving; press it again to stop immediately"
         _print_message(
-            by_hand if number == signal.SIGINT else "asked to end: finishing this step and saving"
+            by_hand
+            if number == signal.SIGINT
+            else "received a request to stop: finishing this step and saving"
         )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop where the state is whole: the optimizer has stepped, the epoch is not over.
+        """Stop after the optimizer's step within an epoch, where the state is complete.
 
         run.py puts this callback last.
         """
@@ -134,17 +139,19 @@ class GracefulShutdown(Callback):
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.save_checkpoint(self.path)
             self._stop(trainer)
-        self._asked = self._asked or signal.SIGINT  # at the epoch's end all ranks know
+        self._asked = (
+            self._asked or signal.SIGINT
+        )  # at the end of the epoch all ranks have the flag
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops between two epochs; the one that ended has written its checkpoints by now."""
+        """Stop between two epochs, after the previous one has written its checkpoints."""
         if self._ranks.sync(bool(self._asked)):
             self._stop(trainer)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *about: Any
     ) -> None:
-        """Requeue without waiting for the end of a validation; last.ckpt is of the epoch before."""
+        """Requeue without waiting for the end of validation; last.ckpt is the previous epoch's."""
         if self._asked == REQUEUE:
             self._requeue()
 
@@ -160,21 +167,19 @@ class GracefulShutdown(Callback):
     def _stop(self, trainer: Trainer) -> None:
         self._requeue()
         raise RunInterrupted(
-            f"stopped after step {trainer.global_step}; go on with the same command and"
+            f"stopped after step {trainer.global_step}; continue with the same command and"
             f" ckpt_path={self.path}"
         )
 
     def _requeue(self) -> None:
-        """Hand a preemption on to the handler that was there before.
+        """Call the handler that was installed before, such as submitit's.
 
-        The first rank asks for the requeue and ends, which ends the others too.
+        The first rank requests the requeue and ends, which ends the others too.
         """
         if REQUEUE in self._before and self._asked == REQUEUE:
             self._before[REQUEUE](REQUEUE, None)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(
-                REQUEUE_TIMEOUT
-            )  # a rank that ended earlier would take the first one with it
+            time.sleep(REQUEUE_TIMEOUT)  # a rank that ended earlier would end the first one too
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -183,9 +188,9 @@ class GracefulShutdown(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the signal handlers, unless Lightning has restored its own after a whole fit.
+        """Restore the signal handlers, unless Lightning has restored its own after a complete fit.
 
-        Those that were found here are Lightning's, and would keep this trainer and its network.
+        The saved handlers are Lightning's, and would keep this trainer and its network in memory.
         """
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._on_signal:

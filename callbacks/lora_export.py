@@ -1,4 +1,4 @@
-"""Write the adapted network as a plain one when a test ends, with the adapters merged in."""
+"""Export of a network with adapters as a plain network with merged weights, after a test."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 
 @validated
 class LoRAMergedExport(Callback):
-    """Write `merged.pt`, a state_dict of the plain classifier without LoRA.
+    """Callback that writes `merged.pt`, a state_dict of the plain classifier without LoRA.
 
-    `module.net.weights=PATH`, timm and torchvision read it. The file holds no mean and std of the
-    pixels; report.json has them as `normalization`.
+    `module.net.weights=PATH`, timm and torchvision can read it. The file does not contain the mean
+    and std of the pixels, which are in report.json as `normalization`.
 
     Example:
         callbacks: {lora_export: {path: "${paths.run}/checkpoints/merged.pt"}}
 
     Args:
-        path: Where to.
+        path: File to write.
     """
 
     def __init__(self, path: FilePath) -> None:
@@ -31,8 +31,9 @@ class LoRAMergedExport(Callback):
         """Write the file once, from the weights that were tested."""
         if not isinstance(pl_module.net, FrozenBackboneClassifier):
             raise UserError(
-                "callbacks.lora_export needs an adapted network; take module/net=lora, or leave"
-                " the callback out"
+                "callbacks.lora_export needs a network with adapters; set module/net=lora, or"
+                " remove"
+                " the callback"
             )
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.path.parent.mkdir(parents=True, exist_ok=True)

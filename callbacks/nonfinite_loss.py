@@ -1,4 +1,4 @@
-"""Stops training when the loss is no longer a number, and names the images of the last batches."""
+"""Stop of training when the loss is not finite, with the images of the last batches."""
 
 from collections import deque
 from typing import Any
@@ -12,13 +12,15 @@ from datamodules.errors import UserError
 
 @validated
 class StopOnNonFiniteLoss(Callback):
-    """Keep one flag on the device and read it every few steps, so that no step waits for it.
+    """Callback that stops training on a NaN or infinite loss.
+
+    It keeps one flag on the device and reads it every few steps, so that no step waits for it.
 
     Example:
         callbacks: {finite_loss: {every: 50}}
 
     Args:
-        check_every_n_steps: Steps between two checks.
+        check_every_n_steps: Number of steps between two checks.
     """
 
     def __init__(self, check_every_n_steps: PositiveInt = 50) -> None:
@@ -29,7 +31,7 @@ class StopOnNonFiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update the flag; check it every `every` steps."""
+        """Update the flag; check it every `check_every_n_steps` steps."""
         bad = ~torch.isfinite(outputs["loss"].detach())
         self._bad = bad if self._bad is None else self._bad | bad
         self._recent.append(batch["id"])

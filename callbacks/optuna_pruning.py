@@ -1,4 +1,4 @@
-"""Report the monitored score to the Optuna study and stop trials that it prunes."""
+"""Pruning of trials: reports the monitored score to the Optuna study and stops pruned trials."""
 
 import sys
 from pathlib import Path
@@ -16,17 +16,17 @@ from reporting.outcome import TrialPruned
 
 
 def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
-    """The trial of a run folder, in the process that carries it out.
+    """Load the trial of a run folder from its study.
 
     Raises:
-        UserError: beside the folder is no study, or the study does not run this trial.
+        UserError: There is no study next to the folder, or the study does not run this trial.
     """
     folder = run_dir.absolute().parent
-    mend = "leave callbacks.pruning out of a run that is no trial of hydra/sweeper=optuna"
+    fix = "remove callbacks.pruning from a run that is not a trial of hydra/sweeper=optuna"
     if not (folder / STUDY_FILE).is_file() or not run_dir.name.isdecimal():
         raise UserError(
-            f"callbacks.pruning looks for the study of {run_dir}, and {folder / STUDY_FILE} is none"
-            f" of it; {mend}"
+            f"callbacks.pruning needs the study of {run_dir}, but {folder / STUDY_FILE} does not"
+            f" contain it; {fix}"
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(
@@ -42,25 +42,25 @@ def load_running_trial(run_dir: Path, pruner: BasePruner) -> optuna.Trial:
     if found is None or has_ended(found):
         raise UserError(
             f"trial {run_dir.name} of {folder / STUDY_FILE}"
-            f" {'has ended' if found else 'is unknown'}; {mend}"
+            f" {'has ended' if found else 'is unknown'}; {fix}"
         )
     return optuna.Trial(study, found._trial_id)
 
 
 class OptunaPruning(Callback):
-    """Report the monitored score after each validation; end the trial where the pruner says so.
+    """Callback that reports the monitored score after each validation and ends pruned trials.
 
-    The trial ends between two epochs. The study is the one of the sweep that the run folder belongs
-    to, the trial has the folder's number. The sweeper adds this callback.
+    A trial ends between two epochs. The study is that of the run folder's sweep, and the trial has
+    the folder's number. The sweeper adds this callback.
 
     Example:
         callbacks: {pruning: {run_dir: "${paths.run}", monitor: "${monitor.name}", pruner:
             {_target_: optuna.pruners.MedianPruner}}}
 
     Args:
-        run_dir: A numbered folder beside study.db.
-        monitor: The score, such as `val/dice`.
-        pruner: Of Optuna.
+        run_dir: Numbered folder next to study.db.
+        monitor: Name of the score, such as `val/dice`.
+        pruner: Pruner of Optuna.
     """
 
     def __init__(self, run_dir: str, monitor: str, pruner: "optuna.pruners.BasePruner") -> None:
@@ -72,26 +72,26 @@ class OptunaPruning(Callback):
         self._ranks = AnyRankFlag(1)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds its trial, on the first process alone.
+        """Load the trial, on the first process only.
 
         Raises:
-            UserError: there is no study, or no such trial that runs.
+            UserError: There is no study, or no such running trial.
         """
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._trial = load_running_trial(self.run_dir, self.pruner)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Create the agreement here, where all ranks are at the same time."""
+        """Create the flag here, because all ranks must create it together."""
         self._ranks = AnyRankFlag(trainer.world_size)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the score, unless this epoch was reported before the trial was cut off."""
+        """Report the score, unless this epoch was reported before an interruption of the trial."""
         if self._trial is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch
         if value is None:
             raise UserError(
-                f"hydra.sweeper.pruner judges by {self.monitor}, which was not logged; set"
+                f"hydra.sweeper.pruner needs {self.monitor}, which was not logged; set"
                 " monitor.name, or hydra.sweeper.pruner=null"
             )
         if epoch not in _reported_values(self._trial):
@@ -99,17 +99,17 @@ class OptunaPruning(Callback):
         self._prune = self._trial.should_prune()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the trial on all ranks at once, after the checkpoints of the epoch before."""
+        """End a pruned trial on all ranks, after the previous epoch has written its checkpoints."""
         if self._ranks.sync(self._prune):
-            said = (
+            message = (
                 f"pruned after {trainer.current_epoch} epochs: by then the other trials of its"
                 f" study had a better {self.monitor}"
             )
-            _report_value(said)
-            raise TrialPruned(said, self._best())
+            _report_value(message)
+            raise TrialPruned(message, self._best())
 
     def _best(self) -> float | None:
-        if self._trial is None:  # a further rank, which writes nothing
+        if self._trial is None:  # another rank, which writes nothing
             return None
         better: Any = max if self._trial.study.direction.name == "MAXIMIZE" else min
         return better(

@@ -1,4 +1,4 @@
-"""Write predictions: masks, RLE and label tables, and scores that tell hard examples."""
+"""Writers of predictions: masks, RLE and label tables, and scores of hard examples."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -28,19 +28,19 @@ from lightning_modules.segmentation import SegmentationModule
 
 @validated
 class PredictionWriter(Callback):
-    """Write `predictions/submission.csv` and `predictions/masks/*.png`, or `labels.csv`.
+    """Callback that writes `predictions/`: `submission.csv` and `masks/*.png`, or `labels.csv`.
 
     Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
-    Of several classes each has its folder and its CSV. `labels.csv` is in `predictions/` too.
+    With several classes, each has its own folder and CSV. `labels.csv` is in `predictions/` too.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
 
     Args:
         run_dir: The run folder.
-        masks: Also write PNGs.
-        rle_encoding: Whether RLE pairs are gap and length, as in the SIIM-ACR competition, or start
-            and length.
+        masks: True to write PNGs too.
+        rle_encoding: `relative` for RLE pairs of gap and length, as in the SIIM-ACR competition;
+            `absolute` for start and length.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PredictionWriter(Callback):
         self._rows: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note each image's own size, file name and split."""
+        """Collect each image's own size, file name and split."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
@@ -77,7 +77,7 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Decide image by image."""
+        """Convert the logits of a batch to masks or labels, image by image."""
         if isinstance(pl_module, SegmentationModule):
             self._rows += [
                 self._write_overlay(pl_module, id, self._full_size_mask(outputs, batch, i))
@@ -87,7 +87,7 @@ class PredictionWriter(Callback):
             self._rows += _summary_line(pl_module, outputs, batch)
 
     def _full_size_mask(self, logits: Tensor, batch: Sample, i: int) -> Tensor:
-        """Return the logits of one image at its own size, padding cut off."""
+        """Return the logits of one image at its own size, without padding."""
         inside = logits[i : i + 1][batch["content"][i].slices].float()
         return F.interpolate(
             inside, size=tuple(self._sizes[batch["id"][i]]), mode="bilinear", align_corners=False
@@ -124,7 +124,7 @@ class PredictionWriter(Callback):
                 write_siim_csv(table, {row["id"]: row[name] for row in rows})
         else:
             labels = pd.DataFrame(rows)
-            if self._splits:  # what was trained on must not look like what was not
+            if self._splits:  # the split shows which images were trained on
                 labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
             labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
@@ -141,11 +141,9 @@ def _prepare_folder(classes: tuple[str, ...], name: str) -> str:
 def _summary_line(
     module: ClassificationModule, logits: Tensor, batch: Sample
 ) -> list[dict[str, Any]]:
-    """Return probability and decision of each class, one row an image."""
+    """Return probability and decision of each class, one row per image."""
     ids = np.array(batch["id"])
-    labels = np.zeros(
-        (len(ids), len(module.classes)), np.uint8
-    )  # nothing is known, and nothing here asks
+    labels = np.zeros((len(ids), len(module.classes)), np.uint8)  # unknown and not needed here
     rule = module.rule.values.numpy()[None].repeat(len(ids), axis=0)
     parts = {
         "ids": ids,
@@ -168,7 +166,9 @@ def _summary_line(
 
 @validated
 class HardExampleScoreWriter(Callback):
-    """Write the probability of every evaluated image; `merge_fold_scores` joins those of folds.
+    """Callback that writes the probability of every evaluated image to cls_prob.csv.
+
+    `merge_fold_scores` merges the files of folds.
 
     Example:
         callbacks: {class_probabilities: {run_dir: "${paths.run}"}}
@@ -181,13 +181,13 @@ class HardExampleScoreWriter(Callback):
         self.run_dir = Path(run_dir)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses several classes before training."""
+        """Refuse several classes, before training."""
         if isinstance(pl_module, EvaluatedModule) and (
             pl_module.target != "label" or len(pl_module.classes) != 1
         ):
             raise UserError(
-                "class_probabilities is of one class that is there or not; take it out of"
-                " callbacks=[...] for other modules"
+                "class_probabilities needs a module with one binary class; remove it from"
+                " callbacks=[...]"
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -208,7 +208,7 @@ class HardExampleScoreWriter(Callback):
         table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
         pooled = (
             data.folds > 0 and data.fold_pool == "train_val"
-        )  # then other folds were trained on what is val here
+        )  # other folds were then trained on the val images of this one
         val = np.where((table["outer_split"] == "train") | pooled, OUT_OF_FOLD, HELD_OUT)
         table["seen"] = np.select(
             [table["split"] == "train", table["split"] == "val"],

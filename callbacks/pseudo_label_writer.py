@@ -1,4 +1,4 @@
-"""Turn image labels into pseudo masks during prediction: weak supervision as a callback."""
+"""Weak supervision as a callback: converts image labels to pseudo masks during prediction."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,35 +37,35 @@ def resolve_cam_target(
     heat_maps: ClassActivationMaps,
     target_class: str | None,
 ) -> tuple[int, str]:
-    """Return channel and name of the class that heat maps are made of.
+    """Return channel and name of the class for which heat maps are computed.
 
     Args:
         trainer: Trainer of the run.
-        module: Module to be mapped.
+        module: Classifier.
         heat_maps: Method and layers.
-        target_class: Class that the user asks for; None is the first.
+        target_class: Class that the user chose; None is the first.
 
     Raises:
-        UserError: the module is no classifier, has no such class or layer, or needs gradients under
+        UserError: The module is not a classifier, has no such class or layer, or needs gradients in
             inference mode.
     """
     if not isinstance(module, ClassificationModule):
         raise UserError(
-            f"{CONFIG_KEY} maps what a classifier saw; take it out of callbacks=[...] for a module"
-            " of masks"
+            f"{CONFIG_KEY} needs a classifier; remove it from callbacks=[...] for a segmentation"
+            " module"
         )
     if target_class is not None and target_class not in module.classes:
         raise UserError(
             f"{CONFIG_KEY}.target_class={target_class} is none of"
-            f" module.classes={list(module.classes)}; take one of them"
+            f" module.classes={list(module.classes)}; set one of them"
         )
     if trainer.predict_loop.inference_mode and heat_maps.needs_gradients:
-        said = (
+        message = (
             f"{CONFIG_KEY}.heat_maps.method={heat_maps.method} needs gradients, which inference"
             " mode forbids"
         )
-        raise UserError(f"{said}; set trainer.inference_mode=false")
-    with heat_maps.recording(module.net):  # looks for the layers
+        raise UserError(f"{message}; set trainer.inference_mode=false")
+    with heat_maps.recording(module.net):  # raises an error for unknown layers
         name = target_class or module.classes[0]
     return module.classes.index(name), name
 
@@ -104,24 +104,25 @@ class StageTimer(ReportContributor):
 
 @validated
 class PseudoLabelWriter(StageTimer):
-    """Writes `pseudo_labels/` into the run folder: tables, heat maps, overlays, and manifest.csv.
+    """Callback that writes `pseudo_labels/`: tables, heat maps, overlays, and manifest.csv.
 
-    `datamodule=table` reads manifest.csv. An image known to be normal gets boxes if the classifier
-    calls it abnormal, but no masks.
+    `datamodule=table` reads manifest.csv. A normal image that the classifier predicts as abnormal
+    gets boxes but no masks.
 
     Example:
         callbacks: {pseudo_labels: {heat_maps: {method: LayerCAM}, max_images: 500}}
 
     Args:
         run_dir: The run folder.
-        heat_maps: Method and layers.
-        boxes: Makes boxes from peaks.
-        segmenter: Makes masks from boxes.
-        quality: Decides which masks are kept.
-        localization: Scores localization; None scores nothing.
-        target_class: Class that heat maps are made of; None is the first.
-        max_images: Most images above the threshold, of each split and process; None for all.
-        overlays: Most overlays, of each split and process.
+        heat_maps: Method and layers of the heat maps.
+        boxes: Function that makes boxes from peaks.
+        segmenter: Function that makes masks from boxes.
+        quality: Filter that accepts or rejects masks.
+        localization: Scorer of localization; None scores nothing.
+        target_class: Class of the heat maps; None is the first.
+        max_images: Largest number of images above the threshold, per split and process; None for
+            all.
+        overlays: Largest number of overlays, per split and process.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class PseudoLabelWriter(StageTimer):
         self._section: Section | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot be mapped, before any training."""
+        """Refuse modules without heat maps, before any training."""
         self._channel, self._class_name = resolve_cam_target(
             trainer, pl_module, self.heat_maps, self.target_class
         )
@@ -196,7 +197,7 @@ class PseudoLabelWriter(StageTimer):
         assert isinstance(pl_module, ClassificationModule)
         probability = pl_module.rule.probability(outputs)[
             :, self._channel
-        ].tolist()  # waits for the device
+        ].tolist()  # synchronizes with the device
         called = pl_module.rule(outputs)[:, self._channel].tolist()
         self.timer.stop("classifier")
         known = [self._lookup.info(id) for id in batch["id"]]
@@ -221,9 +222,9 @@ class PseudoLabelWriter(StageTimer):
         self._pseudo_labels += found
         if scored:
             with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
-                said = [(found[i], heats[i]) for i in scored]
+                scored_labels = [(found[i], heats[i]) for i in scored]
                 self.localization.update(
-                    pl_module, batch["image"][scored], said, self.heat_maps, self._channel
+                    pl_module, batch["image"][scored], scored_labels, self.heat_maps, self._channel
                 )
 
     def on_exception(

@@ -1,4 +1,4 @@
-"""Write report.json and report.html of a run; other callbacks may add sections to the page."""
+"""Writer of report.json and report.html of a run; other callbacks may add sections to the page."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -23,14 +23,14 @@ from reporting.task_view import TASK_VIEWS, page_heading
 
 
 class ReportContributor(Callback):
-    """A callback with a section for the page.
+    """Base class of callbacks that add a section to the page.
 
-    `ReportWriter` asks each of them when a test or a prediction ends, in any order.
+    `ReportWriter` collects the sections when a test or a prediction ends, in any order.
     """
 
     @abstractmethod
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section | None:
-        """Return what the page shows, None for nothing; called on the first process alone."""
+        """Return the section of the page, or None; called on the first process only."""
 
     def extra_report_fields(self) -> dict[str, Any]:
         """Return further entries of report.json, by name."""
@@ -39,7 +39,7 @@ class ReportContributor(Callback):
 
 @validated
 class ReportWriter(Callback):
-    """Writes `evidence/{val,test}.npz`, `report.json` and `report.html` into the run folder.
+    """Callback that writes `evidence/{val,test}.npz`, `report.json` and `report.html`.
 
     Example:
         callbacks: {report: {run_dir: "${paths.run}", cases: 6}}
@@ -47,7 +47,7 @@ class ReportWriter(Callback):
     Args:
         run_dir: The run folder.
         title: Name of the run on the page and in comparisons.
-        cases: Number of pictures of each kind: random, worst, best and so on.
+        cases: Number of example images of each kind: random, worst, best and so on.
 
     Raises:
         UserError: `cases` is negative.
@@ -62,7 +62,7 @@ class ReportWriter(Callback):
         self._results: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the report from the evidence; only the few pictures need the network again."""
+        """Write the report from the evidence; only the example images need the network again."""
         if not isinstance(pl_module, EvaluatedModule):
             raise TypeError("Report needs a module with evidence")
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ class ReportWriter(Callback):
         return self._results[2] if self._results else []
 
     def _write(self, trainer: Trainer, module: Any) -> tuple[dict[str, Any], Path] | None:
-        """Write report.json and the page, or a page of sections alone if there was no test."""
+        """Write report.json and the page, or a page with only sections if there was no test."""
         sections, callbacks, data = (
             self._collect_sections(trainer, module),
             trainer.callbacks,  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ class ReportWriter(Callback):
         return found, write_page(found, evidence, pictures, self.run_dir, sections)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Add what a prediction shows to the page, then print once the progress bar has closed."""
+        """Add a prediction's sections to the page, and print after the progress bar has closed."""
         if stage == "predict" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write(trainer, pl_module)
         if self._written is not None:
@@ -129,7 +129,7 @@ class ReportWriter(Callback):
             self._written = None
 
     def _collect_extras(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
-        """Collect what the trainer and other callbacks know."""
+        """Collect the further report fields of the trainer and other callbacks."""
         losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
         sizes = {
             name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"]

@@ -1,4 +1,4 @@
-"""Measures what a run costs: seconds, images a second, peak memory, utilisation of CPU and GPU."""
+"""Monitor of a run's cost: seconds, images per second, peak memory, CPU and GPU utilization."""
 
 import threading
 import time
@@ -15,16 +15,16 @@ from datamodules.arguments import PositiveFloat, validated
 
 @validated
 class ResourceMonitor(Callback):
-    """Measure a run's cost: a thread samples utilisation, and the steps are only counted.
+    """Callback that measures a run's cost: a thread samples utilization, and steps are counted.
 
-    Images are those of all processes, which take batches of one size; memory and utilisation are
-    this process's own.
+    Images are counted over all processes, which have equal batch sizes; memory and utilization are
+    those of this process.
 
     Example:
         callbacks: {resources: {every_seconds: 1.0}}
 
     Args:
-        every_seconds: Between two samples.
+        every_seconds: Seconds between two samples.
     """
 
     def __init__(self, every_seconds: PositiveFloat = 1.0) -> None:
@@ -35,23 +35,23 @@ class ResourceMonitor(Callback):
         self._cpu: list[float] = []
         self._gpu: list[float] = []
         self._peak_rss = 0
-        self._peak_gpu = 0.0  # bytes, of the commands before this one
+        self._peak_gpu = 0.0  # peak in bytes of earlier commands
         self._rates: list[float] = []
         self._images = 0
         self._train_seconds = 0.0
         self._fit_seconds = 0.0
         self._epoch_images = 0
-        self._epoch_seconds = 0.0  # of an epoch that is not over, before an interruption
+        self._epoch_seconds = 0.0  # seconds of an unfinished epoch before an interruption
         self._epoch_start: float | None = None
         self._fit_start: float | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note whether a checkpoint that is read now is trained on, or tested."""
+        """Record if a checkpoint that is loaded now is for training or for a test."""
         self._fits = stage == "fit"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock and the sampling thread."""
-        self._fit_start = time.perf_counter()  # what earlier commands took is in _fit_seconds
+        """Start the clock and the sampling thread."""
+        self._fit_start = time.perf_counter()  # the time of earlier commands is in _fit_seconds
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._stop.clear()
@@ -69,17 +69,17 @@ class ResourceMonitor(Callback):
                 self._gpu.append(torch.cuda.utilization())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of an epoch that is resumed in its middle, which has no other start."""
+        """Start the clock of an epoch that is resumed in its middle."""
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start an epoch's clock."""
+        """Start the clock of an epoch."""
         self._epoch_start, self._epoch_images, self._epoch_seconds = time.perf_counter(), 0, 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts images; the clock stops at the last step, before validation."""
+        """Count images; the clock stops at the last step, before validation."""
         self._epoch_images += len(batch["id"]) * trainer.world_size
         if trainer.is_last_batch:
             if torch.cuda.is_available():
@@ -91,7 +91,7 @@ class ResourceMonitor(Callback):
             self._epoch_start, self._epoch_images, self._epoch_seconds = None, 0, 0.0
 
     def _seconds_of_epoch(self) -> float:
-        """Seconds of the running epoch so far; 0 between two epochs."""
+        """Return the seconds of the running epoch so far; 0 between two epochs."""
         return self._epoch_seconds + (
             time.perf_counter() - self._epoch_start if self._epoch_start is not None else 0.0
         )
@@ -106,7 +106,7 @@ class ResourceMonitor(Callback):
         self._fit_seconds, self._fit_start = self._seconds_of_fit(), None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the costs so far as plain values, from which a resumed fit counts on."""
+        """Return the costs so far as plain values, which a resumed fit continues."""
         return {
             "fit_seconds": self._seconds_of_fit(),
             "train_seconds": self._train_seconds,
@@ -121,7 +121,7 @@ class ResourceMonitor(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on from a checkpoint that is trained on; a test costs what it costs itself."""
+        """Continue the counts of a checkpoint in a fit; a test starts from zero."""
         if not self._fits:
             return
         self._fit_seconds, self._train_seconds = (
@@ -148,18 +148,18 @@ class ResourceMonitor(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Ends the thread after an error too."""
+        """Stop the thread after an error too."""
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ends the thread."""
+        """Stop the thread."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the costs for the report; empty where nothing was trained."""
+        """Return the costs for the report; empty if nothing was trained."""
         if not self._rates:
             return {}
         gpu = {

@@ -1,4 +1,4 @@
-"""Print before training which images epochs will sample where they differ; log which they did."""
+"""Monitor of sampling: prints the schedule before training and logs which images were sampled."""
 
 from collections import Counter
 from typing import Any
@@ -19,19 +19,20 @@ POSITIVE = "positive"
 
 
 class SamplingMonitor(Callback):
-    """Log `sampling/images`, `sampling/positive_fraction` and `sampling/<stratum>` (its share).
+    """Callback that logs `sampling/images`, `sampling/positive_fraction` and `sampling/<stratum>`.
 
-    Counted over all ranks from the batches that were trained on; strata only if there are several.
+    These are counted over all ranks from the batches that were trained on; strata are logged as
+    fractions, and only if there are several.
 
     Example:
-        callbacks: {drawn: {}}
+        callbacks: {sampling_monitor: {}}
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the sampling, one line for each stretch of epochs, where there are several."""
+        """Print the sampling schedule, one line per range of equal epochs, if there are several."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids, pool = data.table.rows["id"].to_numpy()[data.pool.rows], data.pool
         self._kind = {
@@ -43,7 +44,7 @@ class SamplingMonitor(Callback):
         self._names = sorted(set(pool.stratum.tolist()))
         if trainer.is_global_zero:
             stretches = sampling_schedule(data, trainer)
-            if len(stretches) > 1:  # one alone stands in the plan of the run
+            if len(stretches) > 1:  # a single one is in the summary of the run
                 Console().print(_schedule_table(stretches, data.pool, trainer.world_size))
             for line in _class_weights(pl_module):
                 Console().print(line)
@@ -51,14 +52,14 @@ class SamplingMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count names, without waiting for the device."""
+        """Count image names, without waiting for the device."""
         for id in batch["id"]:
             stratum, positive = self._kind[id]
             self._counts[stratum] += 1
             self._counts[POSITIVE] += positive
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the shares of the images that were trained on."""
+        """Log the fractions of the images that were trained on."""
         counts = torch.tensor(
             [float(self._counts[name]) for name in (POSITIVE, *self._names)],
             device=pl_module.device,
@@ -77,7 +78,7 @@ class SamplingMonitor(Callback):
         self._counts.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts of an epoch that is not over."""
+        """Return the counts of an unfinished epoch."""
         return {"counts": dict(self._counts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -89,7 +90,7 @@ def _class_weights(module: LightningModule) -> list[str]:
     """Describe the weights of each class's pixels in a balanced loss."""
     terms = [term for term in module.modules() if isinstance(term, ClassBalancedBCELoss)]
     return [
-        f"loss: a pixel of {name} weighs {inside:.2f}, one outside {outside:.2f}"
+        f"loss: weight of a pixel of {name} {inside:.2f}, outside {outside:.2f}"
         for term in terms
         for name, (outside, inside) in zip(module.classes, term.weights.tolist(), strict=False)  # type: ignore[call-overload,arg-type]
     ]
@@ -99,7 +100,7 @@ def _schedule_table(
     stretches: list[tuple[range, EpochConfig]], pool: SamplingPool, world_size: int
 ) -> Table:
     title = (
-        f"what each epoch draws from {len(pool.rows)} train images, {int(pool.positive.sum())} of"
+        f"sampling of each epoch from {len(pool.rows)} train images, {int(pool.positive.sum())} of"
         " them positive"
     )
     table = terminal_table(title)

@@ -1,4 +1,4 @@
-"""Search the decision rule on val after each validation epoch, for masks and for labels.
+"""Search for the decision rule on val after each validation epoch, for masks and for labels.
 
 The search itself, over evidence, is in `evaluation/rule_search.py`.
 """
@@ -32,31 +32,31 @@ from lightning_modules.base import EvaluatedModule
 CONFIG_KEY = {
     "mask": "threshold_search/segmentation",
     "label": "threshold_search/classification",
-}  # in conf/callbacks, the search for each kind of evidence
+}  # option in conf/callbacks for each kind of evidence
 
 
 class ThresholdSearchCallback(Callback):
-    """Search the decision rule on the evidence of each validation; subclasses say how."""
+    """Base callback that searches the decision rule on the evidence of each validation."""
 
     kind: type[Evidence]
 
     def __init__(self) -> None:
         self.found: list[
             dict[str, Any]
-        ] = []  # per class, for the report: objective, score, at_half, warning
+        ] = []  # for each class, for the report: objective, score, at_half, warning
 
     @abstractmethod
     def search_rule(self, evidence: Any) -> Tensor:
         """Return the rule's numbers, `classes x 3`, and set `self.found`."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Search the rule and hand it to the module, which then logs its scores at it."""
+        """Search the rule and set it in the module, which then logs its scores at it."""
         if trainer.sanity_checking or not isinstance(pl_module, EvaluatedModule):
             return
         evidence = pl_module.collect_evidence("val")
         if not isinstance(evidence, self.kind):
             raise UserError(
-                f"callbacks.threshold_search is one for {self.kind.kind}s; take"
+                f"callbacks.threshold_search is for {self.kind.kind}s; set"
                 f" callbacks=[...,{CONFIG_KEY[evidence.kind]},...] for this module"
             )
         pl_module.set_rule(self.search_rule(evidence))
@@ -74,7 +74,7 @@ class ThresholdSearchCallback(Callback):
         trainer.strategy.barrier("the rule is written")  # test reads the file on every rank
 
     def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
-        """Check what was found; does nothing unless overridden."""
+        """Check the rule; does nothing unless overridden."""
 
 
 def _write_rule(path: Path, module: EvaluatedModule) -> None:
@@ -88,7 +88,7 @@ def _write_rule(path: Path, module: EvaluatedModule) -> None:
 
 @validated
 class SegmentationThresholdSearch(ThresholdSearchCallback):
-    """Searches the mask rule (top, min_area, bottom).
+    """Callback that searches the mask rule (top, min_area, bottom).
 
     Example:
         callbacks:
@@ -99,10 +99,10 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
             lesions_only: false
 
     Args:
-        bottom: Lowest and highest probability of the pixels that the mask consists of.
-        top: Lowest and highest probability of the pixels that must be certain, or None.
+        bottom: Range of the threshold for pixels of the mask.
+        top: Range of the threshold for certain pixels, or None for top = bottom.
         min_area: Fractions of the image that must be certain.
-        lesions_only: Maximise the Dice of images with a lesion instead of all.
+        lesions_only: True to maximise the Dice of images with a lesion instead of all images.
     """
 
     kind = SegmentationEvidence
@@ -121,7 +121,7 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
         self.lesions_only = lesions_only
 
     def search_rule(self, evidence: SegmentationEvidence) -> Tensor:
-        """Search by the mean Dice; a class that val does not show has a rule and no score."""
+        """Search by the mean Dice; a class that is absent from val has a rule but no score."""
         found = rule_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
         self.found = [
             self._describe(f, shown)
@@ -144,17 +144,17 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
 
 SELECTED_FILE = "selected_threshold.json"
 UNREACHED_HINT = (
-    "lower callbacks.threshold_search.min_metrics and go on with ckpt_path=RUN"
-    " trainer.max_epochs={}, which fits nothing more and searches again"
+    "lower callbacks.threshold_search.min_metrics and continue with ckpt_path=RUN"
+    " trainer.max_epochs={}, which searches again without further training"
 )
 
 
 @validated
 class ClassificationThresholdSearch(ThresholdSearchCallback):
-    """Search each class's threshold; `temperature` first calibrates its logits by a divisor.
+    """Callback that searches each class's threshold; `temperature` first calibrates its logits.
 
-    Where the bounds cannot be kept, training continues with the nearest threshold; the best
-    checkpoint is then not tested.
+    If the bounds cannot be satisfied, training continues with the nearest threshold, and the best
+    checkpoint is not tested.
 
     Example:
         callbacks:
@@ -163,22 +163,22 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
             objective: f1  # or youden (sensitivity + specificity - 1), accuracy, sensitivity,
                            # specificity
             min_metrics: {sensitivity: 0.85}  # bounds on val; null or absent: none
-            threshold_range: [0.0, 1.0]  # thresholds that may be taken
+            threshold_range: [0.0, 1.0]  # allowed thresholds
             temperature: false
 
-    After a fit `selected_threshold.json` in the run folder says what was selected, and what it
-    reaches on val.
+    After a fit `selected_threshold.json` in the run folder holds the selected threshold and its
+    scores on val.
 
     Args:
         run_dir: The run folder.
-        objective: What is maximised; `specificity` under `min_metrics: {sensitivity: .85}`, and the
-            reverse, is what others call sens_atleast.
+        objective: Quantity to maximise; `specificity` with `min_metrics: {sensitivity: .85}` (or
+            the reverse) is called sens_atleast in other repositories.
         min_metrics: Lower bounds of sensitivity, specificity or precision.
-        threshold_range: Smallest and largest threshold.
-        temperature: Calibrate on val.
+        threshold_range: Smallest and largest allowed threshold.
+        temperature: True to calibrate the logits on val.
 
     Raises:
-        UserError: an unknown objective or a bound that is no share.
+        UserError: The objective is unknown, or a bound is not a fraction.
     """
 
     kind = ClassificationEvidence
@@ -207,8 +207,8 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         )
         if evidence.exclusive and self.demand.min_metrics:
             raise UserError(
-                "callbacks.threshold_search.min_metrics bounds a threshold, and classes that"
-                " exclude one another have none; leave it out"
+                "callbacks.threshold_search.min_metrics bounds a threshold, but exclusive classes"
+                " have none; remove it"
             )
         if evidence.exclusive:
             self.found = [
@@ -228,13 +228,13 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
             )
             for c in range(len(evidence.classes))
         ]
-        said = {True: "no better than always saying the same", False: None}
+        warnings = {True: "no better than a constant prediction", False: None}
         self.found = [
             {
                 "objective": self.demand.objective,
                 "score": f.score,
                 "at_half": f.score_at_half,
-                "warning": f.skip_reason or f.unmet_bound or said[f.no_better_than_constant],
+                "warning": f.skip_reason or f.unmet_bound or warnings[f.no_better_than_constant],
             }
             for f in found
         ]
@@ -265,9 +265,9 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         ]
 
     def on_rule_found(self, trainer: Trainer, module: EvaluatedModule) -> None:
-        """Refuse the best checkpoint if it misses the bounds, else write its threshold down.
+        """Refuse the best checkpoint if it violates the bounds, otherwise write its threshold.
 
-        During a fit nothing is refused, because the next epoch may do better.
+        During a fit nothing is refused, because the next epoch may be better.
         """
         if trainer.state.fn != TrainerFn.VALIDATING:
             return
@@ -282,7 +282,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
             self.path.write_text(json.dumps(self._selection(evidence), indent=2), encoding="utf-8")
 
     def _selection(self, evidence: ClassificationEvidence) -> dict[str, Any]:
-        """Map each class to its rule, what that was selected by, and what it reaches on val."""
+        """Map each class to its rule, the objective of the selection, and the scores on val."""
         demand = {"objective": self.demand.objective, "at_least": dict(self.demand.min_metrics)}
         found: dict[str, Any] = {}
         for c, name in enumerate(evidence.classes):
@@ -299,10 +299,10 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
         return found
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a checkpoint whose rule does not keep the demanded bounds."""
+        """Refuse a checkpoint whose rule does not satisfy the bounds."""
         rule = pl_module.rule if isinstance(pl_module, EvaluatedModule) else None
         if isinstance(rule, ClassificationRule) and not bool(rule.values[:, 2].all()):
             raise UserError(
-                "this checkpoint's threshold does not keep the bounds it was searched under;"
+                "this checkpoint's threshold does not satisfy the bounds of its search;"
                 f" {UNREACHED_HINT.format('EPOCHS_OF_RUN')}"
             )

@@ -2,9 +2,9 @@
 
 `validated` enforces the annotations of a function or a constructor, `config_dataclass` those of a
 nested mapping of the configuration, with pydantic in strict mode: `true` is not 1, `off` is not
-false, infinity and NaN are no numbers. NumPy's floats are taken as numbers, and so are its whole
-numbers where a fraction is allowed too; as whole numbers they are refused, because the
-configuration never holds them. An error names the configuration key where it is known.
+false, infinity and NaN are no numbers. NumPy's floats and integers are accepted where a fraction is
+allowed; NumPy's integers are refused where a whole number is expected, because the configuration
+never holds them. An error names the configuration key if it is known.
 """
 
 import inspect
@@ -59,7 +59,7 @@ TYPE_NAMES = {
 
 
 class AllowedValues(str):
-    """The values that an annotation allows, in words, where its types alone do not say them.
+    """Description of the values that an annotation allows, for types that do not say enough.
 
     Example:
         Annotated[Sequence[float], AllowedValues("two numbers")]
@@ -124,16 +124,16 @@ class ArgumentError(UserError, ValueError):
     """An argument of a constructor that its annotation does not allow.
 
     It is a ValueError, so that pydantic takes it from a validator or a `__post_init__`, which need
-    not know under which key their value stands: `ArgumentError("", (), "=7 is no power of two")`.
+    not know the configuration key of their value: `ArgumentError("", (), "=7 is no power of two")`.
 
     Args:
         owner: Name of the class or function.
-        path: The argument, and below it the keys of mappings and the places in lists, as far as
-            they are known.
-        problem: What follows the key in the sentence, such as `=1.5 is not allowed; it must be a
+        path: The argument, followed by the keys of mappings and the positions in lists below it, as
+            far as they are known.
+        problem: Rest of the sentence after the key, such as `=1.5 is not allowed; it must be a
             number from 0 to 1`.
-        where: The path of `owner` in the configuration, where it is known; the sentence then names
-            the whole key.
+        where: The path of `owner` in the configuration, if it is known; the message then names the
+            whole key.
     """
 
     def __init__(
@@ -155,15 +155,15 @@ class ArgumentError(UserError, ValueError):
 def validated(target: Target) -> Target:
     """Enforce the annotations of a function, or of the constructor of a class.
 
-    A subclass that passes `**base` on needs nothing more: the constructor of its base class is
-    checked when it is called.
+    A subclass that passes `**base` on needs nothing more, because the constructor of its base class
+    is checked when it is called.
 
     Args:
         target: A function, or a class with an `__init__` of its own. Settings that only hold values
             are a `config_dataclass` instead.
 
     Returns:
-        The same class, or a function with the same signature; calls raise `ArgumentError` where an
+        The same class, or a function with the same signature; calls raise `ArgumentError` if an
         argument is not allowed.
     """
     if isinstance(target, type):
@@ -176,8 +176,8 @@ def validated(target: Target) -> Target:
 def config_dataclass(cls: type[Config]) -> type[Config]:
     """Make a frozen, keyword-only dataclass of a nested mapping of the configuration.
 
-    The fields are the keys of the mapping; an unknown one is refused. A base class needs the
-    decorator too. Bounds that concern several keys stand in a `__post_init__`, which raises
+    The fields are the keys of the mapping; an unknown key is refused. A base class needs the
+    decorator too. Rules that concern several keys belong in a `__post_init__`, which raises
     `ArgumentError` with the key in its path.
 
     Example:
@@ -195,32 +195,33 @@ def config_dataclass(cls: type[Config]) -> type[Config]:
 
 @dataclass(frozen=True)
 class FromMapping:
-    """Makes a `config_dataclass` of the mapping that a user writes in its place.
+    """Annotation that builds a `config_dataclass` from the mapping that a user writes.
 
     Example:
         def __init__(self, stages: Sequence[Annotated[StageConfig, FromMapping()]]) -> None: ...
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        """Return the schema of pydantic for the annotated class."""
+        """Return pydantic's schema for the annotated class."""
 
-        def make(value: Any) -> Any:
+        def build(value: Any) -> Any:
+            """Return the value as a `source`; a mapping is converted."""
             if isinstance(value, source):
                 return value
             if not isinstance(value, Mapping):
-                raise ValueError("it is no mapping")
+                raise ValueError("it is not a mapping")
             return source(**{str(key): item for key, item in value.items()})
 
-        return core_schema.no_info_plain_validator_function(make)
+        return core_schema.no_info_plain_validator_function(build)
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
-    """Check a configuration value that no constructor of ours takes, such as a Trainer key.
+    """Check a configuration value that none of our constructors takes, such as a Trainer key.
 
     Args:
         key: Its dotted key.
-        value: As the user set it.
-        annotation: What is allowed.
+        value: The value that the user set.
+        annotation: Annotation that says what is allowed.
 
     Raises:
         ArgumentError: The value is not allowed.
@@ -239,8 +240,8 @@ def check_partial(argument: str, call: Any) -> None:
     The partial itself is only called in the middle of a run.
 
     Args:
-        argument: Name under which the partial was given, for the key in the sentence.
-        call: A partial; anything else is left alone.
+        argument: Name under which the partial was given, for the key in the message.
+        call: A partial; anything else is ignored.
 
     Raises:
         ArgumentError: An argument is not allowed.
@@ -270,24 +271,25 @@ def _enforce_annotations(function: Callable[..., Any], owner: str) -> Callable[.
 def _raise_argument_errors(
     check: Callable[..., Any], target: Callable[..., Any], owner: str
 ) -> Callable[..., Any]:
-    """Wrap a call that pydantic checks, so that it raises `ArgumentError`.
+    """Wrap a call that pydantic checks so that it raises `ArgumentError`.
 
     Args:
-        check: What is called.
+        check: The call that pydantic checks.
         target: The function or dataclass that has the annotations.
-        owner: Its name in the sentence.
+        owner: Its name in the message.
     """
 
     @wraps(check)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def checked_call(*args: Any, **kwargs: Any) -> Any:
+        """Call `check`; raise an `ArgumentError` for its validation errors."""
         try:
             return check(*args, **kwargs)
         except ValidationError as error:
             if error.title.split(".")[-1] != target.__name__:
-                raise  # of another library that the function calls
+                raise  # it comes from another library that the function calls
             raise _to_argument_error(error, target, owner, args, kwargs) from None
 
-    return call
+    return checked_call
 
 
 def _to_argument_error(
@@ -302,7 +304,7 @@ def _to_argument_error(
         (problem for problem in problems if "missing" not in problem["type"]), problems[0]
     )  # a wrong value says more than a missing one
     kind, location = first["type"], first["loc"]
-    if not location:  # of a `__post_init__`
+    if not location:  # the error comes from a `__post_init__`
         path, problem = _explain(first, kwargs, Any, ())
         return ArgumentError(owner, path, problem)
     place = location[0]
@@ -333,25 +335,25 @@ def _to_argument_error(
 
 
 def describe_unknown(name: str, noun: str, owner: str, known: Sequence[str]) -> str:
-    """Say that something has no such key or argument, and which it has instead."""
+    """Return the end of a message about an unknown key or argument, with the known ones."""
     near = get_close_matches(name, known, n=1)
-    said = f"did you mean {near[0]}?" if near else f"the {noun}s are {', '.join(known)}"
-    return f" is not {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {owner}; {said}"
+    hint = f"did you mean {near[0]}?" if near else f"the {noun}s are {', '.join(known)}"
+    return f" is not {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {owner}; {hint}"
 
 
 def _explain(
     problem: Mapping[str, Any], value: Any, annotation: Any, location: Sequence[str | int]
 ) -> tuple[list[str | int], str]:
-    """Say what is wrong with a value.
+    """Describe what is wrong with a value.
 
     Args:
         problem: One of pydantic's errors.
         value: The argument.
-        annotation: What it should be.
-        location: Where in the argument pydantic found the problem.
+        annotation: Annotation that the value should satisfy.
+        location: Place within the argument at which pydantic found the problem.
 
     Returns:
-        The keys below the argument, and the end of the sentence.
+        The keys below the argument, and the end of the message.
     """
     inner = problem.get("ctx", {}).get("error")
     if isinstance(inner, ArgumentError):
@@ -359,7 +361,7 @@ def _explain(
     path, value, annotation = _find_wrong_item(value, annotation, location)
     if location[len(path) + 1 :] == ("[key]",) and isinstance(value, Mapping):
         keys = describe_annotation(get_args(_find_mapping(annotation))[0])
-        return [*path, str(location[-2])], f" is not a key of it; the keys are {keys}"
+        return [*path, str(location[-2])], f" is not one of its keys; the keys are {keys}"
     return [*path], _describe_problem(value, annotation)
 
 
@@ -368,7 +370,7 @@ def _find_wrong_item(
 ) -> tuple[list[str], Any, Any]:
     """Follow pydantic's location of an error into mappings, whose keys a user writes.
 
-    A list is refused as a whole.
+    A wrong item of a list counts as a wrong list.
 
     Returns:
         The keys below the argument, the wrong value, and what it should be.
@@ -384,7 +386,7 @@ def _find_wrong_item(
 
 
 def _find_mapping(annotation: Any) -> Any:
-    """Return the annotation of a mapping within `Annotated` or `| None`; else None."""
+    """Return the annotation of the mapping inside `Annotated` or `| None`, or None."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
         described = any(isinstance(part, AllowedValues) for part in about)
@@ -411,13 +413,13 @@ def _literal_choices(annotation: Any) -> list[str]:
 
 
 def describe_annotation(annotation: Any) -> str:
-    """Say in words what an annotation allows: `a number from 0 to 1, or null`."""
+    """Describe what an annotation allows, such as `a number from 0 to 1, or null`."""
     if get_origin(annotation) is Annotated:
         base, *about = get_args(annotation)
-        said = next((str(part) for part in about if isinstance(part, AllowedValues)), None)
+        message = next((str(part) for part in about if isinstance(part, AllowedValues)), None)
         if is_dataclass(base) and any(isinstance(part, FromMapping) for part in about):
-            said = said or f"a mapping of {', '.join(each.name for each in fields(base))}"
-        return said or describe_annotation(base) + _describe_bounds(about)
+            message = message or f"a mapping of {', '.join(each.name for each in fields(base))}"
+        return message or describe_annotation(base) + _describe_bounds(about)
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [
             describe_annotation(part) for part in get_args(annotation) if part is not type(None)
@@ -450,7 +452,7 @@ def _plural(annotation: Any) -> str:
 
 
 def _describe_bounds(about: Sequence[Any]) -> str:
-    """Words for the bounds among the metadata of an `Annotated`."""
+    """Describe the bounds among the metadata of an `Annotated`."""
     found = [
         part
         for each in about
@@ -460,35 +462,35 @@ def _describe_bounds(about: Sequence[Any]) -> str:
     high = next((part for part in found if isinstance(part, Le | Lt)), None)
     if isinstance(low, Ge) and isinstance(high, Le):
         return f" from {low.ge:g} to {high.le:g}"
-    said = (
+    message = (
         [f"above {low.gt:g}"]
         if isinstance(low, Gt)
         else [f"of {low.ge:g} or more"]
         if isinstance(low, Ge)
         else []
     )
-    said += (
+    message += (
         [f"below {high.lt:g}"]
         if isinstance(high, Lt)
         else [f"of at most {high.le:g}"]
         if isinstance(high, Le)
         else []
     )
-    return f" {' and '.join(said)}" if said else ""
+    return f" {' and '.join(message)}" if message else ""
 
 
 def format_config_value(value: Any) -> str:
-    """A value as a user writes it on the command line; long ones are cut."""
+    """Format a value as a user writes it on the command line; long values are cut."""
     if value is None or isinstance(value, bool):
-        said = {None: "null", True: "true", False: "false"}[value]
+        message = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, Mapping):
-        said = (
+        message = (
             "{"
             + ",".join(f"{key}:{format_config_value(item)}" for key, item in value.items())
             + "}"
         )
     elif isinstance(value, list | tuple):
-        said = "[" + ",".join(map(format_config_value, value)) + "]"
+        message = "[" + ",".join(map(format_config_value, value)) + "]"
     else:
-        said = str(value)
-    return said if len(said) <= 120 else f"{said[:117]}..."
+        message = str(value)
+    return message if len(message) <= 120 else f"{message[:117]}..."

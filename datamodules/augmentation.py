@@ -1,8 +1,8 @@
 """Random transforms of uint8 images `H x W x C` and their masks; conf puts them into a pipeline.
 
-This file alone knows the library that carries them out (albumentations): another one is a change
-of this file. Masks are resampled with nearest neighbor, so that they stay 0 or 1, and what a
-transform moves into the picture is black and outside the mask.
+Only this file uses the library that applies them (albumentations), so another library means
+changing only this file. Masks are resampled with nearest neighbor, so they stay 0 or 1. Pixels that
+a transform moves into the image are black and outside the mask.
 """
 
 import os
@@ -27,10 +27,10 @@ from datamodules.image_size import ImageSize, ImageSizeLike
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
 import albumentations as A
 
-# Relative, to either side; 1 would leave nothing.
+# relative change in either direction; 1 would leave nothing of the image
 Change = Annotated[float, Field(ge=0, lt=1)]
 GammaChange = Annotated[float, Field(ge=0, le=0.9)]
-# The library wants a field of displacements that is smooth over at least one pixel: alpha / 12.
+# the library needs a displacement field that is smooth over at least one pixel: sigma = alpha / 12
 ElasticStrength = Annotated[float, Field(ge=12)]
 ClipLimit = Annotated[float, Field(ge=1)]
 
@@ -53,20 +53,20 @@ class Transform:
 def transform_seed(seed: int, name: str) -> int:
     """Return the seed of one transform of a pipeline.
 
-    The library gives all transforms the same one, and so the same random numbers: two flips of
-    p=0.5 would either both happen or neither.
+    The library gives all transforms the same seed and therefore the same random numbers: two flips
+    of p=0.5 would either both happen or neither.
     """
     return seed ^ crc32(name.encode()) << 32
 
 
 @validated
 class Pipeline:
-    """Apply random transforms to an image and its masks, one after the other.
+    """Sequence of random transforms of an image and its masks.
 
     Args:
         transforms: Name -> transform, in the order in which they are applied. The names are the
-            user's own; a transform that is None is left out. Each draws its random numbers from
-            the seed and its name, so that adding or dropping one leaves the others as they were.
+            user's own; a transform that is None is skipped. Each one takes its random numbers from
+            the seed and its name, so adding or removing one does not change the others.
     """
 
     def __init__(self, transforms: Mapping[str, Transform | None]) -> None:
@@ -78,7 +78,7 @@ class Pipeline:
 
         Args:
             planes: `image`, uint8 `H x W x C`, and optionally `mask`, uint8 `H x W x classes`.
-            seed: Seed of everything random.
+            seed: Seed of all random numbers.
         """
         for name, each in self.transforms.items():
             each.transform.set_random_seed(transform_seed(seed, name))
@@ -111,12 +111,12 @@ class VerticalFlip(Transform):
 
 @validated
 class Affine(Transform):
-    """Rotate, scale and shift, resampled once.
+    """Rotate, scale and shift in one resampling.
 
     Args:
         degrees: Largest rotation to either side.
-        scale: Largest relative change of size to either side, of each axis by itself.
-        translate: Largest shift along each axis, as a share of the canvas.
+        scale: Largest relative change of size in either direction, for each axis separately.
+        translate: Largest shift along each axis, as a fraction of the canvas.
         p: Probability.
     """
 
@@ -145,9 +145,9 @@ class RandomResizedCrop(Transform):
 
     Args:
         size: Size of the result in pixels: the side of a square, or [height, width].
-        scale: Smallest and largest share of the picture's area that a crop takes; the default is
-            torchvision's.
-        ratio: Smallest and largest width : height of a crop.
+        scale: Smallest and largest area of a crop, as a fraction of the image's area; the default
+            is torchvision's.
+        ratio: Smallest and largest aspect ratio (width / height) of a crop.
         p: Probability.
     """
 
@@ -167,7 +167,7 @@ class ElasticTransform(Transform):
     """Deform the image by a smooth random field of displacements.
 
     Args:
-        alpha: Strength; the smoothness of the field is a twelfth of it, in pixels.
+        alpha: Strength; the Gaussian sigma that smooths the field is alpha / 12 pixels.
         p: Probability.
     """
 
@@ -180,7 +180,7 @@ class GridDistortion(Transform):
     """Stretch and compress the cells of a grid.
 
     Args:
-        steps: Cells along each axis.
+        steps: Number of cells along each axis.
         distort: Largest relative change of a cell's size.
         p: Probability.
     """
@@ -196,7 +196,8 @@ class GaussianBlur(Transform):
     """Blur with a Gaussian.
 
     Args:
-        kernel_size: Smallest and largest size of the kernel in pixels; odd sizes are drawn.
+        kernel_size: Smallest and largest size of the kernel in pixels; an odd size between them is
+            sampled.
         p: Probability.
     """
 
@@ -209,7 +210,7 @@ class GaussNoise(Transform):
     """Add Gaussian noise.
 
     Args:
-        std: Largest standard deviation, as a share of the range of gray values.
+        std: Largest standard deviation, as a fraction of the range of gray values.
         p: Probability.
     """
 
@@ -222,8 +223,8 @@ class RandomBrightnessContrast(Transform):
     """Change brightness and contrast.
 
     Args:
-        brightness: Largest change to either side, as a share of the range of gray values.
-        contrast: Largest relative change to either side.
+        brightness: Largest change in either direction, as a fraction of the range of gray values.
+        contrast: Largest relative change in either direction.
         p: Probability.
     """
 
@@ -237,10 +238,10 @@ class RandomBrightnessContrast(Transform):
 
 @validated
 class RandomGamma(Transform):
-    """Raise gray values, as shares of their range, to a random power.
+    """Raise gray values, scaled to 0..1, to a random power.
 
     Args:
-        gamma: Largest change of the exponent 1 to either side.
+        gamma: Largest difference of the exponent from 1, in either direction.
         p: Probability.
     """
 
@@ -250,11 +251,11 @@ class RandomGamma(Transform):
 
 @validated
 class CLAHE(Transform):
-    """Equalize the histogram of each tile, with its contrast limited.
+    """Equalize the histogram of each tile with a limited contrast (CLAHE).
 
     Args:
-        clip_limit: Largest limit of the contrast; 1 to this is drawn.
-        tiles: Tiles along each axis.
+        clip_limit: Largest limit of the contrast; the limit is sampled from 1 to this value.
+        tiles: Number of tiles along each axis.
         p: Probability.
     """
 
@@ -269,8 +270,8 @@ class CoarseDropout(Transform):
     """Black out rectangles of the image; masks stay as they are.
 
     Args:
-        holes: Largest number of rectangles; 1 to this are drawn.
-        size: Largest side of one, as a share of the canvas's.
+        holes: Largest number of rectangles; the number is sampled from 1 to this value.
+        size: Largest side of a rectangle, as a fraction of the canvas.
         p: Probability.
     """
 

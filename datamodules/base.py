@@ -1,4 +1,4 @@
-"""ManifestDataModule: from a data set's manifest to batches."""
+"""Base data module that turns a data set's manifest into batches."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -61,17 +61,19 @@ def build_training_loader(
     trainer: Trainer | None,
     num_workers: NumWorkers,
 ) -> DataLoader:
-    """Load keys that follow from (seed, epoch), sharded over the trainer's ranks.
+    """Build the training loader; its samples follow from (seed, epoch) and are sharded over ranks.
 
-    The state of the loader is saved with a checkpoint.
+    Its position within the epoch is saved with a checkpoint.
     """
 
-    def epoch() -> int:
-        # not current_epoch: a fit that is resumed between two epochs starts its workers while that
-        # is still the old one
+    def current_epoch() -> int:
+        """Return the number of the epoch whose batches are loaded."""
+        # not trainer.current_epoch: a fit that is resumed between two epochs starts its workers
+        # while that is still the old epoch
         return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]
 
-    def consumed() -> int:
+    def consumed_batches() -> int:
+        """Return the number of batches of this epoch that were trained on."""
         return (
             trainer.fit_loop.epoch_loop.batch_progress.current.ready
             % int(trainer.num_training_batches)
@@ -79,9 +81,9 @@ def build_training_loader(
             else 0
         )
 
-    keys = TrainingSampler(pool, epoch_config, dataset.seed, epoch, *get_rank(trainer))
+    keys = TrainingSampler(pool, epoch_config, dataset.seed, current_epoch, *get_rank(trainer))
     return ResumableDataLoader(
-        consumed=consumed,
+        consumed=consumed_batches,
         dataset=dataset,
         batch_sampler=keys,
         **_loader_arguments(dataset.seed, num_workers),
@@ -96,7 +98,7 @@ def build_evaluation_loader(
     image_size: Callable[[], ImageSize],
     num_workers: NumWorkers,
 ) -> DataLoader:
-    """Load every row once, sharded over the trainer's ranks."""
+    """Build a loader of every row once, sharded over the trainer's ranks."""
     keys = EvaluationSampler(rows, batch_size, image_size, *get_rank(trainer))
     return DataLoader(dataset, batch_sampler=keys, **_loader_arguments(dataset.seed, num_workers))
 
@@ -115,7 +117,7 @@ def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available(),
         "generator": (
             torch.Generator().manual_seed(seed)
-        ),  # else a loader consumes the global random stream
+        ),  # without its own generator a loader uses up the global random stream
         "prefetch_factor": PREFETCH_FACTOR if workers else None,
         "worker_init_fn": _ignore_sigint,
     }
@@ -126,7 +128,7 @@ def _ignore_sigint(worker: int) -> None:
 
 
 def resolve_num_workers(num_workers: NumWorkers) -> int:
-    """Return the number of loader processes that `auto` or a number stands for."""
+    """Return the number of loader processes; `auto` is replaced by the default."""
     return default_num_workers() if num_workers == "auto" else num_workers
 
 
@@ -143,7 +145,7 @@ def default_num_workers() -> int:
 
 
 class ServingDataModule(LightningDataModule):
-    """Serves a table and a cache; `ManifestDataModule` makes both and documents the values."""
+    """Loaders of a table and a cache; `ManifestDataModule` builds both and documents the values."""
 
     table: Any  # a Manifest
     cache: Any  # an ImageCache
@@ -159,45 +161,45 @@ class ServingDataModule(LightningDataModule):
     predict_splits: tuple[str, ...]
     num_workers: NumWorkers
     image_kind = ""  # plural, for the headings of pages; empty: the name of the folder stands there
-    can_validate = True  # False where nothing is known of the images
+    can_validate = True  # False for images without annotations
 
     def __init__(self) -> None:
         super().__init__()
         self.epoch_config: Callable[[int], EpochConfig] = lambda epoch: (
             self.base_epoch_config
-        )  # a curriculum puts its own in place
+        )  # a curriculum replaces it
         self.trained_size: ImageSize | None = (
-            None  # that a checkpoint's weights were trained on, where it says so
+            None  # image size of the weights' training, if a checkpoint records it
         )
         self.size_is_given = (
-            False  # by the user, for a test or a prediction: then it wins over `trained_size`
+            False  # True if the user set a size for evaluation, which wins over `trained_size`
         )
 
     @property
     def base_epoch_config(self) -> EpochConfig:
-        """The plan of every epoch, unless a curriculum sets another one."""
+        """Configuration of every epoch, unless a curriculum sets another one."""
         wanted = self.sampling.positive_fraction, self.sampling.strata_weights
         return EpochConfig(self.image_size, self.batch_size, self.batches_per_epoch, *wanted)
 
     @cached_property
     def pool(self) -> SamplingPool:
-        """The training rows as the sampler sees them."""
+        """Training rows with their sampling weights."""
         pool = build_sampling_pool(self.table, self.cache, self.sampling, self.seed)
         pool.check(self.base_epoch_config, "datamodule.sampling")
         return pool
 
     @property
     def images(self) -> np.ndarray:
-        """Used training images without and with each class, `classes x 2`."""
+        """Number of training images without and with each class, `classes x 2`."""
         rows, _ = subsample_negatives(self.table, self.cache, self.sampling, self.seed)
-        there = present_classes(self.table, self.cache)[rows].sum(0)
-        return np.stack([len(rows) - there, there], 1)
+        positives = present_classes(self.table, self.cache)[rows].sum(0)
+        return np.stack([len(rows) - positives, positives], 1)
 
     @property
     def pixels(self) -> np.ndarray:
-        """Pixels outside and inside the masks of each class, `classes x 2`.
+        """Number of pixels outside and inside the masks of each class, `classes x 2`.
 
-        They are those of the training rows that are used, at each image's own size.
+        They are counted over the training rows that are used, at each image's own size.
         """
         rows, _ = subsample_negatives(self.table, self.cache, self.sampling, self.seed)
         inside = np.asarray(self.cache.areas)[rows].sum(0)
@@ -206,16 +208,16 @@ class ServingDataModule(LightningDataModule):
         )
 
     def check_workers(self) -> None:
-        """Refuse loader processes for whose batches this machine has no shared memory."""
+        """Refuse loader processes if there is too little shared memory for their batches."""
         images = min(self.batch_size, self.eval_batch_size)
         pixels = self.image_size.height * self.image_size.width * self.channels
         check_shared_memory(resolve_num_workers(self.num_workers), images * pixels)
 
     @cached_property
     def test_spacing(self) -> np.ndarray | None:
-        """Pixel spacing of all rows in mm, `N x 2` (row, column), of which those of test are set.
+        """Pixel spacing of all rows in mm, `N x 2` (row, column); NaN outside of test.
 
-        None if the spacing of some test image is not known.
+        None if the spacing of a test image is unknown.
         """
         rows = self.table.where("test")
         found = spacing_matrix(self.table, rows)
@@ -226,10 +228,10 @@ class ServingDataModule(LightningDataModule):
         return spacing
 
     def dataset(self, evaluation: bool, spacing: np.ndarray | None = None) -> ManifestDataset:
-        """All rows, augmented for training or with their truth for evaluation.
+        """Return the dataset of all rows, augmented or with the ground truth for evaluation.
 
         Args:
-            evaluation: True for evaluation.
+            evaluation: True for evaluation, False for training.
             spacing: Pixel spacing of all rows in mm, `N x 2`, for measurements on the masks.
         """
         if evaluation:
@@ -252,13 +254,14 @@ class ServingDataModule(LightningDataModule):
         return weights
 
     def batches(self, world_size: int, epoch: int = 0) -> int:
-        """Training batches of an epoch on each rank."""
+        """Return the number of training batches of an epoch on each rank."""
         return self.pool.batches(self.epoch_config(epoch), world_size)
 
     def current_image_size(self) -> ImageSize:
-        """Return the canvas for evaluation: the running epoch's in a fit, else the weights'.
+        """Return the image size for evaluation.
 
-        A size that the user gave for a test or a prediction wins over that of the weights.
+        In a fit it is the size of the running epoch, otherwise the size that the weights were
+        trained on. A size that the user gave for a test or a prediction wins over the latter.
         """
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if fitting and self.trainer:
@@ -266,7 +269,7 @@ class ServingDataModule(LightningDataModule):
         return self.image_size if self.size_is_given else self.trained_size or self.image_size
 
     def train_dataloader(self) -> DataLoader:
-        """Augmented batches in an order that follows from (seed, epoch)."""
+        """Return the loader of augmented batches in an order that follows from (seed, epoch)."""
         return build_training_loader(
             self.dataset(evaluation=False),
             self.pool,
@@ -276,15 +279,15 @@ class ServingDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Every val image once, with its truth."""
+        """Return the loader of every val image once, with its ground truth."""
         return self._evaluation_dataloader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Every test image once, with its truth."""
+        """Return the loader of every test image once, with its ground truth."""
         return self._evaluation_dataloader("test", spacing=self.test_spacing)
 
     def predict_dataloader(self) -> DataLoader:
-        """Every image of `predict_splits` once."""
+        """Return the loader of every image of `predict_splits` once."""
         return self._evaluation_dataloader(*self.predict_splits)
 
     def _evaluation_dataloader(self, *splits: str, spacing: np.ndarray | None = None) -> DataLoader:
@@ -297,49 +300,50 @@ class ServingDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the image size these weights are trained on, if it is not `image_size`."""
+        """Return the image size that these weights are trained on, if it is not `image_size`."""
         size = self.current_image_size()
         return {"image_size": size.as_config} if size != self.image_size else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the image size that these weights were trained on, to evaluate them at it."""
+        """Restore the image size that these weights were trained on, for their evaluation."""
         self.trained_size = ImageSize.from_config(state_dict["image_size"])
 
 
 @validated
 class ManifestDataModule(ServingDataModule, ABC):
-    """Checks the data once, before training, and serves train, val and test.
+    """Data module that checks the data once, before training, and loads train, val and test.
 
     Args:
-        root: The data set's folder; only ever read.
-        cache_dir: Where decoded images are kept between runs.
+        root: The data set's folder; nothing is ever written there.
+        cache_dir: Folder in which decoded images are kept between runs.
         image_size: The network's input in pixels: the side of a square, or [height, width].
         cache_size: Size at which decoded images are kept, in the same form; `image_size` if None.
             Set a larger one where the augmentation crops.
-        evaluation_size: `native`, or the longest side in pixels of the grid of evidence.
+        evaluation_size: `native` to evaluate at each image's own size, or the longest side in
+            pixels of the evaluation grid.
         batch_size: Images per training step and device.
         eval_batch_size: The same in evaluation; `batch_size` if None.
-        batches_per_epoch: Training steps per epoch; as many full batches as there are images if
-            None.
+        batches_per_epoch: Training steps per epoch; None takes as many full batches as possible
+            without showing an image twice.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: Random transforms for training; none if None.
-        sampling: The way an epoch samples images; all alike if None.
-        cls_prob: A pre-classifier's run folder, or its cls_prob.csv: the probabilities by which
-            hard images are recognised.
+        sampling: Sampling of the training images in an epoch; None samples all images equally.
+        cls_prob: Run folder of a pre-classifier, or its cls_prob.csv with the probabilities that
+            identify hard images.
         split: `folders` keeps the data set's own split; `group` makes a new one by group, 80/10/10.
         folds: Number of folds that `fold_pool` is cut into; 0 for none.
-        fold: Number of the fold that is val.
-        fold_pool: What is cut into folds: `train_val`, or `train` alone, while val and test are
-            both kept out as test.
+        fold: Number of the fold that becomes val.
+        fold_pool: Splits that are cut into folds: `train_val`, or `train` alone, while val and test
+            are both kept out as test.
         seed: Seed of the split, the order and the augmentation.
-        near_duplicates: `report` nearly identical pictures in different splits, or `join` them into
+        near_duplicates: `report` nearly identical images in different splits, or `join` them into
             one group before `split=group`.
         allow_leaks: Continue although a group or a file is in two splits.
         predict_splits: Splits whose images do=[predict] predicts on.
-        num_workers: Loader processes; `auto` takes what the cores allow.
-        inverted_masks: `refuse` masks that cover most pixels of most images; `invert`: swap
-            foreground and background of every mask; `keep` them.
-        phantom: Called with `root` to write a stand-in data set there first.
+        num_workers: Number of loader processes; `auto` chooses it by the number of cores.
+        inverted_masks: `refuse` masks that cover most pixels of most images, `invert` to swap
+            foreground and background of every mask, or `keep` them as they are.
+        phantom: Function that first writes a synthetic data set to `root`; None for real data.
     """
 
     def __init__(
@@ -390,13 +394,13 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.inverted_masks = inverted_masks
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
-        self.folder_leaks: dict[str, int] = {}  # what the split that the files came in would leak
+        self.folder_leaks: dict[str, int] = {}  # leaks of the data set's own split
         check_folds(folds, fold)
 
     def set_image_size(self, image_size: ImageSize) -> None:
-        """Take another image size; call it before the data is prepared.
+        """Set another image size before the data is prepared.
 
-        Decoded images are kept at it too, unless `cache_size` was given.
+        The cache follows it, unless `cache_size` was given.
         """
         self.image_size = image_size
         if self._cache_size_follows_image_size:
@@ -404,10 +408,10 @@ class ManifestDataModule(ServingDataModule, ABC):
 
     @abstractmethod
     def manifest(self) -> Manifest:
-        """One row per image under `self.root`."""
+        """Return the manifest: one row per image under `self.root`."""
 
     def read_manifest(self) -> Manifest:
-        """Return `manifest()`, with its masks to be swapped if `inverted_masks` is `invert`."""
+        """Return `manifest()`, set to swap its masks if `inverted_masks` is `invert`."""
         return replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
 
     @cached_property
@@ -433,25 +437,24 @@ class ManifestDataModule(ServingDataModule, ABC):
         elif self.sampling.uses_hard_examples and "cls_prob" in manifest.rows:
             for id in manifest.rows["id"][manifest.rows["cls_prob"].notna()]:
                 self.cleaning.count(
-                    "cls_prob came with the table: whether its network had seen the image is not"
-                    " known",
+                    "cls_prob came with the table: its network may have been trained on the image",
                     id,
                 )
         return self.finalize_table(manifest)
 
     def finalize_table(self, manifest: Manifest) -> Manifest:
-        """Return the table as it is served, for a data set whose rows depend on their split."""
+        """Return the final table; a hook for data sets whose rows depend on their split."""
         return manifest
 
     @cached_property
     def cache(self) -> ImageCache:
-        """The decoded images; leaks are checked here, because the check needs their content."""
+        """Cache of decoded images; leaks are checked here because the check needs the pixels."""
         cache = self.open_cache()
         self.leaks = check_splits(self.root, self.table, cache, self.allow_leaks)
         return cache
 
     def open_cache(self) -> ImageCache:
-        """Build or open the cache; count odd images and masks, and refuse if most are odd."""
+        """Build or open the cache; count unusual images, and refuse if most are unusual."""
         cache = build_cache(self.table, self.cache_size, self.channels, self.cache_dir)
         check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning)
         return cache

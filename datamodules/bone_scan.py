@@ -32,10 +32,10 @@ class BoneScanLabels:
     """Content of a label file.
 
     Attributes:
-        by_file: File name to 0 or 1, in the file's order.
-        line_numbers: File name to the line, from 1, that names it first.
+        by_file: Label 0 or 1 of each image file name, in the order of the label file.
+        line_numbers: Number (from 1) of the line that first names each image file.
         n_blank: Number of empty lines.
-        repeated: Names that occur again with the same label.
+        repeated: File names that occur again with the same label.
     """
 
     by_file: dict[str, int] = field(default_factory=dict)
@@ -45,13 +45,13 @@ class BoneScanLabels:
 
 
 def read_bone_labels(path: Path) -> BoneScanLabels:
-    """Read a label file, with the line endings of any system.
+    """Read a label file; line endings of any system are accepted.
 
-    It is UTF-8 with or without a byte-order mark, or UTF-16 with one.
+    The encoding is UTF-8 with or without a byte-order mark, or UTF-16 with one.
 
     Raises:
-        ManifestError: unreadable, without any label, or a line that has no tab, no name, a label
-            other than 0 and 1, or another label than an earlier line of the same image.
+        ManifestError: The file is unreadable or has no label; or a line has no tab, no name, a
+            label other than 0 and 1, or a label that contradicts an earlier line.
     """
     labels = BoneScanLabels()
     for number, line in enumerate(io.StringIO(_read_label_text(path), newline=None), start=1):
@@ -110,10 +110,10 @@ def _read_label_text(path: Path) -> str:
 
 
 def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Check the lists of patient numbers that are one patient, and return them as strings.
+    """Check the lists of patient numbers that are one person, and return them as strings.
 
     Raises:
-        UserError: something else than lists of two or more numbers.
+        UserError: An entry is not a list of two or more numbers.
     """
     for together in identical:
         numbers = (
@@ -123,16 +123,16 @@ def check_patients(identical: Sequence[Sequence[int]]) -> list[list[str]]:
         )
         if len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
             raise UserError(
-                f"datamodule.identical holds {together}, which is no list of two patient numbers or"
-                " more; write [[828, 2244], ...], or []"
+                f"datamodule.identical holds {together}, which is not a list of two or more patient"
+                " numbers; write [[828, 2244], ...], or []"
             )
     return [[str(number) for number in together] for together in identical]
 
 
 def group_patients(numbers: Iterable[str], same_patient: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Map each patient number to its group, which for most is the number itself.
+    """Map each patient number to its group, which for most patients is the number itself.
 
-    Numbers that any list in `same_patient` connects share the lowest of theirs.
+    Numbers that are connected by lists in `same_patient` share the lowest of these numbers.
     """
     groups: list[set[str]] = []
     for connected in map(set, same_patient):
@@ -151,11 +151,11 @@ def group_patients(numbers: Iterable[str], same_patient: Iterable[Sequence[str]]
 
 
 def find_identical_scans(rows: pd.DataFrame, cleaning: CleaningReport) -> list[list[str]]:
-    """Find patient numbers whose scans are the same file, byte by byte; reads only equal sizes.
+    """Find patient numbers that share an identical file; only files of equal size are read.
 
     Args:
-        rows: With `id`, `image` and `number`.
-        cleaning: Takes the count of copies.
+        rows: Table with the columns `id`, `image` and `number`.
+        cleaning: Report to which the number of copies is added.
     """
     size = rows["image"].map(lambda path: Path(path).stat().st_size)
     alike = rows[size.groupby(size).transform("size") > 1]
@@ -174,12 +174,12 @@ def find_identical_scans(rows: pd.DataFrame, cleaning: CleaningReport) -> list[l
 
 
 def patient_strata(rows: pd.DataFrame) -> pd.Series:
-    """Return per row which views of its group are abnormal, such as `1_ANT_POST`.
+    """Return for each row the abnormal views of its group, such as `1_ANT_POST`.
 
-    A split that is stratified by it has its share of each kind.
+    A split that is stratified by it contains every kind in proportion.
 
     Args:
-        rows: With `group`, `view` and `label`.
+        rows: Table with the columns `group`, `view` and `label`.
     """
     abnormal = (
         rows[rows["label"] == 1]
@@ -195,13 +195,13 @@ BoxesByColumn = dict[str, list[list[float]]]
 
 @dataclass(frozen=True)
 class BoneScanBoxReader:
-    """Reads the boxes of each image, those of `wholeBodyANT/1.jpg` from `wholeBodyANT/ant/1.xml`.
+    """Reader of the boxes of each image: `wholeBodyANT/ant/1.xml` for `wholeBodyANT/1.jpg`.
 
     Attributes:
         tolerance: Pixels by which a box may reach beyond its image; it is cut off at the border.
-        on_error: What to do with a file that cannot be used: `refuse`, or `drop`, so that nothing
-            is known of its image's boxes.
-        cleaning: Takes the counts of what was cut, left out or odd.
+        on_error: Action for a file that cannot be used: `refuse`, or `drop`, which leaves its image
+            without information about boxes.
+        cleaning: Report of what was cut, left out or unusual.
     """
 
     tolerance: float
@@ -214,10 +214,10 @@ class BoneScanBoxReader:
         Each cell is a list of [x1, y1, x2, y2] in the image's own pixels.
 
         Args:
-            rows: With `id`, `image`, `view`, `label`, `height` and `width`.
+            rows: Table with the columns `id`, `image`, `view`, `label`, `height` and `width`.
 
         Raises:
-            ManifestError: a file that cannot be used, and `bad` is not `drop`.
+            ManifestError: A file cannot be used and `on_error` is not `drop`.
         """
         found = [self._read_or_drop(*row) for row in self._iter_annotation_files(rows)]
         return {
@@ -228,7 +228,7 @@ class BoneScanBoxReader:
     def _iter_annotation_files(
         self, rows: pd.DataFrame
     ) -> Iterator[tuple[str, Path | None, int, int, int]]:
-        """Id, XML, label, height and width of every row; an XML without an image is counted."""
+        """Yield id, XML file, label, height and width of every row; count XMLs without an image."""
         files: dict[str, dict[str, Path]] = {}
         images = [Path(image) for image in rows["image"]]
         for folder, view in {
@@ -250,18 +250,16 @@ class BoneScanBoxReader:
         self, id: str, path: Path | None, label: int, height: int, width: int
     ) -> BoxesByColumn | None:
         if path is None:
-            self.cleaning.count("image without an XML: nothing is known of its boxes", id)
+            self.cleaning.count("image without an XML: its boxes are unknown", id)
             return None
         try:
             boxes = self._read_boxes(id, path, height, width)
         except ManifestError as error:
             if self.on_error == "refuse":
                 raise ManifestError(
-                    f"{error}, or go on without such files with datamodule.bad_boxes=drop"
+                    f"{error}, or continue without such files by datamodule.bad_boxes=drop"
                 ) from error
-            self.cleaning.count(
-                "XML that cannot be used: nothing is known of its image's boxes", id
-            )
+            self.cleaning.count("XML that cannot be used: the boxes of its image are unknown", id)
             return None
         if bool(boxes["boxes"]) != bool(label):
             kind = (
@@ -269,24 +267,24 @@ class BoneScanBoxReader:
                 if label
                 else "normal image with an Abnormal box"
             )
-            self.cleaning.count(f"{kind}: the label is believed", id)
+            self.cleaning.count(f"{kind}: the label is used", id)
         return boxes
 
     def _read_boxes(self, id: str, path: Path, height: int, width: int) -> BoxesByColumn:
         voc = read_voc(path)
         if voc.size not in (None, (height, width)):
-            said = (
+            mismatch = (
                 f"says that its image has {voc.size[0]} x {voc.size[1]} pixels, and '{id}' has"
                 f" {height} x {width}"
             )
             raise ManifestError(
-                f"{path} {said}; take image and XML from the same export, or remove the file"
+                f"{path} {mismatch}; take image and XML from the same export, or remove the file"
             )
         boxes: BoxesByColumn = {name: [] for name in BOX_COLUMNS.values()}
         for name, corners in voc.objects:
             inside = fit_to_image(voc, corners, height, width, self.tolerance)
             if inside != corners:
-                self.cleaning.count("box that stands out of its image: cut off at the border", id)
+                self.cleaning.count("box that extends beyond its image: cut off at the border", id)
             column = BOX_COLUMNS.get(name.lower())
             if column is None:
                 self.cleaning.count(
@@ -300,10 +298,10 @@ class BoneScanBoxReader:
 
 
 def _list_xml_files(folder: Path, view: str) -> dict[str, Path]:
-    """Stem to XML of the folder's subfolder that is named as the view in lower case."""
-    place = folder / view.lower()
-    there = sorted(place.iterdir()) if view and place.is_dir() else []
-    return {path.stem: path for path in there if path.suffix.lower() == ".xml"}
+    """Map file stems to the XMLs in the subfolder that is named after the view in lower case."""
+    subfolder = folder / view.lower()
+    files = sorted(subfolder.iterdir()) if view and subfolder.is_dir() else []
+    return {path.stem: path for path in files if path.suffix.lower() == ".xml"}
 
 
 def _has_area(corners: Corners) -> bool:
@@ -350,18 +348,18 @@ def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.Data
     Folders are in the order of their names, images in that of their label file.
 
     Args:
-        root: Holds the folders; those without a label file of their own name are left alone.
-        unmatched: What to do with labels without image and images without label: `refuse`, or
+        root: Folder that holds them; subfolders without a label file of their own name are ignored.
+        unmatched: Action for labels without an image and images without a label: `refuse`, or
             `drop`.
-        cleaning: Takes the counts of what was dropped or odd.
+        cleaning: Report of what was dropped or unusual.
 
     Returns:
-        COLUMNS: `id` is "folder/file", `number` the patient's (the file's stem without leading
-            zeros), all strings but `label`.
+        A table with INDEX_COLUMNS: `id` is "folder/file", `number` is the patient's number (the
+        file's stem without leading zeros). All columns but `label` are strings.
 
     Raises:
-        ManifestError: no such folder, a label file that cannot be used, or unmatched files that are
-            to be refused.
+        ManifestError: There is no such folder, a label file cannot be used, or unmatched files are
+            refused.
     """
     folders = _labeled_folders(root)
     if not folders:
@@ -387,7 +385,7 @@ def _labeled_folders(root: Path) -> list[Path]:
 
 
 def _index_columns(folder: Path, unmatched: str, cleaning: CleaningReport) -> Sequence[list[Any]]:
-    """The COLUMNS of one folder."""
+    """Return the INDEX_COLUMNS of one folder."""
     file = folder / f"{folder.name}.txt"
     labels = read_bone_labels(file)
     _count_irregularities(folder.name, labels, cleaning)
@@ -417,44 +415,45 @@ def _count_irregularities(folder: str, labels: BoneScanLabels, cleaning: Cleanin
     part, _, view = parse_folder_name(folder)
     if part not in BODY_PARTS.values():
         cleaning.count(
-            "folder of a part that BS-80K does not have: indexed by its own name", folder
+            "folder of a body part that BS-80K does not have: indexed by its own name", folder
         )
     if not view:
-        cleaning.count("folder whose name says no view, ANT or POST: indexed without one", folder)
+        cleaning.count("folder whose name has no view, ANT or POST: indexed without one", folder)
     for _ in range(labels.n_blank):
         cleaning.count("blank line in a label file: skipped", f"{folder}/{folder}.txt")
     for name in labels.repeated:
         cleaning.count(
-            "image that its label file names twice alike: taken once", f"{folder}/{name}"
+            "image that its label file names twice with the same label: used once",
+            f"{folder}/{name}",
         )
 
 
 def _match_files(
     file: Path, labels: BoneScanLabels, unmatched: str, cleaning: CleaningReport
 ) -> list[str]:
-    """The names that stand in the label file and in its folder."""
+    """Return the names that are both in the label file and in its folder."""
     with os.scandir(file.parent) as entries:
         files = {entry.name for entry in entries if entry.is_file()}
     missing = [name for name in labels.by_file if name not in files]
     if missing and unmatched == "refuse":
-        said = (
-            f"{file} names {len(missing)} images that are not in its folder, '{missing[0]}' in line"
-            f" {labels.line_numbers[missing[0]]} for one"
+        problem = (
+            f"{file} names {len(missing)} images that are not in its folder, such as"
+            f" '{missing[0]}' in line {labels.line_numbers[missing[0]]}"
         )
-        raise ManifestError(f"{said}; restore them, or set datamodule.unmatched=drop")
+        raise ManifestError(f"{problem}; restore them, or set datamodule.unmatched=drop")
     others = sorted(files - labels.by_file.keys() - {file.name})
     strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in IMAGE_SUFFIXES]
     if strays and unmatched == "refuse":
-        said = f"{file} does not name {len(strays)} images of its folder, '{strays[0]}' for one"
+        problem = f"{file} does not name {len(strays)} images of its folder, such as '{strays[0]}'"
         raise ManifestError(
-            f"{said}; add a line for each, such as '{strays[0]}<TAB>0', or set"
+            f"{problem}; add a line for each, such as '{strays[0]}<TAB>0', or set"
             " datamodule.unmatched=drop"
         )
     ignored = sorted(set(others) - set(strays))
     for reason, names in (
         ("label without its image: left out", missing),
         ("image without a label: left out", strays),
-        ("file that is no image: left out", ignored),
+        ("file that is not an image: left out", ignored),
     ):
         for name in names:
             cleaning.count(reason, f"{file.parent.name}/{name}")
@@ -467,30 +466,30 @@ DUPLICATE_PATIENTS = (
     (312, 570),
     (831, 3216),
     (832, 3245),
-)  # patients of BS-80K that stand there twice
+)  # pairs of numbers that BS-80K gives to the same patient
 
 
 @validated
 class BoneScanDataModule(ManifestDataModule):
-    """One row per scan of one body part in the wanted view, with boxes where an XML gives them.
+    """Bone scans of BS-80K: one row per scan of one body part in the chosen view, with boxes.
 
-    The split is made over both views of all patients before the rows of the wanted view are kept,
-    so ANT, POST and both share one split: a patient that one network was trained on is never in
-    another's test.
+    The split is made over both views of all patients before the rows of the chosen view are
+    selected, so ANT, POST and both share one split: a patient that one network was trained on is
+    never in the test set of another.
 
     Args:
-        view: `POST`, `ANT`, or `both`: two images a patient.
-        part: The body part, as the folders' names say it: wholeBody, or a region such as knee (left
-            and right).
-        identical: Lists of patient numbers that are one patient; patients with the same file, byte
-            by byte, are joined too.
+        view: `POST`, `ANT`, or `both` for two images per patient.
+        part: The body part as in the folders' names: wholeBody, or a region such as knee (left and
+            right).
+        identical: Lists of patient numbers that are one person; patients with an identical file are
+            joined too.
         unmatched: `refuse` labels without image and images without label, or `drop` and count them.
-        bad_boxes: `refuse` an XML that cannot be used, or `drop` it and count it; nothing is known
-            of its image's boxes then.
+        bad_boxes: `refuse` an XML that cannot be used, or `drop` it and count it; the boxes of its
+            image are then unknown.
         box_tolerance: Pixels by which a box may reach beyond its image; it is cut off at the
             border.
-        true_masks: A folder of true lesion masks, `<true_masks>/wholeBodyPOST/1.png`, that only
-            phantoms have; None for none.
+        true_masks: Folder of true lesion masks, such as `<true_masks>/wholeBodyPOST/1.png`, which
+            only phantoms have; None for none.
         **base: As `ManifestDataModule`; `root` is the folder that holds wholeBodyANT and
             wholeBodyPOST. The set has no split of its own.
     """
@@ -516,11 +515,11 @@ class BoneScanDataModule(ManifestDataModule):
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Every labelled image below `root`, from `build_index`; not only what is trained on."""
+        """Index of every labelled image below `root`, of all body parts."""
         return build_index(self.root, self.unmatched, self.cleaning)
 
     def manifest(self) -> Manifest:
-        """Both views of the part before the split; `self.cleaning` lists what was left out."""
+        """Return both views of the body part; `self.cleaning` lists what was left out."""
         rows = self.index[self.index["part"] == self.part].reset_index(drop=True)
         if not len(rows):
             raise ManifestError(
@@ -536,31 +535,31 @@ class BoneScanDataModule(ManifestDataModule):
         )
 
     def finalize_table(self, manifest: Manifest) -> Manifest:
-        """Return the rows of the wanted view with size, place on the canvas, boxes and true masks.
+        """Return the rows of the chosen view with size, place on the canvas, boxes and true masks.
 
         Returns:
-            Besides the usual columns `view`, `part`, `side`; `height`, `width` of the image;
-            `scale`, `pad_left`, `pad_top` (canvas pixels) of its letterbox; `boxes`,
-            `physiological` as `BoneScanBoxReader.columns`; `true_mask`, a path or None, where there
-            is a folder of them.
+            The manifest with the further columns `view`, `part`, `side`; `height` and `width` of
+            the image; `scale`, `pad_left` and `pad_top` (canvas pixels) of its letterbox; `boxes`
+            and `physiological` as in `BoneScanBoxReader.read_columns`; and `true_mask`, a path or
+            None, if there is a folder of true masks.
 
         Raises:
-            ManifestError: a split without any of them, an image that cannot be read, an XML that
-                cannot be used, no folder of true masks.
+            ManifestError: A split has no row, an image cannot be read, an XML cannot be used, or
+                the folder of true masks is missing.
         """
         of_view = manifest.rows["view"].isin(FOLDER_VIEWS[self.view]) | (self.view == "both")
         rows = (
             manifest.rows[of_view].drop(columns=["stratum", "folder"]).reset_index(drop=True)
-        )  # a patient's stratum says nothing of one view
+        )  # the stratum describes a patient's views together, not one view
         for split in SPLITS:
             if not (rows["split"] == split).any():
-                said = (
+                problem = (
                     f"no patient of split {split} has a {self.part} scan in view {self.view}"
                     f" ({rows['group'].nunique()} patients have one)"
                 )
                 raise ManifestError(
-                    f"{self.root}: {said}; bring more patients, or set datamodule.view or"
-                    " datamodule.seed to another"
+                    f"{self.root}: {problem}; add more patients, or change datamodule.view or"
+                    " datamodule.seed"
                 )
         rows = rows.join(pd.DataFrame([self._letterbox_columns(image) for image in rows["image"]]))
         rows = rows.assign(**self.box_reader.read_columns(rows))
@@ -571,9 +570,9 @@ class BoneScanDataModule(ManifestDataModule):
                     " datamodule.true_masks=null"
                 )
             rows["true_mask"] = pd.Series([self._true_mask(id) for id in rows["id"]], dtype=object)
-        found = replace(manifest, rows=rows)
-        check_ground_truth(found)
-        return found
+        final = replace(manifest, rows=rows)
+        check_ground_truth(final)
+        return final
 
     def _letterbox_columns(self, image: str) -> dict[str, float]:
         height, width = read_image_size(Path(image))

@@ -20,7 +20,7 @@ SPLIT_FOLDERS = {
     "train": ("train",),
     "val": ("valid", "val"),
     "test": ("test",),
-}  # split -> names its folder may have
+}  # split -> names that its folder may have
 ANNOTATION_FILE = "_annotations.coco.json"
 
 
@@ -28,7 +28,7 @@ def find_annotation_file(root: Path, split: str) -> Path:
     """Return the annotation file of a split.
 
     Raises:
-        ManifestError: there is no such folder, or no such file in it.
+        ManifestError: The folder of the split or the file in it does not exist.
     """
     folder = next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
     if folder is None:
@@ -46,9 +46,9 @@ def find_annotation_file(root: Path, split: str) -> Path:
 
 
 def original_name(file_name: str) -> str | None:
-    """Return the name of the original, as `y289_jpg` of `y289_jpg.rf.003b28.jpg`.
+    """Return the name of the original image, such as `y289_jpg` for `y289_jpg.rf.003b28.jpg`.
 
-    Each copy of an image has its own hash after `.rf.`; None without one.
+    Each copy of an image has its own hash after `.rf.`; a name without `.rf.` gives None.
     """
     original, mark, _ = Path(file_name).name.partition(".rf.")
     return original if mark else None
@@ -56,18 +56,19 @@ def original_name(file_name: str) -> str | None:
 
 AnnotatedParts = list[
     tuple[dict[str, Any], Rle]
-]  # the annotations of one image that were kept, with their masks
+]  # the annotations of one image that are used, with their masks
 
 
 @validated
 class BrainTumorDataModule(ManifestDataModule):
-    """A cleaned COCO export; an image's annotations of any category become one binary mask.
+    """Brain-tumor MRI from a COCO export; all annotations of an image become one binary mask.
 
     Args:
-        unannotated: `drop` images without annotation (here each shows a tumour all the same), or
-            take them as `negative`.
-        boxes: `refuse` annotations that are a box without an outline, or `fill` the box.
-        cleaned_dir: Where `<split>/_annotations.coco.cleaned.json` is written; None writes none.
+        unannotated: `drop` images without an annotation (in this data set they show a tumor too),
+            or use them as `negative`.
+        boxes: `refuse` annotations that are only a box without an outline, or `fill` the box.
+        cleaned_dir: Folder in which `<split>/_annotations.coco.cleaned.json` is written; None
+            writes none.
         **base: As `ManifestDataModule`; `root` is the export's folder.
     """
 
@@ -86,7 +87,7 @@ class BrainTumorDataModule(ManifestDataModule):
         self.cleaned_dir = Path(cleaned_dir) if cleaned_dir else None
 
     def manifest(self) -> Manifest:
-        """The cleaned export; what was cleaned stands in `self.cleaning`."""
+        """Return the cleaned export; `self.cleaning` lists what was cleaned."""
         self._contents: dict[str, dict[str, Any]] = {}
         self._parts: dict[str, AnnotatedParts] = {}
         rows = [row for split in SPLIT_FOLDERS for row in self._split_rows(split)]
@@ -157,7 +158,7 @@ class BrainTumorDataModule(ManifestDataModule):
         if not parts:
             self.cleaning.count(
                 "image without annotation:"
-                f" {'dropped' if self.unannotated == 'drop' else 'taken as negative'}",
+                f" {'dropped' if self.unannotated == 'drop' else 'used as negative'}",
                 name,
             )
         return list(parts.values())
@@ -180,27 +181,27 @@ class BrainTumorDataModule(ManifestDataModule):
         }
 
     def _drop_straddling_copies(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Drop `.rf.` copies of an original that a more protected split holds (test, then val).
+        """Drop `.rf.` copies of an original that is in test too, or in val if the copy is in train.
 
-        Only with `split=folders`; a split by group keeps the copies of an original together anyway.
+        This is done only for `split=folders`; a split by group keeps all copies together anyway.
         """
         rank = rows["split"].map({"test": 0, "val": 1, "train": 2})
         straddling = rank > rank.groupby(rows["group"]).transform("min")
         if self.split == "folders":
             for name in rows["id"][straddling]:
                 self.cleaning.count(
-                    "copy of an original that a more protected split holds too: dropped", name
+                    "copy of an original that is also in test or val: dropped", name
                 )
             rows = rows[~straddling]
         for group, members in rows.groupby("group"):
             if len(members) > 1:
                 self.cleaning.count(
-                    "original with several .rf. copies: kept on one side", str(group)
+                    "original with several .rf. copies: kept in one split", str(group)
                 )
         return rows
 
     def _write_cleaned(self, kept: set[str]) -> None:
-        """Write kept annotations as COCO; outlines are RLE, clipped and filled as in training."""
+        """Write the kept annotations as COCO, with the masks that training uses as RLE."""
         for split, content in self._contents.items() if self.cleaned_dir else ():
             images = [
                 image for image in content["images"] if f"{split}/{image['file_name']}" in kept

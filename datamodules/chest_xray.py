@@ -23,18 +23,19 @@ PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMA
 
 @validated
 class ChestXrayDataModule(ManifestDataModule):
-    """One row per image; `split=group` pools the folders and splits by patient, `folders` does not.
+    """Chest radiographs in the Kaggle layout, one row per image.
 
-    The new split is 80/10/10, stratified by class.
+    `split=group` pools the folders and makes a new split by patient (80/10/10, stratified by
+    class); `split=folders` keeps the folders' split.
 
     Args:
-        class_folders: The class folders of a split. Of two the second is the positive class; more
-            are exclusive classes.
-        patient_patterns: Tried in this order at the start of a file name; what the first group
-            holds is the patient's number.
-        group: `patient`, or `file` where names say nothing of patients: every image then stands for
-            itself.
-        both_classes: `refuse` a patient whose images lie in two class folders, or `join` them into
+        class_folders: Names of the class folders in a split. If there are two, the second is the
+            positive class; three or more are exclusive classes.
+        patient_patterns: Regular expressions that are tried in this order at the start of a file
+            name; the first group is the patient's number.
+        group: `patient`, or `file` if file names do not identify patients; every image is then a
+            group of its own.
+        both_classes: `refuse` a patient whose images are in two class folders, or `join` them into
             one group.
         **base: As `ManifestDataModule`; `root` is the folder that holds train, val and test.
     """
@@ -56,7 +57,7 @@ class ChestXrayDataModule(ManifestDataModule):
         self.both_classes = both_classes
 
     def manifest(self) -> Manifest:
-        """One row per image file; what was left out stands in `self.cleaning`."""
+        """Return one row per image file; `self.cleaning` lists what was left out."""
         rows = pd.DataFrame([self._row(*found) for found in self._iter_files()])
         if not len(rows):
             raise ManifestError(
@@ -73,7 +74,7 @@ class ChestXrayDataModule(ManifestDataModule):
         )
 
     def _iter_files(self) -> Iterator[tuple[str, int, Path]]:
-        """Split, class number and path of every image, in the order of the names."""
+        """Yield split, class number and path of every image, ordered by name."""
         splits = [split for split in SPLITS if (self.root / split).is_dir()]
         if not splits:
             raise ManifestError(
@@ -88,33 +89,34 @@ class ChestXrayDataModule(ManifestDataModule):
                         yield split, number, path
                     else:
                         self.cleaning.count(
-                            "file that is no image: left out", f"{split}/{name}/{path.name}"
+                            "file that is not an image: left out", f"{split}/{name}/{path.name}"
                         )
 
     def _nested_folder_hint(self) -> str:
-        """Say where train is if it is one level down, because the zip holds its folder twice."""
+        """Name the folder of train if it is one level down, as in the published zip."""
         inner = [folder for folder in sorted(self.root.iterdir()) if (folder / "train").is_dir()]
         return f" (but {inner[0]} has)" if inner else ""
 
     def _check_class_folders(self, folder: Path) -> None:
-        there = sorted(
+        present = sorted(
             path.name
             for path in folder.iterdir()
             if path.is_dir() and not path.name.startswith(".")
         )
         known = ", ".join(self.class_folders)
-        missing = [name for name in self.class_folders if name not in there]
+        missing = [name for name in self.class_folders if name not in present]
         if missing:
             raise ManifestError(
-                f"{folder} has no class folder {missing[0]} (it has {', '.join(there) or 'none'});"
+                f"{folder} has no class folder {missing[0]} (it has"
+                f" {', '.join(present) or 'none'});"
                 f" sort the images into {known}, or name your own folders with"
                 " datamodule.class_folders=[...]"
             )
-        unknown = [name for name in there if name not in self.class_folders]
+        unknown = [name for name in present if name not in self.class_folders]
         if unknown:
-            mend = "move it away, or name all with datamodule.class_folders=[...]"
+            fix = "move it away, or name all class folders with datamodule.class_folders=[...]"
             raise ManifestError(
-                f"{folder / unknown[0]} is none of the class folders {known}; {mend}"
+                f"{folder / unknown[0]} is none of the class folders {known}; {fix}"
             )
 
     def _row(self, split: str, number: int, path: Path) -> dict[str, Any]:
@@ -141,7 +143,7 @@ class ChestXrayDataModule(ManifestDataModule):
         raise ManifestError(
             f"{path} has no patient in its name (looked for"
             f" {', '.join(p.pattern for p in self.patient_patterns)}); rename it, add your own"
-            " datamodule.patient_patterns=[...], or let every image stand for itself with"
+            " datamodule.patient_patterns=[...], or make every image its own group with"
             " datamodule.group=file"
         )
 
@@ -150,7 +152,7 @@ class ChestXrayDataModule(ManifestDataModule):
         for patient in classes.index[classes > 1] if self.both_classes == "refuse" else ():
             of_patient = rows[rows["patient"] == patient].drop_duplicates("label")["id"].tolist()
             raise ManifestError(
-                f"{self.root}: patient {patient} lies in two class folders"
-                f" ({' and '.join(of_patient)}); correct the folders, or keep the patient on one"
-                " side of the split with datamodule.both_classes=join"
+                f"{self.root}: patient {patient} is in two class folders"
+                f" ({' and '.join(of_patient)}); correct the folders, or keep the patient in one"
+                " split with datamodule.both_classes=join"
             )

@@ -35,20 +35,19 @@ FINDING_CLASSES = (
     "Pleural Thickening",
     "Pneumothorax",
 )  # as the files spell them
-ENTRY_KEYS = ("syms", "boxes", "polygons")  # of an entry, one of each a finding
-OUTSIDE_TOLERANCE = (
-    0.05  # of the longer side: what stands out further was drawn on an image of another size
-)
+ENTRY_KEYS = ("syms", "boxes", "polygons")  # lists of an entry; each finding has one item in each
+# fraction of the longer side; a polygon further outside belongs to an image of another size
+OUTSIDE_TOLERANCE = 0.05
 BOX_TOLERANCE = 2.0  # pixels
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding of an image.
+    """One finding of an image.
 
     Attributes:
-        name: One of CLASSES.
-        box: `[x1, y1, x2, y2]` in pixels as the file has it; only compared with the polygon.
+        name: One of FINDING_CLASSES.
+        box: `[x1, y1, x2, y2]` in pixels as in the file; it is only compared with the polygon.
         polygon: x and y in pixels, at least 3 points.
     """
 
@@ -58,7 +57,7 @@ class Finding:
 
     @property
     def box_matches_polygon(self) -> bool:
-        """Return True if the box is that of the polygon, to within BOX_TOLERANCE."""
+        """True if the box matches the polygon to within BOX_TOLERANCE."""
         xs, ys = zip(*self.polygon, strict=True)
         own = (min(xs), min(ys), max(xs), max(ys))
         numbers = (
@@ -68,19 +67,19 @@ class Finding:
         )
         return (
             numbers
-            and max(abs(said - is_) for said, is_ in zip(self.box, own, strict=True))
+            and max(abs(stated - actual) for stated, actual in zip(self.box, own, strict=True))
             <= BOX_TOLERANCE
         )
 
 
 def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
-    """Read a file as file name to findings, in file order; images without findings have [].
+    """Read the findings of each image name, in file order; images without findings have [].
 
     Raises:
-        ManifestError: missing or malformed, an image twice, a name that leaves the folder, parts of
-            different length, a class that is none of CLASSES, a polygon with fewer than 3 points
-            (left out it would be learned as background), or with something else than finite
-            numbers.
+        ManifestError: The file is missing or malformed; an image is listed twice; a name leaves the
+            folder; the lists of an entry differ in length; a class is not one of FINDING_CLASSES;
+            or a polygon has fewer than 3 points (without it the network would learn the finding as
+            background) or a value that is not a finite number.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +94,8 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
         ) from error
     if not isinstance(content, list) or not content:
         raise ManifestError(
-            f"{path} is no list of images; name ChestX-Det's own file, a list of {{file_name, syms,"
+            f"{path} is not a list of images; name ChestX-Det's own file, a list of"
+            f" {{file_name, syms,"
             " boxes, polygons}"
         )
     images: dict[str, list[Finding]] = {}
@@ -108,33 +108,34 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
 
 
 def suggest_class(name: str, known: list[str]) -> str:
-    """Return, as the end of a sentence, the known name that was probably meant, or all of them."""
+    """Return the end of a message that names the most similar known class, or all of them."""
     lower = {other.lower(): other for other in known}
     near = get_close_matches(str(name).lower(), lower, 1)
-    return f"write '{lower[near[0]]}'" if near else f"take some of {', '.join(known)}"
+    return f"write '{lower[near[0]]}'" if near else f"choose from {', '.join(known)}"
 
 
 def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[Rle | None, bool]:
     """Fill a finding's polygon at the image's own size.
 
     Args:
-        finding: Holds the polygon.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        where: File and image, for the error.
+        finding: Finding with the polygon.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        where: File and image, for the error message.
 
     Returns:
-        The filled polygon, None if it covers no pixel; and whether it was cut off at the border.
+        The filled polygon, or None if it covers no pixel; and True if it was cut off at the border.
 
     Raises:
-        ManifestError: it reaches further out of the image than TOLERANCE.
+        ManifestError: The polygon extends further beyond the image than OUTSIDE_TOLERANCE.
     """
     excess = max(max(-x, x - width, -y, y - height) for x, y in finding.polygon)
     if excess > OUTSIDE_TOLERANCE * max(height, width):
         raise ManifestError(
-            f"{where} has a '{finding.name}' {excess:.0f} pixels outside the {width} x {height}"
-            " image; take the images at the size they were annotated at, 1024 x 1024 in the"
-            " published set, or correct the polygon"
+            f"{where} has a '{finding.name}' that extends {excess:.0f} pixels beyond the {width}"
+            f" x {height}"
+            " image; use the images at the size at which they were annotated (1024 x 1024 in the"
+            " published set), or correct the polygon"
         )
     filled = coco_mask.frPyObjects(
         [[value for point in finding.polygon for value in point]], height, width
@@ -154,8 +155,8 @@ def _parse_file_name(entry: Any, number: int, path: Path) -> str:
         )
     if Path(name).name != name or "\\" in name:
         raise ManifestError(
-            f"{path}: file_name '{name}' leaves the folder of the images; only files in it are"
-            " read, correct the name"
+            f"{path}: file_name '{name}' leaves the folder of the images; correct the name, because"
+            " only files in that folder are read"
         )
     return name
 
@@ -187,8 +188,8 @@ def _check_finding(
         )
     if not isinstance(polygon, list) or len(polygon) < 3:
         raise ManifestError(
-            f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again, a box"
-            " never stands in for it"
+            f"{where} has a '{name}' whose polygon has fewer than 3 points; outline it again (a box"
+            " is never used in its place)"
         )
     if not all(
         isinstance(point, list) and len(point) == 2 and all(map(_is_finite_number, point))
@@ -214,20 +215,20 @@ FOLDER_NAMES = (
     "images/{0}",
     "images",
     ".",
-)  # of a split's images, below the root
+)  # possible folders of a split's images, below the root
 FindingsBySplit = dict[str, dict[str, list[Finding]]]  # split -> file name -> findings
 
 
 @validated
 class ChestXDetDataModule(ManifestDataModule):
-    """One row per image with one mask per class, None for a class that it does not show.
+    """ChestX-Det: one row per image with one mask per class, None for a class that is absent.
 
     Patients are unknown.
 
     Args:
-        classes: Classes to use, in channel order; None takes all 13.
-        unmatched: `drop` images that no annotation names and annotations whose image is missing,
-            and count them; or `refuse`.
+        classes: Classes to use, in channel order; None uses all 13.
+        unmatched: `drop` and count images without an annotation and annotations whose image is
+            missing, or `refuse` them.
         **base: As `ManifestDataModule`; `root` is the folder that holds ChestX_Det_train.json and
             ChestX_Det_test.json.
     """
@@ -253,12 +254,12 @@ class ChestXDetDataModule(ManifestDataModule):
             wrong = (
                 "names a class twice; name each once"
                 if self.classes
-                else "names no class; take null for all"
+                else "names no class; set null for all"
             )
             raise UserError(f"datamodule.classes={list(self.classes)} {wrong}")
 
     def manifest(self) -> Manifest:
-        """The images of both files; `self.cleaning` lists what was left out or repaired."""
+        """Return the images of both files; `self.cleaning` lists what was left out or repaired."""
         found = {
             split: read_chestx_det(self.root / f"ChestX_Det_{split}.json")
             for split in ANNOTATED_SPLITS
@@ -271,10 +272,11 @@ class ChestXDetDataModule(ManifestDataModule):
         )
         for name in self.classes:
             if not frequency[name]:
-                there = ", ".join(f"'{other}'" for other in FINDING_CLASSES if frequency[other])
+                present = ", ".join(f"'{other}'" for other in FINDING_CLASSES if frequency[other])
                 raise ManifestError(
-                    f"{self.root} shows no '{name}'; set datamodule.classes and module.classes to"
-                    f" some of {there}"
+                    f"{self.root} has no finding '{name}'; set datamodule.classes and"
+                    f" module.classes"
+                    f" to some of {present}"
                 )
         folders = {
             split: self._find_image_folder(split, list(images)) for split, images in found.items()
@@ -289,13 +291,13 @@ class ChestXDetDataModule(ManifestDataModule):
     def _find_image_folder(self, split: str, names: list[str]) -> Path:
         """Return the folder that holds most images of a split."""
         places = [self.root / place.format(split) for place in FOLDER_NAMES]
-        there = {
+        n_found = {
             place: sum((place / name).is_file() for name in names)
             for place in places
             if place.is_dir()
         }
-        best = max(there, key=lambda place: there[place])
-        if not there[best]:
+        best = max(n_found, key=lambda place: n_found[place])
+        if not n_found[best]:
             raise ManifestError(
                 f"{self.root} has none of the images that ChestX_Det_{split}.json names, such as"
                 f" '{names[0]}' (looked in {', '.join(FOLDER_NAMES).format(split)}); unpack"
@@ -323,9 +325,10 @@ class ChestXDetDataModule(ManifestDataModule):
             ("image without an annotation", strays),
         ):
             if names and self.unmatched == "refuse":
-                said = f"{len(names)} times an {what}, '{names[0]}' for one"
+                problem = f"{len(names)} times an {what}, such as '{names[0]}'"
                 raise ManifestError(
-                    f"{self.root}: {said}; complete the download, or set datamodule.unmatched=drop"
+                    f"{self.root}: {problem}; complete the download, or set"
+                    f" datamodule.unmatched=drop"
                 )
             for name in names:
                 self.cleaning.count(f"{what}: left out", name)
@@ -342,7 +345,7 @@ class ChestXDetDataModule(ManifestDataModule):
         self, split: str, image: Path, findings: list[Finding], frequency: Counter[str]
     ) -> dict[str, Any]:
         masks = self._class_masks(f"{split}/{image.name}", image, findings)
-        shown = [name for name, mask in zip(self.classes, masks, strict=True) if mask]
+        present = [name for name, mask in zip(self.classes, masks, strict=True) if mask]
         return {
             "id": f"{split}/{image.name}",
             "image": str(image),
@@ -350,12 +353,12 @@ class ChestXDetDataModule(ManifestDataModule):
             "label": [int(mask is not None) for mask in masks],
             "split": split,
             "stratum": (
-                min(shown, key=lambda name: frequency[name]) if shown else NO_LESION
-            ),  # its rarest: val gets its tenth of rare classes too
+                min(present, key=lambda name: frequency[name]) if present else NO_LESION
+            ),  # the image's rarest class, so that val gets a tenth of the rare classes too
         }
 
     def _class_masks(self, id: str, image: Path, findings: list[Finding]) -> list[Rle | None]:
-        """Return the union of each class's findings, None without any.
+        """Return the union of each class's findings, or None for a class without findings.
 
         The image's own size is read from its header.
         """
@@ -368,15 +371,15 @@ class ChestXDetDataModule(ManifestDataModule):
                 self.cleaning.count("exact duplicate finding: counts once", f"{id} {finding.name}")
             elif rle and finding.name in parts:
                 parts[finding.name].append(rle)
-        return [_merge_rles(of_class) if of_class else None for of_class in parts.values()]
+        return [_merge_rles(rles) if rles else None for rles in parts.values()]
 
     def _count_irregularities(self, id: str, finding: Finding, rle: Rle | None, cut: bool) -> None:
         if not finding.box_matches_polygon:
             self.cleaning.count(
-                "box that differs by more than 2 px from its polygon: the polygon is taken", id
+                "box that differs by more than 2 px from its polygon: the polygon is used", id
             )
         if cut:
-            self.cleaning.count("polygon that reaches out of the image: cut off at its border", id)
+            self.cleaning.count("polygon that extends beyond the image: cut off at the border", id)
         if rle is None:
             self.cleaning.count("polygon that covers no pixel: left out", f"{id} {finding.name}")
 

@@ -1,4 +1,4 @@
-"""Check the folder of a data set. Imports nothing heavy."""
+"""Check of a data set's folder; this module imports nothing heavy."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def check_root(root: Path) -> None:
     """Refuse a data folder that does not exist or is empty.
 
     Raises:
-        ManifestError: names the key.
+        ManifestError: The folder is missing or empty; the message names the key.
     """
     if not root.is_dir():
         raise ManifestError(

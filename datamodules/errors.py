@@ -1,10 +1,10 @@
-"""Exceptions for user mistakes: the message says what is wrong, where, and how to fix it."""
+"""Exceptions for user errors; the message names the problem, its place and the fix."""
 
 MAX_IMAGE_PIXELS = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
 
 
 class UserError(Exception):
-    """User input that is refused before anything expensive starts.
+    """Error in user input, which is refused before anything expensive starts.
 
     run.py prints the message and exits with `exit_code`.
     """
@@ -13,8 +13,8 @@ class UserError(Exception):
 
 
 class ManifestError(UserError):
-    """The table of a data set, or a file it names, cannot be used."""
+    """Error in the table of a data set, or in a file that it names."""
 
 
 class ContentError(ManifestError):
-    """A file or an annotation has values that cannot be used; the message names them."""
+    """Error in the values of a file or an annotation; the message names them."""

@@ -1,4 +1,4 @@
-"""Any folder of images or DICOMs without annotations, to predict on."""
+"""Folder of images or DICOMs without annotations, to predict on."""
 
 from functools import cached_property
 from typing import Any
@@ -18,12 +18,12 @@ IGNORED_KEYS = ("patients", "manifest_name", "view", "true_masks")  # keys of ot
 
 @validated
 class FolderDataModule(ManifestDataModule):
-    """Every image below `root` as test, for `do=[predict]` alone.
+    """Folder of unannotated images, all in the split test; only for `do=[predict]`.
 
     Args:
-        classes: Names of the classes that the network knows.
-        **base: As `ManifestDataModule`; keys that an experiment has for other data sets (UNUSED)
-            are ignored.
+        classes: Names of the network's classes.
+        **base: As `ManifestDataModule`; keys that an experiment has for other data sets
+            (IGNORED_KEYS) are ignored.
     """
 
     can_validate = False
@@ -35,7 +35,7 @@ class FolderDataModule(ManifestDataModule):
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:
-        """One row per file; its id is the file's stem, or its path below `root` if stems repeat."""
+        """Return one row per file; its id is the file's stem, or its path if stems repeat."""
         files = sorted(
             path
             for path in self.root.rglob("*")
@@ -56,7 +56,7 @@ class FolderDataModule(ManifestDataModule):
 
     @cached_property
     def table(self) -> Manifest:
-        """All images, as test."""
+        """Manifest of all images, with the split test."""
         check_root(self.root)
         manifest = self.manifest()
         manifest.rows["split"] = "test"
@@ -64,9 +64,9 @@ class FolderDataModule(ManifestDataModule):
 
     @cached_property
     def cache(self) -> ImageCache:
-        """The decoded images."""
+        """Cache of decoded images."""
         return self.open_cache()
 
     def prepare_data(self) -> None:
-        """Decodes what is new."""
+        """Decode the images that are not in the cache yet."""
         _ = self.cache

@@ -7,11 +7,11 @@ from pydantic import AfterValidator, BeforeValidator
 
 from datamodules.arguments import AllowedValues, ArgumentError, format_config_value
 
-ImageSizeLike = Annotated[  # of a canvas, as a user writes it
+ImageSizeLike = Annotated[  # image size as a user writes it
     int | Sequence[int],
     BeforeValidator(
         lambda size: list(size) if isinstance(size, tuple) else size
-    ),  # a Canvas is a tuple with a constructor of its own
+    ),  # an ImageSize is a tuple with a constructor of its own
     AllowedValues(
         "the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
     ),
@@ -22,7 +22,7 @@ def _check_halvings(size: int | Sequence[int]) -> int | Sequence[int]:
     """Refuse sides that the networks cannot halve five times, and more sides than two."""
     sides = [size] if isinstance(size, int) else list(size)
     if len(sides) not in (1, 2):
-        raise ValueError("an image has two sides")
+        raise ValueError("an image size has one or two numbers")
     if any(side % 32 or side <= 0 for side in sides):
         nearest = [max(32, round(side / 32) * 32) for side in sides]
         raise ArgumentError(
@@ -38,28 +38,28 @@ NetworkInputSize = Annotated[ImageSizeLike, AfterValidator(_check_halvings)]
 
 
 class ImageSize(NamedTuple):
-    """The network's input in pixels."""
+    """Height and width of the network's input in pixels."""
 
     height: int
     width: int
 
     @classmethod
     def from_config(cls, size: ImageSizeLike) -> "ImageSize":
-        """Make a canvas from the side of a square, or (height, width)."""
+        """Make an image size from the side of a square, or from (height, width)."""
         return cls(size, size) if isinstance(size, int) else cls(*map(int, size))
 
     @property
     def as_config(self) -> int | list[int]:
-        """The canvas as a user writes it, and as a file may hold it."""
+        """Image size as a user writes it and as files store it: the side, or [height, width]."""
         return self.height if self.height == self.width else [self.height, self.width]
 
     def __str__(self) -> str:
         return f"{self.height}" if self.height == self.width else f"{self.height} x {self.width}"
 
     def covers(self, other: "ImageSize") -> bool:
-        """Return True if a picture on this canvas can be resized to `other` without loss of detail.
+        """Return True if an image of this size can be resized to `other` without loss of detail.
 
-        It is then at least as large and of the same shape.
+        This size is then at least as large and has the same aspect ratio.
         """
         return (
             self.height >= other.height and self.height * other.width == self.width * other.height
@@ -67,13 +67,13 @@ class ImageSize(NamedTuple):
 
 
 class SampleKey(NamedTuple):
-    """All that a sample depends on; its augmentation is seeded from (seed, key).
+    """Key that determines a sample; its augmentation is seeded from (seed, key).
 
     Attributes:
         row: Row of the manifest.
-        epoch: Epoch that shows it.
-        repeat: How often this row was sampled before in this epoch.
-        image_size: The canvas in pixels: the side of a square, or (height, width).
+        epoch: Number of the epoch.
+        repeat: Number of times this row was sampled before in this epoch.
+        image_size: Size of the canvas in pixels: the side of a square, or (height, width).
     """
 
     row: int

@@ -1,4 +1,4 @@
-"""SIIM-ACR pneumothorax in the three layouts it is found in."""
+"""SIIM-ACR pneumothorax in its three published layouts."""
 
 import csv
 import gzip
@@ -27,18 +27,18 @@ from datamodules.manifest.validation import CleaningReport
 CSV_COLUMNS = ("ImageId", "EncodedPixels")  # the published file has a blank before the second
 csv.field_size_limit(
     2**27
-)  # bytes; a fine mask of a large image is longer than the 131,072 the module allows
+)  # bytes; a detailed mask of a large image exceeds the module's limit of 131,072
 
 
 def read_siim_csv(path: Path) -> dict[str, list[str]]:
-    """Read the table as ImageId to texts, in file order, see `datamodules.formats.rle.decode_siim`.
+    """Read the RLE texts of each ImageId, in file order; `decode_siim` decodes them.
 
     Args:
-        path: A .csv or .csv.gz; further columns are left alone.
+        path: A .csv or .csv.gz; further columns are ignored.
 
     Raises:
-        ManifestError: missing, unreadable, without one of the two columns or any row, a row with
-            too few values, or an image that is both empty and annotated.
+        ManifestError: The file is missing or unreadable, lacks a column or has no row; a row has
+            too few values; or an image is both empty and annotated.
     """
     texts: dict[str, list[str]] = {}
     for number, image, text in _csv_rows(path):
@@ -50,20 +50,20 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
         texts.setdefault(image, []).append(text)
     if not texts:
         raise ManifestError(
-            f"{path} holds no rows under its header; restore the file or name the one with the"
+            f"{path} has no rows below its header; restore the file, or name the file with the"
             " annotations"
         )
     for image, own in texts.items():
         if 0 < sum(text in ("", EMPTY_TEXT) for text in own) < len(own):
             raise ManifestError(
                 f"{path}: image '{image}' has a row {EMPTY_TEXT} (no mask) and a row with a mask;"
-                " remove the one that is wrong"
+                " remove the wrong row"
             )
     return texts
 
 
 def has_mask_column(path: Path) -> bool:
-    """Return True if the table has the column EncodedPixels, which a list of patients has not."""
+    """Return True if the table has the column EncodedPixels, which a list of patients lacks."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
@@ -85,7 +85,7 @@ def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
 
 
 def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
-    """Return line number, id and text of every row that is not blank."""
+    """Return line number, id and RLE text of every row that is not blank."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
@@ -94,12 +94,12 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in CSV_COLUMNS if name not in header]
             if missing:
-                said = (
+                problem = (
                     f"has no column {' and no '.join(missing)}, only"
                     f" {', '.join(header) or 'an empty line'}"
                 )
                 raise ManifestError(
-                    f"{path} {said}; name the competition's CSV, or rename the columns to"
+                    f"{path} {problem}; name the competition's CSV, or rename the columns to"
                     f" {', '.join(CSV_COLUMNS)}"
                 )
             id, pixels = map(header.index, CSV_COLUMNS)
@@ -129,15 +129,15 @@ ROOT_HINT = "set datamodule.root to the folder that holds one of them"
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image as its layout lists it.
+    """One image of a layout with its annotation.
 
     Attributes:
         id: Unique name.
-        image: The file.
-        rle_texts: RLE texts, where the masks are in a CSV.
-        mask: The mask's file, where it has one.
-        split: `train` or `test`, where the layout says so.
-        label: 1 with pneumothorax, where the layout says so.
+        image: Image file.
+        rle_texts: RLE texts, if the masks are in a CSV.
+        mask: Mask file, if it has one.
+        split: `train` or `test`; None if the layout has no split.
+        label: 1 with pneumothorax, 0 without; None if the layout has no labels.
     """
 
     id: str
@@ -149,26 +149,26 @@ class ImageRecord:
 
 
 def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[ImageRecord]:
-    """List every annotated image below `root`, in whichever of the layouts.
+    """List every annotated image below `root` and detect its layout.
 
     Args:
         root: The data set's folder.
-        unmatched: What to do with images without annotation and annotations without image: `drop`,
+        unmatched: Action for images without an annotation and annotations without an image: `drop`,
             or `refuse`.
-        cleaning: Takes the counts of what was dropped.
+        cleaning: Report of what was dropped.
 
     Raises:
-        ManifestError: no layout or two, or unmatched files that are to be refused.
+        ManifestError: There is no layout, or more than one; or unmatched files are refused.
     """
-    found = {name: place for name, look in LAYOUT_FINDERS.items() if (place := look(root))}
-    if len(found) != 1:
-        said = (
-            f"holds several layouts ({', '.join(found)})"
-            if found
+    layouts = {name: place for name, find in LAYOUT_FINDERS.items() if (place := find(root))}
+    if len(layouts) != 1:
+        problem = (
+            f"holds several layouts ({', '.join(layouts)})"
+            if layouts
             else "holds none of the layouts of SIIM-ACR"
         )
-        raise ManifestError(f"{root} {said}: {LAYOUT_DESCRIPTION}; {ROOT_HINT}")
-    name, place = next(iter(found.items()))
+        raise ManifestError(f"{root} {problem}: {LAYOUT_DESCRIPTION}; {ROOT_HINT}")
+    name, place = next(iter(layouts.items()))
     images = list(
         {"kaggle": _list_kaggle, "png": _list_png, "tree": _list_tree}[name](
             place, unmatched, cleaning
@@ -200,16 +200,16 @@ def _find_tree_root(root: Path) -> Path | None:
 
 
 def _mark_visited(place: Path, seen: set[Path]) -> bool:
-    """Add a folder to those seen; False where it was seen before."""
+    """Add a folder to the visited ones; return False if it was visited before."""
     new = place not in seen
     seen.add(place)
     return new
 
 
 def _iter_dicoms(root: Path) -> Iterator[Path]:
-    """Yield every DICOM file below `root`, behind links to folders too.
+    """Yield every DICOM file below `root`, following links to folders (rglob does not).
 
-    rglob leaves those out. A cycle of links is walked once.
+    A cycle of links is followed once.
     """
     seen: set[Path] = set()
     for folder, below, names in os.walk(root, followlinks=True):
@@ -264,21 +264,21 @@ def _list_png(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[
     for image, mask in _pair_files(
         root / "png_images", root / "png_masks", root, unmatched, cleaning
     ):
-        said = PNG_NAME_PATTERN.match(image.stem)
-        if not said:
+        match = PNG_NAME_PATTERN.match(image.stem)
+        if not match:
             raise ManifestError(
                 f"{image} is not named index_split_label_.png, such as 2744_train_1_.png; restore"
                 " the name"
             )
         yield ImageRecord(
-            names.get(image.name, image.stem), image, mask=mask, split=said[2], label=int(said[3])
+            names.get(image.name, image.stem), image, mask=mask, split=match[2], label=int(match[3])
         )
 
 
 def _read_new_names(root: Path) -> dict[str, str]:
-    """Map new file names to ImageIds by the tables beside the folders.
+    """Map new file names to ImageIds by the tables next to the folders.
 
-    ImageIds join with lists of patients, the new names do not.
+    Lists of patients use the ImageIds, not the new names.
     """
     names: dict[str, str] = {}
     for path in sorted(root.glob("stage_*_images.csv")):
@@ -287,7 +287,8 @@ def _read_new_names(root: Path) -> dict[str, str]:
         missing = {"new_filename", "ImageId"} - set(rows[0] if rows else ())
         if missing:
             raise ManifestError(
-                f"{path} has no column {min(missing)}; restore the file, or remove it to go by file"
+                f"{path} has no column {min(missing)}; restore the file, or remove it to use the"
+                f" file"
                 " names"
             )
         names |= {row["new_filename"]: row["ImageId"] for row in rows}
@@ -306,24 +307,24 @@ def _list_tree(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator
 def _pair_files(
     images: Path, masks: Path, root: Path, unmatched: str, cleaning: CleaningReport
 ) -> Iterator[tuple[Path, Path]]:
-    files, drawn = (
+    files, mask_files = (
         {path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks)
     )
     _count_unmatched(
         root,
-        sorted(str(files[name]) for name in files.keys() - drawn.keys()),
+        sorted(str(files[name]) for name in files.keys() - mask_files.keys()),
         "image without its mask",
         unmatched,
         cleaning,
     )
     _count_unmatched(
         root,
-        sorted(str(drawn[name]) for name in drawn.keys() - files.keys()),
+        sorted(str(mask_files[name]) for name in mask_files.keys() - files.keys()),
         "mask without its image",
         unmatched,
         cleaning,
     )
-    return ((files[name], drawn[name]) for name in files if name in drawn)
+    return ((files[name], mask_files[name]) for name in files if name in mask_files)
 
 
 def _count_unmatched(
@@ -331,7 +332,7 @@ def _count_unmatched(
 ) -> None:
     if names and unmatched == "refuse":
         raise ManifestError(
-            f"{root}: {len(names)} times a {what}, '{names[0]}' for one; complete the download, or"
+            f"{root}: {len(names)} times a {what}, such as '{names[0]}'; complete the download, or"
             " set datamodule.unmatched=drop"
         )
     for name in names:
@@ -340,15 +341,15 @@ def _count_unmatched(
 
 @validated
 class PneumothoraxDataModule(ManifestDataModule):
-    """One row per image with its mask and whether it shows a pneumothorax.
+    """SIIM-ACR pneumothorax: one row per image with its mask and label.
 
     Args:
-        patients: A CSV with the columns image and patient, that says which images are of one
-            patient; None takes every image for itself.
-        unmatched: `drop` images without annotation and annotations without image, and count them;
-            or `refuse`.
-        relative: Whether the RLE texts count from the end of the last run, as Kaggle's do; False
-            for starts.
+        patients: CSV with the columns image and patient; None treats every image as its own
+            patient.
+        unmatched: `drop` and count images without an annotation and annotations without an image,
+            or `refuse` them.
+        relative: True if the RLE texts count from the end of the previous run, as Kaggle's do;
+            False if they hold the starts of runs.
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
@@ -367,7 +368,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         self.relative = relative
 
     def manifest(self) -> Manifest:
-        """The images that have an annotation; what was left out stands in `self.cleaning`."""
+        """Return the annotated images; `self.cleaning` lists what was left out."""
         images = list_images(self.root, self.unmatched, self.cleaning)
         labels = self._read_labels(images)
         rows = [self._row(image, label) for image, label in zip(images, labels, strict=True)]
@@ -381,7 +382,8 @@ class PneumothoraxDataModule(ManifestDataModule):
     def _row(self, image: ImageRecord, label: int) -> dict[str, Any]:
         if image.label is not None and image.label != label:
             self.cleaning.count(
-                f"name says {image.label}, mask says {label}: the mask is believed", image.id
+                f"label {image.label} in the name and {label} by the mask: the mask is used",
+                image.id,
             )
         row: dict[str, Any] = {
             "id": image.id,
@@ -392,7 +394,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         return row | {"mask": self._mask(image) if image.rle_texts else str(image.mask)}
 
     def _mask(self, image: ImageRecord) -> list[Any] | None:
-        """Return the union of an image's RLE texts; its own size is read from its header."""
+        """Return the union of an image's RLE texts; the image's size is read from its header."""
         if not _has_mask(image.rle_texts):
             return None
         if len(image.rle_texts or ()) > 1:
@@ -405,21 +407,21 @@ class PneumothoraxDataModule(ManifestDataModule):
             return decode_siim(image.rle_texts or (), height, width, self.relative)
         except ValueError as error:
             other = "false" if self.relative else "true"
-            mend = (
+            fix = (
                 f"correct the row, or set datamodule.relative={other} if the numbers are"
                 f" {'starts' if self.relative else 'gaps'}"
             )
-            raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {mend}") from error
+            raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {fix}") from error
 
     def _covers_image(self, image: ImageRecord) -> bool:
-        """Tell whether an image's RLE texts cover all of it; swapped, such a mask is empty."""
+        """Return True if the RLE texts cover the whole image; swapped, such a mask is empty."""
         rle = self._rle(image)
         return rle is not None and bool(decode_rle([rle], *rle["size"]).all())
 
     def _read_labels(self, images: list[ImageRecord]) -> list[int]:
         """Return 1 for each mask that is not empty, else 0.
 
-        Mask files are read once, and their labels are remembered beside the image cache.
+        Mask files are read once, and their labels are stored next to the image cache.
         """
         if images[0].mask is None:
             return [
@@ -434,21 +436,21 @@ class PneumothoraxDataModule(ManifestDataModule):
             f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths
         )
         swap = self.inverted_masks == "invert"
-        known = (
+        labels_file = (
             self.cache_dir / f"labels-2-{sha256(f'{swap} {stamps}'.encode()).hexdigest()[:16]}.json"
-        )  # to be raised when masks are read otherwise
-        if not known.is_file():
+        )  # increase the number 2 when the reading of masks changes
+        if not labels_file.is_file():
             with ThreadPoolExecutor() as pool:
                 labels = list(
                     pool.map(lambda path: int((read_mask(path).mask != swap).any()), paths)
                 )
             self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unfinished = known.with_suffix(
+            unfinished = labels_file.with_suffix(
                 f".{os.getpid()}.tmp"
-            )  # another process may look at the same masks
+            )  # another process may read the same masks
             unfinished.write_text(json.dumps(labels), encoding="utf-8")
-            unfinished.replace(known)
-        return json.loads(known.read_text(encoding="utf-8"))
+            unfinished.replace(labels_file)
+        return json.loads(labels_file.read_text(encoding="utf-8"))
 
     def _read_patients(self, ids: pd.Series, path: Path) -> np.ndarray:
         try:
@@ -468,7 +470,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         twice = table["image"][table["image"].duplicated()]
         if len(twice):
             raise ManifestError(
-                f"{path} gives '{twice.iloc[0]}' two patients; leave one row of each image"
+                f"{path} gives '{twice.iloc[0]}' two patients; keep one row for each image"
             )
         patient = ids.map(table.set_index("image")["patient"])
         if patient.isna().all():
@@ -477,7 +479,7 @@ class PneumothoraxDataModule(ManifestDataModule):
                 " its column image"
             )
         for id in ids[patient.isna()]:
-            self.cleaning.count("patient unknown: taken for one of its own", id)
+            self.cleaning.count("patient unknown: the image is its own group", id)
         return patient.to_numpy()
 
 

@@ -1,4 +1,4 @@
-"""Any data set that already is a manifest: a CSV or JSON with one row per image."""
+"""Data set from a manifest: a CSV or JSON with one row per image."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +14,23 @@ from datamodules.formats.meta_json import is_valid_crop
 from datamodules.manifest.manifest import SPLITS, Manifest, read_manifest
 from datamodules.manifest.validation import check_ground_truth
 
-CROP_HINT = "crop train alone with do=[crop], or set datamodule.mask_column=mask"
+CROP_HINT = "crop only train with do=[crop], or set datamodule.mask_column=mask"
 
 
 @validated
 class TableDataModule(ManifestDataModule):
-    """Reads the table `root/manifest_name`; its paths are relative to the file.
+    """Data set of the table `root/manifest_name`; its paths are relative to the file.
 
-    Its columns are id, image, and where known mask, group, split and stratum.
+    Its columns are id and image, and if known mask, group, split and stratum.
 
     Args:
-        manifest_name: The file below root; a CSV, a manifest that was written as JSON, or a
+        manifest_name: File below root: a CSV, a manifest that was written as JSON, or a
             pneumothorax meta JSON.
-        classes: Names of the mask's classes; the manifest's own where it has some.
-        mask_column: `mask`, or `cropped_mask` to train on the squares that the columns
-            `cropped_mask` (their masks) and `crop` say.
-        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
-            is class c); None: as the manifest says, or there are no such pictures.
+        classes: Names of the mask's classes; None takes those of the manifest.
+        mask_column: `mask`, or `cropped_mask` to train on the squares in the column `crop` with the
+            masks in the column `cropped_mask`.
+        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a grey
+            value is class c); None uses that of the manifest.
         **base: As `ManifestDataModule`.
     """
 
@@ -51,24 +51,20 @@ class TableDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """Return the table with its column `crop` renamed to `square`.
 
-        Images stay whole until their split is known.
+        Images are cropped only after their split is known.
         """
         path = self.root / self.manifest_name
         if not path.is_file() and (self.root / "fold0" / self.manifest_name).is_file():
-            one = self.root / "fold0"
             raise ManifestError(
                 f"{self.root} is a run of several folds, each with its own {self.manifest_name};"
-                f" name one of them, such as {one}"
+                f" name one of them, such as {self.root / 'fold0'}"
             )
         table = read_manifest(path)
         if "mask_is" in table.rows and self.split == "group":
-            said = (
-                "its split is that of the classifier, and what was its test, with true masks, would"
-                " be trained on"
-            )
             raise UserError(
-                f"datamodule.split=group would mix the images of {path} anew, but {said}; take"
-                " datamodule.split=folders"
+                f"datamodule.split=group would make a new split of {path}, and the classifier's"
+                f" test"
+                " images, which have true masks, would be trained on; set datamodule.split=folders"
             )
         rows, classes = (
             table.rows.rename(columns={"crop": "square"}),
@@ -82,10 +78,10 @@ class TableDataModule(ManifestDataModule):
         )
 
     def finalize_table(self, manifest: Manifest) -> Manifest:
-        """Check that every image exists, and train on squares if they are asked for.
+        """Check that every image exists, and apply the squares if `mask_column` is `cropped_mask`.
 
         Raises:
-            ManifestError: a missing image, or squares that cannot be used.
+            ManifestError: An image is missing, or a square cannot be used.
         """
         path = self.root / self.manifest_name
         for image in manifest.rows["image"]:
@@ -114,9 +110,9 @@ class TableDataModule(ManifestDataModule):
         return replace(manifest, rows=rows.assign(**served))
 
     def _count_mask_sources(self, path: Path, rows: pd.DataFrame) -> None:
-        """Count where masks come from, for the report; refuse a split without masks.
+        """Count the sources of masks for the report; refuse a split without masks.
 
-        Only a table of pseudo masks (column `mask_is`) is looked at.
+        This concerns only a table of pseudo masks (column `mask_is`).
         """
         if "mask_is" not in rows:
             return
@@ -124,21 +120,21 @@ class TableDataModule(ManifestDataModule):
             self.cleaning.count(f"{split}: {kind}", id)
         for split in SPLITS:
             if not rows["mask"][rows["split"] == split].notna().any():
-                mend = (
-                    "loosen callbacks.pseudo_labels.quality or the threshold of the run that wrote"
+                fix = (
+                    "relax callbacks.pseudo_labels.quality or the threshold of the run that wrote"
                     " it, with do=[predict] ckpt_path=RUN"
                 )
-                raise ManifestError(f"{path}: no image of split {split} has a mask; {mend}")
+                raise ManifestError(f"{path}: no image of split {split} has a mask; {fix}")
 
 
 def _check_columns(path: Path, rows: pd.DataFrame) -> None:
-    """Refuse a table whose cropped masks are missing, or would give the answer away.
+    """Refuse a table whose cropped masks are missing, or reveal the label.
 
-    They would if val or test had some, or if positives of train alone stayed whole.
+    They reveal it if val or test has some, or if some positives of train are not cropped.
     """
     if "cropped_mask" not in rows or rows["cropped_mask"].isna().all():
         raise ManifestError(
-            f"{path} names no cropped masks, and datamodule.mask_column=cropped_mask wants them;"
+            f"{path} names no cropped masks, but datamodule.mask_column=cropped_mask needs them;"
             f" {CROP_HINT}"
         )
     has, train = rows["cropped_mask"].notna(), rows["split"] == "train"
@@ -146,14 +142,14 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
     if len(outside):
         first = f"'{outside['id'].iat[0]}' of {outside['split'].iat[0]}"
         raise ManifestError(
-            f"{path}: {len(outside)} images of val or test have a cropped mask, {first} for one; it"
-            f" tells where the lesion is; {CROP_HINT}"
+            f"{path}: {len(outside)} images of val or test have a cropped mask, such as {first},"
+            f" which reveals where the lesion is; {CROP_HINT}"
         )
-    whole = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
-    if len(whole):
+    uncropped = rows["id"][train & ~has & (rows["label"] == 1 if "label" in rows else False)]
+    if len(uncropped):
         raise ManifestError(
-            f"{path}: {len(whole)} train images with a lesion have no cropped mask,"
-            f" '{whole.iloc[0]}' for one; {CROP_HINT}"
+            f"{path}: {len(uncropped)} train images with a lesion have no cropped mask,"
+            f" such as '{uncropped.iloc[0]}'; {CROP_HINT}"
         )
 
 
@@ -168,12 +164,12 @@ def _check_crops(path: Path, row: pd.Series, square: Any) -> None:
         return
     sizes = [read_image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
     if sizes[0] != sizes[1]:
-        (height, width), whole = sizes
-        said = (
+        (height, width), image_size = sizes
+        problem = (
             f"the cropped mask of '{row['id']}' is {height} x {width} pixels and its image"
-            f" {whole[0]} x {whole[1]}"
+            f" {image_size[0]} x {image_size[1]}"
         )
         raise ManifestError(
-            f"{path}: {said}, and no crop says where it lies; add crop: [top, left, side], or crop"
-            " anew with do=[crop]"
+            f"{path}: {problem}, and its crop is unknown; add crop: [top, left, side], or crop"
+            " again with do=[crop]"
         )

@@ -1,4 +1,4 @@
-"""Runs what the command line asks for."""
+"""Engine that runs the steps of the command line."""
 
 import lazy_loader
 

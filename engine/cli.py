@@ -1,4 +1,4 @@
-"""What the command line prints: the help page and one-sentence errors."""
+"""Texts of the command line: the help page and one-sentence errors."""
 
 import difflib
 import re
@@ -15,29 +15,28 @@ if TYPE_CHECKING:
 CONF = Path(__file__).parents[1] / "conf"
 
 HELP_LINES = """
-  scale=demo                       any of them on phantoms, in minutes on a CPU
-  do=[test] ckpt_path=RUN          evaluate again (RUN: a run folder or a .ckpt)
-  do=[predict] ckpt_path=RUN       masks or probabilities of test, or with datamodule=folder of \
-any images
-  do=[compare] runs=[A,B]          finished runs beside each other, with the intervals of their \
-differences
-  do=[validate]                    look at every file of the data set, and say what is wrong
-  do=[export]                      the data set as PNGs and a meta.json; do=[crop]: its train \
-images as squares around the lesion
-  do=[doctor]                      what this machine has, how fast it is, and what would stop a run
-  -m hydra/sweeper=optuna          search the experiment's space (conf/sweep); do=[wandb_sweep]: \
-the same as a sweep of W&B
-  ckpt_path=RUN                    go on exactly where RUN stopped
-  init_from=RUN                    start from its weights alone
-  folds=5                          five fits, one out-of-fold report
-  experiment=NAME --cfg job        every key and its value"""
+  scale=demo                       run any experiment on phantoms, in minutes on a CPU
+  do=[test] ckpt_path=RUN          evaluate again (RUN is a run folder or a .ckpt)
+  do=[predict] ckpt_path=RUN       write masks or probabilities of test, or of any images with \
+  datamodule=folder
+  do=[compare] runs=[A,B]          compare finished runs, with intervals of their differences
+  do=[validate]                    check every file of the data set and list all problems
+  do=[export]                      write the data set as PNGs and a meta.json
+  do=[crop]                        crop the train images to squares around the lesion
+  do=[doctor]                      check this machine: hardware, speed, and what would stop a run
+  -m hydra/sweeper=optuna          search the hyperparameters in conf/sweep
+  do=[wandb_sweep]                 write the same search as a W&B sweep
+  ckpt_path=RUN                    continue exactly where RUN stopped
+  init_from=RUN                    start from the weights of RUN only
+  folds=5                          run five fits and write one out-of-fold report
+  experiment=NAME --cfg job        print every key and its value"""
 
 
 def help_text(conf: Path) -> str:
     """List the experiments with their one-line descriptions, and further commands.
 
     Args:
-        conf: The folder of the configuration.
+        conf: Folder of the configuration.
     """
     lines = [
         "python run.py experiment=NAME [key=value ...]      (-m for a sweep)",
@@ -45,23 +44,23 @@ def help_text(conf: Path) -> str:
         "experiments:",
     ]
     for path in sorted((conf / "experiment").glob("*.yaml")):
-        said = [
+        text = [
             line[1:].strip()
             for line in path.read_text(encoding="utf-8").splitlines()
             if line.startswith("# ") and "@package" not in line
         ]
-        lines.append(f"  {path.stem:<24}{said[0] if said else ''}")
+        lines.append(f"  {path.stem:<24}{text[0] if text else ''}")
     return "\n".join([*lines, HELP_LINES])
 
 
 def user_message(
     error: BaseException, overrides: Sequence[str] | None = None
 ) -> tuple[str, int] | None:
-    """Return sentence and exit code of a user error; None for any other error.
+    """Return message and exit code of a user error; None for any other error.
 
     Args:
         error: The error.
-        overrides: Overrides that were composed; None takes those of the command line.
+        overrides: Overrides that were composed; None uses those of the command line.
     """
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
@@ -83,8 +82,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _override_message(message: str, overrides: Sequence[str]) -> str:
-    """Return Hydra's message as one sentence, with the key that was probably meant."""
-    said = " ".join(
+    """Return Hydra's message as one sentence, with the most similar key."""
+    text = " ".join(
         line.strip()
         for line in message.splitlines()
         if line.strip() and "full_key" not in line and "object_type" not in line
@@ -101,10 +100,10 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
         )
     appended = re.search(r"Could not append .* already at '([^']+)'", message)
     if appended:
-        return f"{appended[1]} is there already; write {appended[1]}=... without +"
+        return f"{appended[1]} exists already; write {appended[1]}=... without +"
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
-        return said
+        return text
     near = difflib.get_close_matches(wrong[1], _known_keys(overrides), n=1, cutoff=0.6)
     return f"{wrong[1]} is not a key of this experiment; " + (
         f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
@@ -112,7 +111,7 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
 
 
 def _option_message(group: str, name: str) -> str:
-    """Name the choices of a group, and the one that was probably meant."""
+    """Return a message with the choices of a group, or the most similar one."""
     there = sorted(
         path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")
     )
@@ -136,11 +135,12 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
         try:
             cfg = compose(
                 "run", [word.split(",")[0] for word in chosen]
-            )  # of several that are swept the first
+            )  # the first one if several are swept
         except HydraException:
             return []
 
-    def keys(node: "DictConfig", prefix: str) -> Iterator[str]:
+    def iter_keys(node: "DictConfig", prefix: str) -> Iterator[str]:
+        """Yield the dotted keys below a node."""
         for name in map(str, node):
             yield f"{prefix}{name}"
             if (
@@ -148,6 +148,6 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
                 and not OmegaConf.is_missing(node, name)
                 and OmegaConf.is_dict(node[name])
             ):
-                yield from keys(node[name], f"{prefix}{name}.")
+                yield from iter_keys(node[name], f"{prefix}{name}.")
 
-    return list(keys(cfg, ""))
+    return list(iter_keys(cfg, ""))

@@ -1,6 +1,6 @@
-"""Compose a run from Python as the command line does, in a folder of its own.
+"""Composition of a run from Python, as on the command line, in a folder of its own.
 
-Imports nothing heavy.
+This module imports nothing heavy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ from reporting.run_folder import RunFolder
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
-    """Compose a run, Hydra's own configuration included; nothing is written.
+    """Compose a run including Hydra's own configuration; nothing is written.
 
     Args:
         overrides: Overrides as on the command line, the experiment among them.
 
     Raises:
-        UserError: The overrides cannot be composed; the sentence is that of the command line.
+        UserError: The overrides cannot be composed; the message is that of the command line.
     """
     try:
         if GlobalHydra.instance().is_initialized():
@@ -44,19 +44,19 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
 def composed_run(
     composed: DictConfig, overrides: Sequence[str], folder: Path | None = None
 ) -> Iterator[DictConfig]:
-    """Make the folder of a composed run, with its overrides and configuration in it.
+    """Create the folder of a composed run, with its overrides and configuration.
 
-    While the context lasts, `${hydra:...}` and Hydra's own configuration are those of this run,
-    also within another run that Hydra started.
+    Within the context, `${hydra:...}` and Hydra's own configuration are those of this run, even
+    inside another run that Hydra started.
 
     Args:
-        composed: As `compose_run` returned it.
-        overrides: Its overrides.
-        folder: The run folder; None takes what `hydra.run.dir` says, by default the next free one
-            below `paths.runs`, named by the clock.
+        composed: Result of `compose_run`.
+        overrides: Overrides of the run.
+        folder: Run folder; None uses `hydra.run.dir`, by default a new folder below `paths.runs`
+            that is named by the time.
 
     Yields:
-        The configuration without Hydra's, `paths.run` being the folder.
+        The configuration without Hydra's, with the folder as `paths.run`.
     """
     instance = HydraConfig.instance()
     before = instance.cfg

@@ -1,9 +1,10 @@
-"""Check a configuration before anything heavy is imported.
+"""Check of a configuration before anything heavy is imported.
 
 The keys at its root and of Lightning's Trainer are checked against the tables below, those of our
-own classes against the annotations of their constructors. These are read from the source, because
-importing a module of ours imports torch; the constructors check them again. Nested mappings that
-are a `config_dataclass` of a light module are made, so that bounds between keys are checked too.
+own classes against the annotations of their constructors. The annotations are read from the source,
+because importing our modules would import torch; the constructors check them again. Nested mappings
+that are a `config_dataclass` of a light module are constructed, so that rules between keys are
+checked too.
 """
 
 import ast
@@ -32,7 +33,7 @@ from datamodules.arguments import (
 )
 from lightning_modules.instantiation import user_key
 
-Limit = NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")] | None
+Limit = NonNegativeInt | Annotated[Fraction, AllowedValues("a fraction from 0 to 1")] | None
 Length = Annotated[
     int, Field(ge=-1), AllowedValues("a whole number of 0 or more, or -1 for no limit")
 ]
@@ -51,7 +52,7 @@ Precision = (
     | Literal["16", "bf16", "32", "64", 16, 32, 64]
 )
 
-MISSING = object()  # null is a value
+MISSING = object()  # marks a missing key, because null is a value
 TRAINER: dict[str, Any] = {
     "accelerator": str,
     "devices": PositiveInt | Literal["auto", -1] | str | Sequence[NonNegativeInt],
@@ -69,7 +70,8 @@ TRAINER: dict[str, Any] = {
     "limit_val_batches": Limit,
     "limit_test_batches": Limit,
     "limit_predict_batches": Limit,
-    "overfit_batches": NonNegativeInt | Annotated[Fraction, AllowedValues("a share from 0 to 1")],
+    "overfit_batches": NonNegativeInt
+    | Annotated[Fraction, AllowedValues("a fraction from 0 to 1")],
     "check_val_every_n_epoch": PositiveInt | None,
     "fast_dev_run": bool | NonNegativeInt,
     "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
@@ -95,13 +97,13 @@ ROOT: dict[str, Any] = {
 
 
 def check_keys(cfg: DictConfig) -> None:
-    """Refuse values that would be taken for something else, before anything is made or written.
+    """Refuse wrong values of the root and the Trainer, before anything is created or written.
 
     Args:
         cfg: The configuration of a run.
 
     Raises:
-        ArgumentError: A value is not allowed; the sentence names its key.
+        ArgumentError: A value is not allowed; the message names its key.
     """
     for place, annotations in ((cfg.trainer, TRAINER), (cfg, ROOT)):
         for name, annotation in annotations.items():
@@ -117,7 +119,7 @@ def check_keys(cfg: DictConfig) -> None:
 
 
 ROOT_FOLDER = Path(__file__).parents[1]
-# Modules that annotations may be taken from: they import neither PyTorch nor SciPy or pandas.
+# modules whose names may be used in annotations; they import neither PyTorch nor SciPy or pandas
 LIGHT_MODULES = (
     "callbacks.curriculum_stage",
     "collections.abc",
@@ -135,11 +137,11 @@ LIGHT_MODULES = (
 
 
 class _HeavyNameError(Exception):
-    """A name in an annotation that only a heavy import could tell."""
+    """Error for a name in an annotation that only a heavy import could resolve."""
 
 
 class _Names(Mapping[str, Any]):
-    """Names of a module that annotations use, each evaluated when it is asked for.
+    """Names of a module that annotations use, each evaluated on first use.
 
     Args:
         module: Dotted name of the module.
@@ -199,14 +201,14 @@ class _Names(Mapping[str, Any]):
 
 
 def read_annotations(target: str) -> dict[str, Any]:
-    """Read what a function or constructor of ours takes, without importing it.
+    """Read the annotations of our own function or constructor, without importing it.
 
     Args:
         target: Dotted path, as in `_target_`.
 
     Returns:
-        Argument -> annotation, of what `validated` or `config_dataclass` enforces and light modules
-        can tell; empty for the targets of other libraries.
+        Argument -> annotation, as far as `validated` or `config_dataclass` enforces it and light
+        modules suffice; empty for targets of other libraries.
     """
     source = _find_definition(*target.rpartition(".")[::2])
     if source is None:
@@ -277,14 +279,14 @@ def _iter_arguments(definition: ast.ClassDef | ast.FunctionDef) -> Iterator[tupl
 def _find_definition(
     module: str, name: str
 ) -> tuple[ast.ClassDef | ast.FunctionDef, _Names] | None:
-    """Find a class or function in the source of this repository; None if it is not there."""
+    """Find a class or function in the source of this repository; None if it does not exist."""
     tree = _parse_module(module)
     if tree is None:
         return None
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node, _Names(module, tree)
-        if isinstance(node, ast.ImportFrom) and node.level:  # that a package exports
+        if isinstance(node, ast.ImportFrom) and node.level:  # a name that a package exports
             for alias in node.names:
                 if name == (alias.asname or alias.name):
                     return _find_definition(f"{module}.{node.module}", alias.name)
@@ -315,7 +317,7 @@ def _check_target(part: DictConfig, target: str) -> None:
         raise ArgumentError(
             "",
             [part._get_full_key("_target_")],
-            f"={target} is not there" + (f"; did you mean {module}.{near[0]}?" if near else ""),
+            f"={target} does not exist" + (f"; did you mean {module}.{near[0]}?" if near else ""),
             "",
         )
 
@@ -364,7 +366,7 @@ def check_curriculum(cfg: DictConfig) -> None:
         cfg: The configuration of a run, whose arguments are checked.
 
     Raises:
-        UserError: Names the number of epochs to set.
+        UserError: It is refused; the message names the number of epochs to set.
     """
     curriculum = OmegaConf.select(cfg, "callbacks.curriculum")
     if curriculum is None or OmegaConf.is_missing(curriculum, "stages"):
@@ -377,13 +379,13 @@ def check_curriculum(cfg: DictConfig) -> None:
 def _check_config(
     target: str, known: Sequence[str], values: Mapping[str, Any], complete: bool
 ) -> None:
-    """Refuse unknown keys of a `config_dataclass`; make it if all values and a light module allow.
+    """Refuse unknown keys of a `config_dataclass`; construct it if values and module allow it.
 
     Args:
         target: Dotted path of the class.
-        known: Its keys.
-        values: Those of the configuration that could be resolved.
-        complete: All could.
+        known: Keys of the class.
+        values: Values of the configuration that could be resolved.
+        complete: True if all could be resolved.
     """
     name = target.rpartition(".")[2]
     given = {key: value for key, value in values.items() if not key.startswith("_")}
@@ -399,7 +401,7 @@ def _check_config(
 
 @contextmanager
 def _naming_user_keys(part: DictConfig) -> Iterator[None]:
-    """Name the key as the user writes it in errors about the arguments of a part."""
+    """Replace argument names in errors by the keys that the user writes."""
     try:
         yield
     except ArgumentError as error:
@@ -407,7 +409,7 @@ def _naming_user_keys(part: DictConfig) -> Iterator[None]:
 
 
 def _makes_object(value: Any) -> bool:
-    """Return whether a value becomes something else, because it has a `_target_`."""
+    """Return True if a value becomes an object, because it has a `_target_`."""
     if isinstance(value, list):
         return any(map(_makes_object, value))
     return isinstance(value, Mapping) and (
@@ -416,7 +418,7 @@ def _makes_object(value: Any) -> bool:
 
 
 def _without_objects(value: Any) -> Any:
-    """Leave out of mappings what becomes something else, such as the scheduler of a stage."""
+    """Return mappings without values that become objects, such as the scheduler of a stage."""
     if isinstance(value, list):
         return [_without_objects(item) for item in value]
     if isinstance(value, Mapping):

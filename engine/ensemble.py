@@ -1,4 +1,4 @@
-"""Evaluate the networks of all folds as one ensemble."""
+"""Evaluation of the networks of all folds as one ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ MUST_MATCH = (
 
 @dataclass(frozen=True)
 class FoldEnsemble:
-    """Runs whose networks predict together.
+    """Ensemble of the networks of several runs.
 
     Attributes:
         folder: Folder that the user named.
-        key: Key by which the user named it.
-        members: Every fold of every seed.
+        key: Configuration key that names it.
+        members: Runs of every fold and seed.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class FoldEnsemble:
 
         Args:
             ids: Ids of the test images.
-            root: Root of their data set; the same names in another one are other images.
+            root: Root of their data set; equal ids in another data set are other images.
         """
         learned = {
             id
@@ -74,13 +74,13 @@ class FoldEnsemble:
         }
         seen = sorted(learned & set(ids))
         if seen:
-            mend = (
-                "test on the split that the folds were cut from, with the datamodule.seed and"
+            fix = (
+                "test on the split of the folds, with the datamodule.seed and"
                 " datamodule.split of their runs"
             )
             raise UserError(
                 f"{self.key}={self.folder}: its networks were trained on {len(seen)} of the test"
-                f" images, such as '{seen[0]}'; {mend}"
+                f" images, such as '{seen[0]}'; {fix}"
             )
 
     @staticmethod
@@ -92,7 +92,7 @@ def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
     """Load the runs that `ckpt_path` or `init_from` names; None if it names one network.
 
     Raises:
-        UserError: the networks cannot predict together.
+        UserError: The networks cannot be combined.
     """
     key = ensemble_key(cfg)
     if key is None:
@@ -125,11 +125,11 @@ def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None
         )
     for seed in group_by_seed(fold_runs)[variants[0]]:
         for fold, why in seed.missing_reasons.items():
-            mend = (
+            fix = (
                 f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
                 " runs of another sweep"
             )
-            raise UserError(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {mend}")
+            raise UserError(f"{key}={folder} lacks fold {fold} of seed {seed.seed} ({why}); {fix}")
     for name in MUST_MATCH:
         for fit in fold_runs:
             if _config_value(fit, name) != _config_value(fold_runs[0], name):
@@ -150,13 +150,13 @@ RULE_SOURCE = "rule from out-of-fold evidence of single networks"
 
 
 class EnsembleReport(ReportContributor):
-    """Finds the decision rule on out-of-fold evidence of single networks, and reports the ensemble.
+    """Callback that finds the rule on out-of-fold evidence of single networks, and reports members.
 
-    Val gives no rule, because the other networks learned from it.
+    Val cannot give the rule, because the other networks were trained on it.
 
     Args:
         ensemble: Ensemble in the module.
-        flip: True if each network also sees the mirrored image.
+        flip: True if each network is also evaluated on the mirrored image.
     """
 
     def __init__(self, ensemble: FoldEnsemble, flip: bool) -> None:
@@ -167,7 +167,7 @@ class EnsembleReport(ReportContributor):
         """Search the decision rule on the ensemble's evidence instead of on val.
 
         Raises:
-            UserError: the networks are of another kind or have other classes, or no threshold
+            UserError: The networks are of another kind or have other classes, or no threshold
                 satisfies the bounds.
         """
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -198,24 +198,25 @@ class EnsembleReport(ReportContributor):
             print(f"{len(self.ensemble.members)} networks together; {RULE_SOURCE}")
 
     def section(self, trainer: Trainer, pl_module: LightningModule) -> Section:
-        """Build the section with sentences and the table of members."""
+        """Build the section with a description and the table of members."""
         fits, seeds = self.ensemble.members, len({fit.seed for fit in self.ensemble.members})
-        said = [
+        message = [
             f"The mean of the probabilities of {len(fits)} networks: {len(fits) // seeds} folds of"
             f" {seeds} seed{'s' * (seeds > 1)}."
         ]
-        said += (
+        message += (
             ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."]
             if self.flip
             else []
         )
         legend = (
-            f"{RULE_SOURCE.capitalize()}: the val of one network is what the others learned"
-            " from, so all together have no honest val score, and no rule that could be searched on"
-            " it. The mean of several is less extreme than one network alone, so its best rule may"
-            " be another."
+            f"{RULE_SOURCE.capitalize()}: the val images of one network are training images of the"
+            " others, so the ensemble has no unbiased val score, and no rule can be searched on"
+            " val."
+            " The mean of several networks is less extreme than one network, so its best rule may"
+            " differ."
         )
-        return Section("Ensemble", legend, messages=said, tables=[self._member_table(pl_module)])
+        return Section("Ensemble", legend, messages=message, tables=[self._member_table(pl_module)])
 
     def _member_table(self, module: LightningModule) -> Table:
         evidence = module.evidence.get("test") if isinstance(module, EvaluatedModule) else None

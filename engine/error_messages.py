@@ -1,4 +1,4 @@
-"""Say in one sentence what ended a run, where an error of the system or a library says little."""
+"""One-sentence explanations of errors of the system and of libraries that ended a run."""
 
 import re
 
@@ -13,16 +13,16 @@ from datamodules.loading.shared_memory import shared_memory_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.input_size import REFUSALS
 
-CPU_MESSAGES = "DefaultCPUAllocator: "  # PyTorch's words where the operating system gives none
+CPU_MESSAGES = "DefaultCPUAllocator: "  # part of PyTorch's message if memory on a CPU runs out
 
 
 def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
-    """Return a refusal with the batch size to try for an out-of-memory error, else None.
+    """Return a UserError that suggests a batch size for an out-of-memory error, else None.
 
     Args:
         error: The error that ended the run.
         cfg: Configuration of the run.
-        trainer: The trainer, in the state that it stopped in.
+        trainer: Trainer in the state at the error.
     """
     if not (
         isinstance(error, torch.OutOfMemoryError)
@@ -42,10 +42,10 @@ def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
         if training
         else f"an evaluation step of {trainer.state.fn.value if trainer.state.fn else 'the run'}"
     )
-    said = f"out of memory in {where} of {size} images"
+    message = f"out of memory in {where} of {size} images"
     if size == 1:
         return UserError(
-            f"{said}, and one is the least; set a smaller image_size, a smaller network, or take a"
+            f"{message}, and one is the minimum; set a smaller image_size, a smaller network, or a"
             " device with more memory"
         )
     more = (
@@ -55,17 +55,17 @@ def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
     )
     where = " in that stage" if training and size != cfg.datamodule.batch_size else ""
     return UserError(
-        f"{said}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
+        f"{message}; try {name if not where else 'batch_size'}={max(1, size // 2)}{where}{more}"
     )
 
 
 def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) -> UserError | None:
-    """Return a refusal if the network cannot take images of this size at all, else None.
+    """Return a UserError if the network cannot process images of this size, else None.
 
     Args:
         error: The error that ended the run.
-        trainer: The trainer, in the state that it stopped in.
-        module: Its network, in the mode that it stopped in.
+        trainer: Trainer in the state at the error.
+        module: Module in the mode at the error.
     """
     data = getattr(trainer, "datamodule", None)
     if not isinstance(error, REFUSALS) or not isinstance(data, ServingDataModule):
@@ -76,13 +76,13 @@ def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) ->
         module.check_input(data.current_image_size(), batch_size)
     except UserError as refusal:
         return refusal if _is_same_error(refusal.__cause__, error) else None
-    except Exception:  # the copy that is tried cannot be made of every network
+    except Exception:  # not every network can be copied for this check
         return None
     return None
 
 
 def _is_same_error(one: BaseException | None, other: Exception) -> bool:
-    """Return whether two errors are of one kind; sizes in their words may differ."""
+    """Return True if two errors are of one kind; sizes in their messages may differ."""
     return type(one) is type(other) and re.sub(r"\d+", "", str(one)) == re.sub(
         r"\d+", "", str(other)
     )
@@ -91,13 +91,13 @@ def _is_same_error(one: BaseException | None, other: Exception) -> bool:
 def explain_error(
     error: Exception, cfg: DictConfig, trainer: Trainer, module: SupervisedModule
 ) -> UserError | None:
-    """Return a sentence with the fix for an error that is none of ours, None if nothing is known.
+    """Return a UserError with the fix for an error of a library; None if there is no explanation.
 
     Args:
         error: The error that ended the run.
         cfg: Configuration of the run.
-        trainer: The trainer, in the state that it stopped in.
-        module: The module, likewise.
+        trainer: Trainer in the state at the error.
+        module: Module in the state at the error.
     """
     if isinstance(error, UserError):
         return None

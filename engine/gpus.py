@@ -1,8 +1,8 @@
-"""Count the GPUs of this machine without PyTorch."""
+"""Number of GPUs of this machine, counted without PyTorch."""
 
 
 def nvidia_gpus() -> int:
-    """Return how many NVIDIA GPUs the driver knows, whatever torch or CUDA_VISIBLE_DEVICES say."""
+    """Return the number of NVIDIA GPUs of the driver, independent of CUDA_VISIBLE_DEVICES."""
     try:
         import pynvml
 
@@ -11,5 +11,5 @@ def nvidia_gpus() -> int:
             return int(pynvml.nvmlDeviceGetCount())
         finally:
             pynvml.nvmlShutdown()
-    except Exception:  # no driver, no library: every way says none
+    except Exception:  # no driver or no library: there is no GPU to count
         return 0

@@ -1,6 +1,6 @@
-"""Read the overrides of the command line before Hydra does, and say what is wrong with one.
+"""Check of the command line's overrides before Hydra reads them.
 
-Imports nothing heavy.
+This module imports nothing heavy.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from datamodules.errors import UserError
 from reporting.commands import is_typed, quote_override
 
-# Hydra's own options that take a value in the word after them.
+# Hydra's own options whose value is the next argument
 OPTIONS_WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"),
     *("-cd", "--config-dir", "-i", "--info", "--experimental-rerun"),
@@ -22,16 +22,16 @@ PATH_KEY = re.compile(r"(?:^|\.)(?:root|\w*dir|\w*path|folder|init_from|cls_prob
 
 
 def prepare_overrides(words: Sequence[str]) -> list[str]:
-    """Return the words of the command line as Hydra takes them.
+    """Return the arguments of the command line in the form that Hydra accepts.
 
-    The value of a key that is the path of an existing file or folder is quoted, whatever
-    characters it has: `datamodule.root=archive (1)`.
+    A value that is the path of an existing file or folder is quoted for any characters:
+    `datamodule.root=archive (1)`.
 
     Args:
-        words: As the shell passes them on, options of Hydra included.
+        words: Arguments from the shell, including options of Hydra.
 
     Raises:
-        UserError: A word is no override; the sentence shows the right one.
+        UserError: An argument is not an override; the message shows the correct form.
     """
     found, is_value = [], False
     for word in words:
@@ -42,13 +42,13 @@ def prepare_overrides(words: Sequence[str]) -> list[str]:
 
 
 def _is_option(word: str) -> bool:
-    """Return whether a word is an option of Hydra; an override with dashes before it is none."""
+    """Return True if an argument is an option of Hydra; refuse overrides with leading dashes."""
     if not word.startswith("-"):
         return False
     name, equals, _ = word.partition("=")
     if equals and name not in OPTIONS_WITH_VALUE:
         raise UserError(
-            f"{word} is no option; write an override without dashes: {word.lstrip('-')}"
+            f"{word} is not an option; write an override without dashes: {word.lstrip('-')}"
         )
     return True
 
@@ -59,7 +59,7 @@ def _prepare_override(word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals:
         if word.startswith("~"):
-            return word  # takes a key away
+            return word  # removes a key
         raise UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")
     if PLAIN_OVERRIDE.fullmatch(word) and not (PATH_KEY.search(key) and _is_misread(value)):
         return word
@@ -67,14 +67,14 @@ def _prepare_override(word: str) -> str:
         return quote_override(key, Path(value))
     problem = _grammar_problem(word)
     if problem is not None and PATH_KEY.search(key) and value:
-        return quote_override(key, Path(value))  # a path that is not there, which is said later
+        return quote_override(key, Path(value))  # a missing path, which is reported later
     if problem is not None:
         raise problem
     return word
 
 
 def _check_spelling(word: str) -> None:
-    """Refuse what editors, chats and Windows add to a word that was pasted."""
+    """Refuse characters that editors, chats and Windows add to pasted text."""
     right = word.strip().translate(TYPOGRAPHIC_QUOTES)
     if right.endswith('"') and right.startswith('"'):
         right = right.strip('"')
@@ -96,12 +96,12 @@ def _has_typographic_quotes(word: str) -> bool:
 
 
 def _is_misread(value: str) -> bool:
-    """Return whether Hydra would take a path for a number, such as a folder that is called 1e5."""
+    """Return True if Hydra would read a path as a number, such as a folder named 1e5."""
     return is_typed(value) and value != "null"
 
 
 def _is_path(key: str, value: str) -> bool:
-    """Return whether a value is meant as a path: a key of paths, and it exists or is a number."""
+    """Return True if a value is a path: its key is for paths, and it exists or is a number."""
     if PATH_KEY.search(key) and _is_misread(value):
         return True
     if not ("/" in value or PATH_KEY.search(key)) or value[:1] in ("'", '"'):
@@ -113,7 +113,7 @@ def _is_path(key: str, value: str) -> bool:
 
 
 def _grammar_problem(word: str) -> UserError | None:
-    """Return what is wrong with a word that Hydra's grammar cannot read, and the word quoted."""
+    """Return the error for an override that Hydra's grammar cannot read, with the quoted form."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -121,10 +121,10 @@ def _grammar_problem(word: str) -> UserError | None:
         OverridesParser.create().parse_override(word)
     except HydraException as error:
         key, _, value = word.partition("=")
-        if "NoneType" in str(error.__cause__):  # its functions take no null, its lists do
+        if "NoneType" in str(error.__cause__):  # Hydra's functions accept no null, its lists do
             return UserError(
-                f"{word} cannot be read: Hydra's functions, such as choice(), take no null; write"
-                f" the values alone, {key}=null,..."
+                f"{word} cannot be read: Hydra's functions, such as choice(), accept no null; write"
+                f" only the values, {key}=null,..."
             )
         if not KEY.fullmatch(key):
             return UserError(f"{word} is no override; write KEY=VALUE, such as seed=1")

@@ -5,32 +5,33 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-# torchvision builds these in another way where they have weights
+# torchvision builds these networks differently if they have weights
 BUILT_BY_WEIGHTS = ("googlenet", "inception_v3")
 
 
 def weight_keys(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the network's keys that name pretrained weights, and their values."""
 
-    def below(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
+    def iter_weights(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield the keys of pretrained weights below a node, and their values."""
         for name, value in node.items():
             if OmegaConf.is_dict(value):
-                yield from below(value, f"{prefix}{name!s}.")
+                yield from iter_weights(value, f"{prefix}{name!s}.")
             elif str(name).split("_")[-1] == "weights" and isinstance(value, str):
                 yield f"{prefix}{name!s}", value
 
-    yield from below(cfg.module.net, "module.net.")
+    yield from iter_weights(cfg.module.net, "module.net.")
 
 
 def drop_replaced_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> bool:
-    """Set the keys of pretrained weights to null if a checkpoint brings all weights.
+    """Set the keys of pretrained weights to null if a checkpoint contains all weights.
 
     Args:
         cfg: Configuration of the network; it is changed.
-        checkpoints: What the run starts from.
+        checkpoints: Checkpoints that the run starts from.
 
     Returns:
-        True if some were dropped.
+        True if a key was changed.
     """
     from lightning_modules.checkpoint_io import holds_all_weights
 

@@ -1,8 +1,8 @@
-"""Resume a run that was stopped: find its last checkpoint, compare settings, keep metrics.csv.
+"""Resumption of a stopped run: last checkpoint, comparison of settings, metrics.csv.
 
-A run that got SIGINT or SIGTERM left `checkpoints/last.ckpt` (callbacks/graceful_shutdown.py).
-`ckpt_path=RUN` goes on from it in a new folder; `resume=auto`, and a requeued Slurm job, in its
-own. Imports nothing heavy.
+A run that was stopped by SIGINT or SIGTERM has `checkpoints/last.ckpt` (see
+callbacks/graceful_shutdown.py). `ckpt_path=RUN` continues from it in a new folder; `resume=auto`,
+and a requeued Slurm job, continue in the same folder. Imports nothing heavy.
 """
 
 import csv
@@ -33,7 +33,7 @@ def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
     )
 
 
-SETTING_KEYS = (  # what training follows from, and a checkpoint's own state may override unnoticed
+SETTING_KEYS = (  # settings of the training that a checkpoint's state could override unnoticed
     *("monitor", "module.net", "module.optimizer", "module.scheduler", "module.loss"),
     *("module.encoder_lr_mult", "module.layer_decay", "module.auxiliary_weight"),
     *(
@@ -63,25 +63,25 @@ IGNORED_KEYS = (
     "encoder_weights",
     "key",
     "gradient_checkpointing",
-)  # last parts of keys: a checkpoint's weights replace others
+)  # last parts of keys of weights, which those of a checkpoint replace
 STEPS, IMAGES = "steps of the schedule", "images a step"
 FIXED_KEYS = (
     "module.optimizer._target_",
     "module.scheduler._target_",
     "module.encoder_lr_mult",
     "module.layer_decay",
-)  # states would not fit
+)  # keys for which the checkpoint's state would not fit
 
 
 def resume_settings(
     cfg: DictConfig, trainer: "Trainer", data: "ManifestDataModule"
 ) -> dict[str, Any]:
-    """Return key -> plain value of all that a resumed fit must share with its checkpoint.
+    """Return key -> plain value of all settings that a resumed fit must share with its checkpoint.
 
     Args:
         cfg: Configuration of the run.
-        trainer: "Trainer" of the fit.
-        data: Counts the steps of an epoch.
+        trainer: Trainer of the fit.
+        data: Data module, for the number of steps per epoch.
     """
     from lightning_modules.optim import STEP_DEPENDENT_SCHEDULES, total_steps
 
@@ -92,9 +92,11 @@ def resume_settings(
         key: value
         for key, value in found.items()
         if key.rpartition(".")[2] not in IGNORED_KEYS or key.startswith("module.loss")
-        if not (key.startswith("module.net") and key.endswith(".image_size"))  # that of the data
+        if not (
+            key.startswith("module.net") and key.endswith(".image_size")
+        )  # the image size follows the data
     }
-    # two devices of half the batch take the same steps
+    # two devices with half the batch size take the same steps
     found[IMAGES] = cfg.datamodule.batch_size * trainer.world_size
     spans_fit = (
         str(OmegaConf.select(cfg, "module.scheduler._target_")).rpartition(".")[2]
@@ -114,30 +116,30 @@ def check_settings(
 ) -> bool:
     """Refuse to resume a fit with settings that differ from its checkpoint's.
 
-    The checkpoint's would stay in force while the new ones are reported.
+    Otherwise the checkpoint's settings would be used while the new ones are reported.
 
     Args:
         now: Settings of this run, from `resume_settings`.
         checkpoint: The checkpoint that the fit resumes from.
-        path: Its file.
-        apply: Whether the new settings are to be applied.
+        path: File of the checkpoint.
+        apply: True to apply the new settings.
         epochs: Epochs of the fit; if none is left to train, the schedule's steps are not compared.
 
     Returns:
-        Whether settings differ, which then are to be applied.
+        True if settings differ and are to be applied.
 
     Raises:
-        UserError: Names the settings, both values and what to do.
+        UserError: It is refused; the message names the settings, both values and what to do.
     """
     then = checkpoint.get("settings")
     if not then:
         raise UserError(
-            f"{path} does not record the settings of its training, so nothing tells whether these"
-            f" are the same; take init_from={path}"
+            f"{path} does not record the settings of its training, so they cannot be compared; set"
+            f" init_from={path}"
         )
     changed = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
     if epochs is not None and 0 <= epochs <= checkpoint["epoch"] + 1:
-        changed = [key for key in changed if key != STEPS]  # nothing is left to train
+        changed = [key for key in changed if key != STEPS]  # no epoch is left to train
     differ = bool(changed)
     if apply:
         changed = [key for key in changed if key in FIXED_KEYS]
@@ -160,10 +162,10 @@ def check_settings(
         other = (
             "start from its weights with init_from=..."
             if apply
-            else "changed_settings=apply to train on with the new values"
+            else "changed_settings=apply to continue with the new values"
         )
         raise UserError(
-            f"{path} was trained with {were}{more}, and here {are}{more}; {fix}, or {other}"
+            f"{path} was trained with {were}{more}, but this run has {are}{more}; {fix}, or {other}"
         )
     return differ
 
@@ -182,10 +184,10 @@ def restore_metrics_csv(trainer: "Trainer", run_dir: Path, step: int | None) -> 
     """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
 
     Args:
-        trainer: Its loggers write the file.
-        run_dir: The run folder.
-        step: Optimizer steps of the run's own checkpoint that it resumes from; None if nothing is
-            trained, which keeps all rows.
+        trainer: Trainer whose loggers write the file.
+        run_dir: Run folder.
+        step: Optimizer steps of the run's own checkpoint; None if nothing is trained, which keeps
+            all rows.
     """
     from lightning.pytorch.loggers import CSVLogger
 
@@ -201,4 +203,4 @@ def restore_metrics_csv(trainer: "Trainer", run_dir: Path, step: int | None) -> 
             logger.experiment.metrics = [
                 row for row in rows if step is None or int(row.get("step", 0)) < step
             ]
-            logger.save()  # Lightning has deleted the file by now
+            logger.save()  # Lightning has deleted the file before

@@ -1,10 +1,10 @@
-"""Claims run folders under names of their own, and locks them while a run trains.
+"""Unique run folders, and their locks while a run trains.
 
-Imports nothing heavy.
+This module imports nothing heavy.
 
-Names that come from the clock are claimed: two commands in the same second get two folders. A
-folder that the user named is shared on purpose, by a resumed or requeued run and by a test into its
-own run, but never by two runs at the same time.
+Folders that are named by the time are claimed, so that two commands in the same second get two
+folders. A folder that the user named may be shared, by a resumed or requeued run and by a test of
+its own run, but never by two runs at the same time.
 """
 
 import json
@@ -24,24 +24,24 @@ from datamodules.errors import UserError
 
 LOCK_FILE = ".run.lock"
 OWNER_FILE = ".run.json"
-FOLDER_IN_USE = 3  # exit code of a trial whose folder belongs to another run
+FOLDER_IN_USE = 3  # exit code of a trial whose folder is used by another run
 
-# of this process: folder -> its lock, and whether another run had to be waited for
+# locks of this process: folder -> its lock, and if another run had to be waited for
 _held: dict[Path, tuple[FileLock, bool]] = {}
 
 
 class FolderInUse(UserError):
-    """Another run trains in the folder."""
+    """Error if another run trains in the folder."""
 
 
 def claim_folder(wanted: Path) -> Path:
-    """Make a new folder; if the name is taken, `-2`, `-3`, ... is appended.
+    """Create a new folder; if it exists, `-2`, `-3`, ... is appended to its name.
 
     Args:
-        wanted: A name that comes from the clock.
+        wanted: Folder that is named by the time.
 
     Returns:
-        The folder that was made.
+        The folder that was created.
     """
     wanted.parent.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -56,7 +56,7 @@ def claim_folder(wanted: Path) -> Path:
 
 
 def claim_time() -> str:
-    """Return the clock's name of a run, as Hydra's `${now:...}` in run.yaml writes it."""
+    """Return the name of a run by the time, in the format of `${now:...}` in run.yaml."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
@@ -66,16 +66,16 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
     The lock belongs to the operating system, so no crash leaves it behind.
 
     Args:
-        folder: The folder, made if it is missing.
-        overrides: Overrides of the run; another run with the same ones is this very trial, left
-            over from a sweep that was killed.
-        wait_for_own: Whether to wait for such a run; any other is refused.
+        folder: The folder, which is created if it is missing.
+        overrides: Overrides of the run; another run with the same overrides is the same trial of a
+            sweep that was killed.
+        wait_for_own: True to wait for such a run; any other run is refused.
 
     Returns:
-        Whether another run had to be waited for.
+        True if another run had to be waited for.
 
     Raises:
-        FolderInUse: Another run holds the folder; the sentence names its process.
+        FolderInUse: Another run holds the folder; the message names its process.
     """
     folder = _lock_path(folder)
     if folder in _held:
@@ -89,7 +89,7 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
         except Timeout:
             owner = _read_owner(folder)
             if wait_for_own and not waited and owner.get("overrides") != list(overrides):
-                # it may have taken the lock a moment ago, and not have written whose it is
+                # it may have just taken the lock, and not have written its owner yet
                 time.sleep(1)
                 owner = _read_owner(folder)
             if not (wait_for_own and owner.get("overrides") == list(overrides)):
@@ -106,7 +106,7 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
         except (
             NotImplementedError,
             OSError,
-        ):  # a file system without locks: nothing can be promised there
+        ):  # a file system without locks cannot be protected
             break
     _held[folder] = held, waited
     owner = {
@@ -121,7 +121,7 @@ def lock_folder(folder: Path, overrides: Sequence[str], wait_for_own: bool = Fal
 
 @contextmanager
 def folder_lock(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Hold a run folder's lock for some work; if held before, it is held afterwards too.
+    """Hold a run folder's lock within the context; a lock that was held before stays held.
 
     Raises:
         FolderInUse: See `lock_folder`.
@@ -144,7 +144,7 @@ def unlock_folder(folder: Path) -> None:
 
 
 def is_in_use(folder: Path) -> dict[str, Any] | None:
-    """Return process, host, start and overrides of another run that holds a folder, else None."""
+    """Return process, host, start and overrides of another run that uses a folder, else None."""
     if _lock_path(folder) in _held or not (folder / LOCK_FILE).is_file():
         return None
     probe = FileLock(folder / LOCK_FILE, thread_local=False)
@@ -159,7 +159,7 @@ def is_in_use(folder: Path) -> dict[str, Any] | None:
 
 
 def _lock_path(folder: Path) -> Path:
-    """Return one name for a folder: `..` and links would make two of it."""
+    """Return a unique path of a folder's lock, with `..` and links resolved."""
     return Path(os.path.realpath(folder))
 
 

@@ -1,4 +1,4 @@
-"""Resolve references to runs: folders, checkpoints and latest:EXPERIMENT."""
+"""References to runs: folders, checkpoints and latest:EXPERIMENT."""
 
 import sys
 from pathlib import Path
@@ -16,17 +16,17 @@ from reporting.run_folder import FOLD_PATTERN, REPORT_FILE, RunFolder, find_chec
 REQUIRED_FILES = {
     "datamodule.cls_prob": SCORES_FILE,
     "datamodule.root": "pseudo_labels/manifest.csv",
-}  # what a run must have left
+}  # file that a run must contain
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 
 
 def is_latest(named: str | None) -> bool:
-    """Return whether a name is of the form `latest:EXPERIMENT`."""
+    """Return True if a name is of the form `latest:EXPERIMENT`."""
     return named is not None and named.startswith("latest:")
 
 
 def uses_phantoms(cfg: DictConfig) -> bool:
-    """Return whether a run uses phantoms, as its data set or else its scale says."""
+    """Return True if a run uses phantoms, by its data set or else by its scale."""
     return (
         cfg.datamodule.phantom is not None
         or HydraConfig.get().runtime.choices.get("scale") == "demo"
@@ -36,12 +36,12 @@ def uses_phantoms(cfg: DictConfig) -> bool:
 def latest_run(
     experiment: str, runs: Path, phantom: bool | None, required_file: str = "checkpoints/best.ckpt"
 ) -> Path | None:
-    """Return the run folder that `latest:EXPERIMENT` means: the youngest with a report, or None.
+    """Return the run folder for `latest:EXPERIMENT`: the newest one with a report, or None.
 
     Args:
         experiment: The experiment.
-        runs: The folder of all runs, one folder an experiment.
-        phantom: Whether the run was on phantoms; None takes either.
+        runs: Folder of all runs, one folder per experiment.
+        phantom: True for runs on phantoms, False for others; None takes either.
         required_file: File that the folder must hold. A checkpoint may be that of one fold;
             anything else must be of all folds together.
     """
@@ -70,21 +70,21 @@ def _read_report(folder: Path) -> dict[str, Any]:
     try:
         return RunFolder(folder).report
     except UserError as refusal:
-        print(f"{folder} is passed over: {refusal}", file=sys.stderr)
+        print(f"{folder} is ignored: {refusal}", file=sys.stderr)
         return {}
 
 
 def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path | None:
-    """Return the run that `latest:EXPERIMENT` means.
+    """Return the run for `latest:EXPERIMENT`.
 
     Args:
         named: `latest:EXPERIMENT`.
         runs: The folder of all runs.
         key: The key under which the user named it.
-        phantom: Whether the run is on phantoms; None takes either.
+        phantom: True for runs on phantoms, False for others; None takes either.
 
     Returns:
-        Its folder; None where there is none yet on phantoms, which can be made.
+        Its folder; None if there is no run on phantoms yet, which can be made.
 
     Raises:
         UserError: There is no such experiment, or no such run.
@@ -104,7 +104,7 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
 
 
 def require_run(cfg: DictConfig, key: str) -> Path:
-    """Return the run that a key's `latest:EXPERIMENT` means, for a step that makes none.
+    """Return the run for a key's `latest:EXPERIMENT`, for a step that does not make missing runs.
 
     Raises:
         UserError: There is none.
@@ -120,12 +120,12 @@ def require_run(cfg: DictConfig, key: str) -> Path:
 
 
 def find_start_checkpoint(cfg: DictConfig) -> Path | None:
-    """Return the checkpoint to resume or test: the run's own, else what `ckpt_path` names."""
+    """Return the checkpoint to resume or test: the run's own, else that of `ckpt_path`."""
     return find_resume_checkpoint(cfg) or resolve_checkpoint(cfg, "ckpt_path")
 
 
 def resolve_checkpoint(cfg: DictConfig, key: str) -> Path | None:
-    """Return the checkpoint that `ckpt_path` or `init_from` names, of several fits the first."""
+    """Return the checkpoint that `ckpt_path` or `init_from` names, the first of several fits."""
     if not cfg[key]:
         return None
     path = cfg[key]

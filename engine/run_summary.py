@@ -1,4 +1,4 @@
-"""Print a summary before training: data, network, schedule and what each epoch samples."""
+"""Summary before training: data, network, schedule and the sampling of each epoch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ def describe_network(asked: DictConfig, module: SupervisedModule) -> list[str]:
 
 
 def describe_start(cfg: DictConfig) -> str:
-    """Describe what the weights start from: a checkpoint, pretrained weights or nothing."""
+    """Describe the initial weights: a checkpoint, pretrained weights or random ones."""
     if find_resume_checkpoint(cfg) or cfg.ckpt_path:
         return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
     part: Any = cfg.module.net
@@ -67,11 +67,11 @@ def describe_start(cfg: DictConfig) -> str:
 
 
 def describe_normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
-    """Describe mean and std of the pixels, and where they come from.
+    """Describe mean and std of the pixels, and their source.
 
     Args:
-        module: Not loaded yet.
-        checkpoint: Its weights and normalization are loaded before the first batch; None keeps the
+        module: Module before the checkpoint is loaded.
+        checkpoint: Checkpoint whose normalization is loaded before the first batch; None keeps the
             module's own.
     """
     stored = None if checkpoint is None else checkpoint_io.read_normalization(checkpoint)
@@ -92,7 +92,7 @@ def describe_loss(module: SupervisedModule) -> str:
 
 
 def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] = ()) -> str:
-    """Describe the optimizer and its schedule; of a curriculum the rate of each stage."""
+    """Describe the optimizer and its schedule; for a curriculum the rate of each stage."""
     asked: Any = module.optimizer
     name, numbers = (
         getattr(asked, "func", asked).__name__,
@@ -104,7 +104,7 @@ def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] =
             f"{name}, lr {' then '.join(f'{rate:g}' for rate in rates if rate is not None)}, a"
             " schedule for each stage"
         )
-    said = [
+    message = [
         f"{key.replace('_', ' ')} {value:g}"
         for key in ("lr", "weight_decay")
         if isinstance(value := numbers.get(key), int | float) and value
@@ -113,7 +113,7 @@ def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] =
     return ", ".join(
         [
             name,
-            *said,
+            *message,
             *([getattr(schedule, "func", schedule).__name__.replace("_", " ")] if schedule else []),
         ]
     )
@@ -122,13 +122,13 @@ def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] =
 def print_summary(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> None:
-    """Print the plan once, on the first rank; without a fit one line on what is evaluated.
+    """Print the summary once, on the first rank; without a fit only one line.
 
     Args:
         cfg: Configuration of the run.
         trainer: Trainer of the fit.
-        module: Its network is counted, not run.
-        data: Its table is counted; no image is read.
+        module: Module, whose parameters are counted.
+        data: Data module, whose table is counted; no image is read.
     """
     if not trainer.is_global_zero:
         return
@@ -136,17 +136,17 @@ def print_summary(
     place = str(relative_to_cwd(Path(cfg.paths.run)))
     if "fit" not in cfg.do:
         weights = cfg.ckpt_path or cfg.init_from
-        said = (
+        message = (
             f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)};"
             f" {_format_size(data)}; normalization {_format_normalization(cfg, module)}"
         )
-        console.print(f"{cfg.title}: {said}; written to {place}", soft_wrap=True, markup=False)
+        console.print(f"{cfg.title}: {message}; written to {place}", soft_wrap=True, markup=False)
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, said in run_summary(cfg, trainer, module, data).items():
-        grid.add_row(name, escape(said))
+    for name, message in run_summary(cfg, trainer, module, data).items():
+        grid.add_row(name, escape(message))
     console.print(f"[bold]what this run does:[/bold] {escape(str(cfg.title))}", soft_wrap=True)
     console.print(grid)
     console.print(f"[dim]written to[/dim]  {escape(place)}\n", soft_wrap=True)
@@ -155,10 +155,10 @@ def print_summary(
 def run_summary(
     cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
 ) -> dict[str, str]:
-    """Return the heading and text of each line; arguments as for `print_summary`."""
+    """Return the heading and text of each line; for the arguments see `print_summary`."""
     stretches = sampling_schedule(data, trainer)
     found = split_counts(data)
-    if len(stretches) == 1:  # several are told in a table of their own
+    if len(stretches) == 1:  # several are printed in a table of their own
         found["an epoch"] = describe_epoch(data, stretches[0][1], trainer)
     sizes = [
         sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
@@ -194,8 +194,8 @@ def _format_normalization(cfg: DictConfig, module: SupervisedModule) -> str:
         return describe_normalization(
             module, find_start_checkpoint(cfg) or resolve_checkpoint(cfg, "init_from")
         )
-    except UserError:  # the steps refuse it in a moment, and leave outcome.json
-        return "of a checkpoint that cannot be read"
+    except UserError:  # the following steps refuse it and write outcome.json
+        return "that of a checkpoint that cannot be read"
 
 
 def split_counts(data: ManifestDataModule) -> dict[str, str]:
@@ -218,10 +218,10 @@ def split_counts(data: ManifestDataModule) -> dict[str, str]:
 
 
 def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Trainer) -> str:
-    """Describe what one epoch samples: steps, images and, if mixed, the share of positives."""
+    """Describe the sampling of one epoch: steps, images and, if mixed, positive fraction."""
     pool, ranks = data.pool, trainer.world_size
     if not np.isfinite(pool.sampling_fractions(wanted)).all():
-        return "nothing that can be drawn"  # the fit refuses it in a moment, and names the key
+        return "nothing that can be sampled"  # the fit refuses it and names the key
     steps = pool.batches(wanted, ranks)
     limit = trainer.limit_train_batches
     steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
@@ -255,7 +255,7 @@ def describe_epoch(data: ManifestDataModule, wanted: EpochConfig, trainer: Train
 
 
 def training_length(cfg: DictConfig, trainer: Trainer) -> str:
-    """Describe the epochs, what else ends the fit, and how the best epoch is chosen."""
+    """Describe the number of epochs, other conditions that end the fit, and the monitored score."""
     limits = {"steps": trainer.max_steps, "of time": cfg.trainer.max_time}
     ends = [
         f"at most {number} {name}" for name, number in limits.items() if number not in (-1, None)

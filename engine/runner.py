@@ -1,4 +1,4 @@
-"""Run one experiment: instantiate the config, then fit, test and predict, fold by fold."""
+"""Runner of one experiment: instantiates the config, then fits, tests and predicts each fold."""
 
 import logging
 import sys
@@ -57,11 +57,11 @@ def run_stages(
     data: ManifestDataModule,
     ensemble: FoldEnsemble | None = None,
 ) -> float | None:
-    """Run `cfg.do`, an ensemble with all its networks; return the monitored score of a fit."""
+    """Run the steps in `cfg.do`; return the monitored score of a fit."""
     own = find_resume_checkpoint(cfg)
     start = find_start_checkpoint(cfg)
     if start:
-        fits = "fit" in cfg.do  # then the checkpoint was compared before, by `check_resume`
+        fits = "fit" in cfg.do  # the checkpoint was then compared before, by `check_resume`
         checkpoint = (
             checkpoint_io.read_metadata(start) if fits else checkpoint_io.read_checkpoint(start)
         )
@@ -72,11 +72,11 @@ def run_stages(
                 trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
             )
     begin = None if own else resolve_checkpoint(cfg, "init_from")
-    # of an ensemble the first network, whose grey values and frozen weights all members share
+    # the first network of an ensemble, whose normalization and frozen weights all members share
     if begin:
         whole = checkpoint_io.load_weights(module, begin)
         if not whole and not start and "fit" not in cfg.do:
-            part = f"init_from={cfg.init_from} gives its body alone"
+            part = f"init_from={cfg.init_from} gives only its backbone"
             raise UserError(
                 f"do=[{cfg.do[0]}] needs a trained network, and {part}; name a run folder or a"
                 " checkpoint with ckpt_path=..."
@@ -102,7 +102,7 @@ def _evaluate(
     data: ManifestDataModule,
     start: Path | None,
 ) -> None:
-    """Test and predict with the weights of `start`, or those of the module."""
+    """Test and predict with the weights of `start`, or with those of the module."""
     changed = cfg.tta != "none" or cfg.average_checkpoints > 1
     if start is not None:
         checkpoint_io.adopt_image_size(data, start)
@@ -111,14 +111,15 @@ def _evaluate(
         start = None
     if "test" in cfg.do and (
         "fit" in cfg.do or changed
-    ):  # the rule belongs to the weights and to how they are used
+    ):  # the rule depends on the weights and on the inference
         trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
     elif changed and data.can_validate:
         trainer.validate(module, datamodule=data, verbose=False)
     elif changed:
         print(
-            "a folder has no truth to search a rule by: the run's own is used, though it was"
-            " searched for another inference",
+            "a folder has no ground truth to search a rule on: the run's own rule is used, though"
+            " it"
+            " was searched for another inference",
             file=sys.stderr,
         )
     if "test" in cfg.do:
@@ -162,7 +163,7 @@ def _evaluate_ensemble(
 def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:
     """Combine several checkpoints, and mirrored views, into one network.
 
-    The rule is that of the best checkpoint until another is found.
+    The rule is that of the best checkpoint until a new one is found.
     """
     if start is not None:
         module.load_state_dict(checkpoint_io.read_checkpoint(start)["state_dict"])
@@ -171,7 +172,7 @@ def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | Non
         nets = load_members(
             module,
             top_checkpoints(start, cfg.average_checkpoints),
-            f"take average_checkpoints=1 instead of average_checkpoints={cfg.average_checkpoints}",
+            f"set average_checkpoints=1 instead of average_checkpoints={cfg.average_checkpoints}",
         )
     module.net = Ensemble(nets, flip=cfg.tta == "hflip")
 
@@ -184,7 +185,7 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         callbacks: Callbacks by their names in conf.
 
     Raises:
-        UserError: The sentence names the key.
+        UserError: It is refused; the message names the key.
     """
     if "predict" in cfg.do and not any(
         type(callback).on_predict_end is not Callback.on_predict_end
@@ -203,27 +204,27 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         )
     kept = getattr(callbacks.get("top_checkpoints"), "save_top_k", 0)
     if "fit" in cfg.do and cfg.average_checkpoints > 1 and kept != cfg.average_checkpoints:
-        mend = (
+        fix = (
             "take extra=top_checkpoints"
             f" callbacks.top_checkpoints.save_top_k={cfg.average_checkpoints}"
         )
         raise UserError(
             f"average_checkpoints={cfg.average_checkpoints} needs {cfg.average_checkpoints}"
-            f" checkpoints, and this fit would keep {kept} of its best ones; {mend}"
+            f" checkpoints, and this fit would keep {kept} of its best ones; {fix}"
         )
 
 
-IGNORED_WARNINGS = (  # warnings of libraries that no user of ours can act on
+IGNORED_WARNINGS = (  # warnings of libraries that users cannot act on
     ".*LeafSpec.*",
     ".*exists and is not empty.*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
     ".*The dirpath has changed from.*",
-    ".*in eval mode at the start of training.*",  # a frozen body is meant to be
-    ".*custom batch sampler `EvaluationSampler`.*",  # which returns every row once
+    ".*in eval mode at the start of training.*",  # as intended for a frozen backbone
+    ".*custom batch sampler `EvaluationSampler`.*",  # it returns every row once
     # a run on the login node is the user's choice
     ".*`srun` command is available on your system but is not used.*",
-    # every rank has the gathered evidence, and the same score
+    # every rank has the gathered evidence and the same score
     ".*It is recommended to use `self.log.*sync_dist.*",
     ".*WeightAveraging callback, but (loading|saving) a checkpoint outside.*",
 )
@@ -246,7 +247,7 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
     prepare_process(cfg)
     check_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    callbacks = build_callbacks(cfg)  # they refuse what cannot be before any image is read
+    callbacks = build_callbacks(cfg)  # they refuse impossible settings before any image is read
     check_stages(cfg, callbacks)
     loggers = [instantiate_config(part) for part in cfg.logger.values()]
     data = instantiate_config(cfg.datamodule)
@@ -255,13 +256,13 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
         data.size_is_given = image_size_is_given(data, judged)
         checkpoint_io.adopt_image_size(
             data, judged
-        )  # no image is kept smaller than the network wants it
+        )  # no image is cached smaller than the network's input
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)
     note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
-        _ = data.pool  # and so is what is to be drawn from it
+        _ = data.pool  # and so is the sampling
     module = build_module(cfg, data, [path for _, path, _ in records[: 1 if ensemble else None]])
     _check_same_task(cfg, records, module, data)
     if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
@@ -284,7 +285,9 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
         code = 0 if score is None or isfinite(score) else 1
         return score
     finally:
-        close_loggers(loggers, code, trainer)  # else the next fit would write into the same W&B run
+        close_loggers(
+            loggers, code, trainer
+        )  # otherwise the next fit would write into the same W&B run
 
 
 def build_module(
@@ -294,8 +297,8 @@ def build_module(
 
     Args:
         cfg: Configuration of the run.
-        data: Its image size may be a checkpoint's.
-        checkpoints: What all weights, or the frozen ones, are loaded from later.
+        data: Data module, whose image size may be that of a checkpoint.
+        checkpoints: Checkpoints from which all weights, or the frozen ones, are loaded later.
     """
     own = cfg.copy()
     OmegaConf.update(own, "datamodule.image_size", data.image_size.as_config)
@@ -326,15 +329,15 @@ def _run_and_record(
 
 
 def _record_on_first_rank(run_dir: Path) -> AbstractContextManager[OutcomeRecorder]:
-    """Return a recorder of the outcome, which on further ranks writes nothing."""
+    """Return a recorder of the outcome, which writes nothing on other ranks."""
     return record_outcome(run_dir) if rank() == 0 else nullcontext(OutcomeRecorder())
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
-    """Make the callbacks by name, `interrupt` last, after all others' part of a step.
+    """Build the callbacks by name, with `interrupt` last, so that it runs after all others.
 
-    An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
-    has no target.
+    An experiment may set values of a callback that `callbacks=[...]` leaves out; such an entry has
+    no target and is skipped.
     """
     names = sorted(
         (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
@@ -350,7 +353,7 @@ def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
 def prepare_process(cfg: DictConfig) -> None:
     """Set up precision, allocator and warnings of the process, and save the configuration.
 
-    The configuration of a finished run is kept until this one is known to be valid.
+    The configuration of a finished run is kept until this one has been validated.
     """
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
@@ -368,7 +371,7 @@ def prepare_process(cfg: DictConfig) -> None:
 
 
 def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: Any) -> None:
-    """Refuse a checkpoint of other classes or channels; a frozen body may have other classes."""
+    """Refuse a checkpoint of other classes or channels; a frozen backbone may differ in classes."""
     for key, path, record in records[:1]:
         body_alone = (
             key == "init_from"
@@ -380,7 +383,7 @@ def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: 
 
 
 def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:
-    """Add to the title of the run and its page what readers must know before the scores."""
+    """Add notes that readers must know before the scores to the title of the run and its page."""
     if note:
         cfg.title = f"{cfg.title} ({note})"
         for callback in callbacks.values():
@@ -389,14 +392,14 @@ def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) 
 
 
 def check_ranks(cfg: DictConfig, trainer: Trainer, data: ManifestDataModule) -> None:
-    """Refuse an evaluation of fewer images than processes; one without images would stop the rest.
+    """Refuse an evaluation with fewer images than processes, because all must have an image.
 
     Raises:
-        UserError: The sentence names the split and how many processes it is enough for.
+        UserError: A split is too small; the message names it and a number of processes that works.
     """
     searches = "fit" in cfg.do or cfg.tta != "none" or cfg.average_checkpoints > 1
     evaluated: list[tuple[str, ...]] = [
-        *([("val",)] if searches and data.can_validate else []),  # for the rule
+        *([("val",)] if searches and data.can_validate else []),  # val for the search of the rule
         *([("test",)] if "test" in cfg.do else []),
         *([data.predict_splits] if "predict" in cfg.do else []),
     ]
@@ -415,7 +418,7 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     """Refuse a fit that cannot resume from its checkpoint, before an earlier run is changed.
 
     Returns:
-        Whether the fit resumes with other settings, as the user asked for.
+        True if the fit resumes with other settings, as the user requested.
     """
     start = find_start_checkpoint(cfg)
     if start is None:
@@ -438,8 +441,8 @@ def save_config(cfg: DictConfig) -> None:
 def trainer_plugins() -> list[Any]:
     """Return the plugins of the trainer.
 
-    Under srun, Lightning must not requeue the job too: whoever submitted it does, once its
-    last.ckpt is written.
+    Under srun, Lightning must not requeue the job, because the submitter does so after last.ckpt is
+    written.
     """
     return [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []
 
@@ -449,13 +452,13 @@ def run_folds(cfg: DictConfig, judges: bool) -> float | None:
 
     Args:
         cfg: Configuration of the run.
-        judges: Whether the data has a truth to evaluate against.
+        judges: True if the data has ground truth for an evaluation.
 
     Returns:
         The monitored score of a fit, the mean of several.
 
     Raises:
-        UserError: Several fits cannot start from one checkpoint, or an ensemble cannot be made.
+        UserError: Several fits cannot start from one checkpoint, or an ensemble cannot be built.
     """
     ensemble = load_ensemble(cfg)
     if ensemble is not None:
@@ -466,7 +469,7 @@ def run_folds(cfg: DictConfig, judges: bool) -> float | None:
     if cfg.ckpt_path or "fit" not in cfg.do:
         raise UserError(
             f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
-            " go on with one of them by fold=i ckpt_path=..."
+            " continue one of them with fold=i ckpt_path=..."
         )
     return _run_each_fold(cfg)
 
@@ -480,7 +483,7 @@ def _run_each_fold(cfg: DictConfig) -> float | None:
 
 
 def _fit_folds(cfg: DictConfig, folder: Path) -> float | None:
-    """Fit each fold, merge what they tested, and return the mean of their scores."""
+    """Fit each fold, merge their test results, and return the mean of their scores."""
     scores, note = [], ""
     for fold in range(cfg.folds):
         one = cfg.copy()

@@ -1,4 +1,4 @@
-"""Refuses tests on images that the network was trained on, whatever the checkpoint."""
+"""Refusal of tests on images that the network was trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lightning_modules.training_record import RECORD_KEY, check_not_seen
 SIZE_KEYS = ("image_size", "datamodule.image_size")
 Record = tuple[
     str, Path, dict[str, Any] | None
-]  # the key that names a checkpoint, its file, and what it records
+]  # key that names a checkpoint, its file, and its training record
 
 
 def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> list[Record]:
@@ -29,7 +29,9 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
     if ensemble is not None:
         paths = [(ensemble.key, path) for path in ensemble.checkpoints]
     else:
-        own = find_resume_checkpoint(cfg)  # which has the records of what it started from
+        own = find_resume_checkpoint(
+            cfg
+        )  # it holds the records of the checkpoints that it started from
         found = {
             "ckpt_path": find_start_checkpoint(cfg),
             "init_from": None if own else resolve_checkpoint(cfg, "init_from"),
@@ -41,18 +43,18 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
 def check_test_images(
     cfg: DictConfig, data: ManifestDataModule, records: list[Record]
 ) -> str | None:
-    """Refuse a test on images that were seen in training, before anything is trained or predicted.
+    """Refuse a test on training images, before anything is trained or predicted.
 
     Args:
         cfg: Configuration of the run.
-        data: Checked, with its images decoded.
+        data: Data module that is prepared.
         records: See `earlier_records`.
 
     Returns:
         A note for the title of the page, if leaks are allowed; None if there is nothing to note.
 
     Raises:
-        UserError: Names the checkpoint and the images.
+        UserError: It is refused; the message names the checkpoint and the images.
     """
     if "test" not in cfg.do:
         return None
@@ -64,15 +66,13 @@ def check_test_images(
 
 
 def image_size_is_given(data: ManifestDataModule, path: Path) -> bool:
-    """Return whether the user asks for an image size other than that of the training.
+    """Return True if the user set an image size other than that of the training.
 
-    It then takes precedence over the checkpoint's.
-
-    The size that the training was started with does not count: the command of a curriculum has it
-    too, and its weights have the size of their stage.
+    It then takes precedence over the checkpoint's. The initial size of the training does not count,
+    because the command of a curriculum has it too, and its weights have the size of their stage.
 
     Args:
-        data: Has the image size of this command.
+        data: Data module with the image size of this command.
         path: Path of the checkpoint.
     """
     record = checkpoint_io.read_metadata(path).get(RECORD_KEY) or {}

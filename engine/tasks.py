@@ -1,7 +1,7 @@
-"""Carries out `do`: fit, test and predict of one run or its folds, or a standalone step.
+"""Tasks of `do`: fit, test and predict of one run or its folds, or a standalone step.
 
-The configuration is checked first. Each step imports what it needs itself, because PyTorch alone
-takes seconds that a refusal or a leaderboard need not wait for.
+The configuration is checked first. Each task imports what it needs itself, because the import of
+PyTorch takes seconds that an error or a leaderboard does not need.
 """
 
 import shlex
@@ -36,7 +36,7 @@ from lightning_modules.launch_environment import is_multi_process, rank, shared_
 from reporting.commands import quote_value, to_override
 from reporting.run_folder import RunFolder
 
-RUN_TASKS = ("fit", "test", "predict")  # together, in this order
+RUN_TASKS = ("fit", "test", "predict")  # may be combined, in this order
 CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
 RUN_REFERENCE_KEYS = (
     "init_from",
@@ -63,7 +63,8 @@ def run_task(cfg: DictConfig) -> float | None:
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
     if cfg.do != ["predict"] and not judges:
         raise UserError(
-            "a folder of images has no truth to learn or judge by; take do=[predict], or"
+            "a folder of images has no ground truth for training or evaluation; set do=[predict],"
+            " or"
             " datamodule=table with masks or labels"
         )
     _resolve_references(cfg)
@@ -77,9 +78,9 @@ def run_task(cfg: DictConfig) -> float | None:
 
 
 def _check_paths(cfg: DictConfig) -> None:
-    """Refuse a data folder, a run or a checkpoint that is not there.
+    """Refuse a data folder, a run or a checkpoint that does not exist.
 
-    What `latest:` names is looked up later.
+    References by `latest:` are resolved later.
     """
     if "fit" not in cfg.do and not (cfg.ckpt_path or cfg.init_from):
         raise UserError(
@@ -128,24 +129,21 @@ def _check_tasks(cfg: DictConfig) -> None:
     unknown = [step for step in cfg.do if step not in known]
     if unknown or not cfg.do:
         raise UserError(
-            f"do=[{','.join(unknown)}] is not something to do; take some of {', '.join(RUN_TASKS)},"
+            f"do=[{','.join(unknown)}] is unknown; choose from {', '.join(RUN_TASKS)},"
             f" or one of {', '.join(STANDALONE_TASKS)}"
         )
     if cfg.fold is not None and not cfg.folds:
-        raise UserError(
-            f"fold={cfg.fold} is one of no folds; say how many there are with folds=5, or leave"
-            " fold out"
-        )
+        raise UserError(f"fold={cfg.fold} needs the number of folds; set folds=5, or remove fold")
     if len(cfg.do) > 1 and list(cfg.do) != [step for step in RUN_TASKS if step in cfg.do]:
         alone = [step for step in cfg.do if step in STANDALONE_TASKS]
-        said = f"{alone[0]} stands alone" if alone else "this is no order that can be carried out"
+        message = f"{alone[0]} cannot be combined" if alone else "this order is not possible"
         raise UserError(
-            f"do=[{','.join(cfg.do)}]: {said}; take do=[{alone[0] if alone else 'fit,test'}]"
+            f"do=[{','.join(cfg.do)}]: {message}; set do=[{alone[0] if alone else 'fit,test'}]"
         )
 
 
 def _run_data_task(cfg: DictConfig) -> None:
-    """Run a step that needs the data set and no network."""
+    """Run a task that needs the data set but no network."""
     check_arguments(cfg.datamodule)
     _check_data_root(cfg)
     from datamodules.preparation.crop import crop_dataset
@@ -187,10 +185,10 @@ def _run_data_task(cfg: DictConfig) -> None:
 def _resolve_references(cfg: DictConfig) -> None:
     """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
 
-    With fast_dev_run, which saves nothing, only a missing data set is made.
+    With fast_dev_run, which saves nothing, only missing data are made.
     """
     if "fit" not in cfg.do:
-        OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training asks for hard images
+        OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training uses hard images
     for key in RUN_REFERENCE_KEYS:
         named = OmegaConf.select(cfg, key)
         if not is_latest(named):
@@ -202,24 +200,24 @@ def _resolve_references(cfg: DictConfig) -> None:
             run = _make_missing_run(cfg, key, named)
         if (
             run is None and key == "datamodule.cls_prob"
-        ):  # one batch, to see whether it runs: no image is hard
+        ):  # one batch as a test run: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
 
 
 def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
-    """Make a run on phantoms that another needs; of concurrent trials one makes it for all."""
+    """Make a run on phantoms that another run needs; one of several trials makes it for all."""
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
     runs.mkdir(parents=True, exist_ok=True)
     with (
         FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
-    ):  # a further rank is waited for in that run
+    ):  # other ranks wait in that run
         run = resolve_run(named, runs, key, phantom=True)  # another trial may have made it
         if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
             return run
         print(
-            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
+            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is run"
             " first",
             file=sys.stderr,
         )
@@ -227,9 +225,9 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
 
 
 def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
-    """Return whether a run saw these phantoms, not others of the same names.
+    """Return True if a run used these phantoms, not others of the same names.
 
-    Always True for real data, which its split distinguishes.
+    It is always True for real data, which the split distinguishes.
     """
     place = run / "fold0" if (run / "fold0").is_dir() else run
     seen = RunFolder(place).config["datamodule"]
@@ -238,8 +236,8 @@ def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
 
 
 def _run_demo(cfg: DictConfig, name: str) -> Path:
-    """Run another experiment on phantoms, on the images of this one where it has the same."""
-    shared = shared_run_name()  # of ranks that torchrun or srun started: all of them take this one
+    """Run another experiment on phantoms, on the images of this one if it uses the same."""
+    shared = shared_run_name()  # the name for all ranks that torchrun or srun started
     folder = Path(cfg.paths.runs) / name / (shared or claim_time())
     folder = folder if shared or rank() else claim_folder(folder)
     keys = ["paths.data", "paths.cache", "paths.runs"]
@@ -258,7 +256,7 @@ def _run_demo(cfg: DictConfig, name: str) -> Path:
 
 
 def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
-    """Train from Python, in a notebook too, as `python run.py experiment=NAME ...` does.
+    """Run an experiment from Python or a notebook, as `python run.py experiment=NAME ...` does.
 
     Example:
         >>> import engine
@@ -274,8 +272,8 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
         The run folder: its report, evidence, configuration, checkpoints and outcome.
 
     Raises:
-        UserError: An override is wrong, or the run would need several processes, which only the
-            command line can start.
+        UserError: An override is wrong, or the run needs several processes, which only the command
+            line can start.
     """
     words = prepare_overrides([f"experiment={experiment}", *overrides])
     composed = compose_run(words)
@@ -283,7 +281,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
         trainer = composed.trainer
         raise UserError(
             f"trainer.devices={trainer.devices} with trainer.num_nodes={trainer.num_nodes} needs"
-            " several processes, and engine.run has this one alone; type:"
+            " several processes, but engine.run has only this one; type:"
             f" {shlex.join(['python', 'run.py', *words])}"
         )
     with composed_run(composed, words) as cfg:

@@ -1,4 +1,4 @@
-"""Collection of evidence, batch by batch on the device and of all processes at the end."""
+"""Collector of evidence: batch by batch on the device, and over all processes at the end."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ BLOCK_SIZE = 1024  # images
 
 
 class EvidenceCollector:
-    """Gathers a kind's arrays batch by batch on the device, and hands over numpy once at the end.
+    """Collector of arrays, batch by batch on the device; returns them as numpy arrays at the end.
 
     Args:
-        empty: Each array without any image, for a process that sees none.
+        empty: Each array for zero images, for a process without images.
     """
 
     def __init__(self, empty: Mapping[str, Tensor]) -> None:
@@ -29,8 +29,8 @@ class EvidenceCollector:
     def add(self, ids: list[str], groups: list[str], **parts: Tensor) -> None:
         """Add a batch; nothing is copied from the device.
 
-        It goes into blocks of many images: a small tensor per batch that outlives the large ones
-        around it would fragment the memory.
+        Batches are written into blocks of many images, because many small tensors that live longer
+        than the large ones around them would fragment the memory.
         """
         start = len(self.ids)
         self.ids += ids
@@ -54,7 +54,7 @@ class EvidenceCollector:
 
 
 def merge_ranks(parts: Sequence[Evidence]) -> Evidence:
-    """Merge the evidence of all ranks, in the order in which the sampler dealt out the images."""
+    """Merge the evidence of all ranks, in the order in which the sampler distributed the images."""
     if len(parts) == 1:
         return parts[0]
     order = np.argsort(np.concatenate([np.arange(len(part)) for part in parts]), kind="stable")
@@ -62,7 +62,7 @@ def merge_ranks(parts: Sequence[Evidence]) -> Evidence:
 
 
 def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:
-    """Writes the rows of `part` behind the `start` rows that are there."""
+    """Write the rows of `part` after the first `start` rows."""
     while len(part):
         row = start % BLOCK_SIZE
         if row == 0:
@@ -73,7 +73,7 @@ def _append_rows(blocks: list[Tensor], start: int, part: Tensor) -> None:
 
 
 def _concatenate(blocks: list[Tensor], rows: int, empty: Tensor) -> np.ndarray:
-    """All rows as one array; each block is given up as soon as it is copied."""
+    """Return all rows as one array; each block is freed as soon as it is copied."""
     first = blocks[0] if blocks else empty
     whole = np.empty((rows, *first.shape[1:]), first[:0].cpu().numpy().dtype)
     for start in range(0, rows, BLOCK_SIZE):

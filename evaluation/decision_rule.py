@@ -1,4 +1,4 @@
-"""Decision rules: how logits become masks and labels."""
+"""Decision rules that convert logits to masks and labels."""
 
 from abc import abstractmethod
 from typing import Any
@@ -12,8 +12,8 @@ from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
 class DecisionRule(nn.Module):
     """Base class of the decision rules for masks and labels.
 
-    The numbers are saved as extra state rather than as buffers: weight averaging swaps and averages
-    every buffer it finds.
+    The numbers are saved as extra state rather than as buffers, because weight averaging swaps and
+    averages every buffer.
 
     Args:
         initial_values: The three numbers before any search.
@@ -26,20 +26,20 @@ class DecisionRule(nn.Module):
         self.initial_values = self.values.clone()
 
     def get_extra_state(self) -> Tensor:
-        """Return the numbers that a checkpoint keeps, `classes x 3` doubles."""
+        """Return the numbers for a checkpoint, float64 `classes x 3`."""
         return self.values
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the numbers of a checkpoint."""
+        """Set the numbers from a checkpoint."""
         self.values = state.to(torch.float64).cpu()
 
     @abstractmethod
     def as_dict(self) -> list[dict[str, float]]:
-        """Return the rule of each class, name and value."""
+        """Return the rule of each class as name -> value."""
 
 
 class SegmentationRule(DecisionRule):
-    """The decision rule of the SIIM-ACR winners, per class: (top, min_area, bottom).
+    """Decision rule of the SIIM-ACR winners for each class: (top, min_area, bottom).
 
     An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
     is where the byte is >= bottom, else it is empty. With top = bottom and min_area = 0 this is a
@@ -53,7 +53,7 @@ class SegmentationRule(DecisionRule):
         super().__init__((HALF_BIN, 0.0, HALF_BIN), classes)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Turn logits `B x C x H x W` into bools of the same shape; H x W is the whole image."""
+        """Convert logits `B x C x H x W` to bools of the same shape; H x W is the whole image."""
         byte = quantize_logits(logits)
         top, min_area, bottom = (
             column.view(1, -1, 1, 1).to(byte.device) for column in self.values.unbind(1)
@@ -74,13 +74,14 @@ class SegmentationRule(DecisionRule):
 
 
 class ClassificationRule(DecisionRule):
-    """The rule (threshold, temperature, kept) of each class.
+    """Decision rule (threshold, temperature, kept) of each class.
 
-    `kept` is 0 where the search could not keep the bounds that it was given.
+    `kept` is 0 if the search could not satisfy the bounds that it was given.
 
     Args:
         classes: Number of classes.
-        exclusive: Exactly one class holds: the most probable one, whatever the thresholds.
+        exclusive: True if exactly one class holds; it is then the most probable one, and thresholds
+            are not used.
     """
 
     def __init__(self, classes: int, exclusive: bool = False) -> None:
@@ -88,12 +89,12 @@ class ClassificationRule(DecisionRule):
         self.exclusive = exclusive
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Logits `B x C` to float probabilities of the same shape."""
+        """Convert logits `B x C` to float probabilities of the same shape."""
         scaled = logits.float() / self.values[:, 1].to(logits.device, torch.float32)
         return scaled.softmax(1) if self.exclusive else scaled.sigmoid()
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Logits `B x C` to bools of the same shape."""
+        """Convert logits `B x C` to bools of the same shape."""
         probability = self.probability(logits)
         if self.exclusive:
             return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(

@@ -1,4 +1,4 @@
-"""Per-image evidence of one split: what was predicted and what is true, saved beside the run."""
+"""Per-image evidence of one split: predictions and ground truth, saved in the run folder."""
 
 import hashlib
 import io
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence(ABC):
-    """The evidence of N images, from which every score follows without the network.
+    """Evidence of N images, from which every score can be computed without the network.
 
     Attributes:
         ids: `N` strings, each once.
-        groups: `N` strings, the patient where known.
+        groups: `N` strings, the patient if known.
         rule: float64 `N x classes x 3`, the numbers of the decision rule in force for each image.
         classes: Names.
         group_is: "patient" or "image".
@@ -64,22 +64,22 @@ class Evidence(ABC):
     @property
     @abstractmethod
     def headline_metrics(self) -> tuple[str, ...]:
-        """Names of the scores that a report leads with; the first one decides."""
+        """Names of the main scores of a report; the first one is decisive."""
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """Every score that this kind of evidence has."""
+        """All scores of this kind of evidence."""
 
     @property
     @abstractmethod
     def truth(self) -> np.ndarray:
-        """Truth of each image, `N x ...`; part of a test set's identity."""
+        """Ground truth of each image, `N x ...`; part of a test set's identity."""
 
     @property
     @abstractmethod
     def evaluation_grid(self) -> str:
-        """Grid on which predictions are evaluated, in words; part of a test set's identity."""
+        """Description of the evaluation grid; part of a test set's identity."""
 
     @abstractmethod
     def decision(self, channel: int) -> Decision:
@@ -87,11 +87,11 @@ class Evidence(ABC):
 
     @abstractmethod
     def baselines(self, channel: int) -> dict[str, Decision]:
-        """Return predictions without skill, whose scores are reported next to every real one."""
+        """Return predictions without skill, which are reported next to real ones."""
 
     @property
     def identity(self) -> str:
-        """Hash of images, truths and grid; only evaluations with the same one are compared."""
+        """Hash of images, ground truth and grid; only evaluations of equal hash are compared."""
         order = np.argsort(self.ids)
         digest = hashlib.sha256(
             repr((self.kind, self.evaluation_grid, self.classes, self.ids[order].tolist())).encode()
@@ -100,18 +100,18 @@ class Evidence(ABC):
         return digest.hexdigest()[:16]
 
     def with_rule(self, numbers: "Tensor") -> Self:
-        """The same evidence under another rule, `classes x 3`."""
+        """Return the same evidence with another rule, `classes x 3`."""
         return replace(self, rule=numbers.numpy()[None].repeat(len(self), axis=0))
 
     def subset(self, rows: np.ndarray) -> Self:
-        """The evidence of some images, by number or as bools."""
+        """Return the evidence of some images, selected by row numbers or bools."""
         cut: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in ("ids", "groups", "rule", *self.arrays)
         }
         return replace(self, **cut)
 
     def exclude(self, ids: set[str]) -> Self:
-        """The evidence of all other images."""
+        """Return the evidence of all images but these."""
         return self.subset(~np.isin(self.ids, list(ids)))
 
     @staticmethod
@@ -119,7 +119,7 @@ class Evidence(ABC):
         """Merge the evidence of several processes or folds; an image in several counts once.
 
         Args:
-            parts: One or more.
+            parts: Evidence to merge, at least one.
             order: Order of the merged images, as row numbers of the concatenated `parts`.
         """
         parts = align_measurements([part for part in parts if len(part)] or parts[:1])
@@ -139,12 +139,12 @@ NO_MEASUREMENTS = "{}"
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationEvidence(Evidence):
-    """The evidence of N segmented images; `rule` holds (top, min_area, bottom).
+    """Evidence of N segmented images; `rule` holds (top, min_area, bottom).
 
     Attributes:
         counts: int32 `N x classes x 2 x 256`: pixels of each byte, outside [0] and inside [1] the
             true mask.
-        grid: The evaluation size they were taken at, `native` or pixels.
+        grid: Evaluation size of the counts, `native` or pixels.
         measured: float64 `N x classes x columns`: what was measured on the masks at `rule`; without
             columns on val, and under any other rule.
         measurements: Measurements that the columns belong to, as `describe_measurements` writes
@@ -183,7 +183,7 @@ class SegmentationEvidence(Evidence):
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:
-        """Names of the leading scores; image-level ones are among them if images show no lesion."""
+        """Names of the main scores, with image-level ones if some images show no lesion."""
         measured = [name for each in self.used_measurements for name in each.headline_scores]
         return (*self._overlap_headlines, *measured)
 
@@ -208,12 +208,12 @@ class SegmentationEvidence(Evidence):
 
     @property
     def truth(self) -> np.ndarray:
-        """Pixels outside and inside the true mask, `N x classes x 2`."""
+        """Number of pixels outside and inside the true mask, `N x classes x 2`."""
         return self.counts.sum(3, dtype=np.int64)
 
     @property
     def evaluation_grid(self) -> str:
-        """The grid, in words."""
+        """Description of the grid."""
         return (
             "evaluated at each image's own size"
             if self.grid == "native"
@@ -221,7 +221,7 @@ class SegmentationEvidence(Evidence):
         )
 
     def decision(self, channel: int) -> SegmentationDecision:
-        """One class after the mask rule."""
+        """Return the decision for one class by the mask rule."""
         decision = apply_rule(self.counts[:, channel], self.rule[:, channel])
         columns = (name for _, names in parse_measurements(self.measurements) for name in names)
         measured = dict(zip(columns, self.measured[:, channel].T, strict=True))
@@ -254,7 +254,7 @@ class ClassificationEvidence(Evidence):
     Attributes:
         logits: float32 `N x classes`.
         labels: uint8 `N x classes`, 0 or 1.
-        exclusive: Whether exactly one class holds: then a softmax and the most probable class, else
+        exclusive: True if exactly one class holds: then a softmax and the most probable class, else
             a sigmoid and a threshold each.
     """
 
@@ -266,7 +266,7 @@ class ClassificationEvidence(Evidence):
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:
-        """Names of the scores of decisions, and of one of the ranking."""
+        """Names of the main scores: those of decisions, and one of the ranking."""
         return ("f1", "auc", "accuracy", "precision", "recall", "specificity")
 
     @property
@@ -280,25 +280,28 @@ class ClassificationEvidence(Evidence):
 
     @property
     def truth(self) -> np.ndarray:
-        """The labels."""
+        """Labels, `N x classes`."""
         return self.labels
 
     @property
     def evaluation_grid(self) -> str:
-        """Labels have no grid."""
+        """Description of the unit of evaluation; labels have no grid."""
         return "one label per image"
 
     @property
     def probability(self) -> np.ndarray:
-        """float64 `N x classes`, at the temperature in force."""
-        from scipy.special import expit, softmax  # .4 s, which a leaderboard need not wait for
+        """Probabilities at the temperature in force, float64 `N x classes`."""
+        from scipy.special import (
+            expit,
+            softmax,
+        )  # imported here: a leaderboard does not need these .4 s
 
         scaled = self.logits.astype(np.float64) / self.rule[..., 1]
         return softmax(scaled, axis=1) if self.exclusive else expit(scaled)
 
     @property
     def predicted(self) -> np.ndarray:
-        """Bool `N x classes`, the decision."""
+        """Decisions, bool `N x classes`."""
         probability = self.probability
         if self.exclusive:
             return np.arange(len(self.classes)) == probability.argmax(1, keepdims=True)
@@ -331,24 +334,29 @@ class ClassificationEvidence(Evidence):
         truth = self.labels > 0
         share = truth.mean(0) if len(truth) else np.zeros(len(self.classes))
 
-        def always(probability: np.ndarray) -> ClassificationDecision:
-            said = (
+        def constant_decision(probability: np.ndarray) -> ClassificationDecision:
+            """Return the decision that predicts the same probability for every image."""
+            decision = (
                 np.arange(len(share)) == share.argmax()
                 if self.exclusive and 0 < probability.max() < 1
                 else probability >= 0.5
             )
-            says, same = (
-                np.broadcast_to(said, truth.shape),
+            predicted, probabilities = (
+                np.broadcast_to(decision, truth.shape),
                 np.full(len(truth), probability[channel]),
             )
             return ClassificationDecision(
-                same, same, truth[:, channel], says[:, channel], (says == truth).all(1)
+                probabilities,
+                probabilities,
+                truth[:, channel],
+                predicted[:, channel],
+                (predicted == truth).all(1),
             )
 
         return {
-            "all negative": always(0 * share),
-            "all positive": always(0 * share + 1),
-            "prevalence": always(share),
+            "all negative": constant_decision(0 * share),
+            "all positive": constant_decision(0 * share + 1),
+            "prevalence": constant_decision(share),
         }
 
 
@@ -379,7 +387,7 @@ def read_evidence(path: Path) -> Evidence:
     """Read what `write_evidence` wrote; files of version 1 hold masks, of 1 and 2 no measurement.
 
     Raises:
-        UserError: missing, damaged or of a later version.
+        UserError: The file is missing, damaged or of a later version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -399,12 +407,11 @@ def read_evidence(path: Path) -> Evidence:
         zlib.error,
     ) as error:
         raise UserError(
-            f"{path} is not evidence that can be read ({error}); evaluate the run again with"
-            " do=[test]"
+            f"{path} cannot be read as evidence ({error}); evaluate the run again with do=[test]"
         ) from error
     if evidence is None:
         raise UserError(
             f"{path} is evidence of version {version}, newer than {EVIDENCE_VERSION}; update this"
-            " repository to read it"
+            " repository"
         )
     return evidence

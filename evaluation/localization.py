@@ -37,7 +37,7 @@ class Proposals:
         boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
         peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5,
             .5).
-        heights: float64 `N`, the heat at the peaks.
+        heights: float64 `N`, values of the heat map at the peaks.
     """
 
     boxes: np.ndarray
@@ -58,15 +58,15 @@ class GroundTruth:
     Args:
         id: Id of the image.
         group: Patient.
-        height: Rows of the image in pixels.
-        width: Columns in pixels.
-        boxes: Lesions, `T x 4` (x1, y1, x2, y2), edges in pixels; none in a normal image; None
-            where they are unknown.
-        mask: Bool `height x width`, None where there is none. Where it alone is given, its
-            components are the lesions.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        boxes: Boxes of the lesions, `T x 4` (x1, y1, x2, y2), edges in pixels; empty for a normal
+            image; None if they are unknown.
+        mask: Bool `height x width`, or None. If only the mask is given, its connected components
+            are the lesions.
 
     Raises:
-        ValueError: boxes or a mask of another shape.
+        ValueError: Boxes or mask have another shape.
     """
 
     id: str
@@ -81,7 +81,7 @@ class GroundTruth:
         if self.mask is not None and self.mask.shape != (self.height, self.width):
             raise ValueError(
                 f"the true mask of '{self.id}' is {self.mask.shape}, its image {self.height} x"
-                f" {self.width}; bring it to that size"
+                f" {self.width}; resize it to that size"
             )
         object.__setattr__(self, "boxes", boxes)
 
@@ -106,7 +106,7 @@ class Detections:
             without any.
 
     Raises:
-        ValueError: scores and boxes differ in number, or a score is not finite.
+        ValueError: Scores and boxes differ in number, or a score is not finite.
     """
 
     peak: tuple[float, float] | None = None
@@ -134,9 +134,9 @@ class Detections:
         """Build from peaks and boxes on a canvas.
 
         Args:
-            proposals: In pixels of the canvas; a box's score is the height of its peak.
-            letterbox: Maps them back to the image's own pixels.
-            mask: In the image's own pixels already.
+            proposals: Proposals in canvas pixels; a box's score is the height of its peak.
+            letterbox: Letterbox that maps them back to the image's own pixels.
+            mask: Pseudo mask, already in the image's own pixels.
         """
         peaks, boxes = letterbox.points_back(proposals.peaks), letterbox.boxes_back(proposals.boxes)
         return cls(
@@ -155,9 +155,9 @@ def reconcile_boxes_with_label(label: int, boxes: BoxArray | None) -> BoxArray |
         boxes: Its abnormal boxes, None if it has no annotation.
 
     Returns:
-        No boxes for a normal image, whatever was annotated: the label is trusted; None (unknown)
-        for an abnormal one without a box, which would count as normal otherwise; else the boxes as
-        they are.
+        No boxes for a normal image, even if some were annotated, because the label is trusted; None
+        (unknown) for an abnormal image without a box, which would otherwise count as normal; else
+        the boxes unchanged.
     """
     if not label:
         return np.zeros((0, 4))
@@ -176,7 +176,7 @@ def to_box_array(boxes: BoxArray, owner: str) -> np.ndarray:
     """Convert boxes to float64 `N x 4`.
 
     Raises:
-        ValueError: the shape is another, or a number is not finite.
+        ValueError: The shape differs, or a number is not finite.
     """
     array = np.asarray(boxes, np.float64)
     array = array.reshape(0, 4) if not array.size else array
@@ -207,13 +207,13 @@ def hits_at_k(
     Args:
         lesions: `T x 4`.
         boxes: `K x 4`, strongest first.
-        iou_threshold: Least IoU of a hit.
-        max_boxes: Most boxes that are scored.
+        iou_threshold: Smallest IoU of a hit.
+        max_boxes: Largest number of boxes that are scored.
 
     Returns:
-        Means, 0 or 1 (NaN where there is no lesion): `image_hit_iou_at_1`, `image_hit_centre_at_1`,
-        ...; and sums over the lesions: `hit_rate_iou_at_1`, `hit_rate_centre_at_1`, `iou_at_1` (of
-        the best box), ....
+        Values for the image, 0 or 1 (NaN without a lesion): `image_hit_iou_at_1`,
+        `image_hit_centre_at_1`, ...; and sums over the lesions: `hit_rate_iou_at_1`,
+        `hit_rate_centre_at_1`, `iou_at_1` (of the best box), ....
     """
     means, sums = {}, {}
     ious = pairwise_box_iou(lesions, boxes)
@@ -242,7 +242,7 @@ def froc_events(
     match = center_hit(lesions, boxes) | (pairwise_box_iou(lesions, boxes) >= iou_threshold)
     found = (
         scores[match[match.any(1)].argmax(1)] if match.any() else scores[:0]
-    )  # boxes come strongest first
+    )  # boxes are sorted, strongest first
     false = scores[~match.any(0)]
     return np.concatenate([found, false]), np.arange(len(found) + len(false)) < len(found)
 
@@ -254,7 +254,7 @@ def mask_dice(truth: GroundTruth, detections: Detections) -> dict[str, float]:
     are NaN.
 
     Raises:
-        ValueError: the pseudo mask has another size than the true one.
+        ValueError: The pseudo mask has another size than the true mask.
     """
     if truth.mask is None or not truth.mask.any():
         return {"dice": np.nan, "dice_drawn": np.nan}
@@ -263,7 +263,7 @@ def mask_dice(truth: GroundTruth, detections: Detections) -> dict[str, float]:
     if detections.mask.shape != truth.mask.shape:
         raise ValueError(
             f"the pseudo mask of '{truth.id}' is {detections.mask.shape}, the true one"
-            f" {truth.mask.shape}; bring it to the image's own size"
+            f" {truth.mask.shape}; resize it to the image's own size"
         )
     a, b = truth.mask.astype(bool), detections.mask.astype(bool)
     dice = float(2 * (a & b).sum() / (a.sum() + b.sum()))
@@ -281,13 +281,13 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
     Args:
         truth: Ground truth of the image.
         detections: Detections, of which the peak is scored.
-        tolerance: Pixels beside the lesion that still count; the paper uses 15 on photographs of
-            about 500 pixels.
+        tolerance: Distance from the lesion in pixels that still counts; the paper uses 15 for
+            photographs of about 500 pixels.
 
     Returns:
-        `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN where there is no lesion
-        of that kind; with `_random` the chance of a uniformly random pixel, with `_centre` what the
-        picture's centre scores.
+        `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN without a lesion of that
+        kind; with the suffix `_random` the probability for a uniformly random pixel, with `_centre`
+        the score of the image's center.
     """
     found = {}
     boxes = truth.lesions
@@ -322,7 +322,7 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
 
 
 def contains(target: np.ndarray, point: Point) -> bool:
-    """Return True if the pixel of (x, y) is set in a bool `H x W`; False outside, on padding."""
+    """Return True if the pixel of (x, y) is set in a bool `H x W`; False outside it."""
     column, row = np.floor(point).astype(int)
     return bool(
         0 <= row < target.shape[0] and 0 <= column < target.shape[1] and target[row, column]
@@ -345,7 +345,7 @@ def rasterize_boxes(
 
 
 def dilate_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
-    """Dilate a mask, bool `H x W`, by `tolerance` pixels, centre to centre."""
+    """Dilate a mask, bool `H x W`, by `tolerance` pixels, measured between pixel centers."""
     return (
         mask.astype(bool)
         if tolerance == 0
@@ -353,17 +353,17 @@ def dilate_mask(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     )
 
 
-RATE_TOLERANCE = 1e-9  # false positives an image that sums of shares may be off by
+RATE_TOLERANCE = 1e-9  # rounding error of false positives per image
 
 
 @dataclass(frozen=True)
 class FROCEvents:
-    """Lesions found and false positives of many images, the highest score first.
+    """True positives (lesions found) and false positives of many images, highest score first.
 
     Attributes:
         image_index: Row of the image, `E`.
-        score: `E`, falling.
-        is_true_positive: Bool `E`: a lesion is found, else a false positive.
+        score: Score, `E`, descending.
+        is_true_positive: Bool `E`: True for a lesion found, False for a false positive.
         weight: Count of each event, `E`: 1, or 1 / runs if several runs are pooled.
     """
 
@@ -408,11 +408,11 @@ class FROCEvents:
 
 @dataclass(frozen=True)
 class FROCCurve:
-    """Operating points of `R` resamples; the first, (0, 0), is a threshold that no box reaches.
+    """Operating points of `R` bootstrap replicates; the first one, (0, 0), accepts no box.
 
     Attributes:
-        false_positives: Mean false positives per image, `R x points`, rising.
-        sensitivity: Share of the lesions found, `R x points`, rising; NaN if a resample has no
+        false_positives: Mean false positives per image, `R x points`, ascending.
+        sensitivity: Fraction of lesions found, `R x points`, ascending; NaN if a replicate has no
             lesion.
     """
 
@@ -422,8 +422,8 @@ class FROCCurve:
     def sensitivity_at(self, rate: float) -> np.ndarray:
         """Compute the sensitivity, `R`, at a rate of false positives per image.
 
-        It is linear between operating points, the highest of several at one rate, and constant
-        beyond the last one, where no box is left.
+        It is interpolated linearly between operating points; of several points at one rate the
+        highest counts; it is constant beyond the last point, which accepts all boxes.
         """
         last = np.maximum(0, (self.false_positives <= rate + RATE_TOLERANCE).sum(1) - 1)
         rows, following = (
@@ -444,7 +444,7 @@ class FROCCurve:
         This is the partial area under the curve, divided by `max_rate`.
         """
         false, step = self.false_positives[:, :-1], np.diff(self.false_positives)
-        within = np.clip(max_rate - false, 0, step)  # of each step, what lies left of `max_rate`
+        within = np.clip(max_rate - false, 0, step)  # part of each step below `max_rate`
         rise = np.diff(self.sensitivity) * np.where(
             step > 0, within / np.where(step > 0, step, 1), 0
         )
@@ -459,7 +459,7 @@ def froc_curve(events: FROCEvents, n_lesions: np.ndarray, weights: np.ndarray) -
 
     Args:
         events: Events of all images.
-        n_lesions: Lesions per image, `N`; a normal image has 0, and still counts as an image.
+        n_lesions: Lesions per image, `N`; a normal image has 0, but counts as an image.
         weights: Weight of each image, `R x N`.
     """
     counts = weights[:, events.image_index] * events.weight
@@ -484,7 +484,7 @@ FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 
 @config_dataclass
 class LocalizationConfig:
-    """Rules of localization scoring, which are the same for all methods that are compared.
+    """Configuration of localization scoring, the same for all methods that are compared.
 
     ```yaml
     rules: {_target_: evaluation.localization.LocalizationConfig, tolerance: 0,
@@ -492,18 +492,20 @@ class LocalizationConfig:
     ```
 
     Args:
-        tolerance: Pixels beside a lesion at which the pointing game still counts a peak; 15 is
-            common on photographs of about 500 pixels.
-        iou: Least IoU of a hit. It is low, because boxes of a fixed size say where, not how large.
+        tolerance: Distance from a lesion in pixels at which the pointing game still counts a peak;
+            15 is common for photographs of about 500 pixels.
+        iou: Smallest IoU of a hit. It is low, because boxes of a fixed size tell the place, not the
+            size.
         max_boxes: Hit rates are given for the first 1, 2, ..., `max_boxes` boxes of an image.
         rates: False positives per image at which the FROC is read; the seven of Niemeijer et al.
             2011 and LUNA16.
-        froc_auc_limit: False positives per image up to which the partial area under the FROC goes.
-        resamples: Bootstrap replicates, over patients.
+        froc_auc_limit: Upper limit, in false positives per image, of the partial area under the
+            FROC.
+        resamples: Number of bootstrap replicates (over patients).
         seed: Seed of the bootstrap; methods are compared on the same replicates.
 
     Raises:
-        UserError: a rule out of its range.
+        UserError: A value is out of its range.
     """
 
     tolerance: NonNegativeFloat = 0.0
@@ -589,7 +591,7 @@ class ImageStats:
     Attributes:
         id: Id of the image.
         group: Patient.
-        n_lesions: Number of lesions; None if unknown, and then everything else is empty.
+        n_lesions: Number of lesions; None if unknown, in which case everything else is empty.
         means: Score -> the image's own value, NaN if the image does not count.
         sums: Score -> sum over its lesions.
         event_scores: Scores of its events on the FROC, `E`.
@@ -654,8 +656,8 @@ class LocalizationResults:
 
         Args:
             image_stats: Statistics of each image.
-            has_masks: False for a method that makes no pseudo masks, which has no Dice rather than
-                a Dice of 0.
+            has_masks: False for a method without pseudo masks, which has no Dice instead of a Dice
+                of 0.
         """
         known = [each for each in image_stats if each.n_lesions is not None]
         undrawn = (
@@ -684,12 +686,12 @@ class LocalizationResults:
 
     @classmethod
     def pool(cls, runs: Sequence["LocalizationResults"]) -> "LocalizationResults":
-        """Average several runs on the same images, such as networks with other random weights.
+        """Average several runs on the same images, such as networks with different random weights.
 
-        Intervals of the result are over patients alone: they do not show how much the runs differ.
+        Intervals of the result cover only the variation over patients, not that between runs.
 
         Raises:
-            ValueError: the runs saw different images.
+            ValueError: The runs have different images.
         """
         first = runs[0]
         check_same_images(first, *runs[1:])
@@ -713,11 +715,11 @@ def check_same_images(first: LocalizationResults, *others: LocalizationResults) 
     """Refuse methods that were not evaluated on the same images, in the same order.
 
     Raises:
-        ValueError: the images or their order differ.
+        ValueError: The images or their order differ.
     """
     if any(other.ids != first.ids for other in others):
         raise ValueError(
-            "these methods were measured on different images; measure all of them on the same"
+            "these methods were evaluated on different images; evaluate all of them on the same"
             " images, in the same order"
         )
 
@@ -728,9 +730,9 @@ BLIND_GUESSES = {"a random pixel": "random", "the centre": "centre"}
 def estimate_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, Estimate]:
     """Estimate every score with its 95 % percentile interval over patients.
 
-    Scores of the pointing game come with those of blind guesses. There is no interval if fewer than
-    20 patients with a lesion count. `n` counts images: for a FROC all, else those with a lesion (or
-    true mask).
+    Scores of the pointing game come with those of random guesses. There is no interval for fewer
+    than 20 patients with a lesion. `n` is the number of images: all of them for a FROC, otherwise
+    those with a lesion (or true mask).
     """
     point, drawn = compute_scores(results, rules), resample_scores(results, rules)
     return {
@@ -768,7 +770,7 @@ def resample_scores(
     """
     if count_patients(results, results.n_lesions > 0) < MIN_GROUPS:
         return {}
-    numbers = 4 * len(results.events.score)  # a FROC holds several arrays of that size
+    numbers = 4 * len(results.events.score)  # a FROC needs several arrays of that size
     blocks = [
         _weighted_scores(results, rules, weights)
         for weights in bootstrap_weights(results.groups, rules.resamples, rules.seed, numbers)
@@ -777,7 +779,7 @@ def resample_scores(
 
 
 def compute_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, float]:
-    """Compute every score on the images as they are; NaN where no image counts."""
+    """Compute every score on all images, without resampling; NaN if no image counts."""
     return {
         name: float(value[0])
         for name, value in _weighted_scores(results, rules, np.ones((1, len(results.ids)))).items()

@@ -1,4 +1,4 @@
-"""Bins of quantized logits and their probabilities. Imports no torch."""
+"""Bins of quantized logits and their probabilities; this module does not import torch."""
 
 import math
 from typing import TYPE_CHECKING
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 N_BINS = 256
 HALF_BIN = 128  # the byte of probability .5
-BINS_PER_LOGIT = 8.0  # bytes a unit of logit
+BINS_PER_LOGIT = 8.0  # bins per unit of logit
 LOGIT_OFFSET = 16.0  # the logit of byte 0 is -OFFSET
 
 
 def quantize_logits(logit: "Tensor") -> "Tensor":
-    """uint8 `clamp(floor((logit + 16) * 8), 0, 255)` of a float tensor of any shape."""
+    """Quantize a float tensor of any shape to uint8 `clamp(floor((logit + 16) * 8), 0, 255)`."""
     return ((logit.float() + LOGIT_OFFSET) * BINS_PER_LOGIT).clamp_(0, N_BINS - 1).byte()
 
 
@@ -37,5 +37,5 @@ def bin_of(probability: float) -> int:
 
 
 def bin_probability(byte: np.ndarray | float) -> np.ndarray:
-    """The probability at the lower edge of a byte."""
+    """Return the probability at the lower edge of a byte."""
     return 1 / (1 + np.exp(LOGIT_OFFSET - np.asarray(byte, np.float64) / BINS_PER_LOGIT))

@@ -1,4 +1,4 @@
-"""Search decision rules on val: thresholds of masks and labels, temperature."""
+"""Search for decision rules on val: thresholds of masks and labels, temperature."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,30 @@ from evaluation.threshold_objective import ThresholdObjective
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, exclusive: bool) -> float:
-    """Find the divisor of logits, .05 to 20, of the highest likelihood (Guo et al. 2017).
+    """Find the divisor of logits, .05 to 20, with the highest likelihood (Guo et al. 2017).
 
     Args:
-        logits: `N` of one class, or `N x C` of exclusive ones.
+        logits: `N` for one class, or `N x C` for exclusive classes.
         truth: 0 or 1, of the same shape.
-        exclusive: Softmax over classes instead of a sigmoid.
+        exclusive: True for a softmax over classes instead of a sigmoid.
     """
     logits, truth = logits.astype(np.float64), truth.astype(np.float64)
     if (truth == truth[:1]).all():
-        return 1.0  # one label alone would ask for endless certainty
+        return 1.0  # with only one label the likelihood has no maximum
 
-    def loss(log_temperature: float) -> float:
+    def negative_log_likelihood(log_temperature: float) -> float:
+        """Return the mean negative log-likelihood at a temperature."""
         scaled = logits / np.exp(log_temperature)
         if exclusive:
             return float(-(truth * log_softmax(scaled, axis=1)).sum(1).mean())
         return float(-(truth * log_expit(scaled) + (1 - truth) * log_expit(-scaled)).mean())
 
     return float(
-        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x)
+        np.exp(
+            minimize_scalar(
+                negative_log_likelihood, bounds=(np.log(0.05), np.log(20)), method="bounded"
+            ).x
+        )
     )
 
 
@@ -41,15 +46,15 @@ CLASSIFICATION_TIE = 1e-9
 
 @dataclass(frozen=True)
 class ClassificationRuleResult:
-    """The best threshold of one class.
+    """Best threshold of one class.
 
     Attributes:
-        threshold: Of the probability.
-        score: The objective there.
-        score_at_half: The objective at .5.
-        no_better_than_constant: True if a constant answer scores as well.
-        unmet_bound: Why the bounds could not be kept, in words, or None.
-        skip_reason: Why nothing was searched, in words, or None.
+        threshold: Threshold of the probability.
+        score: Objective at the threshold.
+        score_at_half: Objective at .5.
+        no_better_than_constant: True if a constant prediction scores as well.
+        unmet_bound: Reason why the bounds could not be satisfied, or None.
+        skip_reason: Reason why there was no search, or None.
     """
 
     threshold: float
@@ -63,13 +68,13 @@ class ClassificationRuleResult:
 def search_classification_rule(
     probability: np.ndarray, truth: np.ndarray, goal: ThresholdObjective
 ) -> ClassificationRuleResult:
-    """Find the best threshold of all that decide differently; ties take the plateau's middle.
+    """Find the best of all thresholds that decide differently; ties take the plateau's middle.
 
     Args:
-        probability: `N`.
-        truth: bool `N`.
-        goal: What to maximise and to keep; where it cannot be kept, the threshold that comes
-            nearest is found.
+        probability: Probabilities, `N`.
+        truth: Labels, bool `N`.
+        goal: Objective to maximise and bounds to satisfy; if the bounds cannot be satisfied, the
+            threshold that comes closest is returned.
     """
     if truth.all() or not truth.any():
         return ClassificationRuleResult(
@@ -78,7 +83,7 @@ def search_classification_rule(
             float("nan"),
             False,
             None,
-            "val shows no other label, so there is nothing to search on",
+            "val has only one label, so there is nothing to search on",
         )
     thresholds = _candidate_thresholds(probability, goal.threshold_range)
     measured = _threshold_metrics(probability, truth, thresholds)
@@ -94,7 +99,7 @@ def search_classification_rule(
     at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[goal.objective][0])
     judge = (
         "youden" if goal.objective in ("sensitivity", "specificity") else goal.objective
-    )  # a constant answer maximises either alone
+    )  # a constant prediction maximises either one by itself
     always = _threshold_metrics(probability, truth, np.array([0.0, 2.0]))[judge].max()
     return ClassificationRuleResult(
         float(thresholds[chosen]),
@@ -129,9 +134,9 @@ def _unmet_bounds(goal: ThresholdObjective, number: int, best: float) -> str:
 
 
 def _candidate_thresholds(probability: np.ndarray, threshold_range: Sequence[float]) -> np.ndarray:
-    """Return falling thresholds: between neighbouring probabilities, and on either side of all.
+    """Return descending thresholds between neighbouring probabilities and on both sides of them.
 
-    With `threshold_range`, those inside it and its two ends.
+    With `threshold_range`, these are the thresholds inside it and its two ends.
     """
     distinct = np.unique(probability)[::-1]
     middles = (np.concatenate([[1.0], distinct]) + np.concatenate([distinct, [0.0]])) / 2
@@ -165,11 +170,11 @@ SEGMENTATION_TIE = 1e-9
 
 @dataclass(frozen=True)
 class RuleGrid:
-    """The rules that are tried.
+    """Grid of the rules to try.
 
     Attributes:
-        top: Bytes from which a pixel is certain; None makes top = bottom.
-        min_area: Fractions of the image that must be certain.
+        top: Byte thresholds of certain pixels; None makes top = bottom.
+        min_area: Smallest fractions of the image that must be certain.
         bottom: Byte thresholds of the mask.
     """
 
@@ -184,7 +189,7 @@ class RuleGrid:
         top: Sequence[float] | None = None,
         min_area: Sequence[float] = (0.0,),
     ) -> "RuleGrid":
-        """Make the grid of all bytes in probability ranges [lowest, highest], and of some areas."""
+        """Make the grid of all bytes in probability ranges [lowest, highest] and of some areas."""
         return cls(
             None if top is None else _threshold_bins(top),
             np.asarray(min_area, float),
@@ -200,13 +205,13 @@ def _threshold_bins(probability_range: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SegmentationRuleResult:
-    """The best rule of one class.
+    """Best rule of one class.
 
     Attributes:
         rule: (top, min_area, bottom), bytes and a fraction.
-        score: Mean Dice there.
+        score: Mean Dice at the rule.
         score_at_half: Mean Dice at a plain threshold of .5.
-        no_better_than_empty: Whether predicting nothing scores as well.
+        no_better_than_empty: True if predicting nothing scores as well.
     """
 
     rule: tuple[float, float, float]
@@ -221,10 +226,11 @@ def search_segmentation_rule(
     """Find the best rule of each class.
 
     Args:
-        evidence: Of the images to search on; never test.
+        evidence: Evidence of the images to search on; never test.
         grid: The rules to try.
-        lesions_only: Maximise the mean Dice of images with a lesion, as multi-label data needs; of
-            all images, with empty/empty = 1, otherwise and where no image shows the class.
+        lesions_only: True to maximise the mean Dice over images with a lesion, as multi-label data
+            needs; otherwise, and if no image shows the class, the mean over all images, with a Dice
+            of 1 if truth and prediction are both empty.
     """
     return [
         _search_class_rule(evidence.counts[:, c], grid, lesions_only)
@@ -256,12 +262,12 @@ def rule_scores(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the mean Dice of every rule, `tops x areas x bottoms`, and the tops.
 
-    Where the grid couples top to bottom, there is one top, and None is returned for the tops.
+    If the grid sets top = bottom, there is one top, and None is returned for the tops.
 
     Args:
-        counts: `N x 2 x 256` of one class.
-        grid: The rules.
-        lesions_only: As `search_segmentation_rule`.
+        counts: Histograms of one class, `N x 2 x 256`.
+        grid: Rules to evaluate.
+        lesions_only: As in `search_segmentation_rule`.
     """
     lesion = counts[:, 1].sum(1) > 0
     if lesions_only and lesion.any():
@@ -271,12 +277,12 @@ def rule_scores(
 
 
 def _sum_dice(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
-    """The Dice of every rule, added up over a few images; `tops x areas x bottoms`."""
+    """Return the Dice of every rule, summed over some images; `tops x areas x bottoms`."""
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
     above = (
         counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]
-    )  # N x 256, share of pixels >= byte
+    )  # N x 256, fraction of pixels >= byte
     if grid.top is None:
         shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B
         return np.where(shows, drawn[:, None, :], empty[:, None, None]).sum(0)[None]

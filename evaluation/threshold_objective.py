@@ -1,4 +1,4 @@
-"""Demand on a classification threshold, apart from its search so that it is checked at once."""
+"""Objective of the classification threshold, in a light module so that it is checked early."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field
 from datamodules.arguments import ArgumentError, FractionRange, config_dataclass
 
 OBJECTIVE_HINTS = {  # names that other repositories use
-    "sens_atleast": "take specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
-    "spec_atleast": "take sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
+    "sens_atleast": "set specificity with callbacks.threshold_search.min_metrics.sensitivity=0.85",
+    "spec_atleast": "set sensitivity with callbacks.threshold_search.min_metrics.specificity=0.85",
 }
 
 
 def _explain_foreign_name(objective: Any) -> Any:
-    """Refuse a name that other repositories use, and say what it is called here."""
+    """Refuse a name that other repositories use, and give its name in this one."""
     if isinstance(objective, str) and objective in OBJECTIVE_HINTS:
         raise ArgumentError("", (), f"={objective} is unknown; {OBJECTIVE_HINTS[objective]}")
     return objective
@@ -30,13 +30,13 @@ LowerBound = Annotated[float, Field(gt=0, le=1)]
 
 @config_dataclass
 class ThresholdObjective:
-    """Demand on a threshold: the objective to maximise, and bounds to keep.
+    """Objective of a threshold search, with bounds to satisfy.
 
     Attributes:
-        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; `sensitivity` or
-            `specificity` while the other is bounded.
+        objective: `f1`, `youden` (sensitivity + specificity - 1), `accuracy`; or `sensitivity` or
+            `specificity` if the other one is bounded.
         min_metrics: Lower bounds of sensitivity, specificity or precision.
-        threshold_range: Smallest and largest threshold that may be taken.
+        threshold_range: Smallest and largest allowed threshold.
     """
 
     objective: Objective
@@ -51,7 +51,7 @@ class ThresholdObjective:
             raise ArgumentError(
                 "",
                 ("objective",),
-                f"={self.objective} alone is best where always the same is said; set"
+                f"={self.objective} alone is highest for a constant prediction; set"
                 f" callbacks.threshold_search.min_metrics.{other}=0.85",
             )
         low, high = self.threshold_range
@@ -59,5 +59,5 @@ class ThresholdObjective:
             raise ArgumentError(
                 "",
                 ("threshold_range",),
-                f"=[{low},{high}] holds one threshold; take two different numbers from 0 to 1",
+                f"=[{low},{high}] holds one threshold; set two different numbers from 0 to 1",
             )

@@ -1,4 +1,4 @@
-"""All metrics at all 256 thresholds."""
+"""Sweep of all metrics over all 256 thresholds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class SliderStart(NamedTuple):
     """Position of a slider at the rule in force.
 
     Attributes:
-        byte: The nearest threshold.
-        words: The rule in words.
-        plain: Whether the rule decides exactly like this threshold.
+        byte: Nearest threshold.
+        words: Description of the rule.
+        plain: True if the rule decides exactly like this threshold.
         note: A further remark on the rule.
     """
 
@@ -51,7 +51,7 @@ class SliderStart(NamedTuple):
 def segmentation_at_thresholds(
     evidence: SegmentationEvidence, channel: int
 ) -> Iterator[SegmentationDecision]:
-    """Yield the decisions with top and bottom of the rule at each byte; min_area is kept."""
+    """Yield the decision for each byte as the rule's top and bottom; min_area is kept."""
     counts, min_area = evidence.counts[:, channel], evidence.rule[:, channel, 1]
     whole, ranking = (
         np.maximum(counts.sum((1, 2), dtype=np.int64), 1),
@@ -76,7 +76,7 @@ def segmentation_at_thresholds(
 def classification_at_thresholds(
     evidence: ClassificationEvidence, channel: int
 ) -> Iterator[ClassificationDecision]:
-    """Yield the decisions with the threshold at the probability of each byte.
+    """Yield the decision for the probability of each byte as the threshold.
 
     Each image's temperature is kept, and the other classes stay at their rule.
     """
@@ -94,7 +94,7 @@ def classification_at_thresholds(
 
 
 def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> SliderStart:
-    """Return the start at the byte from which the pixels of the mask count."""
+    """Return the slider's start at the byte of the mask's threshold."""
     rules = np.unique(evidence.rule[:, channel], axis=0)
     byte = (
         int(np.clip(np.median(evidence.rule[:, channel, 2]), 0, N_BINS - 1))
@@ -120,7 +120,7 @@ def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> S
 
 
 def classification_slider_start(evidence: ClassificationEvidence, channel: int) -> SliderStart:
-    """Return the start at the byte nearest to the threshold."""
+    """Return the slider's start at the byte nearest to the threshold."""
     thresholds = np.unique(evidence.rule[:, channel, 0])
     if not len(thresholds):
         return SliderStart(N_BINS // 2, OWN_RULE_NOTE, plain=False)
@@ -142,11 +142,11 @@ class PRPoint(NamedTuple):
 
 
 def _make_point(counts: PixelCounts) -> PRPoint:
-    tp, said, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
+    tp, predicted, true = counts.tp, counts.tp + counts.fp, counts.tp + counts.fn
     return PRPoint(
-        safe_divide(tp, said),
+        safe_divide(tp, predicted),
         safe_divide(tp, true),
-        np.where(true > 0, safe_divide(2 * tp, said + true), np.nan),
+        np.where(true > 0, safe_divide(2 * tp, predicted + true), np.nan),
     )
 
 
@@ -158,13 +158,13 @@ def pixel_pr_curve(evidence: SegmentationEvidence, channel: int) -> PRPoint:
 
 
 def at_operating_point(evidence: SegmentationEvidence, channel: int) -> PRPoint:
-    """Return the pooled scores of one class at the rule; min_area may move them off the curve."""
+    """Return the pooled scores of one class at the rule; a min_area moves them off the curve."""
     counts = evidence.decision(channel).pixels
     return _make_point(PixelCounts(*(part.sum() for part in counts)))
 
 
 def best_f1_bin(evidence: SegmentationEvidence, channel: int) -> int | None:
-    """Return the byte of the best F1, the middle one of ties; None without true pixels."""
+    """Return the byte with the best F1 (the middle of ties); None without positive pixels."""
     f1 = pixel_pr_curve(evidence, channel).f1
     if np.isnan(f1).all():
         return None
@@ -195,35 +195,36 @@ def _class_table(evidence: Mapping[str, SegmentationEvidence], channel: int) -> 
     }
     for split, seen in evidence.items():
         points = pixel_pr_curve(seen, channel)._asdict()
-        judged = {
+        scores = {
             name: None if byte is None or np.isnan(values[byte]) else float(values[byte])
             for name, values in points.items()
         }
         area = float(average_precision(seen.decision(channel), np.ones((1, len(seen))))[0])
-        found["splits"][split] = judged | {"average_precision": None if np.isnan(area) else area}
+        found["splits"][split] = scores | {"average_precision": None if np.isnan(area) else area}
     return found
 
 
-AT_RULE = N_BINS  # the place behind the thresholds, of the rule in force
-PER_IMAGE = ("exact_match",)  # scores of an image, the same for all its classes
+AT_RULE = N_BINS  # index of the rule in force, after the thresholds
+PER_IMAGE = ("exact_match",)  # scores of a whole image, the same for all classes
 
 
 @dataclass(frozen=True)
 class ThresholdSweep:
-    """One class at 256 thresholds and, in the last of 257 places, at the rule in force.
+    """Scores of one class at 256 thresholds and, at the last of 257 indices, at the rule in force.
 
     The other classes stay at their rule.
 
     Attributes:
         values: `scores x 257`.
-        images: int `4 x 257`: images that are true positives, false positives, false negatives,
+        images: int `4 x 257`, numbers of images: true positives, false positives, false negatives,
             true negatives.
-        pixels: The same counts of pixels for masks, else None.
-        positive: Bool `N`: which images truly show the class.
-        predicted: Bool `N`: which images are predicted to show it at the rule.
+        pixels: The same counts in pixels for masks, else None.
+        positive: Bool `N`, True for images that show the class.
+        predicted: Bool `N`, True for images that are predicted to show it at the rule.
         silent: int `N`, the first byte at which an image is no longer predicted to show it, 256 for
             none.
-        dice: `images of places x 257` for masks, else None.
+        dice: Dice of the images in `places` at each threshold, `places x 257`, for masks; else
+            None.
     """
 
     values: np.ndarray
@@ -242,59 +243,60 @@ def sweep_thresholds(
 
     Args:
         evidence: Evidence of the evaluated split.
-        channel: The class.
-        at_each_byte: Takes evidence and class; yields the decisions at the 256 thresholds.
+        channel: Index of the class.
+        at_each_byte: Function of evidence and class that yields the decisions at the 256
+            thresholds.
         places: Indices of images whose own Dice is returned.
     """
-    decided = evidence.decision(channel)
-    once, asked = np.ones((1, len(evidence))), np.array(places, int)
+    at_rule = evidence.decision(channel)
+    weights, shown = np.ones((1, len(evidence))), np.array(places, int)
     fixed = {
-        score.name: float(score.compute(decided, once)[0])
+        score.name: float(score.compute(at_rule, weights)[0])
         for score in evidence.metrics
         if score.threshold_free
     }
     silent = np.zeros(len(evidence), int)
     values, images, pixels, each = [], [], [], []
-    for byte, here in enumerate([*at_each_byte(evidence, channel), decided]):
-        values.append([_sweep_value(score, here, once, fixed) for score in evidence.metrics])
+    for byte, here in enumerate([*at_each_byte(evidence, channel), at_rule]):
+        values.append([_sweep_value(score, here, weights, fixed) for score in evidence.metrics])
         images.append(_confusion_quadrants(here))
         silent += here.predicted if byte < AT_RULE else 0
         if hasattr(here, "pixels"):
             pixels.append([int(part.sum()) for part in here.pixels])
-            each.append(dice(type(here.pixels)(*(part[asked] for part in here.pixels))))
+            each.append(dice(type(here.pixels)(*(part[shown] for part in here.pixels))))
     return ThresholdSweep(
         np.array(values).T,
         np.array(images).T,
         np.array(pixels).T if pixels else None,
-        np.asarray(decided.positive, bool),
-        np.asarray(decided.predicted, bool),  # type: ignore[attr-defined]
+        np.asarray(at_rule.positive, bool),
+        np.asarray(at_rule.predicted, bool),  # type: ignore[attr-defined]
         silent,
         np.array(each).T if each else None,
     )
 
 
 def _sweep_value(
-    score: Metric, decided: Decision, once: np.ndarray, fixed: dict[str, float]
+    score: Metric, decision: Decision, weights: np.ndarray, fixed: dict[str, float]
 ) -> float:
-    return fixed[score.name] if score.name in fixed else float(score.compute(decided, once)[0])
+    return fixed[score.name] if score.name in fixed else float(score.compute(decision, weights)[0])
 
 
 def _confusion_quadrants(decided: Any) -> tuple[int, int, int, int]:
-    says, true = int(decided.predicted.sum()), int(decided.positive.sum())
+    predicted, true = int(decided.predicted.sum()), int(decided.positive.sum())
     both = int((decided.predicted & decided.positive).sum())
-    return both, says - both, true - both, len(decided.predicted) - says - true + both
+    return both, predicted - both, true - both, len(decided.predicted) - predicted - true + both
 
 
 def sweep_means(each: Sequence[ThresholdSweep], scores: Sequence[Metric]) -> list[np.ndarray]:
     """Return for each class the means over classes while its threshold moves: `scores x 257`.
 
-    Classes on which a score is undefined do not count.
+    Classes for which a score is undefined do not count.
     """
-    ruled = np.array([of_class.values[:, AT_RULE:] for of_class in each])  # classes x scores x 1
+    at_rule = np.array([sweep.values[:, AT_RULE:] for sweep in each])  # classes x scores x 1
     shared = np.array([score.name in PER_IMAGE for score in scores])
-    found = []
+    means = []
     for channel, moving in enumerate(each):
-        of_all = np.repeat(ruled, AT_RULE + 1, axis=2)
-        of_all[channel] = moving.values
-        found.append(np.where(shared[:, None], moving.values, mean_where_defined(of_all)))
-    return found
+        all_classes = np.repeat(at_rule, AT_RULE + 1, axis=2)
+        all_classes[channel] = moving.values
+        means.append(np.where(shared[:, None], moving.values, mean_where_defined(all_classes)))
+    return means

@@ -1,4 +1,4 @@
-"""Additional evaluations: test without near duplicates, and one decision per patient."""
+"""Further evaluations: test without near duplicates, and one decision per patient."""
 
 from collections.abc import Mapping
 
@@ -23,12 +23,12 @@ def per_patient(evidence: Mapping[str, Evidence], evaluated_split: str) -> dict[
 
     Empty unless labels are not exclusive, groups are patients and some patient has several images.
     """
-    seen = evidence[evaluated_split]
+    labels = evidence[evaluated_split]
     if (
-        not isinstance(seen, ClassificationEvidence)
-        or seen.exclusive
-        or seen.group_is != "patient"
-        or len(np.unique(seen.groups)) == len(seen)
+        not isinstance(labels, ClassificationEvidence)
+        or labels.exclusive
+        or labels.group_is != "patient"
+        or len(np.unique(labels.groups)) == len(labels)
     ):
         return {}
-    return {f"{evaluated_split}_by_patient": seen.by_group()}
+    return {f"{evaluated_split}_by_patient": labels.by_group()}

@@ -37,29 +37,28 @@ StageName = Literal["train", "val", "test"]
 
 @validated
 class SupervisedModule(LightningModule):
-    """A subclass says which target it learns and what it keeps of an evaluated batch.
+    """Base module of supervised learning; a subclass defines the target and the evidence to keep.
 
     Args:
-        net: From float `B x C x H x W` to logits.
-        loss: From logits and target to one value an image, shape `B`.
-        optimizer: Called with the parameters that require a gradient.
-        scheduler: Called with the optimizer, the trainer and the monitor; gives Lightning's
-            lr_scheduler dict, or None.
-        monitor: `name` of the score that decides what is best, and its `mode`, `max` or `min`.
-        mean: Per input channel, of pixels scaled to 0..1; None for 0; `auto` for what the
-            pretrained weights of `net` expect.
-        std: In the same form; None for 1.
-        scratch_normalization: `mean` and `std` that `auto` means where `net` has no pretrained
-            weights, or weights that do not state theirs.
+        net: Network that maps float `B x C x H x W` to logits.
+        loss: Loss that maps logits and target to one value per image, shape `B`.
+        optimizer: Function that makes the optimizer of the parameters that require a gradient.
+        scheduler: Function that makes Lightning's lr_scheduler dict of the optimizer, the trainer
+            and the monitor; or None.
+        monitor: `name` of the score that selects the best checkpoint, and its `mode`, `max` or
+            `min`.
+        mean: Mean per input channel, for pixels scaled to 0..1; None for 0; `auto` for the one that
+            the pretrained weights of `net` expect.
+        std: Standard deviation in the same form; None for 1.
+        scratch_normalization: `mean` and `std` for `auto` if `net` has no pretrained weights, or
+            weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
-        channels_last: Keep weights and images in that memory format; faster on recent CPUs and on
-            tensor cores.
-        compile: Compile the net with torch.compile.
-        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
-        layer_decay: Learning rate of each layer of the encoder, as a multiple of the layer's behind
-            it; of nets that have `depth_of`.
-        auxiliary_weight: Weight in training of the loss of each further output of `net`, where it
-            gives several.
+        channels_last: True to keep weights and images in that memory format, which is faster on
+            recent CPUs and on tensor cores. compile: True to compile the net with torch.compile.
+            encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of that of the other
+            parameters. layer_decay: Learning rate of each encoder layer, as a multiple of that of
+            the next layer; only for nets that have `depth_of`. auxiliary_weight: Weight, in
+            training, of the loss of each further output of `net`, if it has several.
     """
 
     target: ClassVar[Literal["mask", "label"]]
@@ -94,23 +93,23 @@ class SupervisedModule(LightningModule):
         self.monitor = monitor or MonitorConfig(name="val/loss", mode="min")
         self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
         self.auxiliary_weight = auxiliary_weight
-        self.settings: dict[str, Any] = {}  # what a resumed fit must not change unnoticed
+        self.settings: dict[str, Any] = {}  # settings that a resumed fit must not change unnoticed
         self.parent_records: list[
             dict[str, Any]
-        ] = []  # of the checkpoints that this training starts from
+        ] = []  # records of the checkpoints that this training starts from
         self.resumed_settings: dict[str, Any] | None = (
-            None  # of a fit that is resumed with other settings, which are then put in force
+            None  # set if a fit is resumed with other settings, which are then applied
         )
         self.mean_loss = MeanMetric(
             nan_strategy="disable"
-        )  # over ranks with unequal numbers of images, which Lightning's own mean gets wrong
+        )  # exact for unequal numbers of images per rank, unlike Lightning's own mean
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
             self.net.compile()  # in place: the names in a checkpoint stay the same
 
     def forward(self, image: Tensor) -> Any:
-        """Turn uint8 `B x C x H x W` into logits; in training a tuple with auxiliary logits."""
+        """Convert uint8 `B x C x H x W` to logits; in training a tuple with auxiliary logits."""
         return self.net(self.normalize(image).contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
@@ -151,10 +150,10 @@ class SupervisedModule(LightningModule):
         return loss
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
-        """Keep evidence of an evaluated batch; the base class keeps none."""
+        """Add an evaluated batch to the evidence; the base class keeps none."""
 
     def configure_optimizers(self) -> Any:
-        """Optimize only what requires a gradient, so frozen and LoRA nets need nothing more."""
+        """Make optimizer and schedule of the parameters that require a gradient."""
         optimizer = self.optimizer(
             build_param_groups(
                 self.net, self.named_parameters(), self.encoder_lr_mult, self.layer_decay
@@ -170,7 +169,7 @@ class SupervisedModule(LightningModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Seed every rank for its own dropout; the weights of all are those of the first.
+        """Seed every rank differently, for its own dropout; weights are those of the first rank.
 
         Raises:
             UserError: A batch of one image is too small for the network.
@@ -185,14 +184,14 @@ class SupervisedModule(LightningModule):
         distributed.decorrelate_ranks(self.global_rank)
 
     def check_input(self, image_size: ImageSize, batch_size: int) -> None:
-        """Refuse a size of images or of batches that the network, in its mode, cannot take.
+        """Refuse an image size or batch size that the network cannot process in its current mode.
 
         Args:
             image_size: Size of the images.
             batch_size: Images per device.
 
         Raises:
-            UserError: The sentence says what works.
+            UserError: The size is refused; the message names sizes that work.
         """
         trainer = self._trainer  # None outside of a run
         synchronized = getattr(getattr(trainer, "strategy", None), "_layer_sync", None) is not None
@@ -216,13 +215,13 @@ class SupervisedModule(LightningModule):
             )
 
     def on_validation_epoch_start(self) -> None:
-        """Let all ranks evaluate the network that a checkpoint would hold."""
+        """Synchronize BatchNorm, so that all ranks evaluate the network of a checkpoint."""
         distributed.broadcast_batchnorm(self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random states of all ranks, the settings, and which images were seen.
+        """Add the random states of all ranks, the settings, and hashes of the training images.
 
-        The random states let a resumed run have the same dropout.
+        With the random states, a resumed run has the same dropout.
         """
         checkpoint["random_states"] = distributed.gather_rng_states(self.device)
         checkpoint["settings"] = self.settings
@@ -241,12 +240,12 @@ class SupervisedModule(LightningModule):
 
 @validated
 class EvaluatedModule(SupervisedModule):
-    """A supervised module with classes, a decision rule and, once evaluated, `evidence[stage]`.
+    """Supervised module with classes, a decision rule and, after an evaluation, `evidence[stage]`.
 
     Args:
         classes: Names of the classes, in channel order.
-        rule: A decision rule of as many classes.
-        collector: Collects the arrays that this kind of evidence has.
+        rule: Decision rule for these classes.
+        collector: Collector of the arrays of this kind of evidence.
         **supervised: As `SupervisedModule`.
     """
 
@@ -261,14 +260,14 @@ class EvaluatedModule(SupervisedModule):
 
     @abstractmethod
     def make_evidence(self, **parts: Any) -> Evidence:
-        """This module's kind of evidence, from what all kinds have and the collector's arrays."""
+        """Make this module's kind of evidence from the common fields and the collector's arrays."""
 
     @abstractmethod
     def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
-        """The scores that are logged after an evaluation, by name."""
+        """Return the scores to log after an evaluation, by name."""
 
     def setup(self, stage: str) -> None:
-        """Refuses a data set with other classes."""
+        """Refuse a data set with other classes."""
         super().setup(stage)
         of_data = self.trainer.datamodule.table.classes  # type: ignore[attr-defined]
         if of_data != self.classes:
@@ -280,7 +279,7 @@ class EvaluatedModule(SupervisedModule):
     def collect_evidence(self, stage: StageName) -> Evidence:
         """Return the evidence of an evaluation from all ranks, at the rule in force.
 
-        The first call of an epoch collects it, from all ranks at the same time.
+        The first call of an epoch collects it; all ranks must make this call together.
         """
         if stage not in self.evidence:
             arrays = self._collector.collect()
@@ -294,7 +293,7 @@ class EvaluatedModule(SupervisedModule):
         return self.evidence[stage]
 
     def set_rule(self, values: Tensor) -> None:
-        """Decide by a new rule from here on; the evidence of this validation is at it too.
+        """Set a new decision rule, also for the evidence of this validation.
 
         Args:
             values: Numbers of the rule, `classes x 3`.
@@ -303,20 +302,20 @@ class EvaluatedModule(SupervisedModule):
         self.evidence["val"] = self.collect_evidence("val").with_rule(values)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
+        """Clear the evidence of the previous validation."""
         super().on_validation_epoch_start()
         self.evidence.pop("val", None)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores that steer training."""
+        """Log the scores that callbacks monitor."""
         self._log_metrics("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forgets the last test."""
+        """Clear the evidence of the previous test."""
         self.evidence.pop("test", None)
 
     def on_test_epoch_end(self) -> None:
-        """Collects and logs the test scores."""
+        """Collect the evidence and log the test scores."""
         self._log_metrics("test")
 
     def _log_metrics(self, stage: StageName) -> None:
@@ -329,10 +328,10 @@ class EvaluatedModule(SupervisedModule):
             )
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Logits on the network's canvas; a callback makes files of them."""
+        """Return the logits on the network's canvas; callbacks write files from them."""
         return self(batch["image"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the rule in force; weight averaging would else save the one of its first copy."""
+        """Save the rule in force; weight averaging would otherwise save that of its first copy."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["state_dict"]["rule._extra_state"] = self.rule.get_extra_state()

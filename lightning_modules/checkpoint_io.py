@@ -1,4 +1,4 @@
-"""Reads checkpoints with weights_only, and says in one sentence when one does not fit."""
+"""Reader of checkpoints with weights_only; a checkpoint that does not fit is refused."""
 
 import pickle
 from pathlib import Path
@@ -16,21 +16,21 @@ from lightning_modules.networks.classification import find_head
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.normalize import SOURCE_CHECKPOINT, Normalize, same_statistics
 
-GAMMA_BUFFER = "exponent"  # of grey values, as `Normalize` calls it; absent where it is 1
+GAMMA_BUFFER = "exponent"  # buffer of `Normalize` for gamma; absent if gamma is 1
 NORMALIZATION_KEYS = (
     "normalize.mean",
     "normalize.std",
     "mean",
     "std",
-)  # of the normalization; `Normalize` takes them in any number of channels
+)  # buffers of the normalization; `Normalize` accepts any number of channels
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
-    """Read the content of a checkpoint, tensors and plain values only.
+    """Read a checkpoint; only tensors and plain values are allowed.
 
     Args:
         path: The file.
-        mmap: Whether tensors stay on disk until they are used, which must be before the file
+        mmap: True to leave tensors on disk until they are used, which must be before the file
             changes.
 
     Raises:
@@ -40,7 +40,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0][:80]}); name"
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:80]}); name"
             " another file"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says beside its weights; fast, because no tensor is read.
+    """Read a checkpoint without its weights, which is fast.
 
     Raises:
         UserError: The file is damaged, or not a checkpoint.
@@ -69,7 +69,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def holds_all_weights(path: Path) -> bool:
-    """Return whether a checkpoint holds all weights; one of an adapter lacks the frozen ones."""
+    """Return True if a checkpoint holds all weights; an adapter's lacks the frozen ones."""
     try:
         state = read_checkpoint(path, mmap=True)["state_dict"]
     except UserError:  # a file in torch's older format cannot be mapped into memory
@@ -83,8 +83,8 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     """Compare names and shapes of all weights, and mean and std with those that the user gave.
 
     Raises:
-        UserError: the checkpoint is of another network, or of another normalization than the one
-            that was asked for.
+        UserError: The checkpoint has another network, or another normalization than the configured
+            one.
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
@@ -98,14 +98,14 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     ]
     if gammas[0] != gammas[1]:
         raise UserError(
-            f"{path} was trained with module.gamma={gammas[1]:g}, and here"
+            f"{path} was trained with module.gamma={gammas[1]:g}, but this run has"
             f" module.gamma={gammas[0]:g}; set module.gamma={gammas[1]:g}"
         )
     if wrong:
-        said = f"{len(wrong)} weights differ, the first is {wrong[0]}"
+        difference = f"{len(wrong)} weights differ, the first is {wrong[0]}"
         raise UserError(
-            f"{path} is of another network ({said}); set module.net as it was when the checkpoint"
-            " was made, and image_size for a network that is built for one size"
+            f"{path} belongs to another network ({difference}); set module.net as in the run of"
+            " the checkpoint, and image_size for a network that is built for one size"
         )
     if isinstance(module, SupervisedModule):
         check_same_normalization(module.normalize, _strip_prefix(stored, "normalize."), path)
@@ -115,12 +115,13 @@ def check_same_normalization(normalize: Normalize, stored: dict[str, Any], path:
     """Refuse a checkpoint whose mean or std differ from the user's, which it would replace.
 
     Args:
-        normalize: Of the module that is to take the checkpoint.
+        normalize: Normalization of the module that is to take the checkpoint.
         stored: The checkpoint's `mean` and `std`.
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
 
     Raises:
-        UserError: they differ. With `auto` the checkpoint's numbers are taken.
+        UserError: They differ. With `auto` the checkpoint's numbers are used and nothing is
+            refused.
     """
     given = {"mean": normalize.mean.cpu(), "std": normalize.std.cpu()}
     if normalize.explicit and not all(
@@ -130,19 +131,19 @@ def check_same_normalization(normalize: Normalize, stored: dict[str, Any], path:
             " ".join(f"module.{name}=[{format_statistics(state[name], ',')}]" for name in given)
             for state in (stored, given)
         )
-        raise UserError(f"{path} was trained with {theirs}, and here {ours}; set {theirs}")
+        raise UserError(f"{path} was trained with {theirs}, but this run has {ours}; set {theirs}")
 
 
 def format_statistics(values: torch.Tensor, separator: str = " ") -> str:
-    """Write means or stds with the digits that `same` compares."""
+    """Format means or stds with the digits that `same_statistics` compares."""
     return separator.join(f"{value:.6g}" for value in values.flatten().tolist())
 
 
 def read_normalization(path: Path) -> Normalize | None:
-    """Read the normalization that a checkpoint holds; None where it holds none.
+    """Read the normalization of a checkpoint; None if it holds none.
 
     Args:
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
     """
     stored = _strip_prefix(read_checkpoint(path)["state_dict"], "normalize.")
     if "mean" not in stored or "std" not in stored:
@@ -157,13 +158,13 @@ def read_normalization(path: Path) -> Normalize | None:
 
 
 def load_weights(module: SupervisedModule, path: Path) -> bool:
-    """Load weights alone, for `init_from`; optimizer, epoch and schedule start afresh.
+    """Load only the weights, for `init_from`; optimizer, epoch and schedule start from zero.
 
-    A network with a frozen body takes a checkpoint of the plain network too, and a classifier one
-    of other classes, all but the head.
+    A network with a frozen backbone also accepts a checkpoint of the plain network. A classifier
+    accepts a checkpoint with other classes, without its head.
 
     Returns:
-        True if the head was taken too.
+        True if the head was loaded too.
     """
     state = read_checkpoint(path)["state_dict"]
     if isinstance(module.net, FrozenBackboneClassifier) and "net._extra_state" not in state:
@@ -177,7 +178,9 @@ def load_weights(module: SupervisedModule, path: Path) -> bool:
         stored = _strip_prefix(state, "normalize.")
         check_compatible(module.normalize, {"state_dict": stored}, path)
         check_same_normalization(module.normalize, stored, path)
-        module.normalize.load_state_dict(stored)  # what the body is used to
+        module.normalize.load_state_dict(
+            stored
+        )  # the normalization that the backbone was trained with
         return False
     whole = _keep_own_head(module, state)
     check_compatible(module, {"state_dict": state}, path)
@@ -192,15 +195,15 @@ def _strip_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
-    """Evaluate the weights of a checkpoint at the image size they were trained on.
+    """Set the evaluation size to the image size that a checkpoint's weights were trained on.
 
-    Lightning restores that size only for a data set of the same kind, and keeps an earlier
-    checkpoint's where this one says nothing.
+    Lightning restores that size only for a data module of the same class, and keeps that of an
+    earlier checkpoint if this one records none.
 
     Args:
-        data: Not prepared yet, or prepared for this very training. Where the user gave it another
-            size, that one stays.
-        path: Of the checkpoint.
+        data: Data module that is not prepared yet, or was prepared for this training. A size that
+            the user set for it is kept.
+        path: Path of the checkpoint.
     """
     checkpoint = read_metadata(path)
     data.trained_size = training_record.trained_image_size(checkpoint)
@@ -214,10 +217,10 @@ def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
 
 
 def _keep_own_head(module: SupervisedModule, state: dict[str, Any]) -> bool:
-    """Put the module's own head and rule into `state` if it is of a classifier of other classes.
+    """Put the module's own head and rule into `state` if it belongs to other classes.
 
     Returns:
-        True if `state` was left as it is.
+        True if `state` was not changed.
     """
     if module.target != "label" or isinstance(module.net, FrozenBackboneClassifier):
         return True

@@ -1,4 +1,4 @@
-"""Learns labels: of one class, of several independent ones, or of several exclusive ones."""
+"""Classification module for one class, independent classes or exclusive classes."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 
 @validated
 class ClassificationModule(EvaluatedModule):
-    """Classifies images: a sigmoid and a threshold per class, or a softmax over exclusive classes.
+    """Image classifier: a sigmoid and a threshold per class, or a softmax over exclusive classes.
 
-    Logits and labels (0 and 1) are `B x classes`. Logged are `f1` and `accuracy` at the rule in
-    force, `f1_at_half` and `auc`; of several classes their mean.
+    Logits and labels (0 and 1) are `B x classes`. The logged scores are `f1` and `accuracy` at the
+    rule in force, `f1_at_half` and `auc`, averaged over classes.
 
     Args:
-        classes: Names of the classes; one for yes or no.
-        exclusive: Exactly one class holds in each image.
+        classes: Names of the classes; one name for a binary label.
+        exclusive: True if exactly one class holds in each image.
         **supervised: As `SupervisedModule`.
     """
 
@@ -38,8 +38,9 @@ class ClassificationModule(EvaluatedModule):
     def __init__(self, classes: Names, exclusive: bool = False, **supervised: Any) -> None:
         if exclusive and len(classes) < 2:
             raise UserError(
-                f"module.exclusive=true needs two classes or more, not {list(classes)}; for yes or"
-                " no take one class and exclusive=false"
+                f"module.exclusive=true needs two or more classes, not {list(classes)}; for a"
+                f" binary"
+                " label set one class and exclusive=false"
             )
         empty = {
             "logits": torch.zeros((0, len(classes))),
@@ -55,7 +56,7 @@ class ClassificationModule(EvaluatedModule):
         self._check_head()
 
     def _check_head(self) -> None:
-        """Refuse a head without one logit per class; a single one would be broadcast."""
+        """Refuse a head without one logit per class; a single logit would be broadcast."""
         net = self.net.net if isinstance(self.net, FrozenBackboneClassifier) else self.net
         logits = getattr(find_head(net)[1], "out_features", len(self.classes))
         if logits != len(self.classes):
@@ -72,11 +73,11 @@ class ClassificationModule(EvaluatedModule):
     def setup(self, stage: str) -> None:
         """Refuse data without labels or with labels of another kind, and balance the loss.
 
-        `BCELoss` with `pos_weight=train` weighs positives by how rare they are.
+        `BCELoss` with `pos_weight=train` weights positives by their rarity.
         """
         super().setup(stage)
         if stage == "predict":
-            return  # a folder of images has no labels, and nothing here asks for them
+            return  # a folder of images has no labels and needs none
         table = self.trainer.datamodule.table  # type: ignore[attr-defined]
         if "label" not in table.rows:
             raise UserError(
@@ -85,20 +86,20 @@ class ClassificationModule(EvaluatedModule):
             )
         if classes_exclude(table) != self.exclusive:
             kind = (
-                "a list of 0 and 1 an image, or one class"
+                "a list of 0 and 1 per image, or one class"
                 if self.exclusive
-                else "one class number an image"
+                else "one class number per image"
             )
-            given, mend = str(self.exclusive).lower(), str(not self.exclusive).lower()
+            given, fix = str(self.exclusive).lower(), str(not self.exclusive).lower()
             raise UserError(
-                f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={mend}"
+                f"module.exclusive={given}, but the labels are {kind}; set module.exclusive={fix}"
             )
         for term in self.loss.modules():
             if isinstance(term, BCELoss):
                 term.balance(self.trainer.datamodule.images)  # type: ignore[attr-defined]
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
-        """Adds the batch's logits and labels to the evidence."""
+        """Add the batch's logits and labels to the evidence."""
         self._collector.add(
             batch["id"],
             batch["group"],
@@ -107,11 +108,11 @@ class ClassificationModule(EvaluatedModule):
         )
 
     def make_evidence(self, **parts: Any) -> ClassificationEvidence:
-        """Logits and labels at the rule in force."""
+        """Make the evidence of logits and labels at the rule in force."""
         return ClassificationEvidence(exclusive=self.exclusive, **parts)
 
     def monitored_metrics(self, evidence: Evidence) -> dict[str, float]:
-        """Means over classes; a class that is absent does not count."""
+        """Return the means over classes; absent classes do not count."""
         at_half = evidence.with_rule(self.rule.initial_values)
         named = {
             "f1": (evidence, "f1"),

@@ -1,4 +1,4 @@
-"""Random states, BatchNorm statistics and lists of all ranks."""
+"""Collective operations over ranks: random states, BatchNorm statistics and lists."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -11,9 +11,9 @@ Gathered = TypeVar("Gathered")
 
 
 def all_gather(mine: Gathered) -> list[Gathered]:
-    """Return the object of each rank, in their order; all ranks call it at once.
+    """Return the object of each rank, in the order of ranks; all ranks must call it together.
 
-    It is pickled, so that lists of any length may differ between ranks, and be empty.
+    It is pickled, so lists may differ in length between ranks and may be empty.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return [mine]
@@ -23,7 +23,7 @@ def all_gather(mine: Gathered) -> list[Gathered]:
 
 
 def all_gather_lists(*mine: list[Any]) -> list[list[Any]]:
-    """Gather each of several lists over all ranks, and concatenate it."""
+    """Gather each of several lists over all ranks, and concatenate the parts of each."""
     parts = all_gather(mine)
     return [[each for part in parts for each in part[number]] for number in range(len(mine))]
 
@@ -34,14 +34,14 @@ RNGState = dict[str, Tensor]
 def decorrelate_ranks(rank: int) -> None:
     """Seed all ranks but the first differently.
 
-    They were seeded alike, and would otherwise drop the same units of different images.
+    Otherwise they have the same seed, and dropout would drop the same units on all ranks.
     """
     if rank > 0:
         torch.manual_seed(torch.initial_seed() + rank)
 
 
 def gather_rng_states(device: torch.device) -> list[RNGState]:
-    """Return the state of each rank, in their order; all ranks call it at once.
+    """Return the random state of each rank, in order; all ranks must call it together.
 
     Args:
         device: Device of this rank.
@@ -53,12 +53,12 @@ def gather_rng_states(device: torch.device) -> list[RNGState]:
 
 
 def restore_rng_state(states: Sequence[RNGState], rank: int, device: torch.device) -> None:
-    """Restore this rank's generators; ranks that the checkpoint does not know keep theirs.
+    """Restore this rank's generators; a rank without a stored state keeps its own.
 
     Args:
-        states: As `gather_rng_states` gave them.
-        rank: This rank.
-        device: Its device.
+        states: Result of `gather_rng_states`.
+        rank: Number of this rank.
+        device: Device of this rank.
     """
     if rank < len(states):
         torch.set_rng_state(states[rank]["cpu"])
@@ -67,10 +67,10 @@ def restore_rng_state(states: Sequence[RNGState], rank: int, device: torch.devic
 
 
 def broadcast_batchnorm(net: nn.Module) -> None:
-    """Give every rank the BatchNorm statistics of the first, which are those of a checkpoint.
+    """Broadcast the BatchNorm statistics of the first rank, which a checkpoint stores.
 
-    All ranks call it at once, before a validation. DDP would do so before every forward pass, but
-    training uses the batch's own statistics.
+    All ranks must call it together, before a validation. DDP would do so before every forward pass,
+    but training uses the statistics of the batch.
     """
     if (
         not (distributed.is_available() and distributed.is_initialized())

@@ -1,4 +1,4 @@
-"""Several networks, and their views of the mirrored image, as one network for evaluation."""
+"""Ensemble of networks, optionally with mirrored images, as one network for evaluation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -17,30 +17,33 @@ MAX_LOGIT = torch.finfo(torch.float32).max
 
 
 class Ensemble(nn.Module):
-    """Networks as one: its logits' sigmoid is the mean of the members' probabilities.
+    """Ensemble network whose logits' sigmoid is the mean of the members' probabilities.
 
-    One member without flip is that network. Members see the same normalized image. The mean is that
-    of each class by itself, not of a softmax.
+    One member without flip equals that network. All members get the same normalized image. The mean
+    is computed for each class separately, not over a softmax.
 
     Args:
-        nets: From float `B x C x H x W` to logits, `B x classes x H x W` of masks or `B x classes`
-            of labels.
-        flip: Each member also looks at the image mirrored left to right; its mask is mirrored back.
+        nets: Networks that map float `B x C x H x W` to logits, `B x classes x H x W` for masks or
+            `B x classes` for labels.
+        flip: True to also evaluate each member on the image mirrored left to right; its mask is
+            mirrored back.
     """
 
     def __init__(self, nets: Sequence[nn.Module], flip: bool = False) -> None:
         super().__init__()
         if not nets:
-            raise ValueError("Together needs at least one network")
+            raise ValueError("Ensemble needs at least one network")
         self.nets = nn.ModuleList(nets)
         self.flip = flip
 
     def forward(self, image: Tensor) -> Tensor:
-        """Float `B x C x H x W` to logits in fp32, finite wherever the members' are no NaN."""
+        """Convert float `B x C x H x W` to fp32 logits, finite wherever no member gives NaN."""
         views = self._augmented_views(image)
         first = next(views)
         yes, no, several = F.logsigmoid(first), F.logsigmoid(-first), False
-        for logits in views:  # one at a time, so that memory does not grow with the members
+        for (
+            logits
+        ) in views:  # one at a time, so that memory does not grow with the number of members
             yes, no, several = (
                 torch.logaddexp(yes, F.logsigmoid(logits)),
                 torch.logaddexp(no, F.logsigmoid(-logits)),
@@ -59,7 +62,7 @@ class Ensemble(nn.Module):
 
 
 def first_network(net: nn.Module) -> nn.Module:
-    """Return the first member of an `Ensemble`, and any other network itself."""
+    """Return the first member of an `Ensemble`, or the network itself if it is none."""
     return net.nets[0] if isinstance(net, Ensemble) else net
 
 
@@ -67,19 +70,19 @@ def top_checkpoints(best: Path | None, number: int) -> list[Path]:
     """Return the best few checkpoints of a run.
 
     Args:
-        best: The best of all; the others lie beside it as top-*.ckpt.
-        number: How many.
+        best: The best checkpoint; the others are next to it as top-*.ckpt.
+        number: Number of networks.
 
     Raises:
-        UserError: the run did not keep so many.
+        UserError: The run kept fewer checkpoints.
     """
     found = [] if best is None else sorted(best.parent.glob("top-*.ckpt"))
     if len(found) != number:
-        mend = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
-        mend += f"train with extra=top_checkpoints callbacks.top_checkpoints.save_top_k={number}"
+        fix = f"take average_checkpoints={len(found)}, or " if len(found) > 1 else ""
+        fix += f"train with extra=top_checkpoints callbacks.top_checkpoints.save_top_k={number}"
         raise UserError(
-            f"average_checkpoints={number} needs {number} checkpoints, and the run kept"
-            f" {len(found)} of its best ones; {mend}"
+            f"average_checkpoints={number} needs {number} checkpoints, but the run kept"
+            f" {len(found)} of its best ones; {fix}"
         )
     return found
 
@@ -88,13 +91,13 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
     """Copy the module's network with the weights of each checkpoint, which are read one by one.
 
     Args:
-        module: Whose network it is.
-        paths: Of the checkpoints.
-        hint: What to do where they were trained on images of different sizes.
+        module: Module of the network.
+        paths: Paths of the checkpoints.
+        hint: Advice for checkpoints that were trained on images of different sizes.
 
     Raises:
-        UserError: one is of another network, or they were trained on images of different sizes or
-            on other grey values.
+        UserError: A checkpoint belongs to another network, or they were trained with different
+            image sizes or normalizations.
     """
     nets: list[nn.Module] = []
     seen: list[str] = []
@@ -124,11 +127,11 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
 def _check_same_normalization(
     module: SupervisedModule, state: Mapping[str, Any], path: Path
 ) -> None:
-    """Refuse a checkpoint of other grey values; all networks see the image as the module does."""
+    """Refuse a checkpoint of another normalization; all networks get the module's input."""
     for name, value in module.normalize.state_dict().items():
         stored = state.get(f"normalize.{name}")
         if stored is not None and not torch.equal(value.cpu(), stored.cpu()):
             raise UserError(
-                f"{path} was trained with another module.{name} of grey values than the others;"
-                " name networks that see the same images"
+                f"{path} was trained with another module.{name} than the others; name networks with"
+                " the same normalization"
             )

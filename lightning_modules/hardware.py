@@ -14,10 +14,10 @@ from lightning_modules.launch_environment import rank
 
 
 def best_precision(accelerator: str) -> str:
-    """Return bf16-mixed where it is fast, 16-mixed on older GPUs, else 32-true.
+    """Return bf16-mixed if it is fast, 16-mixed on older GPUs, else 32-true.
 
     Args:
-        accelerator: As the Trainer's: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
+        accelerator: Accelerator of the Trainer: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
@@ -40,16 +40,16 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt, see
 
 
 def tune_malloc() -> bool:
-    """Make glibc's allocator keep freed memory; peak memory stays what it was.
+    """Make glibc's allocator keep freed memory; peak memory does not change.
 
     Returns:
-        True if it was set, which only Linux with glibc allows.
+        True if it was set, which is possible only on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library, musl for one
+    except (OSError, AttributeError):  # another C library, such as musl
         return False
     return all(
         mallopt(name, value)
@@ -57,16 +57,16 @@ def tune_malloc() -> bool:
     )
 
 
-GRADIENT_BUCKETS = 6  # about so many, of at most 25 MB
+GRADIENT_BUCKETS = 6  # approximate number of buckets, of at most 25 MB each
 
 
 def check_devices(cfg: DictConfig) -> None:
     """Refuse devices that the machine does not have, before anything is read.
 
-    More processes than CPU cores are possible, and a message says that they are slow.
+    More processes than CPU cores are allowed, with a message that they are slow.
 
     Raises:
-        UserError: Devices are missing; the sentence says what there is.
+        UserError: Devices are missing; the message names the available ones.
     """
     wanted, accelerator = cfg.trainer.devices, cfg.trainer.accelerator
     there = torch.cuda.device_count()
@@ -77,7 +77,7 @@ def check_devices(cfg: DictConfig) -> None:
         )
     if "FSDP" in str(cfg.trainer.strategy) and not uses_cuda(accelerator):
         raise UserError(
-            "trainer=fsdp cuts a network into parts for GPUs, and this run has none; take"
+            "trainer=fsdp shards a network over GPUs, but this run has none; set"
             " trainer=auto, or run do=doctor"
         )
     cores = joblib.cpu_count()
@@ -96,27 +96,27 @@ def check_devices(cfg: DictConfig) -> None:
     if not uses_cuda(accelerator) or not isinstance(wanted, int):
         return
     if wanted > there:
-        mend = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
+        fix = f"set trainer.devices={there}, or trainer.accelerator=cpu for processes on the CPU"
         raise UserError(
             f"trainer.devices={wanted}, but this machine has {there} GPU{'s' if there > 1 else ''};"
-            f" {mend}"
+            f" {fix}"
         )
 
 
 def uses_cuda(accelerator: str) -> bool:
-    """Return whether Lightning will train on GPUs of NVIDIA or AMD."""
+    """Return True if Lightning will train on GPUs of NVIDIA or AMD."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def ddp_strategy(net: nn.Module) -> dict[str, Any]:
-    """Return what `strategy: auto` means for several processes: DDP as this network needs it.
+    """Return the arguments of DDP that `strategy: auto` uses for several processes.
 
-    Gradients are kept once, as views of buckets small enough that several are reduced during the
-    backward pass, in small networks too. Buffers are not sent at every step: the module sends the
-    first rank's before a validation.
+    Gradients are views of buckets that are small enough for several to be reduced during the
+    backward pass, even in small networks. Buffers are not broadcast at every step, because the
+    module broadcasts those of the first rank before a validation.
 
     Args:
-        net: The network whose gradients are reduced.
+        net: Network whose gradients are reduced.
     """
     megabytes = (
         sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20

@@ -1,4 +1,4 @@
-"""Instantiate parts of the configuration, from allowed packages alone."""
+"""Instantiation of parts of the configuration, from allowed packages only."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.arguments import ArgumentError
 
-# What a config may call. A callable that a target returns counts too, hence networks and pipelines.
+# packages that a config may call; callables that a target returns count too (networks, pipelines)
 WHITELIST = (
     *("datamodules.*", "evaluation.*", "lightning_modules.*", "weak_supervision.*", "callbacks.*"),
     *("engine.tracking.*", "lightning.*", "torch.*"),
@@ -26,7 +26,7 @@ def instantiate_config(part: Any, **more: Any) -> Any:
     """Instantiate a part of the configuration.
 
     Raises:
-        ArgumentError: An argument is not allowed; the sentence names its key as the user writes it.
+        ArgumentError: An argument is not allowed; the message names its key as the user writes it.
     """
     try:
         return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
@@ -62,6 +62,6 @@ def user_key(part: Any, place: str, argument: str) -> str:
 
 
 def plain_config(cfg: DictConfig, key: str) -> Any:
-    """Return the value of a key as plain data, interpolations resolved; None if it is not there."""
+    """Return the value of a key as plain data with resolved interpolations; None if missing."""
     value = OmegaConf.select(cfg, key)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

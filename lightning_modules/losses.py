@@ -16,14 +16,14 @@ from lightning_modules.networks.library_imports import smp
 
 @validated
 class WeightedLoss(nn.Module):
-    """`sum of weights[name] * terms[name]` per image.
+    """Weighted sum of losses per image: `sum of weights[name] * terms[name]`.
 
     Args:
-        terms: Losses that give one value an image.
-        weights: Their weights, by the same names.
+        terms: Losses that give one value per image, by name.
+        weights: Weights by the same names.
 
     Raises:
-        UserError: terms and weights have other names.
+        UserError: Terms and weights differ in their names.
     """
 
     def __init__(
@@ -34,30 +34,30 @@ class WeightedLoss(nn.Module):
         self.set_weights(weights)
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
-        """Put other weights in force, from the next batch on.
+        """Set other weights, from the next batch on.
 
         Args:
-            weights: One for each term, by its name.
+            weights: One weight for each term, by its name.
 
         Raises:
-            UserError: a name is no term's, or a term has no weight.
+            UserError: A name is not that of a term, or a term has no weight.
         """
         unknown, missing = (
             sorted(set(weights) - set(self.terms)),
             sorted(set(self.terms) - set(weights)),
         )
         if unknown or missing:
-            wrong = [f"{name} is no term of this loss" for name in unknown] + [
+            wrong = [f"{name} is not a term of this loss" for name in unknown] + [
                 f"the term {name} has no weight" for name in missing
             ]
             raise UserError(
-                f"loss weights {dict(weights)}: {', '.join(wrong)}; give a weight to each of"
-                f" {', '.join(self.terms)}, and to no other"
+                f"loss weights {dict(weights)}: {', '.join(wrong)}; set one weight for each of"
+                f" {', '.join(self.terms)}"
             )
         self.weights = dict(weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and 0/1 target `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and 0/1 target `B x C x H x W`."""
         logits, target = logits.float(), target.to(logits.device, torch.float32)
         return torch.stack(
             [self.weights[name] * term(logits, target) for name, term in self.terms.items()]
@@ -66,13 +66,14 @@ class WeightedLoss(nn.Module):
 
 @validated
 class FocalLoss(nn.Module):
-    """Focal loss (Lin et al. 2017) of masks or labels: `-alpha_t (1 - p_t)^gamma log p_t`.
+    """Focal loss (Lin et al. 2017) for masks or labels: `-alpha_t (1 - p_t)^gamma log p_t`.
 
     It is the mean over pixels and classes.
 
     Args:
-        gamma: How much what is easy is discounted; 0 is cross-entropy.
-        alpha: alpha_t, the weight of positives, and 1 - alpha of negatives; None weighs both 1.
+        gamma: Exponent that lowers the weight of easy pixels or images; 0 is cross-entropy.
+        alpha: Weight of positives; negatives have the weight 1 - alpha. None gives both the weight
+            1.
     """
 
     def __init__(self, gamma: NonNegativeFloat = 2.0, alpha: Fraction | None = None) -> None:
@@ -80,7 +81,7 @@ class FocalLoss(nn.Module):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C` or `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C` or `B x C x H x W`."""
         logits, target = logits.float(), target.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
@@ -91,13 +92,13 @@ class FocalLoss(nn.Module):
 
 @validated
 class MulticlassFocalLoss(nn.Module):
-    """Focal loss of exclusive classes: `-alpha_t (1 - p_t)^gamma log p_t`.
+    """Focal loss for exclusive classes: `-alpha_t (1 - p_t)^gamma log p_t`.
 
     p_t is the softmax probability of the true class.
 
     Args:
-        gamma: As `FocalLoss`.
-        alpha: alpha_t of each class; None weighs all 1.
+        gamma: As in `FocalLoss`.
+        alpha: alpha_t of each class; None for 1.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class MulticlassFocalLoss(nn.Module):
         self.alpha = None if alpha is None else list(alpha)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and one-hot target `B x C` to `B`."""
+        """Return the loss `B` from logits and one-hot target `B x C`."""
         target = target.float()
         log_p = (logits.float().log_softmax(1) * target).sum(1)
         loss = -((1 - log_p.exp()) ** self.gamma) * log_p
@@ -124,12 +125,12 @@ ClassWeightPair = Annotated[
 
 @validated
 class BCELoss(nn.Module):
-    """Binary cross-entropy of masks or labels, mean over pixels and classes.
+    """Binary cross-entropy for masks or labels, averaged over pixels and classes.
 
     Args:
-        pos_weight: Weight of positives, where negatives weigh 1; None weighs both 1. `train` takes
-            negatives / positives of each class in train, of images or of pixels: the module calls
-            `balance` before training starts, and until then all weigh 1.
+        pos_weight: Weight of positives; negatives have the weight 1. None gives both the weight 1.
+            `train` uses negatives / positives of each class in train, counted in images or pixels;
+            the module calls `balance` before training, and until then all weights are 1.
     """
 
     def __init__(self, pos_weight: PositiveFloat | Literal["train"] | None = None) -> None:
@@ -139,14 +140,14 @@ class BCELoss(nn.Module):
             None
             if pos_weight is None or self.weight_from_train
             else torch.tensor(float(pos_weight))
-        )  # no buffer, as in ClassBalancedBCELoss
+        )  # not a buffer, as in ClassBalancedBCELoss
 
     def balance(self, counts: np.ndarray) -> None:
-        """Take the weight from the training data, where that was asked for.
+        """Set the weight from the training data if `pos_weight` is `train`.
 
         Args:
-            counts: `classes x 2`, how many images or pixels are not, and are, of each class; where
-                there are none the class keeps 1.
+            counts: Numbers of images or pixels without and with each class, `classes x 2`; a class
+                without any keeps 1.
         """
         if self.weight_from_train:
             known = (counts > 0).all(1)
@@ -156,7 +157,7 @@ class BCELoss(nn.Module):
             )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C` or `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C` or `B x C x H x W`."""
         weight = (
             None
             if self.pos_weight is None
@@ -170,15 +171,15 @@ class BCELoss(nn.Module):
 
 @validated
 class ClassBalancedBCELoss(nn.Module):
-    """Cross-entropy that weighs classes and backgrounds by rarity in train: `total / (2 n)`.
+    """Cross-entropy that weights each class and its background by `total / (2 n)` in train.
 
-    n counts pixels; the loss is the mean over pixels and classes. For one class it is the
+    n is the number of pixels; the loss is averaged over pixels and classes. For one class it is the
     softmax cross-entropy of two classes with these weights, up to their sum. The module calls
-    `balance` before training starts; until then all weigh 1.
+    `balance` before training; until then all weights are 1.
 
     Args:
-        weights: `[[of pixels outside, of pixels inside], ...]` for each class; None takes them from
-            train.
+        weights: `[[weight of pixels outside, weight of pixels inside], ...]` for each class; None
+            takes them from train.
     """
 
     def __init__(self, weights: Sequence[ClassWeightPair] | None = None) -> None:
@@ -186,14 +187,14 @@ class ClassBalancedBCELoss(nn.Module):
         self.weights_given = weights is not None
         self.weights = torch.tensor(
             weights or [[1.0, 1.0]], dtype=torch.float32
-        )  # no buffer: averages of a network's weights average those too
+        )  # not a buffer, because weight averaging averages buffers too
 
     def balance(self, pixels: np.ndarray) -> None:
-        """Take the weights from the pixels of train.
+        """Set the weights from the pixels of train.
 
         Args:
-            pixels: `classes x 2`, how many lie outside and inside each class's masks; where there
-                are none the class keeps 1.
+            pixels: Numbers of pixels outside and inside each class's masks, `classes x 2`; a class
+                without any keeps 1.
         """
         if not self.weights_given:
             balanced = pixels.sum(1, keepdims=True) / (2.0 * np.maximum(pixels, 1))
@@ -201,7 +202,7 @@ class ClassBalancedBCELoss(nn.Module):
             self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C x H x W`."""
         logits, target = logits.float(), target.float()
         self.weights = self.weights.to(logits.device)
         outside, inside = self.weights.view(1, -1, 2, 1, 1).unbind(2)
@@ -209,8 +210,8 @@ class ClassBalancedBCELoss(nn.Module):
         return (loss * (outside + (inside - outside) * target)).flatten(1).mean(1)
 
 
-# Dice and Tversky are not smp's: those give one value a batch, and always leave out images without
-# lesion.
+# Dice and Tversky are not smp's, which give one value per batch and always leave out images without
+# a lesion.
 
 
 @validated
@@ -218,10 +219,10 @@ class DiceLoss(nn.Module):
     """Soft Dice loss (Milletari et al. 2016) per image and class, mean over classes.
 
     Args:
-        smooth: Added to both sides of the fraction, in pixels; keeps a gradient on images without
+        smooth: Pixels added to numerator and denominator; keeps a gradient on images without a
             lesion.
-        lesions_only: Leave out images without the class, as smp does. Where such images are many,
-            the loss is otherwise lowest, at least for a long time, for an empty prediction.
+        lesions_only: True to leave out images without the class, as smp does. If there are many
+            such images, the loss otherwise favors empty predictions for a long time.
     """
 
     def __init__(self, smooth: NonNegativeFloat = 1.0, lesions_only: bool = False) -> None:
@@ -229,7 +230,7 @@ class DiceLoss(nn.Module):
         self.smooth, self.lesions_only = smooth, lesions_only
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C x H x W`."""
         probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
         overlap = (probability * target).sum(2)
         loss = 1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)
@@ -245,8 +246,8 @@ class TverskyLoss(nn.Module):
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        smooth: As of `DiceLoss`.
-        lesions_only: As of `DiceLoss`.
+        smooth: As in `DiceLoss`.
+        lesions_only: As in `DiceLoss`.
     """
 
     def __init__(
@@ -260,7 +261,7 @@ class TverskyLoss(nn.Module):
         self.alpha, self.beta, self.smooth, self.lesions_only = alpha, beta, smooth, lesions_only
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C x H x W`."""
         probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
         hit = (probability * target).sum(2)
         wrong = self.alpha * (probability.sum(2) - hit) + self.beta * (target.sum(2) - hit)
@@ -271,8 +272,8 @@ class TverskyLoss(nn.Module):
 class LovaszHingeLoss(nn.Module):
     """Binary Lovasz hinge (Berman et al. 2018, smp's code) per image and class, mean over classes.
 
-    It bounds the Jaccard loss from above. On an image without lesion it is the hinge of the worst
-    pixel alone, so it wants a pixelwise loss beside it.
+    It is an upper bound of the Jaccard loss. On an image without a lesion it is the hinge of the
+    worst pixel only, so it should be combined with a pixelwise loss.
     """
 
     def __init__(self) -> None:
@@ -280,7 +281,7 @@ class LovaszHingeLoss(nn.Module):
         self.hinge = smp.losses.LovaszLoss("binary")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits and target `B x C x H x W` to `B`."""
+        """Return the loss `B` from logits and target `B x C x H x W`."""
         pairs = zip(logits.float().flatten(0, 1), target.float().flatten(0, 1), strict=True)
         return (
             torch.stack([self.hinge(one, true) for one, true in pairs])

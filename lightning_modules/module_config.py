@@ -1,4 +1,4 @@
-"""Nested settings of a module, apart from it so that they are checked without loading PyTorch."""
+"""Nested settings of a module, in a file of their own to be checked without loading PyTorch."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,10 +8,10 @@ from datamodules.arguments import PositiveFloat, config_dataclass
 
 @config_dataclass
 class MonitorConfig:
-    """The score that decides what is best.
+    """Score that selects the best checkpoint.
 
     Attributes:
-        name: As it is logged, such as `val/dice`.
+        name: Name of the logged score, such as `val/dice`.
         mode: `max` if a higher score is better, else `min`.
     """
 
@@ -21,11 +21,11 @@ class MonitorConfig:
 
 @config_dataclass
 class ScratchNormalization:
-    """The normalization of a network without pretrained weights.
+    """Normalization of a network without pretrained weights.
 
     Attributes:
-        mean: Per input channel, of pixels scaled to 0..1; None for 0.
-        std: In the same form; None for 1.
+        mean: Mean per input channel, for pixels scaled to 0..1; None for 0.
+        std: Standard deviation in the same form; None for 1.
     """
 
     mean: Sequence[float] | None = None

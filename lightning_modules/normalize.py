@@ -1,4 +1,4 @@
-"""uint8 images become floats around zero; the numbers are saved with the weights."""
+"""Normalization of uint8 images to floats around zero; its numbers are saved with the weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ SOURCE_CHECKPOINT = "stored in the checkpoint"
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """Mean and std that pretrained weights expect, per input channel, of pixels scaled to 0..1.
+    """Mean and std that pretrained weights expect, per input channel, for pixels scaled to 0..1.
 
-    The function that builds a network attaches them as `net.statistics`; None, or no such
-    attribute, means that nothing is known.
+    The function that builds a network attaches them as `net.statistics`; without this attribute, or
+    with None, they are unknown.
 
     Attributes:
         mean: One number per input channel.
-        std: In the same form.
-        source: The weights that state them.
-        problem: Why they cannot be used for this input; `mean: auto` is then refused with this
-            sentence.
+        std: Standard deviation in the same form.
+        source: Weights that state them.
+        problem: Reason why they cannot be used for this input; `mean: auto` is then refused with
+            this reason.
     """
 
     mean: tuple[float, ...]
@@ -39,7 +39,7 @@ class PixelStatistics:
 
     @classmethod
     def unusable(cls, source: str, problem: str) -> "PixelStatistics":
-        """Statistics of weights whose configuration cannot be read or cannot be applied."""
+        """Make statistics of weights whose configuration cannot be read or cannot be applied."""
         return cls((), (), source, problem)
 
     @classmethod
@@ -54,13 +54,13 @@ class PixelStatistics:
     ) -> "PixelStatistics":
         """Convert the numbers of a library's configuration to this network's input.
 
-        A grey input takes the mean over the channels of both, because pretrained weights of three
-        channels are summed for it.
+        For a gray input, mean and std are averaged over the channels, because pretrained weights of
+        three channels are summed for it.
 
         Args:
-            mean: Per channel of the weights, in units of `input_range`.
-            std: In the same form.
-            source: The weights that state them.
+            mean: Mean per channel of the weights, in units of `input_range`.
+            std: Standard deviation in the same form.
+            source: Weights that state them.
             in_channels: Channels of the network's input.
             input_range: Darkest and brightest pixel that the weights expect before normalization:
                 0..1 or 0..255.
@@ -79,7 +79,7 @@ class PixelStatistics:
         if in_channels != len(mean):
             return cls.unusable(
                 source,
-                f"the {source} are of {len(mean)} channels, and module.net has"
+                f"the {source} have {len(mean)} channels, but module.net has"
                 f" in_channels={in_channels}",
             )
         if input_space != "RGB":
@@ -92,17 +92,18 @@ class PixelStatistics:
 
 
 class Normalize(nn.Module):
-    """`((image / 255) ** gamma - mean) / std` per channel, on the device.
+    """Normalization on the device: `((image / 255) ** gamma - mean) / std` per channel.
 
     Args:
-        mean: Per channel, of pixels scaled to 0..1 and raised to gamma.
-        std: In the same form.
-        gamma: 0.5, the square root, makes counting noise alike in bright and dark parts of a
-            scintigram (Anscombe 1948); 1 changes nothing.
-        source: Where the numbers come from.
+        mean: Mean per channel, for pixels scaled to 0..1 and raised to gamma.
+        std: Standard deviation in the same form.
+        gamma: Exponent of the pixels; 0.5 (the square root) makes counting noise equal in bright
+            and dark parts of a scintigram (Anscombe 1948); 1 changes nothing.
+        source: Source of the numbers.
 
     Attributes:
-        explicit: The user gave the numbers, so that a checkpoint with other numbers is refused.
+        explicit: True if the user gave the numbers; a checkpoint with other numbers is then
+            refused.
     """
 
     mean: Tensor
@@ -119,19 +120,19 @@ class Normalize(nn.Module):
         self.gamma = float(gamma)
         self.source = source
         self.explicit = source == SOURCE_USER
-        if self.gamma != 1:  # a checkpoint of another gamma does not fit then
+        if self.gamma != 1:  # so that a checkpoint of another gamma does not fit
             self.register_buffer("exponent", torch.tensor(self.gamma))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 `B x C x H x W` to float of the same shape."""
+        """Convert uint8 `B x C x H x W` to float of the same shape."""
         if self.gamma == 1:
             return image.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return image.float().div_(255).pow_(self.gamma).sub_(self.mean).div_(self.std)
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers in force as plain values, for report.json."""
+        """Return the numbers in force as plain values, for report.json."""
         return {
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
@@ -140,9 +141,10 @@ class Normalize(nn.Module):
         }
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Take the stored numbers whatever their count.
+        """Load the stored numbers for any number of channels.
 
-        A network with RGB weights stores one per channel, one from scratch one for all channels.
+        A network with RGB weights stores one number per channel, a network from scratch one for
+        all.
         """
         stored = {
             name: state_dict[f"{prefix}{name}"]
@@ -181,19 +183,18 @@ def resolve_normalization(
     """Make the normalization of a network.
 
     Args:
-        mean: Per channel, None for 0, or `auto`: what the pretrained weights expect, else
+        mean: Mean per channel, None for 0, or `auto` for that of the pretrained weights, else
             `scratch`.
-        std: Per channel, None for 1, or `auto`; both are `auto` or neither is, because they belong
-            to one set of images.
-        gamma: Exponent of the pixels. The statistics of pretrained weights hold for 1 alone. The
-            numbers of `scratch` are a fixed scaling that fits no particular images, so they are
-            taken as they are at any gamma.
-        statistics: What the network's pretrained weights expect; None where that is not known.
+        std: Standard deviation per channel, None for 1, or `auto`; both are `auto` or neither is,
+            because they belong to one set of images.
+        gamma: Exponent of the pixels. The statistics of pretrained weights hold only for 1. The
+            numbers of `scratch` are a fixed scaling that is used for any gamma.
+        statistics: Statistics that the network's pretrained weights expect; None if unknown.
         scratch: `mean` and `std` of a network from scratch, or from a file that does not state
             them; None for 0 and 1.
 
     Raises:
-        UserError: One alone is `auto`, or the statistics cannot be used.
+        UserError: Only one of them is `auto`, or the statistics cannot be used.
     """
     if mean != AUTO and std != AUTO:
         return Normalize(mean or [0.0], std or [1.0], gamma)  # type: ignore[arg-type]
@@ -212,7 +213,8 @@ def resolve_normalization(
         )
     if gamma != 1:
         raise UserError(
-            f"module.gamma={gamma:g} does not go with module.mean=auto, because pretrained weights"
+            f"module.gamma={gamma:g} cannot be combined with module.mean=auto, because pretrained"
+            f" weights"
             f" expect gamma 1 ({statistics.source}); give numbers for module.mean and module.std,"
             " or set module.gamma=1"
         )

@@ -19,19 +19,17 @@ from datamodules.arguments import (
 )
 from datamodules.errors import UserError
 
-PROGRESS_KEYS = {  # of a schedule's state: how far it has come
+PROGRESS_KEYS = {  # keys of a schedule's state that hold its progress
     *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
     *("best", "num_bad_epochs", "cooldown_counter"),
 }
 
 
 def check_optimizer(optimizer: Callable[..., Any]) -> None:
-    """Check the numbers of an optimizer before it is made in the middle of a run.
-
-    torch takes `true` for 1.
+    """Check the numbers of an optimizer before a run makes it; torch accepts `true` as 1.
 
     Args:
-        optimizer: A partial of an optimizer of torch, or of another library whose arguments have
+        optimizer: Partial of an optimizer of torch, or of another library whose arguments have
             defaults.
 
     Raises:
@@ -85,19 +83,20 @@ def build_param_groups(
     Args:
         net: The network; its `depth_of` is called if `layer_decay` is not 1.
         named_parameters: The module's parameters; the net's names start with `net.`.
-        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of the others'.
-        layer_decay: Learning rate of each layer of it, as a multiple of the layer's behind it (Bao
-            et al. 2022, BEiT).
+        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of that of the other
+            parameters.
+        layer_decay: Learning rate of each encoder layer, as a multiple of that of the next layer
+            (Bao et al. 2022, BEiT).
 
     Returns:
-        Groups with `params` and `lr_factor`, by which the optimizer's rate is to be multiplied.
+        Groups with `params` and `lr_factor`, a factor of the optimizer's rate.
 
     Raises:
-        UserError: `layer_decay` of a network that does not say how deep its layers lie.
+        UserError: `layer_decay` is set for a network without `depth_of`.
     """
     if layer_decay != 1.0 and not hasattr(net, "depth_of"):
         raise UserError(
-            f"module.layer_decay={layer_decay} needs a network that knows its layers, such as"
+            f"module.layer_decay={layer_decay} needs a network with known layer depths, such as"
             " upernet_swin; set module.layer_decay=1.0"
         )
     found: dict[float, list[nn.Parameter]] = {}
@@ -117,17 +116,17 @@ def build_param_groups(
 def apply_hyperparameters(
     configured: Any, optimizer: Any, scheduler: Any, lr_ratio: float = 1.0
 ) -> None:
-    """Give a restored optimizer and schedule new hyperparameters, and keep their progress.
+    """Set new hyperparameters in a restored optimizer and schedule, and keep their progress.
 
-    The learning rate becomes the new one times what the schedule had made of the old one so far.
+    The learning rate becomes the new one times the factor that the schedule had reached.
 
     Args:
-        configured: What `configure_optimizers` returns: an optimizer, or a dictionary with
-            `optimizer` and `lr_scheduler`.
+        configured: Result of `configure_optimizers`: an optimizer, or a dictionary with `optimizer`
+            and `lr_scheduler`.
         optimizer: The restored optimizer.
         scheduler: The restored schedule, or None.
-        lr_ratio: The rate with which the restored optimizer began, as a multiple of the new one; a
-            schedule such as a plateau does not store it.
+        lr_ratio: Initial rate of the restored optimizer, as a multiple of the new one; schedules
+            such as plateau do not store it.
     """
     new = configured["optimizer"] if isinstance(configured, dict) else configured
     for restored, fresh in zip(optimizer.param_groups, new.param_groups, strict=True):
@@ -149,8 +148,8 @@ EpochRange = range | None
 STEP_DEPENDENT_SCHEDULES = (
     "warmup_cosine",
     "one_cycle",
-)  # schedules whose course depends on the number of steps of the fit
-Unchecked = Any  # by the module: what is not of the user needs no check
+)  # schedules that depend on the number of steps of the fit
+Unchecked = Any  # arguments of the module, which need no check because the user does not set them
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -166,7 +165,7 @@ def plateau(
     """Multiply the rate by `factor` when the score has not improved for `patience` epochs."""
     mode: Literal["min", "max"] = "max" if monitor.mode == "max" else "min"
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    # once an epoch, but counted in steps: Lightning then steps it before it writes the epoch's
+    # once per epoch, but counted in steps, so that Lightning steps it before it writes the epoch's
     # checkpoint, not after
     counted = {
         "interval": "step",
@@ -184,17 +183,18 @@ def warmup_cosine(
     warmup: Fraction = 0.05,
     final: Fraction = 0.01,
 ) -> dict[str, Any]:
-    """Rise linearly for `warmup` of all steps, then fall by a cosine to `final` times the rate."""
+    """Raise the rate linearly for `warmup` of all steps, then lower it by a cosine to `final`."""
     total = total_steps(trainer, span)
     rising = max(1, round(warmup * total))
 
-    def factor(step: int) -> float:
+    def lr_factor(step: int) -> float:
+        """Return the factor of the learning rate at a step."""
         if step < rising:
             return (step + 1) / rising
         progress = min(1.0, (step - rising) / max(1, total - rising))
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"scheduler": LambdaLR(optimizer, lr_factor), "interval": "step"}
 
 
 @validated
@@ -207,9 +207,9 @@ def one_cycle(
     start: PositiveFraction = 0.04,
     final: PositiveFraction = 4e-6,
 ) -> dict[str, Any]:
-    """One cycle (Smith 2018), stepped per batch: up from `start`, then down to `final`.
+    """Make the one-cycle schedule (Smith 2018), stepped per batch: up from `start`, to `final`.
 
-    Both are multiples of the rate, which is reached within the share `warmup` of all steps.
+    Both are multiples of the rate, which is reached after the fraction `warmup` of all steps.
     """
     highest = [group["lr"] for group in optimizer.param_groups]
     total = max(2, total_steps(trainer, span))
@@ -225,12 +225,11 @@ def one_cycle(
 
 
 def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = None) -> int:
-    """Return the training batches of an epoch on this rank; of the running one if None.
+    """Return the number of training batches of an epoch on this rank; None is the running epoch.
 
-    `data` is the data module before the trainer knows it.
-
-    Asked of the data: `trainer.estimated_stepping_batches` would start the loaders before a
-    checkpoint is restored, and a resumed run would see the batches of another epoch.
+    `data` is the data module if the trainer does not have it yet. The number comes from the data,
+    because `trainer.estimated_stepping_batches` would start the loaders before a checkpoint is
+    restored, and a resumed run would get the batches of another epoch.
     """
     data = data or trainer.datamodule  # type: ignore[attr-defined]
     batches = data.batches(trainer.world_size, trainer.current_epoch if epoch is None else epoch)
@@ -239,9 +238,9 @@ def batches_per_epoch(trainer: Trainer, epoch: int | None = None, data: Any = No
 
 
 def total_steps(trainer: Trainer, span: EpochRange = None, data: Any = None) -> int:
-    """Return the optimizer steps of the epochs of `span`, or of the whole fit if None.
+    """Return the number of optimizer steps in the epochs of `span`, or in the whole fit if None.
 
-    `data` is as for `batches_per_epoch`.
+    `data` is as in `batches_per_epoch`.
     """
     if span is None and trainer.max_steps > 0:
         return trainer.max_steps

@@ -1,4 +1,4 @@
-"""Learns masks: binary or multi-label segmentation with a searched decision rule."""
+"""Module of binary or multi-label segmentation with a searched decision rule."""
 
 from statistics import fmean
 from typing import Any, Literal
@@ -28,17 +28,17 @@ from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 
 @validated
 class SegmentationModule(EvaluatedModule):
-    """Logits `B x classes x H x W`, a sigmoid each, and a mask rule per class.
+    """Segmentation module: logits `B x classes x H x W`, a sigmoid and a mask rule per class.
 
-    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5.
-    Where most images show no lesion both say little until the network is good;
-    `val/average_precision` and `val/dice_lesions` say more.
+    `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5. If
+    most images show no lesion, both are uninformative until the network is good; in that case use
+    `val/average_precision` and `val/dice_lesions`.
 
     Args:
         classes: Names of the classes, in channel order.
-        evaluation_size: The grid on which evidence is taken; it is written into it.
-        measurements: Settings of what is measured on each mask of the test images, by the file's
-            name in `evaluation/metrics`; null in place of the settings leaves one out.
+        evaluation_size: Grid on which evidence is collected; it is stored with the evidence.
+        measurements: Settings of the measurements on the masks of test images, by the name of the
+            file in `evaluation/metrics`; null in place of the settings turns one off.
         **supervised: As `SupervisedModule`.
     """
 
@@ -67,7 +67,7 @@ class SegmentationModule(EvaluatedModule):
         self.measurements = measuring
 
     def setup(self, stage: str) -> None:
-        """Weigh classes by how rare their pixels are in train, where the loss asks for it.
+        """Balance the loss by the pixels of each class in train, if the loss requires it.
 
         Raises:
             UserError: A measurement of the test needs the pixel spacing, which is not known.
@@ -75,13 +75,13 @@ class SegmentationModule(EvaluatedModule):
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if any(each.needs_spacing for each in self.measurements.values()):
-            self._choose_units()  # refused before a fit rather than after it
+            self._choose_units()  # so that it is refused before a fit, not after it
         for term in self.loss.modules():
             if isinstance(term, BCELoss | ClassBalancedBCELoss) and data.cache.has_masks:
                 term.balance(data.pixels)
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
-        """Adds the batch's histograms to the evidence, and in a test what its masks measure."""
+        """Add the batch to the evidence: histograms, and in a test measurements of its masks."""
         measured = {"measured": self._measure(logits, batch)} if stage == "test" else {}
         self._collector.add(
             batch["id"],
@@ -91,7 +91,7 @@ class SegmentationModule(EvaluatedModule):
         )
 
     def on_test_epoch_start(self) -> None:
-        """Choose the unit of what is measured: mm where the spacing of every image is known."""
+        """Choose the unit of the measurements: mm if the spacing of every image is known."""
         super().on_test_epoch_start()
         self._choose_units()
 
@@ -102,7 +102,7 @@ class SegmentationModule(EvaluatedModule):
         }
 
     def _measure(self, logits: Tensor, batch: Sample) -> Tensor:
-        """Return what is measured on the masks at the rule in force, `B x classes x columns`."""
+        """Return the measurements of the masks at the rule in force, `B x classes x columns`."""
         spacing = batch.get("spacing") or [None] * len(batch["id"])
         masks = (
             (predicted, true)
@@ -127,7 +127,7 @@ class SegmentationModule(EvaluatedModule):
         )
 
     def make_evidence(self, **parts: Any) -> SegmentationEvidence:
-        """Histograms at the mask rule in force, and what was measured on the masks at it."""
+        """Make the evidence of histograms at the mask rule in force, and of measurements at it."""
         measurements = describe_measurements(self.measurements if "measured" in parts else {})
         return SegmentationEvidence(
             grid=str(self.evaluation_size), measurements=measurements, **parts
@@ -136,7 +136,7 @@ class SegmentationModule(EvaluatedModule):
     def monitored_metrics(self, evidence: Any) -> dict[str, float]:
         """Return means over classes: Dice at the rule and at .5, lesion Dice, average precision.
 
-        An empty prediction scores in neither of the last two.
+        The last two are 0 for an empty prediction.
         """
         decided = [evidence.decision(c) for c in range(len(self.classes))]
         at_half = evidence.with_rule(self.rule.initial_values)

@@ -1,7 +1,7 @@
-"""Record of a training in its checkpoint: hashes of the images seen, and the expected input.
+"""Record of a training in its checkpoint: hashes of the training images, and the expected input.
 
-The hashes let a later test refuse images that the weights were trained on, whatever split, folder
-or file name they come in. Nothing that could name an image or a patient is stored.
+With the hashes a later test refuses images that the weights were trained on, in any split or folder
+and under any file name. Nothing that could identify an image or a patient is stored.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,23 +17,23 @@ from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.manifest.manifest import Manifest
 
-RECORD_KEY = "training_record"  # in a checkpoint
+RECORD_KEY = "training_record"  # key in a checkpoint
 RECORD_VERSION = 1
-SEEN_SPLITS = ("train", "val")  # weights are fitted on the one and chosen by the other
-WINDOW_DESCRIPTION = (  # of 16-bit pictures and DICOMs; there is no other choice yet
+SEEN_SPLITS = ("train", "val")  # weights are trained on the first and selected on the second
+WINDOW_DESCRIPTION = (  # window of 16-bit images and DICOMs; there is no other choice yet
     "of each file: its own window, else its own range"
 )
 
 
 @dataclass(frozen=True)
 class SeenImages:
-    """Test images that a network has seen.
+    """Test images that a network was trained on.
 
     Attributes:
-        ids: Their names in the data at hand.
-        n_same_file: How many of them are the same file, byte by byte; the others have an id that
-            was trained on.
-        n_images: How many test images there are.
+        ids: Their names in the current data.
+        n_same_file: Number of them that are identical files; the others only share an id with a
+            training image.
+        n_images: Number of test images.
     """
 
     ids: list[str]
@@ -51,13 +51,13 @@ class SeenImages:
 def make_record(
     module: Any, data: Any, parent_records: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Record what a checkpoint of this fit has seen, in plain lists and values.
+    """Make the record of this fit for a checkpoint, as plain lists and values.
 
     Args:
-        module: A module with `classes` and `normalize`.
-        data: A data module with `table` and `cache`.
-        parent_records: Records of the checkpoints that this training started from; their images
-            were seen too.
+        module: Module with `classes` and `normalize`.
+        data: Data module with `table` and `cache`.
+        parent_records: Records of the checkpoints that this training started from; their images are
+            included.
     """
     content, ids = _hashes(data.cache, data.table)
     seen = data.table.rows["split"].isin(SEEN_SPLITS).to_numpy()
@@ -74,7 +74,7 @@ def make_record(
         "channels": int(data.channels),
         "image_size": (
             data.current_image_size().as_config
-        ),  # of these weights, which in a curriculum is that of their stage
+        ),  # image size of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.as_config,
         "window": WINDOW_DESCRIPTION,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
@@ -84,12 +84,12 @@ def make_record(
 def find_seen_images(
     record: Mapping[str, Any], data: Any, splits: Sequence[str] = ("test",)
 ) -> SeenImages | None:
-    """Compare the images to test on with those a checkpoint has seen; None if it has seen none.
+    """Find test images that a checkpoint was trained on; None if there are none.
 
     Args:
-        record: Of the checkpoint.
-        data: A data module with `table` and `cache`.
-        splits: Whose images are tested on.
+        record: Record of the checkpoint.
+        data: Data module with `table` and `cache`.
+        splits: Splits that are tested on.
     """
     test = data.table.rows["split"].isin(splits).to_numpy()
     content, ids = (hashes[test] for hashes in _hashes(data.cache, data.table))
@@ -104,36 +104,38 @@ def find_seen_images(
 def check_not_seen(
     record: Mapping[str, Any] | None, data: Any, path: Path, key: str, fit: bool
 ) -> str | None:
-    """Refuse a test on images that the weights were trained on or chosen by.
+    """Refuse a test on images that the weights were trained or selected on.
 
     Args:
-        record: Of the checkpoint; None where it holds none.
-        data: The data module at hand.
-        path: Of the checkpoint.
-        key: By which the user named it.
-        fit: Whether the weights are only what a training starts from; as of other pretrained
-            weights, nothing has to be known of them.
+        record: Record of the checkpoint; None if it holds none.
+        data: Data module of this run.
+        path: Path of the checkpoint.
+        key: Configuration key that names it.
+        fit: True if a training only starts from the weights; no record is then required, as for
+            other pretrained weights.
 
     Returns:
-        Text for the title of the report, where such a test is allowed; None where no test image
-        was seen.
+        Text for the title of the report if such a test is allowed; None if no test image was
+        trained on.
 
     Raises:
-        UserError: Test images were seen, and neither this run nor the checkpoint's own allows
-            leaks.
+        UserError: Test images were trained on, and neither this run nor that of the checkpoint
+            allows leaks.
     """
     if record is None:
         if fit:
             return None
-        said = "does not record which images it was trained on, so a test may be on the same ones"
+        message = (
+            "does not record which images it was trained on, so a test may be on the same ones"
+        )
         if not data.allow_leaks:
             raise UserError(
-                f"{key}={path} {said}; train it again, or set datamodule.allow_leaks=true"
+                f"{key}={path} {message}; train it again, or set datamodule.allow_leaks=true"
             )
         return "unknown whether test images were trained on"
     out_of_fold = (
         fit and data.folds and key == "init_from"
-    )  # folds are tested on their val; a resumed fit has chosen by its own before
+    )  # folds are tested on their val; a resumed fit was selected on its own val before
     found = find_seen_images(record, data, ("test", "val") if out_of_fold else ("test",))
     if found is None:
         return None
@@ -141,7 +143,7 @@ def check_not_seen(
         first = ", ".join(found.ids[:3]) + (", ..." if len(found.ids) > 3 else "")
         how = f"{found.n_same_file} the same file, {len(found.ids) - found.n_same_file} by their id"
         fix = (
-            "take the datamodule.seed, datamodule.split and folds of its run, or set"
+            "use the datamodule.seed, datamodule.split and folds of its run, or set"
             " datamodule.allow_leaks=true"
         )
         number = f"{len(found.ids)} of {found.n_images} test images were trained on or chosen by"
@@ -152,17 +154,16 @@ def check_not_seen(
 def check_same_task(
     record: Mapping[str, Any] | None, module: Any, channels: int, path: Path
 ) -> None:
-    """Refuse a checkpoint whose outputs or inputs mean something else than those of this run.
+    """Refuse a checkpoint whose outputs or inputs have another meaning than those of this run.
 
     Args:
-        record: Of the checkpoint; None where it holds none.
-        module: The module that takes the weights.
-        channels: Of the images at hand, 1 or 3.
-        path: Of the checkpoint.
+        record: Record of the checkpoint; None if it holds none.
+        module: Module that loads the weights.
+        channels: Channels of the images of this run, 1 or 3.
+        path: Path of the checkpoint.
 
     Raises:
-        UserError: Other classes, another order of them, exclusive classes or not, or another number
-            of channels.
+        UserError: The classes or their order, `exclusive`, or the number of channels differ.
     """
     if record is None:
         return
@@ -181,7 +182,8 @@ def check_same_task(
             )
             wanted = str(there).lower() if isinstance(there, bool) else str(there).replace("'", "")
             raise UserError(
-                f"{path} was trained with {key}={wanted}, and here {key}={value} ({what}); set"
+                f"{path} was trained with {key}={wanted}, but this run has {key}={value}"
+                f" ({what}); set"
                 f" {key}={wanted}"
             )
 
@@ -190,7 +192,7 @@ def trained_image_size(checkpoint: Mapping[str, Any]) -> ImageSize | None:
     """Return the image size that a checkpoint's weights were trained on; None if not recorded."""
     states = [
         state for name, state in checkpoint.items() if name.endswith("DataModule")
-    ]  # written where the size changes within a fit
+    ]  # stored if the size changes within a fit
     recorded = [
         state["image_size"]
         for state in (*states, checkpoint.get(RECORD_KEY) or {})

@@ -285,37 +285,38 @@ class LocalizationScorer:
         """
         random = self._randomized_networks.compute(preprocess(module, images), heat_maps, channel)
         greys = images.float().mean(1).round().byte().cpu().numpy()
-        for i, (said, heat) in enumerate(pseudo_labels):
-            truth, box = self._lookup.ground_truth(said.info.id), said.info.letterbox
+        for i, (pseudo_label, heat) in enumerate(pseudo_labels):
+            info = pseudo_label.info
+            truth, box = self._lookup.ground_truth(info.id), info.letterbox
             mask = (
                 None
-                if said.mask is None
-                else decode_rle([said.mask], truth.height, truth.width)[..., 0] > 0
+                if pseudo_label.mask is None
+                else decode_rle([pseudo_label.mask], truth.height, truth.width)[..., 0] > 0
             )
             blob = self._brightest_blob(greys[i], box.content)
             own = (
-                weight_by_probability(said.proposals, said.probability)
-                if said.has_cam
-                else self._propose_boxes(heat, said, heat_maps)
+                weight_by_probability(pseudo_label.proposals, pseudo_label.probability)
+                if pseudo_label.has_cam
+                else self._propose_boxes(heat, pseudo_label, heat_maps)
             )
             ways = {
                 METHOD_CAM: Detections.from_proposals(own, box),
                 METHOD_BRIGHTEST_BLOB: Detections.from_proposals(blob, box),
                 METHOD_WEIGHTED_BLOB: Detections.from_proposals(
-                    weight_by_probability(blob, said.probability), box
+                    weight_by_probability(blob, pseudo_label.probability), box
                 ),
             }
             if (
-                said.has_cam or not said.predicted_positive
+                pseudo_label.has_cam or not pseudo_label.predicted_positive
             ):  # else max_images left it out, and the pipeline has no result
                 ways[METHOD_PIPELINE] = (
                     Detections.from_proposals(own, box, mask)
-                    if said.predicted_positive
+                    if pseudo_label.predicted_positive
                     else Detections()
                 )
             ways |= {
                 f"{METHOD_RANDOM_WEIGHTS} {seed}": Detections.from_proposals(
-                    self._propose_boxes(each[i], said, heat_maps), box
+                    self._propose_boxes(each[i], pseudo_label, heat_maps), box
                 )
                 for seed, each in enumerate(random)
             }

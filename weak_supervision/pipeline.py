@@ -146,7 +146,7 @@ class PseudoLabelPipeline:
             large = self.heat_maps.upsample(heat, box.canvas)
             found = self.boxes(large, box.content)
             boxes, peaks = box.boxes_back(found.boxes), box.points_back(found.peaks)
-        said = PseudoLabel(
+        pseudo_label = PseudoLabel(
             info,
             probability,
             predicted_positive=True,
@@ -157,7 +157,7 @@ class PseudoLabelPipeline:
             peaks=peaks,
         )
         if image is None or not len(found):
-            return said
+            return pseudo_label
         with self.timer("masks and their quality"):
             masks, stability = self.quality.segment(self.segmenter, image, info.id, boxes, peaks)
             verdicts = self.quality.check(
@@ -165,7 +165,7 @@ class PseudoLabelPipeline:
             )
             kept = masks.union([verdict.reason is None for verdict in verdicts])
         mask = encode_rle(kept[..., None].astype(np.uint8))[0] if kept.any() else None
-        return replace(said, mask_checks=tuple(verdicts), mask=mask)
+        return replace(pseudo_label, mask_checks=tuple(verdicts), mask=mask)
 
 
 class ImageLookup:

@@ -171,7 +171,7 @@ def render_panes(
     warm = np.clip(box.back(heat), 0, 1)
     colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
     true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
-    said = grey
+    canvas = grey
     for i, one in enumerate(
         pseudo_label.boxes
     ):  # of an image known to be normal no masks are drawn
@@ -182,16 +182,16 @@ def render_panes(
             if pseudo_label.mask_checks[i].reason is None
             else REJECTED_COLOR
         )
-        said = draw_boxes(said, [one], colour, factor)
+        canvas = draw_boxes(canvas, [one], colour, factor)
     if pseudo_label.mask is not None:
         mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
-        said = outline_mask(fill_mask(said, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
+        canvas = outline_mask(fill_mask(canvas, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
-        said = outline_mask(said, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
+        canvas = outline_mask(canvas, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
         "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
-        "boxes and masks": said,
+        "boxes and masks": canvas,
     }
 
 

@@ -1,15 +1,15 @@
-"""Atomic writing: a reader finds the file whole at any moment, as it was before or as it is now."""
+"""Atomic writing of files: a reader always finds the complete old or the complete new file."""
 
 import os
 from pathlib import Path
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, then put it in its place.
+    """Write a temporary file next to `path`, then rename it to `path`.
 
     Args:
-        path: The file.
-        content: All of it.
+        path: File to write.
+        content: The complete content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""COCO annotation files: read, checked entry by entry, polygons and RLE turned into masks."""
+"""Reader of COCO annotation files that checks every entry and converts polygons to masks."""
 
 import json
 import math
@@ -11,18 +11,18 @@ from pycocotools import mask as coco_mask
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
 from datamodules.formats.rle import Rle, validate_rle
 
-CLIP_TOLERANCE = 2.0  # pixels a polygon may stand outside its image and still be clipped
+CLIP_TOLERANCE = 2.0  # pixels by which a polygon may extend beyond its image; it is clipped
 
 
 def read_coco(path: Path) -> dict[str, Any]:
     """Read and check one annotation file.
 
     Returns:
-        The file's content: `images`, `annotations`, `categories` and whatever else it holds.
+        The file's content: `images`, `annotations`, `categories` and any further sections.
 
     Raises:
-        ManifestError: malformed JSON, a missing section, duplicate ids, references to
-            unknown images or categories, a file name that leaves the folder.
+        ManifestError: The JSON is malformed, a section is missing, ids are duplicated, an
+            annotation refers to an unknown image or category, or a file name leaves the folder.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,8 @@ def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
     twice = [id for id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     if twice:
         raise ManifestError(
-            f"{path}: id {twice[0]} stands twice in '{section}'; ids must be unique, renumber them"
+            f"{path}: id {twice[0]} occurs twice in '{section}'; renumber the ids, they must be"
+            f" unique"
         )
 
 
@@ -82,8 +83,9 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
     folder = path.parent.resolve()
     if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
         raise ManifestError(
-            f"{path}: file_name '{name}' leaves the folder of the annotation file; only files below"
-            " it are read, correct the name"
+            f"{path}: file_name '{name}' leaves the folder of the annotation file; correct the"
+            f" name,"
+            " because only files below that folder are read"
         )
     for side in ("height", "width"):
         if type(image.get(side)) is not int or image[side] < 1:
@@ -94,28 +96,27 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
     if image["height"] * image["width"] > MAX_IMAGE_PIXELS:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
-            f"{path}: image '{name}' has the size {size}, more than the {MAX_IMAGE_PIXELS:,} pixels"
-            " that are read; correct it"
+            f"{path}: image '{name}' has the size {size}, above the limit of {MAX_IMAGE_PIXELS:,}"
+            " pixels; correct it"
         )
 
 
 def segmentation_rle(
     annotation: dict[str, Any], image: dict[str, Any], path: Path
 ) -> tuple[Rle, bool]:
-    """Return one annotation's mask as compressed RLE, and whether it was clipped.
+    """Return one annotation's mask as compressed RLE, and True if it was clipped.
 
-    The RLE has the image's own size.
-
-    The box is used if the segmentation is empty; whether that is wanted is the caller's choice.
+    The RLE has the image's own size. The box is used if the segmentation is empty; callers that do
+    not want this check `is_box_only` first.
 
     Args:
         annotation: An entry of `annotations`.
         image: Its entry of `images`.
-        path: The annotation file, for the error.
+        path: The annotation file, for the error message.
 
     Raises:
-        ManifestError: a polygon with fewer than 3 points, NaN, or points more than TOLERANCE pixels
-            outside the image; an RLE that `validate_rle` does not accept.
+        ManifestError: A polygon has fewer than 3 points, NaN, or points more than CLIP_TOLERANCE
+            pixels outside the image; or `validate_rle` does not accept an RLE.
     """
     height, width = image["height"], image["width"]
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"

@@ -1,4 +1,4 @@
-"""Read DICOM files as uint8 images: look-up tables, window, MONOCHROME1."""
+"""Reader of DICOM files as uint8 images: look-up tables, window, MONOCHROME1."""
 
 import io
 import warnings
@@ -20,13 +20,13 @@ from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, Us
 LEVEL_TAGS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 MAX_LEVEL = float(
     np.finfo(np.float32).max
-)  # of these numbers, because pixels become float32; NaN is not below it either
+)  # limit of these numbers, because pixels become float32; NaN does not pass this limit either
 
 
 class InvalidDisplayLevels(ValueError):
-    """A window or rescaling that shows no picture.
+    """Error for a window or rescaling that cannot display an image.
 
-    The message is the reason alone, the caller knows the file.
+    The message is only the reason; the caller adds the file.
     """
 
 
@@ -37,7 +37,7 @@ def check_display_levels(dataset: Dataset) -> None:
     be negative.
 
     Raises:
-        InvalidDisplayLevels: names the element and its value.
+        InvalidDisplayLevels: A value is refused; the message names the element and its value.
     """
     for keyword in LEVEL_TAGS:
         value = _first_value(dataset, keyword)
@@ -49,21 +49,21 @@ def check_display_levels(dataset: Dataset) -> None:
 
 
 def to_display_uint8(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Convert stored values to the grey picture that a viewer shows.
+    """Convert stored values to the gray image that a viewer shows.
 
     The modality LUT or rescaling comes first, then the VOI LUT or window, then the inversion of
     MONOCHROME1.
 
     Args:
-        stored: `H x W` as decoded, or RGB `H x W x 3`.
-        dataset: Its elements; of several windows or VOI LUTs the first is used.
+        stored: Decoded values `H x W`, or RGB `H x W x 3`.
+        dataset: Elements of the file; the first of several windows or VOI LUTs is used.
 
     Returns:
-        uint8 `H x W`. Without a window 8-bit values stay as they are, deeper ones are scaled by
-        their own range.
+        uint8 `H x W`. Without a window, 8-bit values stay as they are and deeper values are scaled
+        by their own range.
 
     Raises:
-        InvalidDisplayLevels: see `check_display_levels`; or rescaling makes pixels that are not
+        InvalidDisplayLevels: See `check_display_levels`; or rescaling produces pixels that are not
             finite.
     """
     check_display_levels(dataset)
@@ -114,7 +114,8 @@ def _apply_rescale(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 def _apply_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Convert values to uint8 by the first window.
 
-    It is LINEAR as the standard writes it, or LINEAR_EXACT or SIGMOID if the file says so.
+    The function is LINEAR as defined by the DICOM standard, unless the file sets LINEAR_EXACT or
+    SIGMOID.
     """
     center, width = (
         float(_first_value(dataset, "WindowCenter") or 0),
@@ -123,22 +124,23 @@ def _apply_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     function = dataset.get("VOILUTFunction") or "LINEAR"
     distance = values.astype(np.float32) - np.float32(center)
     if function == "SIGMOID":
-        shown = 1 / (1 + np.exp(-4 * distance / width))
+        displayed = 1 / (1 + np.exp(-4 * distance / width))
     elif function == "LINEAR_EXACT":
-        shown = distance / width + 0.5
+        displayed = distance / width + 0.5
     else:
-        shown = (distance + 0.5) / max(width - 1, 1e-6) + 0.5  # a window of width 1 is a step
-    return (shown.clip(0, 1) * 255).round().astype(np.uint8)
+        displayed = (distance + 0.5) / max(width - 1, 1e-6) + 0.5  # a window of width 1 is a step
+    return (displayed.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _apply_voi_lut(values: np.ndarray, item: Dataset, dataset: Dataset) -> np.ndarray:
-    """Map values through a VOI LUT, whose whole output range is shown."""
-    shown = _read_lut(item, dataset).astype(np.float32) * (255 / (2 ** item.LUTDescriptor[2] - 1))
-    return shown.clip(0, 255).round().astype(np.uint8)[_lut_positions(values, item)]
+    """Map values through a VOI LUT and scale its full output range to uint8."""
+    displayed = _read_lut(item, dataset).astype(np.float32)
+    displayed *= 255 / (2 ** item.LUTDescriptor[2] - 1)
+    return displayed.clip(0, 255).round().astype(np.uint8)[_lut_positions(values, item)]
 
 
 def _lut_positions(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """Return the values' indices in a LUT, clipped to its first and last entry."""
+    """Return the index of each value in a LUT, clipped to its first and last entry."""
     entries, first, _ = item.LUTDescriptor
     return (np.rint(values).astype(np.int64) - first).clip(0, (entries or 2**16) - 1)
 
@@ -184,23 +186,23 @@ DISPLAY_TAGS = [
 END_OF_JPEG = b"\xff\xd9"
 warnings.filterwarnings(
     "ignore", module=r"pydicom\b"
-)  # once, not per file: about encodings a user cannot repair, and filters are shared by threads
+)  # users cannot repair encodings; set once, not per file, because threads share the filters
 
 
 def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
-    """Decode a DICOM of one frame as a viewer shows it; colour becomes grey.
+    """Decode a single-frame DICOM as a viewer shows it; color becomes gray.
 
     Args:
-        path: The file; named in every error.
-        data: The file's bytes where they were read already.
+        path: The file; every error message names it.
+        data: The file's bytes if they were read already.
 
     Returns:
-        uint8 `H x W`, bright where it is bright on a MONOCHROME2 display; see `to_display_uint8`.
+        uint8 `H x W`, bright where a MONOCHROME2 display is bright; see `to_display_uint8`.
 
     Raises:
-        ManifestError: not a DICOM, no pixel data, truncated, several frames, larger than
-            MAX_IMAGE_PIXELS, or compressed by a codec that is not installed.
-        ContentError: a window or rescaling that shows no picture, see `check_display_levels`.
+        ManifestError: The file is not a DICOM, has no pixel data, is truncated, has several frames,
+            is larger than MAX_IMAGE_PIXELS, or needs a codec that is not installed.
+        ContentError: A window or rescaling cannot display an image, see `check_display_levels`.
     """
     with _translate_errors(path):
         dataset = dcmread(
@@ -225,7 +227,7 @@ def read_dicom_size(path: Path) -> tuple[int, int]:
     """Return height and width in pixels from the file's header, without decoding.
 
     Raises:
-        ManifestError: not a DICOM, or one without a picture.
+        ManifestError: The file is not a DICOM, or has no image.
     """
     with _translate_errors(path):
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=SIZE_TAGS)
@@ -255,7 +257,7 @@ def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
 
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
-    """Turn any error in the block into a refusal that names the file."""
+    """Convert any error in the block into a ManifestError that names the file."""
     try:
         yield
     except UserError:
@@ -286,8 +288,8 @@ def _check_dicom_size(path: Path, dataset: Dataset) -> None:
         )
     if dataset.Rows * dataset.Columns > MAX_IMAGE_PIXELS:
         raise ManifestError(
-            f"{path} claims to be larger than the {MAX_IMAGE_PIXELS:,} pixels that are read;"
-            " replace or remove it"
+            f"{path} has a header size above the limit of {MAX_IMAGE_PIXELS:,} pixels; replace or"
+            " remove it"
         )
 
 
@@ -300,18 +302,18 @@ def _check_single_frame(path: Path, dataset: Dataset) -> None:
         )
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ManifestError(
-            f"{path} holds {dataset.NumberOfFrames} frames, one is read; export every frame as its"
-            " own file"
+            f"{path} holds {dataset.NumberOfFrames} frames, but only single-frame files are read;"
+            " export every frame as its own file"
         )
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ManifestError(f"{path} is coloured by a palette; export it as MONOCHROME2 or RGB")
 
 
 def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:
-    """Decode a grey 8-bit JPEG with OpenCV, which lets other threads run.
+    """Decode a gray 8-bit JPEG with OpenCV, which lets other threads run.
 
     Returns:
-        None for anything else, and for a JPEG without an end.
+        The pixels `H x W`; None for any other encoding and for a truncated JPEG.
     """
     if (
         dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit
@@ -320,9 +322,7 @@ def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:
     ):
         return None
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if (
-        END_OF_JPEG not in frame[-64:]
-    ):  # OpenCV would fill the missing rows with grey and say nothing
+    if END_OF_JPEG not in frame[-64:]:  # OpenCV would silently fill the missing rows with gray
         return None
     pixels = cv2.imdecode(
         np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION

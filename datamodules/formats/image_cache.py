@@ -1,4 +1,4 @@
-"""Decoded and resized images as memory-mapped arrays, shared by workers, ranks and runs."""
+"""Cache of decoded and resized images: memory-mapped arrays shared by workers, ranks and runs."""
 
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,11 @@ from datamodules.formats.rle import decode_rle
 
 
 class ImageCache:
-    """The arrays that `datamodules.loading.cache_builder.build_cache` wrote, opened lazily.
+    """Reader of the arrays that `datamodules.loading.cache_builder.build_cache` wrote.
 
-    A pickled copy (spawned workers) holds only the path. Images are uint8 and letterboxed, masks
-    are bits, sizes are each image's own in pixels, digests are the sha256 of its file.
+    Arrays are opened on first use; a pickled copy (spawned workers) holds only the path. Images are
+    uint8 and letterboxed, masks are stored as bits, sizes are the original sizes in pixels, and
+    digests are the sha256 of each image file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +27,7 @@ class ImageCache:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """All images, `N x size x size x channels`."""
+        """Images, uint8 `N x height x width x channels`."""
         return self._open_array("images")
 
     @cached_property
@@ -36,24 +37,24 @@ class ImageCache:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """All masks, `N x size x size x bytes`, 8 classes a byte: bit c is class c."""
+        """Masks, `N x height x width x bytes`, 8 classes per byte: bit c is class c."""
         return self._open_array("masks")
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Heights and widths, `N x 2`."""
+        """Original heights and widths in pixels, `N x 2`."""
         return self._open_array("sizes")
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """Pixels of each class at the image's own size, `N x classes`."""
+        """Number of pixels of each class at the image's own size, `N x classes`."""
         return self._open_array("areas")
 
     @cached_property
     def true_areas(self) -> np.ndarray | None:
-        """Pixels of each row's true mask, `N`, -1 where it has none; None without such a column.
+        """Number of pixels of each row's true mask, `N`; None if the manifest has no true masks.
 
-        They are counted at the mask's own size.
+        They are counted at the mask's own size; a row without a true mask has -1.
         """
         return (
             self._open_array("true_areas") if (self.folder / "true_areas.npy").is_file() else None
@@ -61,26 +62,26 @@ class ImageCache:
 
     @cached_property
     def nearly_uniform(self) -> np.ndarray:
-        """Bool `N`: images of nearly one grey value; see `image_io.is_nearly_uniform`."""
+        """Bool `N`, True for images of nearly one gray value; see `image_io.is_nearly_uniform`."""
         return self._open_array("nearly_one_grey")
 
     @cached_property
     def soft_masks(self) -> np.ndarray:
-        """Bool `N`: masks whose soft edges were cut."""
+        """Bool `N`, True for masks whose soft edges were cut."""
         return self._open_array("soft_masks")
 
     @cached_property
     def thumbnails(self) -> np.ndarray:
-        """Small grey pictures, `N x 32 x 32`."""
+        """Gray thumbnails, uint8 `N x 32 x 32`."""
         return self._open_array("thumbnails")
 
     @cached_property
     def digests(self) -> np.ndarray:
-        """Content hashes, `N`."""
+        """Content hashes of the image files, `N`."""
         return self._open_array("digests")
 
     def mask(self, row: int, classes: int) -> np.ndarray:
-        """The mask on the canvas, 0/1 `size x size x classes`."""
+        """Return a row's mask on the canvas, 0/1 `height x width x classes`."""
         packed = np.array(self.masks[row])
         return (
             packed
@@ -93,7 +94,7 @@ class ImageCache:
         return self._open_array("truth"), self._open_array("truth_ends")
 
     def truth(self, row: int, classes: int) -> np.ndarray:
-        """The true mask at the image's own size, 0/1 `H x W x classes`."""
+        """Return a row's mask at the image's own size, 0/1 `H x W x classes`."""
         blob, ends = self._truth
         height, width = map(int, self.sizes[row])
         first = row * classes

@@ -1,4 +1,4 @@
-"""Reads one image file into uint8 pixels, and refuses what is not one."""
+"""Reader of one image file into uint8 pixels."""
 
 import io
 import warnings
@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
 
-MAX_UNIFORM_SPREAD = 2  # of 255 grey levels: what an image without content spans at most
+MAX_UNIFORM_SPREAD = 2  # gray levels (of 255) that an image without content spans at most
 IMAGE_SUFFIXES = {
     ".jpg",
     ".jpeg",
@@ -19,25 +19,25 @@ IMAGE_SUFFIXES = {
     ".tif",
     ".tiff",
     ".dcm",
-}  # of the files that are read
+}  # suffixes of the files that are read
 
 
 def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarray:
-    """Decodes a png, jpg, bmp, tif or DICOM.
+    """Decode a png, jpg, bmp, tif or DICOM file.
 
     Args:
-        path: The file; named in every error.
-        channels: 1 for grey, 3 for RGB.
-        data: The file's bytes where they were read already.
+        path: The file; every error message names it.
+        channels: 1 for gray, 3 for RGB.
+        data: The file's bytes if they were read already.
 
     Returns:
         uint8 `H x W x channels`. 16-bit images are scaled from their own range to 0..255, DICOMs
         are windowed.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than MAX_IMAGE_PIXELS; a DICOM as
-            `read_dicom`.
-        ContentError: a float picture with a pixel that is NaN or infinite.
+        ManifestError: The file is missing, truncated, not an image, or larger than
+            MAX_IMAGE_PIXELS; for a DICOM see `read_dicom`.
+        ContentError: A float image has a pixel that is NaN or infinite.
     """
     if is_dicom(path, data):
         from datamodules.formats.dicom import (
@@ -54,7 +54,8 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
     """Decode a png, jpg, bmp or tif with Pillow; modes, palettes and depths stay as they are.
 
     Raises:
-        ManifestError: missing, truncated, not an image, or larger than MAX_IMAGE_PIXELS.
+        ManifestError: The file is missing, truncated, not an image, or larger than
+            MAX_IMAGE_PIXELS.
     """
     image = _open_image(path, data)
     try:
@@ -67,9 +68,9 @@ def decode_image(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def is_nearly_uniform(pixels: np.ndarray) -> bool:
-    """Tell whether uint8 `H x W x C` pixels show nothing.
+    """Return True if uint8 pixels `H x W x C` show nothing.
 
-    In every channel the middle 99.8 % then span at most MAX_UNIFORM_SPREAD levels.
+    The central 99.8 % of the pixels of every channel then span at most MAX_UNIFORM_SPREAD levels.
     """
     return all(
         _gray_spread(np.ascontiguousarray(pixels[..., channel])) <= MAX_UNIFORM_SPREAD
@@ -78,17 +79,17 @@ def is_nearly_uniform(pixels: np.ndarray) -> bool:
 
 
 def _gray_spread(grey: np.ndarray) -> int:
-    """Return the 99.9th minus the 0.1th percentile of uint8 pixels, from their histogram."""
+    """Return the 99.9th minus the 0.1th percentile of uint8 pixels, computed by histogram."""
     below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
     low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
     return int(high - low)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels from the file's header, nothing decoded.
+    """Return height and width in pixels from the file's header, without decoding.
 
     Raises:
-        ManifestError: as `read_image`.
+        ManifestError: See `read_image`.
     """
     if is_dicom(path, None):
         from datamodules.formats.dicom import read_dicom_size
@@ -112,7 +113,7 @@ def read_pixel_spacing(path: Path) -> tuple[float, float] | None:
 
 
 def is_dicom(path: Path, data: bytes | None) -> bool:
-    """Tell whether name or content says DICOM; exports often have names without a suffix."""
+    """Return True if name or content is that of a DICOM; exports often have no suffix."""
     if path.suffix.lower() == ".dcm":
         return True
     if data is None and path.is_file():
@@ -126,7 +127,7 @@ def _open_image(path: Path, data: bytes | None) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", Image.DecompressionBombWarning
-            )  # MAX_IMAGE_PIXELS is ours
+            )  # MAX_IMAGE_PIXELS is checked instead
             image = Image.open(path if data is None else io.BytesIO(data))
     except FileNotFoundError as error:
         raise ManifestError(
@@ -146,8 +147,8 @@ def _open_image(path: Path, data: bytes | None) -> Image.Image:
 
 def _size_error(path: Path) -> ManifestError:
     return ManifestError(
-        f"{path} claims to be larger than the {MAX_IMAGE_PIXELS:,} pixels that are read; replace or"
-        " remove it"
+        f"{path} has a header size above the limit of {MAX_IMAGE_PIXELS:,} pixels; replace or"
+        f" remove it"
     )
 
 

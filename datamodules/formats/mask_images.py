@@ -1,6 +1,6 @@
-"""Mask pictures: the stored values of a grey or palette picture as 0/1 masks.
+"""Reader of mask images: converts the values of a gray or palette image to 0/1 masks.
 
-Ambiguous pictures are refused, never guessed.
+Ambiguous images are refused, never guessed.
 """
 
 from pathlib import Path
@@ -15,21 +15,21 @@ from datamodules.formats.image_io import decode_image, is_dicom, read_image
 
 MaskEncoding = Literal["bit_planes"]
 MASK_ENCODINGS = ("bit_planes",)
-MAX_BITS = 8  # classes that one picture of bit planes holds at most
-# a mask with soft edges has at least this share of its pixels within this many grey levels (of 255)
-# of black or white
+MAX_BITS = 8  # largest number of classes in one image of bit planes
+# a mask with soft edges has at least this fraction of its pixels within this many gray levels (of
+# 255) of black or white
 SOFT_FRACTION, SOFT_WIDTH = (0.98, 32)
-MAX_LISTED = 8  # values that a sentence lists
-REDRAW_HINT = "write the mask as a grey picture of 0 (background) and 255 (lesion)"
+MAX_LISTED = 8  # values that a message lists
+REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
 RGBColor = tuple[int, ...]
 
 
 class MaskImage(NamedTuple):
-    """One mask picture as it was read.
+    """Content of one mask image.
 
     Attributes:
         mask: uint8 0/1, `H x W x classes`.
-        soft: True if the picture has grey edges, which were cut at > 127 of 255.
+        soft: True if the image has gray edges, which were cut at > 127 of 255.
     """
 
     mask: np.ndarray
@@ -37,26 +37,28 @@ class MaskImage(NamedTuple):
 
 
 def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskImage:
-    """Read one mask picture by its stored values.
+    """Read one mask image by its stored values.
 
-    A picture of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or
-    soft edges between black and white, or a palette of which two colours are used: black is the
-    background, the other colour is the lesion.
+    An image of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or soft
+    edges between black and white, or a palette with two used colors: black is the background, the
+    other color is the lesion.
 
     Args:
-        path: The file; every error names it.
+        path: The file; every error message names it.
         classes: Number of channels of the mask.
-        encoding: `bit_planes`: bit c of a grey value is class c. None is enough for one class.
+        encoding: `bit_planes`: bit c of a gray value is class c. One class needs no encoding
+            (None).
 
     Raises:
-        ContentError: the values do not say what is lesion; several classes without an encoding; a
-            value with more bits than there are classes; more than MAX_BITS classes.
-        ManifestError: the file is missing or cannot be decoded.
+        ContentError: The values do not identify the lesion; there are several classes without an
+            encoding; a value has more bits than there are classes; or there are more than MAX_BITS
+            classes.
+        ManifestError: The file is missing or cannot be decoded.
     """
     if classes > MAX_BITS:
         fix = "write one compressed RLE for each class instead"
         raise ContentError(
-            f"{path} is one mask picture, which holds at most {MAX_BITS} classes, and there are"
+            f"{path} is one mask image, which holds at most {MAX_BITS} classes, and there are"
             f" {classes}; {fix}"
         )
     if encoding == "bit_planes":
@@ -67,8 +69,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             " write one compressed RLE for each class"
         )
         raise ContentError(
-            f"{path} is one mask picture for {classes} classes, and nothing says how it holds them;"
-            f" {fix}"
+            f"{path} is one mask image for {classes} classes, and no encoding is set; {fix}"
         )
     lesion, soft = _read_single_class(path)
     return MaskImage(lesion[..., None], soft)
@@ -81,19 +82,19 @@ def _read_bit_planes(path: Path, classes: int) -> np.ndarray:
         or int(grey.max()) >= 2**classes
         or int(grey.min()) < 0
     ):
-        said = (
-            f"the bits of {classes} {'class' if classes == 1 else 'classes'} make values from 0 to"
+        allowed = (
+            f"the bits of {classes} {'class' if classes == 1 else 'classes'} give values from 0 to"
             f" {2**classes - 1}"
         )
         raise ContentError(
-            f"{path} holds {_describe_values(grey)}, and {said}; correct the picture, or name all"
+            f"{path} holds {_describe_values(grey)}, but {allowed}; correct the image, or name all"
             " its classes with datamodule.classes"
         )
     return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
 
 def _read_single_class(path: Path) -> tuple[np.ndarray, bool]:
-    """Return the lesion as uint8 0/1 `H x W`, and whether its edges were soft."""
+    """Return the lesion as uint8 0/1 `H x W`, and True if its edges were soft."""
     grey, colours = _read_gray_values(path, two_colors=True)
     highest = grey.max()
     lesion = grey == highest
@@ -104,27 +105,27 @@ def _read_single_class(path: Path) -> tuple[np.ndarray, bool]:
     if eight_bits is not None and _has_soft_edges(eight_bits):
         return (eight_bits > 127).astype(np.uint8), True
     raise ContentError(
-        f"{path} holds {colours or _describe_values(grey)}, which do not say what is lesion;"
+        f"{path} holds {colours or _describe_values(grey)}, which do not identify the lesion;"
         f" {REDRAW_HINT}"
     )
 
 
 def _scale_to_8_bit(grey: np.ndarray) -> np.ndarray | None:
-    """Return the picture on the scale 0..255, or None if its full scale is not known."""
+    """Return the image on the scale 0..255, or None if its full scale is unknown."""
     if grey.dtype == np.uint8:
         return grey
     lowest, highest = grey.min(), grey.max()
     if lowest < 0 or highest > 65535:
         return None
-    if highest <= 1:  # a float picture from 0 to 1
+    if highest <= 1:  # a float image from 0 to 1
         return np.rint(grey * 255).astype(np.uint8)
     return np.rint(grey if highest <= 255 else grey.astype(np.float32) / 257).astype(np.uint8)
 
 
 def _has_soft_edges(grey: np.ndarray) -> bool:
-    """Return True if the grey values are the soft edges of one white area.
+    """Return True if the gray values are the soft edges of a white area.
 
-    JPEG and interpolation make such edges. Labels of further areas are none.
+    JPEG and interpolation cause such edges. A uniform gray area is a label, not an edge.
     """
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
     dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
@@ -132,23 +133,23 @@ def _has_soft_edges(grey: np.ndarray) -> bool:
         return False
     lowest = (
         SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0
-    )  # JPEG makes areas of 1 or 2 as well, but never without edges
+    )  # JPEG also causes areas of 1 or 2, but never without edges
     between = (grey > lowest) & (grey < 255 - SOFT_WIDTH)
     square = np.ones((3, 3), np.uint8)
     return not (
         between & (cv2.erode(grey, square) == cv2.dilate(grey, square))
-    ).any()  # an area of one grey value is a label
+    ).any()  # an area of one gray value is a label
 
 
 def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | None]:
-    """Read the stored values of a picture, `H x W`, as integers or float32.
+    """Read the stored values of an image, `H x W`, as integers or float32.
 
     Args:
         path: The file.
-        two_colors: True turns a palette of two used colours, one of them black, into 0 and 255.
+        two_colors: True to convert a palette of two used colors, one of them black, to 0 and 255.
 
     Returns:
-        The values, and for a palette a description of its colours.
+        The values, and for a palette a description of its colors.
     """
     try:
         data = path.read_bytes()
@@ -163,7 +164,7 @@ def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | N
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ContentError(
-            f"{path} holds {frames} pictures, and a mask file holds one; write each as its own file"
+            f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
         )
     if image.mode == "P":
         return _read_palette(path, image, two_colors)
@@ -180,13 +181,13 @@ def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | N
 def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     """Return the pixels in the bit depth of the file.
 
-    Pillow keeps only the upper 8 of 16 bits of a colour, which turns 1 into 0.
+    Pillow keeps only the upper 8 of 16 bits of a color, which turns 1 into 0.
     """
     if len(image.getbands()) > 1 and _bit_depth(image, data) > 8:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if deep is None:
             raise ContentError(
-                f"{path} is a colour picture of {_bit_depth(image, data)} bits, which cannot be"
+                f"{path} is a color image of {_bit_depth(image, data)} bits, which cannot be"
                 f" read as a mask; {REDRAW_HINT}"
             )
         return deep
@@ -206,21 +207,21 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def _bit_depth(image: Image.Image, data: bytes) -> int:
-    """Return the bits of one colour of one pixel, as the file's header says."""
+    """Return the bits per color and pixel from the file's header."""
     return (
         data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
     )  # 258: BitsPerSample of a TIFF
 
 
 def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return the grey of `H x W x channels` with equal colours; alpha must be opaque."""
+    """Return the gray values of `H x W x channels` with equal colors; alpha must be opaque."""
     colours = pixels
     if pixels.shape[2] in (2, 4):
         alpha, colours = pixels[..., -1], pixels[..., :-1]
         if (alpha != np.iinfo(pixels.dtype).max).any():
             raise ContentError(
-                f"{path} has an alpha channel with {_describe_values(alpha)}, so that colour and"
-                f" alpha may say different things; {REDRAW_HINT}"
+                f"{path} has an alpha channel with {_describe_values(alpha)}, so color and"
+                f" alpha may contradict each other; {REDRAW_HINT}"
             )
     if any(
         (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
@@ -230,31 +231,31 @@ def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
         )
         listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
         raise ContentError(
-            f"{path} holds {_list_values(listed, 'colour')}, which do not say what is lesion;"
+            f"{path} holds {_list_values(listed, 'color')}, which do not identify the lesion;"
             f" {REDRAW_HINT}"
         )
     return np.ascontiguousarray(colours[..., 0])
 
 
 def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.ndarray, str]:
-    """Return the grey values of a picture with a palette.
+    """Return the gray values of an image with a palette.
 
-    With `two_colors`, two used colours, one of them black, become 0 and 255.
+    With `two_colors`, two used colors, one of them black, become 0 and 255.
     """
     index = np.asarray(image)
     used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
     entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256
     of_index = {number: tuple(entries[4 * number : 4 * number + 4]) for number in used}
     colours = [colour[:3] for colour in of_index.values()]
-    said = _list_values(colours, "colour") + " of a palette"
+    description = _list_values(colours, "color") + " of a palette"
     if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
         raise ContentError(
-            f"{path} holds {said}, some of them transparent, so that colour and alpha may say"
-            f" different things; {REDRAW_HINT}"
+            f"{path} holds {description}, some of them transparent, so color and alpha may"
+            f" contradict each other; {REDRAW_HINT}"
         )
     if len(set(colours)) < len(colours):
         raise ContentError(
-            f"{path} holds {said}, where several palette entries have the same colour;"
+            f"{path} holds {description}, and several palette entries have the same color;"
             f" {REDRAW_HINT}"
         )
     table = np.zeros(256, np.uint8)
@@ -265,16 +266,16 @@ def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.
             table[number] = colour[0]
     else:
         why = (
-            "of which none is black, the background"
+            "and none of them is black, the background"
             if two_colors and len(used) <= 2
-            else "which do not say what is lesion"
+            else "which do not identify the lesion"
         )
-        raise ContentError(f"{path} holds {said}, {why}; {REDRAW_HINT}")
-    return table[index], said
+        raise ContentError(f"{path} holds {description}, {why}; {REDRAW_HINT}")
+    return table[index], description
 
 
 def _is_transparent(image: Image.Image, used: list[int]) -> bool:
-    """Tell whether a palette's separate list of opacities makes a used entry transparent."""
+    """Return True if the palette's separate list of opacities makes a used entry transparent."""
     transparency: Any = image.info.get("transparency")
     if isinstance(transparency, bytes):
         return any(number < len(transparency) and transparency[number] != 255 for number in used)
@@ -290,20 +291,20 @@ def _check_transparency(path: Path, image: Image.Image, grey: np.ndarray) -> Non
     )
     if isinstance(value, int) and (grey == value).any():
         raise ContentError(
-            f"{path} declares its value {value} transparent, so that colour and alpha may say"
-            f" different things; {REDRAW_HINT}"
+            f"{path} declares its value {value} transparent, so color and alpha may contradict each"
+            f" other; {REDRAW_HINT}"
         )
 
 
 def _check_finite(path: Path, pixels: np.ndarray) -> None:
     if not np.isfinite(pixels).all():
         raise ContentError(
-            f"{path} holds pixels that are no finite numbers (NaN or infinite); {REDRAW_HINT}"
+            f"{path} holds pixels that are not finite numbers (NaN or infinite); {REDRAW_HINT}"
         )
 
 
 def _describe_values(pixels: np.ndarray) -> str:
-    """List the first values of a picture, and say how many there are."""
+    """List the first values of an image, and their number if there are more."""
     return _list_values(np.unique(pixels).tolist(), "value")
 
 

@@ -1,4 +1,4 @@
-"""Meta JSON of pneumothorax curricula.
+"""Reader and writer of the meta JSON of pneumothorax curricula.
 
 It has one entry per image, with its mask, its stratum and a pre-classifier's probability.
 """
@@ -22,12 +22,12 @@ COLUMN_OF_KEY = {
 STRATA = ("0_none", "1_q1", "1_q2", "1_q3", "1_q4")  # as datamodules.sampling.strata names them
 EXTRA_KEYS = dict.fromkeys(
     ("id", "image", "mask", "cropped_mask", "stratum", "group", "split", "crop"), object
-)  # what pandas must not convert
+)  # columns that pandas must not convert
 DTYPES = {**EXTRA_KEYS, "label": np.int64, "cls_prob": np.float64}
 
 
 def is_meta_json(content: Any) -> bool:
-    """Return True if JSON content is a list of such entries, or a dict id -> entry."""
+    """Return True if JSON content is a list of meta entries, or a dict id -> entry."""
     entries = (
         content.values()
         if isinstance(content, dict)
@@ -54,17 +54,17 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
     """Convert the entries to rows of a manifest.
 
     Args:
-        content: Of the file, see `is_meta_json`.
-        path: The file; paths in it are relative to its folder, and stay as they are written.
+        content: Parsed JSON of the file, see `is_meta_json`.
+        path: The file; paths in it are relative to its folder and are returned unchanged.
 
     Returns:
-        Columns id (the entry's own, else its key, else the image's path below the folder), image,
-        mask, cropped_mask, label; stratum where all entries have `strata`; cls_prob (NaN where
-        unknown), group, split and crop where some have it; further keys as columns of their own.
+        A table with the columns id (the entry's own, otherwise its key, otherwise the image's path
+        below the folder), image, mask, cropped_mask and label; stratum if all entries have
+        `strata`; cls_prob (NaN where unknown), group, split and crop if some entries have them; and
+        one column for each further key.
 
     Raises:
-        ManifestError: an entry that contradicts itself, or lacks what it must have; the sentence
-            names it.
+        ManifestError: An entry contradicts itself or lacks a required value; the message names it.
     """
     keyed = (
         list(content.items()) if isinstance(content, dict) else [(None, entry) for entry in content]
@@ -75,8 +75,8 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
         names.pop("stratum", None)
     if "split" in names and (without := [row["id"] for row in rows if row.get("split") is None]):
         raise ManifestError(
-            f"{path}: entry '{without[0]}' has no split, and others have one; write train, val or"
-            " test into each entry, or into none"
+            f"{path}: entry '{without[0]}' has no split, but others have one; write train, val or"
+            " test into every entry, or into none"
         )
     return pd.DataFrame(
         {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES.get(name)) for name in names}
@@ -86,17 +86,17 @@ def read_meta_rows(content: Any, path: Path) -> pd.DataFrame:
 def write_meta_json(rows: pd.DataFrame, patients: bool, path: Path) -> Path:
     """Write the rows as a list of entries.
 
-    Files below the list's folder are named relative to it, others by their absolute path.
+    Files below the list's folder are written with relative paths, other files with absolute paths.
 
     Args:
-        rows: Of a manifest, whose masks are files. `label` says has_pnx, else whether there is a
-            mask; `cropped_mask`, `crop`, `stratum`, `cls_prob` and `split` are written where they
-            are columns.
-        patients: Whether `group` is the patient; else it is not written.
+        rows: Rows of a manifest whose masks are files. has_pnx is the `label`, or without labels
+            whether there is a mask; `cropped_mask`, `crop`, `stratum`, `cls_prob` and `split` are
+            written if they are columns.
+        patients: True if `group` is the patient; otherwise it is not written.
         path: The file to write.
 
     Raises:
-        ManifestError: a mask that is an RLE and not a file.
+        ManifestError: A mask is an RLE and not a file.
     """
     entries = [_meta_entry(row, patients, path) for row in rows.to_dict("records")]
     path.write_text(
@@ -175,7 +175,7 @@ def _parse_probability(entry: dict[str, Any], where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ManifestError(
-            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null where it is"
+            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null if it is"
             " unknown"
         )
     return float(value)
@@ -194,8 +194,8 @@ def _meta_entry(row: dict[Any, Any], patients: bool, path: Path) -> dict[str, An
     mask = row.get("mask")
     if isinstance(mask, list):
         raise ManifestError(
-            f"the mask of '{row['id']}' is an RLE and not a file, which a meta JSON cannot hold;"
-            " write files with do=[export]"
+            f"the mask of '{row['id']}' is an RLE, which a meta JSON cannot hold; write mask files"
+            " with do=[export]"
         )
     files = {
         key: _relative_path(row[name], path.parent) if isinstance(row.get(name), str) else None

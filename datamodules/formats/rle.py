@@ -1,4 +1,4 @@
-"""Run-length encoded masks: pycocotools' compressed strings and SIIM-ACR's texts."""
+"""Run-length encoded masks: the compressed strings of pycocotools and the texts of SIIM-ACR."""
 
 import math
 import numbers
@@ -23,7 +23,7 @@ CONTINUATION_BIT, SIGN_BIT, BITS_PER_CHARACTER, MAX_CHARACTERS = (
     0x10,
     5,
     6,
-)  # 6 characters hold 30 bits with their sign, more than any image that is read needs
+)  # 6 characters hold 30 bits with the sign, more than the largest image needs
 
 
 def encode_rle(mask: np.ndarray) -> list[Rle | None]:
@@ -38,12 +38,11 @@ def decode_rle(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarra
     """Decode one RLE or None per class to 0/1 `height x width x classes`.
 
     Raises:
-        ValueError: an RLE that does not describe exactly `height x width` pixels; see
-            `validate_rle`.
+        ValueError: An RLE does not describe exactly `height x width` pixels; see `validate_rle`.
     """
     checked = [
         None if rle is None else validate_rle(rle, height, width) for rle in rles
-    ]  # before any memory is taken
+    ]  # checked before any memory is allocated
     mask = np.zeros((height, width, len(rles)), np.uint8)
     for channel, rle in enumerate(checked):
         if rle is not None:
@@ -52,25 +51,25 @@ def decode_rle(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarra
 
 
 def validate_rle(rle: Any, height: int | None = None, width: int | None = None) -> Rle:
-    """Check a foreign RLE, so that pycocotools never reads or writes beyond an image.
+    """Check an untrusted RLE, so that pycocotools never reads or writes beyond an image.
 
     Args:
         rle: `{"size": [height, width], "counts": ...}`; `counts` is a list of run lengths, or
             pycocotools' compressed string.
-        height: The image's height in pixels, if it is known; `size` must say the same.
-        width: The image's width in pixels, if it is known.
+        height: The image's height in pixels, which `size` must match; None if unknown.
+        width: The image's width in pixels; None if unknown.
 
     Returns:
         The same RLE with compressed counts; compressed counts are kept unchanged.
 
     Raises:
-        ValueError: no dict, a size that is not two whole numbers from 1 on, is above
-            MAX_IMAGE_PIXELS or is not the image's; counts that are missing, no whole
-            numbers, negative, or do not add up to height x width. The message is the reason alone.
+        ValueError: It is not a dict; the size is not two whole numbers from 1 on, is above
+            MAX_IMAGE_PIXELS or is not the image's; or the counts are missing, not whole numbers,
+            negative, or do not add up to height x width. The message is only the reason.
     """
     if not isinstance(rle, dict):
         raise ValueError(
-            f"an RLE is {{size: [height, width], counts: ...}}, and {_excerpt(rle)} stands there"
+            f"an RLE must be {{size: [height, width], counts: ...}}, not {_excerpt(rle)}"
         )
     rows, columns = _validate_size(rle.get("size"))
     if None not in (height, width) and (rows, columns) != (height, width):
@@ -110,8 +109,8 @@ def _validate_size(size: Any) -> tuple[int, int]:
     rows, columns = map(int, size)
     if rows * columns > MAX_IMAGE_PIXELS:
         raise ValueError(
-            f"the size of the RLE is {rows} x {columns}, more than the {MAX_IMAGE_PIXELS:,} pixels"
-            " that are read"
+            f"the size of the RLE is {rows} x {columns}, above the limit of"
+            f" {MAX_IMAGE_PIXELS:,} pixels"
         )
     return rows, columns
 
@@ -124,7 +123,7 @@ def _parse_run_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
             )
         if value < 0 or value > pixels:
             raise ValueError(
-                f"the counts of the RLE hold {_excerpt(value)}, and a run has 0 to {pixels} pixels"
+                f"the counts of the RLE hold {_excerpt(value)}, but a run has 0 to {pixels} pixels"
             )
     return np.array(counts, np.int64)
 
@@ -132,8 +131,8 @@ def _parse_run_list(counts: Sequence[Any], pixels: int) -> np.ndarray:
 def _parse_compressed_runs(text: str | bytes, pixels: int) -> np.ndarray:
     """Return the run lengths of a compressed string.
 
-    A number has 5 bits per character, the lowest first; from the fourth on it is the difference to
-    the last but one.
+    A number has 5 bits per character, the lowest first; from the fourth number on it is the
+    difference from the number two places before.
     """
     try:
         data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
@@ -165,7 +164,7 @@ def _parse_compressed_runs(text: str | bytes, pixels: int) -> np.ndarray:
     runs -= np.where(values[ends] & SIGN_BIT, np.int64(1) << (BITS_PER_CHARACTER * lengths), 0)
     if (
         np.abs(runs).max() <= pixels
-    ):  # else some run is beyond it, and sums of such numbers might not fit in 64 bits
+    ):  # otherwise a run exceeds the image, and sums of such numbers might not fit in 64 bits
         runs[1::2] = np.cumsum(runs[1::2])
         runs[2::2] = np.cumsum(runs[2::2])
     if runs.min() < 0 or runs.max() > pixels:
@@ -185,7 +184,7 @@ def _check_run_sum(runs: np.ndarray, height: int, width: int) -> None:
 
 
 def _is_integer(value: Any) -> bool:
-    """Tell whether a value is a whole number; True and False are none, and 3.0 is one."""
+    """Return True for a whole number; 3.0 is one, True and False are not."""
     if isinstance(value, bool | np.bool_):
         return False
     return isinstance(value, numbers.Integral) or (
@@ -201,13 +200,13 @@ def encode_siim(mask: np.ndarray, relative: bool = True) -> str:
     """Encode 0/1 `H x W` as text of the SIIM-ACR pneumothorax competition.
 
     Args:
-        mask: Anything but 0 belongs to the mask.
-        relative: Pairs "gap length", the gap in pixels since the end of the previous run, as in
-            stage_2_train.csv; else "start length", the start in pixels from the image's first. Both
-            0-based and column-major.
+        mask: All values but 0 belong to the mask.
+        relative: True for pairs "gap length" with the gap in pixels since the end of the previous
+            run, as in stage_2_train.csv; False for pairs "start length". Both are 0-based and
+            column-major.
 
     Returns:
-        The pairs, separated by blanks; "-1" where the mask is empty.
+        The pairs, separated by blanks; "-1" if the mask is empty.
     """
     return _format_run_pairs(
         np.flatnonzero(np.diff(np.ravel(mask, order="F") != 0, prepend=False, append=False)),
@@ -219,17 +218,18 @@ def decode_siim(rows: Sequence[str], height: int, width: int, relative: bool = T
     """Decode the SIIM-ACR texts of one image to one compressed RLE, the union of all texts.
 
     Args:
-        rows: As `encode_siim` writes them; "-1" and "" are empty.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
+        rows: Texts as `encode_siim` writes them; "-1" and "" are empty.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
         relative: True for pairs "gap length", False for "start length".
 
     Returns:
-        None where all rows are empty.
+        The RLE, or None if all rows are empty.
 
     Raises:
-        ValueError: an odd number of values, not whole numbers, a length below 1, or a run beyond
-            the image; the message is the reason alone, the caller knows file and image.
+        ValueError: There is an odd number of values, a value that is not a whole number, a length
+            below 1, or a run beyond the image. The message is only the reason; the caller adds file
+            and image.
     """
     texts = [row for row in rows if row.strip() not in ("", EMPTY_TEXT)]
     if not texts:
@@ -238,12 +238,12 @@ def decode_siim(rows: Sequence[str], height: int, width: int, relative: bool = T
     starts, ends = runs[np.argsort(runs[:, 0], kind="stable")].T
     reach = np.maximum.accumulate(
         ends
-    )  # the end of everything up to here: an earlier run may hold a later one
+    )  # the largest end so far: an earlier run may contain a later one
     first = np.append(True, starts[1:] > reach[:-1])
     starts, ends = starts[first], reach[np.append(first[1:], True)]
     edges = np.column_stack([starts, ends]).ravel()
     counts = np.diff(edges, prepend=0, append=height * width)
-    counts = counts[: len(edges) + int(counts[-1] > 0)]  # as pycocotools: no empty run at the end
+    counts = counts[: len(edges) + int(counts[-1] > 0)]  # like pycocotools: no empty run at the end
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode()}
 
@@ -270,12 +270,12 @@ def _parse_siim_runs(text: str, height: int, width: int, relative: bool) -> np.n
         values = np.array([int(value) for value in text.split()], np.int64)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"the RLE '{_abbreviate(text)}' holds something else than whole numbers"
+            f"the RLE '{_abbreviate(text)}' holds a value that is not a whole number"
         ) from error
     if len(values) % 2:
         raise ValueError(
             f"the RLE '{_abbreviate(text)}' has an odd number of values ({len(values)}), so they"
-            " are no pairs"
+            " do not form pairs"
         )
     firsts, lengths = values[::2], values[1::2]
     if firsts.min() < 0 or lengths.min() < 1:

@@ -1,6 +1,6 @@
-"""Pascal VOC annotations: one XML per image, with the size it was drawn on and named boxes.
+"""Reader of Pascal VOC annotations: one XML per image, with the image's size and named boxes.
 
-They are read by defusedxml, because they come from untrusted sources.
+Files are read with defusedxml, because they come from untrusted sources.
 
 Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as LabelImg writes it
 """
@@ -17,19 +17,18 @@ from datamodules.errors import ManifestError
 
 CORNER_TAGS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"
-Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, edges
+Corners = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels; a pixel's edges count
 
 
 @dataclass(frozen=True)
 class VocAnnotation:
-    """An annotation file.
+    """Content of an annotation file.
 
     Attributes:
-        path: Where it came from, for later errors.
-        size: Height and width in pixels of the image it was drawn on; None where it does not say,
-            or says 0.
-        objects: Name and corners of every box, in the file's order; `x1 <= x2` and `y1 <= y2`,
-            finite.
+        path: The file, for later error messages.
+        size: Height and width in pixels of the annotated image; None if the file has none, or 0.
+        objects: Name and corners of every box, in the file's order; corners are finite with `x1 <=
+            x2` and `y1 <= y2`.
     """
 
     path: Path
@@ -41,9 +40,9 @@ def read_voc(path: Path) -> VocAnnotation:
     """Read one file; corners are taken as edges, unchanged.
 
     Raises:
-        ManifestError: missing, no XML, one that declares entities (they can grow without bounds, or
-            read other files), no annotation, an object without a name or a corner, a corner that is
-            no finite number, or an inverted box.
+        ManifestError: The file is missing, is not XML, declares entities (they can grow without
+            bounds, or read other files) or is not an annotation; an object has no name or lacks a
+            corner; a corner is not a finite number; or a box is inverted.
     """
     try:
         root = parse(path).getroot()
@@ -58,7 +57,7 @@ def read_voc(path: Path) -> VocAnnotation:
         ) from error
     if root is None or root.tag != "annotation":
         raise ManifestError(
-            f"{path} is no Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>);"
+            f"{path} is not a Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>);"
             f" {EXPORT_HINT}"
         )
     objects = [
@@ -71,24 +70,25 @@ def read_voc(path: Path) -> VocAnnotation:
 def fit_to_image(
     voc: VocAnnotation, corners: Corners, height: int, width: int, tolerance: float
 ) -> Corners:
-    """Clip one of the annotation's boxes to the image; it may be left without an area.
+    """Clip one of the annotation's boxes to the image; its area may become 0.
 
     Args:
-        voc: Holds the box.
+        voc: Annotation of the box.
         corners: The box.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        tolerance: By how many pixels the box may stand out.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        tolerance: Pixels by which the box may extend beyond the image.
 
     Raises:
-        ManifestError: it stands out further.
+        ManifestError: The box extends further.
     """
     x1, y1, x2, y2 = corners
     excess = max(-x1, -y1, x2 - width, y2 - height)
     if excess > tolerance:
         raise ManifestError(
-            f"{voc.path} has the box {_format_corners(corners)}, {excess:g} pixels outside the"
-            f" {width} x {height} image; correct it, or remove the file"
+            f"{voc.path} has the box {_format_corners(corners)}, which extends {excess:g} pixels"
+            f" beyond"
+            f" the {width} x {height} image; correct it, or remove the file"
         )
     return (
         min(max(x1, 0.0), width),

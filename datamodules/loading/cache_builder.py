@@ -1,4 +1,4 @@
-"""Decode, resize and check all images once, into the image cache."""
+"""Builder of the image cache: decodes, resizes and checks all images once."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ from datamodules.manifest.manifest import Manifest, RowMask, get_crop
 
 
 def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
-    """Return a row's picture: its image `pixels`, uint8 `H x W x C`, or the square in `crop`.
+    """Return a row's view: its image `pixels`, uint8 `H x W x C`, or the square in `crop`.
 
     Raises:
-        ManifestError: the image is not of the size its row says, or the crop does not overlap it.
+        ManifestError: The image does not have the size in its row, or the crop does not overlap it.
     """
     rows: Any = manifest.rows
     height, width = pixels.shape[:2]
@@ -45,14 +45,14 @@ def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
         and crop[2] ** 2 <= MAX_IMAGE_PIXELS
     ):
         raise ManifestError(
-            f"the crop {crop} of {rows['image'].iat[row]} does not lie on its {height} x {width}"
+            f"the crop {crop} of {rows['image'].iat[row]} lies outside its {height} x {width}"
             " pixels; correct it"
         )
     return crop_square(pixels, crop) if crop else pixels
 
 
 def crop_square(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
-    """Cut the square [top, left, side] out of `H x W x C` pixels; zeros where it reaches beyond."""
+    """Cut the square [top, left, side] out of `H x W x C` pixels; fill with zeros outside them."""
     top, left, side = crop
     square = np.zeros((side, side, pixels.shape[2]), pixels.dtype)
     inside = pixels[max(top, 0) : top + side, max(left, 0) : left + side]
@@ -63,7 +63,7 @@ def crop_square(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
 def check_mask_size(
     manifest: Manifest, row: int, mask_sizes: list[list[int]], height: int, width: int
 ) -> None:
-    """Refuse a mask of another size than the picture it belongs to, in pixels."""
+    """Refuse a mask whose size differs from that of its image."""
     crop, path = get_crop(manifest, row), str(manifest.rows["image"].iat[row])
     _check_same_size(f"the crop {crop} of {path}" if crop else path, mask_sizes, height, width)
 
@@ -71,10 +71,9 @@ def check_mask_size(
 def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, width: int) -> None:
     for other in annotated_sizes:
         if (int(other[0]), int(other[1])) != (height, width):
-            mend = "export image and mask together"
             raise ManifestError(
                 f"{what} is {height} x {width} pixels, but its annotation says {other[0]} x"
-                f" {other[1]}; {mend}"
+                f" {other[1]}; export image and mask together"
             )
 
 
@@ -88,15 +87,15 @@ def build_cache(
 
     Args:
         manifest: Rows with `image` and, for segmentation, `mask`.
-        size: The canvas in pixels: the side of a square, or (height, width).
+        size: Size of the canvas in pixels: the side of a square, or (height, width).
         channels: 1 or 3.
-        folder: Where caches live; made private to the user (mode 0700).
-        workers: Threads that decode; all cores by default.
+        folder: Folder of all caches; it is made private to the user (mode 0700).
+        workers: Number of decoding threads; None for one per core.
 
     Raises:
-        ManifestError: an image that is missing, unreadable, or not of the size its mask says; a
-            mask that cannot be used.
-        UserError: not enough space on the disk.
+        ManifestError: An image is missing, unreadable, or differs in size from its mask; or a mask
+            cannot be used.
+        UserError: There is not enough space on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     size = ImageSize.from_config(size)
@@ -104,7 +103,7 @@ def build_cache(
     if place.is_dir():
         return ImageCache(place)
     with FileLock(f"{place}.lock"):
-        if not place.is_dir():  # another process may have built it while we waited
+        if not place.is_dir():  # another process may have built it in the meantime
             unfinished = folder / f"{place.name}.{os.getpid()}.tmp"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(mode=0o700)
@@ -117,9 +116,9 @@ def build_cache(
 
 
 def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str:
-    """Hash the files, masks and crops of a manifest and how they are cached, but not its split.
+    """Return a hash of a manifest's files, masks, crops and cache settings, but not of its split.
 
-    A file counts by its path, size and modification time.
+    A file is identified by its path, size and modification time.
     """
     how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
     digest = hashlib.sha256(
@@ -153,10 +152,13 @@ def _fill_cache(
     manifest: Manifest, size: ImageSize, channels: int, folder: Path, workers: int | None
 ) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
-    packed = -(-classes // 8)  # bytes of a mask's pixel: one a class would be most of the cache
+    packed = -(
+        -classes // 8
+    )  # bytes per mask pixel; one byte per class would fill most of the cache
     _check_disk_space(folder, n * size.height * size.width * (channels + packed))
 
     def create(name: str, dtype: type | str, *shape: int) -> np.ndarray:
+        """Create a memory-mapped array `N x shape` in the folder."""
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
     images = create("images", np.uint8, *size, channels)
@@ -174,7 +176,8 @@ def _fill_cache(
     true_areas = create("true_areas", np.int64) if "true_mask" in manifest.rows else None
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 
-    def one(row: int) -> list[bytes]:
+    def cache_row(row: int) -> list[bytes]:
+        """Write one row into the arrays and return the RLE counts of its masks."""
         data = paths[row].read_bytes()
         pixels = load_view(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
@@ -200,7 +203,7 @@ def _fill_cache(
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
     with ThreadPoolExecutor(workers or joblib.cpu_count()) as pool:
-        done = track(pool.map(one, range(n)), "decoding images", total=n, transient=True)
+        done = track(pool.map(cache_row, range(n)), "decoding images", total=n, transient=True)
         counts = [text for texts in done for text in texts]
     if classes:
         np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
@@ -213,7 +216,7 @@ def _fill_cache(
 
 
 def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
-    """Return the pixels of a row's true mask, -1 without one, and whether it has soft edges.
+    """Return the number of pixels of a row's true mask (-1 without one), and if its edges are soft.
 
     Reading the mask here checks it before training.
     """
@@ -228,6 +231,6 @@ def _check_disk_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
         raise UserError(
-            f"{folder.parent} has {free / 1e9:.1f} GB free, and the image cache needs"
-            f" {needed / 1e9:.1f}; set paths.cache to a larger disk"
+            f"{folder.parent} has {free / 1e9:.1f} GB free, but the image cache needs"
+            f" {needed / 1e9:.1f} GB; set paths.cache to a larger disk"
         )

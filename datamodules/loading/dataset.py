@@ -17,21 +17,22 @@ from datamodules.manifest.manifest import Manifest, label_matrix
 
 
 class Sample(TypedDict, total=False):
-    """One image and what is known of it; a batch has the same fields with a leading B.
+    """One image with its annotations; a batch has the same fields with a leading B.
 
     Strings, `content`, and truths of different sizes are lists in a batch.
 
     Attributes:
         id: Unique name of the image.
-        group: What must stay together in a split, the patient where known.
+        group: Name shared by images that must stay in one split: the patient if known.
         image: uint8 `C x H x W`, 0..255.
         mask: uint8 `classes x H x W`, 0 or 1, on the canvas of `image`.
-        truth: uint8 `classes x h x w` on the evaluation grid (padding removed); absent in training.
-        spacing: Pixel spacing of that grid in mm, from row to row and from column to column; there
-            in a test, if it is known of every test image.
-        content: The picture's place on the canvas.
+        truth: Ground truth, uint8 `classes x h x w` on the evaluation grid (padding removed);
+            absent in training.
+        spacing: Pixel spacing of that grid in mm, from row to row and from column to column; only
+            in a test, if it is known for every test image.
+        content: Position of the image on the canvas.
         label: int or multi-hot float `classes`.
-        weight: float, this sample's weight in the loss.
+        weight: float, weight of this sample in the loss.
     """
 
     id: Any
@@ -46,15 +47,15 @@ class Sample(TypedDict, total=False):
 
 
 class ManifestDataset(Dataset[Sample]):
-    """Answers `dataset[key]`; everything random about the answer follows from (seed, key).
+    """Dataset that is indexed by `SampleKey`; every random number follows from (seed, key).
 
     Args:
-        cache: Decoded images and, where the manifest has some, masks.
-        manifest: Its rows, in the cache's order.
+        cache: Decoded images and, if the manifest has some, masks.
+        manifest: Manifest with its rows in the order of the cache.
         seed: Seed of the augmentation.
         augmentation: Transforms for training, or None.
-        evaluation_size: `native`, a number of pixels, or None where no truth is needed (training).
-        weights: Weight of each row in the loss; None weighs all alike.
+        evaluation_size: `native`, a number of pixels, or None if no truth is needed (training).
+        weights: Weight of each row in the loss; None weighs all rows equally.
         spacing: Pixel spacing of each row at its own size in mm, `N x 2` (row, column), or None.
     """
 
@@ -71,7 +72,7 @@ class ManifestDataset(Dataset[Sample]):
         self.cache = cache
         self.ids = np.array(
             manifest.rows["id"].tolist(), str
-        )  # one block of memory: forked workers do not copy it by counting references
+        )  # one block of memory, which reference counts of forked workers do not copy
         self.groups = np.array(manifest.rows["group"].tolist(), str)
         self.labels = label_matrix(manifest)
         self.classes = len(manifest.classes)
@@ -85,7 +86,7 @@ class ManifestDataset(Dataset[Sample]):
         return len(self.ids)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        cv2.setNumThreads(0)  # the workers are the parallelism; the loader's process trains
+        cv2.setNumThreads(0)  # the workers already run in parallel, and the main process trains
         planes = self._load_planes(key)
         sample = Sample(
             id=str(self.ids[key.row]),
@@ -107,12 +108,12 @@ class ManifestDataset(Dataset[Sample]):
         return sample
 
     def batch(self, ids: list[str], image_size: ImageSize) -> Sample:
-        """The named images as one batch, in the order asked."""
+        """Return the images with these ids as one batch, in the given order."""
         row = {id: number for number, id in enumerate(self.ids.tolist())}
         return collate([self[SampleKey(row[id], 0, 0, image_size)] for id in ids])
 
     def _load_planes(self, key: SampleKey) -> dict[str, np.ndarray]:
-        """Return the image and any mask, augmented at the cache's size and then resized.
+        """Return the image and its mask, if any, augmented at the cache's size and then resized.
 
         In this order a crop loses no detail.
         """
@@ -158,19 +159,19 @@ class ManifestDataset(Dataset[Sample]):
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:
-    """32 bits from (seed, row, epoch, draw), the same on every machine and in every worker."""
+    """Return a 32-bit seed from (seed, row, epoch, repeat), equal on all machines and workers."""
     return int(np.random.SeedSequence([seed, key.row, key.epoch, key.repeat]).generate_state(1)[0])
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stacks samples into a batch; truths of different sizes stay a list."""
+    """Stack samples into a batch; truths of different sizes stay a list."""
     batch = Sample(id=[s["id"] for s in samples], group=[s["group"] for s in samples])
-    for word in ("image", "mask", "label", "weight"):
-        if word in samples[0]:
-            batch[word] = default_collate([s[word] for s in samples])  # type: ignore[literal-required]
-    for word in ("content", "spacing"):
-        if word in samples[0]:
-            batch[word] = [s[word] for s in samples]  # type: ignore[literal-required]
+    for name in ("image", "mask", "label", "weight"):
+        if name in samples[0]:
+            batch[name] = default_collate([s[name] for s in samples])  # type: ignore[literal-required]
+    for name in ("content", "spacing"):
+        if name in samples[0]:
+            batch[name] = [s[name] for s in samples]  # type: ignore[literal-required]
     if "truth" in samples[0]:
         truths = [s["truth"] for s in samples]
         batch["truth"] = (

@@ -10,7 +10,7 @@ from datamodules.image_size import ImageSize, ImageSizeLike
 
 
 class ContentBox(NamedTuple):
-    """Place of the picture on its canvas, in pixels; what is outside is padding."""
+    """Position of an image on its canvas, in pixels; everything outside is padding."""
 
     top: int
     left: int
@@ -19,7 +19,7 @@ class ContentBox(NamedTuple):
 
     @property
     def slices(self) -> tuple[Any, slice, slice]:
-        """Cuts the padding off an array `... x H x W`, as in `canvas[content.inside]`."""
+        """Slices that cut the padding off an array `... x H x W`: `canvas[content.slices]`."""
         return (
             ...,
             slice(self.top, self.top + self.height),
@@ -29,12 +29,12 @@ class ContentBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Fits a `height x width` picture onto a canvas, centred, as large as it can be.
+    """Mapping of a `height x width` image onto a canvas, centered and as large as possible.
 
     Args:
-        height: Rows of the picture in pixels.
-        width: Columns of the picture in pixels.
-        size: The canvas in pixels: the side of a square, or (height, width).
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        size: Size of the canvas in pixels: the side of a square, or (height, width).
     """
 
     height: int
@@ -48,18 +48,18 @@ class Letterbox:
 
     @property
     def content(self) -> ContentBox:
-        """Top, left, height and width of the picture on the canvas, in canvas pixels."""
+        """Top, left, height and width of the image on the canvas, in canvas pixels."""
         canvas = self.canvas
         height, width = fit_size(self.height, self.width, canvas)
         return ContentBox((canvas.height - height) // 2, (canvas.width - width) // 2, height, width)
 
     @property
     def scale(self) -> float:
-        """Canvas pixels per pixel of the picture, before the content is rounded to whole ones."""
+        """Canvas pixels per image pixel, before the content's size is rounded to whole pixels."""
         return min(self.canvas.height / self.height, self.canvas.width / self.width)
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Place uint8 `H x W x C` on a black canvas; area-averaged where it shrinks."""
+        """Place uint8 `H x W x C` on a black canvas; area-averaged if it shrinks."""
         return self._place_on_canvas(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
@@ -69,21 +69,21 @@ class Letterbox:
         )
 
     def back(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize canvas floats `h x w`, such as a heat map, to the picture; cut off padding."""
+        """Resize canvas floats `h x w`, such as a heat map, to the image's size without padding."""
         top, left, height, width = self.content
         return resize_image(
             pixels[top : top + height, left : left + width, None], self.height, self.width
         )[..., 0]
 
     def mask_back(self, pixels: np.ndarray) -> np.ndarray:
-        """Resize a 0/1 canvas mask `h x w` to the picture's size.
+        """Resize a 0/1 canvas mask `h x w` to the image's size.
 
-        A pixel is 1 where at least half of it is covered.
+        A pixel is 1 if at least half of it is covered.
         """
         return (self.back(pixels.astype(np.uint8) * np.uint8(255)) >= 128).astype(np.uint8)
 
     def points(self, own: np.ndarray) -> np.ndarray:
-        """Map points `N x 2` (x, y) from picture pixels to canvas pixels.
+        """Map points `N x 2` (x, y) from image pixels to canvas pixels.
 
         The corner of the first pixel is (0, 0).
         """
@@ -91,21 +91,21 @@ class Letterbox:
         return np.asarray(own, np.float64).reshape(-1, 2) * factor + shift
 
     def points_back(self, on_canvas: np.ndarray) -> np.ndarray:
-        """The inverse of `points`."""
+        """Map points `N x 2` (x, y) from canvas pixels to image pixels; the inverse of `points`."""
         factor, shift = self._affine
         return (np.asarray(on_canvas, np.float64).reshape(-1, 2) - shift) / factor
 
     def boxes(self, own: np.ndarray) -> np.ndarray:
-        """Map boxes `N x 4` (x1, y1, x2, y2) from picture pixels to canvas pixels."""
+        """Map boxes `N x 4` (x1, y1, x2, y2) from image pixels to canvas pixels."""
         return self.points(own).reshape(-1, 4)
 
     def boxes_back(self, on_canvas: np.ndarray) -> np.ndarray:
-        """The inverse of `boxes`."""
+        """Map boxes `N x 4` from canvas pixels to image pixels; the inverse of `boxes`."""
         return self.points_back(on_canvas).reshape(-1, 4)
 
     @property
     def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and shift of x and y; as the content has whole pixels, the factors may differ."""
+        """Factor and shift of x and y; the factors may differ due to rounding to whole pixels."""
         top, left, height, width = self.content
         return np.array([width / self.width, height / self.height]), np.array(
             [left, top], np.float64
@@ -121,7 +121,7 @@ class Letterbox:
 
 
 def fit_size(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
-    """Return height and width of a picture scaled to fill a canvas, each at least one pixel."""
+    """Return height and width of an image scaled to fit a canvas, each at least one pixel."""
     canvas = ImageSize.from_config(size)
     factor = min(canvas.height / height, canvas.width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
@@ -130,11 +130,11 @@ def fit_size(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:
 def resize_image(
     pixels: np.ndarray, height: int, width: int, shrink: int = cv2.INTER_AREA
 ) -> np.ndarray:
-    """Resize `H x W x C` to `height x width x C`: `shrink` if it gets smaller, else bilinear."""
+    """Resize `H x W x C` to `height x width x C`: by `shrink` if it gets smaller, else bilinear."""
     if pixels.shape[:2] == (height, width):
         return pixels
     smaller = height * width < pixels.shape[0] * pixels.shape[1]
-    # OpenCV drops a single channel, and in some modes refuses more than four: resize one at a time
+    # OpenCV drops a single channel and refuses more than four in some modes: resize one at a time
     planes = [
         cv2.resize(
             np.ascontiguousarray(pixels[..., c]),
@@ -147,7 +147,10 @@ def resize_image(
 
 
 def evaluation_grid_size(height: int, width: int, evaluation_size: int | str) -> tuple[int, int]:
-    """Return the evaluation grid: a picture's own size, or its longest side at that many pixels."""
+    """Return height and width of the evaluation grid.
+
+    They are the image's own size for `native`, otherwise the longest side has that many pixels.
+    """
     return (
         (height, width)
         if evaluation_size == "native"

@@ -1,4 +1,4 @@
-"""Shared memory, through which loader processes hand over their batches."""
+"""Checks of the shared memory through which loader processes pass their batches."""
 
 import re
 import shutil
@@ -7,26 +7,26 @@ from pathlib import Path
 from datamodules.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
-PREFETCH_FACTOR = 4  # batches that a worker holds ready
-SEMAPHORE_BYTES = 16 * 4096  # of a worker's queues, a page each
-FAILURE = re.compile(  # words of PyTorch where it is full, missing or not writable
+PREFETCH_FACTOR = 4  # batches that a worker prepares ahead
+SEMAPHORE_BYTES = 16 * 4096  # semaphores of a worker's queues, one page each
+FAILURE = re.compile(  # PyTorch's messages if shared memory is full, missing or not writable
     r"shared memory ?\(shm\)|out of shared memory|shared memory object|unable to mmap .* from file"
 )
-MEND = (
+SHARED_MEMORY_HINT = (
     "set datamodule.num_workers=0, or give it more shared memory (docker run --shm-size=8g, or"
     " --ipc=host)"
 )
 
 
 def check_shared_memory(workers: int, batch_bytes: int) -> None:
-    """Refuse loader processes that could not hand over one batch each.
+    """Refuse loader processes if the shared memory does not hold one batch of each.
 
     Args:
-        workers: Loader processes.
-        batch_bytes: Least size of a batch.
+        workers: Number of loader processes.
+        batch_bytes: Smallest size of a batch in bytes.
 
     Raises:
-        UserError: The sentence says how much there is and what to set.
+        UserError: The memory is too small; the message names its size and the key to set.
     """
     if not workers or not SHARED_MEMORY.is_dir():
         return
@@ -35,26 +35,27 @@ def check_shared_memory(workers: int, batch_bytes: int) -> None:
     if free < need:
         raise UserError(
             f"datamodule.num_workers={workers} needs at least {_megabytes(need)} of shared memory,"
-            f" and {SHARED_MEMORY} has {_megabytes(free)} free on this machine; {MEND}"
+            f" but {SHARED_MEMORY} has {_megabytes(free)} free on this machine;"
+            f" {SHARED_MEMORY_HINT}"
         )
 
 
 def shared_memory_error(error: Exception) -> UserError | None:
-    """Return a refusal that names the key for an error of shared memory, else None.
+    """Return a UserError that names the key if `error` is due to shared memory, else None.
 
     Args:
         error: The error that ended the run.
     """
-    said = str(error)
+    message = str(error)
     if (
         not isinstance(error, RuntimeError)
-        or not FAILURE.search(said)
-        or "Too many open files" in said  # which another limit mends
+        or not FAILURE.search(message)
+        or "Too many open files" in message  # another limit is the cause
     ):
         return None
     return UserError(
         "the loader processes (datamodule.num_workers) ran out of shared memory, or may not use"
-        f" it, on this machine; {MEND}"
+        f" it, on this machine; {SHARED_MEMORY_HINT}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Search for what is in two splits: the same group, the same file, nearly the same picture."""
+"""Search for leaks between splits: shared groups, identical files and near duplicates."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,21 @@ from scipy.sparse.csgraph import connected_components
 from datamodules.errors import ManifestError
 
 THUMBNAIL_SIZE = 32  # side in pixels
-MAX_HASH_DISTANCE = 12  # bits of 64 in which two perceptual hashes may differ and still be proposed
-MIN_CORRELATION = (
-    0.97  # of thumbnails, from which a proposed pair is called nearly the same picture
-)
+MAX_HASH_DISTANCE = 12  # bits of 64 in which the perceptual hashes of a proposed pair may differ
+MIN_CORRELATION = 0.97  # smallest correlation of the thumbnails of a near duplicate
 PAIR_BLOCK = 1024  # rows compared at once, so that memory stays bounded
 
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two pictures of different splits that are nearly the same, perhaps mirrored or turned."""
+    """Pair of nearly identical images in different splits, perhaps mirrored or rotated.
+
+    Attributes:
+        first: Id of one image.
+        second: Id of the other image.
+        correlation: Correlation of their thumbnails.
+        turned: Rotation and mirroring of the second image.
+    """
 
     first: str
     second: str
@@ -30,27 +35,30 @@ class NearDuplicate:
 
 
 def check_leakage(rows: pd.DataFrame, digest: np.ndarray, allow_leaks: bool) -> list[str]:
-    """Refuse a split in which one group or one file's content is on two sides.
+    """Refuse a split in which a group or a file's content is in two parts.
 
     Args:
-        rows: The manifest's rows with `id`, `group`, `split`.
+        rows: The manifest's rows with `id`, `group` and `split`.
         digest: Content hash of every row's image file.
-        allow_leaks: Continue all the same; the sentences are returned for the report.
+        allow_leaks: True to continue; the leaks are then returned for the report.
+
+    Returns:
+        One sentence per leak.
 
     Raises:
-        ManifestError: there are leaks and `allow_leaks` is false.
+        ManifestError: There are leaks and `allow_leaks` is false.
     """
-    found = [
+    leaks = [
         *_values_across_splits(rows, rows["group"].to_numpy(), "group"),
         *_values_across_splits(rows, digest, "file content"),
     ]
-    if found and not allow_leaks:
+    if leaks and not allow_leaks:
         raise ManifestError(
-            f"{len(found)} leak(s) between splits:"
-            f" {'; '.join(found[:3])}{' ...' if len(found) > 3 else ''}; split anew by group with"
-            " datamodule.split=group, or go on all the same with datamodule.allow_leaks=true"
+            f"{len(leaks)} leak(s) between splits:"
+            f" {'; '.join(leaks[:3])}{' ...' if len(leaks) > 3 else ''}; make a new split by group"
+            " with datamodule.split=group, or continue with datamodule.allow_leaks=true"
         )
-    return found
+    return leaks
 
 
 def _values_across_splits(rows: pd.DataFrame, key: np.ndarray, what: str) -> list[str]:
@@ -62,14 +70,14 @@ def _values_across_splits(rows: pd.DataFrame, key: np.ndarray, what: str) -> lis
     for value, members in table[table["key"].isin(sides[sides > 1].index)].groupby("key"):
         names = [f"{row.id} ({row.split})" for row in members.drop_duplicates("split").itertuples()]
         label = f"{what} '{value}'" if what == "group" else f"the same {what}"
-        found.append(f"{label} stands in {' and '.join(names)}")
+        found.append(f"{label} is in {' and '.join(names)}")
     return found
 
 
 def leakage_stats(rows: pd.DataFrame) -> dict[str, int]:
-    """Count what the split of `rows` leaks.
+    """Count the leaks of the split of `rows`.
 
-    These are groups in two splits or more, their images, and test images of such groups.
+    Counted are groups in two or more splits, their images, and the test images of such groups.
     """
     sides = rows.groupby("group")["split"].nunique()
     across = rows["group"].isin(sides[sides > 1].index)
@@ -84,22 +92,22 @@ def leakage_stats(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def make_thumbnail(grey: np.ndarray) -> np.ndarray:
-    """uint8 `H x W` to uint8 `THUMBNAIL x THUMBNAIL`, the whole picture squeezed."""
+    """Squeeze a whole image, uint8 `H x W`, to uint8 `THUMBNAIL_SIZE x THUMBNAIL_SIZE`."""
     return cv2.resize(grey, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
 
 
 def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
     """Find near duplicates in different splits.
 
-    A perceptual hash proposes pairs, the correlation of their thumbnails confirms them.
+    A perceptual hash proposes pairs, and the correlation of their thumbnails confirms them.
 
     Args:
         rows: The manifest's rows with `id` and `split`.
-        thumbnails: uint8 `N x THUMBNAIL x THUMBNAIL`.
+        thumbnails: uint8 `N x THUMBNAIL_SIZE x THUMBNAIL_SIZE`.
 
     Returns:
-        Each pair once, the most alike first. All eight turns and mirrors of the second picture are
-        tried.
+        Each pair once, the most similar first. All eight rotations and mirrorings of the second
+        image are tried.
     """
     names, splits = rows["id"].tolist(), pd.factorize(rows["split"], sort=True)[0]
     flat = _standardize(thumbnails)
@@ -129,14 +137,14 @@ def merge_near_duplicate_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> n
 
     Args:
         rows: The manifest's rows with `id` and `group`.
-        thumbnails: As `find_near_duplicates`.
+        thumbnails: As in `find_near_duplicates`.
 
     Returns:
         The group of each row: the name of the first group of its connected component.
     """
     each_alone = rows.assign(
         split=[f"{number:09d}" for number in range(len(rows))]
-    )  # so that every pair is looked at
+    )  # every row is its own split, so that every pair is compared
     row = {id: number for number, id in enumerate(rows["id"])}
     pairs = [
         (row[pair.first], row[pair.second]) for pair in find_near_duplicates(each_alone, thumbnails)
@@ -152,8 +160,8 @@ def merge_near_duplicate_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> n
 def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     """Compute 64-bit perceptual hashes (Zauner 2010).
 
-    A bit says whether one of the 8 x 8 lowest cosine coefficients exceeds the median of all but
-    the first.
+    A bit is 1 if one of the 8 x 8 lowest cosine coefficients exceeds the median of all but the
+    first.
     """
     coefficients = (
         np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)])
@@ -173,7 +181,7 @@ def _standardize(thumbnails: np.ndarray) -> np.ndarray:
 def _orientations(thumbnails: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for quarter in range(4):
         turned = np.rot90(thumbnails, quarter, axes=(1, 2))
-        yield f"{90 * quarter} degrees" if quarter else "as it is", np.ascontiguousarray(turned)
+        yield f"{90 * quarter} degrees" if quarter else "unchanged", np.ascontiguousarray(turned)
         yield (
             f"mirrored, {90 * quarter} degrees" if quarter else "mirrored",
             np.ascontiguousarray(turned[:, :, ::-1]),

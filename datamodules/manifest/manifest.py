@@ -1,4 +1,4 @@
-"""Manifest: one row per image, with its split, group, labels and masks."""
+"""Manifest of a data set: one row per image, with its split, group, labels and masks."""
 
 import json
 import re
@@ -28,15 +28,15 @@ LIST_COLUMNS = {
     "boxes",
     "physiological",
     "spacing_mm",
-}  # columns that may hold lists, which a CSV holds as JSON
+}  # columns that may hold lists, which are JSON in a CSV
 
 
 class RowMask(NamedTuple):
-    """The mask of one row.
+    """Mask of one row.
 
     Attributes:
         rles: One compressed RLE or None per class, at the image's own size.
-        soft: True if it was a picture with soft edges, which were cut at > 127.
+        soft: True if it was an image with soft edges, which were cut at > 127.
     """
 
     rles: list[Rle | None]
@@ -45,22 +45,23 @@ class RowMask(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One row per image and the names of the classes.
+    """Table of a data set's images, with the names of the classes.
 
     Attributes:
-        rows: Columns `id` and `image` (a path), and where known `group` (the patient), `mask` (a
-            path, or one compressed RLE or None per class at the image's own size), `label` (int or
-            multi-hot list), `split`, `stratum`, `cls_prob`, `spacing_mm` (one
-            number, or [row, column]: the pixel spacing in mm), `crop` ([top, left, side]
-            in pixels: the square of the image that stands for it); further columns travel along.
+        rows: One row per image with the columns `id` and `image` (a path), and if known `group`
+            (the patient), `mask` (a path, or one compressed RLE or None per class at the image's
+            own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
+            `spacing_mm` (the pixel spacing in mm: one number, or [row, column]), `crop` ([top,
+            left, side] in pixels: the square of the image that is used in its place); further
+            columns are kept.
         classes: Names of the mask's or label's classes, in channel order.
-        group_is: What `group` stands for: "patient", or "image" where patients are unknown.
+        group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
         phantom: True for synthetic images.
-        mask_encoding: How a mask picture holds several classes: `bit_planes` (bit c of a grey value
-            is class c), or None where nothing says it.
+        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a grey
+            value is class c), or None if it is unknown.
         swap_masks: True to swap foreground and background of every mask; a row without a mask stays
-            one without lesion.
-        source: The file that the rows were read from, for errors; None where they come from no
+            without a lesion.
+        source: The file that the rows were read from, for error messages; None if there is no
             single file.
     """
 
@@ -83,22 +84,22 @@ class Manifest:
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
             str
-        )  # an unknown patient is one of its own
+        )  # an image of an unknown patient is a group of its own
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def where(self, split: str) -> np.ndarray:
-        """Row numbers of one split."""
+        """Return the row numbers of one split."""
         return np.flatnonzero(self.rows["split"].to_numpy() == split)
 
     def mask(self, row: int) -> RowMask:
-        """Read the mask of one row, whatever its column `mask` holds, and check it.
+        """Read and check the mask of one row from a file or from RLEs.
 
         Raises:
-            ContentError: a mask picture or an RLE that cannot be used, or a cell that is neither;
-                the sentence names file or row and class.
-            ManifestError: a mask picture that is missing or cannot be decoded.
+            ContentError: A mask image or an RLE cannot be used, or the cell is neither; the message
+                names the file, or the row and class.
+            ManifestError: A mask image is missing or cannot be decoded.
         """
         mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
         if mask is None or (isinstance(mask, float) and np.isnan(mask)):
@@ -107,11 +108,11 @@ class Manifest:
             pixels, soft = self.read_mask(mask, len(self.classes))
             return RowMask(encode_rle(pixels), soft)
         if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
-            found = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
-            one = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
+            actual = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
+            expected = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
             raise ContentError(
-                f"{self._describe_cell(row)} is {found}; write the path of a picture, or a list"
-                f" with {one}"
+                f"{self._describe_cell(row)} is {actual}; write the path of an image, or a list"
+                f" with {expected}"
             )
         rles = [
             self._check_rle(row, name, rle) for name, rle in zip(self.classes, mask, strict=True)
@@ -127,13 +128,13 @@ class Manifest:
         return self.mask(row).rles
 
     def read_mask(self, path: str | Path, classes: int = 1) -> tuple[np.ndarray, bool]:
-        """Read a mask picture as 0/1 `H x W x classes`, and whether its edges were soft.
+        """Read a mask image as 0/1 `H x W x classes`, and if its edges were soft.
 
-        It is swapped where the masks of this data set are.
+        Foreground and background are swapped if `swap_masks` is set.
 
         Raises:
-            ContentError: values that cannot be used.
-            ManifestError: a file that is missing or cannot be decoded.
+            ContentError: The values cannot be used.
+            ManifestError: The file is missing or cannot be decoded.
         """
         pixels, soft = read_mask(Path(path), classes, self.mask_encoding if classes > 1 else None)
         return (1 - pixels if self.swap_masks else pixels), soft
@@ -150,7 +151,7 @@ class Manifest:
             ) from error
 
     def _describe_cell(self, row: int) -> str:
-        """Name the mask of a row, as the beginning of a sentence."""
+        """Return the beginning of a message that names the mask of a row."""
         return (
             f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
         )
@@ -190,7 +191,8 @@ def read_manifest(path: Path) -> Manifest:
     folder.
 
     Raises:
-        ManifestError: missing, malformed, of a later version, or without the required columns.
+        ManifestError: The file is missing, malformed, of a later version, or lacks a required
+            column.
     """
     if not path.is_file():
         raise ManifestError(
@@ -203,13 +205,13 @@ def read_manifest(path: Path) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ManifestError(
-            f"{path} is not a manifest that can be read ({error}); write it as CSV with the columns"
+            f"{path} cannot be read as a manifest ({error}); write it as CSV with the columns"
             " id,image,mask,split"
         ) from error
     if head.get("version", MANIFEST_VERSION) > MANIFEST_VERSION:
         raise ManifestError(
             f"{path} is a manifest of version {head['version']}, newer than {MANIFEST_VERSION};"
-            " update this repository to read it"
+            " update this repository"
         )
     for name in FILE_COLUMNS & set(rows.columns):
         rows[name] = pd.Series(
@@ -260,7 +262,7 @@ def _check_table(rows: pd.DataFrame) -> None:
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
         raise ManifestError(
-            f"id '{twice.iloc[0]}' stands {int((rows['id'] == twice.iloc[0]).sum())} times in the"
+            f"id '{twice.iloc[0]}' occurs {int((rows['id'] == twice.iloc[0]).sum())} times in the"
             " manifest; ids must be unique"
         )
     if "split" in rows:
@@ -302,13 +304,13 @@ def _parse_cell(value: Any) -> Any:
 def _resolve_path(value: Any, folder: Path) -> Any:
     if value == "" or (
         isinstance(value, float) and np.isnan(value)
-    ):  # NaN: pandas has nothing else for an empty cell
+    ):  # NaN is how pandas marks an empty cell
         return None
     return str(folder / value) if isinstance(value, str) else value
 
 
 def get_crop(manifest: Manifest, row: int) -> list[int] | None:
-    """Return [top, left, side] in pixels of the whole image, or None where all of it is shown."""
+    """Return a row's crop [top, left, side] in pixels of the image, or None for the whole image."""
     crop = manifest.rows["crop"].iat[row] if "crop" in manifest.rows else None
     return list(crop) if isinstance(crop, list | tuple) else None
 
@@ -356,13 +358,13 @@ def _is_length(value: Any) -> bool:
 
 
 def label_matrix(manifest: Manifest) -> np.ndarray | None:
-    """float32 `N x classes` of 0 and 1, or None where the manifest has no column `label`.
+    """Return the labels as float32 0/1 `N x classes`, or None without a column `label`.
 
-    A list is multi-hot. An int is 0 or 1 where there is one class, else the number of the only
-    class that holds.
+    A list is multi-hot. An int is 0 or 1 if there is one class, otherwise the index of the image's
+    class.
 
     Raises:
-        ManifestError: a label is missing, of another kind than the first, or names no class.
+        ManifestError: A label is missing, of another type than the first, or not a class.
     """
     if "label" not in manifest.rows:
         return None
@@ -371,7 +373,7 @@ def label_matrix(manifest: Manifest) -> np.ndarray | None:
     if any(several) and not all(several):
         odd = ids[several.index(not several[0])]
         raise ManifestError(
-            f"the label of '{odd}' is of another kind than the first; write all as ints, or all as"
+            f"the label of '{odd}' is of another type than the first; write all as ints, or all as"
             " lists"
         )
     return np.stack(
@@ -383,7 +385,7 @@ def label_matrix(manifest: Manifest) -> np.ndarray | None:
 
 
 def is_multiclass(manifest: Manifest) -> bool:
-    """Return True if each image shows one of several classes, that is, if labels are ints."""
+    """Return True if each image has exactly one of several classes, that is, if labels are ints."""
     return (
         "label" in manifest.rows
         and len(manifest.classes) > 1
@@ -392,7 +394,7 @@ def is_multiclass(manifest: Manifest) -> bool:
 
 
 def present_classes(manifest: Manifest, cache: ImageCache) -> np.ndarray:
-    """Return the classes a row truly shows, bool `N x classes`, by masks if any, else by label."""
+    """Return the classes that are present in each row, bool `N x classes`, by mask or label."""
     if cache.has_masks:
         return np.asarray(cache.areas) > 0
     labels = label_matrix(manifest)

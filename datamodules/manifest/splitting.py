@@ -1,4 +1,4 @@
-"""Stratified splits by group (patient) into three parts or k folds; no group is in two of them."""
+"""Stratified splits by group (patient) into three parts or k folds; every group is in one part."""
 
 import warnings
 
@@ -14,31 +14,31 @@ def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """Return the fold 0..folds-1 of every row, stratified by `stratum` if present, else by `label`.
 
     Raises:
-        ManifestError: fewer groups than folds.
+        ManifestError: There are fewer groups than folds.
     """
     groups = rows["group"].to_numpy()
     if len(np.unique(groups)) < folds:
         raise ManifestError(
-            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or bring more"
-            " patients"
+            f"{len(np.unique(groups))} groups cannot make {folds} folds; lower folds or add"
+            f" patients"
         )
     by = next((name for name in ("stratum", "label") if name in rows), None)
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
-    from sklearn.model_selection import StratifiedGroupKFold  # a second, for who splits
+    from sklearn.model_selection import StratifiedGroupKFold  # imported here: takes a second
 
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(rows), int)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "The least populated class"
-        )  # a stratum with fewer members than folds is spread as far as it goes
+        )  # a stratum with fewer members than folds is spread over as many folds as it has members
         for number, (_, members) in enumerate(splitter.split(rows, stratum, groups)):
             fold[members] = number
     return fold
 
 
 def split_80_10_10(rows: pd.DataFrame, seed: int) -> np.ndarray:
-    """Assign a tenth of the groups to `val`, a tenth to `test` and the rest to `train`, per row."""
+    """Return a split of every row: a tenth of the groups in val, a tenth in test, else train."""
     fold = _stratified_tenths(rows, seed)
     return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
 
@@ -53,7 +53,7 @@ def _stratified_tenths(rows: pd.DataFrame, seed: int) -> np.ndarray:
     if groups < TENTHS:
         raise ManifestError(
             f"{groups} groups cannot be split into train, val and test (at least {TENTHS} are"
-            " needed, because val and test are a tenth each); bring more patients"
+            " needed, because val and test are a tenth each); add more patients"
         )
     return stratified_folds(rows, TENTHS, seed)
 
@@ -62,11 +62,11 @@ def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed:
     """Return the split of every row when fold number `fold` becomes val.
 
     Args:
-        rows: With their `outer_split`, which is the answer where `folds` is 0.
+        rows: Table with the column `outer_split`, which is returned if `folds` is 0.
         folds: Number of folds.
         fold: Number of the fold that becomes val.
-        fold_pool: `train_val` pools train and val; `train` cuts train alone, and val is kept out
-            with test, as `test`.
+        fold_pool: `train_val` makes folds of train and val; `train` makes folds of train only, and
+            val becomes part of `test`.
         seed: Seed of the folds.
     """
     outer = rows["outer_split"].to_numpy()
@@ -81,10 +81,10 @@ def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed:
 def assign_split(rows: pd.DataFrame, by_group: bool, seed: int) -> np.ndarray:
     """Return the split of every row: its own, or a new one by group.
 
-    Where only val is missing, a tenth of train's groups becomes it.
+    If only val is missing, a tenth of the groups in train becomes val.
 
     Raises:
-        ManifestError: nothing is left in train or val.
+        ManifestError: Train or val is empty.
     """
     if by_group or "split" not in rows:
         return split_80_10_10(rows, seed)
@@ -95,6 +95,7 @@ def assign_split(rows: pd.DataFrame, by_group: bool, seed: int) -> np.ndarray:
     for name in ("train", "val"):
         if not (split == name).any():
             raise ManifestError(
-                f"no image is in split {name}; add some, or split anew with datamodule.split=group"
+                f"no image is in split {name}; add some, or make a new split with"
+                f" datamodule.split=group"
             )
     return split

@@ -1,4 +1,4 @@
-"""Check a data set before training, and report what was cleaned."""
+"""Checks of a data set before training, and the report of what was cleaned."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +24,7 @@ MAX_EXAMPLES = 5
 
 
 class CleaningReport:
-    """Counts every repair and omission by reason, with the first few files of each.
+    """Counter of repairs and omissions by reason, with the first few files of each.
 
     Example:
         report.count("exact duplicate annotation dropped", "train/a.jpg")
@@ -34,14 +34,14 @@ class CleaningReport:
         self._files: dict[str, list[str]] = defaultdict(list)
 
     def count(self, reason: str, file: str) -> None:
-        """Adds one case of `reason`."""
+        """Add one case of `reason`."""
         self._files[reason].append(file)
 
     def __getitem__(self, reason: str) -> int:
         return len(self._files.get(reason, []))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Reason -> {count, examples}, the most frequent first."""
+        """Return reason -> {count, examples}, the most frequent reason first."""
         reasons = sorted(self._files.items(), key=lambda item: (-len(item[1]), item[0]))
         return {
             reason: {"count": len(files), "examples": files[:MAX_EXAMPLES]}
@@ -53,7 +53,7 @@ def check_ground_truth(manifest: Manifest) -> None:
     """Refuse malformed boxes and true masks of another size than their image; reads only headers.
 
     Raises:
-        ManifestError: names the image.
+        ManifestError: A box or a mask is wrong; the message names the image.
     """
     rows: Any = manifest.rows
     for name in ("boxes", "physiological"):
@@ -78,20 +78,21 @@ def check_ground_truth(manifest: Manifest) -> None:
 def _check_true_boxes(id: str, name: str, boxes: Any) -> None:
     if boxes is None or (isinstance(boxes, float) and np.isnan(boxes)):
         return
-    mend = (
+    fix = (
         "write a list of [x1, y1, x2, y2] in pixels of the image, [] for none, or leave the cell"
-        " empty where nothing is known"
+        " empty if boxes are unknown"
     )
     try:
         numbers = (
             np.asarray(boxes, np.float64).reshape(len(boxes), 4) if len(boxes) else np.zeros((0, 4))
         )
     except (TypeError, ValueError) as error:
-        raise ManifestError(f"the {name} of '{id}' are {str(boxes)[:60]}; {mend}") from error
+        raise ManifestError(f"the {name} of '{id}' are {str(boxes)[:60]}; {fix}") from error
     if not np.isfinite(numbers).all() or (numbers[:, :2] > numbers[:, 2:]).any():
         raise ManifestError(
-            f"the {name} of '{id}' hold a corner that is no number, or lies before its other corner"
-            f" ({str(boxes)[:60]}); {mend}"
+            f"the {name} of '{id}' hold a corner that is not a number, or corners in the wrong"
+            f" order"
+            f" ({str(boxes)[:60]}); {fix}"
         )
 
 
@@ -100,10 +101,10 @@ SOFT_EDGES_REASON = "mask with soft edges: cut at 127"
 
 
 def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
-    """Return the canvas at which images are kept; refuse another shape than the network's.
+    """Return the size at which images are cached; refuse an aspect ratio other than the network's.
 
     Raises:
-        UserError: names the key to set.
+        UserError: The size is refused; the message names the key to set.
     """
     if not isinstance(cache_size, int) and list(cache_size) != list(image_size):
         check_value("datamodule.cache_size", cache_size, NetworkInputSize)
@@ -112,7 +113,7 @@ def check_cache_size(cache_size: Any, image_size: ImageSize) -> ImageSize:
         like = (
             ""
             if image_size.width == image_size.height
-            else f" of the shape of image_size=[{image_size.height},{image_size.width}]"
+            else f" of the aspect ratio of image_size=[{image_size.height},{image_size.width}]"
         )
         raise UserError(
             f"datamodule.cache_size={cache_size} is not{like or ' square as image_size is'}; set"
@@ -125,33 +126,33 @@ def check_folds(folds: int, fold: int | None) -> None:
     """Refuse an impossible number of folds, or a fold that does not exist.
 
     Raises:
-        UserError: names values that work.
+        UserError: A value is refused; the message names values that work.
     """
     if folds == 1:
         raise UserError(
-            f"folds={folds} makes no out-of-fold report; take folds=2 or more, or folds=0 for the"
+            f"folds={folds} gives no out-of-fold report; set folds=2 or more, or folds=0 for the"
             " data's own split"
         )
     if folds and not 0 <= (fold or 0) < folds:
         raise UserError(
-            f"fold={fold} is none of the {folds} folds; take fold=0 to fold={folds - 1}"
+            f"fold={fold} is not one of the {folds} folds; set fold=0 to fold={folds - 1}"
         )
 
 
 def check_images(
     root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
 ) -> None:
-    """Count odd images and masks in the cache, and refuse the data set if most are unusable.
+    """Count unusual images and masks in the cache, and refuse the data set if most are unusable.
 
     Args:
-        root: The data set, for the sentence.
-        manifest: The cache's rows.
-        cache: Their content.
-        inverted_masks: The key `datamodule.inverted_masks`.
-        cleaning: Takes the counts.
+        root: Folder of the data set, for the message.
+        manifest: Rows of the cache.
+        cache: Decoded images and masks.
+        inverted_masks: Value of `datamodule.inverted_masks`.
+        cleaning: Report to which the counts are added.
 
     Raises:
-        ManifestError: most images show nearly one grey value, or most masks cover most of their
+        ManifestError: Most images show nearly one gray value, or most masks cover most of their
             image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
@@ -169,13 +170,13 @@ def check_images(
 def count_irregular_images(
     manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
 ) -> None:
-    """Count images of nearly one grey value, masks with soft edges and swapped masks.
+    """Count images of nearly one gray value, masks with soft edges and swapped masks.
 
     Args:
-        manifest: The rows.
-        flat: Which images show nearly one grey value, bool `N`.
-        soft: Which masks have soft edges, bool `N`.
-        cleaning: Takes the counts.
+        manifest: Rows of the data set.
+        flat: True for images that show nearly one grey value, bool `N`.
+        soft: True for masks that have soft edges, bool `N`.
+        cleaning: Report to which the counts are added.
     """
     ids = manifest.rows["id"].astype(str).to_numpy()
     for reason, rows in ((BLANK_REASON, flat), (SOFT_EDGES_REASON, soft)):
@@ -187,22 +188,22 @@ def count_irregular_images(
 
 
 def check_blank_images(root: Path, manifest: Manifest, flat: np.ndarray) -> None:
-    """Refuse a data set of which most images show nearly one grey value.
+    """Refuse a data set if most of its images show nearly one gray value.
 
     Raises:
-        ManifestError: names the first of them.
+        ManifestError: Most images are blank; the message names the first of them.
     """
     if 2 * np.count_nonzero(flat) > len(flat):
         first = manifest.rows["image"].iat[int(flat.argmax())]
-        said = (
-            f"{np.count_nonzero(flat)} of {len(flat)} images are of nearly one grey value, {first}"
-            " for one"
+        problem = (
+            f"{np.count_nonzero(flat)} of {len(flat)} images show nearly one gray value, such as"
+            f" {first}"
         )
         fix = (
-            "look at the files, at their window and rescaling if they are DICOMs and at single"
-            " bright pixels, and export them again"
+            "check the files for single bright pixels, and DICOMs for a wrong window or rescaling,"
+            " and export them again"
         )
-        raise ManifestError(f"{root}: {said}; {fix}")
+        raise ManifestError(f"{root}: {problem}; {fix}")
 
 
 def check_inverted_masks(
@@ -212,62 +213,64 @@ def check_inverted_masks(
     true_areas: np.ndarray | None,
     sizes: np.ndarray,
 ) -> None:
-    """Refuse masks that cover most of most images: background and lesion are probably exchanged.
+    """Refuse masks that cover most of most images: background and lesion are probably swapped.
 
     Args:
-        root: The data set, for the sentence.
-        manifest: The rows; those with a column `crop` are left out, because a lesion may well fill
-            the square around it.
-        areas: Pixels of each class at each image's own size, `N x classes`; None without masks.
-        true_areas: Pixels of the true masks, `N`; None without them.
-        sizes: Pixels of each image, `N`.
+        root: Folder of the data set, for the message.
+        manifest: Rows of the data set; rows with a `crop` are not counted, because a lesion may
+            well fill the square around it.
+        areas: Number of pixels of each class at each image's own size, `N x classes`; None without
+            masks.
+        true_areas: Number of pixels of the true masks, `N`; None without them.
+        sizes: Number of pixels of each image, `N`.
 
     Raises:
-        ManifestError: names the class, the first mask and the key.
+        ManifestError: Most masks cover most of their image; the message names the class, the first
+            mask and the key.
     """
-    whole = np.array([get_crop(manifest, row) is None for row in range(len(manifest))])
+    uncropped = np.array([get_crop(manifest, row) is None for row in range(len(manifest))])
     columns = (
         []
         if areas is None
         else [(f"masks of class {name}", areas[:, c]) for c, name in enumerate(manifest.classes)]
     )
     for what, area in [*columns, *([] if true_areas is None else [("true masks", true_areas)])]:
-        drawn = whole & (area > 0)
-        most = drawn & (2 * area > sizes)
-        if np.count_nonzero(most) >= 2 and 2 * np.count_nonzero(most) > np.count_nonzero(drawn):
+        masked = uncropped & (area > 0)
+        most = masked & (2 * area > sizes)
+        if np.count_nonzero(most) >= 2 and 2 * np.count_nonzero(most) > np.count_nonzero(masked):
             first = manifest.rows["id"].iat[int(most.argmax())]
-            said = (
-                f"{np.count_nonzero(most)} of {np.count_nonzero(drawn)} {what} cover most of their"
-                f" image, '{first}' for one"
+            problem = (
+                f"{np.count_nonzero(most)} of {np.count_nonzero(masked)} {what} cover most of their"
+                f" image, such as '{first}'"
             )
             fix = (
                 "set datamodule.inverted_masks=invert if they show the background, or"
                 " datamodule.inverted_masks=keep if they are right"
             )
-            raise ManifestError(f"{root}: {said}; {fix}")
+            raise ManifestError(f"{root}: {problem}; {fix}")
 
 
 def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks: bool) -> list[str]:
     """Refuse a split without a lesion or a class, and groups or files that are in two splits.
 
     Args:
-        root: The data set, for the sentence.
+        root: Folder of the data set, for the message.
         manifest: Rows with their final split.
-        cache: Their content.
-        allow_leaks: Continue although a group or a file is in two splits.
+        cache: Decoded images and masks.
+        allow_leaks: True to continue although a group or a file is in two splits.
 
     Returns:
         The leaks that were allowed.
 
     Raises:
-        ManifestError: names the split, or the files.
+        ManifestError: A split is refused; the message names the split, or the files.
     """
     rows, shows = manifest.rows, present_classes(manifest, cache)
     for name in SPLITS:
         of_split = shows[rows["split"] == name]
         if "mask" in rows and not of_split.any():
             raise ManifestError(
-                f"{root}: no image of split {name} has a mask left; annotate some, or split anew"
+                f"{root}: no image of split {name} has a mask; annotate some, or make a new split"
                 " with datamodule.split=group"
             )
         if "label" in rows and "mask" not in rows and len(of_split):
@@ -276,9 +279,9 @@ def check_splits(root: Path, manifest: Manifest, cache: ImageCache, allow_leaks:
 
 
 def _check_class_present(root: Path, split: str, manifest: Manifest, shows: np.ndarray) -> None:
-    """Refuse a split in which a class never occurs, or the only class always does.
+    """Refuse a split in which a class never occurs, or the only class always occurs.
 
-    Of several independent findings a rare one may be absent from val or test.
+    If there are several independent findings, a rare one may be absent from val or test.
     """
     independent = len(manifest.classes) > 1 and not is_multiclass(manifest)
     for name, column in zip(manifest.classes, shows.T, strict=True):
@@ -286,7 +289,7 @@ def _check_class_present(root: Path, split: str, manifest: Manifest, shows: np.n
             column.all() and len(manifest.classes) == 1
         ):
             what = f"is without {name}" if column.all() else f"shows {name}"
-            mend = "add some, or split anew with datamodule.split=group and another seed"
+            fix = "add some, or make a new split with datamodule.split=group and another seed"
             raise ManifestError(
-                f"{root}: no image of split {split} {what} ({len(column)} images); {mend}"
+                f"{root}: no image of split {split} {what} ({len(column)} images); {fix}"
             )

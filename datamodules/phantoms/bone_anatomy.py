@@ -13,14 +13,14 @@ Shape = tuple[Outline, float]  # an outline and its uptake
 def band_outline(
     points: Sequence[tuple[float, float]] | np.ndarray, widths: float | Sequence[float]
 ) -> Outline:
-    """Return a band along a line, as long bones and ribs are.
+    """Return the outline of a band along a line, such as a long bone or a rib.
 
     Args:
         points: The line, `points x 2`, at least two.
-        widths: Of the band, one for all or one a point.
+        widths: Width of the band, one for all points or one per point.
 
     Returns:
-        `2 * points x 2`.
+        Outline of `2 * points x 2`.
     """
     line = np.asarray(points, float)
     along = np.gradient(line, axis=0)
@@ -32,7 +32,7 @@ def band_outline(
 def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -> Outline:
     """Return an ellipse, `24 x 2`.
 
-    Its half axes are `across` and `down`, turned from x towards y by `turn` radians.
+    The semi-axes are `across` and `down`, rotated from x towards y by `turn` radians.
     """
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     u, v = across * np.cos(angle), down * np.sin(angle)
@@ -53,11 +53,11 @@ def irregular_ellipse(
 
     Args:
         random: Source of the irregularity.
-        middle: Its x and y in cm.
-        across: Half axis along x in cm, before the turn.
-        down: Half axis along y in cm, before the turn.
-        turn: In radians.
-        roughness: Deviation of the radius as a share of it.
+        middle: x and y of its center in cm.
+        across: Semi-axis along x in cm, before the rotation.
+        down: Semi-axis along y in cm, before the rotation.
+        turn: Rotation in radians.
+        roughness: Relative deviation of the radius.
     """
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = [
@@ -82,19 +82,20 @@ def mirror_outline(outline: Outline) -> Outline:
 
 @dataclass(frozen=True)
 class BonePatient:
-    """Properties of a patient that both heads of the camera see alike.
+    """Properties of a patient that are the same for both heads of the camera.
 
     Attributes:
         stature: Crown to heel in cm; the anatomy is given for 170.
         frame: Width of the skeleton, 1.05 is average.
         girth: Depth of the tissue in front of and behind the bones, 1 is average.
-        male: Decides the urethra's place.
-        top: From the field's upper edge to the crown in cm.
-        aside: Of the body from the field's middle in cm, to the anterior image's right.
+        male: True for a male, which determines the position of the urethra.
+        top: Distance from the field's upper edge to the crown in cm.
+        aside: Shift of the body from the middle of the field in cm, to the right of the anterior
+            image.
         bend: Sideways bend of the spine in cm.
-        tilt: Of the head in radians.
-        angles: Of each limb's part in radians, outwards positive, as "thigh_left"; of a child
-            towards its parent.
+        tilt: Tilt of the head in radians.
+        angles: Angle of each part of a limb in radians, outwards positive, as "thigh_left"; of a
+            child towards its parent.
         axial: Uptake of skull, spine, ribs and pelvis, 1 is average.
         limbs: Uptake of the limbs.
         joints: Uptake of the limbs' joints.
@@ -123,8 +124,8 @@ def sample_patient(random: np.random.Generator, counts: tuple[float, float]) -> 
 
     Args:
         random: Source of everything random.
-        counts: Least and most counts of skeleton and soft tissue in the anterior view, sampled
-            evenly on a log scale.
+        counts: Range of the counts of skeleton and soft tissue in the anterior view, sampled
+            uniformly on a log scale.
     """
     male = bool(random.random() < 0.5)
     stature = float(np.clip(random.normal(169 if male else 158, 7.5), 140, 190))
@@ -158,11 +159,11 @@ def sample_patient(random: np.random.Generator, counts: tuple[float, float]) -> 
 
 
 FIELD_OF_VIEW = (
-    226.0  # cm that a whole-body scan is high: 1024 rows of 2.21 mm; a quarter of it wide
+    226.0  # height of a whole-body scan in cm: 1024 rows of 2.21 mm; the width is a quarter of it
 )
 JOINTS: dict[
     str, tuple[str, tuple[float, float]]
-] = {  # of each part: the part that carries it, and the point it turns about
+] = {  # for each part: the part that carries it, and the point that it rotates about
     "arm": ("", (16.8, 33.5)),
     "forearm": ("arm", (20.5, 60.0)),
     "thigh": ("", (9.0, 90.0)),
@@ -174,17 +175,17 @@ JOINTS: dict[
 
 @dataclass(frozen=True)
 class LesionSite:
-    """A piece of bone where a lesion may sit.
+    """Part of a bone where a lesion may be.
 
     Attributes:
-        bone: As "rib".
-        part: Of the body that it moves with, as "thigh_left".
-        x: Of its middle in the body's cm.
-        y: Of its middle in the body's cm.
+        bone: Name of the bone, such as "rib".
+        part: Part of the body that it moves with, such as "thigh_left".
+        x: x of its center in cm of the body.
+        y: y of its center in cm of the body.
         turn: Direction along the bone, from x towards y, in radians.
-        width: Across the bone in cm.
-        front: cm of tissue before it.
-        back: cm of tissue behind it.
+        width: Width of the bone in cm.
+        front: Tissue in front of it in cm.
+        back: Tissue behind it in cm.
     """
 
     bone: str
@@ -201,8 +202,8 @@ def to_pose(patient: BonePatient, part: str, points: Outline) -> Outline:
     """Map points of the body to the anterior view.
 
     Args:
-        patient: Who lies there.
-        part: Of the body, as "trunk", "head" or "shin_left".
+        patient: The patient.
+        part: Part of the body, such as "trunk", "head" or "shin_left".
         points: `points x 2` in cm of a body of 170 cm.
 
     Returns:
@@ -218,14 +219,15 @@ def to_pose(patient: BonePatient, part: str, points: Outline) -> Outline:
         points = (points - middle) @ turn.T + middle
         name = parent
     x, y = points[:, 0], points[:, 1]
-    along = np.clip((y - 20) / 58, 0, 1)  # of the spine, whose ends stay where they are
+    along = np.clip((y - 20) / 58, 0, 1)  # position along the spine, whose ends do not move
     x = x * patient.frame + patient.bend * np.sin(np.pi * along) ** 2 * np.exp(-((x / 9) ** 2))
     scale = patient.stature / 170
     return np.stack([x * scale + patient.aside + FIELD_OF_VIEW / 8, y * scale + patient.top], 1)
 
 
 VIEWS = ("ANT", "POST")
-# per cm of tissue at 140 keV; less than the narrow beam's 0.15, as the window passes some scatter
+# attenuation per cm of tissue at 140 keV; less than the narrow beam's 0.15, because the energy
+# window passes some scatter
 ATTENUATION = 0.11
 DEEP_TISSUE = 8.0  # cm of tissue beyond which a source is blurred as a deep one
 # Gaussian sigma in cm, of shallow and deep sources (9 and 14 mm FWHM of a high-resolution
@@ -233,20 +235,20 @@ DEEP_TISSUE = 8.0  # cm of tissue beyond which a source is blurred as a deep one
 BLUR_SIGMAS = (0.4, 0.6, 1.3)
 # scattered counts per unscattered count, and the Gaussian sigma of their displacement in cm
 SCATTER, SCATTER_REACH = (0.12, 4.0)
-MAX_PIXEL_SIZE = 0.3  # cm a pixel while shapes are drawn
+MAX_PIXEL_SIZE = 0.3  # largest pixel in cm while shapes are rendered
 
 
 class GammaCamera:
-    """Collector of a patient's uptake as both camera heads see it.
+    """Gamma camera that collects a patient's uptake as both of its heads see it.
 
     Both views are kept in the anterior orientation; `simulate_examination` mirrors the
     posterior one.
 
     Attributes:
-        random: Source of what differs between the sides of the body and from bone to bone.
-        patient: Who lies there.
+        random: Source of the differences between the sides of the body and between bones.
+        patient: The patient.
         shape: Height and width of the images in pixels.
-        sites: Where lesions may be, in the order in which the bones were drawn.
+        sites: Sites where lesions may be, in the order in which the bones were added.
     """
 
     def __init__(self, random: np.random.Generator, patient: BonePatient, height: int) -> None:
@@ -264,12 +266,12 @@ class GammaCamera:
         """Add uptake to the body.
 
         Args:
-            part: Of the body, as "trunk" or "shin_left".
+            part: Part of the body, such as "trunk" or "shin_left".
             shapes: Outlines in the body's cm with their uptake; where two overlap the later one
                 counts.
-            front: cm of tissue before them.
-            back: cm of tissue behind them.
-            haze: Whether it has no sharp border, as soft tissue.
+            front: Tissue in front of them in cm.
+            back: Tissue behind them in cm.
+            haze: True if it has no sharp border, as soft tissue has none.
         """
         drawn, unit, window = self._rasterize(part, shapes, 0)
         for view, depth in enumerate((front, back)):
@@ -311,12 +313,12 @@ class GammaCamera:
         """Register sites where lesions may be, given for the patient's left, on both sides.
 
         Args:
-            bone: As "rib".
-            part: Of the body, as "trunk" or "shin".
-            places: x and y of each in the body's cm; there is but one at x = 0.
+            bone: Name of the bone, such as "rib".
+            part: Part of the body, such as "trunk" or "shin".
+            places: x and y of each site in cm of the body; a site at x = 0 is not mirrored.
             turn: Direction along the bone, from x towards y, in radians.
-            width: Across the bone in cm.
-            depth: cm of tissue before and behind it.
+            width: Width of the bone in cm.
+            depth: Tissue in front of and behind it in cm.
         """
         for x, y in places:
             for side, sign in (("left", 1), ("right", -1))[: 1 if x == 0 else 2]:
@@ -328,7 +330,7 @@ class GammaCamera:
                 )
 
     def project_body(self) -> np.ndarray:
-        """Return what was added, blurred and without scatter.
+        """Return the projection of everything that was added, blurred and without scatter.
 
         Returns:
             float32 `2 x height x width`; the posterior view is not mirrored yet.
@@ -340,7 +342,7 @@ class GammaCamera:
         return whole
 
     def project(self, part: str, shapes: list[Shape], front: float, back: float) -> np.ndarray:
-        """Return what both heads see of shapes that are not added; see `add` and `body`."""
+        """Return the projection of shapes without adding them; see `add` and `project_body`."""
         drawn, unit, window = self._rasterize(part, shapes, round(4 * BLUR_SIGMAS[1] / self._pixel))
         whole = np.zeros((2, *self.shape), np.float32)
         small = tuple(slice(edge.start // self._finer, edge.stop // self._finer) for edge in window)
@@ -366,7 +368,7 @@ class GammaCamera:
         """Map points of the body to pixels of the anterior image.
 
         Args:
-            part: Of the body, as "trunk" or "shin_left".
+            part: Part of the body, such as "trunk" or "shin_left".
             points: `points x 2` in the body's cm.
 
         Returns:
@@ -1039,16 +1041,16 @@ WORN_JOINT_WEIGHTS = {
 def draw_hot_spots(
     gantry: GammaCamera, random: np.random.Generator, urine: float = 1.0
 ) -> list[np.ndarray]:
-    """Draw a patient's hot spots; the bones must be drawn already.
+    """Draw a patient's hot spots, after the bones.
 
     Args:
-        gantry: The patient.
+        gantry: Camera with the patient.
         random: Source of everything random.
         urine: Factor of the tracer in bladder, kidneys and spilt urine, and at the injection site;
             1 as in real scans. Worn joints stay as they are.
 
     Returns:
-        What both heads see of each spot, float32 `2 x height x width`.
+        Projection of each spot for both heads, float32 `2 x height x width`.
     """
     spots, worn = (
         [_draw_bladder(gantry, random), *_draw_kidneys(gantry, random)],
@@ -1220,7 +1222,7 @@ LESION_COUNT_PROBABILITIES = (
     0.06,
     0.04,
 )  # chances of 1 to 8 lesions
-MIN_DISTANCE = 3.5  # cm between the middles of two lesions of a patient at least
+MIN_DISTANCE = 3.5  # smallest distance in cm between the centers of two lesions of a patient
 
 
 @dataclass(frozen=True)
@@ -1239,15 +1241,15 @@ class LesionConfig:
 def draw_lesions(
     gantry: GammaCamera, random: np.random.Generator, lesion_config: LesionConfig
 ) -> list[np.ndarray]:
-    """Draw a patient's lesions; the bones must be drawn already.
+    """Draw a patient's lesions, after the bones.
 
     Args:
-        gantry: The patient.
+        gantry: Camera with the patient.
         random: Source of everything random.
-        lesion_config: How hot and how large they are.
+        lesion_config: Uptake and size of the lesions.
 
     Returns:
-        What both heads see of each lesion, float32 `2 x height x width`.
+        Projection of each lesion for both heads, float32 `2 x height x width`.
     """
     lesions: list[np.ndarray] = []
     taken: list[LesionSite] = []
@@ -1267,7 +1269,7 @@ def draw_lesions(
 def _sample_site(
     gantry: GammaCamera, random: np.random.Generator, taken: list[LesionSite]
 ) -> LesionSite:
-    """Sample a bone by BONES, and a site in it that is apart from other lesions if possible."""
+    """Sample a bone by BONE_WEIGHTS, and a site in it away from other lesions if possible."""
     names, weights = list(BONE_WEIGHTS), np.array(list(BONE_WEIGHTS.values()))
     bone = random.choice(names, p=weights / weights.sum())
     sites = [site for site in gantry.sites if site.bone == bone]

@@ -33,24 +33,24 @@ from datamodules.phantoms.bone_anatomy import (
 )
 from datamodules.phantoms.folder import write_once
 
-REAL_IMAGE_ROWS = 1024  # of a real scan; smaller ones look like real ones made smaller
+REAL_IMAGE_ROWS = 1024  # rows of a real scan; smaller phantoms look like downsampled real scans
 MAX_GRAY = 255
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """Rule for when a spot counts as seen in one view, and which pixels its mask has.
+    """Rule for the visibility of a spot in one view, and for the pixels of its mask.
 
     It is evaluated on expected counts, before noise, among the pixels of the spot's mask.
 
     Attributes:
-        min_contrast: Least ratio of the spot's own counts to all others there.
-        min_snr: Least ratio of the spot's own counts to the square root of all others, its
-            signal-to-noise ratio. Rose (1948) found that an observer needs about 5.
-        min_gray_levels: Least number of grey levels that the spot's peak adds; hot spots elsewhere
-            may leave it fewer.
-        mask_threshold: Share of the spot's own peak above which a pixel belongs to its mask; 0.4 is
-            customary for outlining tracer volumes.
+        min_contrast: Smallest ratio of the spot's own counts to all other counts there.
+        min_snr: Smallest signal-to-noise ratio: the spot's own counts divided by the square root of
+            all others. Rose (1948) found that an observer needs about 5.
+        min_gray_levels: Smallest number of gray levels that the spot's peak adds; hot spots
+            elsewhere reduce it.
+        mask_threshold: Fraction of the spot's own peak above which a pixel belongs to its mask; 0.4
+            is customary for the segmentation of tracer volumes.
     """
 
     min_contrast: float = 0.35
@@ -61,12 +61,12 @@ class Visibility:
     def visible_mask(
         self, spot: np.ndarray, all_counts: np.ndarray, gain: float
     ) -> np.ndarray | None:
-        """Return the spot's mask, bool `height x width`, or None if the spot is not seen.
+        """Return the spot's mask, bool `height x width`, or None if the spot is not visible.
 
         Args:
-            spot: Its expected counts a pixel, `height x width`.
-            all_counts: Those of the whole scan, the spot among them.
-            gain: Grey levels a count, see `gain`.
+            spot: Expected counts of the spot per pixel, `height x width`.
+            all_counts: Expected counts of the whole scan including the spot.
+            gain: Gray levels per count, see `gray_levels_per_count`.
         """
         inside = spot > self.mask_threshold * spot.max()
         signal, others = float(spot[inside].sum()), float((all_counts - spot)[inside].sum())
@@ -81,9 +81,9 @@ class Visibility:
 def gray_levels_per_count(expected: np.ndarray) -> float:
     """Return the grey levels per count.
 
-    The hottest pixel is white, but a count of a scan of 1024 rows is at least one level. So do the
-    real files: without hot urine they use all 255 levels; with it the body stays dark and the urine
-    overflows.
+    The hottest pixel is white, but a count in a scan of 1024 rows is at least one level. Real files
+    behave the same way: without hot urine they use all 255 levels; with hot urine the body is dark
+    and the urine overflows.
 
     Args:
         expected: Counts per pixel, `height x width`.
@@ -98,9 +98,9 @@ def acquire_scan(random: np.random.Generator, expected: np.ndarray, overflow: bo
 
     Args:
         random: Source of the noise.
-        expected: Counts a pixel, `height x width`.
-        overflow: Whether what is too bright starts again at black, as in some real files, instead
-            of staying white.
+        expected: Expected counts per pixel, `height x width`.
+        overflow: True if values that are too bright start again at black, as in some real files,
+            instead of staying white.
     """
     levels = np.rint(random.poisson(expected) * gray_levels_per_count(expected)).astype(np.int64)
     return (levels % (MAX_GRAY + 1) if overflow else np.clip(levels, 0, MAX_GRAY)).astype(np.uint8)
@@ -131,7 +131,7 @@ def boxes_of_parts(mask: np.ndarray, margin: int = 1) -> list[tuple[int, int, in
     )
 
 
-P_OVERFLOW = 0.3  # share of patients whose too bright pixels start again at black
+P_OVERFLOW = 0.3  # fraction of patients whose pixels overflow: too bright ones start again at black
 MAX_TRIES = 20
 REGIONS = {
     "kneeL": ("thigh_left", (2.5, 120, 16.5, 138)),
@@ -150,10 +150,10 @@ class BoneScanView:
 
     Attributes:
         image: uint8 `height x width`.
-        mask: Bool `height x width`, the lesions that can be seen in this view.
-        abnormal: A box around each part of the mask.
-        normal: Boxes around what else is hot: urine, kidneys, injection site, worn joints.
-        regions: Where some parts of the body lie, by names as "kneeL"; a box each.
+        mask: Bool `height x width`, the lesions that are visible in this view.
+        abnormal: One box around each part of the mask.
+        normal: Boxes around other hot spots: urine, kidneys, injection site, worn joints.
+        regions: Box of some parts of the body, by names such as "kneeL".
     """
 
     image: np.ndarray
@@ -172,19 +172,20 @@ def simulate_examination(
     urine: float,
     visibility: Visibility,
 ) -> dict[str, BoneScanView]:
-    """Draw a patient and its two simultaneous scans, "ANT" and "POST".
+    """Simulate a patient and the two simultaneous scans "ANT" and "POST".
 
     Args:
         random: Source of everything random.
-        height: Of the scans in pixels; they are a quarter as wide.
-        has_lesions: Whether there are lesions; at least one is then seen in at least one view.
+        height: Height of the scans in pixels; they are a quarter as wide.
+        has_lesions: True for a patient with lesions; at least one is then visible in at least one
+            view.
         counts: See `sample_patient`.
-        lesion_config: How hot and how large they are.
+        lesion_config: Uptake and size of the lesions.
         urine: See `draw_hot_spots`.
-        visibility: When a lesion, or anything else hot, counts as seen in a view.
+        visibility: Rule for the visibility of lesions and other hot spots.
 
     Raises:
-        UserError: Lesions of this uptake are never seen at this visibility.
+        UserError: Lesions of this uptake are never visible by this rule.
     """
     of_body, of_spots, of_lesions, of_noise = random.spawn(4)
     patient = sample_patient(of_body, counts)
@@ -204,11 +205,14 @@ def simulate_examination(
         if any(masks):
             break
     if has_lesions and not any(masks):
-        said = (
-            f"no lesion of uptake {lesion_config.uptake} is seen at {visibility} in {MAX_TRIES}"
-            " draws"
+        problem = (
+            f"no lesion of uptake {lesion_config.uptake} is visible by {visibility} in {MAX_TRIES}"
+            " tries"
         )
-        raise UserError(f"{said}; raise datamodule.phantom.uptake or see less strictly")
+        raise UserError(
+            f"{problem}; raise datamodule.phantom.uptake, or lower min_contrast, min_snr or"
+            " min_gray_levels"
+        )
     return _acquire_views(
         gantry, of_noise, expected, masks, _visible_masks(spots, expected, visibility)
     )
@@ -221,7 +225,7 @@ def _acquire_views(
     lesions: list[list[np.ndarray]],
     normal: list[list[np.ndarray]],
 ) -> dict[str, BoneScanView]:
-    """Acquire both views, with the masks and boxes of what is seen in each."""
+    """Acquire both views, with the masks and boxes of everything visible in each."""
     overflow, scans = bool(random.random() < P_OVERFLOW), {}
     for name, seen, lesions_seen, spots_seen in zip(VIEWS, expected, lesions, normal, strict=True):
         mask = np.any([np.zeros(gantry.shape, bool), *lesions_seen], 0)
@@ -268,7 +272,7 @@ def _region_boxes(gantry: GammaCamera, view: str) -> dict[str, Box]:
 
 WHOLE_BODY = "wholeBody"
 REGION_FOLDERS = ("kneeLANT", "kneeRPOST", "vertbraPOST", "pelvisANT")  # of the real set's 26
-P_NO_XML = 0.03  # share of scans that nobody drew boxes in
+P_NO_XML = 0.03  # fraction of scans without annotated boxes
 P_NO_REGIONS = 0.1  # share of patients whose regions were not cut out; 322 of 3,247 in the real set
 
 
@@ -276,7 +280,7 @@ class BoneScanWriter:
     """Writer of patients that collects their labels; `close` writes the labels.
 
     Args:
-        root: An empty folder.
+        root: Empty folder to write to.
     """
 
     def __init__(self, root: Path) -> None:
@@ -293,9 +297,9 @@ class BoneScanWriter:
         """Write one patient.
 
         Args:
-            number: The patient's, from 1; it names the files in all folders.
-            scans: By view.
-            random: Decides the JPEGs' quality, and which XML and regions are missing.
+            number: Number of the patient, from 1; it names the files in all folders.
+            scans: Scans by view.
+            random: Source of the JPEGs' quality and of missing XMLs and regions.
         """
         quality, regions = int(random.integers(88, 97)), random.random() >= P_NO_REGIONS
         for view, scan in scans.items():
@@ -364,7 +368,7 @@ def _add_object(root: ElementTree.Element, kind: str, box: Box) -> None:
         ElementTree.SubElement(corners, tag).text = str(number)
 
 
-MIN_HEIGHT = 128  # rows below which ribs can no longer be told apart
+MIN_HEIGHT = 128  # rows below which ribs can no longer be distinguished
 ScanHeight = Annotated[
     int, Field(ge=MIN_HEIGHT, multiple_of=4), AllowedValues("a multiple of 4 from 128 on, as 384")
 ]
@@ -388,35 +392,34 @@ def write(
 ) -> None:
     """Write whole-body scans below `root`, once, with their labels, boxes and some regions.
 
-    `masks/` is written too, which the real set lacks.
-
-    As in the real set: the number of a file is that of the patient in all folders, an XML exists
-    for healthy scans too and a few are missing, what is hot and healthy has boxes named Normal,
-    some bright spots overflow, and one patient is there twice, see `duplicate_patients`.
+    `masks/` is written too, which the real set lacks. As in the real set, a file's number is that
+    of its patient in all folders, healthy scans have an XML too and a few XMLs are missing, healthy
+    hot spots have boxes named Normal, some bright spots overflow, and one patient is there twice,
+    see `duplicate_patients`.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
-        patients: How many; each has two scans.
-        height: Of the scans in pixels, 1024 in the real set; they are a quarter as wide.
-        abnormal: Share of patients with 1 to 8 lesions; all have one that is seen in one view at
-            least, so that fewer images than patients are abnormal. In the real set 36 % of the
-            anterior and 32 % of the posterior images are.
-        counts: Least and most counts of skeleton and soft tissue in the anterior view.
-        uptake: Factor of all lesions' uptake; 1 ranges from subtle to hot, more compensates for few
-            images or few pixels.
-        extent: Factor of all lesions' diameters, 1 for about 1.5 to 6.5 cm; more compensates too.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
+        patients: Number of patients; each has two scans.
+        height: Height of the scans in pixels, 1024 in the real set; they are a quarter as wide.
+        abnormal: Fraction of patients with 1 to 8 lesions, at least one of which is visible in at
+            least one view; the fraction of abnormal images is therefore smaller. In the real set 36
+            % of the anterior and 32 % of the posterior images are abnormal.
+        counts: Range of the counts of skeleton and soft tissue in the anterior view.
+        uptake: Factor of all lesions' uptake; 1 ranges from subtle to hot, a larger one compensates
+            for few images or few pixels.
+        extent: Factor of all lesions' diameters, 1 for about 1.5 to 6.5 cm; a larger one
+            compensates too.
         urine: Factor of the tracer in bladder, kidneys and spilt urine, and at the injection site;
             more of it outshines the lesions.
-        min_contrast: Least ratio of a lesion's counts to all others in its mask for it to count
-            as seen in a view.
-        min_snr: Least signal-to-noise ratio there for it to count as seen.
-        min_gray_levels: Least number of grey levels of its peak for it to count as seen.
-        mask_threshold: Share of a lesion's peak above which a pixel belongs to its mask.
+        min_contrast: Smallest ratio of a visible lesion's counts to all other counts in its mask.
+        min_snr: Smallest signal-to-noise ratio of a visible lesion.
+        min_gray_levels: Smallest number of gray levels of a visible lesion's peak.
+        mask_threshold: Fraction of a lesion's peak above which a pixel belongs to its mask.
         seed: Source of everything random.
 
     Raises:
-        UserError: An argument is invalid, lesions of this uptake are never seen, or `root` exists
-            and holds no phantoms.
+        UserError: An argument is invalid, lesions of this uptake are never visible, or `root`
+            exists and holds no phantoms.
     """
     numbers = {
         "patients": patients,
@@ -439,12 +442,12 @@ def write(
         originals = {last: first for first, last in duplicate_patients(patients)}
         layout = BoneScanWriter(folder)
         for number in range(1, patients + 1):
-            drawn = originals.get(number, number)
-            random = np.random.default_rng([seed, drawn])
+            original = originals.get(number, number)
+            random = np.random.default_rng([seed, original])
             scans = simulate_examination(
                 random,
                 height,
-                bool(ill[drawn - 1]),
+                bool(ill[original - 1]),
                 (counts[0], counts[1]),
                 LesionConfig(uptake, extent),
                 urine,

@@ -16,7 +16,7 @@ from datamodules.phantoms.folder import write_once
 
 @dataclass(frozen=True)
 class BrainSlice:
-    """A drawn slice.
+    """Synthetic slice with its mask.
 
     Attributes:
         image: uint8 `size x size`.
@@ -32,13 +32,13 @@ def draw_slice(
 ) -> BrainSlice:
     """Draw one slice.
 
-    It shows skull, scalp fat, grey and white matter, ventricles, vessels and tumour, with a bias
+    It shows skull, scalp fat, gray and white matter, ventricles, vessels and tumor, with a bias
     field and Rician noise.
 
     Args:
-        random: Source of everything that varies.
+        random: Source of everything random.
         size: Side in pixels.
-        tumour: Whether there is one.
+        tumour: True to draw a tumour.
         parts: Number of separate lesions.
     """
     y, x = _axes(size)
@@ -191,12 +191,13 @@ def write(
 ) -> None:
     """Write `train/ valid/ test/` below `root`, once.
 
-    Among them, as in the real export: ids that restart in every split, an unused twin category,
-    boxes' areas, images without annotation, exact duplicate annotations, lesions in two parts, a
-    polygon a pixel outside, `.rf.` copies of one original, one of them in train and in test.
+    They have the irregularities of the real export: ids that restart in every split, an unused
+    duplicate category, areas of boxes in place of outlines, images without annotations, exact
+    duplicate annotations, lesions in two parts, a polygon one pixel outside, and `.rf.` copies of
+    an original, one of them in both train and test.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
         train: Images in train, irregularities not counted.
         valid: Images in valid.
         test: Images in test.
@@ -230,24 +231,25 @@ class _SplitExport:
         folder.mkdir(parents=True)
 
     def write(self, number: int) -> None:
+        """Write `number` images with their annotations, and the irregularities."""
         for index in range(number):
             parts = 2 if index % 20 == 7 else 1
-            drawn = draw_slice(self.random, self.size, parts=parts)
-            image = self._add_image(f"p{self.folder.name}{index}", drawn.image)
-            self._annotate(image, drawn.mask)
+            slice_ = draw_slice(self.random, self.size, parts=parts)
+            image = self._add_image(f"p{self.folder.name}{index}", slice_.image)
+            self._annotate(image, slice_.mask)
             if index % 25 == 3:
                 self.annotations.append(
                     self.annotations[-1] | {"id": len(self.annotations)}
                 )  # exact duplicate
             if index % 30 == 11:
                 twin = self._add_image(
-                    f"p{self.folder.name}{index}", drawn.image
+                    f"p{self.folder.name}{index}", slice_.image
                 )  # a copy of one original, encoded again
-                self._annotate(twin, drawn.mask)
+                self._annotate(twin, slice_.mask)
         for index in range(max(1, number // 12)):
             self._add_image(
                 f"u{self.folder.name}{index}", draw_slice(self.random, self.size).image
-            )  # nobody annotated it
+            )  # an image without annotations
         self._move_point_outside()
         _write_json(self.folder, self.images, self.annotations)
 

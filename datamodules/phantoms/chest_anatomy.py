@@ -8,11 +8,11 @@ import numpy as np
 
 
 def blur_layer(layer: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur a layer with a Gaussian; a wide one on a coarser grid, where it costs less.
+    """Blur a layer with a Gaussian; a wide one is computed on a coarser grid, which is faster.
 
     Args:
         layer: float32 `height x width`.
-        sigma: In pixels; below 0.3 the layer itself comes back.
+        sigma: Standard deviation in pixels; below 0.3 the layer itself is returned.
 
     Returns:
         float32 `height x width`.
@@ -34,10 +34,10 @@ def blur_layer(layer: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def sphere_thickness(distance: np.ndarray) -> np.ndarray:
-    """Return the thickness of an ellipsoid, 1 in its middle and 0 from its border on.
+    """Return the thickness of an ellipsoid, 1 at its center and 0 from its border on.
 
     Args:
-        distance: Float of any shape, from the middle, 1 at the border.
+        distance: Distance from the center, 1 at the border; float of any shape.
     """
     return np.sqrt(np.clip(1 - distance * distance, 0, None))
 
@@ -46,8 +46,8 @@ def soft_step(distance: np.ndarray, softness: float) -> np.ndarray:
     """Return 1 inside a border and 0 outside, with a transition over about `softness`.
 
     Args:
-        distance: Float of any shape, 1 at the border.
-        softness: In the unit of `distance`.
+        distance: Distance from the center, 1 at the border; float of any shape.
+        softness: Width of the transition in the unit of `distance`.
     """
     return 1 / (1 + np.exp(np.clip((distance - 1) * (3 / softness), -30, 30)))
 
@@ -60,20 +60,20 @@ class ChestPatient:
 
     Attributes:
         half_width: Half the rib cage's inner width.
-        height: From the lungs' tops to the costophrenic angles.
-        wall: How early the lungs reach their full width; larger is squarer.
-        mediastinum: Half width of what lies between the lungs.
+        height: Distance from the lungs' tops to the costophrenic angles.
+        wall: Exponent of the lungs' outline; a larger one makes the lungs squarer.
+        mediastinum: Half the width of the mediastinum.
         heart: Cardiothoracic ratio without "enlarged_heart".
-        heart_shift: How far the heart's middle lies towards the patient's left.
+        heart_shift: Distance of the heart's center from the midline, towards the patient's left.
         dome: Height of the diaphragm's arch.
-        rib_spacing: From one rib to the next.
-        rib_slope: How far a rib drops from the spine to the side.
+        rib_spacing: Distance from one rib to the next.
+        rib_slope: Drop of a rib from the spine to the side.
         rib_strength: Absorption of a rib.
-        clavicle: How far a clavicle rises from the middle to the shoulder.
-        bend: Scoliosis, how far the spine leaves the midline.
+        clavicle: Rise of a clavicle from the midline to the shoulder.
+        bend: Scoliosis: largest distance of the spine from the midline.
         tissue: Thickness of the soft tissue around the rib cage.
         breast: Absorption of a breast shadow, 0 for none.
-        air: How much less the lungs absorb than the rest.
+        air: Absorption that the lungs lack compared with other tissue.
         vessels: Seed of the vessel tree.
     """
 
@@ -101,12 +101,12 @@ SIDES = (-1, 1)  # the patient's right lung is on the image's left
 class ChestCanvas:
     """Pose, breath and scale of one image.
 
-    Shapes are given in cm from the middle of the chest, x to the image's right, y downwards.
+    Coordinates are in cm from the center of the chest, x to the right of the image, y downwards.
 
     Attributes:
         random: Source of everything that varies between images of one patient.
         shape: Height and width in pixels.
-        patient: Whose image it is.
+        patient: The patient of the image.
         top: y of the lungs' tops.
         bottom: y of the costophrenic angles.
         dome: Height of the diaphragm's arch in this breath, in cm.
@@ -142,7 +142,7 @@ class ChestCanvas:
         self.y = inverse[1, 0] * columns + inverse[1, 1] * rows[:, None]
 
     def sample_point(self, allowed: np.ndarray) -> tuple[float, float]:
-        """Sample a place in `allowed`; take the middle of the image if there is none.
+        """Sample a position in `allowed`, or the center of the image if there is none.
 
         Args:
             allowed: Bool `height x width`.
@@ -157,14 +157,14 @@ class ChestCanvas:
     def distance(
         self, x: float, y: float, across: float, down: float, turn: float = 0.0
     ) -> np.ndarray:
-        """Return each pixel's distance from an ellipse's middle, 1 at its border.
+        """Return each pixel's distance from the center of an ellipse, 1 at its border.
 
         Args:
-            x: Of the middle in cm.
-            y: Of the middle in cm.
-            across: Half axis along x in cm.
-            down: Half axis along y in cm.
-            turn: Of the axes, from x towards y, in radians.
+            x: x of the center in cm.
+            y: y of the center in cm.
+            across: Semi-axis along x in cm.
+            down: Semi-axis along y in cm.
+            turn: Rotation of the axes, from x towards y, in radians.
 
         Returns:
             float32 `height x width`.
@@ -179,7 +179,7 @@ class ChestCanvas:
         """Return smooth noise of mean 0 and standard deviation about 1.
 
         Args:
-            grain: From one knot to the next in cm.
+            grain: Distance between the knots in cm.
 
         Returns:
             float32 `height x width`.
@@ -208,8 +208,8 @@ class ChestCanvas:
         """Draw lines: 1 on them and 0 beside them, fainter where thinner than a pixel.
 
         Args:
-            lines: Each `points x 2`, in cm.
-            width: Of all of them in cm.
+            lines: Lines of `points x 2` in cm.
+            width: Width of all lines in cm.
 
         Returns:
             float32 `height x width`.
@@ -233,10 +233,10 @@ class ChestCanvas:
 
 
 def beam_profile(canvas: ChestCanvas) -> np.ndarray:
-    """Return the exposure's unevenness, 0 outside the collimated field.
+    """Return the relative exposure, 0 outside the collimated field.
 
     Args:
-        canvas: Of the image that is exposed.
+        canvas: Canvas of the image that is exposed.
 
     Returns:
         Float `height x width`, about 1 in the field.
@@ -256,11 +256,11 @@ def beam_profile(canvas: ChestCanvas) -> np.ndarray:
 
 
 def expose_film(random: np.random.Generator, absorption: np.ndarray, scale: float) -> np.ndarray:
-    """Turn absorption into a film: transmission, scatter, quantum noise, processing, window.
+    """Convert absorption to a film: transmission, scatter, quantum noise, processing, window.
 
     Args:
-        random: Source of everything that varies.
-        absorption: Float `height x width`, about 1 where the chest lets little through.
+        random: Source of everything random.
+        absorption: Float `height x width`, about 1 where the chest transmits little.
         scale: Pixels per cm.
 
     Returns:
@@ -285,9 +285,9 @@ def draw_marker(random: np.random.Generator, image: np.ndarray, text: str | None
     """Burn letters into a corner.
 
     Args:
-        random: Source of the letters' size and place.
-        image: uint8 `height x width`, written to.
-        text: The letters; None or an empty text leaves the image as it is.
+        random: Source of the letters' size and position.
+        image: uint8 `height x width`, which is changed in place.
+        text: The letters; None or an empty text leaves the image unchanged.
 
     Returns:
         `image` itself.
@@ -317,10 +317,10 @@ def draw_marker(random: np.random.Generator, image: np.ndarray, text: str | None
 
 
 class ChestWall(ChestCanvas):
-    """Layers around the lungs: float `height x width`, absorption as a share of the torso's own."""
+    """Layers around the lungs: float `height x width`, absorption relative to that of the torso."""
 
     def body(self) -> np.ndarray:
-        """Draw torso, neck and arms, without anything in them."""
+        """Draw torso, neck and arms without bones and organs."""
         edge, arm = self.patient.half_width + self.patient.tissue, 2 + 0.8 * self.patient.tissue
         half = [
             (4.8, -40),
@@ -346,11 +346,11 @@ class ChestWall(ChestCanvas):
         return body * (1 + 0.006 * np.clip(self.y - self.bottom + self.dome, 0, 8))
 
     def wall(self, v: Any) -> Any:
-        """Return the inner half width of the rib cage in cm.
+        """Return half the inner width of the rib cage in cm.
 
         Args:
-            v: Shares of the way from the lungs' tops down to their bottoms, of any shape; those
-                outside 0..1 count as 0 or 1.
+            v: Relative heights from the lungs' tops (0) to their bottoms (1), of any shape; values
+                outside 0..1 are clipped.
         """
         apex = 0.35 * self.patient.half_width
         return apex + (self.patient.half_width - apex) * np.sqrt(
@@ -412,7 +412,7 @@ class ChestWall(ChestCanvas):
         return blur_layer(bones, 0.06 * self.scale)
 
     def soft_tissue(self) -> np.ndarray:
-        """Draw breasts and nipples, which are neither opacities nor nodules."""
+        """Draw breasts and nipples, which may be mistaken for opacities and nodules."""
         tissue = np.zeros(self.shape, np.float32)
         drop = self.random.uniform(0.15, 0.3) * self.patient.height
         nipples = self.random.random() < 0.2
@@ -427,12 +427,12 @@ class ChestWall(ChestCanvas):
 class ChestOrgans(ChestWall):
     """Layers within the rib cage.
 
-    They are float `height x width`, absorption as a share of the torso's own unless stated
+    They are float `height x width`, absorption relative to that of the torso unless stated
     otherwise.
     """
 
     def lungs(self) -> np.ndarray:
-        """Return how much air each pixel's ray crosses, 0..1."""
+        """Return the amount of air along each pixel's ray, 0..1."""
         patient, v, f = self.patient, np.linspace(0, 1, 24), np.linspace(0, 1, 16)
         lungs = np.zeros(self.shape, np.float32)
         for side in SIDES:
@@ -465,7 +465,7 @@ class ChestOrgans(ChestWall):
         """Draw the heart and the great vessels, 0..1.
 
         Args:
-            enlarged: Whether the heart takes more than half the chest's width.
+            enlarged: True if the heart takes more than half the chest's width.
         """
         ratio = (
             self.random.uniform(0.57, 0.68)
@@ -529,9 +529,9 @@ class ChestOrgans(ChestWall):
         return blur_layer(drawn, 0.08 * self.scale)
 
     def haze(self) -> np.ndarray:
-        """Return the share of the air lost to haze that healthy lungs have too.
+        """Return the fraction of air lost to haze, which healthy lungs have too.
 
-        It stems from shallow breath, overlying tissue, and thin streaks at the bases.
+        It is caused by shallow breath, overlying tissue, and thin streaks at the bases.
         """
         base = self.random.uniform(0, 0.28) / (
             1 + np.exp((self.bottom - self.dome - 1 - self.y) / 1.5)
@@ -558,18 +558,18 @@ class ChestOrgans(ChestWall):
 class ChestRenderer(ChestOrgans):
     """Chest with findings, devices and clutter.
 
-    Layers are float `height x width`, absorption as a share of the torso's own unless stated
+    Layers are float `height x width`, absorption relative to that of the torso unless stated
     otherwise.
     """
 
     def opacity(self, air: np.ndarray) -> np.ndarray:
-        """Return the share of the air lost to 1 to 3 consolidations.
+        """Return the fraction of air lost to 1 to 3 consolidations.
 
-        They are patchy or lobar, with soft irregular borders, at times with air bronchograms.
+        They are patchy or lobar, with soft irregular borders, and sometimes have air bronchograms.
 
         Args:
-            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the
-                consolidations' middles lie where it is over 0.5.
+            air: Amount of air along each pixel's ray, float `height x width`, 0..1; the centers of
+                the consolidations lie where it exceeds 0.5.
         """
         lost: np.ndarray = np.zeros(self.shape, np.float32)
         for _ in range(self.random.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
@@ -599,7 +599,7 @@ class ChestRenderer(ChestOrgans):
         return np.clip(lost, 0, 0.95)
 
     def effusion(self) -> np.ndarray:
-        """Return the share of the air lost to fluid in one or both costophrenic angles.
+        """Return the fraction of air lost to fluid in one or both costophrenic angles.
 
         The upper border of the fluid is a meniscus.
         """
@@ -624,8 +624,8 @@ class ChestRenderer(ChestOrgans):
         """Draw 1 to 3 round shadows of 5 to 15 mm.
 
         Args:
-            air: Float `height x width`, how much of it each pixel's ray crosses, 0..1; the nodules'
-                middles lie where it is over 0.6.
+            air: Amount of air along each pixel's ray, float `height x width`, 0..1; the centers of
+                the nodules lie where it exceeds 0.6.
         """
         drawn = np.zeros(self.shape, np.float32)
         for _ in range(self.random.integers(1, 4)):
@@ -694,10 +694,10 @@ def bezier_curve(knots: np.ndarray | list[tuple[float, float]]) -> np.ndarray:
     return points[0]
 
 
-MIN_AIR_PIXELS = 6  # pixels of a lesion, so that a small picture of a small one still shows it
+MIN_AIR_PIXELS = 6  # smallest lesion in pixels, so that small images still show it
 ANGLES = np.linspace(
     -0.9, np.pi, 96
-)  # around the hilum: 0 is up, pi/2 to the patient's side, pi down
+)  # angles around the hilum: 0 is up, pi/2 is lateral, pi is down
 # range of the air's middle angle, its spread in radians, and its probability: apical, lateral, all
 # around, and deep in the costophrenic sulcus of a supine patient
 COLLAPSE_SITES = (
@@ -710,13 +710,13 @@ COLLAPSE_SITES = (
 
 @dataclass(frozen=True)
 class LungCollapse:
-    """A lung that has collapsed away from the chest wall.
+    """Lung that has collapsed away from the chest wall.
 
     Attributes:
-        air: Float `height x width`, 0..1, pleural air.
-        line: Float `height x width`, 0..1, the visceral pleura seen edge-on.
-        lung: Float `height x width`, 0..1, what is left of this side's lung.
-        share: Of the lung's area that is now pleural air.
+        air: Pleural air, float `height x width`, 0..1.
+        line: Visceral pleura seen edge-on, float `height x width`, 0..1.
+        lung: The rest of this side's lung, float `height x width`, 0..1.
+        share: Share of the lung's area that is now pleural air.
     """
 
     air: np.ndarray
@@ -730,14 +730,14 @@ def collapse_lung(
 ) -> LungCollapse:
     """Collapse a lung towards its hilum until the air beside it covers `area` of the image.
 
-    `area` counts as at least 6 pixels; the lung falls at most 80 % of the way to its hilum.
+    The area is at least 6 pixels; the lung collapses at most 80 % of the way to its hilum.
 
     Args:
-        chest: Whose lung falls.
-        random: Source of the place and the shape.
-        field: Bool `height x width`, where this lung is seen.
-        side: -1 or 1, which of the SIDES it is.
-        area: As a share of the image.
+        chest: Chest of the lung.
+        random: Source of position and shape.
+        field: Bool `height x width`, True where this lung is visible.
+        side: -1 or 1, one of SIDES.
+        area: Area as a fraction of the image.
     """
     x, y = side * (chest.patient.mediastinum + 0.4), chest.hilum()
     places = np.flatnonzero(field)
@@ -781,7 +781,7 @@ def _remove_small_parts(air: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class _CollapseShape:
-    """Shape of a collapse around the hilum: middle and spread in radians, and irregularities."""
+    """Shape of a collapse around the hilum: center and spread in radians, and irregularities."""
 
     middle: float
     spread: float
@@ -790,7 +790,7 @@ class _CollapseShape:
 
     @classmethod
     def sample(cls, random: np.random.Generator, area: float) -> "_CollapseShape":
-        """Sample one of the PLACES; a large `area` (share of the image) is seldom basal only."""
+        """Sample one of COLLAPSE_SITES; a large `area` is seldom only basal."""
         chances = np.array([chance for *_, chance in COLLAPSE_SITES]) * (
             1,
             1,
@@ -809,12 +809,12 @@ class _CollapseShape:
         )
 
     def collapsed_fraction(self, progress: float) -> np.ndarray:
-        """Return the share of the way to the hilum that the lung has fallen, at each of the ANGLES.
+        """Return the collapsed fraction of the distance to the hilum at each of ANGLES.
 
-        The further it falls, the more of its circumference falls.
+        With more progress, a larger part of the circumference collapses.
 
         Args:
-            progress: From 0, none, to 1, all that a lung can do.
+            progress: Progress from 0 (no collapse) to 1 (complete collapse).
         """
         bump = np.exp(
             -(
@@ -825,14 +825,14 @@ class _CollapseShape:
         )
         held = np.clip((ANGLES - ANGLES[0]) / 0.5, 0, 1) * np.clip(
             (3.0 - ANGLES) / 0.4, 0, 1
-        )  # by the mediastinum, and below by the ligament
+        )  # held by the mediastinum, and below by the ligament
         return 0.8 * progress * np.clip(bump * (1 + self.waves), 0, 1) * held
 
 
 def _wall_distance(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Return the distance from hilum to lung border at each of the ANGLES, in cm.
+    """Return the distance from hilum to lung border at each of ANGLES, in cm.
 
-    `radius` and `angle` are those of the lung's pixels.
+    `radius` and `angle` are the polar coordinates of the lung's pixels.
     """
     bins = np.rint(np.interp(angle, ANGLES, np.arange(len(ANGLES)))).astype(int)
     farthest = np.zeros(len(ANGLES), np.float32)
@@ -842,13 +842,13 @@ def _wall_distance(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _pleura_distance(wall: np.ndarray, collapsed_fraction: np.ndarray) -> np.ndarray:
-    """Return the distance from hilum to visceral pleura at each of the ANGLES, in cm.
+    """Return the distance from hilum to visceral pleura at each of ANGLES, in cm.
 
     It is smooth where the pleura has left the wall, and far beyond the wall elsewhere.
 
     Args:
-        wall: Distance to the chest wall at each of the ANGLES, in cm.
-        collapsed_fraction: Share of that distance by which the lung has fallen.
+        wall: Distance to the chest wall at each of ANGLES, in cm.
+        collapsed_fraction: Fraction of that distance by which the lung has collapsed.
     """
     smooth = cv2.GaussianBlur(
         (wall * (1 - collapsed_fraction)).astype(np.float32)[:, None],
@@ -865,15 +865,15 @@ def draw_confounders(chest: ChestRenderer, side: int, contrast: float = 1.0) -> 
     """Draw the confounders over the lungs of one image.
 
     Args:
-        chest: Of the image; its `random` is the source of everything random.
-        side: -1 or 1, the side of a pneumothorax, where a chest tube is a little likelier; 0 for
+        chest: Chest of the image; its `random` is the source of everything random.
+        side: -1 or 1, the side of a pneumothorax, where a chest tube is slightly more likely; 0 for
             none.
-        contrast: Of what resembles a pneumothorax (skin folds, shoulder blades, clothes, hair): the
-            same as that of the pneumothoraces, or else these would no longer be mistaken for each
-            other. Tubes and wires stay as they are.
+        contrast: Contrast of what resembles a pneumothorax (skin folds, shoulder blades, clothes,
+            hair); use that of the pneumothoraces, so that they can be mistaken for each other. It
+            does not apply to tubes and wires.
 
     Returns:
-        float32 `height x width`, absorption as a share of the torso's own.
+        float32 `height x width`, absorption relative to that of the torso.
     """
     random = chest.random
     drawn = np.zeros(chest.shape, np.float32)
@@ -889,7 +889,7 @@ def draw_confounders(chest: ChestRenderer, side: int, contrast: float = 1.0) -> 
         drawn += contrast * _draw_hair(chest, int(random.choice(SIDES)))
     if random.random() < (
         0.24 if side else 0.16
-    ):  # last, so that all else is the same with and without a pneumothorax
+    ):  # last, so that everything else is the same with and without a pneumothorax
         drawn += _draw_chest_tube(
             chest, side if side and random.random() < 0.7 else int(random.choice(SIDES))
         )
@@ -933,7 +933,7 @@ def _draw_skin_fold(chest: ChestRenderer) -> np.ndarray:
         between(11, 50),
         side * (np.pi / 2 - 1.3 * (1 - height) ** 2 + chest.random.normal(0, 0.25)),
     )
-    toward = np.sin(tilt), -np.cos(tilt)  # from the arc's middle to the place
+    toward = np.sin(tilt), -np.cos(tilt)  # from the center of the arc to the position
     dx, dy = chest.x - np.float32(x - bow * toward[0]), chest.y - np.float32(y - bow * toward[1])
     depth = bow - np.sqrt(dx * dx + dy * dy)
     along = (chest.x - x) * toward[1] - (chest.y - y) * toward[0]

@@ -1,4 +1,4 @@
-"""Findings drawn on chest phantoms, and a table of them with multi-hot labels."""
+"""Findings on chest phantoms, and a data set of them with multi-hot labels."""
 
 from collections.abc import Collection, Iterator
 from copy import copy
@@ -28,9 +28,9 @@ from datamodules.phantoms.folder import write_once
 
 
 def sample_area(random: np.random.Generator) -> float:
-    """Sample a lesion's area as a share of the image, distributed as in SIIM-ACR.
+    """Sample a lesion's area as a fraction of the image, distributed as in SIIM-ACR.
 
-    There it is 55 to 161,421 of 1024^2 pixels, median 8,630, mean 14,331.
+    There it is 55 to 161,421 of 1024^2 pixels with median 8,630 and mean 14,331.
     """
     return float(np.clip(8630 * random.lognormal(0, 1.0), 55, 161421) / 1024**2)
 
@@ -50,15 +50,15 @@ def draw_pneumothorax(
 
     Args:
         random: Source of everything that varies between images of one patient. Pneumothorax and
-            confounders are sampled from children of it, so that without them everything else of the
-            same seed stays as it is.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        patient: Whose image it is.
-        area: Of the pneumothorax as a share of the image, see `collapse_lung`; None for none.
-        confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
-        contrast: Of the pneumothorax and of the confounders that resemble it; 1 is about that of
-            real ones, more makes up for few images or few pixels.
+            confounders use child generators, so that everything else is the same with and without
+            them.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        patient: The patient of the image.
+        area: Area of the pneumothorax as a share of the image, see `collapse_lung`; None for none.
+        confounders: True if tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
+        contrast: Contrast of the pneumothorax and of the confounders that resemble it; 1 is about
+            that of real ones, a larger one compensates for few images or few pixels.
 
     Returns:
         The image, uint8 `height x width`, and the pleural air, uint8 0/1 `height x width`.
@@ -106,16 +106,17 @@ FINDING_KINDS = (
     "Nodule",
     "Pneumothorax",
 )  # as ChestX-Det spells them
-MIN_FINDING_PIXELS = 6  # pixels of a finding
+MIN_FINDING_PIXELS = 6  # smallest finding in pixels
 
 
 @dataclass(frozen=True)
 class AnnotatedRadiograph:
-    """A drawn radiograph.
+    """Synthetic radiograph with its findings.
 
     Attributes:
         image: uint8 `height x width`.
-        findings: Kind and uint8 0/1 `height x width` mask of each, in one piece and without holes.
+        findings: Kind and mask (uint8 0/1 `height x width`) of each finding; masks are connected
+            and have no holes.
     """
 
     image: np.ndarray
@@ -123,7 +124,7 @@ class AnnotatedRadiograph:
 
 
 class _FindingOverlay:
-    """Chest under construction: what each finding adds to it, and where."""
+    """Builder of a chest to which findings are added one by one."""
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class _FindingOverlay:
         self.findings: list[tuple[str, np.ndarray]] = []
 
     def cardiomegaly(self) -> None:
-        """Outline the heart, which is drawn large already, without the great vessels above it."""
+        """Outline the enlarged heart, without the great vessels above it."""
         kernel = cv2.getStructuringElement(
             cv2.MORPH_ELLIPSE, (2 * round(2.3 * self.chest.scale) + 1,) * 2
         )  # wider than they are
@@ -150,7 +151,7 @@ class _FindingOverlay:
         self._add_findings("Cardiomegaly", opened > 0, parts=1)
 
     def pneumothorax(self) -> None:
-        """Add air beside a collapsed lung; drawn first, it displaces only vessels and haze."""
+        """Add air beside a collapsed lung; added first, it displaces only vessels and haze."""
         side = int(self.random.choice(SIDES))
         field = (self.lungs > 0.25) & (self.heart < 0.5) & (side * self.chest.x > 0)
         collapse = collapse_lung(
@@ -224,18 +225,17 @@ def draw_annotated_radiograph(
     """Draw one image of a patient in its own pose, breath and exposure.
 
     Args:
-        random: Source of everything that varies between images of one patient. The findings
-            are sampled from a child of it, so that without them everything else of the same seed
-            stays as it is.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        patient: Whose image it is.
-        kinds: Some of KINDS.
-        contrast: Of the faint kinds: masses, nodules and pneumothoraces; more compensates for few
-            pixels.
+        random: Source of everything that varies between images of one patient. The findings use a
+            child generator, so that everything else is the same with and without them.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        patient: The patient of the image.
+        kinds: Kinds of findings, from FINDING_KINDS.
+        contrast: Contrast of the faint kinds: masses, nodules and pneumothoraces; a larger one
+            compensates for few pixels.
 
     Raises:
-        ValueError: a kind that is none of KINDS.
+        ValueError: A kind is not one of FINDING_KINDS.
     """
     unknown = set(kinds) - set(FINDING_KINDS)
     if unknown:
@@ -243,18 +243,20 @@ def draw_annotated_radiograph(
     (of_findings,) = random.spawn(1)
     chest = ChestRenderer(random, height, width, patient)
     body, heart, lungs = chest.body(), chest.heart("Cardiomegaly" in kinds), chest.lungs()
-    drawn = _FindingOverlay(chest, of_findings, lungs, heart, contrast)
+    overlay = _FindingOverlay(chest, of_findings, lungs, heart, contrast)
     for kind in ("Pneumothorax", *(kind for kind in FINDING_KINDS if kind != "Pneumothorax")):
         if kind in kinds:
-            getattr(drawn, kind.lower())()
+            getattr(overlay, kind.lower())()
     signal = body + 0.12 * heart + chest.skeleton() + chest.soft_tissue() - chest.airway()
     signal += (
-        drawn.air * (drawn.vessels - patient.air * (1 - drawn.lost)) + drawn.solid + chest.clutter()
+        overlay.air * (overlay.vessels - patient.air * (1 - overlay.lost))
+        + overlay.solid
+        + chest.clutter()
     )
     if random.random() < 0.25:
         signal += chest.device()
     return AnnotatedRadiograph(
-        expose_film(random, signal * beam_profile(chest), chest.scale), drawn.findings
+        expose_film(random, signal * beam_profile(chest), chest.scale), overlay.findings
     )
 
 
@@ -268,7 +270,7 @@ FINDINGS = ("opacity", "effusion", "enlarged_heart", "nodule", "device")
 
 
 def sample_patient(random: np.random.Generator) -> ChestPatient:
-    """Sample a patient."""
+    """Sample a patient's anatomy."""
     between = random.uniform
     return ChestPatient(
         half_width=between(11, 16),
@@ -302,10 +304,10 @@ def draw_radiograph(
 
     Args:
         random: Source of everything that varies between images of one patient.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        patient: Whose image it is.
-        findings: Some of FINDINGS.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        patient: The patient of the image.
+        findings: Findings, from FINDINGS.
         marker: Bright letters in a corner, such as "R" or "AP PORTABLE".
 
     Returns:
@@ -352,11 +354,11 @@ def write(
     Findings are sampled independently of each other; a patient has 1 or 2 images, all in one split.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
         train: Images in train.
         val: Images in val.
         test: Images in test.
-        size: About the side of the pictures in pixels.
+        size: Approximate side of the images in pixels.
         seed: Source of everything random.
     """
     counts = {"train": train, "val": val, "test": test}

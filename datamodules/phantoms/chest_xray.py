@@ -24,7 +24,7 @@ VAL_IMAGES = 8  # of each class, as in the original
 
 @dataclass(frozen=True)
 class _PatientCase:
-    """A patient, the file names of its images, and what all of them show."""
+    """Patient with the file names of its images and their common findings."""
 
     patient: ChestPatient
     names: tuple[str, ...]
@@ -42,16 +42,16 @@ def write(
 ) -> None:
     """Write `{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg` below `root`, once.
 
-    As in the real set: a patient's number is in its file names, some patients have images in train
-    and in test, val is tiny, a few files are RGB, a `.DS_Store` lies among them, and the letters in
+    As in the real set, a patient's number is in its file names, some patients have images in train
+    and in test, val is tiny, a few files are RGB, a `.DS_Store` is among them, and the letters in
     the corner correlate with the class.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
-        patients: How many; three in five have pneumonia. At least 24 fill every folder.
-        size: About the longest side of the pictures in pixels.
-        confounding: Share of images whose marker is the one of their class ("AP PORTABLE" for
-            pneumonia, "R" for normal); the others carry the other class's, so 0.5 is uninformative.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
+        patients: Number of patients; three in five have pneumonia. At least 24 fill every folder.
+        size: Approximate longest side of the images in pixels.
+        confounding: Fraction of images with the marker of their class ("AP PORTABLE" for pneumonia,
+            "R" for normal); the others have the marker of the other class, so 0.5 is uninformative.
         seed: Source of everything random.
     """
     numbers = {
@@ -78,9 +78,9 @@ def write(
 
 
 def _sample_cases(random: np.random.Generator, count: int, pneumonia: bool) -> list[_PatientCase]:
-    """Draw patients with numbers of their own.
+    """Sample patients with unique numbers.
 
-    Pneumonia images are numbered through all patients, as in the original.
+    Pneumonia images are numbered across all patients, as in the real set.
     """
     files = itertools.count(1)
     cases = []

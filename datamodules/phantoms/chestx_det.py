@@ -1,6 +1,6 @@
 """Phantom radiographs in the layout of ChestX-Det, with its irregularities.
 
-It has two JSONs of outlined findings, with the images beside them.
+It has two JSONs of outlined findings, with the images next to them.
 """
 
 import json
@@ -20,7 +20,7 @@ from datamodules.phantoms.chest_findings import (
 )
 from datamodules.phantoms.folder import write_once
 
-P_NO_FINDING = 0.17  # share of images without findings, in the real set 611 of 3578
+P_NO_FINDING = 0.17  # fraction of images without findings; 611 of 3578 in the real set
 FINDING_PREVALENCE = {
     "Cardiomegaly": 0.3,
     "Consolidation": 0.55,
@@ -28,7 +28,7 @@ FINDING_PREVALENCE = {
     "Mass": 0.25,
     "Nodule": 0.3,
     "Pneumothorax": 0.25,
-}  # of the others
+}  # probabilities in the other images
 FIRST_NUMBER = 36199  # the number in the first file's name, as in the real set
 
 
@@ -43,17 +43,17 @@ def write(
 ) -> None:
     """Write ChestX_Det_{train,test}.json and {train,test}_data/*.png below `root`, once.
 
-    As in the real set: findings overlap, one outline may count for two classes, the two parts share
+    As in the real set, findings overlap, one outline may belong to two classes, both splits share
     one numbering of file names, a box differs from its polygon, and one finding is annotated twice.
-    As in downloads: a polygon is 2 px outside, an annotated image is missing, and an image is not
-    annotated.
+    As in real downloads, a polygon is 2 px outside, an annotated image is missing, and an image is
+    not annotated.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
-        train: Images in train, strays not counted; one patient each.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
+        train: Images in train without the irregular ones; one per patient.
         test: Images in test.
-        size: Side of the pictures in pixels.
-        contrast: Of faint findings, see `draw_annotated_radiograph`.
+        size: Side of the images in pixels.
+        contrast: Contrast of faint findings, see `draw_annotated_radiograph`.
         seed: Source of everything random.
     """
     numbers = {
@@ -82,7 +82,7 @@ def write(
 def draw_images(
     numbers: Collection[int], size: int, contrast: float, seed: int
 ) -> Iterator[AnnotatedRadiograph]:
-    """Yield the drawn images of these numbers, each from a seed of its own; see `write`."""
+    """Draw and yield the images of these numbers, each from a seed of its own; see `write`."""
     for place in numbers:
         random = np.random.default_rng([seed, 0, place])
         kinds = (
@@ -96,7 +96,7 @@ def draw_images(
 def trace_outline(mask: np.ndarray) -> list[list[int]]:
     """Trace the border of one piece without holes along its pixels' corners.
 
-    Filled, the outline is the piece again, pixel by pixel.
+    Filling the outline reproduces the piece exactly.
 
     Args:
         mask: uint8 0/1 `height x width`.
@@ -104,7 +104,7 @@ def trace_outline(mask: np.ndarray) -> list[list[int]]:
     Returns:
         `[x, y]` of each corner in pixels.
     """
-    doubled = np.kron(mask, np.ones((2, 2), np.uint8))  # so that a pixel's two sides are told apart
+    doubled = np.kron(mask, np.ones((2, 2), np.uint8))  # doubled to distinguish a pixel's two sides
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     corners = (max(contours, key=cv2.contourArea)[:, 0] + 1) // 2
     corners = corners[np.any(corners != np.roll(corners, 1, 0), 1)]

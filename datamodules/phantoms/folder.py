@@ -19,9 +19,9 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
     """Yield an empty folder to write into, or None if `root` already holds these phantoms.
 
     Args:
-        root: The final folder; phantoms of other numbers there are replaced, anything else is never
-            touched.
-        parameters: What the phantoms depend on.
+        root: Final folder; phantoms with other parameters in it are replaced, anything else is
+            never changed.
+        parameters: Everything that the phantoms depend on.
 
     Raises:
         UserError: `root` exists and holds no phantoms.
@@ -31,8 +31,8 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
         mark = root / MARKER_FILE
         if root.is_dir() and not mark.is_file() and any(root.iterdir()):
             raise UserError(
-                f"{root} holds files that are no phantoms; set datamodule.root to a new folder,"
-                " real data is never overwritten"
+                f"{root} holds files that are not phantoms; set datamodule.root to a new folder"
+                " (real data is never overwritten)"
             )
         if mark.is_file() and json.loads(mark.read_text()) == parameters:
             yield None

@@ -22,14 +22,14 @@ from datamodules.phantoms.folder import write_once
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """A drawn image with its mask.
+    """Synthetic image with its mask.
 
     Attributes:
-        name: Its ImageId.
-        patient: Whose image it is.
+        name: ImageId of the image.
+        patient: Name of the patient.
         image: uint8 `height x width`.
-        mask: uint8 0/1 `height x width`, pleural air.
-        test: Whether its patient is held out.
+        mask: Pleural air, uint8 0/1 `height x width`.
+        test: True if its patient is held out.
     """
 
     name: str
@@ -40,7 +40,7 @@ class PhantomImage:
 
     @property
     def split(self) -> str:
-        """Return `train` or `test`."""
+        """Split of the image: `train` or `test`."""
         return "test" if self.test else "train"
 
 
@@ -50,9 +50,9 @@ def write_png(root: Path, images: Iterable[PhantomImage], random: np.random.Gene
     As in the real set, the file names reveal the label.
 
     Args:
-        root: An empty folder.
+        root: Empty folder to write to.
         images: The images.
-        random: Unused; the layout has nothing to draw.
+        random: Unused, because the layout has nothing random.
     """
     rows: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
     for folder in ("png_images", "png_masks"):
@@ -73,9 +73,9 @@ def write_tree(root: Path, images: Iterable[PhantomImage], random: np.random.Gen
     """Write siim-acr-png/{images,masks}/{train,test}/*.png, masks of 0 and 255.
 
     Args:
-        root: An empty folder.
+        root: Empty folder to write to.
         images: The images.
-        random: Unused; the layout has nothing to draw.
+        random: Unused, because the layout has nothing random.
     """
     for kind in ("images", "masks"):
         for split in ("train", "test"):
@@ -97,12 +97,12 @@ IMAGE_SIDE_MM = 0.168 * 1024  # mm times pixels: the side of a real image
 def write_kaggle(root: Path, images: Iterable[PhantomImage], random: np.random.Generator) -> None:
     """Write dicom/<study>/<series>/<ImageId>.dcm, train-rle.csv and patients.csv.
 
-    As in the real set: a blank in the table's header, several rows for some images, which overlap
-    at times, a DICOM without a row (the first image again, under another name), a row without a
-    DICOM, ages without their Y, a PatientID per image.
+    The irregularities of the real set are a blank in the table's header, several rows for some
+    images, some of which overlap, a DICOM without a row (the first image again, under another
+    name), a row without a DICOM, ages without their Y, and a PatientID per image.
 
     Args:
-        root: An empty folder.
+        root: Empty folder to write to.
         images: The images.
         random: Source of tags and irregularities.
     """
@@ -179,10 +179,10 @@ IMAGE_ID_FORMAT = "1.2.276.0.7230010.3.1.4.8323329.{}.15178751{:02}.{}"  # as th
 
 @dataclass
 class _ImageSpec:
-    """One image before it is drawn."""
+    """Specification of an image that is still to be drawn."""
 
     number: int
-    # images with the highest values have a pneumothorax; those of one patient have similar values
+    # images with the highest scores have a pneumothorax; images of one patient have similar scores
     positive_score: float
     positive: bool = False
     test: bool = False
@@ -199,25 +199,25 @@ def write(
     contrast: NonNegativeFloat = 1.0,
     seed: NonNegativeInt = 0,
 ) -> None:
-    """Write the drawn images below `root`, once, in one of three layouts.
+    """Write synthetic images below `root`, once, in one of three layouts.
 
     The images do not depend on the layout; each layout has the irregularities of the real one.
 
     Args:
-        root: The folder to write; left alone when it holds the same phantoms already.
-        images: How many; a patient has 1 to 3 of them.
-        size: Side of the pictures in pixels.
-        positive: Share of images with a pneumothorax; 0.22 in the real set.
+        root: Folder to write; it is not changed if it already holds the same phantoms.
+        images: Number of images; a patient has 1 to 3 of them.
+        size: Side of the images in pixels.
+        positive: Fraction of images with a pneumothorax; 0.22 in the real set.
         layout: "kaggle" for DICOM files with train-rle.csv, and patients.csv that the real set
             lacks; "png" for png_images with png_masks; "tree" for
             siim-acr-png/{images,masks}/{train,test}. The latter two hold out about 15 % of the
             patients.
-        confounders: Whether tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
-        contrast: Of the pneumothoraces, see `draw_pneumothorax`.
+        confounders: True if tubes, skin folds, clothes, hair and scapulae may lie over the lungs.
+        contrast: Contrast of the pneumothoraces, see `draw_pneumothorax`.
         seed: Source of everything random.
 
     Raises:
-        UserError: `layout` is none of the three, or `root` exists and holds no phantoms.
+        UserError: `layout` is unknown, or `root` exists and holds no phantoms.
     """
     numbers = {
         "images": images,
@@ -240,7 +240,7 @@ def write(
 def draw_images(
     images: int, size: int, positive: float, confounders: bool, seed: int, contrast: float = 1.0
 ) -> Iterator[PhantomImage]:
-    """Yield all images of a set, patient by patient; see `write` for the arguments."""
+    """Draw and yield all images of a data set, patient by patient; see `write`."""
     random = np.random.default_rng([seed, 0])
     patients = _sample_patients(random, images, positive)
     numbers = random.permutation(images) + 301

@@ -1,1 +1,1 @@
-"""Steps on data alone: crop, export, validate."""
+"""Steps that only process data: crop, export, validate."""

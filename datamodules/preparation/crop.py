@@ -1,6 +1,6 @@
 """do=[crop]: square crops around the lesions of train, as masks and a meta JSON.
 
-The user's own images stay where they are.
+The user's own images are not copied.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +34,7 @@ from datamodules.preparation.export import (
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
 
-MIN_SIDE = 0.25  # side of a crop, of the image's shorter side
+MIN_SIDE = 0.25  # smallest side of a crop, as a fraction of the image's shorter side
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class LesionBox:
     """Location of a row's lesion in its image.
 
     Attributes:
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        share: Of the image's pixels, 0 without a lesion.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        share: Share of the image's pixels in the lesion, 0 without a lesion.
         box: Top, left, height and width in pixels, or None.
     """
 
@@ -59,24 +59,24 @@ def crop_dataset(
 ) -> Path:
     """Write `crops/`, `masks/` and `meta.json`.
 
-    `crops/` holds the masks of train's crops (val and test stay whole), `masks/` the whole masks
-    that are not files yet.
+    `crops/` holds the masks of train's crops (val and test are not cropped), `masks/` the full
+    masks that are not files yet.
 
     Args:
-        data: Any data set with masks of one class; only read.
-        folder: Missing or empty, and not in the data set.
-        padding: Margin on each side of the lesion's box, as a share of the box's longer side.
-        seed: Of the random squares of images without a lesion; their sizes are sampled from those
-            with one.
+        data: Any data set with masks of one class; it is only read.
+        folder: Output folder; missing or empty, and outside the data set.
+        padding: Margin on each side of the lesion's box, as a fraction of the box's longer side.
+        seed: Seed of the random squares of images without a lesion; their sizes are sampled from
+            those of images with a lesion.
 
     Returns:
-        The folder, for `datamodule=table datamodule.root=FOLDER datamodule.manifest_name=meta.json
-        datamodule.mask_column=cropped_mask`.
+        The folder, which `datamodule=table datamodule.root=FOLDER
+        datamodule.manifest_name=meta.json datamodule.mask_column=cropped_mask` reads.
 
     Raises:
-        ManifestError: no masks, several classes, already cropped, no lesion in train, or masks that
-            cover most of most images.
-        UserError: an invalid padding or folder.
+        ManifestError: There are no masks or several classes; the data set is cropped already; train
+            has no lesion; or masks cover most of most images.
+        UserError: Padding or folder is invalid.
     """
     check_value("preparation.padding", padding, NonNegativeFloat)
     with publish_folder(folder, data.root) as place:
@@ -84,7 +84,7 @@ def crop_dataset(
         check_has_masks(manifest, "crop")
         if "crop" in manifest.rows:
             raise ManifestError(
-                "the data set is cropped already; set datamodule.mask_column=mask to crop it anew"
+                "the data set is cropped already; set datamodule.mask_column=mask to crop it again"
             )
         for part in ("crops", "masks"):
             (place / part).mkdir()
@@ -121,7 +121,8 @@ def crop_dataset(
 def square_around_box(lesion: LesionBox, padding: float) -> list[int]:
     """Return [top, left, side] of the square around the lesion's box and its padding.
 
-    Along each axis it is shifted into the image if it fits there, else centred on the image.
+    Along each axis the square is shifted into the image if it fits, otherwise centered on the
+    image.
     """
     if lesion.box is None:
         raise ValueError("no lesion")
@@ -160,7 +161,7 @@ def _crop_squares(
     squares = {row: square_around_box(lesions[row], padding) for row in train if lesions[row].box}
     if not squares:
         raise ManifestError(
-            "no train image has a lesion to crop around; annotate some, or split anew with"
+            "no train image has a lesion to crop; annotate some, or make a new split with"
             " datamodule.split=group"
         )
     shares = [
@@ -189,11 +190,11 @@ def _write_row(
     """Write one row's masks.
 
     Returns:
-        The path of the whole mask, or None without a lesion and without a file.
+        The path of the full mask, or None without a lesion and without a file.
     """
     own = (
         None if manifest.swap_masks else manifest.rows["mask"].iat[row]
-    )  # a swapped mask is in no file yet
+    )  # a swapped mask has no file yet
     if square or (lesion.box and not isinstance(own, str)):
         mask = decode_rle(manifest.rles(row), lesion.height, lesion.width) * np.uint8(255)
         if square:

@@ -1,4 +1,4 @@
-"""do=[export]: write images, masks and tables for other tools."""
+"""do=[export]: images, masks and tables for other tools."""
 
 import os
 import re
@@ -38,16 +38,16 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
     """Yield a temporary folder, renamed to `folder` on success and removed on failure.
 
     Args:
-        folder: Missing or empty.
+        folder: Output folder; missing or empty.
         root: The data set's folder, below which nothing is written.
 
     Raises:
-        UserError: `folder` holds something, is `root` or below it, or cannot be made.
+        UserError: `folder` is not empty, is `root` or below it, or cannot be created.
     """
     final = Path(folder).expanduser().absolute()
     if final.resolve().is_relative_to(root.resolve()):
         raise UserError(
-            f"{final} lies in the data set {root}, where nothing is ever written; name a folder"
+            f"{final} is inside the data set {root}, where nothing is ever written; name a folder"
             " elsewhere"
         )
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
@@ -60,7 +60,7 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
         unfinished.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise UserError(
-            f"{final} cannot be made ({error.strerror}); name a folder that you may write to"
+            f"{final} cannot be created ({error.strerror}); name a folder that you may write to"
         ) from error
     try:
         yield unfinished
@@ -70,7 +70,7 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def safe_file_names(ids: list[str]) -> list[str]:
-    """Return one name per row, of letters, digits and `._-` alone.
+    """Return one file name per row that contains only letters, digits and `._-`.
 
     Names that would be equal, ignoring case, get a hash of their id.
     """
@@ -85,7 +85,7 @@ def safe_file_names(ids: list[str]) -> list[str]:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 `H x W x 1` or `H x W x 3`."""
+    """Write uint8 `H x W x 1` or `H x W x 3` as a PNG."""
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
 
 
@@ -97,18 +97,18 @@ def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -
 
     Args:
         data: Any data set with masks of one class; its split, groups and cls_prob are written too.
-        folder: Missing or empty, and not in the data set.
+        folder: Output folder; missing or empty, and outside the data set.
         size: The longest side in pixels of the written images, area-averaged; None keeps each
             image's own.
 
     Returns:
-        The folder, for `datamodule=table datamodule.root=FOLDER
-        datamodule.manifest_name=meta.json`.
+        The folder, which `datamodule=table datamodule.root=FOLDER
+        datamodule.manifest_name=meta.json` reads.
 
     Raises:
-        ManifestError: no masks, several classes, an image or a mask that cannot be used, or masks
-            that cover most of most images.
-        UserError: an invalid size or folder.
+        ManifestError: There are no masks or several classes; an image or a mask cannot be used; or
+            masks cover most of most images.
+        UserError: Size or folder is invalid.
     """
     check_value("preparation.size", size, PositiveInt | None)
     with publish_folder(folder, data.root) as place:
@@ -142,26 +142,26 @@ def check_has_masks(manifest: Manifest, step: str) -> None:
     """Refuse a data set that a meta JSON of one class cannot describe."""
     if "mask" not in manifest.rows:
         raise ManifestError(
-            f"do=[{step}] writes masks, and this data set has none; name a data set for"
-            " segmentation by datamodule=..."
+            f"do=[{step}] writes masks, and this data set has none; choose a data set for"
+            " segmentation with datamodule=..."
         )
     if len(manifest.classes) != 1:
         raise ManifestError(
             f"do=[{step}] writes masks of one class, and this data set has"
-            f" {', '.join(manifest.classes)}; name one with one class"
+            f" {', '.join(manifest.classes)}; choose one with one class"
         )
 
 
 def build_meta_manifest(
     manifest: Manifest, images: list[str], masks: list[str | None], area: np.ndarray
 ) -> Manifest:
-    """Return the manifest with other files, and with has_pnx and strata by its masks.
+    """Return the manifest with other files, and with labels and strata from its masks.
 
     Args:
-        manifest: With its final split.
+        manifest: Manifest with its final split.
         images: Path of each row's image.
         masks: Path of each row's mask, or None.
-        area: Each lesion's share of its image, 0 for none; the quartiles are those of train.
+        area: Each lesion's fraction of its image, 0 for none; the quartiles are those of train.
     """
     rows = manifest.rows[
         [name for name in ("id", "group", "split", "cls_prob") if name in manifest.rows]
@@ -176,7 +176,7 @@ def build_meta_manifest(
 def _write_row(
     manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
 ) -> float:
-    """Write one row's files and return the lesion's share of the image."""
+    """Write one row's files and return the lesion's fraction of the image."""
     pixels = load_view(
         manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels)
     )
@@ -192,9 +192,9 @@ def _write_row(
 
 
 def _resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize a 0/1 mask to 0/255, set where at least half of a pixel is covered.
+    """Resize a 0/1 mask to 0/255; a pixel is 255 if at least half of it is covered.
 
-    It is never empty: a tiny lesion keeps its most covered pixel.
+    The result is never empty: a tiny lesion keeps its most covered pixel.
     """
     share = resize_image(mask.astype(np.float32), height, width)
     return np.uint8(255) * (share >= min(0.5, float(share.max())))

@@ -1,4 +1,4 @@
-"""do=[validate]: read every file that a manifest names, count all problems, print a summary."""
+"""do=[validate]: check every file of a manifest, count all problems and print a summary."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,25 +39,28 @@ def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     """Read every image and mask of the manifest; decoded images are not kept.
 
     Args:
-        data: Any data set; only read.
+        data: Any data set; it is only read.
 
     Returns:
-        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> rows), `cls_prob`,
-        `cleaning` (what was repaired or left out) and `problems`, both what -> count and examples.
+        `rows`, `patients` (None if unknown), `splits` and `strata` (name -> number of rows),
+        `cls_prob`, `cleaning` (repairs and omissions) and `problems`; the last two map a
+        description to its count and examples.
 
     Raises:
-        ManifestError: there are problems, raised after the summary is printed; or the manifest
+        ManifestError: There are problems (raised after the summary is printed), or the manifest
             itself cannot be read.
     """
     if data.phantom is not None:
         data.phantom(data.root)
     check_root(data.root)
-    manifest = data.read_manifest()  # not its table, which stops at the first thing that is wrong
+    manifest = data.read_manifest()  # not data.table, which stops at the first problem
     with ThreadPoolExecutor() as pool:
-        looked = pool.map(
+        results = pool.map(
             lambda row: _check_row(manifest, row, data.channels), range(len(manifest))
         )
-        found = list(track(looked, "reading images and masks", total=len(manifest), transient=True))
+        found = list(
+            track(results, "reading images and masks", total=len(manifest), transient=True)
+        )
     problems = CleaningReport()
     for what, where in (problem for row in found for problem in row.problems):
         problems.count(what, where)
@@ -85,13 +88,13 @@ class _RowResult:
     """Content of one row, and its problems.
 
     Attributes:
-        problems: What is wrong with it, each with the file or id it is wrong with, or with the
-            sentence that refuses it.
-        share: The lesion's share of the image, 0 where unknown.
-        areas: The share of each class, 0 where unknown.
-        true_share: The share of the true mask, -1 where there is none.
+        problems: Pairs of a description and the file or id, or the message that refuses the
+            content.
+        share: The lesion's fraction of the image, 0 if unknown.
+        areas: Fraction of the image for each class, 0 if unknown.
+        true_share: Fraction of the image in the true mask, -1 if there is none.
         soft: True if a mask has soft edges.
-        blank: True if the image shows nearly one grey value.
+        blank: True if the image shows nearly one gray value.
     """
 
     areas: np.ndarray
@@ -105,7 +108,7 @@ class _RowResult:
 def _check_majority(
     data: "ManifestDataModule", manifest: Manifest, found: list[_RowResult]
 ) -> Iterator[str]:
-    """Yield the sentences that refuse a data set because of most of its images or masks."""
+    """Yield the messages that refuse a data set for which most images or masks are unusable."""
     areas = np.stack([row.areas for row in found]) if "mask" in manifest.rows else None
     true_shares = np.array([row.true_share for row in found])
     checks: list[Callable[[], None]] = [
@@ -125,7 +128,7 @@ def _check_majority(
 
 
 def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
-    """Check one row: its image, its masks, and whether they agree with its other columns."""
+    """Check one row: its image, its masks, and their agreement with its other columns."""
     rows: Any = manifest.rows
     names = (
         "id",
@@ -156,13 +159,13 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
     lost = any(what in ("missing mask", "unreadable mask", REFUSED_CONTENT) for what, _ in wrong)
     if "mask" in entry and "label" in entry and len(manifest.classes) == 1 and not lost:
-        shows, drawn = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
-        if shows != drawn:
+        positive, has_mask = bool(np.any(entry["label"])), mask is not None and bool(mask.any())
+        if positive != has_mask:
             wrong.append(
                 (
                     (
-                        f"has_pnx={int(shows)} and"
-                        f" {'a mask that is not empty' if drawn else 'an empty mask'}"
+                        f"has_pnx={int(positive)} and"
+                        f" {'a mask that is not empty' if has_mask else 'an empty mask'}"
                     ),
                     _describe_row(entry),
                 )
@@ -177,7 +180,7 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
 def _check_mask(
     manifest: Manifest, row: int, entry: dict[str, Any], found: _RowResult
 ) -> np.ndarray | None:
-    """Return a row's mask as training reads it, None without one."""
+    """Return a row's mask as in training, or None without one."""
     if isinstance(entry.get("mask"), str):
         read = _read_file(
             entry["mask"],
@@ -193,7 +196,7 @@ def _check_mask(
         return None if size is None else decode_rle(rles, *size)
     except ContentError as error:
         found.problems.append((REFUSED_CONTENT, str(error)))
-    except ValueError:  # two classes of different size
+    except ValueError:  # the masks of two classes differ in size
         found.problems.append(("mask of another size than its image", str(entry["id"])))
     return None
 
@@ -216,7 +219,7 @@ def _check_crop(
 def _read_file(
     file: str, what: str, problems: list[tuple[str, str]], decode: Callable[[Path], Any]
 ) -> Any:
-    """Decode a file; if it is missing, unreadable or refused, count that and return None."""
+    """Decode a file; if it is missing, unreadable or refused, add a problem and return None."""
     if not Path(file).is_file():
         problems.append((f"missing {what}", file))
         return None
@@ -271,7 +274,7 @@ def _print_summary(root: Path, summary: dict[str, Any]) -> None:
     table.add_row(
         "cls_prob",
         (
-            f"of {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
+            f"for {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
             if known["known"]
             else "none"
         ),
@@ -296,10 +299,10 @@ def _print_summary(root: Path, summary: dict[str, Any]) -> None:
 def _error_message(root: Path, summary: dict[str, Any]) -> str:
     firsts = {what: cases["examples"][0] for what, cases in summary["problems"].items()}
     shown = {
-        what: f" ({first})" if what == REFUSED_CONTENT else f", '{first}' for one"
+        what: f" ({first})" if what == REFUSED_CONTENT else f", such as '{first}'"
         for what, first in firsts.items()
     }
     parts = [
         f"{cases['count']} times {what}{shown[what]}" for what, cases in summary["problems"].items()
     ]
-    return f"{root}: {'; '.join(parts)}; restore or correct the files, or take their rows out"
+    return f"{root}: {'; '.join(parts)}; restore or correct the files, or remove their rows"

@@ -1,1 +1,1 @@
-"""Which images an epoch shows."""
+"""Sampling of the training images of an epoch."""

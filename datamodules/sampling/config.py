@@ -1,4 +1,4 @@
-"""Plan of an epoch of training: image size, batch size, and how often rows are wanted."""
+"""Configuration of a training epoch: image size, batch size and sampling weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from datamodules.arguments import (
 )
 from datamodules.image_size import ImageSize
 
-SCORES_FILE = "cls_prob.csv"  # of a pre-classifier, see hard_example_scores
+SCORES_FILE = "cls_prob.csv"  # output of a pre-classifier, see hard_example_scores
 
 
 def _check_any_positive(weights: Mapping[str, float]) -> Mapping[str, float]:
-    """Refuse weights of which none is above 0, because no row could be sampled."""
+    """Refuse weights without any value above 0, because no row could be sampled."""
     if not any(weights.values()):
         raise ArgumentError(
             "",
@@ -36,20 +36,20 @@ StrataWeights = Annotated[Mapping[str, NonNegativeFloat], AfterValidator(_check_
 
 @config_dataclass
 class SamplingConfig:
-    """The way an epoch samples the training rows.
+    """Sampling of the training rows in an epoch.
 
     Attributes:
-        positive_fraction: Share of images with a lesion; None leaves it to the data.
-        strata_weights: How often a row of a stratum is wanted, relative to others of its sign
-            (positive or negative); None wants all alike.
-        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) between right and
-            wrong.
-        hard_negative: How much more often a negative above it is wanted.
-        hard_positive: How much more often a positive below it is wanted.
-        hard_in_loss: True to weigh hard samples that much more in the loss too.
-        negative_fraction: Share of train's images without lesion that are used at all, sampled once
-            by the seed; val and test keep all of theirs.
-        oversample_positives: How much more often an image with a lesion is wanted than one without.
+        positive_fraction: Fraction of images with a lesion; None keeps that of the data.
+        strata_weights: Sampling weight of the rows of each stratum, relative to others of their
+            sign (positive or negative); None samples all rows equally.
+        hard_threshold: Threshold of the pre-classifier's probability (`cls_prob`) that separates
+            right from wrong predictions.
+        hard_negative: Factor of the sampling weight of a negative above the threshold.
+        hard_positive: Factor of the sampling weight of a positive below the threshold.
+        hard_in_loss: True to multiply the loss of hard samples by the same factor.
+        negative_fraction: Fraction of the train images without a lesion that are used, selected
+            once by the seed; val and test keep all of theirs.
+        oversample_positives: Sampling weight of an image with a lesion relative to one without.
     """
 
     positive_fraction: Fraction | None = None
@@ -66,27 +66,27 @@ class SamplingConfig:
             raise ArgumentError(
                 "",
                 ("positive_fraction",),
-                f"={self.positive_fraction} already says how many positives there are; take"
+                f"={self.positive_fraction} already sets the number of positives; set"
                 " oversample_positives=1.0 with it",
             )
 
     @property
     def uses_hard_examples(self) -> bool:
-        """True if hard samples are wanted more or less often, so that `cls_prob` is needed."""
+        """True if hard samples have another weight, so that `cls_prob` is needed."""
         return (self.hard_negative, self.hard_positive) != (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class EpochConfig:
-    """One epoch of training.
+    """Configuration of one training epoch.
 
     Attributes:
-        image_size: The network's input.
+        image_size: Size of the network's input.
         batch_size: Images per step and device.
-        batches: Steps; None for as many full batches as there can be without showing an image
-            twice.
-        positive_fraction: As `SamplingConfig`.
-        strata_weights: As `SamplingConfig`.
+        batches: Number of steps; None takes as many full batches as possible without showing an
+            image twice.
+        positive_fraction: As in `SamplingConfig`.
+        strata_weights: As in `SamplingConfig`.
     """
 
     image_size: ImageSize

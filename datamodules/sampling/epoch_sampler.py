@@ -1,4 +1,4 @@
-"""Decide which rows an epoch shows, in which order, and on which rank."""
+"""Samplers that select the rows of an epoch, their order and their rank."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ ROUNDING_ERROR = 1e-6  # floating-point error of a whole number of images
 
 @dataclass(frozen=True)
 class SamplingPool:
-    """The training rows as a sampler sees them; N of each.
+    """Training rows with what their sampling depends on; all arrays have length N.
 
     Attributes:
-        rows: Row numbers of the manifest.
-        positive: Which show a lesion.
-        stratum: The name of each row's stratum.
-        hard_weight: How much more often than others a row is wanted because it is hard; 1 for most.
-        oversample: How much more often a positive row is wanted than a negative one.
+        rows: Row numbers in the manifest.
+        positive: True for rows that show a lesion.
+        stratum: Name of each row's stratum.
+        hard_weight: Factor of the sampling weight of hard rows; 1 for all others.
+        oversample: Sampling weight of a positive row relative to a negative one.
     """
 
     rows: np.ndarray
@@ -33,7 +33,7 @@ class SamplingPool:
 
     @classmethod
     def unweighted(cls, rows: np.ndarray) -> "SamplingPool":
-        """Make a pool in which all rows are wanted alike."""
+        """Make a pool that samples all rows equally."""
         return cls(
             np.asarray(rows),
             np.ones(len(rows), bool),
@@ -42,21 +42,21 @@ class SamplingPool:
         )
 
     def check(self, epoch_config: EpochConfig, where: str) -> None:
-        """Refuse a plan that cannot be sampled from these rows.
+        """Refuse an epoch configuration that cannot be sampled from these rows.
 
         Args:
-            epoch_config: What is wanted.
-            where: The key that the user wrote it under.
+            epoch_config: Configuration of the epoch.
+            where: Key of the configuration, for the message.
 
         Raises:
-            UserError: names what is missing.
+            UserError: Strata or images are missing; the message names them.
         """
         known = sorted(set(self.stratum.tolist()))
         unknown = sorted(set(epoch_config.strata_weights or ()) - set(known))
         if unknown:
             raise UserError(
                 f"{where}.strata_weights names {unknown[0]}, but the strata of train are"
-                f" {', '.join(known)}; weigh those"
+                f" {', '.join(known)}; set weights of those"
             )
         if epoch_config.positive_fraction is None:
             return
@@ -68,12 +68,12 @@ class SamplingPool:
             if wanted > 0 and not weights[sign].any():
                 raise UserError(
                     f"{where}.positive_fraction={epoch_config.positive_fraction} needs {name}"
-                    " images, and train has none of any weight; take another share, other"
-                    " strata_weights, or null for the data's own"
+                    " images, but train has none with a weight above 0; set another fraction, other"
+                    " strata_weights, or null for the data's own fraction"
                 )
 
     def batches(self, epoch_config: EpochConfig, world_size: int = 1) -> int:
-        """Return the batches of an epoch on each of `world_size` processes.
+        """Return the number of batches of an epoch on each of `world_size` processes.
 
         A last, smaller batch is left out, because it would harm BatchNorm.
         """
@@ -86,7 +86,7 @@ class SamplingPool:
         )
 
     def sampling_fractions(self, epoch_config: EpochConfig) -> np.ndarray:
-        """Return the share of an epoch that is wanted of each row; the sum is 1."""
+        """Return each row's expected fraction of an epoch; the sum is 1."""
         weights = self._row_weights(epoch_config)
         if epoch_config.positive_fraction is None:
             return weights / weights.sum()
@@ -104,56 +104,56 @@ class SamplingPool:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sample the rows of one epoch, in the order they are shown.
 
-        The number of positives is exact to within rounding. No row is sampled twice where the rows
-        suffice; otherwise each is sampled as often as wanted, rounded up or down.
+        The number of positives is exact to within rounding. No row is sampled twice if there are
+        enough rows; otherwise each is sampled in proportion to its weight, rounded up or down.
 
         Args:
-            epoch_config: What is wanted.
+            epoch_config: Configuration of the epoch.
             images: Number of images.
             random: Generator of the order and of the rounding.
 
         Returns:
-            Three arrays of `images`: the row, how often it was sampled before in this epoch, and
-            whether it is positive.
+            Three arrays of length `images`: the row, the number of times it was sampled before in
+                this epoch, and True if it is positive.
         """
         weights = self._row_weights(epoch_config)
         if epoch_config.positive_fraction is None:
-            drawn = self._systematic_sample(np.arange(len(self.rows)), weights, images, random)
+            sampled = self._systematic_sample(np.arange(len(self.rows)), weights, images, random)
         else:
             positives = round(epoch_config.positive_fraction * images)
             parts = [
                 (np.flatnonzero(self.positive), positives),
                 (np.flatnonzero(~self.positive), images - positives),
             ]
-            drawn = np.concatenate(
+            sampled = np.concatenate(
                 [
                     self._systematic_sample(part, weights[part], number, random)
                     for part, number in parts
                 ]
             )
-        before = _count_before(drawn)
+        before = _count_before(sampled)
         order = random.permutation(images)
-        drawn, before = drawn[order], before[order]
-        return self.rows[drawn], before, self.positive[drawn]
+        sampled, before = sampled[order], before[order]
+        return self.rows[sampled], before, self.positive[sampled]
 
     def _row_weights(self, epoch_config: EpochConfig) -> np.ndarray:
-        wanted = self.hard_weight * np.where(self.positive, self.oversample, 1.0)
+        weights = self.hard_weight * np.where(self.positive, self.oversample, 1.0)
         if epoch_config.strata_weights is None:
-            return wanted
+            return weights
         names, member = np.unique(self.stratum, return_inverse=True)
         return (
             np.array([epoch_config.strata_weights.get(name, 1.0) for name in names.tolist()])[
                 member
             ]
-            * wanted
+            * weights
         )
 
     def _systematic_sample(
         self, members: np.ndarray, weights: np.ndarray, number: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Sample `number` members, each as often as its weight says, rounded up or down.
+        """Sample `number` members in proportion to their weights, rounded up or down.
 
-        Each stratum gets its share to within one.
+        The number from each stratum is exact to within one.
         """
         if not number:
             return members[:0]
@@ -171,22 +171,22 @@ class SamplingPool:
 
 
 def _count_before(sampled: np.ndarray) -> np.ndarray:
-    """Count the equal entries left of each entry; equal entries must be adjacent."""
+    """Count the equal entries before each entry; equal entries must be adjacent."""
     starts = np.flatnonzero(np.diff(sampled, prepend=-1))
     return np.arange(len(sampled)) - np.repeat(starts, np.diff(starts, append=len(sampled)))
 
 
 def shard_epoch(positive: np.ndarray, batches: int, batch_size: int, world_size: int) -> np.ndarray:
-    """Distribute an epoch's images over processes so that each gets its part of the positives.
+    """Distribute an epoch's images over processes so that each gets its share of the positives.
 
-    A step shows the same images whatever the number of processes. Within it positives are dealt in
-    turn, and the next step continues where the last one stopped.
+    A step shows the same images for any number of processes. Within a step positives are assigned
+    to the processes in turn, and the next step continues with the next process.
 
     Args:
-        positive: Bools of all images of the epoch, in order.
-        batches: Steps.
+        positive: True for positive images, in the order of the epoch.
+        batches: Number of steps.
         batch_size: Images per step and process.
-        world_size: Processes.
+        world_size: Number of processes.
 
     Returns:
         Positions `world_size x batches x batch_size` in that order.
@@ -197,25 +197,25 @@ def shard_epoch(positive: np.ndarray, batches: int, batch_size: int, world_size:
         return position[None]
     steps = positive.reshape(batches, wide)
     position = np.take_along_axis(position, np.argsort(~steps, axis=1, kind="stable"), axis=1)
-    found = steps.sum(1)
-    rank = (np.arange(wide) + (np.cumsum(found) - found)[:, None]) % world_size
+    positives = steps.sum(1)
+    rank = (np.arange(wide) + (np.cumsum(positives) - positives)[:, None]) % world_size
     by_rank = np.take_along_axis(position, np.argsort(rank, axis=1, kind="stable"), axis=1)
     return by_rank.reshape(batches, world_size, batch_size).transpose(1, 0, 2)
 
 
 class TrainingSampler(Sampler[list[SampleKey]]):
-    """Batches of keys, sampled from (seed, epoch) alone and sharded over the ranks.
+    """Sampler of batches of keys, which follow from (seed, epoch) and are sharded over the ranks.
 
-    The plan of an epoch, with its batch and image size, is read at its start. With R ranks a step
-    shows `R * batch_size` images, which depend on this product and not on R alone, and every rank
-    has its part of the positives.
+    The configuration of an epoch, with its batch size and image size, is read at its start. With R
+    ranks a step shows `R * batch_size` images, which depend on this product and not on R alone, and
+    every rank has its share of the positives.
 
     Args:
-        pool: The rows to sample from.
-        epoch_config: Returns the plan of an epoch, given its number.
+        pool: Rows to sample from.
+        epoch_config: Function that returns the configuration of an epoch, given its number.
         seed: Seed of the sampling and of its order.
-        epoch: Returns the number of the epoch that starts.
-        rank: This process.
+        epoch: Function that returns the number of the epoch that starts.
+        rank: Rank of this process.
         world_size: Number of processes.
     """
 
@@ -234,7 +234,7 @@ class TrainingSampler(Sampler[list[SampleKey]]):
         self.epoch = epoch
         self.rank = rank
         self.world_size = world_size
-        self.skip = 0  # batches of the next epoch that were seen before an interruption
+        self.skip = 0  # batches of the next epoch that were trained on before an interruption
 
     def __len__(self) -> int:
         return self.pool.batches(self.epoch_config(self.epoch()), self.world_size)
@@ -242,12 +242,14 @@ class TrainingSampler(Sampler[list[SampleKey]]):
     def __iter__(self) -> Iterator[list[SampleKey]]:
         first, self.skip = self.skip, 0
         epoch = self.epoch()
-        rows, draws = self.sampled_rows(epoch)
+        rows, repeats = self.sampled_rows(epoch)
         size = self.epoch_config(epoch).image_size
-        for of_batch, draw in zip(rows[first:].tolist(), draws[first:].tolist(), strict=True):
+        for batch_rows, batch_repeats in zip(
+            rows[first:].tolist(), repeats[first:].tolist(), strict=True
+        ):
             yield [
-                SampleKey(row, epoch, number, size)
-                for row, number in zip(of_batch, draw, strict=True)
+                SampleKey(row, epoch, repeat, size)
+                for row, repeat in zip(batch_rows, batch_repeats, strict=True)
             ]
 
     def sampled_rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,24 +257,24 @@ class TrainingSampler(Sampler[list[SampleKey]]):
 
         Both are `batches x batch_size`.
         """
-        plan = self.epoch_config(epoch)
-        batches = self.pool.batches(plan, self.world_size)
-        images = batches * plan.batch_size * self.world_size
-        rows, draws, positive = self.pool.sample(
-            plan, images, np.random.default_rng([self.seed, epoch])
+        config = self.epoch_config(epoch)
+        batches = self.pool.batches(config, self.world_size)
+        images = batches * config.batch_size * self.world_size
+        rows, repeats, positive = self.pool.sample(
+            config, images, np.random.default_rng([self.seed, epoch])
         )
-        mine = shard_epoch(positive, batches, plan.batch_size, self.world_size)[self.rank]
-        return rows[mine], draws[mine]
+        mine = shard_epoch(positive, batches, config.batch_size, self.world_size)[self.rank]
+        return rows[mine], repeats[mine]
 
 
 class EvaluationSampler(Sampler[list[SampleKey]]):
-    """Every row once, in order; rank r takes each R-th row, and nothing is padded or repeated.
+    """Sampler of every row once, in order; rank r of R takes every R-th row, without padding.
 
     Args:
         rows: Row numbers.
-        batch_size: Rows of each batch but the last.
-        image_size: Returns the canvas; called at each start.
-        rank: This process.
+        batch_size: Number of rows of each batch but the last.
+        image_size: Function that returns the image size; it is called at the start of each pass.
+        rank: Rank of this process.
         world_size: Number of processes.
     """
 
@@ -299,13 +301,14 @@ class EvaluationSampler(Sampler[list[SampleKey]]):
 
 
 class ResumableDataLoader(DataLoader):
-    """A loader whose state is the number of batches already trained on in this epoch.
+    """Data loader whose state is the number of batches already trained on in this epoch.
 
     Lightning saves and restores it.
 
     Args:
-        consumed: Returns that number when a checkpoint is written; 0 where the epoch is complete.
-        **loader: As `DataLoader`, with a `TrainingSampler` as batch_sampler.
+        consumed: Function that returns that number when a checkpoint is written; 0 after a complete
+            epoch.
+        **loader: Arguments of `DataLoader`, with a `TrainingSampler` as batch_sampler.
     """
 
     def __init__(self, *, consumed: Callable[[], int], **loader: object) -> None:
@@ -317,5 +320,5 @@ class ResumableDataLoader(DataLoader):
         return {"batches": self._consumed()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next epoch start after the batches that were seen."""
+        """Make the next epoch start after the batches that were trained on."""
         self.batch_sampler.skip = state["batches"]  # type: ignore[union-attr]

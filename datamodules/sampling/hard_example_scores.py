@@ -1,4 +1,4 @@
-"""cls_prob.csv: scores of a pre-classifier by which hard examples are found."""
+"""Reader and writer of cls_prob.csv: scores of a pre-classifier that identify hard examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = (
     "out_of_fold",
     "held_out",
     "in_sample",
-)  # values of `seen`: the network was not, was not, was trained on the image
+)  # values of `seen`; only for the last one was the network trained on the image
 SEEN_VALUES = (OUT_OF_FOLD, HELD_OUT, IN_SAMPLE)
 PRECLASSIFY_HINT = (
-    "make it on this very split with experiment=preclassify_pnx folds=5 and the same"
+    "create it on this same split with experiment=preclassify_pnx folds=5 and the same"
     " datamodule.seed"
 )
 
@@ -28,8 +28,8 @@ def write_scores(rows: pd.DataFrame, folder: Path) -> Path:
     """Write `folder/cls_prob.csv`.
 
     Args:
-        rows: `id`, `cls_prob`, `seen` (one of the three words above) and `split`, the image's split
-            for those who use the probability.
+        rows: Table with `id`, `cls_prob`, `seen` (one of SEEN_VALUES) and `split`, the image's
+            split in the run that uses the probability.
         folder: The run folder.
     """
     rows[list(SCORE_COLUMNS)].sort_values("id").to_csv(folder / SCORES_FILE, index=False)
@@ -39,8 +39,8 @@ def write_scores(rows: pd.DataFrame, folder: Path) -> Path:
 def merge_scores(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Merge the tables of k folds, without the images that a fold's network was trained on.
 
-    A train image has the probability of the fold that did not see it, a val or test image the mean
-    over folds.
+    A train image gets the probability from the fold that was not trained on it, a val or test image
+    the mean over folds.
     """
     table = pd.concat(parts)
     table = table[table["seen"] != IN_SAMPLE]
@@ -48,10 +48,10 @@ def merge_scores(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read the table of a run folder, or of the file itself.
+    """Read the table from a run folder, or from the file itself.
 
     Raises:
-        ManifestError: missing or not such a table.
+        ManifestError: The file is missing or not such a table.
     """
     file = path / SCORES_FILE if path.is_dir() else path
     if not file.is_file():
@@ -62,7 +62,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
             file, dtype=str, keep_default_na=False
-        )  # an id may look like a number, or like nothing
+        )  # read as text, because an id may look like a number or be "nan"
     except (OSError, ValueError) as error:
         raise ManifestError(
             f"{file} cannot be read as a CSV ({' '.join(str(error).split())}); {PRECLASSIFY_HINT}"
@@ -78,7 +78,7 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(file: Path, table: pd.DataFrame) -> None:
-    """Refuse values that no run writes, and convert `cls_prob` to numbers in place.
+    """Refuse invalid values, and convert `cls_prob` to numbers in place.
 
     An image without a prediction has NaN.
     """
@@ -92,7 +92,7 @@ def _check_rows(file: Path, table: pd.DataFrame) -> None:
     unknown = table["seen"][~table["seen"].isin(SEEN_VALUES)]
     if len(unknown):
         raise ManifestError(
-            f"{file} says seen='{unknown.iloc[0]}', which is none of {', '.join(SEEN_VALUES)};"
+            f"{file} has seen='{unknown.iloc[0]}', which is not one of {', '.join(SEEN_VALUES)};"
             f" {PRECLASSIFY_HINT}"
         )
     twice = table["id"][table["id"].duplicated()]
@@ -104,26 +104,26 @@ def attach_scores(manifest: Manifest, source: str) -> Manifest:
     """Add the column `cls_prob`.
 
     Args:
-        manifest: With its final split in `outer_split`.
+        manifest: Manifest with its final split in `outer_split`.
         source: A run folder, or the file.
 
     Raises:
-        ManifestError: some images' probabilities come from a network that was trained on them, or
-            that was trained on images that are val or test here.
+        ManifestError: Probabilities come from a network that was trained on these images, or on
+            images that are val or test here.
     """
     table = read_scores(Path(source).expanduser()).set_index("id")
     ids, split = manifest.rows["id"], manifest.rows["outer_split"].to_numpy()
     seen = ids.map(table["seen"]).to_numpy()
     for wrong, what in (
-        (seen == IN_SAMPLE, "were made by a network that was trained on these images"),
+        (seen == IN_SAMPLE, "come from a network that was trained on these images"),
         (
             (split == "train") & (seen == HELD_OUT),
-            "were made on another split: these images are train here and were kept out there",
+            "come from another split: these images are train here and were held out there",
         ),
         (
             (split != "train") & (seen == OUT_OF_FOLD),
             (
-                "were made on another split: its folds were trained on these images, which are kept"
+                "come from another split: its folds were trained on these images, which are held"
                 " out here"
             ),
         ),
@@ -131,18 +131,18 @@ def attach_scores(manifest: Manifest, source: str) -> Manifest:
         if wrong.any():
             raise ManifestError(
                 f"datamodule.cls_prob={source}: {wrong.sum()} probabilities {what}"
-                f" ('{ids[wrong.argmax()]}' for one); {PRECLASSIFY_HINT}"
+                f" (such as '{ids[wrong.argmax()]}'); {PRECLASSIFY_HINT}"
             )
     manifest.rows["cls_prob"] = ids.map(table["cls_prob"]).to_numpy(np.float64)
     return manifest
 
 
 def merge_fold_scores(parts: Sequence[Path], folder: Path) -> None:
-    """Writes one cls_prob.csv of several folds, where each left one.
+    """Merge the cls_prob.csv of several folds into one, if every fold has one.
 
     Args:
-        parts: Their run folders; of several seeds an image's probability is the mean.
-        folder: Where to.
+        parts: Run folders of the folds; over several seeds an image's probabilities are averaged.
+        folder: Folder to write to.
     """
     if all((part / SCORES_FILE).is_file() for part in parts):
         tables: list[Any] = [read_scores(part) for part in parts]

@@ -15,8 +15,8 @@ QUARTILES = ("1_q1", "1_q2", "1_q3", "1_q4")  # from small to large
 def compute_strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     """Return each row's stratum: the manifest's own, else by its lesion's area, else by its label.
 
-    The quartiles of the lesion's share of its image are those of the positives of train alone, so
-    that nothing of val or test is used.
+    The quartiles of the relative lesion area are computed from the positives of train only, so that
+    nothing from val or test is used.
     """
     if "stratum" in manifest.rows:
         return manifest.rows["stratum"].astype(str).to_numpy()
@@ -31,11 +31,11 @@ def compute_strata(manifest: Manifest, cache: ImageCache) -> np.ndarray:
 
 
 def area_quartiles(area: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Name the stratum of each row by its lesion's area.
+    """Return the name of each row's stratum by its lesion's area.
 
     Args:
-        area: Area of each row's lesion, 0 for none, in any unit.
-        train: Which rows the quartiles are taken from.
+        area: Area of each row's lesion in any unit, 0 for none.
+        train: True for the rows that the quartiles are computed from.
     """
     known = area[train & (area > 0)]
     edges = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else np.zeros(3)
@@ -46,16 +46,16 @@ def area_quartiles(area: np.ndarray, train: np.ndarray) -> np.ndarray:
 def build_sampling_pool(
     manifest: Manifest, cache: ImageCache, sampling: SamplingConfig, seed: int
 ) -> SamplingPool:
-    """Return the rows of train as the sampler sees them.
+    """Return the sampling pool of the rows of train.
 
     Args:
         manifest: Rows with their final split.
-        cache: Their content.
-        sampling: Which of them are wanted, and how often.
-        seed: Seed of which negatives are kept, where not all are.
+        cache: Decoded images and masks.
+        sampling: Sampling configuration.
+        seed: Seed of the selection of negatives, if not all are used.
 
     Raises:
-        ManifestError: hard samples are wanted more often, and some rows have no `cls_prob`.
+        ManifestError: Hard samples have another weight, and some rows have no `cls_prob`.
     """
     rows, positive = subsample_negatives(manifest, cache, sampling, seed)
     hard = hard_weights(manifest, rows, positive, sampling)
@@ -67,9 +67,9 @@ def build_sampling_pool(
 def subsample_negatives(
     manifest: Manifest, cache: ImageCache, sampling: SamplingConfig, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of train that are used, and which of them are positive.
+    """Return the rows of train that are used, and True for those that are positive.
 
-    These are all positives, and the wanted share of the negatives to within one image.
+    These are all positives, and `negative_fraction` of the negatives to within one image.
     """
     rows = manifest.where("train")
     positive = np.asarray(present_classes(manifest, cache).any(1))[rows]
@@ -82,10 +82,10 @@ def subsample_negatives(
 def hard_weights(
     manifest: Manifest, rows: np.ndarray, positive: np.ndarray, sampling: SamplingConfig
 ) -> np.ndarray:
-    """Return the weight of each of `rows`; only where the pre-classifier was wrong is it not 1.
+    """Return the weight of each of `rows`, which is 1 unless the pre-classifier was wrong.
 
     Raises:
-        ManifestError: see `build_sampling_pool`.
+        ManifestError: See `build_sampling_pool`.
     """
     weights = np.ones(len(rows))
     if not sampling.uses_hard_examples:
@@ -100,9 +100,10 @@ def hard_weights(
     if len(missing):
         first = manifest.rows["id"].iloc[rows[missing[0]]]
         raise ManifestError(
-            f"cls_prob is missing for {len(missing)} of {len(rows)} train images, '{first}' for"
-            " one, and hard samples are told by it; make it with experiment=preclassify_pnx"
-            " folds=5 and name that run by datamodule.cls_prob=RUN, or set"
+            f"cls_prob is missing for {len(missing)} of {len(rows)} train images, such as"
+            f" '{first}', but it is needed to find hard samples; create it with"
+            " experiment=preclassify_pnx folds=5 and set datamodule.cls_prob=RUN to that run, or"
+            " set"
             " datamodule/sampling=natural"
         )
     weights[~positive & (probability > sampling.hard_threshold)] = sampling.hard_negative

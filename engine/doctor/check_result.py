@@ -1,4 +1,4 @@
-"""Answers of checks: words for the table, values for doctor.json, and findings with a remedy."""
+"""Results of checks: text for the table, values for doctor.json, and issues with their fix."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,12 @@ Severity = Literal["stops a run", "warning"]
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong.
+    """Problem that a check found.
 
     Attributes:
-        severity: Whether a run would stop by it, or only be slow, cut off from something or at
-            risk.
-        problem: What is wrong, and where.
-        fix: What to do about it.
+        severity: `stops a run`, or `warning` if a run would only be slow, isolated or at risk.
+        problem: Description of the problem and its place.
+        fix: Instruction that fixes it.
     """
 
     severity: Severity
@@ -26,19 +25,19 @@ class Issue:
 
     @property
     def message(self) -> str:
-        """The problem and its remedy, in one sentence."""
+        """Problem and fix in one sentence."""
         return f"{self.problem}; {self.fix}"
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check.
+    """Result of one check.
 
     Attributes:
-        summary: Lines of the table, by their titles.
-        values: The same as values for doctor.json: configured paths at most, no other names of
-            files, no secrets.
-        issues: What is wrong.
+        summary: Lines of the table by their titles.
+        values: The same as values for doctor.json, which hold no secrets and no file names but
+            configured paths.
+        issues: The problems found.
     """
 
     summary: Mapping[str, str] = field(default_factory=dict)
@@ -46,11 +45,11 @@ class CheckResult:
     issues: tuple[Issue, ...] = ()
 
 
-Check = Callable[[DictConfig], CheckResult]  # of the resolved configuration
+Check = Callable[[DictConfig], CheckResult]  # takes the resolved configuration
 
 
 def sort_by_severity(answers: Iterable[CheckResult]) -> list[Issue]:
-    """All findings once, those that stop a run before the others."""
+    """Return all issues without repetitions; those that stop a run come first."""
     found = dict.fromkeys(finding for answer in answers for finding in answer.issues)
     return sorted(found, key=lambda finding: finding.severity != "stops a run")
 

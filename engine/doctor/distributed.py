@@ -1,4 +1,4 @@
-"""Check that processes can talk to each other over gloo and NCCL."""
+"""Checks of the communication between processes over gloo and NCCL."""
 
 import os
 import re
@@ -23,12 +23,12 @@ REPOSITORY_ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """The end of a process.
+    """Result of a process.
 
     Attributes:
-        code: Its exit code, negative where a signal ended it; None where its time was over.
-        stdout: What it wrote to stdout until then.
-        error: The last line of its stderr that is not empty.
+        code: Exit code, negative after a signal; None after a timeout.
+        stdout: Text that it wrote to stdout.
+        error: Last line of its stderr that is not empty.
     """
 
     code: int | None
@@ -37,15 +37,15 @@ class ProcessResult:
 
 
 class Subprocess:
-    """A process that starts at once and is waited for later.
+    """Process that starts immediately and is waited for later.
 
     Args:
-        module: As after `python -m`.
-        words: Its arguments.
+        module: Module, as after `python -m`.
+        words: Arguments of the process.
     """
 
     def __init__(self, module: str, *words: str) -> None:
-        # a pipe that is full would hold it up
+        # files, because a full pipe would block the process
         self._said, self._error = (
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") for _ in range(2)
         )
@@ -59,11 +59,11 @@ class Subprocess:
         )  # type: ignore[call-overload]
 
     def result(self, seconds: float, given: str = "") -> ProcessResult:
-        """Wait for the process; at the time limit end it with all processes that it started.
+        """Wait for the process; after a timeout end it with all processes that it started.
 
         Args:
-            seconds: From now on.
-            given: Its stdin, which it may wait for.
+            seconds: Timeout.
+            given: Text for its stdin.
         """
         code: int | None = None
         try:
@@ -73,12 +73,12 @@ class Subprocess:
             self.end()
         for file in (self._said, self._error):
             file.seek(0)
-        said, error = self._said.read(), self._error.read()
+        message, error = self._said.read(), self._error.read()
         lines = [line.strip() for line in error.splitlines() if line.strip()]
-        return ProcessResult(code, said, lines[-1] if lines else "")
+        return ProcessResult(code, message, lines[-1] if lines else "")
 
     def end(self) -> None:
-        """End the process and those it started; do nothing where it ended by itself."""
+        """End the process and those it started; do nothing if it has ended."""
         try:
             family = [
                 psutil.Process(self._process.pid),
@@ -94,7 +94,7 @@ class Subprocess:
         self._process.wait(5)
 
 
-EXCHANGE_SECONDS = 45.0  # most of it is importing torch on a busy machine
+EXCHANGE_SECONDS = 45.0  # timeout; a busy machine needs most of it to import torch
 
 
 def check_gloo(cfg: DictConfig) -> CheckResult:
@@ -122,21 +122,21 @@ def check_gloo(cfg: DictConfig) -> CheckResult:
 
 
 def check_nccl(cfg: DictConfig) -> CheckResult:
-    """Check NCCL with two processes on two GPUs, where there are two."""
+    """Check NCCL with two processes on two GPUs, if there are two."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus < 2 or not torch.distributed.is_nccl_available():
         why = "this torch build has none" if gpus > 1 else "it takes two GPUs"
         return CheckResult({"NCCL": f"not tried: {why}"}, {"tried": False})
     outcomes = run_peers("nccl", 2)
-    mend = (
+    fix = (
         "run with NCCL_DEBUG=INFO to see why; NCCL_P2P_DISABLE=1, NCCL_SHM_DISABLE=1 or"
-        " NCCL_SOCKET_IFNAME=lo mend most"
+        " NCCL_SOCKET_IFNAME=lo often help"
     )
     return _exchange_result(
         "NCCL",
         outcomes,
         _exchange_issues(
-            "NCCL", outcomes, mend, needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cuda"
+            "NCCL", outcomes, fix, needed=_needs_exchange(cfg) and accelerator_kind(cfg) == "cuda"
         ),
     )
 
@@ -148,8 +148,8 @@ def run_peers(
 
     Args:
         backend: `gloo` or `nccl`.
-        processes: How many.
-        seconds: Until all are ended.
+        processes: Number of processes.
+        seconds: Timeout, after which all are ended.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -167,7 +167,7 @@ def run_peers(
 
 
 def hostname_resolves() -> bool:
-    """Return whether this host's own name resolves to an address."""
+    """Return True if this host's own name resolves to an address."""
     try:
         return bool(socket.getaddrinfo(socket.gethostname(), None))
     except OSError:
@@ -183,7 +183,8 @@ def _gloo_fix() -> str:
     there = [name for _, name in socket.if_nameindex()]
     if named and not set(named.split(",")) <= set(there):
         return (
-            f"GLOO_SOCKET_IFNAME={named} is no interface here, take one of {', '.join(there)}, or"
+            f"GLOO_SOCKET_IFNAME={named} is not an interface of this machine; set one of"
+            f" {', '.join(there)}, or"
             " unset it"
         )
     if not hostname_resolves():
@@ -195,7 +196,7 @@ def _gloo_fix() -> str:
 
 
 def _exchange_issues(
-    name: str, outcomes: list[ProcessResult], mend: str, needed: bool
+    name: str, outcomes: list[ProcessResult], fix: str, needed: bool
 ) -> tuple[Issue, ...]:
     failed = [outcome for outcome in outcomes if outcome.code != 0]
     if not failed:
@@ -206,9 +207,9 @@ def _exchange_issues(
     )
     why = re.sub(r"\[enforce fail at [^\]]*\]\s*", "", why)[
         :160
-    ]  # a place in the sources says nothing here
+    ]  # without the position in the source code
     what = f"two processes cannot exchange gradients by {name} ({why})"
-    return (Issue("stops a run" if needed else "warning", what, mend),)
+    return (Issue("stops a run" if needed else "warning", what, fix),)
 
 
 def _exchange_result(
@@ -217,7 +218,7 @@ def _exchange_result(
     if any(outcome.code != 0 for outcome in outcomes):
         return CheckResult({name: "does not work"}, {"tried": True, "works": False}, found)
     rate = float(outcomes[0].stdout.split()[-1])
-    said = f"works: 2 processes, {rate:,.0f} MB of gradients a second"
+    message = f"works: 2 processes, {rate:,.0f} MB of gradients a second"
     return CheckResult(
-        {name: said}, {"tried": True, "works": True, "megabytes_per_second": rate}, found
+        {name: message}, {"tried": True, "works": True, "megabytes_per_second": rate}, found
     )

@@ -1,4 +1,4 @@
-"""One of the processes that exchange tensors; imports nothing but torch, so that it starts fast."""
+"""Peer process that exchanges tensors; it imports only torch, so that it starts fast."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ from statistics import median
 import torch
 from torch import distributed
 
-N_NUMBERS = 1_000_000  # float32, so 4 MB an exchange
+N_NUMBERS = 1_000_000  # float32 numbers, that is, 4 MB per exchange
 
 
 PEER_SECONDS = 30
 
 
 def main() -> None:
-    """Join the group, add numbers up over it, and print the rate in MB a second."""
+    """Join the group, sum numbers over it, and print the rate in MB per second."""
     backend, rank, processes, port = sys.argv[1], *map(int, sys.argv[2:])
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if device.type == "cuda":
@@ -34,7 +34,7 @@ def _exchange_tensors(device: torch.device, rank: int, processes: int) -> float:
     distributed.barrier()
     start = time.perf_counter()
     distributed.all_reduce(numbers)
-    total = float(numbers[0])  # waits for the device
+    total = float(numbers[0])  # synchronizes with the device
     seconds = time.perf_counter() - start
     if total != processes * (processes + 1) / 2:
         raise RuntimeError(f"the sum over {processes} processes came out as {total:g}")

@@ -1,4 +1,4 @@
-"""do=[doctor]: check the machine, print the findings and write doctor.json."""
+"""do=[doctor]: checks of the machine, printed as a report and written to doctor.json."""
 
 import time
 from collections.abc import Mapping
@@ -48,14 +48,14 @@ def print_report(
     seconds: float,
     file: Path,
 ) -> None:
-    """Print the page.
+    """Print the report.
 
     Args:
-        title: The experiment.
-        answers: By their checks.
-        findings: In order.
+        title: Title of the experiment.
+        answers: Results by the names of their checks.
+        findings: Issues in the order of the report.
         seconds: Duration of all checks.
-        file: The JSON file with the same content.
+        file: JSON file with the same content.
     """
     console = Console()
     table = terminal_table(f"doctor · {title}", show_header=False)
@@ -73,7 +73,7 @@ def print_report(
             overflow="fold",
         )
     if not findings:
-        console.print("nothing is wrong")
+        console.print("no problems found")
     console.print(
         f"{seconds:.0f} s; as JSON: {escape(str(file))}",
         style="dim",
@@ -104,24 +104,24 @@ LOOKING: dict[str, Check] = {
         "slurm": check_slurm,
     },
 }
-TIMEOUT = 60.0  # seconds; a network drive that hangs answers never
+TIMEOUT = 60.0  # seconds; a hanging network drive never answers
 
 
 class EnvironmentCheckFailed(UserError):
-    """Something here would stop a run."""
+    """Error if a check found a problem that would stop a run."""
 
     exit_code = 1
 
 
 def run_doctor(cfg: DictConfig, run_dir: Path) -> None:
-    """Print a table, and write doctor.json into `run_dir`.
+    """Run all checks, print a table, and write doctor.json into `run_dir`.
 
     Args:
-        cfg: Of the run that is meant; it is left as it is.
-        run_dir: Made if missing.
+        cfg: Configuration of the run; it is not changed.
+        run_dir: Output folder, which is created if it is missing.
 
     Raises:
-        Unfit: something would stop that run.
+        EnvironmentCheckFailed: A problem would stop that run.
     """
     start, plain = time.monotonic(), OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assert isinstance(plain, DictConfig)
@@ -130,7 +130,7 @@ def run_doctor(cfg: DictConfig, run_dir: Path) -> None:
         answers = run_checks(LOOKING, plain, TIMEOUT)
         answers |= run_checks(
             {"speed": partial(evaluate_speed, child=child)}, plain, SPEED_SECONDS + 10
-        )  # after all others, which would disturb it
+        )  # after all others, which would disturb the measurement
     finally:
         child.end()
     findings, seconds = sort_by_severity(answers.values()), time.monotonic() - start
@@ -140,30 +140,30 @@ def run_doctor(cfg: DictConfig, run_dir: Path) -> None:
     stopping = sum(finding.severity == "stops a run" for finding in findings)
     if stopping:
         raise EnvironmentCheckFailed(
-            f"{stopping} of the findings above would stop a run of {cfg.title} here; mend them"
-            " first"
+            f"{stopping} of the problems above would stop a run of {cfg.title} here; fix them first"
         )
 
 
 def run_checks(
     checks: Mapping[str, Check], cfg: DictConfig, seconds: float
 ) -> dict[str, CheckResult]:
-    """Run checks side by side; one that fails or does not answer in time is itself a finding.
+    """Run checks in parallel; a check that fails or times out is reported as an issue.
 
     Args:
-        checks: By their names.
-        cfg: Of the run.
-        seconds: Until all must have answered.
+        checks: Checks by their names.
+        cfg: Configuration of the run.
+        seconds: Timeout of all checks.
     """
     answers: dict[str, CheckResult] = {}
 
-    def answer(name: str, check: Check) -> None:
+    def run_check(name: str, check: Check) -> None:
+        """Store the result of one check."""
         try:
             answers[name] = check(cfg)
         except Exception as error:
             answers[name] = _failed_check(name, f"failed ({type(error).__name__})")
 
-    threads = [Thread(target=answer, args=pair, daemon=True) for pair in checks.items()]
+    threads = [Thread(target=run_check, args=pair, daemon=True) for pair in checks.items()]
     end = time.monotonic() + seconds
     for thread in threads:
         thread.start()
@@ -176,11 +176,10 @@ def run_checks(
 
 
 def _failed_check(name: str, how: str) -> CheckResult:
-    mend = (
-        "the rest of this page holds; look whether a drive or a driver hangs, and report it"
-        " otherwise"
+    fix = (
+        "the other checks are valid; check if a drive or a driver hangs, and report this otherwise"
     )
-    return CheckResult({name: how}, {}, (Issue("warning", f"the check of {name} {how}", mend),))
+    return CheckResult({name: how}, {}, (Issue("warning", f"the check of {name} {how}", fix),))
 
 
 def _doctor_report(

@@ -1,4 +1,4 @@
-"""Check packages, folders, W&B, the model hub and Slurm."""
+"""Checks of packages, folders, W&B, the model hub and Slurm."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from engine.pretrained_weights import weight_keys
 from engine.tracking.logger import is_logged_in
 from reporting.report_data import git_commit as commit_here
 
-MAX_COUNTED_FILES = 1_000_000  # files at most; more say nothing more
+MAX_COUNTED_FILES = 1_000_000  # limit of the count, which is then no longer informative
 
 
 def check_cache_folder(cfg: DictConfig) -> CheckResult:
@@ -34,7 +34,7 @@ def check_runs_folder(cfg: DictConfig) -> CheckResult:
 
 
 def _check_space(name: str, configured: str) -> CheckResult:
-    """Check free space and write access of a folder that is made when first needed.
+    """Check free space and write access of a folder that is created when first needed.
 
     Nothing is left behind.
     """
@@ -45,11 +45,11 @@ def _check_space(name: str, configured: str) -> CheckResult:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        mend = f"make it writable, or set paths.{name}=... to a folder that is"
+        fix = f"make it writable, or set paths.{name}=... to a folder that is"
         wrong = Issue(
             "stops a run",
             f"{key} cannot be written ({error.strerror or type(error).__name__})",
-            mend,
+            fix,
         )
         return CheckResult(
             {name: f"{configured}: cannot be written"},
@@ -63,8 +63,8 @@ def _check_space(name: str, configured: str) -> CheckResult:
             f"the disk of {key} is nearly full: {format_gigabytes(usage.free)} free of"
             f" {format_gigabytes(usage.total)}"
         )
-        mend = f"delete what is no longer needed, or set paths.{name}=... to another disk"
-        found.append(Issue("stops a run" if usage.free < 1e9 else "warning", what, mend))
+        fix = f"delete what is no longer needed, or set paths.{name}=... to another disk"
+        found.append(Issue("stops a run" if usage.free < 1e9 else "warning", what, fix))
     known = {
         "path": configured,
         "writable": True,
@@ -89,7 +89,7 @@ def check_data_folder(cfg: DictConfig) -> CheckResult:
     root, found = Path(configured).expanduser(), []
     named = os.environ.get("DATA_ROOT")
     known = {"root": configured, "phantom": drawn, "DATA_ROOT": named, "files": None}
-    said = {"DATA_ROOT": named or "not set"}
+    message = {"DATA_ROOT": named or "not set"}
     if named and not Path(named).is_dir():
         found.append(
             Issue(
@@ -100,7 +100,7 @@ def check_data_folder(cfg: DictConfig) -> CheckResult:
         )
     if drawn and not root.exists():
         return CheckResult(
-            {"data": f"{configured}: phantoms, drawn when first needed", **said},
+            {"data": f"{configured}: phantoms, generated when first needed", **message},
             known,
             tuple(found),
         )
@@ -112,18 +112,20 @@ def check_data_folder(cfg: DictConfig) -> CheckResult:
                 "ask its owner for read access",
             )
         )
-        return CheckResult({"data": f"{configured}: cannot be read", **said}, known, tuple(found))
+        return CheckResult(
+            {"data": f"{configured}: cannot be read", **message}, known, tuple(found)
+        )
     try:
         check_root(root)
     except ManifestError as error:
-        what, _, mend = str(error).partition("; ")
-        found.append(Issue("stops a run", what, mend))
-        return CheckResult({"data": f"{configured}: nothing there", **said}, known, tuple(found))
+        what, _, fix = str(error).partition("; ")
+        found.append(Issue("stops a run", what, fix))
+        return CheckResult({"data": f"{configured}: nothing there", **message}, known, tuple(found))
     known["files"] = number = _count_files(root)
     return CheckResult(
         {
             "data": f"{configured}: {number:,}{' or more' * (number == MAX_COUNTED_FILES)} files",
-            **said,
+            **message,
         },
         known,
         tuple(found),
@@ -139,16 +141,16 @@ def _count_files(root: Path) -> int:
     return number
 
 
-TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads it
+TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # values that huggingface_hub reads as true
 HUB_HOME = "~/.cache/huggingface"
 
 
 def check_wandb(cfg: DictConfig) -> CheckResult:
-    """Check for a W&B login; nothing of it is shown."""
+    """Check for a W&B login; the key is not shown."""
     login = is_logged_in()
     mode = os.environ.get("WANDB_MODE", "online")
     logger = cfg.logger.get("wandb")
-    said = (
+    message = (
         f"{'login found' if login else 'no login'}, WANDB_MODE={mode},"
         f" {'used' if logger else 'not used'} by this run"
     )
@@ -156,21 +158,21 @@ def check_wandb(cfg: DictConfig) -> CheckResult:
     if logger and not login and mode == "online" and logger.mode == "online":
         what = "logger=wandb, but there is no login, so the run will be kept offline"
         return CheckResult(
-            {"W&B": said},
+            {"W&B": message},
             known,
             (Issue("warning", what, "log in with wandb login, or set WANDB_API_KEY"),),
         )
-    return CheckResult({"W&B": said}, known)
+    return CheckResult({"W&B": message}, known)
 
 
 def check_hub(cfg: DictConfig) -> CheckResult:
-    """Check that the pretrained weights of the experiment can come from somewhere."""
+    """Check that the pretrained weights of the experiment are available."""
     place = os.environ.get("HF_HOME", HUB_HOME)
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES
     stored = len(list(Path(place).expanduser().glob("hub/models--*")))
     asked = dict(requested_weights(cfg))
     wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
-    said = (
+    message = (
         f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run"
         f" asks for {wants}"
     )
@@ -181,16 +183,16 @@ def check_hub(cfg: DictConfig) -> CheckResult:
             f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place}"
             " holds no model"
         )
-        mend = (
+        fix = (
             "unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with"
             f" {key}=null"
         )
-        return CheckResult({"hub": said}, known, (Issue("stops a run", what, mend),))
-    return CheckResult({"hub": said}, known)
+        return CheckResult({"hub": message}, known, (Issue("stops a run", what, fix),))
+    return CheckResult({"hub": message}, known)
 
 
 def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Return the network's keys that name weights of a hub, and their values.
+    """Yield the network's keys that name weights on a hub, and their values.
 
     Local files and folders are left out.
     """
@@ -200,16 +202,18 @@ def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def check_slurm(cfg: DictConfig) -> CheckResult:
-    """Report whether jobs can be submitted, and whether the current job fits the run."""
+    """Check if jobs can be submitted, and if the current job fits the run."""
     sends, job = shutil.which("sbatch") is not None, os.environ.get("SLURM_JOB_ID")
-    said = f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
+    message = (
+        f"{'sbatch is there' if sends else 'no sbatch'}, {'in a job' if job else 'not in a job'}"
+    )
     known = {"sbatch": sends, "job": job is not None}
     alone = "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in (
         "bash",
         "interactive",
     )
-    if job is None or alone:  # then Lightning starts its processes itself
-        return CheckResult({"Slurm": said}, known)
+    if job is None or alone:  # Lightning then starts its processes itself
+        return CheckResult({"Slurm": message}, known)
     asked = (
         ("SLURM_NTASKS_PER_NODE", "devices", n_devices(cfg)),
         ("SLURM_NNODES", "num_nodes", cfg.trainer.num_nodes),
@@ -222,7 +226,7 @@ def check_slurm(cfg: DictConfig) -> CheckResult:
             found.append(
                 Issue("stops a run", what, f"take trainer.{key}={given}, or ask Slurm for {here}")
             )
-    return CheckResult({"Slurm": said}, known, tuple(found))
+    return CheckResult({"Slurm": message}, known, tuple(found))
 
 
 LISTED_PACKAGES = (
@@ -240,7 +244,7 @@ OPENCV_PACKAGES = (
     "opencv-python-headless",
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
-)  # all of them bring cv2
+)  # all of them contain cv2
 
 
 def check_packages(cfg: DictConfig) -> CheckResult:
@@ -250,9 +254,9 @@ def check_packages(cfg: DictConfig) -> CheckResult:
         need.name: installed_version(need.name)
         for need in map(Requirement, content["project"]["dependencies"])
     }
-    said = ", ".join(f"{name} {known.get(name) or 'missing'}" for name in LISTED_PACKAGES)
+    message = ", ".join(f"{name} {known.get(name) or 'missing'}" for name in LISTED_PACKAGES)
     return CheckResult(
-        {"packages": said},
+        {"packages": message},
         known,
         (
             *_unmet_requirements(content["project"]["dependencies"]),
@@ -263,7 +267,7 @@ def check_packages(cfg: DictConfig) -> CheckResult:
 
 
 def installed_version(package: str) -> str | None:
-    """Return a package's version; None where it is not installed."""
+    """Return a package's version; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -275,15 +279,15 @@ def _unmet_requirements(needs: list[str]) -> list[Issue]:
     for need in map(Requirement, needs):
         there = installed_version(need.name)
         if there is None:
-            mend = "install the project again, with uv sync or pip install -e . in its folder"
-            found.append(Issue("stops a run", f"the package {need.name} is not installed", mend))
+            fix = "install the project again, with uv sync or pip install -e . in its folder"
+            found.append(Issue("stops a run", f"the package {need.name} is not installed", fix))
         elif not need.specifier.contains(there, prereleases=True):
-            mend = f"install it with pip install '{need}', or uv sync"
+            fix = f"install it with pip install '{need}', or uv sync"
             found.append(
                 Issue(
                     "warning",
                     f"{need.name} {there} is not what the project asks for ({need.specifier})",
-                    mend,
+                    fix,
                 )
             )
     return found
@@ -307,8 +311,8 @@ def _check_torchvision() -> list[Issue]:
     """Check that torchvision was built for this torch; else its operators are missing."""
     torch, vision = installed_version("torch"), installed_version("torchvision")
     if torch is None or vision is None:
-        return []  # said already
-    mend = "install both together, from one index: pip install --upgrade torch torchvision"
+        return []  # reported already
+    fix = "install both together, from one index: pip install --upgrade torch torchvision"
     for need in map(Requirement, requires("torchvision") or []):
         if need.name == "torch" and not need.specifier.contains(torch, prereleases=True):
             return [
@@ -316,7 +320,7 @@ def _check_torchvision() -> list[Issue]:
                     "stops a run",
                     f"torchvision {vision} was built for torch{need.specifier}, but torch {torch}"
                     " is installed",
-                    mend,
+                    fix,
                 )
             ]
     builds = [number.partition("+")[2] for number in (torch, vision)]
@@ -325,21 +329,21 @@ def _check_torchvision() -> list[Issue]:
             Issue(
                 "stops a run",
                 f"torch is built for {builds[0]} and torchvision for {builds[1]}",
-                mend,
+                fix,
             )
         ]
     return []
 
 
 def check_commit(cfg: DictConfig) -> CheckResult:
-    """Report the commit that a report from here will name."""
+    """Return the commit that reports of this machine will name."""
     head = commit_here()
     if head is None:
-        mend = "get the project with git clone, and install git"
+        fix = "get the project with git clone, and install git"
         return CheckResult(
             {"commit": "unknown"},
             {"commit": None},
-            (Issue("warning", "reports from here will name no git commit", mend),),
+            (Issue("warning", "reports from here will name no git commit", fix),),
         )
     return CheckResult(
         {"commit": head[:12] + (", with changes since" if head.endswith("+") else "")},

@@ -1,4 +1,4 @@
-"""Check GPUs, CPU cores, memory and shared memory."""
+"""Checks of GPUs, CPU cores, memory and shared memory."""
 
 import math
 import os
@@ -26,11 +26,11 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class CgroupLimits:
-    """Limits of a control group; None where it sets none.
+    """Limits of a control group; None if there is no limit.
 
     Attributes:
-        cores: How many cores' worth of time it may use.
-        memory: Bytes.
+        cores: Number of cores whose time it may use.
+        memory: Memory in bytes.
     """
 
     cores: float | None = None
@@ -38,14 +38,12 @@ class CgroupLimits:
 
 
 def cgroup_limits(root: Path = CGROUPS, own: Path = OWN) -> CgroupLimits:
-    """Return the smallest limits among the process's groups and all above them.
-
-    A limit of any of them holds.
+    """Return the smallest limits among the process's groups and their parents, which all apply.
 
     Args:
-        root: Where the groups are mounted.
-        own: The file that names those of this process, one line a hierarchy:
-            `number:controllers:path`.
+        root: Folder in which the groups are mounted.
+        own: File that names the groups of this process, one line `number:controllers:path` per
+            hierarchy.
     """
     if not own.is_file():
         return CgroupLimits()  # not Linux
@@ -64,7 +62,7 @@ def _parent_groups(mount: Path, path: str) -> Iterator[Path]:
     group = mount / path.lstrip("/")
     while (
         group != mount and mount in group.parents
-    ):  # a container sees the path of its host, which is not there
+    ):  # in a container the path of the host does not exist
         yield group
         group = group.parent
     yield mount
@@ -81,7 +79,7 @@ def _cgroup_memory(group: Path) -> list[int]:
     words = _read_words(group / "memory.max") + _read_words(group / "memory.limit_in_bytes")
     return [
         int(word) for word in words if word != "max" and int(word) < 2**62
-    ]  # version 1 says none by a number near 2**63
+    ]  # in version 1 a number near 2**63 means no limit
 
 
 def _read_words(file: Path) -> list[str]:
@@ -118,48 +116,48 @@ def check_cores(cfg: DictConfig) -> CheckResult:
         found.append(
             Issue("warning", what, f"set datamodule.num_workers={max(0, usable - 1)}, or auto")
         )
-    said = (
+    message = (
         f"{allowed} allowed of {seen}; quota {f'{quota:g}' if quota else 'none'}; {threads}"
         f" thread{'s' * (threads > 1)} of torch"
     )
-    return CheckResult({"CPU cores": said}, known, tuple(found))
+    return CheckResult({"CPU cores": message}, known, tuple(found))
 
 
 def allowed_cores() -> int:
-    """Cores that this process may be scheduled on."""
+    """Return the number of cores that this process may be scheduled on."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def n_workers(cfg: DictConfig) -> int:
-    """Loader processes that a run would start for each loader."""
+    """Return the number of loader processes that a run would start for each loader."""
     return resolve_num_workers(cfg.datamodule.num_workers)
 
 
 def check_memory(cfg: DictConfig) -> CheckResult:
-    """Check the memory of the machine, or of the cgroup where that is less."""
+    """Check the memory of the machine, or of the cgroup if that is less."""
     machine, limit = psutil.virtual_memory(), cgroup_limits().memory
     total = min(machine.total, limit or machine.total)
     free = min(machine.available, total)
     known = {"total_bytes": total, "available_bytes": free, "cgroup_limit_bytes": limit}
-    said = (
+    message = (
         f"{format_gigabytes(total)}, {format_gigabytes(free)} available; cgroup limit"
         f" {format_gigabytes(limit) if limit else 'none'}"
     )
     found = []
     if free < 4e9:
-        mend = "end other programs, ask for more, or lower datamodule.batch_size"
+        fix = "end other programs, ask for more, or lower datamodule.batch_size"
         found.append(
             Issue(
                 "stops a run" if free < 1e9 else "warning",
                 f"only {format_gigabytes(free)} of memory are available",
-                mend,
+                fix,
             )
         )
-    return CheckResult({"memory": said}, known, tuple(found))
+    return CheckResult({"memory": message}, known, tuple(found))
 
 
 def check_shared_memory(cfg: DictConfig) -> CheckResult:
-    """Check the shared memory through which loader processes hand over their batches."""
+    """Check the shared memory through which loader processes pass their batches."""
     if not SHARED_MEMORY.is_dir():
         return CheckResult({"shared memory": "none to measure on this system"}, {})
     usage, count = shutil.disk_usage(SHARED_MEMORY), n_workers(cfg)
@@ -171,12 +169,12 @@ def check_shared_memory(cfg: DictConfig) -> CheckResult:
         * cfg.datamodule.batch_size
         * planes
         * math.prod(ImageSize.from_config(cfg.image_size))
-    )  # of train and of val
+    )  # workers of train and of val
     known = {"total_bytes": usage.total, "free_bytes": usage.free, "loader_needs_bytes": need}
-    said = (
+    message = (
         f"{SHARED_MEMORY}: {format_gigabytes(usage.free)} free of {format_gigabytes(usage.total)}; "
     )
-    said += (
+    message += (
         f"{count} loader workers need up to {format_gigabytes(need)}"
         if count
         else "no loader workers that need any"
@@ -188,13 +186,13 @@ def check_shared_memory(cfg: DictConfig) -> CheckResult:
             f" {format_gigabytes(usage.total)}, where {count} loader workers need up to"
             f" {format_gigabytes(need)}"
         )
-        mend = "give the container more (docker run --shm-size=8g), or set datamodule.num_workers=0"
-        found.append(Issue("stops a run" if usage.free < need else "warning", what, mend))
-    return CheckResult({"shared memory": said}, known, tuple(found))
+        fix = "give the container more (docker run --shm-size=8g), or set datamodule.num_workers=0"
+        found.append(Issue("stops a run" if usage.free < need else "warning", what, fix))
+    return CheckResult({"shared memory": message}, known, tuple(found))
 
 
 def check_open_files(cfg: DictConfig) -> CheckResult:
-    """Check the limit of open files; every batch that a worker hands over holds some."""
+    """Check the limit of open files, because every batch of a worker keeps some open."""
     try:
         import resource
     except ImportError:
@@ -203,12 +201,12 @@ def check_open_files(cfg: DictConfig) -> CheckResult:
     boundless = soft == resource.RLIM_INFINITY
     found = []
     if not boundless and soft < 1024:
-        mend = (
+        fix = (
             f"run ulimit -n {4096 if hard == resource.RLIM_INFINITY else min(4096, hard)} first, or"
             " set datamodule.num_workers=0"
         )
         found.append(
-            Issue("warning", f"at most {soft} files may be open, which loader workers use up", mend)
+            Issue("warning", f"at most {soft} files may be open, which loader workers use up", fix)
         )
     return CheckResult(
         {"open files": "no limit" if boundless else f"{soft:,} at most"},
@@ -218,9 +216,9 @@ def check_open_files(cfg: DictConfig) -> CheckResult:
 
 
 def check_devices(cfg: DictConfig) -> CheckResult:
-    """Report every GPU, MPS, and what is wrong with them.
+    """Check every GPU and MPS.
 
-    Of a GPU: name, memory, free memory and compute capability.
+    For a GPU the name, memory, free memory and compute capability are reported.
     """
     gpus = (
         [_describe_gpu(index) for index in range(torch.cuda.device_count())]
@@ -228,7 +226,7 @@ def check_devices(cfg: DictConfig) -> CheckResult:
         else []
     )
     mps = torch.backends.mps.is_available()
-    said = {
+    message = {
         f"GPU {gpu['index']}": (
             f"{gpu['name']}, compute capability {gpu['capability']},"
             f" {format_gigabytes(gpu['total'])}, {format_gigabytes(gpu['free'])} free"
@@ -236,17 +234,17 @@ def check_devices(cfg: DictConfig) -> CheckResult:
         for gpu in gpus
     }
     if not gpus:
-        said["GPU"] = "MPS" if mps else "none that torch can use"
+        message["GPU"] = "MPS" if mps else "none that torch can use"
     found = [
         *_hidden_gpus(cfg, gpus),
         *(wrong for gpu in gpus for wrong in _unusable_devices(gpu)),
         *_requested_devices(cfg, len(gpus)),
     ]
-    return CheckResult(said, {"gpus": gpus, "mps": mps}, tuple(found))
+    return CheckResult(message, {"gpus": gpus, "mps": mps}, tuple(found))
 
 
 def accelerator_kind(cfg: DictConfig) -> str:
-    """Return what trainer.accelerator comes to here: `cuda`, `mps` or `cpu`."""
+    """Return the kind of device that trainer.accelerator selects here: `cuda`, `mps` or `cpu`."""
     asked = cfg.trainer.accelerator
     if asked in ("auto", "gpu") and not torch.cuda.is_available():
         return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -254,7 +252,7 @@ def accelerator_kind(cfg: DictConfig) -> str:
 
 
 def n_devices(cfg: DictConfig) -> int:
-    """Return the processes a node, one a device, that trainer.devices comes to here."""
+    """Return the number of processes per node, one per device, that trainer.devices gives here."""
     asked = cfg.trainer.devices
     there = torch.cuda.device_count() if accelerator_kind(cfg) == "cuda" else 1
     if str(asked) in ("auto", "-1"):
@@ -264,7 +262,7 @@ def n_devices(cfg: DictConfig) -> int:
 
 
 def _gpu_indices(asked: Any) -> list[int] | None:
-    """Return devices named one by one, `[0,2]` or `0,2`; None for a number of them."""
+    """Return devices that are listed one by one, `[0,2]` or `0,2`; None for a number of them."""
     if isinstance(asked, int) or re.fullmatch(r"-?\d+|auto", str(asked)):
         return None
     return [int(word) for word in re.findall(r"\d+", str(asked))]
@@ -291,11 +289,11 @@ def _hidden_gpus(cfg: DictConfig, gpus: list[dict[str, Any]]) -> list[Issue]:
             f"the driver knows {there} NVIDIA GPU{'s' * (there > 1)}, but torch {torch.__version__}"
             " cannot use any"
         )
-        mend = (
+        fix = (
             "update the driver, or install the torch build for its CUDA version"
             " (pytorch.org/get-started)"
         )
-        return [Issue("stops a run" if wanted else "warning", what, mend)]
+        return [Issue("stops a run" if wanted else "warning", what, fix)]
     if not gpus and wanted and accelerator_kind(cfg) != "mps":
         return [
             Issue(
@@ -315,11 +313,11 @@ def _unusable_devices(gpu: dict[str, Any]) -> list[Issue]:
             f"{name} has compute capability {gpu['capability']}, for which this torch build has no"
             f" code ({', '.join(built)})"
         )
-        mend = (
+        fix = (
             "install a torch build that has, or leave it out with CUDA_VISIBLE_DEVICES or"
             f" trainer.devices=[...] (not {gpu['index']})"
         )
-        found.append(Issue("stops a run", what, mend))
+        found.append(Issue("stops a run", what, fix))
     if gpu["free"] < gpu["total"] / 2:
         what = (
             f"{name} has {format_gigabytes(gpu['free'])} free of {format_gigabytes(gpu['total'])}:"
@@ -336,16 +334,16 @@ def _unusable_devices(gpu: dict[str, Any]) -> list[Issue]:
 
 
 def _is_supported(capability: str, built: list[str]) -> bool:
-    """Return whether this torch build has code for a compute capability.
+    """Return True if this torch build has code for a compute capability.
 
-    A binary runs on its own major version from its minor on; PTX (`compute_80`) is compiled for
-    anything later.
+    A binary runs on its own major version, from its minor version on; PTX (`compute_80`) is
+    compiled for all later ones.
     """
     own = tuple(map(int, capability.split(".")))
     for name in built:
         matched = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name)
         if matched is None:
-            return True  # of AMD, which has other names
+            return True  # AMD has other names
         version = int(matched[2]), int(matched[3])
         if version <= own and (matched[1] == "compute" or version[0] == own[0]):
             return True
@@ -371,7 +369,7 @@ def _requested_devices(cfg: DictConfig, gpus: int) -> list[Issue]:
         )
         return (
             [Issue("stops a run", what, f"take trainer.devices={there}")] if there else []
-        )  # none at all is said elsewhere
+        )  # the case without any GPU is reported elsewhere
     if of == "cpu" and wanted > allowed_cores():
         what = (
             f"trainer.devices={asked} starts {wanted} processes on {allowed_cores()}"
@@ -382,12 +380,12 @@ def _requested_devices(cfg: DictConfig, gpus: int) -> list[Issue]:
 
 
 def chosen_precision(cfg: DictConfig, of: str) -> str:
-    """Return the precision in which a device of that kind computes."""
+    """Return the precision in which a device of this kind computes."""
     return best_precision(of) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
 
 
 def check_precision(cfg: DictConfig) -> CheckResult:
-    """Report the precision of a run here, and the reason."""
+    """Check the precision of a run on this machine, and give the reason."""
     of = accelerator_kind(cfg)
     chosen, low = chosen_precision(cfg, of), of == "cpu" and not cpu_has_fast_bf16()
     capability = torch.cuda.get_device_capability() if of == "cuda" else (0, 0)

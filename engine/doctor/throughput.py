@@ -1,4 +1,4 @@
-"""Measure the training step and the data loader in a subprocess."""
+"""Benchmark of the training step and the data loader, in a subprocess."""
 
 import copy
 import json
@@ -40,34 +40,34 @@ from lightning_modules.networks.library_imports import smp
 from lightning_modules.segmentation import SegmentationModule
 
 TOO_MANY_PARAMETERS = "too many for a minute on a CPU"
-MAX_CPU_PARAMETERS = 40e6  # parameters that a CPU is measured with
+MAX_CPU_PARAMETERS = 40e6  # largest network that is measured on a CPU
 
 
 def build_network(cfg: DictConfig, device: str) -> tuple[SupervisedModule, dict[str, Any]]:
-    """Make the module to be measured, and describe it.
+    """Build the module to measure, and describe it.
 
     Args:
-        cfg: Of the experiment; left as it is.
-        device: `cpu`, `cuda` or `mps`, on which it is to be measured.
+        cfg: Configuration of the experiment; it is not changed.
+        device: Device of the measurement: `cpu`, `cuda` or `mps`.
 
     Returns:
-        A module, and its `name`, `parameters`, whether it is the experiment's `own`, and where it
-        is not, `why`, and as `refused` the sentence that a run would end with.
+        The module and a description: `name`, `parameters` and `own` (True if it is the experiment's
+            network); if not, `why`, and as `refused` the message of a run's error.
     """
-    said: dict[str, Any] = {"own": True, "name": _network_name(cfg.module.net)}
+    message: dict[str, Any] = {"own": True, "name": _network_name(cfg.module.net)}
     try:
         module = instantiate_config(_without_weights(cfg).module)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         if parameters > MAX_CPU_PARAMETERS and device == "cpu":
-            module, said = _small_network(
-                cfg, f"{said['name']} has {parameters / 1e6:.0f} M, {TOO_MANY_PARAMETERS}"
+            module, message = _small_network(
+                cfg, f"{message['name']} has {parameters / 1e6:.0f} M, {TOO_MANY_PARAMETERS}"
             )
     except Exception as error:
         sentence = user_message(error)
-        module, said = _small_network(cfg, f"{type(error).__name__} in {said['name']}")
-        said["refused"] = sentence[0] if sentence else None
+        module, message = _small_network(cfg, f"{type(error).__name__} in {message['name']}")
+        message["refused"] = sentence[0] if sentence else None
     return module, {
-        **said,
+        **message,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
     }
 
@@ -86,7 +86,7 @@ def _without_weights(cfg: DictConfig) -> DictConfig:
     plain = cfg.copy()
     for key, _ in requested_weights(cfg):
         OmegaConf.update(plain, key, None)
-    OmegaConf.update(plain, "module.compile", False)  # it would take minutes
+    OmegaConf.update(plain, "module.compile", False)  # compiling would take minutes
     return plain
 
 
@@ -104,7 +104,7 @@ def _small_network(cfg: DictConfig, why: str) -> tuple[SupervisedModule, dict[st
     return module, {"own": False, "name": "small U-Net", "why": why}
 
 
-BATCH_TIMEOUT = 30  # seconds without a batch, after which a loader counts as dead
+BATCH_TIMEOUT = 30  # seconds without a batch, after which a loader is considered dead
 
 
 def loader_images_per_second(
@@ -113,10 +113,10 @@ def loader_images_per_second(
     """Yield each number of loader processes with its rate of training images.
 
     Args:
-        cfg: Whose augmentation, channels, batch and size of cached images are taken.
-        size: Of the images.
+        cfg: Configuration with augmentation, channels, batch size and cache size.
+        size: Size of the images.
         workers: Numbers of loader processes.
-        seconds: For each, after the first batch.
+        seconds: Duration of each measurement after the first batch.
     """
     more = (
         ImageSize.from_config(cfg.datamodule.cache_size or cfg.image_size).height
@@ -165,20 +165,20 @@ def _measure_rate(data: BrainTumorDataModule, seconds: float) -> float:
     return images / (time.perf_counter() - start)
 
 
-PIXELS = 2 * 256**2  # of a batch on a CPU, which is slow
+PIXELS = 2 * 256**2  # pixels of a batch on a CPU, which is slow
 
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """The setting of one measurement.
+    """Setting of one measurement.
 
     Attributes:
         device: `cpu`, `cuda` or `mps`.
-        index: Which of several.
-        precision: As the Trainer's.
-        images: A batch.
-        image_size: Their canvas.
-        channels: Of the images.
+        index: Index of the device.
+        precision: Precision of the Trainer.
+        images: Number of images in a batch.
+        image_size: Size of the images.
+        channels: Channels of the images.
     """
 
     device: str
@@ -190,9 +190,9 @@ class StepBenchmark:
 
 
 def batch_size(asked: int, size: ImageSize, device: str) -> int:
-    """Return the batch size asked for; on a CPU at most the larger of two and what fits `PIXELS`.
+    """Return the configured batch size; on a CPU it is limited to `PIXELS`, but at least two.
 
-    Batch normalisation needs two.
+    Batch normalization needs two images.
     """
     return asked if device != "cpu" else min(asked, max(2, PIXELS // (size.height * size.width)))
 
@@ -200,14 +200,14 @@ def batch_size(asked: int, size: ImageSize, device: str) -> int:
 def step_images_per_second(
     module: SupervisedModule, setting: StepBenchmark, seconds: float
 ) -> float:
-    """Return the images a second of forward, loss, backward and optimizer on a batch of noise.
+    """Measure images per second of forward, loss, backward and optimizer on a batch of noise.
 
-    The batch is on the device already; the rate is of the median step after a warm-up.
+    The batch is on the device already; the rate is that of the median step after a warm-up.
 
     Args:
-        module: Left as it is.
-        setting: What to measure.
-        seconds: Within which to stop, warm-up included; two steps are always taken.
+        module: Module, which is not changed.
+        setting: Setting of the measurement.
+        seconds: Time limit including the warm-up; at least two steps are measured.
     """
     devices = 1 if setting.device == "cpu" else [setting.index]
     fabric = Fabric(accelerator=setting.device, devices=devices, precision=setting.precision)  # type: ignore[arg-type]
@@ -218,15 +218,16 @@ def step_images_per_second(
     learner, optimizer = fabric.setup(own, optimizer)
     batch = _random_batch(module, setting, fabric.device)
 
-    def step() -> None:
-        with fabric.autocast():  # on one device Fabric puts only `forward` into the precision
+    def run_step() -> None:
+        """Run one training step."""
+        with fabric.autocast():  # on one device Fabric applies the precision only to `forward`
             loss = learner.training_step(batch, 0)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
-        float(loss.detach())  # waits for the device
+        float(loss.detach())  # synchronizes with the device
 
-    return setting.images / _median_seconds(step, seconds)
+    return setting.images / _median_seconds(run_step, seconds)
 
 
 def _random_batch(
@@ -263,16 +264,16 @@ def _median_seconds(step: Callable[[], None], seconds: float) -> float:
     return median(taken)
 
 
-STEP_SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # a step on one device in one precision
+STEP_SECONDS = {"cpu": 3.0, "cuda": 1.5, "mps": 2.0}  # time limit per device and precision
 LOADER_SECONDS = 1.5
 FULL_PRECISION = "32-true"
-MAX_CPU_IMAGE_SIDE = 256  # longest side of the images that a CPU is measured with, in pixels
+MAX_CPU_IMAGE_SIDE = 256  # longest side in pixels of the images that are measured on a CPU
 
 
 def main() -> None:
     """Read a resolved configuration from stdin, and print each measurement as a line of JSON.
 
-    Lines are printed at once, so that they are kept if the process dies.
+    Lines are printed immediately, so that they are kept if the process dies.
     """
     warnings.filterwarnings("ignore")
     tune_malloc()
@@ -285,7 +286,7 @@ def main() -> None:
 
 
 def image_size_on(cfg: DictConfig, device: str) -> ImageSize:
-    """Return the size of the images; on a CPU a smaller one of the same shape."""
+    """Return the image size; on a CPU a smaller one of the same aspect ratio."""
     asked = ImageSize.from_config(cfg.image_size)
     smaller = MAX_CPU_IMAGE_SIDE / max(asked)
     return (
@@ -321,8 +322,8 @@ def measure_steps(cfg: DictConfig) -> Iterator[dict[str, Any]]:
     built: dict[str, SupervisedModule] = {}
     for device, index in available_devices():
         if device not in built:
-            built[device], said = build_network(cfg, device)
-            yield {"line": "network", "device": device, **said}
+            built[device], message = build_network(cfg, device)
+            yield {"line": "network", "device": device, **message}
         size, chosen = image_size_on(cfg, device), chosen_precision(cfg, device)
         images = batch_size(cfg.datamodule.batch_size, size, device)
         for precision in dict.fromkeys(
@@ -361,41 +362,41 @@ def available_devices() -> list[tuple[str, int]]:
 
 
 def short_error(error: Exception) -> str:
-    """Format an exception in one line; of an OSError without the name of the file."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{type(error).__name__}: {' '.join(said.split())[:120]}"
+    """Format an exception in one line; an OSError without the name of the file."""
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {' '.join(message.split())[:120]}"
 
 
 SPEED_SECONDS = 120.0
-TOLERANCE = 0.9  # of a rate; less is more than the noise of a busy machine
+TOLERANCE = 0.9  # ratio of rates below which a difference exceeds the noise of a busy machine
 MEASUREMENT_NAMES = {"cpu": "CPU", "cuda": "GPU", "mps": "MPS"}
 BenchmarkLines = list[dict[str, Any]]
 
 
 def start_benchmark() -> Subprocess:
-    """Start the measuring process, which imports what it needs and waits for a configuration."""
+    """Start the benchmark process, which imports its modules and waits for a configuration."""
     return Subprocess("engine.doctor.throughput")
 
 
 def evaluate_speed(cfg: DictConfig, child: Subprocess) -> CheckResult:
-    """Measure in the started process, and evaluate the rates."""
+    """Run the measurements in the started process, and evaluate the rates."""
     outcome = child.result(SPEED_SECONDS, given=OmegaConf.to_yaml(cfg, resolve=True))
     lines = [json.loads(line) for line in outcome.stdout.splitlines() if line.startswith('{"line"')]
-    said, findings = evaluate_benchmark(cfg, lines)
-    return CheckResult(said, {"measured": lines}, (*_benchmark_result(outcome), *findings))
+    message, findings = evaluate_benchmark(cfg, lines)
+    return CheckResult(message, {"measured": lines}, (*_benchmark_result(outcome), *findings))
 
 
 def _benchmark_result(outcome: ProcessResult) -> list[Issue]:
     if outcome.code == 0:
         return []
     if outcome.code == -9:
-        mend = "lower datamodule.batch_size or image_size, or ask for more memory"
+        fix = "lower datamodule.batch_size or image_size, or ask for more memory"
         return [
             Issue(
                 "stops a run",
                 "the measurement of a small step was killed by the system, as it does when memory"
                 " runs out",
-                mend,
+                fix,
             )
         ]
     why = (
@@ -415,20 +416,20 @@ def _benchmark_result(outcome: ProcessResult) -> list[Issue]:
 def evaluate_benchmark(
     cfg: DictConfig, lines: BenchmarkLines
 ) -> tuple[dict[str, str], list[Issue]]:
-    """Describe the measured lines, and find what is wrong.
+    """Describe the measurements, and find their issues.
 
     Args:
-        cfg: Of the run.
-        lines: As the subprocess prints them.
+        cfg: Configuration of the run.
+        lines: Lines that the subprocess printed.
     """
     of: dict[str, BenchmarkLines] = {
         name: [line for line in lines if line["line"] == name]
         for name in ("network", "step", "loader", "failed")
     }
-    said: dict[str, str] = {}
+    message: dict[str, str] = {}
     for net in of["network"]:
         words = f"{net['name']}, {net['parameters'] / 1e6:.1f} M parameters"
-        said[f"network, {MEASUREMENT_NAMES[net['device']]}"] = (
+        message[f"network, {MEASUREMENT_NAMES[net['device']]}"] = (
             words if net["own"] else f"{words} ({net['why']})"
         )
     for step in of["step"]:
@@ -436,9 +437,9 @@ def evaluate_benchmark(
             f" {step['index']}" if step["device"] == "cuda" else ""
         )
         text = f"{step['precision']} {step['images_per_second']:,.1f} images/s"
-        said[name] = (
-            f"{said[name]}, {text}"
-            if name in said
+        message[name] = (
+            f"{message[name]}, {text}"
+            if name in message
             else f"{step['images']} x {ImageSize.from_config(step['image_size'])} px: {text}"
         )
     if of["loader"]:
@@ -446,14 +447,14 @@ def evaluate_benchmark(
             f"{_format_workers(line['workers'])} {line['images_per_second']:,.0f} images/s"
             for line in of["loader"]
         ]
-        said["loader"] = (
+        message["loader"] = (
             f"{ImageSize.from_config(of['loader'][0]['image_size'])} px: {', '.join(each)}"
         )
     limit, slow = _time_limit(cfg, of["step"], of["loader"])
     if any(net["device"] == accelerator_kind(cfg) and not net["own"] for net in of["network"]):
-        limit, slow = "not told, because the step is not that of the experiment's own network", []
-    said |= {"limit": limit} if limit else {}
-    return said, [
+        limit, slow = "unknown, because the step is not that of the experiment's own network", []
+    message |= {"limit": limit} if limit else {}
+    return message, [
         *_network_line(of["network"]),
         *_failed_measurements(cfg, of["failed"], of["network"]),
         *_compare_precision(cfg, of["step"]),
@@ -473,15 +474,15 @@ def _network_line(networks: BenchmarkLines) -> list[Issue]:
     found: list[Issue] = []
     for net in networks:
         if net.get("refused"):
-            what, _, mend = net["refused"].rpartition("; ")
-            found.append(Issue("stops a run", what, mend))
+            what, _, fix = net["refused"].rpartition("; ")
+            found.append(Issue("stops a run", what, fix))
         elif not net["own"] and TOO_MANY_PARAMETERS not in net["why"]:
-            mend = "see why with trainer.fast_dev_run=true"
+            fix = "see why with trainer.fast_dev_run=true"
             found.append(
                 Issue(
                     "warning",
                     f"the experiment's own network could not be tried ({net['why']})",
-                    mend,
+                    fix,
                 )
             )
     return found
@@ -511,8 +512,8 @@ def _failed_measurements(
                 f" {line['precision']}"
             )
             what = f"a step of {of} does not fit into the memory of the GPU"
-            mend = "lower datamodule.batch_size and raise trainer.accumulate_grad_batches as much"
-            found += [Issue("stops a run", what, mend)] if meant else []
+            fix = "lower datamodule.batch_size and raise trainer.accumulate_grad_batches as much"
+            found += [Issue("stops a run", what, fix)] if meant else []
         else:
             what = (
                 f"a step on the {MEASUREMENT_NAMES[line['device']]} in {line['precision']} fails"
@@ -554,7 +555,7 @@ def _time_limit(
     serving = [line["images_per_second"] for line in loaders if line["workers"] == n_workers(cfg)]
     if not rates or not serving:
         return "", []
-    taken, served = rates[0], serving[0]  # both of one device, whose loader is its own
+    taken, served = rates[0], serving[0]  # both for one device, which has a loader of its own
     if served >= taken:
         return f"the step: the loader is {_step_times(served / taken)} as fast", []
     what = (
@@ -564,13 +565,13 @@ def _time_limit(
     best = max(loaders, key=lambda line: line["images_per_second"])
     more = max(n_workers(cfg) + 1, round(n_workers(cfg) * taken / served))
     if best["images_per_second"] > 1.1 * served:
-        mend = f"take datamodule.num_workers={best['workers']}"
+        fix = f"take datamodule.num_workers={best['workers']}"
     elif more * n_devices(cfg) <= allowed_cores():
-        mend = f"try datamodule.num_workers={more}"
+        fix = f"try datamodule.num_workers={more}"
     else:
-        mend = "ask for more cores, or make the augmentation lighter"
+        fix = "ask for more cores, or make the augmentation lighter"
     return f"the loader: the step is {_step_times(taken / served)} as fast", [
-        Issue("warning", what, mend)
+        Issue("warning", what, fix)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Write a multirun's table and page, and merge its folds and seeds.
+"""Hydra callback that writes a multirun's table and page, and merges its folds and seeds.
 
-The module imports nothing heavy, because Hydra loads it before every run.
+This module imports nothing heavy, because Hydra loads it before every run.
 """
 
 import sys
@@ -31,17 +31,20 @@ from reporting.config_diff import REPLICATE_KEYS
 from reporting.file_io import read_yaml
 from reporting.outcome import OUTCOME_FILE, read_outcome_if_valid
 
-MULTIRUN_END_STEPS = (  # module and function; each is given the sweep's folder
+MULTIRUN_END_STEPS = (  # module and function, which is called with the sweep's folder
     ("reporting.sweep_report", "write_trials_csv"),
     ("engine.sweeps.hydra_callback", "merge_folds_and_seeds"),
-    ("reporting.sweep_report", "write_sweep_page"),  # links to what was merged
+    (
+        "reporting.sweep_report",
+        "write_sweep_page",
+    ),  # after the merge, because it links to its result
 )
 
 
 class SweepSummary(Callback):
-    """Writes trials.csv and sweep.html after a multirun, and reports the trials that failed.
+    """Hydra callback that writes trials.csv and sweep.html, and reports failed trials.
 
-    If there are any, the exit code is 1.
+    The exit code is 1 if a trial failed.
 
     Example:
         hydra: {callbacks: {trials: {_target_: engine.sweeps.hydra_callback.SweepSummary}}}
@@ -51,9 +54,9 @@ class SweepSummary(Callback):
         self._outcome_times_before: dict[str, int] = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim and lock the run folder, before Hydra makes it or writes into it.
+        """Claim and lock the run folder, before Hydra creates it or writes into it.
 
-        Only a folder whose name comes from the clock is claimed.
+        Only a folder that is named by the time is claimed.
         """
         forget_foreign_ranks(config)
         if rank() == 0:
@@ -65,7 +68,7 @@ class SweepSummary(Callback):
         unlock_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the sweep's folder, note the outcomes in it, and print warnings."""
+        """Claim the sweep's folder, record the existing outcomes, and print warnings."""
         with _exit_on_user_error():
             _check_folds(config)
             folder = _claim_folder(config, "sweep")
@@ -73,7 +76,7 @@ class SweepSummary(Callback):
         if not any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra):
             with read_write(
                 config.hydra.overrides
-            ):  # from which Hydra composes the configuration of each trial
+            ):  # Hydra composes the configuration of each trial from it
                 config.hydra.overrides.hydra.append(quote_override("hydra.sweep.dir", folder))
         if _splits_follow_seeds(config):
             print(SPLIT_WARNING, file=sys.stderr)
@@ -94,7 +97,7 @@ class SweepSummary(Callback):
         if failed:
             lines = [f"  {name}: {told}" for name, told in failed.items()]
             print(
-                f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others went on:",
+                f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others continued:",
                 *lines,
                 sep="\n",
                 file=sys.stderr,
@@ -112,8 +115,8 @@ class SweepSummary(Callback):
 
 
 SPLIT_WARNING = (
-    "each seed also splits the data anew, so the test sets may differ and are then not merged;"
-    " datamodule.seed=0 keeps one split"
+    "each seed also makes a new split of the data, so the test sets may differ and are then not"
+    " merged; datamodule.seed=0 keeps one split"
 )
 
 
@@ -129,12 +132,12 @@ def _check_folds(config: DictConfig) -> None:
     swept = "," in given.get("experiment", "")
     if (
         "fold" in given and "folds" not in given and not config.folds and not swept
-    ):  # else each says
+    ):  # otherwise each trial sets it
         raise UserError(f"fold={given['fold']} needs the number of folds; add folds=5")
 
 
 def _splits_follow_seeds(config: DictConfig) -> bool:
-    """Return whether seeds are swept, and each would split the data differently."""
+    """Return True if seeds are swept, and each would split the data differently."""
     given = _overridden(config)
     seeds = given.get("seed", "")
     if "datamodule.seed" in given or not ("," in seeds or "(" in seeds):
@@ -146,7 +149,7 @@ def _splits_follow_seeds(config: DictConfig) -> bool:
 
 
 def _claim_folder(config: DictConfig, kind: str) -> Path:
-    """Return the folder of a `run` or `sweep`; one named by the clock gets a name of its own."""
+    """Return the folder of a `run` or `sweep`; a folder named by the time is made unique."""
     place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
     named = any(
@@ -154,7 +157,7 @@ def _claim_folder(config: DictConfig, kind: str) -> Path:
     )
     instance = HydraConfig.instance()
     before = instance.cfg
-    instance.set_config(config)  # as Hydra does a moment later: the name asks for the experiment
+    instance.set_config(config)  # as Hydra does next, because the name contains the experiment
     folder = Path(place.dir)
     instance.cfg = before
     if "${now:" in written and not named:
@@ -186,9 +189,9 @@ def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
     for trial in sorted(folder.glob("*/")) if without[0] != without[1] else ():
         owner = is_in_use(trial)
         if owner is not None:
-            said = f"trial {trial.name} of another sweep trains there ({describe_owner(owner)})"
+            message = f"trial {trial.name} of another sweep trains there ({describe_owner(owner)})"
             raise FolderInUse(
-                f"hydra.sweep.dir={folder} is in use: {said}; wait until it has ended, or name"
+                f"hydra.sweep.dir={folder} is in use: {message}; wait until it has ended, or name"
                 " another folder"
             )
 
@@ -203,7 +206,8 @@ def _exit_on_user_error() -> Iterator[None]:
         raise SystemExit(refusal.exit_code) from refusal
     except OSError as error:
         print(
-            f"the folder of the run cannot be made ({error}); name another one with hydra.run.dir"
+            f"the folder of the run cannot be created ({error}); name another one with"
+            f" hydra.run.dir"
             " or paths.runs",
             file=sys.stderr,
         )
@@ -211,21 +215,20 @@ def _exit_on_user_error() -> Iterator[None]:
 
 
 def run_multirun_end_steps(folder: Path) -> None:
-    """Run each end step; one that fails does not keep the others from running."""
+    """Run each end step; a step that fails does not prevent the others."""
     for module, name in MULTIRUN_END_STEPS:
         try:
             getattr(import_module(module), name)(folder)
         except Exception as error:
             print(
-                f"{folder}: {module}.{name} could not be carried out: {type(error).__name__}:"
-                f" {error}",
+                f"{folder}: {module}.{name} failed: {type(error).__name__}: {error}",
                 file=sys.stderr,
             )
     sys.stdout.flush()
 
 
 def merge_folds_and_seeds(folder: Path) -> None:
-    """Merge folds and seeds and update the leaderboard; without any, nothing heavy is imported."""
+    """Merge folds and seeds and update the leaderboard; nothing heavy is imported without any."""
     from reporting.trials import varied_overrides
 
     if set(REPLICATE_KEYS) & set(next(iter(varied_overrides(folder).values()), {})) or any(
@@ -239,6 +242,6 @@ def merge_folds_and_seeds(folder: Path) -> None:
 
 
 def _outcome_times(folder: Path) -> dict[str, int]:
-    """Return trial -> when its outcome was written, in the order of their numbers."""
+    """Return trial -> time of its outcome file, in the order of the trials' numbers."""
     found = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{OUTCOME_FILE}")}
     return dict(sorted(found.items(), key=lambda item: item[0].zfill(9)))

@@ -1,4 +1,4 @@
-"""Optuna search that resumes an interrupted study."""
+"""Optuna sweeper that resumes an interrupted study."""
 
 import logging
 import sys
@@ -52,7 +52,7 @@ class SearchSpace:
 
     Attributes:
         distributions: Key -> its distribution.
-        fixed_overrides: Overrides that every trial has.
+        fixed_overrides: Overrides of every trial.
     """
 
     distributions: dict[str, BaseDistribution]
@@ -69,7 +69,7 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         overrides: Overrides of the command line.
 
     Raises:
-        UserError: nothing is searched, or an override cannot be searched.
+        UserError: Nothing is searched, or an override cannot be searched.
     """
     searched: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
@@ -84,12 +84,12 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         if override.is_sweep_override():
             if key == "experiment":
                 raise UserError(
-                    f"{word}: a study searches one experiment; take hydra/sweeper=basic to run"
-                    " several beside each other"
+                    f"{word}: a study searches one experiment; set hydra/sweeper=basic to run"
+                    " several of them"
                 )
             if _strip_prefix(key) in UNSEARCHABLE_KEYS:
                 raise UserError(
-                    f"{word}: the best of several {_strip_prefix(key)}s is the luckiest; take"
+                    f"{word}: the best of several {_strip_prefix(key)}s would be luck; set"
                     " folds=5 in each trial, or hydra/sweeper=basic"
                 )
             searched.pop(same or "", None)
@@ -105,8 +105,8 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         )
     if not searched:
         raise UserError(
-            f"{experiment} has no space in conf/sweep, and no word of the command line says what to"
-            f" search; add one such as {EXAMPLE_OVERRIDE}"
+            f"{experiment} has no search space in conf/sweep, and no override of the command line"
+            f" searches a key; add one such as {EXAMPLE_OVERRIDE}"
         )
     return SearchSpace(searched, list(fixed.values()))
 
@@ -127,22 +127,22 @@ def _parse_distribution(override: Override, text: str) -> BaseDistribution:
     try:
         return create_optuna_distribution_from_override(override)
     except (AssertionError, ValueError, NotImplementedError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"{text} says nothing that can be searched ({said}); write it like {EXAMPLE_OVERRIDE},"
+            f"{text} is not a search space ({message}); write it like {EXAMPLE_OVERRIDE},"
             " or choice(a,b)"
         ) from error
 
 
 def _to_choice(value: ParsedElementType) -> Any:
-    """Return a value as Optuna stores it; Hydra's own conversion makes the text "null" of null."""
+    """Return a value for Optuna; Hydra's own conversion would change null to the text "null"."""
     if isinstance(value, QuotedString):
         return value.text
     return None if value is None else Transformer.encode(value)
 
 
 def describe_distribution(distribution: BaseDistribution) -> str:
-    """Describe a distribution in words: `0.0001 to 0.01, log` or `4, 8, 16`."""
+    """Describe a distribution, such as `0.0001 to 0.01, log` or `4, 8, 16`."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join("null" if one is None else str(one) for one in distribution.choices)
     if isinstance(distribution, FloatDistribution | IntDistribution):
@@ -187,7 +187,7 @@ def open_study(
         sampler: Sampler of Optuna.
 
     Raises:
-        UserError: the study there searches something else, or the file is no study.
+        UserError: The existing study has another search space, or the file is not a study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -201,9 +201,9 @@ def open_study(
             load_if_exists=True,
         )
     except (SQLAlchemyError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
+        message = str(error).splitlines()[0]
         raise UserError(
-            f"{folder / STUDY_FILE} cannot be read as a study ({said}); name another"
+            f"{folder / STUDY_FILE} cannot be read as a study ({message}); name another"
             " hydra.sweep.dir=FOLDER"
         ) from error
     now = study_signature(space, direction)
@@ -211,15 +211,15 @@ def open_study(
     if made is None:
         study.set_user_attr(SIGNATURE_ATTRIBUTE, now)
     elif differs := _signature_difference(made, now):
-        mend = "take the words of that study, or start another one with hydra.sweep.dir=FOLDER"
+        fix = "use the overrides of that study, or start another one with hydra.sweep.dir=FOLDER"
         raise UserError(
-            f"the study in {folder} has {differs[0]}, and this command has {differs[1]}; {mend}"
+            f"the study in {folder} has {differs[0]}, and this command has {differs[1]}; {fix}"
         )
     return study
 
 
 def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
-    """Return what identifies a study, as JSON values."""
+    """Return the settings that identify a study, as JSON values."""
     fixed = sorted(
         word
         for word in space.fixed_overrides
@@ -235,7 +235,7 @@ def study_signature(space: SearchSpace, direction: str) -> dict[str, Any]:
 def _signature_difference(
     stored: dict[str, Any], requested: dict[str, Any]
 ) -> tuple[str, str] | None:
-    """Return what the study has, and what the command has instead; None if they are the same."""
+    """Return a difference as the study's and the command's settings; None if they are equal."""
     if stored["direction"] != requested["direction"]:
         return f"a score to {stored['direction']}", f"one to {requested['direction']}"
     for key in dict.fromkeys([*stored["space"], *requested["space"]]):
@@ -264,7 +264,7 @@ def _overrides_only_in_first(overrides: list[str], others: list[str]) -> str:
 
 
 def format_progress(study: optuna.Study, n_trials: int) -> str:
-    """Format how many trials have ended, and how."""
+    """Format the number of ended trials by their outcome."""
     counted = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     ended = sum(counted[state] for state in ENDED_STATES)
     names = {
@@ -274,7 +274,7 @@ def format_progress(study: optuna.Study, n_trials: int) -> str:
     }
     how = ", ".join(f"{counted[state]} {name}" for state, name in names.items() if counted[state])
     open_ = (
-        f"; {counted[TrialState.RUNNING]} cut off, taken up again"
+        f"; {counted[TrialState.RUNNING]} interrupted, to be resumed"
         if counted[TrialState.RUNNING] and ended < n_trials
         else ""
     )
@@ -289,7 +289,7 @@ def interrupted_trials(study: optuna.Study) -> list[FrozenTrial]:
 def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
     """Refuse a folder that holds runs of another sweep.
 
-    They must neither be lost nor be resumed with other values.
+    They must not be overwritten or resumed with other values.
     """
     others = [
         path.name
@@ -298,13 +298,13 @@ def check_no_foreign_runs(folder: Path, n_trials: int) -> None:
     ]
     if others:
         raise UserError(
-            f"{folder} holds runs that its study does not know, such as {min(others, key=int)};"
+            f"{folder} holds runs that are not in its study, such as {min(others, key=int)};"
             " name another hydra.sweep.dir=FOLDER"
         )
 
 
 def report_outcome(study: optuna.Study, job: Job) -> None:
-    """Report the outcome in a trial's folder to the study, unless the trial was stopped."""
+    """Report the outcome of a trial's folder to the study, unless the trial was stopped."""
     outcome = read_outcome_if_valid(job.folder)
     if outcome is None or not outcome.has_ended:
         return
@@ -325,13 +325,13 @@ PRUNING_KEY = "callbacks.pruning"
 
 
 class ResumableOptunaSweeper(OptunaSweeperImpl):
-    """Hydra's Optuna sweeper, with a study that resumes after a stop and survives failed trials.
+    """Hydra's Optuna sweeper with a study that resumes after a stop and survives failed trials.
 
     Args:
         sampler: Configuration of a sampler of Optuna.
         pruner: Configuration of a pruner, or None.
-        n_trials: Trials in all.
-        n_jobs: Trials at a time, or None.
+        n_trials: Total number of trials.
+        n_jobs: Number of trials at a time, or None.
         params: Key -> its distribution, in Hydra's grammar of sweeps.
     """
 
@@ -354,7 +354,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         """Run trials until `n_trials` have ended.
 
         Raises:
-            UserError: something cannot be searched; it is raised before any trial.
+            UserError: The search space is invalid; this is raised before any trial.
             SystemExit: 130 after it was stopped; the same command resumes it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -369,7 +369,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
                 self._run_study(found, words, folder)
         except Timeout:
             raise UserError(
-                f"another process is sweeping in {folder}; wait for it, or name another"
+                f"another process runs a sweep in {folder}; wait for it, or name another"
                 " hydra.sweep.dir=FOLDER"
             ) from None
 
@@ -379,12 +379,12 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         subdir = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != TRIAL_SUBDIR:
             raise UserError(
-                f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; leave it out,"
-                " and name their folder by hydra.sweep.dir"
+                f"hydra.sweep.subdir={subdir}: the folders of a study are numbered; remove it,"
+                " and set their parent folder with hydra.sweep.dir"
             )
         if "GridSampler" in self.sampler._target_:
             raise UserError(
-                "hydra/sweeper/sampler=grid is what hydra/sweeper=basic does; leave out"
+                "hydra/sweeper/sampler=grid is the same as hydra/sweeper=basic; remove"
                 " hydra/sweeper=optuna and list the values"
             )
 
@@ -406,7 +406,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         ]
 
     def _check_composition(self, space: SearchSpace, overrides: list[str]) -> None:
-        """Compose one trial, so that Hydra refuses unknown keys before the first trial."""
+        """Compose one configuration, so that Hydra refuses unknown keys before the first trial."""
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
         self.hydra_context.config_loader.load_sweep_config(
             self.config, [*overrides, *self._suggest_overrides(trial, space)]
@@ -424,7 +424,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         for cut in interrupted_trials(study):
             report_outcome(
                 study, Job(cut.number, [], folder)
-            )  # it may have ended when the sweep was killed
+            )  # it may have ended before the sweep was killed
         trials = study.get_trials(deepcopy=False)
         check_no_foreign_runs(folder, len(trials))
         study.sampler = self._build_sampler(len(trials))
@@ -432,8 +432,8 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
         left = self.n_trials - sum(map(has_ended, trials))
         if left <= 0:
             print(
-                "nothing is left to do; go on with a larger hydra.sweeper.n_trials than"
-                f" {self.n_trials}"
+                f"all {self.n_trials} trials have ended; continue with a larger"
+                " hydra.sweeper.n_trials"
             )
             return
         jobs = islice(self._iter_jobs(study, space, overrides, folder), left)
@@ -444,7 +444,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
             raise SystemExit(STOPPED)
 
     def _build_sampler(self, n_trials: int) -> Any:
-        """Build a sampler that does not repeat what it sampled for earlier trials."""
+        """Build a sampler that does not repeat the samples of earlier trials."""
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
         seed = {} if self.sampler.get("seed") is None else {"seed": self.sampler.seed + n_trials}
         return instantiate(
@@ -456,7 +456,7 @@ class ResumableOptunaSweeper(OptunaSweeperImpl):
     def _iter_jobs(
         self, study: optuna.Study, space: SearchSpace, overrides: list[str], folder: Path
     ) -> Iterator[Job]:
-        """Yield trials that were cut off, then new ones, each when a slot is free."""
+        """Yield interrupted trials, then new ones, each when a slot is free."""
         for cut in interrupted_trials(study):
             yield self._build_job(
                 optuna.Trial(study, cut._trial_id), space, [*overrides, RESUME_OVERRIDE], folder

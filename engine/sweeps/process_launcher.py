@@ -1,4 +1,4 @@
-"""Run the jobs of a multirun in processes of their own, one per GPU."""
+"""Launcher that runs the trials of a multirun in separate processes, one per GPU."""
 
 import multiprocessing
 import os
@@ -45,8 +45,9 @@ class DeviceSlot:
     """Device for one trial at a time.
 
     Attributes:
-        gpu: The only GPU that the trial sees, as in CUDA_VISIBLE_DEVICES; None leaves it as it is.
-        threads: CPU threads; None leaves them to PyTorch.
+        gpu: The only GPU of the trial, as in CUDA_VISIBLE_DEVICES; None does not change the
+            variable.
+        threads: Number of CPU threads; None leaves it to PyTorch.
     """
 
     gpu: str | None = None
@@ -61,24 +62,25 @@ def device_slots(
     Args:
         config: Configuration of the sweep; trials of several processes run one at a time, with all
             GPUs.
-        n_jobs: Trials at a time; None is one per GPU, else one.
-        multi_process: True if trials have several processes, whatever the sweep's own configuration
-            says.
+        n_jobs: Number of trials at a time; None is one per GPU, or one without GPUs.
+        multi_process: True if trials have several processes, even if the sweep's configuration has
+            one.
 
     Raises:
-        UserError: `n_jobs` is no number of trials, or several trials of several processes would run
-            at a time.
+        UserError: `n_jobs` is not a number of trials, or several multi-process trials would run at
+            a time.
     """
     check_value("hydra.launcher.n_jobs", n_jobs, PositiveInt | None)
     if multi_process or config.trainer.devices not in (1, "1") or config.trainer.num_nodes != 1:
         if (n_jobs or 1) > 1:
             raise UserError(
-                f"{n_jobs} trials at a time of several processes each (trainer.devices) would share"
-                " devices; leave out n_jobs"
+                f"{n_jobs} trials at a time with several processes each (trainer.devices) would"
+                f" share"
+                " devices; remove n_jobs"
             )
         return [DeviceSlot()]
     gpus = _visible_gpus() if config.trainer.accelerator in ("auto", "gpu", "cuda") else []
-    import joblib  # half a second, which only a sweep of trials needs
+    import joblib  # imported here: half a second, which only sweeps need
 
     wanted = n_jobs or max(1, len(gpus))
     if gpus:
@@ -105,10 +107,10 @@ def start_forkserver(preload: Sequence[str]) -> None:
     """Start the process that imports modules once, from which trials are forked.
 
     There is one for all sweeps of this process. If the system has no forkserver, every process
-    imports for itself, and a message says so.
+    imports the modules itself, and a message says so.
 
     Args:
-        preload: Modules to import; missing ones are imported where they are needed.
+        preload: Modules to import; others are imported when they are needed.
     """
     global _context
     if _context is not None:
@@ -128,7 +130,7 @@ def start_forkserver(preload: Sequence[str]) -> None:
     known = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(REPOSITORY_ROOT), *([known] if known else [])]
-    )  # it imports from wherever it is started
+    )  # it imports modules from the folder that it is started in
     try:
         forkserver.ensure_running()
     finally:
@@ -141,7 +143,7 @@ def new_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def run_in_subprocess(function: Callable[..., None], *arguments: Any) -> None:
-    """Run a function in a process of its own if that spares an import, else in this one."""
+    """Run a function in a forked process if that saves an import, else in this process."""
     if _context is None or _context.get_start_method() != "forkserver":
         function(*arguments)
         return
@@ -156,10 +158,10 @@ class Job:
     """One trial of a sweep.
 
     Attributes:
-        number: Number of the trial, also the name of its folder.
-        overrides: Overrides of its command line.
+        number: Number of the trial and name of its folder.
+        overrides: Overrides of the trial.
         sweep_dir: Folder of the sweep.
-        display_overrides: Overrides that distinguish it from others.
+        display_overrides: Overrides that distinguish it from other trials.
     """
 
     number: int
@@ -178,7 +180,7 @@ TrialEndHook = Callable[[Job], None]
 
 @runtime_checkable
 class StreamingLauncher(Protocol):
-    """Launcher that takes the next trial when it has a free slot."""
+    """Interface of a launcher that takes the next trial when it has a free slot."""
 
     def launch_jobs(
         self, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
@@ -189,24 +191,25 @@ class StreamingLauncher(Protocol):
 def launch_jobs(
     launcher: Any, jobs: Iterator[Job], n_jobs: int | None, on_trial_end: TrialEndHook
 ) -> bool:
-    """Run trials by any launcher; one that is not ours gets `n_jobs` at a time and is waited for.
+    """Run trials with any launcher; launchers of others run batches of `n_jobs` trials.
 
     Args:
         launcher: Launcher of Hydra.
-        jobs: Trials, of which the next is taken when a slot is free.
-        n_jobs: Trials at a time; None leaves it to the launcher.
-        on_trial_end: Called in this process for each trial that has ended, also if it failed.
+        jobs: Trials; the next one is taken when a slot is free.
+        n_jobs: Number of trials at a time; None leaves it to the launcher.
+        on_trial_end: Function that is called in this process for each ended trial, including failed
+            ones.
 
     Returns:
-        True if it was stopped before all were run.
+        True if it was stopped before all trials were run.
     """
     if isinstance(launcher, StreamingLauncher):
         return launcher.launch_jobs(jobs, n_jobs, on_trial_end)
     together = n_jobs or 1
     if together > 1 and "basic_launcher" in type(launcher).__module__:
         raise UserError(
-            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic carries out one trial at a"
-            " time; leave hydra/launcher= out"
+            f"hydra.sweeper.n_jobs={together}: hydra/launcher=basic runs one trial at a"
+            " time; remove hydra/launcher=basic"
         )
     while batch := list(islice(jobs, together)):
         follow = [job.number for job in batch] == list(
@@ -214,7 +217,7 @@ def launch_jobs(
         )
         for part in (
             [batch] if follow else [[job] for job in batch]
-        ):  # Hydra numbers the jobs of a launch one after the other
+        ):  # Hydra numbers the jobs of a launch consecutively
             _launch_batch(launcher, part, on_trial_end)
     return False
 
@@ -228,11 +231,11 @@ def _launch_batch(launcher: Any, batch: list[Job], on_trial_end: TrialEndHook) -
     except UserError:
         raise
     except Exception as error:
-        # A job of a cluster that died ends the launch; outcomes of the others are not known yet.
+        # a cluster job that died ends the launch; the outcomes of the others are unknown yet
         if len(batch) > 1:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
+            message = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(
-                f"a job of the cluster was lost ({said}); the same command goes on once the others"
+                f"a cluster job was lost ({message}); run the same command again after the others"
                 " have ended"
             ) from error
         ends = [f"{type(error).__name__}: {error}"]
@@ -254,17 +257,17 @@ def stop_message(sweep_dir: Path, resume: bool = False) -> str:
     """Return the message after a stop, with the overrides that resume the sweep."""
     return (
         "the sweep was stopped; the same command with"
-        f" hydra.sweep.dir={sweep_dir}{' resume=auto' * resume} goes on"
+        f" hydra.sweep.dir={sweep_dir}{' resume=auto' * resume} continues it"
     )
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """Everything that a trial's process is given.
+    """Specification of a trial for its process.
 
     Attributes:
         context: Context of Hydra.
-        task: Function that carries out a run.
+        task: Function that runs a job.
         config: Configuration of the sweep.
         hydra_state: State of Hydra's singletons.
         job: The trial.
@@ -284,10 +287,10 @@ class TrialSpec:
 
 
 def run_trial(pickled_spec: bytes) -> None:
-    """Run a trial, whose outcome is written to its folder.
+    """Run a trial and write its outcome to its folder.
 
     Args:
-        pickled_spec: A pickled `TrialSpec`; Hydra's state holds what only cloudpickle packs.
+        pickled_spec: `TrialSpec`, pickled by cloudpickle because of Hydra's state.
     """
     start: TrialSpec = pickle.loads(pickled_spec)
     os.environ.clear()
@@ -297,7 +300,7 @@ def run_trial(pickled_spec: bytes) -> None:
     try:
         lock_folder(
             folder, start.job.overrides, wait_for_own=True
-        )  # before Hydra writes into a folder that may be another run's
+        )  # before Hydra writes into a folder that another run may use
     except FolderInUse as refusal:
         print(f"trial {start.job.number}: {refusal}", file=sys.stderr)
         sys.exit(FOLDER_IN_USE)
@@ -312,10 +315,10 @@ def run_trial(pickled_spec: bytes) -> None:
     except Exception as error:
         from engine.cli import user_message
 
-        said, _ = user_message(error) or (failure_message(error), 1)
-        with record_outcome(folder) as recorder:  # the job itself did not begin
-            recorder.fail(said)
-        print(f"trial {start.job.number} failed: {said}", file=sys.stderr)
+        message, _ = user_message(error) or (failure_message(error), 1)
+        with record_outcome(folder) as recorder:  # the job itself did not start
+            recorder.fail(message)
+        print(f"trial {start.job.number} failed: {message}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -334,7 +337,7 @@ def _set_up_process(spec: TrialSpec) -> None:
 
 
 def _terminate_with_parent() -> None:
-    """Terminate the trial if its sweep was killed, so that it saves and ends."""
+    """Terminate the trial if its sweep is killed, so that it saves and ends."""
     sweep = multiprocessing.parent_process()
     if sweep is not None:
         sweep.join()
@@ -346,7 +349,7 @@ def _run_hydra_job(spec: TrialSpec) -> None:
     with open_dict(config):
         config.hydra.job.id, config.hydra.job.num = str(spec.job.number), spec.job.number
     returned = run_job(spec.task, config, "hydra.sweep.dir", "hydra.sweep.subdir", spec.context)
-    _ = returned.return_value  # raises what the task raised
+    _ = returned.return_value  # raises the error of the task
 
 
 CONSOLE_LOG = "console.log"
@@ -354,7 +357,7 @@ CONSOLE_LOG = "console.log"
 
 @dataclass
 class RunningTrial:
-    """A trial and its process."""
+    """Running trial with its process."""
 
     job: Job
     device_slot: DeviceSlot
@@ -363,21 +366,21 @@ class RunningTrial:
 
 
 class ProcessPool:
-    """Pool that runs the trials of one sweep in processes of their own.
+    """Pool that runs the trials of one sweep in separate processes.
 
     Args:
         context: Context of Hydra.
-        task: Function that carries out a run.
+        task: Function that runs a job.
         config: Configuration of the sweep.
-        preload: Modules that are imported once, in the process that trials are forked from.
+        preload: Modules that are imported once, in the process from which trials are forked.
     """
 
     def __init__(
         self, context: HydraContext, task: TaskFunction, config: DictConfig, preload: Sequence[str]
     ) -> None:
         self.context, self.task, self.config, self.preload = context, task, config, list(preload)
-        self._running: dict[int, RunningTrial] = {}  # by the process's sentinel
-        self._stop_requests = 0  # signals so far
+        self._running: dict[int, RunningTrial] = {}  # keys are the sentinels of the processes
+        self._stop_requests = 0  # number of signals so far
 
     def launch_jobs(
         self,
@@ -390,13 +393,13 @@ class ProcessPool:
 
         Args:
             jobs: Trials.
-            n_jobs: Trials at a time; None is one per GPU, else one.
-            on_trial_end: Called for each trial that has ended.
+            n_jobs: Number of trials at a time; None is one per GPU, or one without GPUs.
+            on_trial_end: Function that is called for each ended trial.
             multi_process: True if trials have several processes, so that each needs the whole
                 machine.
 
         Returns:
-            True if it was stopped; trials that were running have saved and are `interrupted`.
+            True if it was stopped; running trials have then saved and are `interrupted`.
         """
         check_multirun_launch()
         free = device_slots(self.config, n_jobs, multi_process)
@@ -458,7 +461,7 @@ class ProcessPool:
             folder,
             STOPPED if self._stop_requests and lost else code,
             seconds=time.monotonic() - running.started_at,
-        )  # a trial that fails while it is stopped has not failed
+        )  # an error during a stop does not count as a failure
         if outcome.status == "interrupted":
             self._stop_requests = self._stop_requests or 1
             self._stop_trials()
@@ -471,7 +474,7 @@ class ProcessPool:
     def _forwarding_signals(self) -> Iterator[None]:
         """Forward Ctrl-C and termination: trials save, and the sweep stops.
 
-        From a terminal Ctrl-C reaches the trials too, which does no harm.
+        In a terminal Ctrl-C also reaches the trials directly, which is harmless.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -496,9 +499,9 @@ class ProcessPool:
 
 
 def _print_outcome(job: Job, outcome: Outcome, print_failure: bool) -> None:
-    """Print one line for a trial that has ended.
+    """Print one line for an ended trial.
 
-    Its failure is left out if the trial has already printed it to the terminal.
+    A failure is left out if the trial has already printed it to the terminal.
     """
     if outcome.status != "failed":
         score = "no score" if outcome.score is None else f"{outcome.score:.4f}"

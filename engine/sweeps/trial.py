@@ -1,6 +1,6 @@
-"""Runs one trial of a multirun, which may fail without ending the others.
+"""Run of one trial of a multirun, which may fail without ending the others.
 
-A trial of several processes has its own set of them.
+A trial with several processes starts its own set of them.
 """
 
 import math
@@ -43,11 +43,11 @@ SWEEP_VARIABLES = (
     "hydra/launcher",
     "hydra.launcher",
     "hydra.run.dir",
-)  # words that are not a trial's own
+)  # overrides that do not belong to a trial itself
 
 
 def is_trial() -> bool:
-    """Return whether this is a job of a multirun."""
+    """Return True if this is a job of a multirun."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
@@ -55,11 +55,11 @@ def run_trial_job(work: Callable[[DictConfig], float | None], cfg: DictConfig) -
     """Run one trial; a failure is reported in its `outcome.json`, and the sweep continues.
 
     Args:
-        work: Carries out one run.
+        work: Function that runs one job.
         cfg: Configuration of the trial.
 
     Returns:
-        The monitored score, None if the trial failed.
+        The monitored score, or None if the trial failed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if rank() != 0:
@@ -103,19 +103,19 @@ def _run_recorded(
 
 
 def _describe_failure(error: Exception) -> tuple[str, int]:
-    """Return the sentence of a user error with its exit code, of others type and message with 1."""
+    """Return message and exit code of a user error; of other errors type and message with 1."""
     return user_message(error) or (failure_message(error), 1)
 
 
 def _launched_by_submitit() -> bool:
-    """Return whether a job of a cluster runs the trial, all ranks of which submitit starts."""
+    """Return True if a cluster job runs the trial, so that submitit starts all its ranks."""
     return "submitit" in HydraConfig.get().launcher._target_
 
 
 def _run_on_further_rank(
     work: Callable[[DictConfig], float | None], cfg: DictConfig, folder: Path
 ) -> float | None:
-    """Run a rank that srun started beside the first, which records the outcome of all."""
+    """Run another rank that srun started; the first rank records the outcome of all."""
     try:
         if not _launched_by_submitit():
             check_multirun_launch()
@@ -129,7 +129,7 @@ def _run_on_further_rank(
 
 
 def _report_failure(error: Exception, folder: Path) -> None:
-    """Print why a trial failed, and return so that the sweep goes on; exit if it was stopped."""
+    """Print the reason of a failure and return, so that the sweep continues; exit after a stop."""
     sentence, code = _describe_failure(error)
     if code == STOPPED:
         print(sentence, file=sys.stderr)
@@ -138,13 +138,13 @@ def _report_failure(error: Exception, folder: Path) -> None:
         traceback.print_exc()
     print(f"trial {folder.name} failed: {sentence}", file=sys.stderr)
     if launched_by_srun():
-        sys.exit(1)  # the other ranks wait for this one, until srun ends them for it
+        sys.exit(1)  # srun then ends the other ranks, which wait for this one
 
 
 def _finite_score(
     score: float | None, cfg: DictConfig, folder: Path, recorder: OutcomeRecorder
 ) -> float | None:
-    """Return the score; one that is not finite fails the trial, as it can choose nothing."""
+    """Return the score; a score that is not finite fails the trial."""
     if score is None or math.isfinite(score):
         return score
     reason = (
@@ -156,12 +156,12 @@ def _finite_score(
 
 
 def _run_in_own_process(folder: Path, recorder: OutcomeRecorder) -> float | None:
-    """Run the trial in a process of its own, which records the outcome; settle it afterwards.
+    """Run the trial in a separate process, which records the outcome; complete it afterwards.
 
-    Lightning starts further ranks from the command line, which in this process is the sweep's.
+    Lightning starts other ranks from the command line, which in this process is that of the sweep.
     """
     overrides = HydraConfig.get().overrides
-    unlock_folder(folder)  # for the first of those processes, which trains; this one only waits
+    unlock_folder(folder)  # for the training process; this process only waits
     own = [word for word in overrides.hydra if not word.lstrip("+~").startswith(SWEEP_VARIABLES)]
     command = [
         sys.executable,
@@ -183,7 +183,7 @@ def _run_in_own_process(folder: Path, recorder: OutcomeRecorder) -> float | None
 def wait_forwarding_signals(child: subprocess.Popen) -> int:
     """Wait for a trial's first process and return its exit code.
 
-    Ctrl-C reaches it from the terminal, and SIGTERM is passed on; it is given time to save.
+    Ctrl-C reaches it from the terminal, and SIGTERM is forwarded; it has time to save.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""do=[wandb_sweep]: the space that Optuna would search, as a sweep whose W&B agents start runs."""
+"""do=[wandb_sweep]: the search space as a W&B sweep, whose agents start runs."""
 
 from pathlib import Path
 from typing import Any
@@ -20,31 +20,31 @@ from engine.sweeps.optuna_sweeper import DIRECTIONS, SearchSpace, parse_space
 SWEEP_FILE = "sweep.yaml"
 SWEEPER_KEYS = ("hydra/sweeper", "hydra.sweeper")
 DROPPED_OVERRIDE_PREFIXES = ("do=", "logger=")
-RUN_DIR_OVERRIDE = (  # agents may start in the same second
+RUN_DIR_OVERRIDE = (  # unique, because agents may start in the same second
     "hydra.run.dir=${paths.runs}/${hydra:runtime.choices.experiment}/wandb-${oc.env:WANDB_RUN_ID}"
 )
 
 
 def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
-    """Write sweep.yaml into the run folder and print what to do with it.
+    """Write sweep.yaml into the run folder and print the next command.
 
     Args:
         cfg: Configuration of the run.
         run_dir: The run folder.
 
     Raises:
-        UserError: nothing is searched, or a run would be several fits.
+        UserError: Nothing is searched, or a run would be several fits.
     """
     if cfg.folds and cfg.fold is None:
         raise UserError(
-            f"folds={cfg.folds} makes several fits of one run, and W&B judges single ones; take"
+            f"folds={cfg.folds} gives several fits per run, but W&B compares single fits; set"
             " folds=0, or hydra/sweeper=optuna"
         )
-    said = HydraConfig.get().overrides
-    chosen = [word for word in said.hydra if word.lstrip("+~").startswith(SWEEPER_KEYS)]
+    message = HydraConfig.get().overrides
+    chosen = [word for word in message.hydra if word.lstrip("+~").startswith(SWEEPER_KEYS)]
     whole = compose(
         "run",
-        ["hydra/sweeper=optuna", *chosen, *said.task, "logger=wandb"],
+        ["hydra/sweeper=optuna", *chosen, *message.task, "logger=wandb"],
         return_hydra_config=True,
     )
     sweeper = whole.hydra.sweeper
@@ -52,21 +52,21 @@ def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
         name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
         line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
         raise UserError(
-            f"{name} has no space in conf/sweep; write conf/sweep/{name}.yaml, a line a key, such"
-            f" as {line}"
+            f"{name} has no search space in conf/sweep; write conf/sweep/{name}.yaml, one line per"
+            f" key, such as {line}"
         )
     found = parse_space(
         sweeper.params,
-        [word for word in said.task if not word.startswith(DROPPED_OVERRIDE_PREFIXES)],
+        [word for word in message.task if not word.startswith(DROPPED_OVERRIDE_PREFIXES)],
     )
     path = run_dir / SWEEP_FILE
     head = (
-        "# wandb sweep makes it known to W&B; then start wandb agent, on one machine or many, in"
+        "# wandb sweep registers it; then start wandb agent, on one or more machines, in"
         " the folder of run.py.\n"
     )
     sweep = to_wandb_sweep(found, sweeper, cfg) | {"project": whole.logger.wandb.project}
     path.write_text(head + yaml.safe_dump(sweep, sort_keys=False, width=1000), encoding="utf-8")
-    print(f"written: {path}; go on with: wandb sweep {path}")
+    print(f"written: {path}; continue with: wandb sweep {path}")
     return path
 
 
@@ -75,8 +75,7 @@ def to_wandb_sweep(space: SearchSpace, sweeper: DictConfig, cfg: DictConfig) -> 
 
     Args:
         space: Search space, with the overrides that every run has.
-        sweeper: Configuration of hydra/sweeper=optuna: how many runs, and whether bad ones are
-            stopped early.
+        sweeper: Configuration of hydra/sweeper=optuna with the number of runs and the pruner.
         cfg: Configuration of the run.
     """
     warm_up = 0 if sweeper.pruner is None else int(sweeper.pruner.get("n_warmup_steps") or 0)
@@ -111,7 +110,7 @@ def to_wandb_parameter(distribution: BaseDistribution) -> dict[str, Any]:
     if isinstance(distribution, CategoricalDistribution):
         return {
             "values": ["null" if choice is None else choice for choice in distribution.choices]
-        }  # agents write None as a word
+        }  # agents write None as text
     if isinstance(distribution, IntDistribution) and distribution.step != 1:
         return {"values": list(range(distribution.low, distribution.high + 1, distribution.step))}
     if not isinstance(distribution, FloatDistribution | IntDistribution):

@@ -14,21 +14,21 @@ from omegaconf import DictConfig
 
 from engine.resume import find_resume_checkpoint
 
-ID_FILE = "wandb_run.txt"  # in the run folder
+ID_FILE = "wandb_run.txt"  # file in the run folder
 OWN = re.compile(
     r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d([-_]\d+)?|slurm-[\d.]+"
-)  # folder names that were made here, not by a user
+)  # folder names that this project makes, not a user
 FOLD_PATTERN = re.compile(r"fold(\d+)")
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """A run's place among others.
+    """Identity of a run among others.
 
     Attributes:
-        group: Of the trials of a sweep or the folds of a run; None for a single run.
-        name: Of the run.
-        job_type: `train`, or what is done instead.
+        group: Group of the trials of a sweep or the folds of a run; None for a single run.
+        name: Name of the run.
+        job_type: `train`, or the name of another step.
     """
 
     group: str | None
@@ -40,8 +40,8 @@ def run_identity(cfg: DictConfig, experiment: str) -> RunIdentity:
     """Derive the identity from the run folder; folder names given by a user are hashed.
 
     Args:
-        cfg: Of the run.
-        experiment: Its name in the menu.
+        cfg: Configuration of the run.
+        experiment: Name of its file in conf/experiment.
     """
     folder, parts = Path(cfg.paths.run).absolute(), []
     job = "train" if "fit" in cfg.do else str(cfg.do[0])
@@ -65,12 +65,12 @@ def run_identity(cfg: DictConfig, experiment: str) -> RunIdentity:
 
 
 def in_multirun(folder: Path) -> bool:
-    """Return whether a run folder is one of a multirun's."""
+    """Return True if a run folder belongs to a multirun."""
     return (folder.parent / "multirun.yaml").is_file()
 
 
 def _trial_identity(folder: Path) -> str:
-    """Return the trial's number, or a hash where `hydra.sweep.subdir` makes other names."""
+    """Return the trial's number, or a hash if `hydra.sweep.subdir` gives other names."""
     return folder.name if folder.name.isdecimal() else _short_hash(folder)
 
 
@@ -85,29 +85,29 @@ def _run_label(folder: Path, experiment: str) -> str:
 def wandb_init_kwargs(cfg: DictConfig, experiment: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the arguments of `wandb.init`: keys come first, then the environment.
 
-    Below a W&B agent its sweep decides group, name and job type.
+    Under a W&B agent its sweep sets group, name and job type.
 
     Args:
-        cfg: Of the run.
+        cfg: Configuration of the run.
         experiment: Its name in the menu.
         asked: The user's keys; None means not set.
     """
     found = {name: value for name, value in asked.items() if value is not None}
     if "WANDB_SWEEP_ID" not in os.environ:
-        own, said = (
+        own, message = (
             run_identity(cfg, experiment),
             {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"},
         )
         found = {
             name: getattr(own, name)
-            for name, variable in said.items()
+            for name, variable in message.items()
             if not os.environ.get(variable)
         } | found
     return found | {"dir": str(cfg.paths.run), "id": run_id(cfg)}
 
 
 def chosen_experiment() -> str:
-    """The experiment that Hydra composed, as the menu calls it."""
+    """Return the name of the experiment that Hydra composed."""
     return (
         str(HydraConfig.get().runtime.choices["experiment"]) if HydraConfig.initialized() else "run"
     )
@@ -116,8 +116,8 @@ def chosen_experiment() -> str:
 def run_id(cfg: DictConfig) -> str | None:
     """Return the id of the resumed run, or a new one; a fit keeps it in the run folder.
 
-    None where W&B or the user has set one. A trial that starts from another run's checkpoint is a
-    run of its own, as several of them may.
+    It is None if W&B or the user has set one. A trial that starts from another run's checkpoint
+    gets a new id, because several trials may start from it.
     """
     if "WANDB_SWEEP_ID" in os.environ or "WANDB_RUN_ID" in os.environ:
         return None

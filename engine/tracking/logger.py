@@ -28,7 +28,7 @@ SERVER = "https://api.wandb.ai"
 
 
 def is_logged_in() -> bool:
-    """Return whether the environment or ~/.netrc holds a key for the configured server."""
+    """Return True if the environment or ~/.netrc holds a key for the configured server."""
     return (
         any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
         or _has_netrc_entry()
@@ -36,12 +36,12 @@ def is_logged_in() -> bool:
 
 
 def _server_url() -> str:
-    """Return the server that `wandb login --host` wrote down, else W&B's own."""
-    said = configparser.ConfigParser()
+    """Return the server that `wandb login --host` stored, else W&B's own."""
+    message = configparser.ConfigParser()
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     try:
-        said.read([folder / "settings", Path("wandb") / "settings"])
-        return said.get("default", "base_url", fallback=SERVER)
+        message.read([folder / "settings", Path("wandb") / "settings"])
+        return message.get("default", "base_url", fallback=SERVER)
     except (OSError, configparser.Error):
         return SERVER
 
@@ -55,7 +55,7 @@ def _has_netrc_entry() -> bool:
         return False
 
 
-STEP_METRIC = "trainer/global_step"  # as Lightning's logger calls it
+STEP_METRIC = "trainer/global_step"  # name in Lightning's logger
 
 
 def init_run(
@@ -68,14 +68,14 @@ def init_run(
     """Start a run of W&B.
 
     Args:
-        words: What identifies it, as `wandb.init` takes it.
-        config: That it shows.
+        words: Arguments of `wandb.init` that identify the run.
+        config: Configuration to show.
         mode: `online` or `offline`.
-        wait: Seconds for the `init_run` and the `end`.
-        monitor: `name` and `mode` of the score that decides.
+        wait: Seconds to wait at the `start` and at the `end`.
+        monitor: `name` and `mode` of the monitored score.
 
     Raises:
-        UserError: not even run files can be written.
+        UserError: Not even local run files can be written.
     """
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # W&B's reports of its own errors name folders
     import wandb
@@ -83,7 +83,7 @@ def init_run(
     wandb.setup(wandb.Settings(silent=True))
     logging.getLogger("wandb").setLevel(
         logging.WARNING
-    )  # its debug.log would else name the run folder
+    )  # its debug.log would otherwise name the run folder
     limits: dict[str, Any] = {
         "init_timeout": wait["start"],
         "finish_timeout": wait["end"],
@@ -101,14 +101,15 @@ def init_run(
         try:
             run = wandb.init(**given, mode="online")
             print(f"W&B: {run.url}", flush=True)
-        except Exception as error:  # a server, a proxy, a key: whatever it is, training continues
-            said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        except Exception as error:  # training continues after any error of a server, proxy or key
+            message = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             print(
-                f"W&B: the server does not answer, or does not take this run ({said}), so it is"
+                f"W&B: the server does not answer, or does not accept this run ({message}), so it"
+                f" is"
                 " kept offline",
                 flush=True,
             )
-            _restart_run()  # its service would hold the id
+            _restart_run()  # otherwise its service keeps the id
             _remove_remains(words)
     run = _offline_reason(given) if run is None else run
     _define_metrics(run, monitor)
@@ -116,7 +117,7 @@ def init_run(
 
 
 def _offline_reason(given: dict[str, Any]) -> Any:
-    """Start offline; try again in a new service where that of an earlier run has died."""
+    """Start offline; try again with a new service if that of an earlier run has died."""
     import wandb
 
     try:
@@ -126,9 +127,10 @@ def _offline_reason(given: dict[str, Any]) -> Any:
     try:
         return wandb.init(**given, mode="offline")
     except Exception as error:
-        said = str(error) or type(error).__name__
+        message = str(error) or type(error).__name__
         raise UserError(
-            f"W&B cannot keep this run in {given['dir']} ({said}); set logger.wandb.mode=disabled"
+            f"W&B cannot keep this run in {given['dir']} ({message}); set"
+            f" logger.wandb.mode=disabled"
         ) from error
 
 
@@ -149,7 +151,7 @@ def _remove_remains(words: dict[str, Any]) -> None:
 def _define_metrics(run: Any, monitor: Mapping[str, str]) -> None:
     """Plot every panel over the step, and show the best monitored score in the table of runs.
 
-    W&B's own sweeps want its last value.
+    W&B's own sweeps use its last value.
     """
     run.define_metric(STEP_METRIC)
     run.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
@@ -167,9 +169,9 @@ def finish_run(run: Any, code: int, wait: float) -> None:
     """End a run, and print where its files are if they are not on the server.
 
     Args:
-        run: Of W&B.
+        run: The W&B run.
         code: Its exit code.
-        wait: Seconds that the server is waited for.
+        wait: Seconds to wait for the server.
     """
     place, offline = Path(run.dir).parent, run.offline
     try:
@@ -178,15 +180,15 @@ def finish_run(run: Any, code: int, wait: float) -> None:
             print(f"W&B: kept offline; wandb sync {relative_to_cwd(place)} sends it", flush=True)
     except TimeoutError:
         print(
-            f"W&B: the server did not take everything within {wait:g} s; wandb sync"
+            f"W&B: the server did not receive everything within {wait:g} s; wandb sync"
             f" {relative_to_cwd(place)} sends the rest",
             file=sys.stderr,
         )
     except Exception as error:
-        said = str(error) or type(error).__name__
+        message = str(error) or type(error).__name__
         print(
-            f"W&B: the run was not ended well ({said}); wandb sync {relative_to_cwd(place)} sends"
-            " what is there",
+            f"W&B: the run did not end properly ({message}); wandb sync {relative_to_cwd(place)}"
+            " sends its files",
             file=sys.stderr,
         )
         _restart_run()
@@ -197,34 +199,33 @@ OFF = {
     "dryrun": "offline",
     "offline": "offline",
     "disabled": "disabled",
-}  # of WANDB_MODE, which may only turn down
+}  # values of WANDB_MODE, which may only restrict
 
 
 @validated
 class PrivateWandbLogger(WandbLogger):
-    """A run on W&B: numbers are logged during the run, results are sent when it is closed.
+    """W&B logger: numbers are logged during the run, results are sent when it is closed.
 
     Example:
         logger: {wandb: {run_dir: "${paths.run}", project: my-project, mode: offline, upload:
             {images: true}}}
 
     Args:
-        run_dir: The run folder; its config.yaml is the configuration that is shown, and run files
-            are written below it.
-        experiment: Its name in the menu; None for the one that was chosen.
-        project: On W&B.
+        run_dir: Run folder; its config.yaml is shown, and W&B's files are written below it.
+        experiment: Name of the experiment; None for that of the command.
+        project: Project on W&B.
         entity: User or team on W&B; None for the login's own.
-        name: Of the run; None for one made from the trial, the fold and the time.
-        group: None for the sweep or the run of several folds that it belongs to.
-        job_type: None for `train`, or what is done instead.
-        tags: On W&B.
-        notes: On W&B.
-        mode: `online` (offline where there is no login, or no answer), `offline`, `disabled`.
-        timeouts: Seconds that the server is waited for, at the `start` and at the `end`.
-        upload: What may leave the machine besides numbers, as `UploadPolicy`.
+        name: Name of the run; None makes one from the trial, the fold and the time.
+        group: Group on W&B; None for its sweep or its run of several folds.
+        job_type: Job type on W&B; None for `train`, or the name of another step.
+        tags: Tags on W&B.
+        notes: Notes on W&B.
+        mode: `online` (offline without a login or an answer), `offline` or `disabled`.
+        timeouts: Seconds to wait for the server, at the `start` and at the `end`.
+        upload: Content that may leave the machine besides numbers, see `UploadPolicy`.
 
     Raises:
-        UserError: a mode or an upload that does not exist.
+        UserError: The mode or an upload is unknown.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class PrivateWandbLogger(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """W&B's run, started on first access, on the first rank alone."""
+        """W&B run, started on first access, on the first rank only."""
         if self._experiment is None:
             self._experiment = (
                 DummyLogger().experiment if self.mode == "disabled" else self._ensure_started()
@@ -275,7 +276,7 @@ class PrivateWandbLogger(WandbLogger):
 
     @property
     def version(self) -> str:
-        """Empty, because the progress bar would else show the end of W&B's id."""
+        """Empty version, because the progress bar would otherwise show the end of W&B's id."""
         return ""
 
     def log_hyperparams(self, params: Any = None) -> None:
@@ -283,26 +284,27 @@ class PrivateWandbLogger(WandbLogger):
         _ = self.experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers; if W&B fails in the middle of a run, say so once and log no more."""
+        """Log numbers; if W&B fails during a run, print a message once and stop logging."""
         if self._broken:
             return
         try:
             super().log_metrics(metrics, step)
         except Exception as error:
-            if self._experiment is None:  # it could not even be started
+            if self._experiment is None:  # it could not be started
                 raise
             self._broken = True
             print(
-                f"W&B: no more is logged ({type(error).__name__}: {error}); metrics.csv has it all",
+                f"W&B: logging has stopped ({type(error).__name__}: {error}); metrics.csv is"
+                f" complete",
                 file=sys.stderr,
             )
 
     def close(self, code: int, trainer: Trainer | None = None) -> None:
-        """Send the results and end the run; an error here never fails a good run.
+        """Send the results and end the run; an error here never fails the training run.
 
         Args:
-            code: Exit code; a run with another one than 0 is marked as failed.
-            trainer: Whose callbacks hold the pictures.
+            code: Exit code; a run with a code other than 0 is marked as failed.
+            trainer: Trainer whose callbacks hold the images.
         """
         run, self._experiment = self._experiment, None
         if run is None or self.mode == "disabled":
@@ -349,7 +351,7 @@ class PrivateWandbLogger(WandbLogger):
 
 
 def close_loggers(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
-    """End a run's W&B loggers; arguments as of `PrivateWandbLogger.close`."""
+    """End a run's W&B loggers; for the arguments see `PrivateWandbLogger.close`."""
     for logger in loggers:
         if isinstance(logger, PrivateWandbLogger):
             logger.close(code, trainer)

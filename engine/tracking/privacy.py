@@ -1,6 +1,6 @@
-"""Switches of what W&B may upload, and the settings that keep everything else on the machine.
+"""Upload policy of W&B, and settings that keep everything else on the machine.
 
-Numbers and words that choose a method leave it; names of folders, files, images and machines stay.
+Numbers and names of methods may be uploaded; names of folders, files, images and machines may not.
 """
 
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 PLAIN_WORD = re.compile(r"[\w .,+:=-]*")  # no slash, so no path
-PATH_KEYS = ("paths", "runs", "preparation", "logger", "title")  # words that are the user's own
-# Below these keys a word chooses a method.
+PATH_KEYS = ("paths", "runs", "preparation", "logger", "title")  # text that the user wrote
+# values below these keys are names of methods
 METHOD_KEYS = (
     "module",
     "trainer",
@@ -23,10 +23,10 @@ METHOD_KEYS = (
     "split",
     "evaluation_size",
 )
-NAME_KEYS = ("ids",)  # of images, whatever type they have
+NAME_KEYS = ("ids",)  # names of images, of any type
 
-# All that W&B would else gather on its own; `symlink` and `console` because links and printed lines
-# name folders.
+# everything that W&B would otherwise collect; `symlink` and `console`, because links and printed
+# lines name folders
 PRIVATE_SETTINGS: dict[str, Any] = {
     "console": "off",
     "disable_code": True,
@@ -49,13 +49,13 @@ PRIVATE_SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class UploadPolicy:
-    """Content that a user lets leave the machine besides numbers.
+    """Content that the user allows to leave the machine besides numbers.
 
     Attributes:
-        images: The pictures of the page's cases.
-        ids: The table of all evaluated images with their names and groups.
-        model: The weights of the best checkpoint.
-        paths: The whole configuration with the folders and files that it names.
+        images: Example images of the page.
+        ids: Table of all evaluated images with their names and groups.
+        model: Weights of the best checkpoint.
+        paths: The complete configuration with its folders and files.
     """
 
     images: bool = False
@@ -65,17 +65,17 @@ class UploadPolicy:
 
 
 def redact_config(config: dict[str, Any], upload: UploadPolicy) -> dict[str, Any]:
-    """Return the configuration as it may leave the machine.
+    """Return the configuration without content that must not leave the machine.
 
     Args:
-        config: Plain and resolved.
-        upload: What the user allows.
+        config: Configuration as plain, resolved values.
+        upload: What the user allows to leave the machine.
     """
     return _redact_value(config, (), upload) or {}
 
 
 def _redact_value(value: Any, key: tuple[str, ...], upload: UploadPolicy) -> Any:
-    """Return what may be shown of a value; None where nothing may."""
+    """Return the uploadable part of a value; None if there is none."""
     if any(name in key for name in NAME_KEYS) and not upload.ids:
         return None
     if isinstance(value, dict):

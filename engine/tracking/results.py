@@ -1,4 +1,4 @@
-"""Log a run's summary, curves and model to W&B."""
+"""Upload of a run's summary, curves and model to W&B."""
 
 import base64
 import io
@@ -28,15 +28,15 @@ from reporting.figures.segmentation import mean_dice_curve
 from reporting.run_folder import RunFolder
 from reporting.task_view import TASK_VIEWS
 
-MAX_POINTS = 500  # of a curve at most
+MAX_POINTS = 500  # largest number of points of a curve
 
 
 @dataclass
 class CurvePanel:
-    """One panel.
+    """Panel of curves.
 
     Attributes:
-        title: Of the panel.
+        title: Title of the panel.
         x_label: Name of its x axis.
         lines: Name of a line -> its x and y.
     """
@@ -57,8 +57,8 @@ class CurvePanel:
 def report_curves(evidence: Mapping[str, Evidence]) -> dict[str, CurvePanel]:
     """Return key -> panel.
 
-    Of one class a panel has a line for each split; of several classes a line for each of them, of
-    the split that is evaluated last.
+    With one class, a panel has a line for each split; with several classes, a line for each class
+    on the split that is evaluated last.
     """
     several = len(next(iter(evidence.values())).classes) > 1
     found: dict[str, CurvePanel] = {}
@@ -91,11 +91,11 @@ def _class_curves(found: dict[str, CurvePanel], name: str, seen: Evidence, chann
         )
         if not seen.exclusive:
             thresholds = np.linspace(0, 1, 101)
-            said = decided.probability >= thresholds[:, None]
+            message = decided.probability >= thresholds[:, None]
             f1 = (
                 2
-                * (said & decided.positive).sum(1)
-                / np.maximum(1, said.sum(1) + decided.positive.sum())
+                * (message & decided.positive).sum(1)
+                / np.maximum(1, message.sum(1) + decided.positive.sum())
             )
             _make_panel(found, "f1_by_threshold", "F1 against threshold", "threshold").add(
                 name, thresholds, f1
@@ -107,13 +107,13 @@ def _make_panel(found: dict[str, CurvePanel], key: str, title: str, across: str)
 
 
 def log_model_artifact(run: Any, folder: Path) -> None:
-    """Log `model.ckpt`; do nothing where no best checkpoint was kept.
+    """Log `model.ckpt`; do nothing without a best checkpoint.
 
-    `init_from`, and `ckpt_path` of a test, read it.
+    `init_from`, and `ckpt_path` of a test, can read the file.
 
     Args:
-        run: Of W&B.
-        folder: The run folder.
+        run: The W&B run.
+        folder: Run folder.
     """
     import wandb
 
@@ -122,7 +122,7 @@ def log_model_artifact(run: Any, folder: Path) -> None:
         return
     path = (
         Path(run.dir).parent / "model.ckpt"
-    )  # beside the run's other files, so that an offline run can be sent later
+    )  # next to the run's other files, so that an offline run can be sent later
     torch.save(strip_checkpoint(checkpoint_io.read_checkpoint(best)), path)
     artifact = wandb.Artifact(f"model-{run.id}", "model")
     artifact.add_file(os.path.relpath(path), name="model.ckpt", policy="immutable", skip_cache=True)
@@ -130,10 +130,10 @@ def log_model_artifact(run: Any, folder: Path) -> None:
 
 
 def strip_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a checkpoint what a network is made from again.
+    """Return the part of a checkpoint from which a network can be restored.
 
-    That is its weights with its rule, the data module's state, and hashes of the images it has
-    seen.
+    It contains the weights with the rule, the data module's state, and hashes of the training
+    images.
     """
     sizes = {name: state for name, state in checkpoint.items() if name.endswith("DataModule")}
     record = (
@@ -149,17 +149,17 @@ MATRIX_COLUMNS = {
     "Actual": "Actual",
     "Predicted": "Predicted",
     "nPredictions": "nPredictions",
-}  # fields of W&B's own chart
+}  # fields of W&B's chart
 
 
 def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer | None) -> None:
     """Send all results that `upload` allows.
 
     Args:
-        run: Of W&B.
+        run: The W&B run.
         folder: The run folder, with report.json and evidence.
-        upload: What the user allows besides numbers.
-        trainer: Whose callbacks hold the pictures.
+        upload: What the user allows to leave the machine besides numbers.
+        trainer: Trainer whose callbacks hold the images.
     """
     finished = RunFolder(folder)
     found = finished.report
@@ -191,10 +191,10 @@ def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer |
 
 
 def build_summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
-    """Yield the leading split's scores with intervals, the rule, the run's cost and its test set.
+    """Yield the evaluated split's scores with intervals, the rule, the run's cost and its test set.
 
     Args:
-        found: The content of report.json.
+        found: Content of report.json.
     """
     split, classes = found["evaluated_split"], found["scores"][found["evaluated_split"]]
     for name, scores in classes.items():
@@ -219,7 +219,7 @@ def build_summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
         yield from _summary_numbers(
             name, {f"/{key}": value for key, value in found.get(name, {}).items()}
         )
-    yield "test_set", found["identity"]  # a hash: runs of another one are not to be compared
+    yield "test_set", found["identity"]  # a hash; runs with different hashes cannot be compared
 
 
 def _summary_numbers(place: str, values: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -242,7 +242,7 @@ def _table_rows(found: dict[str, Any]) -> Iterator[list[Any]]:
 
 
 def _baseline_values(found: dict[str, Any]) -> list[str]:
-    """Predictions without skill, by name."""
+    """Return the scores of predictions without skill, by name."""
     scores = next(iter(found["scores"][found["evaluated_split"]].values()))
     return list(next(iter(scores.values()))["trivial"])
 
@@ -269,7 +269,7 @@ def _image_table(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
 def _wandb_table(run: Any, key: str, columns: Any, rows: Any) -> Any:
     """Make a table that is bound to the run before it is logged.
 
-    W&B would else stage a copy in the user's home and write that path down.
+    Otherwise W&B would write a copy into the user's home and store that path.
     """
     import wandb
 
@@ -294,7 +294,9 @@ def _confusion_chart(run: Any, key: str, matrix: dict[str, Any]) -> Any:
 
     names, counts = matrix["names"], matrix["counts"]
     rows = [
-        [true, said, counts[i][k]] for i, true in enumerate(names) for k, said in enumerate(names)
+        [true, message, counts[i][k]]
+        for i, true in enumerate(names)
+        for k, message in enumerate(names)
     ]
     table = _wandb_table(run, f"{key}_table", list(MATRIX_COLUMNS), rows)
     return plot.plot_table(

@@ -167,7 +167,8 @@ def _surface_distances(
     from monai.metrics.utils import get_edge_surface_distance  # seconds that a test alone waits for
 
     box = _bounding_box(predicted | truth)  # MONAI searches it in many passes over the whole image
-    masks = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (predicted, truth))
+    predicted, truth = np.ascontiguousarray(predicted[box]), np.ascontiguousarray(truth[box])
+    masks = torch.from_numpy(predicted), torch.from_numpy(truth)
     with warnings.catch_warnings():  # MONAI 1.6 calls itself with an argument that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
         found: Any = get_edge_surface_distance(*masks, spacing=spacing, symmetric=True)

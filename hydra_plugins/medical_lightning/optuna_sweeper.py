@@ -1,6 +1,6 @@
 """hydra/sweeper=optuna: Hydra's Optuna sweeper with a study that can be continued.
 
-Imports nothing heavy, because Hydra loads it before every run.
+This module imports nothing heavy, because Hydra loads it before every run.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StudySweeper(Sweeper):
-    """Searches a space with Optuna; the work is done in `engine/sweeps/optuna_sweeper.py`.
+    """Hydra sweeper that searches with Optuna, see `engine/sweeps/optuna_sweeper.py`.
 
     Example:
         hydra: {sweeper: {_target_: hydra_plugins.medical_lightning.optuna_sweeper.StudySweeper,
@@ -23,8 +23,8 @@ class StudySweeper(Sweeper):
     Args:
         sampler: Configuration of a sampler of Optuna.
         pruner: Configuration of a pruner of Optuna; None prunes nothing.
-        n_trials: Trials in all, those of earlier commands in the same folder included.
-        n_jobs: Trials at a time; None leaves it to the launcher.
+        n_trials: Total number of trials, including those of earlier commands in the same folder.
+        n_jobs: Number of trials at a time; None leaves it to the launcher.
         params: Key -> the values that it is sampled from.
     """
 
@@ -48,7 +48,7 @@ class StudySweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Create the search; the launcher starts its imports meanwhile."""
+        """Create the sweeper; meanwhile the launcher starts its imports."""
         from engine.sweeps.optuna_sweeper import ResumableOptunaSweeper
 
         self._search = ResumableOptunaSweeper(**self._arguments)

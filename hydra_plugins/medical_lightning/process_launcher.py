@@ -1,6 +1,6 @@
-"""hydra/launcher=processes: runs each trial in a clean process.
+"""hydra/launcher=processes: launcher that runs each trial in a clean process.
 
-Imports nothing heavy, because Hydra loads it before every run.
+This module imports nothing heavy, because Hydra loads it before every run.
 """
 
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProcessLauncher(Launcher):
-    """Launches trials with `engine/sweeps/process_launcher.py`.
+    """Hydra launcher that runs trials with `engine/sweeps/process_launcher.py`.
 
     Example:
         hydra: {launcher: {_target_:
@@ -77,14 +77,14 @@ class ProcessLauncher(Launcher):
     def launch_jobs(
         self, jobs: "Iterator[Job]", n_jobs: int | None, on_trial_end: "TrialEndHook"
     ) -> bool:
-        """Run trials as places become free; return whether it was stopped before all were run."""
+        """Run trials as slots become free; return True if it was stopped before all were run."""
         return self._processes is not None and self._processes.launch_jobs(
             jobs, n_jobs or self.n_jobs, on_trial_end
         )
 
 
 def _several(job: "Job") -> bool:
-    """Return whether a trial's own overrides ask for several devices or nodes."""
+    """Return True if a trial's own overrides ask for several devices or nodes."""
     words = [word.lstrip("+").split("=", 1) for word in job.overrides if "=" in word]
     return any(
         key in ("trainer.devices", "trainer.num_nodes") and value != "1" for key, value in words

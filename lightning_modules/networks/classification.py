@@ -1,6 +1,6 @@
 """Classifiers of timm and torchvision, by name.
 
-A network that is in neither library is a file of its own beside this one.
+A network that is in neither library gets a file of its own next to this one.
 """
 
 import difflib
@@ -33,29 +33,29 @@ def build_classifier(
 ) -> nn.Module:
     """Build a classifier of timm or torchvision by name; its logits are `B x classes`.
 
-    With fetched weights, its attribute `statistics` holds what they expect.
+    With downloaded weights, its attribute `statistics` holds the mean and std that they expect.
 
     Args:
         library: `timm` or `torchvision`.
-        architecture: As that library spells it.
-        weights: `imagenet` (fetched), a local file with the network's state_dict (of any head), or
-            None for scratch.
-        classes: Logits.
-        in_channels: 1 for grey: pretrained weights of three channels are then summed.
-        image_size: Size of the images, for which networks with windows or position embeddings are
-            built; None takes the architecture's own.
-        key: Configuration key of `weights`, for errors.
-        **architecture_arguments: The architecture's own.
+        architecture: Name in that library.
+        weights: `imagenet` (downloaded), a local file with the network's state_dict (of any head),
+            or None for scratch.
+        classes: Number of classes and logits.
+        in_channels: 1 for gray images; pretrained weights of three channels are then summed.
+        image_size: Size of the images, for networks that are built for one size (with windows or
+            position embeddings); None uses the architecture's own.
+        key: Configuration key of `weights`, for error messages.
+        **architecture_arguments: Arguments of the architecture.
 
     Raises:
-        UserError: unknown name; the weights cannot be fetched or read.
+        UserError: The name is unknown, or the weights cannot be downloaded or read.
     """
     fetch = weights == "imagenet"
     if library == "timm" and _is_timm_model(architecture):
         architecture_arguments |= timm_size_arguments(
             architecture, image_size, architecture_arguments
         )
-    elif library == "torchvision" and not fetch:  # whose pretrained weights have one size
+    elif library == "torchvision" and not fetch:  # its pretrained weights have one size
         architecture_arguments |= torchvision_size_arguments(
             architecture, image_size, architecture_arguments
         )
@@ -168,7 +168,7 @@ def _build_torchvision(
 def _classifier_statistics(
     net: nn.Module, library: str, architecture: str, in_channels: int
 ) -> PixelStatistics:
-    """Mean and std that the fetched weights expect, as the library states them."""
+    """Return mean and std that the downloaded weights expect, as stated by the library."""
     source = f"ImageNet weights of {architecture}"
     if library == "timm":
         stated: Any = net.pretrained_cfg
@@ -186,13 +186,13 @@ def _classifier_statistics(
 def _unknown_architecture_error(library: str, architecture: str, available: list[str]) -> UserError:
     near = difflib.get_close_matches(architecture, available, n=3, cutoff=0.4)
     return UserError(
-        f"{library} has no network '{architecture}'; take"
+        f"{library} has no network '{architecture}'; choose"
         f" {' or '.join(near) or 'one of its list_models()'}"
     )
 
 
 def find_head(net: nn.Module) -> tuple[str, nn.Module]:
-    """Return name and layer that give the logits: timm's classifier, else the last Linear."""
+    """Return name and layer of the head: timm's classifier, else the last Linear."""
     named: Any = getattr(net, "get_classifier", lambda: None)()
     for name, layer in reversed(list(net.named_modules())):
         if isinstance(layer, nn.Module) and (
@@ -200,7 +200,8 @@ def find_head(net: nn.Module) -> tuple[str, nn.Module]:
         ):
             return name, layer
     raise UserError(
-        f"{type(net).__name__} has no linear head, so it is no classifier; take another module.net"
+        f"{type(net).__name__} has no linear head, so it is not a classifier; set another"
+        f" module.net"
     )
 
 
@@ -210,7 +211,7 @@ def _replace_layer(net: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def _load_backbone(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
-    """Load all weights but a head of another size."""
+    """Load all weights except a head of another size."""
     state, own = read_state_dict(path, key, in_channels, net), net.state_dict()
     head = find_head(net)[0]
     missing = [

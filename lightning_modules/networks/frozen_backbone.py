@@ -1,4 +1,4 @@
-"""A classifier whose body is frozen, with or without LoRA adapters in it."""
+"""Classifier with a frozen backbone, with or without LoRA adapters."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from lightning_modules.normalize import PixelStatistics
 
 @validated
 class FrozenBackboneClassifier(nn.Module):
-    """Wraps a classifier of timm or torchvision: its body frozen, adapters in it, its head trained.
+    """Classifier of timm or torchvision with a frozen backbone, LoRA adapters and a trained head.
 
-    BatchNorm of the frozen body keeps its statistics, in training too; a body without adapters is
-    left in evaluation mode.
+    BatchNorm of the frozen backbone keeps its statistics, in training too; a backbone without
+    adapters stays in evaluation mode.
 
     Args:
         net: The classifier.
-        lora: Adapters, or their settings as a mapping; None trains the head alone.
-        checkpoint: `whole`, or `adapter`: the frozen weights are left out of checkpoints, and a
-            checkpoint is only taken back by a network with the same frozen weights.
+        lora: Adapters, or their settings as a mapping; None trains only the head.
+        checkpoint: `whole`, or `adapter` to leave the frozen weights out of checkpoints; such a
+            checkpoint can be loaded only by a network with the same frozen weights.
 
     Raises:
-        UserError: no layer matches, or a grouped layer is asked for.
+        UserError: No layer matches, or a grouped layer is named.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FrozenBackboneClassifier(nn.Module):
         module.requires_grad_(True)
         self._register_state_dict_hook(_drop_frozen_keys)
         self.register_load_state_dict_pre_hook(_restore_frozen_keys)
-        self.train()  # Lightning takes a module's modes as it finds them
+        self.train()  # Lightning does not change the modes of a module
 
     @property
     def statistics(self) -> PixelStatistics | None:
@@ -59,11 +59,11 @@ class FrozenBackboneClassifier(nn.Module):
         return getattr(self.net, "statistics", None)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images to logits."""
+        """Convert images to logits."""
         return self.net(image)
 
     def train(self, mode: bool = True) -> "FrozenBackboneClassifier":
-        """Set training mode for what is trained; frozen BatchNorm stays as it is."""
+        """Set the mode of the trained layers; frozen BatchNorm does not change."""
         super().train(mode)
         if not self.has_adapters:
             self.net.eval()
@@ -76,13 +76,13 @@ class FrozenBackboneClassifier(nn.Module):
         return self
 
     def frozen_parameters(self) -> dict[str, Tensor]:
-        """Return the frozen parameters by their names below `net`; buffers are not among them."""
+        """Return the frozen parameters by their names below `net`, without buffers."""
         return {
             name: value for name, value in self.net.named_parameters() if not value.requires_grad
         }
 
     def fingerprint(self) -> str:
-        """Hash the frozen weights; computed once, because training never changes them."""
+        """Return a hash of the frozen weights, computed once, because they never change."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for name, value in sorted(self.frozen_parameters().items()):
@@ -93,25 +93,26 @@ class FrozenBackboneClassifier(nn.Module):
         return self._fingerprint
 
     def get_extra_state(self) -> dict[str, str]:
-        """Return the hash of the frozen weights and whether a checkpoint holds them."""
+        """Return the hash of the frozen weights, and if a checkpoint holds them."""
         return {"frozen": self.fingerprint(), "checkpoint": self.checkpoint}
 
     def set_extra_state(self, state: dict[str, str]) -> None:
-        """Refuse a checkpoint of adapters alone that were trained on other frozen weights."""
+        """Refuse a checkpoint of only adapters that were trained on other frozen weights."""
         if state["checkpoint"] == "whole":
-            self._fingerprint = None  # other frozen weights come with it
+            self._fingerprint = None  # the checkpoint holds other frozen weights
         elif state["frozen"] != self.fingerprint():
             raise UserError(
-                "the checkpoint holds an adapter alone, and its frozen weights were others than"
-                " those here; give it the backbone it was trained on, by the same init_from or"
-                " module.net.net.weights and the same seed (they stand in its run's config.yaml)"
+                "the checkpoint holds only an adapter, and its frozen weights differ from those of"
+                " this run; use the same init_from or module.net.net.weights and the same seed as"
+                " its"
+                " run (see config.yaml there)"
             )
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Load the body of a plain classifier's state_dict; its head is left out.
+        """Load the backbone of a plain classifier's state_dict, without its head.
 
         Raises:
-            UserError: it is of another network, or adapted itself.
+            UserError: It belongs to another network, or has adapters itself.
         """
         head = find_head(self.net)[0]
         own = {
@@ -135,7 +136,7 @@ class FrozenBackboneClassifier(nn.Module):
         self._fingerprint = None
 
     def merge_adapters(self) -> nn.Module:
-        """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
+        """Return a copy without LoRA whose adapters are merged into the weights; same logits."""
         from lightning_modules.networks.lora import merge_adapters
 
         return merge_adapters(self.net)

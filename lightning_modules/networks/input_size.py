@@ -1,4 +1,4 @@
-"""Image sizes that a network takes: fixed ones given to its constructor, others refused."""
+"""Image sizes of networks: arguments for networks of one size, and checks of the input."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -11,29 +11,30 @@ from torch import Tensor, nn
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize, ImageSizeLike
 
-REFUSALS = (AssertionError, ValueError, RuntimeError)  # of libraries, for an image they cannot take
-ONE_VALUE = "more than 1 value per channel"  # PyTorch's words for BatchNorm in training
-LARGEST_SIDE, STEP = 1024, 32  # pixels, of the sizes that are tried for a refusal
+# errors of libraries for an image that a network cannot process
+REFUSALS = (AssertionError, ValueError, RuntimeError)
+ONE_VALUE = "more than 1 value per channel"  # part of PyTorch's message for BatchNorm in training
+LARGEST_SIDE, STEP = 1024, 32  # sizes in pixels that are tried for a suggestion
 
 
 def timm_size_arguments(
     architecture: str, image_size: ImageSizeLike | None, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what timm's constructor needs to be told of the image size.
+    """Return the arguments of timm's constructor for an image size.
 
-    Networks with windows or position embeddings are built for one size; their pretrained weights
-    are resampled to it by timm.
+    Networks with windows or position embeddings are built for one size; timm resamples their
+    pretrained weights to it.
 
     Args:
-        architecture: As timm spells it.
+        architecture: Name in timm.
         image_size: Size of the images; None leaves the size to timm.
-        given: Arguments that the user gave, which stay as they are.
+        given: Arguments that the user gave, which are not changed.
     """
     from lightning_modules.networks.library_imports import timm
 
     try:
         known = timm.get_pretrained_cfg(architecture)
-    except RuntimeError:  # a tag of weights that there is not, of which the constructor says more
+    except RuntimeError:  # unknown tag of weights, for which the constructor has a better message
         return {}
     if image_size is None or "img_size" in given or known is None or not known.fixed_input_size:
         return {}
@@ -44,7 +45,7 @@ def timm_size_arguments(
 def torchvision_size_arguments(
     architecture: str, image_size: ImageSizeLike | None, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the same for torchvision, whose pretrained weights have one size alone."""
+    """Return the arguments of torchvision's constructor, whose pretrained weights have one size."""
     if image_size is None:
         return {}
     size = ImageSize.from_config(image_size)
@@ -56,45 +57,46 @@ def torchvision_size_arguments(
 
 
 def check_input(net: nn.Module, channels: int, size: ImageSize, batch_size: int) -> None:
-    """Refuse images that a network cannot take, without computing anything.
+    """Refuse images that a network cannot process, without computing anything.
 
     Args:
-        net: In training or evaluation mode, as it will see the images; it is left as it is.
+        net: Network in the mode (training or evaluation) of its use; it is not changed.
         channels: Channels of the images.
-        size: Their size.
-        batch_size: Images that BatchNorm sees together.
+        size: Size of the images.
+        batch_size: Images in one BatchNorm batch.
 
     Raises:
-        UserError: The sentence says which size works, or that a batch needs another image.
+        UserError: The network cannot process them; the message names a size that works, or asks for
+            a larger batch.
     """
     error = _forward_error(net, (min(batch_size, 2), channels, *size))
     if error is None:
         return
-    said = " ".join(str(error).split()).rstrip(".")[:120]
+    message = " ".join(str(error).split()).rstrip(".")[:120]
     name = type(net).__name__
-    if ONE_VALUE in said:
+    if ONE_VALUE in message:
         raise UserError(
             f"batch_size=1 gives BatchNorm in {name} a single value per channel at"
-            f" image_size={size.as_config}, from which nothing can be learned; set"
-            " datamodule.batch_size=2 (and batch_size of each stage of a curriculum), or take a"
-            " network whose norm is not of the batch"
+            f" image_size={size.as_config}, so it cannot be trained; set"
+            " datamodule.batch_size=2 (and batch_size of each stage of a curriculum), or use a"
+            " network without BatchNorm"
         ) from error
     fitting = list(_sides_that_fit(net, channels, size, batch_size))
-    mend = (
+    fix = (
         f"set image_size={' or image_size='.join(map(str, fitting))}"
         if fitting
         else "correct module.net, or datamodule.channels"
     )
     raise UserError(
-        f"{name} cannot take {channels}-channel images of image_size={size.as_config} ({said});"
-        f" {mend}"
+        f"{name} cannot take {channels}-channel images of image_size={size.as_config} ({message});"
+        f" {fix}"
     ) from error
 
 
 def _forward_error(net: nn.Module, shape: tuple[int, ...]) -> Exception | None:
-    """Return what a network raises for images of a shape, None if it takes them.
+    """Return the error of a network for images of a shape, or None if it accepts them.
 
-    Shapes alone are computed. What PyTorch cannot do so, and what fails so, is tried with zeros.
+    Only shapes are computed (meta device). If this fails, it is repeated with zeros.
     """
     try:
         _forward(_copy(net, meta=True), torch.empty(shape, device="meta"))
@@ -119,7 +121,7 @@ def _forward(net: nn.Module, image: Tensor) -> None:
 
 
 def _copy(net: nn.Module, meta: bool) -> nn.Module:
-    """Copy a network, because a forward pass may change it (statistics, sizes of windows)."""
+    """Return a copy, because a forward pass may change a network (statistics, window sizes)."""
     if not meta:
         return copy.deepcopy(net).cpu()
     without_data: dict[int, Any] = {
@@ -136,7 +138,7 @@ def _copy(net: nn.Module, meta: bool) -> nn.Module:
 def _sides_that_fit(
     net: nn.Module, channels: int, size: ImageSize, batch_size: int
 ) -> Iterator[int]:
-    """Yield the nearest smaller and larger side of a square that a network takes, if any."""
+    """Yield the nearest smaller and larger side of a square that a network accepts, if any."""
     wanted = max(size)
     smaller = [side for side in range(STEP, LARGEST_SIDE + 1, STEP) if side <= wanted]
     larger = [side for side in range(STEP, LARGEST_SIDE + 1, STEP) if side > wanted]

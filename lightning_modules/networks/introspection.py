@@ -1,4 +1,4 @@
-"""Find the layers of a network by name or by stage, hook them, and record what they compute."""
+"""Search for layers of a network by name or stage, hooks on them, and records of their output."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,23 +14,23 @@ from datamodules.errors import UserError
 BACKBONE_NAMES = ("encoder", "backbone")
 FUSION_NAMES = ("decode_head.fpn_bottleneck", "decoder")
 LAYERS_KEY = "callbacks.feature_maps.layers"
-EXTRA_LAYERS = 8  # tokens before those of the grid (of the class, registers) at most
+EXTRA_LAYERS = 8  # largest number of tokens before those of the grid (class token, registers)
 
 
 def find_stage_layers(net: nn.Module) -> dict[str, str]:
-    """Return title -> layer: the body whose output holds all stages, and the layer that fuses them.
+    """Return title -> layer: the encoder that returns all stages, and the layer that fuses them.
 
-    Of a timm network without either its stages.
+    For a timm network without these, return its stages.
 
     Raises:
-        UserError: the network has neither.
+        UserError: The network has neither.
     """
     found = _search_stage_layers(net)
     if not found:
-        mend = f"write {LAYERS_KEY}={{title: NAME}} with names such as {_outer_layers(net)}"
+        fix = f"write {LAYERS_KEY}={{title: NAME}} with names such as {_outer_layers(net)}"
         raise UserError(
             f"{LAYERS_KEY}=null finds no stages in {type(net).__name__}, which has no encoder with"
-            f" a decoder; {mend}"
+            f" a decoder; {fix}"
         )
     return found
 
@@ -69,7 +69,7 @@ def _search_stage_layers(net: nn.Module) -> dict[str, str]:
 
 
 def _outer_layers(net: nn.Module) -> str:
-    """List the first layers, for an error that asks for a name."""
+    """List the first layers, for an error message that asks for a name."""
     return ", ".join([name for name, _ in net.named_modules() if name and name.count(".") < 2][:6])
 
 
@@ -78,18 +78,18 @@ def _layers_below(path: str, name: str) -> str:
 
 
 def check_layer_names(net: nn.Module, layers: Mapping[str, str]) -> None:
-    """Refuse a name that the network does not have, or that never gives anything.
+    """Refuse the name of a layer that the network does not have or that has no output.
 
     Args:
         net: The network.
         layers: Title -> name.
 
     Raises:
-        UserError: names it, and the nearest ones.
+        UserError: A name is refused; the message names similar layers.
     """
     if not layers:
         raise UserError(
-            f"{LAYERS_KEY}={{}} names no layer; write null to have the stages found, or title: NAME"
+            f"{LAYERS_KEY}={{}} names no layer; write null to use the stages, or title: NAME"
         )
     _refuse_silent_layers(net, map(str, layers.values()), LAYERS_KEY)
 
@@ -106,7 +106,8 @@ def _refuse_silent_layers(net: nn.Module, layer_names: Iterable[str], key: str) 
         if isinstance(modules[name], nn.ModuleList | nn.ModuleDict):
             parts = [_layers_below(name, part) for part, _ in modules[name].named_children()][:3]
             raise UserError(
-                f"{key} names {name}, a list of layers that gives nothing itself; name one of them,"
+                f"{key} names {name}, a list of layers without an output of its own; name one of"
+                f" them,"
                 f" such as {' or '.join(parts)}"
             )
 
@@ -117,13 +118,14 @@ def hook_layers(net: nn.Module, hooks: Iterable[tuple[str, Callable[..., Any]]])
 
     Args:
         net: The network.
-        hooks: Name of a layer and its hook; a hook that returns a value replaces the output.
+        hooks: Pairs of a layer's name and its hook; a value that a hook returns replaces the
+            output.
     """
     handles = [net.get_submodule(name).register_forward_hook(hook) for name, hook in hooks]
     try:
         with torch.compiler.set_stance(
             "force_eager"
-        ):  # what was compiled before does not know the hooks
+        ):  # code that was compiled before does not call the hooks
             yield
     finally:
         for handle in handles:
@@ -138,8 +140,8 @@ def hook_forward(
 
     Args:
         net: The network.
-        before: Takes the network, its arguments and its keyword arguments.
-        after: Takes the network, its arguments and its output, None where the forward failed; a
+        before: Function of the network, its arguments and its keyword arguments.
+        after: Function of the network, its arguments and its output (None if the forward failed); a
             value that it returns replaces the output.
     """
     handles = [
@@ -162,37 +164,40 @@ def record_activations(
     Later calls, such as those of mirrored views, are not recorded.
 
     Args:
-        net: Runs as it is, without torch.compile, as long as it is listened to.
+        net: The network; it runs without torch.compile while it is recorded.
         layers: Title -> name.
-        aspect: Height of the canvas / its width.
+        aspect: Height / width of the canvas.
 
     Yields:
-        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. A layer that
-        gives several maps is title 1, title 2, ...
+        Title -> maps, float `C x h x w` of the first image of the batch, on the CPU. The maps of a
+        layer with several outputs are named title 1, title 2, ...
     """
-    heard: dict[str, list[Tensor]] = {}
+    recorded: dict[str, list[Tensor]] = {}
 
-    def hook_of(title: str) -> Any:
-        def hook(module: nn.Module, given: Any, output: Any) -> None:
-            if title not in heard:
-                heard[title] = [
+    def make_hook(title: str) -> Any:
+        """Return a hook that records the first output of a layer under its title."""
+
+        def record(module: nn.Module, given: Any, output: Any) -> None:
+            """Record the output unless there is one already."""
+            if title not in recorded:
+                recorded[title] = [
                     grid
                     for each in _to_maps(output, given)
                     if (grid := to_chw(each[0].detach(), aspect)) is not None
                 ]
 
-        return hook
+        return record
 
-    with hook_layers(net, [(name, hook_of(title)) for title, name in layers.items()]):
-        yield heard
+    with hook_layers(net, [(name, make_hook(title)) for title, name in layers.items()]):
+        yield recorded
 
 
 def _to_maps(output: Any, given: Any) -> list[Tensor]:
-    """Return the maps that a layer gives, without the image itself and empty places.
+    """Return the maps in a layer's output, without the image itself and empty entries.
 
-    Encoders hand the image through, and some leave an empty place.
+    Encoders also return the image, and some an empty entry.
     """
-    output = getattr(output, "feature_maps", output)  # as backbones of transformers call them
+    output = getattr(output, "feature_maps", output)  # attribute of backbones in transformers
     if isinstance(output, Mapping):
         output = list(output.values())
     parts = list(output) if isinstance(output, list | tuple) else [output]
@@ -205,13 +210,13 @@ def _to_maps(output: Any, given: Any) -> list[Tensor]:
 
 
 def to_chw(image: Tensor, aspect: float = 1.0) -> Tensor | None:
-    """Return one image's output as float32 `C x h x w` on the CPU; None where it is no map.
+    """Return one image's output as float32 `C x h x w` on the CPU; None if it is not a map.
 
     Args:
-        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with a few tokens before those of the
-            grid.
-        aspect: h / w of the canvas, by which h and w are told; where that does not tell, channels
-            are taken to come first, as in torch.
+        image: `C x h x w`, `h x w x C`, or `(h * w) x C` with up to EXTRA_LAYERS tokens before
+            those of the grid.
+        aspect: h / w of the canvas, which identifies the axes h and w; if it is ambiguous, channels
+            come first as in torch.
     """
     if image.ndim == 2:
         width = int(sqrt(len(image) / aspect) + 1e-6)
@@ -233,16 +238,14 @@ def resolve_layers(net: nn.Module, layers: Sequence[str] | str | None, key: str)
         key: Configuration key of `layers`, which errors name.
 
     Raises:
-        UserError: a name that the network does not have, with the nearest ones, or that gives
-            nothing; no name; a network without a stage that could be found.
+        UserError: The network does not have a name (the message names similar ones), a layer has no
+            output, no name is given, or no stage can be found.
     """
     if layers is None:
         return [find_last_stage(net, key)]
     names = [layers] if isinstance(layers, str) else list(map(str, layers))
     if not names:
-        raise UserError(
-            f"{key}=[] names no layer; write null to have the last stage found, or names"
-        )
+        raise UserError(f"{key}=[] names no layer; write null to use the last stage, or names")
     _refuse_silent_layers(net, names, key)
     return list(dict.fromkeys(names))
 
@@ -258,7 +261,7 @@ def find_last_stage(net: nn.Module, key: str) -> str:
         key: Configuration key of the layers, which errors name.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: There is no such layer.
     """
     if stages := _search_stage_layers(net):
         return list(stages.values())[-1]
@@ -289,6 +292,6 @@ def frozen_eval_mode(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in training:
-            module.training = mode  # not train(mode), which would reach its children
+            module.training = mode  # not train(mode), which would change its children
         for parameter, flag in learning:
             parameter.requires_grad_(flag)

@@ -1,6 +1,6 @@
 """Imports of smp and timm without W&B.
 
-timm would import it for a log writer that nothing here calls, which takes a second of every start.
+timm would import W&B for a log writer that is not used here, which costs a second at every start.
 """
 
 import sys

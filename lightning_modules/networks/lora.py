@@ -1,4 +1,4 @@
-"""LoRA adapters: put them into a network, and merge them into its weights."""
+"""Injection of LoRA adapters into a network, and their merge into its weights."""
 
 import copy
 from collections import Counter
@@ -16,15 +16,16 @@ from lightning_modules.networks.lora_config import AdapterConfig
 
 
 def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
-    """Put adapters into a network, in place; everything else in it is frozen.
+    """Inject adapters into a network in place and freeze all other weights.
 
     Args:
-        net: A network of timm or torchvision.
-        head: Name of its head, which is left alone.
-        adapters: Size and place of the adapters; without `targets`, in `layers_to_adapt`.
+        net: Network of timm or torchvision.
+        head: Name of its head, which is not changed.
+        adapters: Configuration of the adapters; without `targets` they are added to
+            `layers_to_adapt`.
 
     Raises:
-        UserError: no layer matches.
+        UserError: No layer matches.
     """
     targets = adapters.targets
     names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
@@ -49,16 +50,18 @@ def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
             if targets is None
             else f"named {', '.join(targets)}"
         )
-        said = f"no layer of {type(net).__name__} is {asked} (it has {there})"
-        raise UserError(f"module.net.lora: {said}; name some in module.net.lora.targets") from error
+        message = f"no layer of {type(net).__name__} is {asked} (it has {there})"
+        raise UserError(
+            f"module.net.lora: {message}; name some in module.net.lora.targets"
+        ) from error
     _patch_adapted_layers(net)
 
 
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
     """Yield every Conv2d with groups == 1 and the layers of every attention; not the head.
 
-    Of an attention these are its Linear layers or its MultiheadAttention. peft can adapt a grouped
-    convolution only where the rank is divisible by the groups, and cannot merge it.
+    In an attention these are its Linear layers or its MultiheadAttention. peft can adapt a grouped
+    convolution only if the rank is divisible by the groups, and cannot merge it.
     """
     inside = tuple(
         f"{name}." for name, layer in net.named_modules() if "Attention" in type(layer).__name__
@@ -81,14 +84,14 @@ def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
 
 
 def merge_adapters(net: nn.Module) -> nn.Module:
-    """Return a plain copy with the adapters merged into the weights; same logits, no LoRA."""
+    """Return a copy without LoRA whose adapters are merged into the weights; same logits."""
     plain = copy.deepcopy(net).eval()
     done: list[str] = []
     for name, layer in [
         (name, layer) for name, layer in plain.named_modules() if isinstance(layer, BaseTunerLayer)
     ]:
         if name.startswith(tuple(done)):
-            continue  # the projection inside an adapted MultiheadAttention goes with it
+            continue  # the projection inside an adapted MultiheadAttention is merged with it
         done.append(f"{name}.")
         parent, _, child = name.rpartition(".")
         setattr(plain.get_submodule(parent), child, _merge_layer(layer))
@@ -109,7 +112,7 @@ class _MergedWeightLinear(Linear):
 
     @property
     def weight(self) -> Tensor:
-        """The adapted weight; dropout, which acts on an input, has no place here."""
+        """Adapted weight, without dropout, which acts on an input."""
         weight: Any = self.base_layer.weight
         return (
             weight
@@ -125,10 +128,11 @@ def _patch_adapted_layers(net: nn.Module) -> None:
                 layer.__class__ = _MergedWeightLinear
     for layer in net.modules():
         if isinstance(layer, BaseTunerLayer):
-            # else every input goes to fp32 and back under autocast
+            # otherwise autocast converts every input to fp32 and back
             layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(layer, Conv2d):
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
-                    # whole channels: neighbouring pixels are nearly copies, a mask of each is slow
+                    # dropout of whole channels: neighbouring pixels are nearly equal, and a mask
+                    # per pixel is slow
                     layer.lora_dropout[name] = nn.Dropout2d(dropout.p)

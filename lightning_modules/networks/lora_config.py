@@ -1,4 +1,4 @@
-"""Settings of LoRA adapters, apart from them so that they are checked without loading PyTorch."""
+"""Settings of LoRA adapters, in a file of their own to be checked without loading PyTorch."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,13 +10,13 @@ from datamodules.arguments import AllowedValues, PositiveFloat, PositiveInt, con
 
 @config_dataclass
 class AdapterConfig:
-    """Adapters of low rank (Hu et al. 2022) that are put into a network.
+    """Configuration of low-rank adapters (Hu et al. 2022) in a network.
 
     Attributes:
-        rank: Of the two factors of an adapter.
-        alpha: An adapter counts alpha / rank times.
-        dropout: Of its input, in training; of convolutions whole channels are dropped (Tompson et
-            al. 2015).
+        rank: Rank of the two factors of an adapter.
+        alpha: Numerator of an adapter's weight alpha / rank.
+        dropout: Dropout of its input in training; in convolutions whole channels are dropped
+            (Tompson et al. 2015).
         targets: Names, or ends of names, of the layers to adapt; None for every Conv2d that is not
             grouped and every layer of an attention.
     """

@@ -1,4 +1,4 @@
-"""Pretrained weights: read from a local file, or a clear error when they cannot be fetched."""
+"""Pretrained weights from a local file, and the error for weights that cannot be downloaded."""
 
 import pickle
 from pathlib import Path
@@ -14,25 +14,25 @@ HUB_PACKAGES = {
     "httpcore",
     "requests",
     "urllib3",
-}  # whose errors mean that weights cannot be fetched
+}  # packages whose errors mean that weights cannot be downloaded
 
 
 def is_hub_error(error: Exception) -> bool:
-    """Return True if the error is one of a client that fetches weights."""
+    """Return True if the error comes from a client that downloads weights."""
     return type(error).__module__.split(".")[0] in HUB_PACKAGES
 
 
 def download_error(
     key: str, weights: str, network: str, error: Exception, local_kind: str = "file"
 ) -> UserError:
-    """Make the error for weights that cannot be fetched.
+    """Make the error for weights that cannot be downloaded.
 
     Args:
-        key: The config key that asked for the weights.
-        weights: Its value.
-        network: The network.
-        error: What the library said.
-        local_kind: What a local path may name.
+        key: Configuration key of the weights.
+        weights: Value of the key.
+        network: Name of the network.
+        error: Error that the library raised.
+        local_kind: Description of what a local path may name.
     """
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return UserError(
@@ -44,7 +44,7 @@ def download_error(
 def read_state_dict(
     path: Path, key: str, in_channels: int, net: nn.Module
 ) -> dict[str, torch.Tensor]:
-    """Read a state_dict; weights of a colour input are summed where the network's input is grey."""
+    """Read a state_dict; weights of a color input are summed if the network's input is gray."""
     if not path.is_file():
         raise UserError(
             f"{key}={path} is not a file; name a file with a state_dict, or start from scratch with"
@@ -68,5 +68,5 @@ def read_state_dict(
         ):
             state[name] = weight.sum(
                 1, keepdim=True
-            )  # a grey image is the same in all three channels
+            )  # a gray image is the same in all three channels
     return state

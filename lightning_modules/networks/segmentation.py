@@ -1,6 +1,6 @@
 """Segmentation networks of segmentation-models-pytorch, by name.
 
-A network that is not in that library is a file of its own beside this one; see `upernet.py`.
+A network that is not in that library gets a file of its own next to this one; see `upernet.py`.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from lightning_modules.networks.library_imports import smp
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
 from lightning_modules.normalize import PixelStatistics
 
-ARGUMENT_TYPES = {  # of the library's networks, which check few of them
+ARGUMENT_TYPES = {  # arguments of the library's networks, which check few of them
     "classes": PositiveInt,
     "in_channels": PositiveInt,
     "encoder_depth": Annotated[int, Field(ge=3, le=5)],
@@ -51,20 +51,21 @@ def build_smp_network(
 ) -> nn.Module:
     """Build a network of segmentation-models-pytorch by name.
 
-    With fetched weights, its attribute `statistics` holds what the encoder expects.
+    With downloaded weights, its attribute `statistics` holds the mean and std that the encoder
+    expects.
 
     Args:
         architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
-        encoder_name: As in smp, `resnet34` for one.
-        encoder_weights: A name that smp knows (fetched from the hub), a local file with the
-            encoder's state_dict, or None to start from scratch.
-        image_size: Size of the images, for which encoders of timm (`tu-...`) with windows or
-            position embeddings are built; None takes the encoder's own.
-        **architecture_arguments: The architecture's own.
+        encoder_name: Name in smp, such as `resnet34`.
+        encoder_weights: Name in smp (downloaded from the hub), a local file with the encoder's
+            state_dict, or None to start from scratch.
+        image_size: Size of the images, for encoders of timm (`tu-...`) that are built for one size
+            (with windows or position embeddings); None uses the encoder's own.
+        **architecture_arguments: Arguments of the architecture.
 
     Raises:
-        UserError: an unknown name, arguments of another architecture, logits that would not have
-            the image's size, or weights that cannot be fetched or read.
+        UserError: A name is unknown, an argument belongs to another architecture, logits would not
+            have the image's size, or weights cannot be downloaded or read.
     """
     _check_arguments(architecture, encoder_name, architecture_arguments)
     if encoder_name.startswith("tu-"):
@@ -90,7 +91,7 @@ def build_smp_network(
         raise download_error(
             "module.net.encoder_weights", encoder_weights, encoder_name, error
         ) from error
-    except Exception as error:  # the hub client has its own family of network errors
+    except Exception as error:  # the hub client raises its own network errors
         if encoder_weights is not None and is_hub_error(error):
             raise download_error(
                 "module.net.encoder_weights", encoder_weights, encoder_name, error
@@ -112,10 +113,10 @@ def build_smp_network(
 
 
 def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> PixelStatistics:
-    """Mean and std that the encoder's fetched weights expect, as the library states them.
+    """Return mean and std that the encoder's downloaded weights expect, as stated by the library.
 
-    An encoder that wraps a timm model carries the model's own configuration, also under the old
-    `timm-` names, which smp's function does not find.
+    An encoder that wraps a timm model has the model's own configuration, also for the old `timm-`
+    names, which smp's function does not find.
     """
     source = (
         f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
@@ -126,7 +127,7 @@ def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int)
     try:
         params = smp.encoders.get_preprocessing_params(
             name, pretrained=weights
-        )  # a small file that smp has fetched with the weights
+        )  # a small file that smp downloaded with the weights
     except Exception as error:
         if not (
             is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)
@@ -146,7 +147,7 @@ def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int)
 
 
 def _freeze_unused_parameters(net: nn.Module, in_channels: int) -> None:
-    """Freeze the last stages of an encoder of less depth, on which no logit depends.
+    """Freeze the last stages of an encoder with reduced depth, on which no logit depends.
 
     DDP would wait for their gradients.
     """
@@ -160,7 +161,7 @@ def _freeze_unused_parameters(net: nn.Module, in_channels: int) -> None:
 def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, Any]) -> None:
     """Refuse an unknown architecture, and arguments that the library would silently accept.
 
-    A network's class takes any key and hands it to encoders, most of which drop it.
+    A network's class accepts any key and passes it to the encoder, which usually ignores it.
     """
     net = getattr(smp, architecture, None)
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
@@ -177,20 +178,20 @@ def _check_arguments(architecture: str, encoder_name: str, arguments: dict[str, 
         if each.kind != each.VAR_KEYWORD
     }
     unknown = sorted(arguments.keys() - known.keys())
-    if unknown and not encoder_name.startswith("tu-"):  # those of timm do take more
+    if unknown and not encoder_name.startswith("tu-"):  # encoders of timm accept more arguments
         raise UserError(
-            f"module.net: {architecture} does not take {', '.join(unknown)}; remove"
-            f" {_pronoun(unknown)}, it takes {', '.join(known)}"
+            f"module.net: {architecture} does not accept {', '.join(unknown)}; remove"
+            f" {_pronoun(unknown)}, it accepts {', '.join(known)}"
         )
-    depth, said = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
-    if not isinstance(depth, int) or said is None:
-        return  # the library says what it thinks of it
+    depth, upsampling = ((known | arguments).get(name) for name in ("encoder_depth", "upsampling"))
+    if not isinstance(depth, int) or upsampling is None:
+        return  # the library raises its own error
     coarseness = {"PSPNet": 2**depth, "FPN": 2 ** max(0, depth - 3), "DeepLabV3Plus": 4}.get(
-        architecture, said
-    )  # of logits not upsampled yet
-    if said != coarseness:
+        architecture, upsampling
+    )  # image pixels per logit before upsampling
+    if upsampling != coarseness:
         raise UserError(
-            f"module.net.upsampling={said} gives logits of another size than the image; set"
+            f"module.net.upsampling={upsampling} gives logits of another size than the image; set"
             f" module.net.upsampling={coarseness}"
         )
 

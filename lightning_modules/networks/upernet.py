@@ -24,25 +24,25 @@ SHAPE_KEYS = (
     "num_heads",
     "window_size",
     "mlp_ratio",
-)  # what weights of another network differ in
+)  # keys in which weights of another network differ
 PROCESSOR_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
-)  # files of a folder that state its mean and std
+)  # files in a folder that state mean and std
 
 
 def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None:
-    """Load weights of a whole UPerNet, or of a Swin alone, into a UperNetForSemanticSegmentation.
+    """Load weights of a complete UPerNet, or only of a Swin, into a UperNetForSemanticSegmentation.
 
     Args:
-        net: What is filled.
-        weights: A name on the hub, or a local folder.
+        net: Network to fill.
+        weights: Name on the hub, or a local folder.
 
     Returns:
-        Mean and std that the weights expect; None where a local folder does not state them.
+        Mean and std that the weights expect; None if a local folder does not state them.
 
     Raises:
-        UserError: they cannot be fetched or read, or are of another shape.
+        UserError: They cannot be downloaded or read, or have another shape.
     """
     from transformers import AutoConfig, SwinBackbone, UperNetForSemanticSegmentation
 
@@ -64,7 +64,7 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
             else partial(SwinBackbone.from_pretrained, out_features=SWIN_STAGES)
         )
         read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
-        made_up = set(about["missing_keys"])  # the library initialises these at random
+        made_up = set(about["missing_keys"])  # the library initializes these at random
         stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
     except UserError:
         raise
@@ -88,14 +88,14 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
 
 
 def upernet_statistics(weights: str, in_channels: int) -> PixelStatistics | None:
-    """Mean and std that pretrained weights expect, as their image processor states them.
+    """Return mean and std that pretrained weights expect, as stated by their image processor.
 
     Args:
-        weights: A name on the hub, or a local folder.
+        weights: Name on the hub, or a local folder.
         in_channels: Channels of the network's input.
 
     Returns:
-        None where a local folder has no file of an image processor.
+        The statistics; None if a local folder has no file of an image processor.
     """
     from transformers import AutoImageProcessor
 
@@ -148,10 +148,10 @@ def _per_channel(value: Any) -> list[float]:
 def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
     differ = [key for key in SHAPE_KEYS if getattr(other, key, None) != getattr(own, key)]
     if differ:
-        said = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
+        values = ", ".join(f"{key}={getattr(other, key, None)}" for key in differ)
         raise UserError(
-            f"module.net.weights={weights} is of a Swin with {said}; set module.net.backbone so, or"
-            " take the module/net of its size"
+            f"module.net.weights={weights} belongs to a Swin with {values}; set module.net.backbone"
+            " to these values, or choose the module/net of its size"
         )
 
 
@@ -165,7 +165,7 @@ def _load_matching(net: nn.Module, stored: dict[str, Tensor], weights: str, whol
         ):
             stored[name] = value.sum(
                 1, keepdim=True
-            )  # a grey image is the same in all three channels
+            )  # a gray image is the same in all three channels
     fits = {
         name: value
         for name, value in stored.items()
@@ -200,32 +200,31 @@ BACKBONE_ARGUMENT_TYPES = {  # keys of transformers' SwinConfig, which checks no
 
 @validated
 class UperNet(nn.Module):
-    """Maps float `B x in_channels x H x W` to logits `B x classes x H x W`.
+    """UPerNet with a Swin backbone; maps float `B x C x H x W` to logits `B x classes x H x W`.
 
-    In training it gives a pair of them, the second from the auxiliary head, if there is one.
+    In training it returns a pair of logits if it has an auxiliary head, which gives the second.
 
     Args:
         backbone: Keys of transformers' SwinConfig: embed_dim, depths, num_heads, window_size,
             drop_path_rate, ...
-        weights: A UPerNet or a Swin of the hub (`openmmlab/upernet-swin-base`), a local folder that
-            holds one (config.json and model.safetensors), or None for scratch. A head of other
-            classes starts afresh.
-        classes: Logits.
-        in_channels: 1 for grey: pretrained weights of three channels are then summed.
-        hidden_size: Channels of the fused map.
-        auxiliary: Whether training also has a small head on the third stage.
+        weights: UPerNet or Swin on the hub (`openmmlab/upernet-swin-base`), a local folder that
+            holds one (config.json and model.safetensors), or None for scratch. A head for other
+            classes is initialized at random. classes: Number of classes. in_channels: 1 for gray
+            images; pretrained weights of three channels are then summed. hidden_size: Channels of
+            the fused map.
+        auxiliary: True to train a small auxiliary head on the third stage too.
         norm: `batch`, as published, or `group` (up to 32 groups), which does not depend on the
             number of images per device.
-        gradient_checkpointing: Recompute the backbone's blocks in the backward pass: less memory,
-            more time.
+        gradient_checkpointing: True to recompute the backbone's blocks in the backward pass, which
+            needs less memory and more time.
 
     Attributes:
         statistics: Mean and std that the pretrained weights expect; None from scratch, or from a
             folder that does not state them.
 
     Raises:
-        UserError: an impossible shape, weights that cannot be fetched or read, or that are of
-            another shape.
+        UserError: The shape is impossible, or weights cannot be downloaded or read or have another
+            shape.
     """
 
     def __init__(
@@ -256,7 +255,7 @@ class UperNet(nn.Module):
             whole = UperNetForSemanticSegmentation(config)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"module.net.backbone={dict(backbone)} is no Swin that can be built"
+                f"module.net.backbone={dict(backbone)} is not a Swin that can be built"
                 f" ({_short_error(error)}); correct it"
             ) from error
         self.statistics: PixelStatistics | None = (
@@ -269,7 +268,7 @@ class UperNet(nn.Module):
         )
         self.encoder.swin.layernorm.requires_grad_(
             False
-        )  # behind the last stage; nothing here looks at what it gives
+        )  # after the last stage; its output is not used
         self.depths = list(swin.depths)
         if norm == "group":
             _use_group_norm(self.decode_head)
@@ -278,7 +277,7 @@ class UperNet(nn.Module):
             _checkpoint_blocks(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits at the size of `image`."""
+        """Return logits at the size of `image`."""
         maps = self.encoder(image.contiguous()).feature_maps
         logits = _upsample_features(self.decode_head(maps), image)
         if self.training and self.auxiliary_head is not None:
@@ -289,7 +288,7 @@ class UperNet(nn.Module):
         """Return a parameter's depth: 0 for the patch embedding, `sum(depths) + 1` for the heads.
 
         Args:
-            name: As in `named_parameters`.
+            name: Name in `named_parameters`.
         """
         last = sum(self.depths) + 1
         if not name.startswith("encoder."):
@@ -306,7 +305,7 @@ class UperNet(nn.Module):
 
 
 def _check_window_size(backbone: Mapping[str, Any]) -> None:
-    """Refuse a network that the library would build, but that fails at its first image."""
+    """Refuse a network that the library would build but that fails at its first image."""
     width, heads, depths = (
         backbone.get("embed_dim", 96),
         list(backbone.get("num_heads", [3, 6, 12, 24])),
@@ -317,10 +316,10 @@ def _check_window_size(backbone: Mapping[str, Any]) -> None:
         or len(heads) != 4
         or any(width * 2**stage % number for stage, number in enumerate(heads))
     ):
-        said = f"embed_dim={width} num_heads={heads} depths={depths}"
+        shape = f"embed_dim={width} num_heads={heads} depths={depths}"
         raise UserError(
-            f"module.net.backbone: {said} is no Swin of four stages whose heads share the channels"
-            " evenly; correct one of them"
+            f"module.net.backbone: {shape} is not a Swin of four stages with channels divisible"
+            " by the heads; correct one of them"
         )
 
 
@@ -333,9 +332,8 @@ def _use_group_norm(head: nn.Module | None) -> None:
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):
-                channels = (
-                    layer.num_features
-                )  # at least 8 a group: a map that was pooled to one pixel has no other values
+                # at least 8 channels per group, because a map pooled to one pixel has no others
+                channels = layer.num_features
                 groups = next(
                     number
                     for number in (32, 16, 8, 4, 2, 1)
@@ -345,7 +343,7 @@ def _use_group_norm(head: nn.Module | None) -> None:
 
 
 def _checkpoint_blocks(encoder: nn.Module) -> None:
-    """Checkpoint the inner one of the backbone's two nested levels alone.
+    """Checkpoint only the inner one of the backbone's two nested levels.
 
     Both together would compute everything three times.
     """

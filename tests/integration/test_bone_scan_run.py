@@ -327,14 +327,14 @@ SEGMENTER = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", *DEMO[:2
         (
             None,
             ["datamodule.split=group"],
-            "datamodule.split=group would mix",
-            "take datamodule.split=folders",
+            "datamodule.split=group would make a new split",
+            "set datamodule.split=folders",
         ),
         (
             "masks",
             [],
             "no image of split train has a mask",
-            "loosen callbacks.pseudo_labels.quality",
+            "relax callbacks.pseudo_labels.quality",
         ),
         ("folds", [], "is a run of several folds", "such as"),
         (
@@ -375,7 +375,7 @@ def test_a_checkpoint_of_other_grey_values_is_refused(bone_chain, bone_words, cl
         code,
         said,
         steps,
-        "was trained with module.gamma=1, and here module.gamma=0.5",
+        "was trained with module.gamma=1, but this run has module.gamma=0.5",
         "set module.gamma=1",
     )
 

@@ -87,7 +87,7 @@ def test_masks_of_a_folder_are_those_of_the_network_at_the_size_it_was_trained_o
     assert all(np.array_equal(mask > 0, drawn(by_hand[id], rule)) for id, mask in found.items())
 
     code, said = cli(*words, *on(folder, masks), "tta=hflip", folder=tmp_path / "mirrored")
-    assert code == 0 and "the run's own is used" in said
+    assert code == 0 and "the run's own rule is used" in said
     mirrored = logits_by_hand([masks / "checkpoints/best.ckpt"], files, flip=True)
     assert (
         np.mean(
@@ -126,7 +126,7 @@ def test_labels_of_a_folder(labels, folder, cli, tmp_path):
 @pytest.mark.parametrize("do", ["fit", "test", "fit,test"])
 def test_a_folder_gives_nothing_to_learn_or_judge_by(do, masks, folder, cli, steps):
     code, said = cli(*WORDS, *on(folder, masks), f"do=[{do}]")
-    refused(code, said, steps, "no truth to learn or judge by", "do=[predict]")
+    refused(code, said, steps, "no ground truth for training or evaluation", "do=[predict]")
 
 
 def test_a_folder_without_images_is_refused(masks, cli, tmp_path, steps):

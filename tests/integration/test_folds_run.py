@@ -164,7 +164,7 @@ BAD = {
         "several networks, which need one rule",
         "threshold_search",
     ),
-    "a fold of none": (["fold=1"], {}, "fold=1 is one of no folds", "folds=5"),
+    "a fold of none": (["fold=1"], {}, "fold=1 needs the number of folds", "folds=5"),
 }
 
 
@@ -194,7 +194,7 @@ def test_folds_of_other_sizes_or_with_damaged_evidence_are_refused(cli, export, 
     refused(
         *cli(*words),
         steps,
-        f"{folder / '0/evidence/val.npz'} is not evidence that can be read",
+        f"{folder / '0/evidence/val.npz'} cannot be read as evidence",
         "fold=0 seed=1",
     )
 

@@ -58,7 +58,7 @@ def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):
         (["image_size=tall"], "image_size=tall is not allowed", "[1024,512]"),
         (
             ["image_size=[96,64]", "datamodule.cache_size=128"],
-            "datamodule.cache_size=128 is not of the shape",
+            "datamodule.cache_size=128 is not of the aspect ratio",
             "datamodule.cache_size=null",
         ),
         (

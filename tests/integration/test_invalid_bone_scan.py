@@ -86,15 +86,15 @@ BAD_DATA = {
         lambda root: [(root / f"wholeBodyANT/{number}.jpg").unlink() for number in (5, 9)],
         (
             "{root}/wholeBodyANT/wholeBodyANT.txt names 2 images that are not in its folder,"
-            " '5.jpg' in line 5 for one"
+            " such as '5.jpg' in line 5"
         ),
         "datamodule.unmatched=drop",
     ),
     "image without a label": (
         lambda root: scan(root / "wholeBodyPOST/77.jpg", 1),
         (
-            "{root}/wholeBodyPOST/wholeBodyPOST.txt does not name 1 images of its folder, '77.jpg'"
-            " for one"
+            "{root}/wholeBodyPOST/wholeBodyPOST.txt does not name 1 images of its folder, such as"
+            " '77.jpg'"
         ),
         "'77.jpg<TAB>0'",
     ),
@@ -143,7 +143,7 @@ BAD_DATA = {
     "few patients": (
         few,
         "5 groups cannot be split into train, val and test",
-        "bring more patients",
+        "add more patients",
     ),
     "truncated image": (
         truncated,
@@ -197,7 +197,7 @@ BAD_WORDS = {
     ),
     "identical": (
         {"identical": [[828, 2244], [312]]},
-        r"datamodule.identical holds [312], which is no list of two patient numbers or more",
+        r"datamodule.identical holds [312], which is not a list of two or more patient numbers",
     ),
     "identical text": ({"identical": ["828,2244"]}, "identical=[828,2244] is not allowed"),
     "part": ({"part": "elbow"}, "has no elbow; set datamodule.part to one of wholeBody"),

@@ -97,7 +97,7 @@ BAD = {
         first_polygon([[1, 1], [9, 9]]),
         [],
         "whose polygon has fewer than 3 points",
-        "outline it again, a box never stands in",
+        "outline it again (a box is never used in its place)",
     ),
     "no polygon": (
         first_polygon([]),
@@ -147,7 +147,7 @@ BAD = {
     "a COCO file": (
         lambda r: (r / JSON).write_text('{"images": []}'),
         [],
-        f"{{root}}/{JSON} is no list of images",
+        f"{{root}}/{JSON} is not a list of images",
         "name ChestX-Det's own",
     ),
     "no JSON": (
@@ -166,7 +166,7 @@ BAD = {
         halved,
         [],
         " pixels outside the 32 x 32 image",
-        "take the images at the size they were annotated at",
+        "use the images at the size at which they were annotated",
     ),
     "no picture": (no_picture, [], "is not an image that can be read", "replace or remove it"),
     "image missing": (

@@ -112,7 +112,7 @@ BAD_DATA = {
     ),
     "decompression bomb": (
         bomb,
-        "{first} claims to be larger than the 100,000,000 pixels",
+        "{first} has a header size above the limit of 100,000,000 pixels",
         "remove",
     ),
     "other size than annotated": (
@@ -161,12 +161,12 @@ BAD_DATA = {
     ),
     "duplicate image id": (
         lambda r: edit(r, lambda c: c["images"][1].update(id=0)),
-        "id 0 stands twice in 'images'",
+        "id 0 occurs twice in 'images'",
         "renumber",
     ),
     "duplicate annotation id": (
         lambda r: edit(r, lambda c: c["annotations"][1].update(id=0)),
-        "id 0 stands twice in 'annotations'",
+        "id 0 occurs twice in 'annotations'",
         "renumber",
     ),
     "unknown category": (
@@ -186,7 +186,7 @@ BAD_DATA = {
     ),
     "same file on two sides": (
         same_file_twice,
-        "the same file content stands in",
+        "the same file content is in",
         "datamodule.allow_leaks=true",
     ),
 }
@@ -202,7 +202,7 @@ def test_bad_data_is_refused(name, export, refuses_spoilt):
 
 
 BAD_WORDS = {
-    "unknown step": (["do=[fitt]"], "do=[fitt] is not something to do", "take some of fit, test"),
+    "unknown step": (["do=[fitt]"], "do=[fitt] is unknown", "choose from fit, test"),
     "typo": (
         ["trainer.max_epoch=3"],
         "trainer.max_epoch is not a key",
@@ -210,7 +210,7 @@ BAD_WORDS = {
     ),
     "unknown experiment": (["experiment=unet"], "unet", "unetpp_brain_tumor"),
     "size": (["image_size=100"], "image_size=100 is not a multiple of 32", "try 96"),
-    "order": (["do=[test,fit]"], "do=[test,fit]", "take do=[fit,test]"),
+    "order": (["do=[test,fit]"], "do=[test,fit]", "set do=[fit,test]"),
     "test of nothing": (["do=[test]"], "do=[test] needs a trained network", "ckpt_path"),
     "folds from one checkpoint": (["folds=2", "ckpt_path=x"], "folds=2 makes 2 fits", "fold=i"),
     "one fold": (["folds=1"], "folds=1", "folds=2"),

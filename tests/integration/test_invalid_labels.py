@@ -77,7 +77,7 @@ BAD_WORDS = {
     ),
     "exclusive": (
         ["module.exclusive=true"],
-        "module.exclusive=true needs two classes",
+        "module.exclusive=true needs two or more classes",
         "exclusive=false",
     ),
     "classes": (
@@ -97,7 +97,7 @@ BAD_WORDS = {
     ),
     "search of masks": (
         ["callbacks=[checkpoint,threshold_search/segmentation,interrupt]"],
-        "threshold_search is one for masks",
+        "threshold_search is for masks",
         "threshold_search/classification",
     ),
     "experiment": (
@@ -113,8 +113,8 @@ BAD_WORDS = {
     "nothing to compare": (["do=[compare]"], "no runs to compare", "runs=[A,B]"),
     "compare and fit": (
         ["do=[fit,compare]"],
-        "do=[fit,compare]: compare stands alone",
-        "take do=[compare]",
+        "do=[fit,compare]: compare cannot be combined",
+        "set do=[compare]",
     ),
 }
 

@@ -94,14 +94,14 @@ BAD_DATA = {
     "no numbers": (
         add("1 two"),
         [],
-        "the RLE '1 two' holds something else than whole numbers",
+        "the RLE '1 two' holds a value that is not a whole number",
         "correct the row",
     ),
     "empty and annotated": (
         add("-1"),
         [],
         "has a row -1 (no mask) and a row with a mask",
-        "remove the one that is wrong",
+        "remove the wrong row",
     ),
     "row without DICOM": (
         lambda root: None,

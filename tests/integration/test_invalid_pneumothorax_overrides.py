@@ -66,15 +66,15 @@ def judged(folder: Path, seen: dict[str, str]) -> list[str]:
 
 JUDGED = {
     IN_SAMPLE: (
-        "probabilities were made by a network that was trained on these images",
+        "probabilities come from a network that was trained on these images",
         "experiment=preclassify_pnx folds=5",
     ),
     HELD_OUT: (
-        "were made on another split: these images are train here and were kept out there",
+        "come from another split: these images are train here and were held out there",
         "the same datamodule.seed",
     ),
     OUT_OF_FOLD: (
-        "were made on another split: its folds were trained on these images",
+        "come from another split: its folds were trained on these images",
         "the same datamodule.seed",
     ),
 }
@@ -94,7 +94,7 @@ def test_probabilities_of_some_images_are_refused(look, thorax, tmp_path):
     del how[first]
     look(
         judged(tmp_path, how),
-        f"cls_prob is missing for 1 of 72 train images, '{first}' for one",
+        f"cls_prob is missing for 1 of 72 train images, such as '{first}'",
         "experiment=preclassify_pnx folds=5",
     )
 
@@ -123,12 +123,12 @@ BAD_WORDS = {
     ),
     "another net's key": (
         ["+module.net.upsampling=4"],
-        "module.net: Unet does not take upsampling",
+        "module.net: Unet does not accept upsampling",
         "remove it",
     ),
     "two of another net": (
         ["+module.net.psp_dropout=0.1", "+module.net.upsampling=4"],
-        "does not take psp_dropout, upsampling",
+        "does not accept psp_dropout, upsampling",
         "remove them",
     ),
     "no depth": (

@@ -18,7 +18,7 @@ CASES = {
         "cannot be fetched",
         "name a local folder",
     ),
-    "heads that do not share the channels": (
+    "heads that do not divide the channels": (
         ["module.net.backbone.num_heads=[3,3,3,3]"],
         "num_heads=[3, 3, 3, 3]",
         "correct one of them",
@@ -36,7 +36,7 @@ CASES = {
     "parts for GPUs without any": (
         ["trainer=fsdp", "trainer.accelerator=cpu"],
         "trainer=fsdp",
-        "take trainer=auto",
+        "set trainer=auto",
     ),
     "another way to resume": (["resume=always"], "resume=always", "it must be auto, or null"),
     "no share of negatives": (
@@ -76,4 +76,4 @@ def test_a_checkpoint_of_another_network_is_refused(resumed, cli, steps, thorax,
         *(word.format(other=other) for word in resumed),
     ]
     code, said = cli(*words)
-    refused(code, said, steps, "is of another network", "set module.net as it was")
+    refused(code, said, steps, "belongs to another network", "set module.net as in the run")

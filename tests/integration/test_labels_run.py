@@ -94,12 +94,12 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     other = [f"datamodule.root={radiographs}", "do=[test]", f"ckpt_path={tmp_path / 'a'}", "seed=1"]
     code, said = cli(*SMALL_LABELS, *words, *other)
     refused(
-        code, said, steps, "its frozen weights were others than those here", "the same init_from"
+        code, said, steps, "its frozen weights differ from those of this run", "the same init_from"
     )
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.net.weights=imagenet")
     refused(code, said, steps, "cannot be fetched", "module.net.net.weights=null")
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.lora.rank=4")
-    refused(code, said, steps, "is of another network", "set module.net as it was")
+    refused(code, said, steps, "belongs to another network", "set module.net as in the run")
 
 
 def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path):
@@ -219,7 +219,7 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
         "do=[test]",
         folder=tmp_path / "untrained",
     )
-    assert code == 2 and "gives its body alone" in said and "ckpt_path" in said
+    assert code == 2 and "gives only its backbone" in said and "ckpt_path" in said
     code, said = cli(
         "do=[compare]",
         f"runs=[{tmp_path / 'lora'},latest:pretrain_chest]",
@@ -271,7 +271,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
     ]
     code, said = cli(*SMALL_LABELS, *hard, folder=tmp_path / "a")
     assert (
-        code == 2 and "the best reachable is 0." in said and "go on with ckpt_path=RUN" in said
+        code == 2 and "the best reachable is 0." in said and "continue with ckpt_path=RUN" in said
     ), said
     code, said = cli(
         *SMALL_LABELS,
@@ -280,7 +280,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
         f"ckpt_path={tmp_path / 'a'}",
         folder=tmp_path / "b",
     )
-    assert code == 2 and "does not keep the bounds" in said
+    assert code == 2 and "does not satisfy the bounds" in said
     easy = "callbacks.threshold_search.min_metrics.sensitivity=0.9"
     steps.clear()
     report = fit(cli, tmp_path / "c", radiographs, easy, f"ckpt_path={tmp_path / 'a'}")

@@ -235,13 +235,13 @@ def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
 
 
 REFUSED = {
-    "nothing to do": (["do=[]"], "do=[] is not something to do", "fit, test, predict"),
+    "nothing to do": (["do=[]"], "do=[] is unknown", "fit, test, predict"),
     "a wrong order": (
         ["do=[test,fit]"],
-        "do=[test,fit]: this is no order that can be carried out",
-        "take do=[fit,test]",
+        "do=[test,fit]: this order is not possible",
+        "set do=[fit,test]",
     ),
-    "not alone": (["do=[compare,fit]"], "compare stands alone", "take do=[compare]"),
+    "not alone": (["do=[compare,fit]"], "compare cannot be combined", "set do=[compare]"),
     "predict without a network": (["do=[predict]"], "needs a trained network", "ckpt_path"),
     "predict without its callback": (
         ["do=[fit,predict]", CALLBACKS.replace("predictions,", "")],
@@ -261,7 +261,7 @@ REFUSED = {
     ),
     "more than a run kept": (
         ["average_checkpoints=3", "do=[test]", "ckpt_path={trained}"],
-        "needs 3 checkpoints, and the run kept 2",
+        "needs 3 checkpoints, but the run kept 2",
         "take average_checkpoints=2",
     ),
 }

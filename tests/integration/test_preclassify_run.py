@@ -134,7 +134,7 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
     labels, thorax, cli, tmp_path, steps
 ):
     code, said = cli(*consumer(thorax, labels, "datamodule.seed=1"))
-    refused(code, said, steps, "were made on another split", "the same datamodule.seed")
+    refused(code, said, steps, "come from another split", "the same datamodule.seed")
     code, said = cli(*consumer(thorax, labels / "fold0"))
     refused(code, said, steps, "was trained on these images", "folds=5")
     code, said = cli(*LABELS, f"datamodule.root={thorax}", "folds=0", folder=tmp_path / "whole")

@@ -42,7 +42,7 @@ def test_a_run_from_python_leaves_what_the_command_line_leaves(tmp_path):
         (["trainer.devices=2"], "type: python run.py experiment=demo trainer.devices=2"),
         (["sed=1"], "sed is not a key of this experiment; did you mean seed"),
         (["seed=1,2"], "seed=1,2 has several values"),
-        (["do=[tset]"], r"do=\[tset\] is not something to do"),
+        (["do=[tset]"], r"do=\[tset\] is unknown"),
     ],
 )
 def test_what_cannot_run_is_refused_in_the_words_of_the_command_line(words, sentence, tmp_path):

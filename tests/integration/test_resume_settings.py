@@ -45,17 +45,17 @@ CHANGED = {
     "another rate": (
         ["module.optimizer.lr=3e-3", SAME[1]],
         (
-            "module.optimizer.lr=0.01, and here module.optimizer.lr=0.003; set"
+            "module.optimizer.lr=0.01, but this run has module.optimizer.lr=0.003; set"
             " module.optimizer.lr=0.01"
         ),
     ),
     "an override was dropped": (
         [SAME[1]],
-        "module.optimizer.lr=0.01, and here module.optimizer.lr=0.001",
+        "module.optimizer.lr=0.01, but this run has module.optimizer.lr=0.001",
     ),
     "a schedule's patience": (
         [SAME[0]],
-        "module.scheduler.patience=2, and here module.scheduler.patience=5",
+        "module.scheduler.patience=2, but this run has module.scheduler.patience=5",
     ),
     "early stopping": (
         [
@@ -65,21 +65,21 @@ CHANGED = {
         ],
         (
             "callbacks.early_stopping.monitor=null, callbacks.early_stopping.mode=null,"
-            " callbacks.early_stopping.patience=null, and here"
+            " callbacks.early_stopping.patience=null, but this run has"
         ),
     ),
     "weight decay": (
         [*SAME, "module.optimizer.weight_decay=0.1"],
-        "module.optimizer.weight_decay=0.0, and here module.optimizer.weight_decay=0.1",
+        "module.optimizer.weight_decay=0.0, but this run has module.optimizer.weight_decay=0.1",
     ),
     "a loss": (
         [*SAME, "module.loss.weights.dice=0.9"],
-        "module.loss.weights.dice=0.5, and here module.loss.weights.dice=0.9",
+        "module.loss.weights.dice=0.5, but this run has module.loss.weights.dice=0.9",
     ),
     "a batch": (
         [*SAME, "datamodule.batch_size=2"],
         (
-            "images a step=4, and here images a step=2; set datamodule.batch_size and"
+            "images a step=4, but this run has images a step=2; set datamodule.batch_size and"
             " trainer.devices as they were"
         ),
     ),
@@ -95,7 +95,7 @@ CHANGED = {
         [*SAME, "datamodule.augmentation.transforms.blur=null"],
         "datamodule.augmentation.transforms.blur._target_=datamodules.augmentation.GaussianBlur",
     ),
-    "the split": ([*SAME, "seed=1"], "datamodule.seed=0, and here datamodule.seed=1"),
+    "the split": ([*SAME, "seed=1"], "datamodule.seed=0, but this run has datamodule.seed=1"),
 }
 
 
@@ -134,7 +134,7 @@ def test_a_schedule_that_spans_the_fit_must_span_the_same_steps(cli, steps, expo
     assert (
         code == 2
         and not steps
-        and "steps of the schedule=6, and here steps of the schedule=12; set trainer.max_epochs"
+        and "steps of the schedule=6, but this run has steps of the schedule=12; set trainer."
         in said
     ), said
     code, said = cli(
@@ -336,7 +336,7 @@ def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, s
         assert (
             code == 2
             and not steps
-            and "module.optimizer.lr=0.01, and here module.optimizer.lr=0.5" in said
+            and "module.optimizer.lr=0.01, but this run has module.optimizer.lr=0.5" in said
         ), said
         assert {
             path.name: path.read_bytes()

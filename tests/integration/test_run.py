@@ -161,8 +161,8 @@ def test_given_numbers_that_the_checkpoint_would_replace_end_the_run(cli, export
     ):
         code, said = cli(*words, more[0], f"{more[1]}{tmp_path / 'a'}", folder=tmp_path / "b")
         assert code == 2 and said.strip().endswith(
-            "was trained with module.mean=[0.25] module.std=[0.125], and here module.mean=[0.449]"
-            " module.std=[0.226]; set module.mean=[0.25] module.std=[0.125]"
+            "was trained with module.mean=[0.25] module.std=[0.125], but this run has"
+            " module.mean=[0.449] module.std=[0.226]; set module.mean=[0.25] module.std=[0.125]"
         ), said
     fit(
         cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}"

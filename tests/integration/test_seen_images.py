@@ -283,11 +283,11 @@ def test_predictions_on_training_images_are_allowed(cli, radiographs, trained, t
 OTHER = {
     "another class": (
         ["module.classes=[mass]", "datamodule.classes=[mass]"],
-        "module.classes=[lesion], and here module.classes=['mass']",
+        "module.classes=[lesion], but this run has module.classes=['mass']",
     ),
     "channels": (
         ["datamodule.channels=3"],
-        "datamodule.channels=1, and here datamodule.channels=3",
+        "datamodule.channels=1, but this run has datamodule.channels=3",
     ),
 }
 
@@ -363,7 +363,7 @@ def test_the_order_of_classes_must_be_that_of_the_training(cli, steps, radiograp
         assert (
             code == 2
             and not steps
-            and "module.classes=[ill, well], and here" in said
+            and "module.classes=[ill, well], but this run has" in said
             and "(the same classes in another order)" in said
         )
 

@@ -299,7 +299,9 @@ def test_a_changed_later_stage_is_refused_when_it_had_begun(cli, thorax, tmp_pat
         f"ckpt_path={tmp_path / 'run'}",
         folder=tmp_path / "other",
     )
-    refused(code, said, steps, "is of another curriculum in its first 2 stage(s)", "init_from")
+    refused(
+        code, said, steps, "belongs to another curriculum: its first 2 stage(s) differ", "init_from"
+    )
 
 
 def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
@@ -371,8 +373,8 @@ WRONG = {
             }
         ],
         [],
-        "needs positive images, and train has none of any weight",
-        "take another share",
+        "needs positive images, but train has none with a weight above 0",
+        "set another fraction",
     ),
     "a share that is none": (
         [{"epochs": 1, "positive_fraction": 70}],
@@ -404,7 +406,7 @@ WRONG = {
         [
             "+callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/dice}"
         ],
-        "early_stopping would cut",
+        "early_stopping would end",
         "patience",
     ),
 }

@@ -170,11 +170,11 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
         ),
         (
             "layers={a: decoder.blocks}",
-            "a list of layers that gives nothing itself",
+            "a list of layers without an output itself",
             "decoder.blocks.x_0_0",
         ),
         ("layers={}", "names no layer", "write null"),
-        ("ids=[test_nowhere]", "test_nowhere, which is no image of test", "did you mean"),
+        ("ids=[test_nowhere]", "test_nowhere, which is not an image of test", "did you mean"),
         ("images=0", "images=0 is not allowed", "a whole number of 1 or more"),
     ],
 )

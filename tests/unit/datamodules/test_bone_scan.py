@@ -107,8 +107,11 @@ def test_the_index_holds_every_folder_that_labels_its_images(tmp_path):
         1,
     ]
     assert all(Path(image).is_file() for image in data.index["image"])
-    assert data.cleaning["folder whose name says no view, ANT or POST: indexed without one"] == 1
-    assert data.cleaning["folder of a part that BS-80K does not have: indexed by its own name"] == 1
+    assert data.cleaning["folder whose name has no view, ANT or POST: indexed without one"] == 1
+    assert (
+        data.cleaning["folder of a body part that BS-80K does not have: indexed by its own name"]
+        == 1
+    )
 
 
 def test_one_row_has_all_that_is_known_of_a_scan(tmp_path):
@@ -254,15 +257,15 @@ def test_warts_are_mended_and_counted(tmp_path):
     )
     assert {reason: found["count"] for reason, found in data.cleaning.as_dict().items()} == {
         "XML without its image: left out": 1,
-        "abnormal image without an Abnormal box: the label is believed": 1,
+        "abnormal image without an Abnormal box: the label is used": 1,
         "blank line in a label file: skipped": 1,
         "box that is named neither Normal nor Abnormal: left out": 1,
-        "box that stands out of its image: cut off at the border": 1,
+        "box that extends beyond its image: cut off at the border": 1,
         "box without an area: left out": 1,
-        "file that is no image: left out": 1,
-        "image that its label file names twice alike: taken once": 1,
-        "image without an XML: nothing is known of its boxes": 1,
-        "normal image with an Abnormal box: the label is believed": 1,
+        "file that is not an image: left out": 1,
+        "image that its label file names twice with the same label: used once": 1,
+        "image without an XML: its boxes are unknown": 1,
+        "normal image with an Abnormal box: the label is used": 1,
     }
 
 
@@ -305,7 +308,7 @@ def test_unmatched_and_unusable_files_are_dropped_if_asked(tmp_path):
         == data.cleaning["image without a label: left out"]
         == 1
     )
-    assert data.cleaning["XML that cannot be used: nothing is known of its image's boxes"] == 1
+    assert data.cleaning["XML that cannot be used: the boxes of its image are unknown"] == 1
     assert folder_hash(root) == before
 
 

@@ -23,7 +23,7 @@ def test_the_phantoms_warts_are_counted(export, tmp_path):
     assert cleaning["exact duplicate annotation: dropped"] == 3  # one in each split
     assert cleaning["image without annotation: dropped"] == 2 + 2 + 2
     assert cleaning["polygon up to 2 px outside the image: clipped"] >= 3
-    assert cleaning["copy of an original that a more protected split holds too: dropped"] == 1
+    assert cleaning["copy of an original that is also in test or val: dropped"] == 1
     assert cleaning["category without annotations: ignored"] == 3
     assert (rows.groupby("group")["split"].nunique() == 1).all() and rows["id"].is_unique
     for split in ("train", "val", "test"):

@@ -172,7 +172,7 @@ BAD = {
     "patient in both classes": (
         both,
         {},
-        r"patient person51 lies in two class folders.*datamodule\.both_classes=join",
+        r"patient person51 is in two class folders.*datamodule\.both_classes=join",
     ),
     "class absent": (
         one_class_in_test,
@@ -233,7 +233,7 @@ def test_colour_16_bit_and_transparent_images_are_read(tmp_path):
     (tmp_path / "data/train/NORMAL/.DS_Store").write_bytes(b"x")
     data = module(tmp_path / "data", tmp_path)
     data.prepare_data()
-    assert len(data.table) == 75 and data.cleaning["file that is no image: left out"] == 1
+    assert len(data.table) == 75 and data.cleaning["file that is not an image: left out"] == 1
 
 
 def test_more_than_two_folders_exclude_one_another(tmp_path):

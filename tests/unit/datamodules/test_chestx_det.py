@@ -15,11 +15,11 @@ from tests.conftest import folder_hash
 
 DRAWN = {"train": 50, "test": 20, "size": 64, "contrast": 2.0, "seed": 1}
 CONF = Path(__file__).parents[3] / "conf"
-BOXES = "box that differs by more than 2 px from its polygon: the polygon is taken"
+BOXES = "box that differs by more than 2 px from its polygon: the polygon is used"
 WARTS = {
     BOXES: 2,  # the box that was moved, and that of the polygon that was pulled out of the image
     "exact duplicate finding: counts once": 1,
-    "polygon that reaches out of the image: cut off at its border": 1,
+    "polygon that extends beyond the image: cut off at the border": 1,
     "annotated image that is missing: left out": 1,
     "image without an annotation: left out": 1,
 }

@@ -123,7 +123,7 @@ def test_the_experiment_names_the_classes_as_the_files_do():
         ),
         (
             ["Infiltrate"],
-            "names 'Infiltrate', which ChestX-Det does not have; take some of Atelectasis, Calc",
+            "names 'Infiltrate', which ChestX-Det does not have; choose from Atelectasis, Calc",
         ),
         (["Mass", "Mass"], "names a class twice; name each once"),
         ([], r"classes=\[\] is not allowed; it must be a list of names, or null"),
@@ -138,7 +138,7 @@ def test_a_class_that_no_image_shows_is_refused(root, data):
     with pytest.raises(
         ManifestError,
         match=(
-            r"shows no 'Fracture'; set datamodule.classes and module.classes to some of"
+            r"has no finding 'Fracture'; set datamodule.classes and module.classes to some of"
             r" 'Cardiomegaly', .*'Pneumothorax'"
         ),
     ):

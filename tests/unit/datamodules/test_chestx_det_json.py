@@ -92,7 +92,7 @@ def test_a_slanted_outline_keeps_its_course_where_it_is_cut():
 def test_an_outline_of_another_image_size_is_refused_and_names_both():
     with pytest.raises(
         ManifestError,
-        match=r"'a.png' has a 'Mass' 30 pixels outside the 120 x 90 image; .*1024 x 1024",
+        match=r"'a.png' has a 'Mass' that extends 30 pixels beyond the 120 x 90 image; .*1024",
     ):
         filled([(100, 10), (150, 10), (150, 40)])
 

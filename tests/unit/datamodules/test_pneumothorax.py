@@ -117,7 +117,7 @@ def test_an_unknown_patient_is_one_of_its_own_and_is_counted(thorax, data, tmp_p
     table.iloc[1:].to_csv(tmp_path / "some.csv", index=False)
     made, unknown = data(thorax, patients=str(tmp_path / "some.csv")), table["image"].iloc[0]
     assert made.table.rows.set_index("id")["group"][unknown] == unknown
-    assert made.cleaning["patient unknown: taken for one of its own"] == 1
+    assert made.cleaning["patient unknown: the image is its own group"] == 1
 
 
 def test_an_image_of_two_patients_is_refused(thorax, data, tmp_path):
@@ -125,7 +125,7 @@ def test_an_image_of_two_patients_is_refused(thorax, data, tmp_path):
     pd.concat([table, table.iloc[:1].assign(patient="other")]).to_csv(
         tmp_path / "both.csv", index=False
     )
-    with pytest.raises(ManifestError, match=r"gives .* two patients.*leave one row"):
+    with pytest.raises(ManifestError, match=r"gives .* two patients.*keep one row"):
         _ = data(thorax, patients=str(tmp_path / "both.csv")).table
 
 

@@ -49,7 +49,7 @@ def test_what_is_written_is_read(tmp_path, name):
         ("id,rle\na,-1\n", r"no column ImageId and no EncodedPixels, only id, rle; .*rename"),
         ("ImageId,mask\na,-1\n", "no column EncodedPixels, only ImageId, mask"),
         ("", "no column"),
-        ("ImageId, EncodedPixels\n", "holds no rows"),
+        ("ImageId, EncodedPixels\n", "has no rows"),
         ("ImageId, EncodedPixels\na,-1\nb\n", "row 3 has no EncodedPixels"),
         ("ImageId, EncodedPixels\n,-1\n", "row 2 has no ImageId"),
         (

@@ -152,10 +152,10 @@ def test_a_cropped_mask_outside_train_is_refused(root):
     crop(root, 7, [0, 0, 40])
     said = refused(root)
     assert (
-        "1 images of val or test have a cropped mask, '7' of val for one; it tells where the"
+        "1 images of val or test have a cropped mask, such as '7' of val, which reveals where the"
         " lesion is" in said
     )
-    assert said.endswith("crop train alone with do=[crop], or set datamodule.mask_column=mask")
+    assert said.endswith("crop only train with do=[crop], or set datamodule.mask_column=mask")
     module(root).prepare_data()
 
 
@@ -164,17 +164,17 @@ def test_squares_that_cannot_be_used_are_refused(root):
     crop_all(root)
     change(root, 1, crop=None)
     assert (
-        "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and no crop says where it"
-        " lies" in refused(root)
+        "cropped mask of '1' is 45 x 45 pixels and its image 60 x 80, and its crop is unknown"
+        in refused(root)
     )
     change(root, 1, crop=[60, 0, 45])
-    assert "crop [60, 0, 45]" in refused(root) and "does not lie on its 60 x 80 pixels" in refused(
+    assert "crop [60, 0, 45]" in refused(root) and "lies outside its 60 x 80 pixels" in refused(
         root
     )
     change(root, 1, crop=[0, 0, 44])
     assert "is 44 x 44 pixels, but its annotation says 45 x 45" in refused(root)
     change(root, 1, cropped_mask_path=None)
-    assert "1 train images with a lesion have no cropped mask, '1' for one" in refused(root)
+    assert "1 train images with a lesion have no cropped mask, such as '1'" in refused(root)
     with pytest.raises(
         UserError,
         match=(

@@ -92,7 +92,7 @@ def test_it_is_refused_by_training_and_by_validation(name, suffix, root, tmp_pat
     what = (
         ", class lesion, cannot be used: "
         if name in BAD_RLE
-        else " is .*; write the path of a picture, or a list with"
+        else " is .*; write the path of an image, or a list with"
     )
     said, out = rf"{root}/manifest\.{suffix}: the mask of 'i1'{what}", tmp_path / "out"
     for check in (

@@ -192,7 +192,7 @@ def test_what_other_libraries_take_is_left_to_them():
         (["+datamodule.sampling.fraction=1"], "is not a key of SamplingConfig; did you mean"),
         (
             ["datamodule.sampling={positive_fraction: 0.5, oversample_positives: 2.0}"],
-            "take oversample_positives=1.0 with it",
+            "set oversample_positives=1.0 with it",
         ),
         (["monitor.mode=maxx"], "monitor.mode=maxx is not allowed"),
         (["+monitor.mod=max"], "monitor.mod is not a key of MonitorConfig; did you mean mode?"),
@@ -227,11 +227,11 @@ def test_what_other_libraries_take_is_left_to_them():
         ),
         (
             ["experiment=weak_bone_scan", "callbacks.threshold_search.objective=sens_atleast"],
-            "callbacks.threshold_search.objective=sens_atleast is unknown; take specificity",
+            "callbacks.threshold_search.objective=sens_atleast is unknown; set specificity",
         ),
         (
             ["experiment=weak_bone_scan", "+callbacks.threshold_search.min_metrics.recall=0.5"],
-            "min_metrics.recall is not a key of it; the keys are sensitivity, specificity",
+            "min_metrics.recall is not one of its keys; the keys are sensitivity, specificity",
         ),
         (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
         (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),

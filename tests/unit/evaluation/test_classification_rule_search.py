@@ -92,7 +92,7 @@ def test_the_best_specificity_at_a_sensitivity_and_the_reverse():
     with pytest.raises(
         UserError,
         match=(
-            r"sens_atleast is unknown; take specificity with"
+            r"sens_atleast is unknown; set specificity with"
             r" callbacks\.threshold_search\.min_metrics\.sensitivity=0\.85"
         ),
     ):
@@ -151,6 +151,6 @@ def test_one_label_alone_leaves_nothing_to_search():
     assert (
         found.threshold == 0.5
         and found.unmet_bound is None
-        and "val shows no other label" in str(found.skip_reason)
+        and "val has only one label" in str(found.skip_reason)
     )
     assert fit_temperature(np.array([3.0, 2.0]), np.array([1, 1]), exclusive=False) == 1.0

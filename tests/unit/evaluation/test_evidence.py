@@ -84,7 +84,7 @@ def test_written_evidence_reads_back(tmp_path):
 def test_damaged_evidence_is_refused(tmp_path):
     write_evidence(evidence(), tmp_path / "e.npz")
     (tmp_path / "e.npz").write_bytes((tmp_path / "e.npz").read_bytes()[:200])
-    with pytest.raises(UserError, match=r"e\.npz is not evidence"):
+    with pytest.raises(UserError, match=r"e\.npz cannot be read as evidence"):
         read_evidence(tmp_path / "e.npz")
 
 

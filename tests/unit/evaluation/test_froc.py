@@ -124,5 +124,5 @@ def test_runs_pooled_count_their_share_and_one_run_twice_is_itself():
         curve(half).sensitivity[0, -1], 1 / 3
     )
     assert compute_scores(half, RULES)["pointing_box"] == 0.5
-    with pytest.raises(ValueError, match="measured on different images"):
+    with pytest.raises(ValueError, match="evaluated on different images"):
         LocalizationResults.pool([seen, localised(by_hand()[:2])])

@@ -75,8 +75,8 @@ def test_names_must_agree():
     with pytest.raises(
         UserError,
         match=(
-            "dise is no term of this loss, the term dice has no weight; give a weight to each of"
-            " focal, dice"
+            "dise is not a term of this loss, the term dice has no weight; set one weight for each"
+            " of focal, dice"
         ),
     ):
         WeightedLoss(terms, {"focal": 1.0, "dise": 1.0})

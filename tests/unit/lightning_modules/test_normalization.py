@@ -349,7 +349,7 @@ REFUSED = {
         ["module.gamma=0.5"],
         IMAGENET,
         (
-            "module.gamma=0.5 does not go with module.mean=auto, because pretrained weights expect"
+            "cannot be combined with module.mean=auto, because pretrained weights expect"
             " gamma 1 .*resnet18.*=1"
         ),
     ),
@@ -484,7 +484,7 @@ OTHER = ["module.mean=[0.449]", "module.std=[0.226]"]
 def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     _, path = colored
     said = (
-        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, and here"
+        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this"
         r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
     )
     module = scratch(*OTHER)
@@ -528,7 +528,7 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
     with pytest.raises(
         UserError,
         match=(
-            r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], and here"
+            r"was trained with module\.mean=\[0\.2\] module\.std=\[0\.3\], but this run has"
             r" module\.mean=\[0\.5\]"
         ),
     ):
@@ -546,9 +546,7 @@ def test_members_of_an_ensemble_with_other_numbers_are_refused_as_before(colored
         own.load_state_dict(module.state_dict())
         with pytest.raises(
             UserError,
-            match=(
-                r"other\.ckpt was trained with another module\.mean of grey values than the others"
-            ),
+            match=(r"other\.ckpt was trained with another module\.mean than the others"),
         ):
             ensemble.load_members(own, [path, tmp_path / "other.ckpt"], "")
 

@@ -28,7 +28,10 @@ def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
     (tmp_path / "4/config.yaml").write_text("fold: [4")
     merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
-    assert f"fold 0 of seed 1 is missing: {tmp_path / '0/evidence/val.npz'} is not evidence" in said
+    assert (
+        f"fold 0 of seed 1 is missing: {tmp_path / '0/evidence/val.npz'} cannot be read as evidence"
+        in said
+    )
     assert (
         "fold 1 of seed 1 is missing: it was cut off" in said
         and f"{tmp_path / '2/report.json'} is not a report that can be read" in said
@@ -42,9 +45,7 @@ def test_a_run_of_folds_whose_evidence_is_damaged_names_the_file(tmp_path):
     for fold in range(2):
         shutil.move(tmp_path / f"sweep/{fold}", tmp_path / f"fold{fold}")
     (tmp_path / "fold1/evidence/val.npz").unlink()
-    with pytest.raises(
-        UserError, match=r"fold1/evidence/val\.npz is not evidence that can be read"
-    ):
+    with pytest.raises(UserError, match=r"fold1/evidence/val\.npz cannot be read as evidence"):
         merge_run_folds(tmp_path, 2, "drawn")
 
 

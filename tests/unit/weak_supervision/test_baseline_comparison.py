@@ -50,7 +50,7 @@ def test_differences_are_those_of_the_same_draws_of_patients():
 def test_too_few_patients_have_a_difference_without_an_interval_and_other_images_are_refused():
     few = baseline_differences(method(0.8, 19), method(0.3, 19), RULES)["pointing_box"]
     assert few.low is None and few.high is None and few.value > 0
-    with pytest.raises(ValueError, match="measured on different images"):
+    with pytest.raises(ValueError, match="evaluated on different images"):
         baseline_differences(method(0.8, 19), method(0.8, 20), RULES)
 
 

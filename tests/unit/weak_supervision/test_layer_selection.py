@@ -51,7 +51,7 @@ def test_a_network_without_a_stage_is_refused():
             "did you mean layer",
         ),
         ({"layers": []}, "names no layer", "write null"),
-        ({"layers": "lists"}, "names lists, a list of layers that gives nothing", "lists.0"),
+        ({"layers": "lists"}, "names lists, a list of layers without an output", "lists.0"),
         ({"layers": "global_pool"}, "names global_pool, which gives no map", "name a stage"),
         (
             {"layers": "layer4.0.drop_path"},

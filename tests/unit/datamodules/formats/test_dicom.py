@@ -98,7 +98,7 @@ def test_run_lengths_need_no_codec(dicom, tmp_path):
         ),
         ({"PixelData": None}, "no pixel data"),
         ({"Rows": None}, "holds no picture"),
-        ({"Rows": 60000, "Columns": 60000}, "larger than the 100,000,000 pixels"),
+        ({"Rows": 60000, "Columns": 60000}, "above the limit of 100,000,000 pixels"),
         ({"data": b"\0" * 20}, "truncated or damaged.*replace"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
         ({"syntax": JPEG2000, "data": encapsulate([b"junk" * 20])}, "truncated or damaged"),

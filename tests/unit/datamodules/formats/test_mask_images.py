@@ -175,21 +175,21 @@ def test_white_index_0_and_black_index_1_go_by_colour(tmp_path):
 REFUSED = {
     "mask-red": (
         colour((255, 0, 0)),
-        r"holds the colours \(0, 0, 0\), \(255, 0, 0\), which do not say",
+        r"holds the colors \(0, 0, 0\), \(255, 0, 0\), which do not identify",
     ),
     "mask-blue": (
         colour((0, 0, 255)),
-        r"holds the colours \(0, 0, 0\), \(0, 0, 255\), which do not say",
+        r"holds the colors \(0, 0, 0\), \(0, 0, 255\), which do not identify",
     ),
-    "mask-100": (grey(100), "holds the values 0, 100, which do not say"),
+    "mask-100": (grey(100), "holds the values 0, 100, which do not identify"),
     "mask-alpha": (in_alpha, "has an alpha channel with the values 0, 255"),
     "palette without black": (
         palette((255, 255, 255), (128, 0, 0)),
-        "of a palette, of which none is black",
+        "of a palette, and none of them is black",
     ),
     "palette of one colour twice": (
         palette((0, 0, 0), (0, 0, 0)),
-        "several palette entries have the same colour",
+        "several palette entries have the same color",
     ),
     "transparent palette": (clear_palette, "of a palette, some of them transparent"),
     "16 bits, 0 and 4000": (deep(4000), "holds the values 0, 4000"),
@@ -204,9 +204,7 @@ def test_what_does_not_say_where_the_lesion_is_is_refused(kind, tmp_path):
         data.prepare_data()
     assert "masks/" in str(
         refusal.value
-    ) and "write the mask as a grey picture of 0 (background) and 255 (lesion)" in str(
-        refusal.value
-    )
+    ) and "write the mask as a gray image of 0 (background) and 255 (lesion)" in str(refusal.value)
     with pytest.raises(ManifestError, match=said):
         validate_dataset(table(tmp_path / "data"))
 
@@ -238,13 +236,13 @@ def label_map(kind):
 def test_label_maps_are_never_read_as_bit_planes_without_being_told(kind, tmp_path):
     root = write_table(tmp_path / "data", label_map(kind))
     said = (
-        r"is one mask picture for 3 classes, and nothing says how it holds them; set"
+        r"is one mask image for 3 classes, and no encoding is set; set"
         r" datamodule\.mask_encoding=bit_planes"
     )
     for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=said):
             check(table(root, classes=["a", "b", "c"]))
-    with pytest.raises(ManifestError, match="holds the values 0, 1, 2, 3, which do not say"):
+    with pytest.raises(ManifestError, match="holds the values 0, 1, 2, 3, which do not identify"):
         table(root).prepare_data()
     two = table(root, classes=["a", "b"], mask_encoding="bit_planes")
     two.prepare_data()
@@ -258,7 +256,7 @@ def test_bits_above_the_classes_are_refused_and_a_manifest_may_say_what_its_pict
     root = write_table(tmp_path / "data", write)
     with pytest.raises(
         ManifestError,
-        match=r"holds the values 0, 1, 4.*, and the bits of 2 classes make values from 0 to 3",
+        match=r"holds the values 0, 1, 4.*, but the bits of 2 classes give values from 0 to 3",
     ):
         table(root, classes=["a", "b"], mask_encoding="bit_planes").prepare_data()
     text = (root / "manifest.csv").read_text()
@@ -334,14 +332,14 @@ def test_very_soft_masks_are_refused(tmp_path):
     def blurred(path, mask):
         Image.fromarray(mask * np.uint8(255)).filter(ImageFilter.GaussianBlur(3)).save(path)
 
-    with pytest.raises(ManifestError, match=r"\(.* values\), which do not say what is lesion"):
+    with pytest.raises(ManifestError, match=r"\(.* values\), which do not identify the lesion"):
         table(write_table(tmp_path / "data", blurred)).prepare_data()
 
 
 def test_mask_black_on_white(tmp_path):
     root = write_table(tmp_path / "data", black_on_white)
     said = (
-        "12 of 12 masks of class lesion cover most of their image, 'i0' for one; set"
+        "12 of 12 masks of class lesion cover most of their image, such as 'i0'; set"
         " datamodule.inverted_masks=invert"
     )
     out = tmp_path / "out"
@@ -454,7 +452,7 @@ def test_mask_siim_01(kind, tmp_path):
     numbers = [int(id.split("_")[0]) for id in data.table.rows["id"]]
     labels = [int(n % 10 != 0) for n in numbers]
     assert data.table.rows["label"].tolist() == labels and not [
-        reason for reason in data.cleaning.as_dict() if "mask says" in reason
+        reason for reason in data.cleaning.as_dict() if "by the mask" in reason
     ]
     assert data.cache.areas[:, 0].tolist() == [
         int(disc(n % N).sum()) * label for n, label in zip(numbers, labels, strict=True)

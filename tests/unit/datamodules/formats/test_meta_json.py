@@ -88,7 +88,7 @@ def test_strata_count_only_where_all_have_them(tmp_path):
         ({**ONE, "mask_path": None}, "entry 'images/a.png' has has_pnx=1 and no mask_path; name"),
         ({**ONE, "mask_path": 3}, "mask_path=3; write the path"),
         ({**ONE, "crop": [0, 0, 0]}, "crop=[0, 0, 0]; write [top, left, side]"),
-        ({**ONE, "split": "train"}, "has no split, and others have one; write"),
+        ({**ONE, "split": "train"}, "has no split, but others have one; write"),
         ("images/a.png", "entry number 2 is of type str, not an object; write"),
     ],
 )
@@ -120,7 +120,7 @@ def test_other_json_is_told_apart(tmp_path):
         and not is_valid_crop([0, 1.5, 3])
         and not is_valid_crop(None)
     )
-    with pytest.raises(ManifestError, match="is not a manifest that can be read"):
+    with pytest.raises(ManifestError, match="cannot be read as a manifest"):
         meta(tmp_path, [])
 
 

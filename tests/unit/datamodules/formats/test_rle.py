@@ -100,9 +100,9 @@ def test_a_mask_of_0_and_255_is_the_same_mask():
     ("text", "reason"),
     [
         ("1 2 3", "odd number"),
-        ("1 two", "whole numbers"),
-        ("1 2.5", "whole numbers"),
-        (f"1 {10**30}", "whole numbers"),
+        ("1 two", "whole number"),
+        ("1 2.5", "whole number"),
+        (f"1 {10**30}", "whole number"),
         ("1 0", "length below 1"),
         ("1 -3", "length below 1"),
         ("-2 3", "negative gap"),

@@ -77,7 +77,7 @@ def test_a_box_further_out_is_refused_on_each_side(corners, tmp_path):
     found = read_voc(put(tmp_path, voc(("Abnormal", corners))))
     with pytest.raises(
         ManifestError,
-        match=r"1\.xml has the box .*, 3 pixels outside the 16 x 64 image; correct it, or remove",
+        match=r"1\.xml has the box .*, which extends 3 pixels beyond the 16 x 64 image; correct",
     ):
         fit_to_image(found, found.objects[0][1], 64, 16, tolerance=2)
     fit_to_image(found, found.objects[0][1], 64, 16, tolerance=3)
@@ -110,7 +110,7 @@ BAD = {
         ),
     ),
     "entity of a file": (FILE, r"1\.xml declares an entity \(EntitiesForbidden\)"),
-    "other XML": ("<html></html>", r"1\.xml is no Pascal VOC annotation \(its root is <html>\)"),
+    "other XML": ("<html></html>", r"1\.xml is not a Pascal VOC annotation \(its root is <html>\)"),
     "no name": (WHOLE.replace("Abnormal", " "), r"object 1 of .*1\.xml has no <name>"),
     "no corner": (
         WHOLE.replace("<ymax>4</ymax>", ""),

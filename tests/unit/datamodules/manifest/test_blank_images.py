@@ -90,7 +90,7 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
 def test_most_are_refused(make, tmp_path):
     root = write(tmp_path / "data", 6, BLANK["hot pixel"])
     said = (
-        rf"{root}: 6 of 10 images are of nearly one grey value, {root}/0\.png for one; look at the"
+        rf"{root}: 6 of 10 images show nearly one gray value, such as {root}/0\.png; check the"
         r" files"
     )
     for _ in range(2):

@@ -22,7 +22,7 @@ def table(groups: list[str], splits: list[str]) -> pd.DataFrame:
 
 
 def test_a_group_on_two_sides_is_named():
-    with pytest.raises(ManifestError, match=r"group 'p1' stands in i0 \(train\) and i2 \(val\)"):
+    with pytest.raises(ManifestError, match=r"group 'p1' is in i0 \(train\) and i2 \(val\)"):
         check_leakage(
             table(["p1", "p2", "p1"], ["train", "train", "val"]),
             np.array([b"a", b"b", b"c"]),
@@ -33,7 +33,7 @@ def test_a_group_on_two_sides_is_named():
 def test_the_same_content_on_two_sides_is_named_or_reported():
     rows, digest = table(["1", "2", "3"], ["train", "test", "test"]), np.array([b"a", b"a", b"c"])
     with pytest.raises(
-        ManifestError, match=r"the same file content stands in i0 \(train\) and i1 \(test\)"
+        ManifestError, match=r"the same file content is in i0 \(train\) and i1 \(test\)"
     ):
         check_leakage(rows, digest, allow_leaks=False)
     assert len(check_leakage(rows, digest, allow_leaks=True)) == 1

@@ -58,7 +58,7 @@ def test_a_plain_csv_with_relative_paths_is_a_manifest(tmp_path):
     ("text", "wrong"),
     [
         ("name,image\na,b\n", "no column 'id'"),
-        ("id,image\na,x.png\na,y.png\n", "id 'a' stands 2 times"),
+        ("id,image\na,x.png\na,y.png\n", "id 'a' occurs 2 times"),
         ("id,image,split\na,x.png,training\n", "split 'training'"),
         ('#{"version": 99}\nid,image\na,x.png\n', "version 99"),
     ],

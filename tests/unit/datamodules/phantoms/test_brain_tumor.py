@@ -41,6 +41,6 @@ def test_the_export_has_the_warts_of_real_ones(export):
 
 def test_real_data_is_never_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="no phantoms"):
+    with pytest.raises(UserError, match="not phantoms"):
         brain_tumor.write(tmp_path, train=2, valid=1, test=1, size=64)
     assert (tmp_path / "mine.txt").read_text() == "precious" and len(list(tmp_path.iterdir())) == 1

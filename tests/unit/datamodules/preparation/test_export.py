@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_is_refused(root, tmp_path):
             UserError, match="exists already and is not an empty folder; name another"
         ):
             export_dataset(module(root), folder, 32)
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         export_dataset(module(root), tmp_path / "full" / "file" / "out", 32)
     with pytest.raises(UserError, match=r"preparation\.size=0 is not allowed"):
         export_dataset(module(root), tmp_path / "out", 0)
@@ -113,7 +113,7 @@ def test_nothing_half_written_stays(root, tmp_path):
 
 
 def test_other_tasks_are_refused(root, tmp_path):
-    with pytest.raises(ManifestError, match="this data set has a, b; name one"):
+    with pytest.raises(ManifestError, match="this data set has a, b; choose one"):
         export_dataset(module(root, classes=["a", "b"]), tmp_path / "out", 32)
     rows = json.loads((root / "manifest.json").read_text())["rows"]
     pd.DataFrame(rows).drop(columns="mask").to_csv(root / "labels.csv", index=False)

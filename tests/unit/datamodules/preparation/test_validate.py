@@ -32,7 +32,7 @@ def test_a_sound_data_set(exported, root, capsys):
         and summary["problems"] == {}
     )
     said = capsys.readouterr().out
-    assert "test 3, train 12, val 3" in said and "of 17 images" in said
+    assert "test 3, train 12, val 3" in said and "for 17 images" in said
     assert (
         not (exported.parent / "cache").exists()
         and (folder_hash(exported), folder_hash(root)) == before
@@ -84,11 +84,9 @@ def test_all_that_is_wrong_is_said(exported, capsys):
         ("has_pnx=1 and an empty mask", 1, "masks/a_8.png"),
         ("has_pnx=0 and a mask that is not empty", 1, "masks/a_10.png"),
     ):
-        assert f"{count} times {what}, '{exported / name}' for one" in said
+        assert f"{count} times {what}, such as '{exported / name}'" in said
         assert f"{count} times {what}: {exported / name}" in printed
-    assert (
-        said.endswith("restore or correct the files, or take their rows out") and "\n" not in said
-    )
+    assert said.endswith("restore or correct the files, or remove their rows") and "\n" not in said
     assert folder_hash(exported) == before
 
 
@@ -105,5 +103,5 @@ def test_a_probability_that_is_none_is_counted(root):
     content = json.loads((root / "manifest.json").read_text())
     content["rows"][2]["cls_prob"] = 1.5
     (root / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(ManifestError, match=r"1 times cls_prob outside 0\.\.1, 'a/2' for one"):
+    with pytest.raises(ManifestError, match=r"1 times cls_prob outside 0\.\.1, such as 'a/2'"):
         validate_dataset(module(root))

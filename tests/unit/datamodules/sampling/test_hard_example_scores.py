@@ -102,17 +102,17 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
         (
             FOLDS[0],
             {},
-            "1 probabilities were made by a network that was trained on these images .'a'",
+            "1 probabilities come from a network that was trained on these images .'a'",
         ),
         (
             MERGED,
             {"c": "train"},
-            "1 probabilities were made on another split: these images are train here .*'c'",
+            "1 probabilities come from another split: these images are train here .*'c'",
         ),
         (
             MERGED,
             {"a": "val", "b": "test"},
-            "2 probabilities were made on another split: its folds were trained .*'a'",
+            "2 probabilities come from another split: its folds were trained .*'a'",
         ),
     ],
 )
@@ -130,9 +130,9 @@ def test_probabilities_of_networks_that_know_too_much_are_refused(rows, splits, 
         ("id,cls_prob,seen,split\na,high,held_out,val\n", "a cls_prob outside 0..1"),
         (
             "id,cls_prob,seen,split\na,0.5,heldout,val\n",
-            "says seen='heldout', which is none of out_of_fold, held_out",
+            "has seen='heldout', which is not one of out_of_fold, held_out",
         ),
-        ("id,cls_prob,seen,split\na,0.5,,val\n", "says seen=''"),
+        ("id,cls_prob,seen,split\na,0.5,,val\n", "has seen=''"),
         ("id,cls_prob,seen,split\na,0.5,held_out,val\na,0.6,held_out,val\n", "names 'a' twice"),
         ("", "cannot be read as a CSV"),
         ('id,cls_prob,seen,split\n"a,0.5', "cannot be read as a CSV"),

@@ -26,7 +26,7 @@ def test_gloo_that_really_fails(monkeypatch):
         distributed.check_gloo(config()),
         WARNS,
         "cannot exchange gradients by gloo (",
-        "GLOO_SOCKET_IFNAME=nothing9 is no interface here, take one of lo",
+        "GLOO_SOCKET_IFNAME=nothing9 is not an interface of this machine; set one of lo",
     )
     only(
         distributed.check_gloo(config("trainer.devices=2", "trainer.accelerator=cpu")),

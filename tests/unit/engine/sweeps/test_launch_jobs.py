@@ -57,6 +57,6 @@ def test_a_job_that_fails_or_dies_is_told_and_the_next_is_launched(tmp_path):
 
 def test_hydras_own_launcher_carries_out_one_at_a_time(tmp_path):
     with pytest.raises(
-        UserError, match=r"n_jobs=2: hydra/launcher=basic.*leave hydra/launcher= out"
+        UserError, match=r"n_jobs=2: hydra/launcher=basic.*remove hydra/launcher=basic"
     ):
         launch_jobs(BasicLauncher(), iter([Job(0, [], tmp_path)]), 2, lambda job: None)

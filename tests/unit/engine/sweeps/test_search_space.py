@@ -58,11 +58,11 @@ def test_words_narrow_fix_extend_and_leave_out():
         (
             {},
             ["experiment=weak_bone_scan", "seed=1"],
-            "experiment=weak_bone_scan has no space in conf/sweep",
+            "experiment=weak_bone_scan has no search space in conf/sweep",
             "interval(1e-4,1e-2)",
         ),
-        (None, [], "no space", "tag(log"),
-        ({"lr": "choice(1,2)"}, ["lr=3"], "no space", "add one such as"),
+        (None, [], "no search space", "tag(log"),
+        ({"lr": "choice(1,2)"}, ["lr=3"], "no search space", "add one such as"),
         (
             PARAMS,
             ["module.optimizer.lr=interval(1,0.1)"],

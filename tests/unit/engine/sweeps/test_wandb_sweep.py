@@ -112,9 +112,9 @@ def test_the_agents_command_composes_to_an_ordinary_run_with_its_values(cli, tmp
     [
         (
             ["experiment=weak_bone_scan"],
-            "weak_bone_scan has no space in conf/sweep; write conf/sweep/weak_bone_scan.yaml",
+            "weak_bone_scan has no search space in conf/sweep; write conf/sweep/weak_bone_scan.y",
         ),
-        (["experiment=lora_pneumonia", "folds=5"], "folds=5 makes several fits of one run"),
+        (["experiment=lora_pneumonia", "folds=5"], "folds=5 gives several fits per run"),
     ],
 )
 def test_what_cannot_be_a_sweep_is_refused(words, why, cli, tmp_path):

@@ -210,8 +210,8 @@ def test_w_and_b_that_dies_in_the_middle_is_said_once_and_the_run_and_the_next_g
     logger.close(0)
     said = capfd.readouterr().err
     assert (
-        said.count("W&B: no more is logged") <= 1
-        and said.count("W&B: the run was not ended well") == 1
+        said.count("W&B: logging has stopped") <= 1
+        and said.count("W&B: the run did not end properly") == 1
     )
     other = board(folder)
     other.log_metrics({"val/f1": 0.25}, step=0)

@@ -124,7 +124,7 @@ def test_an_adapter_alone_is_small_and_comes_back():
 
 def test_an_adapter_of_other_frozen_weights_is_refused():
     state = adapted(checkpoint="adapter").state_dict()
-    with pytest.raises(UserError, match=r"its frozen weights were others.*init_from"):
+    with pytest.raises(UserError, match=r"its frozen weights differ.*init_from"):
         adapted(checkpoint="adapter", seed=1).load_state_dict(state)
     whole = adapted().state_dict()
     other = adapted(seed=1)
