@@ -12,7 +12,7 @@ from callbacks.report_writer import ReportContributor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.errors import UserError
 from engine.run_references import ensemble_key
-from evaluation.evidence import Evidence
+from evaluation.evidence import Evidence, align_measurements
 from lightning_modules.base import EvaluatedModule, SupervisedModule
 from reporting.cross_validation import mean_and_sd
 from reporting.fold_runs import FoldRun, load_fold_runs
@@ -229,6 +229,9 @@ class EnsembleReport(ReportContributor):
             "test" in f.evidence and f.evidence["test"].identity == evidence.identity
             for f in self.ensemble.members
         )
+        if same and evidence is not None:  # only what every member measured in the same way
+            tests = [evidence, *(fit.evidence["test"] for fit in self.ensemble.members)]
+            heads = align_measurements(tests)[0].headline_metrics
         scores = [
             [get_score(fit.report, "test", name) for name in heads] if same else []
             for fit in self.ensemble.members

@@ -14,6 +14,7 @@ from rich.markup import escape
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import bootstrap_caveat, paired_differences
+from evaluation.evidence import Evidence, align_measurements
 from reporting.file_io import write_json
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
 from reporting.run_folder import (
@@ -129,8 +130,9 @@ def comparison_table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     of each head on test `SCORE`, `SCORE low`, `SCORE high`.
     """
     by = choose_common_ranking(runs)
+    headline = common_evidence(runs).headline_metrics
     return sorted(
-        (_table_row(run, by.score) for run in runs),
+        (_table_row(run, by.score, headline) for run in runs),
         key=lambda line: by.sort_key(line[f"val {by.score}"]),
     )
 
@@ -146,7 +148,12 @@ def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     atomic_write(path, file.getvalue().encode())
 
 
-def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
+def common_evidence(runs: Sequence[RunFolder]) -> Evidence:
+    """Return the first run's test evidence, with what was measured alike in all runs."""
+    return align_measurements([run.evidence for run in runs])[0]
+
+
+def _table_row(run: RunFolder, score: str, headline: Sequence[str]) -> dict[str, Any]:
     told = run.report
     labels = run.evidence.kind == "label"
     line: dict[str, Any] = {"run": str(run.path), "title": told["title"]}
@@ -156,7 +163,7 @@ def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
         rules = list(told.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
     scores = overall_scores(told["scores"][run.evaluated_split])
-    for name in run.evidence.headline_metrics:
+    for name in headline:
         line |= {
             name: scores[name]["value"],
             f"{name} low": scores[name]["low"],
@@ -183,12 +190,13 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     ranked = sorted(
         by_name.items(), key=lambda named: by.sort_key(val[named[0]])
     )  # without val scores: last
-    rows = [_variant_row(name, variant, ranked[0][1], by) for name, variant in ranked]
-    evidence = runs[0].evidence
+    evidence = common_evidence(runs)
+    headline = evidence.headline_metrics
+    rows = [_variant_row(name, variant, ranked[0][1], by, headline) for name, variant in ranked]
     found = {
-        "headline_metrics": evidence.headline_metrics,
+        "headline_metrics": headline,
         "ranked_by": by.score,
-        "compared": list(dict.fromkeys((by.score, *evidence.headline_metrics))),
+        "compared": list(dict.fromkeys((by.score, *headline))),
         "monitored": by.monitored,
         "variants": rows,
         "heading": runs[0].report.get("heading", runs[0].title),
@@ -253,10 +261,14 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
 
 
 def _variant_row(
-    name: str, runs: list[RunFolder], reference_runs: list[RunFolder], ranking: Ranking
+    name: str,
+    runs: list[RunFolder],
+    reference_runs: list[RunFolder],
+    ranking: Ranking,
+    headline: Sequence[str],
 ) -> dict[str, Any]:
     reports = [run.report for run in runs]
-    evaluated_split, headline = runs[0].evaluated_split, runs[0].evidence.headline_metrics
+    evaluated_split = runs[0].evaluated_split
     test = {score: [run.score(evaluated_split, score) for run in runs] for score in headline}
     config = reports[0].get("config") or {}
     single = overall_scores(reports[0]["scores"][evaluated_split])

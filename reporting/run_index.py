@@ -33,6 +33,7 @@ from reporting.run_folder import (
     REPORT_FILE,
     RunFolder,
     get_score,
+    overall_scores,
 )
 
 RUN_MARKERS = (CONFIG_FILE, REPORT_FILE)  # one of them at least is in a run folder
@@ -155,9 +156,26 @@ def summarize_predictions(
         "head": head,
         "monitor": list(monitor),
         "val": {name: value for name, value in val.items() if not isnan(value)},
+        "measured": _measured_scores(report, evidence, evaluated_split),
     }
     score, draws = score_with_interval(evidence, by if by in names else head)
     return found | {"test": score}, draws
+
+
+def _measured_scores(report: dict[str, Any], evidence: Evidence, split: str) -> dict[str, Any]:
+    """Return name -> value, interval and definition of the leading scores that were measured."""
+    used = getattr(evidence, "used_measurements", ())
+    wanted = {name for each in used for name in each.headline_scores}
+    scores = overall_scores(report["scores"][split])
+    return {
+        metric.name: {
+            **{key: scores[metric.name].get(key) for key in ("value", "low", "high")},
+            "definition": metric.definition,
+            "lower_is_better": metric.lower_is_better,
+        }
+        for metric in evidence.metrics
+        if metric.name in wanted and metric.name in scores
+    }
 
 
 def score_with_interval(
@@ -310,7 +328,7 @@ def _is_multirun_page(folder: Path) -> bool:
     return not (folder / CONFIG_FILE).is_file() and not any(map(run.has_evidence, EVALUATED_SPLITS))
 
 
-CACHE_VERSION = 3  # to be raised when the values kept of a run change
+CACHE_VERSION = 4  # to be raised when the values kept of a run change
 
 
 @dataclass

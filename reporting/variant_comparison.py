@@ -60,8 +60,14 @@ def compare_variants(
     gaps, caveat = _variant_differences(
         {variant: [seed for seed in variants[variant] if seed.fold_runs] for variant in ordered}
     )
+    headline = [
+        name
+        for name in first["headline_metrics"]
+        if all(name in found["headline_metrics"] for found in reports.values())
+        and all(name in differences for differences in gaps.values())  # measured alike in all
+    ]
     rows = [
-        _variant_row(variant, reports[variant], variants, split, rank, gaps.get(variant))
+        _variant_row(variant, reports[variant], variants, split, rank, gaps.get(variant), headline)
         for variant in ordered
     ]
     found: MergedReport = {
@@ -72,7 +78,6 @@ def compare_variants(
                 "kind",
                 "heading",
                 "definitions",
-                "headline_metrics",
                 "evaluated_split",
                 "finished",
                 "evaluation_grid",
@@ -84,6 +89,7 @@ def compare_variants(
         },
         "title": f"{title}, {len(reports)} variants",
         "scores": {},  # each variant has its own
+        "headline_metrics": headline,
         "ranked_by": rank.score,
         "ranked_on": split,
         "variants": rows,
@@ -110,11 +116,7 @@ def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
     """Refuse variants of different tasks, whose scores cannot be compared."""
     first, *others = reports
     tasks = {
-        variant: (
-            found["kind"],
-            found["headline_metrics"],
-            list(found["scores"][found["evaluated_split"]]),
-        )
+        variant: (found["kind"], list(found["scores"][found["evaluated_split"]]))
         for variant, found in reports.items()
     }
     other = next((variant for variant in others if tasks[variant] != tasks[first]), None)
@@ -138,6 +140,7 @@ def _variant_row(
     split: str,
     ranking: Ranking,
     differences: dict[str, Any] | None,
+    headline: Sequence[str],
 ) -> MergedReport:
     scores = overall_scores(report["scores"][report["evaluated_split"]])
     value = _ranking_value(report, split, ranking)
@@ -146,7 +149,7 @@ def _variant_row(
         "ranked": None if isnan(value) else value,
         "scores": {
             name: {key: scores[name].get(key) for key in ("value", "low", "high", "sd")}
-            for name in report["headline_metrics"]
+            for name in headline
         },
         "fits": len(report["fits"]),
         "of": len(report["fits"]) + sum(len(seed.missing_reasons) for seed in variants[variant]),
