@@ -34,6 +34,12 @@ BARE = [
     "callbacks.report.cases=0",
     "trainer.limit_val_batches=0",
 ]
+NETWORK = [
+    "image_size=128",
+    "evaluation_size=128",
+    "module.net.backbone.depths=[2,2,2,2]",
+    "module.net.hidden_size=64",
+]  # of upernet_pnx
 
 
 def rate(ranks: int, words: list[str], batch: int, folder: Path) -> float:
@@ -149,6 +155,7 @@ def main() -> None:
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         *BARE,
+        *(NETWORK if args.experiment == "upernet_pnx" else ()),
         *args.words,
     ]
     length = [f"trainer.max_epochs={args.epochs}", f"datamodule.batches_per_epoch={args.steps}"]

@@ -6,6 +6,7 @@ PyTorch takes seconds that an error or a leaderboard does not need.
 
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +24,7 @@ from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
+    PreparedRun,
     ensemble_key,
     is_latest,
     latest_run,
@@ -44,6 +46,11 @@ RUN_REFERENCE_KEYS = (
     "datamodule.cls_prob",
     "datamodule.root",
 )  # keys that may name another run
+DEMO_SECONDS = {
+    "preclassify_pnx": 40,
+    "pretrain_chest": 45,
+    "weak_bone_scan": 85,
+}  # a demo that others need takes about so long on two CPU cores
 
 
 def run_task(cfg: DictConfig) -> float | None:
@@ -67,11 +74,11 @@ def run_task(cfg: DictConfig) -> float | None:
             " or"
             " datamodule=table with masks or labels"
         )
-    _resolve_references(cfg)
+    prepared = _resolve_references(cfg)
     from engine.runner import run_folds
     from reporting.leaderboard import update_leaderboard
 
-    score = run_folds(cfg, judges)
+    score = run_folds(cfg, judges, prepared)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
     return score
@@ -182,11 +189,15 @@ def _run_data_task(cfg: DictConfig) -> None:
     print(f"written: {written}; train on it with {' '.join(words)}")
 
 
-def _resolve_references(cfg: DictConfig) -> None:
+def _resolve_references(cfg: DictConfig) -> list[PreparedRun]:
     """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
 
     With fast_dev_run, which saves nothing, only missing data are made.
+
+    Returns:
+        The runs that this process made.
     """
+    prepared = []
     if "fit" not in cfg.do:
         OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training uses hard images
     for key in RUN_REFERENCE_KEYS:
@@ -197,16 +208,22 @@ def _resolve_references(cfg: DictConfig) -> None:
         if run is not None and key == "datamodule.cls_prob" and not _uses_same_phantoms(cfg, run):
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
-            run = _make_missing_run(cfg, key, named)
+            run, made = _make_missing_run(cfg, key, named)
+            prepared += made
         if (
             run is None and key == "datamodule.cls_prob"
         ):  # one batch as a test run: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
+    return prepared
 
 
-def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
-    """Make a run on phantoms that another run needs; one of several trials makes it for all."""
+def _make_missing_run(cfg: DictConfig, key: str, named: str) -> tuple[Path, list[PreparedRun]]:
+    """Make a run on phantoms that another run needs; one of several trials makes it for all.
+
+    Returns:
+        The run, and what was made for it: nothing where another trial has made it meanwhile.
+    """
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -215,13 +232,19 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
     ):  # other ranks wait in that run
         run = resolve_run(named, runs, key, phantom=True)  # another trial may have made it
         if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
-            return run
-        print(
-            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is run"
-            " first",
-            file=sys.stderr,
-        )
-        return _run_demo(cfg, name)
+            return run, []
+        about = f", in about {DEMO_SECONDS[name]} s on two CPU cores" * (name in DEMO_SECONDS)
+        if rank() == 0:
+            print(
+                f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
+                f" first{about}",
+                file=sys.stderr,
+            )
+        began = time.monotonic()
+        made = PreparedRun(name, _run_demo(cfg, name), time.monotonic() - began)
+        if rank() == 0:
+            print(f"{name} took {made.seconds:.0f} s; {cfg.title} starts now", file=sys.stderr)
+        return made.folder, [made]
 
 
 def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:

@@ -232,12 +232,12 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 
-    def shorter(cfg):
+    def shorter(cfg, *arguments, **named):
         cfg.trainer.max_epochs, made[len(made) :] = 1, [cfg.title]
         cfg.datamodule.phantom.update(
             {"patients": 40} if "pneumonia" in cfg.title else {"train": 16, "val": 12, "test": 12}
         )
-        return own(cfg)
+        return own(cfg, *arguments, **named)
 
     monkeypatch.setattr(runner, "run_experiment", shorter)
     runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"

@@ -3,6 +3,8 @@
 Every probability comes from a network that had not seen the image; segmenters use them.
 """
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -152,11 +154,11 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
 def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 
-    def shorter(cfg):
+    def shorter(cfg, *arguments, **named):
         made.append(cfg.title)
         if "preclassify" in cfg.title:
             cfg.trainer.max_epochs, cfg.image_size = 1, 32
-        return own(cfg)
+        return own(cfg, *arguments, **named)
 
     monkeypatch.setattr(runner, "run_experiment", shorter)
     words = [
@@ -175,6 +177,10 @@ def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, mon
     ]
     code, said = cli(*words, *more)
     assert code == 0 and "needs a run of preclassify_pnx" in said, said
+    (seconds,) = re.findall(r"preclassify_pnx took (\d+) s; curriculum_pnx starts now", said)
+    (folder,) = (tmp_path / "runs/preclassify_pnx").iterdir()
+    assert f"made first     preclassify_pnx in {seconds} s ({folder})" in " ".join(said.split("\n"))
+    assert int(seconds) >= json.loads((folder / "outcome.json").read_text())["seconds"] - 1
     assert made == [
         "preclassify_pnx, fold 0 of 2",
         "preclassify_pnx, fold 1 of 2",
