@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,6 +18,7 @@ from engine.composition import compose_run, composed_run
 from engine.config_check import check_arguments, check_curriculum, check_keys
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.instantiation import instantiate_config
+from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -59,7 +61,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
 
     def recorded_step(self, batch, batch_idx):
         loss = training_step(self, batch, batch_idx)
-        found[-1].steps.append((batch, float(loss)))
+        found[-1].steps.append((batch, float(loss.detach())))
         return loss
 
     monkeypatch.setattr(runner, "run_stages", recorded_stages)
@@ -110,6 +112,19 @@ def test_an_experiment_composes_at_both_scales_and_trains_and_evaluates_one_batc
     assert not list((tmp_path / "run").rglob("report.*"))
 
 
+def check_class_weights(fit: Fit) -> None:
+    """A loss that weighs classes by their rarity in train has got the numbers of this train."""
+    for term in fit.module.loss.modules():
+        if isinstance(term, ClassBalancedBCELoss) and not term.weights_given:
+            there = fit.data.pixels
+            each = there.sum(1, keepdims=True) / (2 * np.maximum(there, 1))
+            wanted = np.where((there > 0).all(1, keepdims=True), each, 1)
+            assert (wanted != 1).any() and term.weights.tolist() == pytest.approx(wanted, rel=1e-5)
+        if isinstance(term, BCELoss) and term.weight_from_train:
+            rest, there = fit.data.images.T
+            assert term.pos_weight.tolist() == pytest.approx(rest / there, rel=1e-5)
+
+
 def check_fit(fit: Fit) -> None:
     """One step on train, one batch of val and test; only what is to be trained has changed."""
     assert fit.trainer.global_step == len(fit.steps) == 1
@@ -126,6 +141,7 @@ def check_fit(fit: Fit) -> None:
         there = [id for id in split if split[id] == name]
         assert evidence.ids.tolist() == there[: fit.data.eval_batch_size]
         assert evidence.classes == fit.data.table.classes
+    check_class_weights(fit)
     after = dict(fit.module.named_parameters())
     changed = {name for name, value in after.items() if not torch.equal(value, fit.before[name])}
     trained = {name for name, value in after.items() if value.requires_grad}
