@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no timing", deadline=None)
-settings.load_profile("no timing")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("slow", deadline=None, max_examples=200)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # likewise: as many workers as cores
@@ -87,9 +87,23 @@ NEARLY_ALL = "callbacks.threshold_search.threshold_range=[0.0,0.001]"  # above t
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put whole runs first, since a long file started last would keep the other process waiting."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples hypothesis tries."""
+    settings.load_profile("slow" if config.option.markexpr == "slow" else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put whole runs first, mark what needs a browser, and let -m slow repeat property tests.
+
+    A long file that is started last would keep the other process waiting.
+    """
     items.sort(key=lambda item: len(item.path.parts))
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+        if config.option.markexpr == "slow" and item.get_closest_marker("hypothesis"):
+            item.add_marker("slow")  # with more examples
 
 
 @pytest.fixture(scope="session")

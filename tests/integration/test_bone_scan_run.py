@@ -159,6 +159,7 @@ def test_the_page_and_the_report_tell_of_the_chain(bone_chain):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(bone_chain, bone_words, tmp_path):
     again = [
         *bone_words,
@@ -217,6 +218,7 @@ def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli
     assert (folder_hash(bone_scans), folder_hash(bone_chain)) == before
 
 
+@pytest.mark.slow
 def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(
     bone_words, bone_chain, cli, tmp_path, capfd
 ):

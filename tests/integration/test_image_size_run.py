@@ -16,6 +16,7 @@ MAPS = (
 )
 
 
+@pytest.mark.slow
 def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):
     words = [
         *WORDS,

@@ -153,6 +153,7 @@ def test_an_adapted_run_goes_on_exactly(cli, radiographs, tmp_path):
     ] == []
 
 
+@pytest.mark.slow
 def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora(
     cli, radiographs, tmp_path, capfd
 ):
@@ -229,6 +230,7 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
     assert code == 2 and "were evaluated on different images" in said
 
 
+@pytest.mark.slow
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 
@@ -316,6 +318,7 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_table_ranked_by_val(radiographs, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
     words = [

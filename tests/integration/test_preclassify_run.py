@@ -5,19 +5,18 @@ Every probability comes from a network that had not seen the image; segmenters u
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import run
 from datamodules.pneumothorax import read_siim_csv
 from engine import runner
 from evaluation.evidence import read_evidence
 from lightning_modules.base import SupervisedModule
 from tests.conftest import SMALL_PNX, refused
+from tests.factories.finished_run import finish_run
 
 LABELS = [
     "experiment=preclassify_pnx",
@@ -42,21 +41,11 @@ ONE = [
 ]
 
 
-def trained(folder: Path, root: Path, words: list[str]) -> Path:
-    """A finished run for the tests of a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDICAL_CACHE", str(folder.parent / "cache"))
-        patch.setattr(
-            sys, "argv", ["run.py", *words, f"datamodule.root={root}", f"hydra.run.dir={folder}"]
-        )
-        run.main()
-    return folder
-
-
 @pytest.fixture(scope="module")
 def labels(thorax, tmp_path_factory):
     """A run of two folds."""
-    return trained(tmp_path_factory.mktemp("labels") / "run", thorax, LABELS)
+    words = [*LABELS, f"datamodule.root={thorax}"]
+    return finish_run(words, tmp_path_factory.mktemp("labels") / "run")
 
 
 def judged(file: Path) -> pd.Series:
@@ -151,6 +140,7 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
     refused(code, said, steps, "no finished run of preclassify_pnx on real data", "make one first")
 
 
+@pytest.mark.slow
 def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 

@@ -16,6 +16,7 @@ from callbacks.resource_monitor import ResourceMonitor
 from lightning_modules.base import SupervisedModule
 from lightning_modules.optim import apply_hyperparameters
 from tests.conftest import SMALL
+from tests.factories.finished_run import finish_run
 
 EPOCHS = ["do=[fit]", "datamodule.batches_per_epoch=3"]
 
@@ -26,21 +27,16 @@ def fit(cli, folder: Path, root: Path, *words: str) -> str:
     return said
 
 
-@pytest.fixture
-def started(cli, export, tmp_path) -> Path:
-    """A run of two epochs at a learning rate of 1e-2, whose plateau may last for two epochs."""
-    fit(
-        cli,
-        tmp_path / "a",
-        export,
-        "module.optimizer.lr=1e-2",
-        "module.scheduler.patience=2",
-        "trainer.max_epochs=2",
-    )
-    return tmp_path / "a"
-
-
 SAME = ["module.optimizer.lr=1e-2", "module.scheduler.patience=2"]
+
+
+@pytest.fixture(scope="module")
+def started(export, tmp_path_factory) -> Path:
+    """A run of two epochs at a learning rate of 1e-2, whose plateau may last for two epochs."""
+    words = [*SMALL, f"datamodule.root={export}", *EPOCHS, *SAME, "trainer.max_epochs=2"]
+    return finish_run(words, tmp_path_factory.mktemp("started") / "run")
+
+
 CHANGED = {
     "another rate": (
         ["module.optimizer.lr=3e-3", SAME[1]],
@@ -348,9 +344,9 @@ def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, s
 def test_a_checkpoint_that_records_no_settings_is_not_gone_on_with(
     cli, steps, export, started, tmp_path
 ):
-    path = started / "checkpoints/last.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = torch.load(started / "checkpoints/last.ckpt", weights_only=True)
     del checkpoint["settings"]
+    path = tmp_path / "old.ckpt"
     torch.save(checkpoint, path)
     steps.clear()
     code, said = cli(

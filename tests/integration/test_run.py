@@ -53,41 +53,6 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
     )
 
 
-SMALL_PHANTOMS = {
-    "brain": {"train": 16, "valid": 6, "test": 6},
-    "pneumonia": {"patients": 48},
-    "chest": {"train": 16, "val": 8, "test": 8},
-    "chestx": {"train": 50, "test": 20},
-    "pnx": {"images": 90, "size": 64},
-    "weak_bone": {"patients": 60, "height": 128},
-}
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs_at_demo_scale(experiment, cli, request):
-    small = SMALL_PHANTOMS[
-        next(
-            (
-                kind
-                for kind in ("pneumonia", "chestx", "chest", "pnx", "weak_bone")
-                if kind in experiment
-            ),
-            "brain",
-        )
-    ]
-    words = [f"datamodule.phantom.{name}={number}" for name, number in small.items()]
-    if experiment == "pseudo_mask_bone_scan":  # whose data is another run
-        words = [f"datamodule.root={request.getfixturevalue('bone_chain')}"]
-    code, said = cli(
-        f"experiment={experiment}",
-        "scale=demo",
-        "trainer.fast_dev_run=true",
-        *words,
-        "trainer.enable_progress_bar=false",
-    )
-    assert code == 0, said
-
-
 TABLE = [
     *(word for word in SMALL if not word.startswith("datamodule.")),
     "datamodule=table",
@@ -216,11 +181,14 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["module/scheduler=plateau"], ["module/scheduler=warmup_cosine", "datamodule.num_workers=1"]],
+    ("number", "words"),
+    [
+        (signal.SIGINT, ["module/scheduler=plateau"]),
+        (signal.SIGTERM, ["module/scheduler=warmup_cosine", "datamodule.num_workers=1"]),
+    ],
 )
-def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(
-    words, cli, export, tmp_path, monkeypatch
+def test_a_signal_in_the_middle_of_an_epoch_saves_that_step_and_goes_on_exactly_there(
+    number, words, cli, export, steps, tmp_path, monkeypatch
 ):
     from callbacks.graceful_shutdown import GracefulShutdown
 
@@ -230,16 +198,20 @@ def test_ctrl_c_in_the_middle_of_an_epoch_saves_and_goes_on_exactly(
 
     def press(self, trainer, *rest):
         if trainer.global_step == 9:  # 6 batches an epoch: the third of the second
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         own(self, trainer, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(GracefulShutdown, "on_train_batch_end", press)
         code, said = cli(*SMALL, f"datamodule.root={export}", *words, folder=tmp_path / "cut")
-    assert code == 130 and "ckpt_path=" in said
+    assert code == 130 and "stopped after step 9;" in said and "ckpt_path=" in said
+    last = tmp_path / "cut/checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 9
+    steps.clear()
     rest = fit(
         cli, tmp_path / "cut", export, *words, f"ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}"
     )
+    assert steps == [3, 4, 5]  # repeating the epoch would give the same weights
     pd.testing.assert_frame_equal(whole[whole.epoch == 0], rest[rest.epoch == 0], check_like=True)
     weights = [
         torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
@@ -268,6 +240,7 @@ def test_init_from_takes_the_weights_alone(cli, export, tmp_path):
     assert torch.equal(first[name], second[name])
 
 
+@pytest.mark.slow
 def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
     code, said = cli(*SMALL, f"datamodule.root={export}", "folds=2", "trainer.max_epochs=1")
     assert code == 0, said
@@ -362,6 +335,7 @@ ONE_STAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "words"), [("export", []), ("crop", ["datamodule.mask_column=cropped_mask"])]
 )

@@ -94,6 +94,7 @@ def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_trials_of_two_processes_run_once_each(tmp_path):
     words = [
         "experiment=upernet_pnx",
@@ -156,6 +157,7 @@ run.main()
 """
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_within_a_minute_and_says_why(thorax, tmp_path):
     script = tmp_path / "dying.py"
     script.write_text(DYING.format(root=str(ROOT)))

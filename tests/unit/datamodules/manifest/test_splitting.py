@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.errors import ManifestError
@@ -15,7 +15,6 @@ from datamodules.manifest.splitting import (
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(2, 5), st.integers(0, 3)
 )
