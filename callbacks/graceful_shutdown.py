@@ -84,7 +84,7 @@ class GracefulShutdown(Callback):
     submitit, which owns that.
 
     Example:
-        callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
+        callbacks: {graceful_shutdown: {dirpath: "${paths.run}/checkpoints"}}
 
     Args:
         dirpath: Where last.ckpt is written.

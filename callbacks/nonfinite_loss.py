@@ -15,7 +15,7 @@ class StopOnNonFiniteLoss(Callback):
     """Keep one flag on the device and read it every few steps, so that no step waits for it.
 
     Example:
-        callbacks: {finite_loss: {every: 50}}
+        callbacks: {nonfinite_loss: {check_every_n_steps: 50}}
 
     Args:
         check_every_n_steps: Steps between two checks.
@@ -29,7 +29,7 @@ class StopOnNonFiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update the flag; check it every `every` steps."""
+        """Update the flag; check it every `check_every_n_steps` steps."""
         bad = ~torch.isfinite(outputs["loss"].detach())
         self._bad = bad if self._bad is None else self._bad | bad
         self._recent.append(batch["id"])

@@ -331,14 +331,14 @@ def _record_on_first_rank(run_dir: Path) -> AbstractContextManager[OutcomeRecord
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
-    """Make the callbacks by name, `interrupt` last, after all others' part of a step.
+    """Make the callbacks by name, `graceful_shutdown` last, after all others' part of a step.
 
     An experiment may set values of a callback that `callbacks=[...]` then left out: such an entry
     has no target.
     """
     names = sorted(
         (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
-        key=lambda name: name == "interrupt",
+        key=lambda name: name == "graceful_shutdown",
     )
     return {
         name: instantiate_config(cfg.callbacks[name])

@@ -22,7 +22,7 @@ from lightning_modules.base import SupervisedModule  # noqa: E402
 from tests.factories.distributed import ranks  # noqa: E402
 
 CALLBACKS = (
-    "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,report]"
+    "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,report]"
 )
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
 SMALL = [
@@ -35,7 +35,7 @@ SMALL = [
     *DEMO,
 ]
 LABELS = (
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,report]"
+    "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,report]"
 )
 SMALL_LABELS = [
     "experiment=lora_pneumonia",
@@ -50,7 +50,7 @@ SMALL_LABELS = [
     LABELS,
 ]
 STAGES = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,graceful_shutdown,nonfinite_loss,resources,"
     "report]"
 )
 SMALL_PNX = [
@@ -81,7 +81,7 @@ SMALL_BONES = [
     "callbacks.pseudo_labels.quality={min_stability:0.3,min_score:0.0,jitters:1}",
     "callbacks.pseudo_labels.localization.random_networks=1",
     *DEMO[:2],
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,pseudo_labels,report]",
+    "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,pseudo_labels,report]",
 ]
 NEARLY_ALL = "callbacks.threshold_search.threshold_range=[0.0,0.001]"  # above the threshold
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}

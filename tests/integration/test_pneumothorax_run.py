@@ -21,7 +21,7 @@ from lightning_modules.instantiation import instantiate_config
 from tests.conftest import SMALL_PNX, refused
 
 CALLBACKS = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,finite_loss,predictions,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,nonfinite_loss,predictions,"
     "report]"
 )
 WORDS = [
