@@ -59,9 +59,13 @@ def share_run_folder() -> None:
 
 
 def prepare_command_line() -> None:
-    """Quote existing paths, and refuse words that are no overrides."""
+    """Quote existing paths, and refuse words that are no overrides; name replaced conf files."""
     from engine.overrides import prepare_overrides
+    from engine.user_code import check_user_conf
+    from lightning_modules.launch_environment import rank
 
+    if rank() == 0:
+        check_user_conf()
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -73,7 +77,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         from engine.cli import help_text
 
-        print(help_text(CONF))
+        print(help_text())
         return
     # errors reach us whole, and we say them in one sentence
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

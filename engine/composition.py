@@ -15,8 +15,9 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from engine.cli import CONF, user_message
+from engine.cli import user_message
 from engine.run_lock import claim_folder
+from engine.user_code import CONF
 from lightning_modules.launch_environment import rank
 from reporting.run_folder import RunFolder
 
