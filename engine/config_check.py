@@ -9,6 +9,7 @@ are a `config_dataclass` of a light module are made, so that bounds between keys
 import ast
 import builtins
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -374,6 +375,27 @@ def check_arguments(part: Any) -> None:
     if known:
         with _naming_user_keys(part):
             _check_config(target, known, values, complete=len(values) == len(part))
+
+
+# Key of a logger -> the package that it imports, and the extra of pyproject.toml that installs it.
+LOGGER_PACKAGES = {"mlflow": ("mlflow", "mlflow"), "comet": ("comet_ml", "comet")}
+
+
+def check_loggers(cfg: DictConfig) -> None:
+    """Refuse a logger whose package is not installed.
+
+    Args:
+        cfg: The configuration of a run.
+
+    Raises:
+        UserError: The sentence has the command that installs it.
+    """
+    for name, (package, extra) in LOGGER_PACKAGES.items():
+        if name in cfg.logger and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"logger={name} needs the package {package}, which is not installed; type: uv sync"
+                f" --extra {extra} (without uv: pip install -e '.[{extra}]')"
+            )
 
 
 def check_curriculum(cfg: DictConfig) -> None:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.composition import compose_run, composed_run
-from engine.config_check import check_arguments, check_curriculum, check_keys
+from engine.composition import compose_run, composed_run, remove_foreign_keys
+from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
@@ -58,6 +58,7 @@ def run_task(cfg: DictConfig) -> float | None:
 def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
+    remove_foreign_keys(cfg)
     check_keys(cfg)
     _check_tasks(cfg)
     if cfg.do[0] in STANDALONE_TASKS:
@@ -66,6 +67,7 @@ def _run_task(cfg: DictConfig) -> float | None:
         STANDALONE_TASKS[cfg.do[0]](cfg)
         return None
     check_arguments(cfg)
+    check_loggers(cfg)
     check_curriculum(cfg)
     _check_paths(cfg)
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)

@@ -108,7 +108,7 @@ def _code_folders() -> list[str]:
 
 def _check_module(module: str, folders: Sequence[str]) -> None:
     top = module.partition(".")[0]
-    if not all(part.isidentifier() for part in module.split(".")):
+    if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
         raise UserError(
             f"code=[{module}] is no name of a module; code=[my_net] stands for my_net.py beside"
             " conf/"
