@@ -68,9 +68,13 @@ def name_comparison_folder() -> None:
 
 
 def prepare_command_line() -> None:
-    """Quote existing paths, and refuse words that are no overrides."""
+    """Quote existing paths, and refuse words that are no overrides; name replaced conf files."""
     from engine.overrides import prepare_overrides
+    from engine.user_code import check_user_conf
+    from lightning_modules.launch_environment import rank
 
+    if rank() == 0:
+        check_user_conf()
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -82,7 +86,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         from engine.cli import help_text
 
-        print(help_text(CONF))
+        print(help_text())
         return
     # Hydra passes complete errors, and main prints them as one sentence
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

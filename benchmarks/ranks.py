@@ -30,7 +30,7 @@ from lightning_modules.hardware import ddp_strategy
 
 ROOT = Path(__file__).parent.parent
 BARE = [
-    "callbacks=[interrupt,finite_loss,sampling_monitor,resources,report]",
+    "callbacks=[graceful_shutdown,nonfinite_loss,sampling_monitor,resources,report]",
     "callbacks.report.cases=0",
     "trainer.limit_val_batches=0",
 ]
@@ -122,7 +122,7 @@ def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
     )
     trainer, callbacks = parts.trainer(strategy=parts.make(ddp_strategy(parts.module)))
     sent = Sent()
-    trainer.callbacks = [callbacks["interrupt"], sent]
+    trainer.callbacks = [callbacks["graceful_shutdown"], sent]
     trainer.fit(parts.module, datamodule=parts.data)
     if rank == 0:
         Path(folder, "sent.json").write_text(

@@ -343,14 +343,14 @@ def _record_on_first_rank(run_dir: Path) -> AbstractContextManager[OutcomeRecord
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
-    """Build the callbacks by name, with `interrupt` last, so that it runs after all others.
+    """Build the callbacks by name, with `graceful_shutdown` last, so that it runs after all others.
 
     An experiment may set values of a callback that `callbacks=[...]` leaves out; such an entry has
     no target and is skipped.
     """
     names = sorted(
         (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
-        key=lambda name: name == "interrupt",
+        key=lambda name: name == "graceful_shutdown",
     )
     return {
         name: instantiate_config(cfg.callbacks[name])

@@ -12,14 +12,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.composition import compose_run, composed_run
-from engine.config_check import check_arguments, check_curriculum, check_keys
+from engine.composition import compose_run, composed_run, remove_foreign_keys
+from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
@@ -33,6 +35,7 @@ from engine.run_references import (
     resolve_run,
     uses_phantoms,
 )
+from engine.user_code import check_user_conf, user_code
 from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
 from reporting.commands import quote_value, to_override
@@ -55,8 +58,14 @@ DEMO_SECONDS = {
 
 def run_task(cfg: DictConfig) -> float | None:
     """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
+    with user_code(cfg):
+        return _run_task(cfg)
+
+
+def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
+    remove_foreign_keys(cfg)
     check_keys(cfg)
     _check_tasks(cfg)
     if cfg.do[0] in STANDALONE_TASKS:
@@ -65,6 +74,7 @@ def run_task(cfg: DictConfig) -> float | None:
         STANDALONE_TASKS[cfg.do[0]](cfg)
         return None
     check_arguments(cfg)
+    check_loggers(cfg)
     check_curriculum(cfg)
     _check_paths(cfg)
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
@@ -131,6 +141,15 @@ def _write_wandb_sweep(cfg: DictConfig) -> None:
     write_wandb_sweep(cfg, Path(cfg.paths.run))
 
 
+def _names_space() -> bool:
+    """Return whether this run, which is no trial, was given a space to search."""
+    return (
+        HydraConfig.initialized()
+        and HydraConfig.get().mode == RunMode.RUN
+        and HydraConfig.get().runtime.choices.get("hparams_search") is not None
+    )
+
+
 def _check_tasks(cfg: DictConfig) -> None:
     known = (*RUN_TASKS, *STANDALONE_TASKS)
     unknown = [step for step in cfg.do if step not in known]
@@ -138,6 +157,17 @@ def _check_tasks(cfg: DictConfig) -> None:
         raise UserError(
             f"do=[{','.join(unknown)}] is unknown; choose from {', '.join(RUN_TASKS)},"
             f" or one of {', '.join(STANDALONE_TASKS)}"
+        )
+    if cfg.trainer.overfit_batches and list(cfg.do) != ["fit"]:
+        raise UserError(
+            f"trainer.overfit_batches={cfg.trainer.overfit_batches} validates on the images that it"
+            " trains on, so nothing can be tested after it; take do=[fit], or"
+            " trainer.overfit_batches=0"
+        )
+    if _names_space() and cfg.do != ["wandb_sweep"]:
+        raise UserError(
+            f"hparams_search={HydraConfig.get().runtime.choices.hparams_search} is searched by"
+            " several runs; add -m, or take do=[wandb_sweep] to make a sweep of W&B of it"
         )
     if cfg.fold is not None and not cfg.folds:
         raise UserError(f"fold={cfg.fold} needs the number of folds; set folds=5, or remove fold")
@@ -298,6 +328,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
         UserError: An override is wrong, or the run needs several processes, which only the command
             line can start.
     """
+    check_user_conf()
     words = prepare_overrides([f"experiment={experiment}", *overrides])
     composed = compose_run(words)
     if is_multi_process(composed):

@@ -21,9 +21,7 @@ from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothora
 from lightning_modules.base import SupervisedModule  # noqa: E402
 from tests.factories.distributed import ranks  # noqa: E402
 
-CALLBACKS = (
-    "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,report]"
-)
+CALLBACKS = "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
 SMALL = [
     "experiment=unetpp_brain_tumor",
@@ -34,9 +32,7 @@ SMALL = [
     "module.optimizer.lr=1e-3",
     *DEMO,
 ]
-LABELS = (
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,report]"
-)
+LABELS = "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,report]"
 SMALL_LABELS = [
     "experiment=lora_pneumonia",
     "image_size=64",
@@ -50,7 +46,7 @@ SMALL_LABELS = [
     LABELS,
 ]
 STAGES = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,graceful_shutdown,nonfinite_loss,resources,"
     "report]"
 )
 SMALL_PNX = [
@@ -81,7 +77,7 @@ SMALL_BONES = [
     "callbacks.pseudo_labels.quality={min_stability:0.3,min_score:0.0,jitters:1}",
     "callbacks.pseudo_labels.localization.random_networks=1",
     *DEMO[:2],
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,pseudo_labels,report]",
+    "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,pseudo_labels,report]",
 ]
 NEARLY_ALL = "callbacks.threshold_search.threshold_range=[0.0,0.001]"  # above the threshold
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}

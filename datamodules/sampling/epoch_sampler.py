@@ -41,6 +41,17 @@ class SamplingPool:
             np.ones(len(rows)),
         )
 
+    def restrict(self, rows: np.ndarray) -> "SamplingPool":
+        """Return the pool of some of these rows; each counts once, however often it is given."""
+        kept = np.isin(self.rows, rows)
+        return SamplingPool(
+            self.rows[kept],
+            self.positive[kept],
+            self.stratum[kept],
+            self.hard_weight[kept],
+            self.oversample,
+        )
+
     def check(self, epoch_config: EpochConfig, where: str) -> None:
         """Refuse an epoch configuration that cannot be sampled from these rows.
 

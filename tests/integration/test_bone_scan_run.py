@@ -195,7 +195,7 @@ def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli
         *DEMO[:2],
     ]
     callbacks = (
-        "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,"
+        "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,"
         "report]"
     )
     code, said = cli(*common, callbacks, f"datamodule.root={bone_chain}")

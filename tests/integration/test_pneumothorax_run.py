@@ -20,7 +20,7 @@ from tests.conftest import SMALL_PNX, refused
 from tests.factories.finished_run import finish_run
 
 CALLBACKS = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,finite_loss,predictions,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,nonfinite_loss,predictions,"
     "report]"
 )
 WORDS = [

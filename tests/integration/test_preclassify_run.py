@@ -26,7 +26,7 @@ LABELS = [
     "datamodule.cache_size=null",
     "module.net={architecture:resnet18,weights:null}",
     "trainer.max_epochs=1",
-    "callbacks=[checkpoint,threshold_search/classification,class_probabilities,sampling_monitor,finite_loss,predictions,report]",
+    "callbacks=[checkpoint,threshold_search/classification,class_probabilities,sampling_monitor,nonfinite_loss,predictions,report]",
     *SMALL_PNX[-3:-1],
 ]
 SMALL_CONSUMER = [

@@ -35,7 +35,7 @@ WORDS = [
     "datamodule.eval_batch_size=4",
     "datamodule.batches_per_epoch=4",
     "datamodule.seed=0",
-    "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,report]",
+    "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,graceful_shutdown,nonfinite_loss,resources,report]",
 ]
 
 

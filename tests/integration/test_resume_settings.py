@@ -221,7 +221,7 @@ def test_what_does_not_fit_the_stored_state_cannot_be_applied(
 
 
 def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
-    callbacks = "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,finite_loss]"
+    callbacks = "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,nonfinite_loss]"
     words = [*SMALL, f"datamodule.root={export}", *EPOCHS, callbacks]
     code, said = cli(
         *words, "trainer.max_epochs=1", "callbacks.early_stopping.patience=9", folder=tmp_path / "a"

@@ -219,7 +219,7 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     "a negative batch": (["datamodule.eval_batch_size=-3"], "a whole number of 1 or more, or null"),
     "clip": (["trainer.gradient_clip_val=-1"], "a number of 0 or more, or null"),
     "gather": (["trainer.accumulate_grad_batches=0"], "a whole number of 1 or more"),
-    "every": (["callbacks.finite_loss.check_every_n_steps=0"], "a whole number of 1 or more"),
+    "every": (["callbacks.nonfinite_loss.check_every_n_steps=0"], "a whole number of 1 or more"),
     "at the root": (
         ["evaluation_size=natve"],
         "a whole number of 1 or more, or native (did you mean native?)",
